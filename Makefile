@@ -1,0 +1,45 @@
+# `make demo` and `make test` need Python 3.11 or newer, git and make; each makes .venv the first time.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+GOODS ?= $(PRICESMITH_GOODS)
+TO ?= out/demo
+
+.PHONY: demo test check format lint types bench clean
+
+demo: $(VENV)/.demo
+	$(BIN)/pricesmith demo --to $(TO)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+check: format lint types test
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/pricers.py --demo
+	$(if $(GOODS),$(BIN)/python benchmarks/pricers.py --goods $(GOODS),@echo "Name a catalogue with GOODS=file for the second table.")
+
+clean:
+	rm -rf $(VENV) build dist out src/*.egg-info
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Pricesmith needs Python 3.11 or newer: install it, or run make PYTHON=/path/to/python3.11"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# The marker files make a second run reuse the environment; a changed dependency list installs again.
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	@touch $@ $(VENV)/.demo

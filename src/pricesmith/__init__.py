@@ -1,0 +1,46 @@
+"""Pricesmith: build your own small model that prices things from their description, and prove how it stands.
+
+    import pricesmith as ps
+    pricer = ps.load("out/mlp")
+    print(pricer.price([ps.Listing("1", "Logitech wireless gaming mouse", "RGB, 25,600 dpi")]))
+
+Everything else is loaded when it is first used: this import brings in no numerical library.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from pricesmith.types import Evaluation, Item, Listing, Pricer, Quote, Recipe, render
+
+if TYPE_CHECKING:
+    from pricesmith import catalog as catalog
+    from pricesmith.api import compare as compare
+    from pricesmith.api import evaluate as evaluate
+    from pricesmith.api import fit as fit
+    from pricesmith.api import load as load
+
+__version__ = "0.1.0"
+__all__ = [
+    "Evaluation",
+    "Item",
+    "Listing",
+    "Pricer",
+    "Quote",
+    "Recipe",
+    "catalog",
+    "compare",
+    "evaluate",
+    "fit",
+    "load",
+    "render",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "catalog":
+        return import_module("pricesmith.catalog")
+    if name in __all__:
+        return getattr(import_module("pricesmith.api"), name)
+    raise AttributeError(f"module 'pricesmith' has no attribute {name!r}")

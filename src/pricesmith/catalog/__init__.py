@@ -1,0 +1,24 @@
+"""A catalog: the priced things of one shop, cleaned, without leaks, split by family.
+
+    catalog = pricesmith.catalog.curate(["shop.csv"], "out/shop")
+    catalog = pricesmith.catalog.open("out/shop")
+    catalog.items("test")[0]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pricesmith.catalog.store import Catalog
+from pricesmith.catalog.store import open_catalog as open
+
+__all__ = ["Catalog", "curate", "open"]
+
+
+def curate(sources: Sequence[str], to: Path | str, **options: Any) -> Catalog:
+    """A catalog from files, folders or globs. The options are those of `pricesmith.catalog.curation.curate`."""
+    from pricesmith.catalog.curation import curate as run
+
+    return run(sources, Path(to), **options)

@@ -1,0 +1,109 @@
+"""A catalog on disk: `items.parquet`, `rejects.jsonl.gz`, `CARD.md` and `ledger.json`, written last.
+
+One row of items.parquet:
+    {"id": "a1", "title": "Garden hose", "text": "25 m, brass fittings", "category": "garden", "brand": "",
+     "price": 24.5, "currency": "USD", "family": "9f86d081884c7d65", "split": "train", "source": "shop.csv"}
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pricesmith.errors import InputError
+from pricesmith.types import Item, Listing
+from pricesmith.workspace import is_whole, read_json
+
+ITEMS = "items.parquet"
+LEDGER = "ledger.json"
+REJECTS = "rejects.jsonl.gz"
+CARD = "CARD.md"
+COLUMNS = ("id", "title", "text", "category", "brand", "price", "currency", "family", "split", "source")
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """An opened catalog. Items are read from disk when they are asked for; order is the file's, always the same."""
+
+    path: Path
+    ledger: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.ledger["name"])
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over every item's content, price, family and split."""
+        return str(self.ledger["fingerprint"])
+
+    @property
+    def currency(self) -> str:
+        return str(self.ledger["currency"])
+
+    @property
+    def price_range(self) -> tuple[float, float]:
+        low, high = self.ledger["price_range"]
+        return float(low), float(high)
+
+    def columns(self, split: str, names: Sequence[str]) -> dict[str, list[Any]]:
+        """Some columns of a split, as lists of equal length, in file order."""
+        import pyarrow.parquet as pq
+
+        table = pq.read_table(self.path / ITEMS, columns=list(names), filters=[("split", "=", split)])
+        return {name: table.column(name).to_pylist() for name in names}
+
+    def items(self, split: str) -> list[Item]:
+        """The items of a split: train, validation or test."""
+        return self.items_and_families(split)[0]
+
+    def items_and_families(self, split: str) -> tuple[list[Item], list[str]]:
+        """The items of a split and the family of each."""
+        if split not in SPLITS:
+            raise InputError(f"A catalog has no split {split!r}", got=split, allowed=", ".join(SPLITS))
+        data = self.columns(split, ("id", "title", "text", "category", "brand", "price", "family"))
+        rows = zip(*(data[name] for name in ("id", "title", "text", "category", "brand", "price")), strict=True)
+        items = [Item(Listing(i, t, x, c, b), p) for i, t, x, c, b, p in rows]
+        return items, data["family"]
+
+    def tune_half(self) -> list[Item]:
+        """The half of validation, by family, for early stopping and blending."""
+        return self.half("tune")
+
+    def calibrate_half(self) -> list[Item]:
+        """The other half of validation, for intervals only."""
+        return self.half("calibrate")
+
+    def half(self, which: str) -> list[Item]:
+        items, families = self.items_and_families("validation")
+        return [item for item, family in zip(items, families, strict=True) if half_of(family) == which]
+
+
+def half_of(family: str) -> str:
+    """Which half of validation a family belongs to: `tune` or `calibrate`."""
+    return ("tune", "calibrate")[hashlib.sha256(f"half {family}".encode()).digest()[0] & 1]
+
+
+def open_catalog(path: Path | str) -> Catalog:
+    """A finished catalog. Raises InputError where the folder is not one."""
+    folder = Path(path)
+    if not is_whole(folder, LEDGER):
+        raise InputError(
+            f"{folder} is not a finished catalog",
+            got="no such folder" if not folder.exists() else f"no {LEDGER} in it",
+            allowed="a folder that `pricesmith curate` has finished",
+            hint=f"Run `pricesmith curate SOURCE --to {folder}`.",
+        )
+    ledger = read_json(folder / LEDGER)
+    parquet = folder / ITEMS
+    if not parquet.is_file() or parquet.stat().st_size != ledger["items_bytes"]:
+        raise InputError(
+            f"{parquet} is not the file that the ledger names",
+            allowed=f"{ledger['items_bytes']} bytes",
+            hint="Build the catalog again with --fresh.",
+        )
+    return Catalog(folder, ledger)

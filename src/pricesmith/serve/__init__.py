@@ -1,0 +1,1 @@
+"""Pricing for others: files of any length."""

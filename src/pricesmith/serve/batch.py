@@ -1,0 +1,298 @@
+"""Price a file of any length in constant memory: `pricesmith price RUN --file F --to OUT`.
+
+Rows are priced in parts of 5,000; each part is a whole file under OUT.parts/, so a run that was killed goes on where
+it stopped. At the end the parts are joined into OUT. One row of OUT:
+    {"id": "a1", "price": 24.5, "low": 15.2, "high": 39.4, "currency": "USD", "note": ""}
+A row without an answer keeps its place and its id, with the reason in `note`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pricesmith.catalog.clean import CleanSettings, listing_of
+from pricesmith.catalog.columns import Columns, choose
+from pricesmith.catalog.read import BadRow, Limits, RawRow, Source, read, resolve
+from pricesmith.errors import InputError, UsageError
+from pricesmith.progress import SILENT, Progress
+from pricesmith.settings import parse
+from pricesmith.types import Listing, Pricer, Quote
+from pricesmith.workspace import atomic_file, read_json, sha256, write_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PART_ROWS = 5_000
+PLAN = "plan.json"
+FORMATS = (".jsonl", ".csv", ".parquet", ".xlsx")
+NAMES = ("id", "price", "low", "high", "currency", "note")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One row of the output."""
+
+    id: str
+    price: float | None
+    low: float | None
+    high: float | None
+    currency: str
+    note: str = ""
+
+
+def answer(listing_id: str, quote: Quote, currency: str, decline: float | None) -> Answer:
+    """A quote as an output row. It is declined where its interval is wider than price x/÷ `decline`."""
+    if quote.price is None:
+        return Answer(listing_id, None, None, None, currency, f"no usable answer: {quote.raw[:200]}".rstrip(": "))
+    if decline is not None and quote.low and quote.high:
+        width = math.sqrt(quote.high / quote.low)
+        if width > decline:
+            note = f"declined: the interval is price x/÷ {width:.2f}"
+            return Answer(listing_id, None, quote.low, quote.high, currency, note)
+    return Answer(listing_id, quote.price, quote.low, quote.high, currency)
+
+
+def check_decline(decline: float | None, calibrated: bool) -> None:
+    """Raises UsageError where a ratio cannot be kept."""
+    if decline is None:
+        return
+    if not (math.isfinite(decline) and decline > 1):
+        raise UsageError(
+            "--decline is a ratio above 1", got=f"{decline}", allowed="for example 1.5", hint="Use --decline 1.5."
+        )
+    if not calibrated:
+        raise UsageError("This pricer has no intervals, so nothing can be declined", hint="Leave out --decline.")
+
+
+def price_file(
+    pricer: Pricer,
+    info: Mapping[str, Any],
+    file: Path,
+    to: Path,
+    *,
+    identity: str,
+    decline: float | None = None,
+    part_rows: int = PART_ROWS,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """Price every row of `file` into `to`; how many were priced, declined and not.
+
+    `info` is the run's catalog.json (cleaning, columns, currency); `identity` names the run's content, so that parts
+    made by another run are not taken for this one's.
+    """
+    if to.suffix.lower() not in FORMATS:
+        raise UsageError(
+            f"{to} cannot be written", got=to.suffix or "no ending", allowed=", ".join(FORMATS), hint="Rename it."
+        )
+    found = resolve([str(file)])
+    if len(found) != 1 or Path(file).is_dir():
+        raise UsageError("--file is one file", got=f"{len(found)} files", hint="Price them one after another.")
+    plan = {
+        "file": str(file),
+        "sha256": sha256(file),
+        "run": identity,
+        "decline": decline,
+        "part_rows": part_rows,
+        "to": to.name,
+    }
+    parts = to.with_name(to.name + ".parts")
+    done = begin(parts, plan)
+    progress.start(f"pricing {file.name}", None)
+    count = 0
+    for number, rows in enumerate(chunks(found[0], part_rows)):
+        if number not in done:
+            write_part(parts / f"part-{number:06d}.parquet", price_rows(pricer, info, rows, decline))
+        count += len(rows)
+        progress.advance(len(rows))
+    facts = join(parts, count, part_rows, to)
+    shutil.rmtree(parts)
+    return facts
+
+
+def begin(parts: Path, plan: Mapping[str, Any]) -> set[int]:
+    """The numbers of the whole parts of the same work; parts of other work are refused, leftovers swept."""
+    if (parts / PLAN).is_file():
+        old = read_json(parts / PLAN)
+        if old != plan:
+            differing = ", ".join(name for name in plan if old.get(name) != plan[name])
+            raise UsageError(
+                f"{parts} holds parts of other work",
+                got=f"another {differing}",
+                hint="Delete that folder, or choose another --to.",
+            )
+    elif parts.exists() and any(parts.iterdir()):
+        raise UsageError(f"{parts} is in the way", hint="Move it, or choose another --to.")
+    else:
+        parts.mkdir(parents=True, exist_ok=True)
+        write_json(parts / PLAN, dict(plan))
+    for leftover in parts.glob(".*.tmp"):
+        leftover.unlink(missing_ok=True)
+    return {int(path.stem.removeprefix("part-")) for path in parts.glob("part-*.parquet")}
+
+
+def chunks(source: Source, size: int) -> Iterator[list[RawRow | BadRow]]:
+    """The rows of a source in lists of `size`, the last one shorter."""
+    waiting: list[RawRow | BadRow] = []
+    for batch in read(source, Limits()):
+        waiting.extend(batch)
+        while len(waiting) >= size:
+            yield waiting[:size]
+            waiting = waiting[size:]
+    if waiting:
+        yield waiting
+
+
+def price_rows(
+    pricer: Pricer, info: Mapping[str, Any], rows: Sequence[RawRow | BadRow], decline: float | None
+) -> list[Answer]:
+    """One answer for each row, in order."""
+    cleaning = parse(CleanSettings, info["cleaning"], where="catalog.json")
+    currency = str(info["currency"])
+    listings: list[Listing] = []
+    places: list[int] = []
+    answers: list[Answer | None] = []
+    choices: dict[tuple[str, ...], Columns] = {}
+    for row in rows:
+        if isinstance(row, BadRow):
+            answers.append(Answer(str(row.number), None, None, None, currency, row.reason))
+            continue
+        header = tuple(row.values)
+        if header not in choices:
+            choices[header] = columns_for(header, info)
+        columns = choices[header]
+        given = row.values.get(columns.id) if columns.id else None
+        name = str(given) if given not in (None, "") else str(row.number)
+        listing = listing_of(row.values, columns, cleaning, id=name)
+        if not (listing.title or listing.text):
+            answers.append(Answer(name, None, None, None, currency, "no title and no text"))
+            continue
+        places.append(len(answers))
+        answers.append(None)
+        listings.append(listing)
+    for place, listing, quote in zip(places, listings, pricer.price(listings), strict=True):
+        answers[place] = answer(listing.id, quote, currency, decline)
+    return [one for one in answers if one is not None]
+
+
+def columns_for(header: Sequence[str], info: Mapping[str, Any]) -> Columns:
+    """The columns the run was fitted with where this file has them, else the usual names of this file."""
+    fitted = parse(Columns, info["columns"], where="catalog.json")
+    named = [name for name in (fitted.title, fitted.text) if name]
+    if named and all(name in header for name in named):
+        return fitted
+    return choose(header, {}, need_price=False)
+
+
+def schema() -> pa.Schema:
+    """The types of the output's columns."""
+    import pyarrow as pa
+
+    types = (pa.string(), pa.float64(), pa.float64(), pa.float64(), pa.string(), pa.string())
+    return pa.schema(list(zip(NAMES, types, strict=True)))
+
+
+def write_part(path: Path, answers: Sequence[Answer]) -> None:
+    """One part, whole or not there."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = [[getattr(one, name) for one in answers] for name in NAMES]
+    table = pa.table(dict(zip(NAMES, columns, strict=True)), schema=schema())
+    with atomic_file(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def join(parts: Path, count: int, part_rows: int, to: Path) -> dict[str, Any]:
+    """All parts as one file, in order. Raises InputError where a part lacks rows."""
+    import pyarrow.parquet as pq
+
+    paths = [parts / f"part-{number:06d}.parquet" for number in range(math.ceil(count / part_rows))]
+    facts = {"rows": 0, "priced": 0, "not_priced": 0}
+
+    def tables() -> Iterator[pa.Table]:
+        for path in paths:
+            table = pq.read_table(path)
+            facts["rows"] += table.num_rows
+            facts["not_priced"] += table.column("price").null_count
+            yield table
+
+    with atomic_file(to) as temporary:
+        WRITERS[to.suffix.lower()](tables(), temporary)
+        if facts["rows"] != count:
+            raise InputError(
+                f"{parts} does not add up",
+                got=f"{facts['rows']} rows",
+                allowed=f"{count} rows",
+                hint=f"Delete {parts} and run the same command again.",
+            )
+    facts["priced"] = facts["rows"] - facts["not_priced"]
+    return {**facts, "to": str(to)}
+
+
+def rows_of(tables: Iterator[pa.Table]) -> Iterator[dict[str, Any]]:
+    """The rows of all tables, one after another."""
+    for table in tables:
+        yield from table.to_pylist()
+
+
+def write_jsonl(tables: Iterator[pa.Table], path: Path) -> None:
+    with path.open("w", encoding="utf-8") as out:
+        for row in rows_of(tables):
+            out.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(tables: Iterator[pa.Table], path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        out = csv.writer(handle)
+        out.writerow(NAMES)
+        for row in rows_of(tables):
+            out.writerow([no_formula(row[name]) for name in NAMES])
+
+
+def no_formula(value: Any) -> Any:
+    """Text that a spreadsheet would run as a formula gets an apostrophe before it (OWASP, CSV injection)."""
+    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+def write_parquet(tables: Iterator[pa.Table], path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(path, schema()) as out:
+        for table in tables:
+            out.write_table(table)
+
+
+def write_xlsx(tables: Iterator[pa.Table], path: Path) -> None:
+    from openpyxl import Workbook
+    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE, WriteOnlyCell
+
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet("prices")
+    sheet.append(list(NAMES))
+    for number, row in enumerate(rows_of(tables), start=2):
+        if number > 1_048_576:
+            raise UsageError("A sheet holds at most 1,048,576 rows", hint="Write .csv or .parquet instead.")
+        cells: list[Any] = []
+        for name in NAMES:
+            value = no_formula(row[name])
+            cell = WriteOnlyCell(sheet, ILLEGAL_CHARACTERS_RE.sub("", value) if isinstance(value, str) else value)
+            if isinstance(value, str):
+                cell.data_type = "s"
+            cells.append(cell)
+        sheet.append(cells)
+    book.save(path)
+
+
+WRITERS: dict[str, Callable[[Iterator[pa.Table], Path], None]] = {
+    ".jsonl": write_jsonl,
+    ".csv": write_csv,
+    ".parquet": write_parquet,
+    ".xlsx": write_xlsx,
+}

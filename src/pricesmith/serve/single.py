@@ -1,0 +1,66 @@
+"""Price one thing in words, with its interval and what similar things cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pricesmith.catalog.clean import CleanSettings, listing_of
+from pricesmith.catalog.columns import Columns
+from pricesmith.errors import UsageError
+from pricesmith.money import money
+from pricesmith.serve.batch import answer
+from pricesmith.settings import parse
+from pricesmith.types import Listing
+
+if TYPE_CHECKING:
+    from pricesmith.pricers.runs import Run
+
+
+def listing_from(text: str, run: Run) -> Listing:
+    """A person's words as the listing that curate would have made of them: the first line is the title."""
+    cleaning = parse(CleanSettings, run.info["cleaning"], where="catalog.json")
+    title, _, rest = text.strip().partition("\n")
+    columns = Columns(title="title", text="text", price="price")
+    listing = listing_of({"title": title, "text": rest}, columns, cleaning, id="1")
+    if not (listing.title or listing.text):
+        raise UsageError(
+            "There is nothing to price", got=repr(text[:60]), hint="Describe the thing: what it is, make, size."
+        )
+    return listing
+
+
+def price_text(run: Run, text: str, decline: float | None = None) -> dict[str, Any]:
+    """Price, interval and comparables of one text, ready for JSON."""
+    listing = listing_from(text, run)
+    (quote,) = run.price([listing])
+    said = answer(listing.id, quote, str(run.info["currency"]), decline)
+    (near,) = run.comparables([listing], k=3)
+    return {
+        "price": said.price,
+        "low": said.low,
+        "high": said.high,
+        "level": run.level,
+        "currency": said.currency,
+        "note": said.note,
+        "pricer": run.name,
+        "comparables": [
+            {"id": one.id, "title": one.title, "price": one.price, "similarity": round(one.similarity, 3)}
+            for one in near
+        ],
+    }
+
+
+def told(result: dict[str, Any]) -> str:
+    """The result as a person reads it."""
+    currency = result["currency"]
+    lines = [money(result["price"], currency) if result["price"] is not None else f"No price: {result['note']}"]
+    if result["low"] is not None and result["high"] is not None:
+        level = f"{result['level']:.0%} interval" if result["level"] else "interval"
+        lines.append(f"{level}: {money(result['low'], currency)} to {money(result['high'], currency)}")
+    if result["comparables"]:
+        lines.append("Similar things it has seen:")
+        lines += [
+            f"  {money(one['price'], currency):>12}  {one['title'][:90]}  ({one['similarity']:.0%} alike)"
+            for one in result["comparables"]
+        ]
+    return "\n".join(lines)

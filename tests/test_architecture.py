@@ -1,0 +1,143 @@
+"""The import law, the light front door, the budgets: what keeps the project small."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "pricesmith"
+FILES = sorted(SOURCE.rglob("*.py"))
+
+# A module imports only from levels before its own, or from its own package.
+LEVELS = (
+    {"types", "errors", "progress", "money"},
+    {"workspace"},
+    {"settings", "prompts", "measures"},
+    {"catalog"},
+    {"pricers", "evaluation"},
+    {"bases", "report", "serve", "contest"},
+    {"api", "testing", "demo", "console", "doctor"},
+    {"cli"},
+)
+# An absolute ceiling for what is over the rule of 300 lines, with its reason.
+LONG_FILES: dict[str, int] = {}
+LONG_FUNCTIONS: dict[str, int] = {}
+# The one way from a pricer to other pricers is KINDS.
+LOADERS = {"runs", "blend"}
+HEAVY = ("torch", "transformers", "sklearn", "scipy", "duckdb", "pandas", "fastapi", "lightgbm", "plotly", "numpy")
+
+
+def package(path: Path) -> str:
+    """The first name below `pricesmith`: a package, or a module at the top."""
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def level(name: str) -> int:
+    return next(number for number, names in enumerate(LEVELS) if name in names)
+
+
+def imports(path: Path) -> set[tuple[str, ...]]:
+    """Every `pricesmith...` module that a file imports, anywhere in it, as the parts after `pricesmith`."""
+    found: set[tuple[str, ...]] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "pricesmith":
+            base = tuple(node.module.split(".")[1:])
+            for alias in node.names:
+                deeper = (*base, alias.name)
+                is_module = (SOURCE.joinpath(*deeper)).is_dir() or SOURCE.joinpath(*deeper).with_suffix(".py").is_file()
+                found.add(deeper if is_module else base)
+        elif isinstance(node, ast.Import):
+            found |= {tuple(alias.name.split(".")[1:]) for alias in node.names if alias.name.startswith("pricesmith.")}
+    return {parts for parts in found if parts}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_a_module_imports_only_from_its_left(path: Path) -> None:
+    """Data flows one way: no import goes right, and packages of one level are strangers."""
+    here = package(path)
+    if here == "__init__":
+        return
+    for parts in imports(path):
+        there = parts[0]
+        if there != here:
+            assert level(there) < level(here), f"{path.name} imports pricesmith.{'.'.join(parts)}"
+
+
+@pytest.mark.parametrize("path", sorted((SOURCE / "pricers").glob("*.py")), ids=lambda path: path.stem)
+def test_no_pricer_imports_another(path: Path) -> None:
+    """A way to price is understood from its own file; features.py is the one shared reader of text."""
+    kinds = {found.stem for found in (SOURCE / "pricers").glob("*.py")} - {"__init__", "features", "calibrated"}
+    others = {parts[1] for parts in imports(path) if parts[0] == "pricers" and len(parts) > 1}
+    allowed = LOADERS if path.stem in LOADERS else set()
+    assert others & kinds - allowed - {path.stem} == set()
+
+
+def test_no_module_of_ours_is_in_a_cycle() -> None:
+    """Imports, also those inside functions, form no circle between modules."""
+    graph = {path.relative_to(SOURCE).with_suffix("").parts: imports(path) for path in FILES if path.name != "__init__.py"}
+
+    def visit(node: tuple[str, ...], trail: tuple[tuple[str, ...], ...]) -> None:
+        assert node not in trail, f"a cycle: {trail}"
+        for other in graph.get(node, ()):
+            visit(other, (*trail, node))
+
+    for node in graph:
+        visit(node, ())
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["import pricesmith", "import sys; from pricesmith.cli import run; run(['--help']); run(['fit', '--help'])"],
+    ids=["import", "--help"],
+)
+def test_the_front_door_is_light(code: str) -> None:
+    """Importing the package and asking for help load no numerical library."""
+    probe = f"{code}\nimport sys; print('loaded', [n for n in {HEAVY!r} if n in sys.modules])"
+    told = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert told.stdout.splitlines()[-1] == "loaded []"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_files_and_functions_stay_in_their_budget(path: Path) -> None:
+    """At most 300 lines a file and 60 a function; no module is a drawer for everything."""
+    name = path.relative_to(SOURCE).as_posix()
+    source = path.read_text()
+    assert len(source.splitlines()) <= LONG_FILES.get(name, 300)
+    assert path.stem not in {"utils", "helpers", "common", "misc"}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= LONG_FUNCTIONS.get(f"{name}:{node.name}", 60), f"{node.name} has {length} lines"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_nothing_in_data_can_run(path: Path) -> None:
+    """No pickle, joblib, torch.load, eval or trust_remote_code in what is written or read by us."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            modules = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
+            assert not {"pickle", "joblib", "shelve", "marshal", "dill"} & {name.split(".")[0] for name in modules}
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in {"eval", "exec", "torch.load", "joblib.load", "pickle.load", "yaml.load"}
+            for keyword in node.keywords:
+                value = getattr(keyword.value, "value", None)
+                assert not (keyword.arg in {"trust_remote_code", "allow_pickle"} and value is True)
+
+
+def test_every_public_name_is_there_and_described() -> None:
+    """What `pricesmith.__all__` promises can be used and has a docstring."""
+    import pricesmith
+
+    for name in pricesmith.__all__:
+        assert getattr(pricesmith, name).__doc__
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_every_module_says_what_it_is_for(path: Path) -> None:
+    """A newcomer who opens a file reads its purpose first."""
+    assert ast.get_docstring(ast.parse(path.read_text()))
