@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 PART_ROWS = 5_000
 PLAN = "plan.json"
 FORMATS = (".jsonl", ".csv", ".parquet", ".xlsx")
+NO_PRICE = "no price is read"
 NAMES = ("id", "price", "low", "high", "currency", "note")
 
 
@@ -182,12 +183,15 @@ def price_rows(
 
 
 def columns_for(header: Sequence[str], info: Mapping[str, Any]) -> Columns:
-    """The columns the run was fitted with where this file has them, else the usual names of this file."""
+    """The columns the run was fitted with where this file has them, else the usual names of this file.
+
+    A file to be priced needs no price: one that it has is not looked at.
+    """
     fitted = parse(Columns, info["columns"], where="catalog.json")
     named = [name for name in (fitted.title, fitted.text) if name]
     if named and all(name in header for name in named):
         return fitted
-    return choose(header, {}, need_price=False)
+    return choose([*header, NO_PRICE], {"price": NO_PRICE})
 
 
 def schema() -> pa.Schema:

@@ -1,0 +1,91 @@
+"""What the parsing child says: batches of rows, notes, signs of life, and why a file cannot be used (see `sandbox`).
+
+One message: {"rows": [["Garden hose", "$24.50"], "wrong number of fields"]}
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from typing import Any, BinaryIO
+
+BATCH_ROWS = 2_000
+BATCH_SIZE = 2_000_000  # characters
+FREE = 64_000_000  # unpacked bytes before the ratio to the packed ones counts
+TOO_LARGE = "cell too large"
+WRONG_FIELDS = "wrong number of fields"
+
+Value = str | float | int | bool | None
+
+
+class Refused(Exception):
+    """The file as a whole cannot be used."""
+
+    def __init__(self, what: str, got: str = "", allowed: str = "", hint: str = "") -> None:
+        super().__init__(what)
+        self.facts = {"what": what, "got": got[:300], "allowed": allowed, "hint": hint}
+
+
+class Answer:
+    """The way out: rows are gathered into batches; each message is a sign of life."""
+
+    def __init__(self, limits: Any, out: BinaryIO) -> None:
+        self.limits, self.out = limits, out
+        self.batch: list[Any] = []
+        self.size = self.rows = 0
+
+    def say(self, **message: Any) -> None:
+        """Send one message; the time the reader takes is not ours."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self.out.write(json.dumps(message).encode("ascii") + b"\n")
+        self.out.flush()
+        signal.setitimer(signal.ITIMER_REAL, self.limits.seconds)
+
+    def row(self, entry: list[Value] | dict[str, Value] | str, size: int) -> None:
+        """One row, or the name of the reason why there is none. `size` is its length in characters."""
+        self.batch.append(entry)
+        self.size += size
+        if len(self.batch) >= BATCH_ROWS or self.size >= BATCH_SIZE:
+            self.send()
+
+    def send(self) -> None:
+        if not self.batch:
+            return
+        self.rows += len(self.batch)
+        if self.rows > self.limits.rows:
+            raise Refused(
+                "it has too many rows",
+                f"over {self.limits.rows:,}",
+                f"{self.limits.rows:,} rows",
+                "Split the file.",
+            )
+        self.say(rows=self.batch)
+        self.batch, self.size = [], 0
+
+    def header(self, names: list[str]) -> list[str]:
+        """Announce the columns. Empty names get a number, repeated ones too; a header over the limit is refused."""
+        if len(names) > self.limits.columns:
+            raise too_many_columns(len(names), self.limits.columns)
+        clean: list[str] = []
+        for place, name in enumerate(names, start=1):
+            name = name.replace("\x00", "").strip("\ufeff \t\r\n") or f"column {place}"
+            if len(name) > 1_000:
+                raise Refused(
+                    "a column name is too long", f"{len(name):,} characters", "1,000", "Check the first row."
+                )
+            if name in clean:
+                number = next(n for n in range(2, len(names) + 2) if f"{name} ({n})" not in clean)
+                self.say(note=f"two columns are named {name!r}; the later one is called {name} ({number})")
+                name = f"{name} ({number})"
+            clean.append(name)
+        self.say(header=clean)
+        return clean
+
+
+def too_many_columns(got: int, allowed: int) -> Refused:
+    return Refused(
+        "it has too many columns",
+        f"{got:,}",
+        f"{allowed:,} columns",
+        "Keep the columns that describe the thing.",
+    )

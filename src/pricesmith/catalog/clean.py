@@ -1,0 +1,224 @@
+"""A raw row becomes the text that curate, price and eval all see: one code path, a function of the listing alone.
+
+    >>> columns = Columns(title="name", text=None, price="price", extra=("weight",))
+    >>> listing_of({"name": "Garden&nbsp;hose <b>25 m</b>", "price": "24.50", "weight": "2 kg"}, columns, CleanSettings())
+    Listing(id='', title='Garden hose 25 m', text='weight: 2 kg', category='', brand='')
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Mapping
+from functools import lru_cache
+from html import unescape
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from pricesmith.catalog.amounts import TOKEN, mask_money
+from pricesmith.settings import Settings
+from pricesmith.types import Listing
+
+if TYPE_CHECKING:
+    from pricesmith.catalog.columns import Columns
+
+__all__ = ["TOKEN", "CleanSettings", "body_of", "clean_text", "cleaned", "listing_of", "mask_money", "too_short"]
+
+PASSES = 8
+
+
+class CleanSettings(Settings):
+    """How a raw row becomes text. They go into the catalog's ledger and into every run fitted on it."""
+
+    min_chars: int = Field(5, ge=1, description="a listing with fewer letters and digits is refused as too short")
+    max_chars: int = Field(4_000, ge=20, description="a longer text is cut at a word")
+    max_title: int = Field(400, ge=20, description="a longer title is cut at a word")
+    max_name: int = Field(200, ge=20, description="a longer category or brand is cut at a word")
+    scrub: bool = Field(False, description="take out part-numbers: words of 7 characters or more with a digit")
+
+
+BREAKS = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+# Controls, zero-width and direction marks, soft hyphens, lone surrogates, tags and variation selectors.
+INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1b\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\ud800-\udfff"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+ASCII_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
+BLOCK = re.compile(
+    r"</?(?:address|article|aside|blockquote|br|dd|div|dl|dt|figure|footer|form|h[1-6]|header|hr|li|main|nav|ol|p|pre|"
+    r"section|table|td|th|tr|ul)\b[^<>]*>",
+    re.IGNORECASE,
+)
+TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<[!?][^<>]*>")
+AMPERSANDS = re.compile(r"&(?:(?:amp|AMP|#0*38|#[xX]0*26);)+")
+HIDDEN = (("<!--", "-->"), ("<script", "</script"), ("<style", "</style"))
+PART_NUMBER = re.compile(r"(?<!\S)(?=\S*\d)\S{7,}(?: |(?!\S))")
+
+
+def listing_of(
+    values: Mapping[str, object], columns: Columns, settings: CleanSettings, *, id: str = "", category: str = ""
+) -> Listing:
+    """A raw row as a clean listing. `id` and `category` stand in where the row itself has none.
+
+    Other columns become "Name: value" lines under the text, in the row's own order; empty values are left out.
+    """
+    return cleaned(values, columns, settings, id=id, category=category)[0]
+
+
+def cleaned(
+    values: Mapping[str, object], columns: Columns, settings: CleanSettings, *, id: str = "", category: str = ""
+) -> tuple[Listing, list[float]]:
+    """`listing_of` and the amounts of money that were masked in it."""
+    extra = extra_names(columns.extra)
+    parts = [field(values, columns.text)]
+    if extra:
+        for column, value in values.items():
+            if column in extra and (said := plain(value)):
+                parts.append(f"{extra[column]}: {said}")
+    raw = "\n".join(part for part in parts if part)
+    title, in_title = clean_field(field(values, columns.title), settings.max_title, settings)
+    text, in_text = clean_field(raw, settings.max_chars, settings, lines=True)
+    kind, in_kind = clean_field(field(values, columns.category) or category, settings.max_name, settings)
+    brand, in_brand = clean_field(field(values, columns.brand), settings.max_name, settings)
+    if not id and columns.id:
+        id = plain(values.get(columns.id))
+    return Listing(id, title, text, kind, brand), in_title + in_text + in_kind + in_brand
+
+
+def field(values: Mapping[str, object], column: str | None) -> str:
+    """A column's value as text, empty where there is none."""
+    return plain(values.get(column)) if column else ""
+
+
+def plain(value: object) -> str:
+    """A cell as the text a person would write: 8.0 is 8, a missing or not finite value is nothing."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0") if math.isfinite(value) else ""
+    return str(value)
+
+
+@lru_cache(maxsize=256)
+def extra_names(extra: tuple[str, ...]) -> dict[str, str]:
+    """Each extra column's name as words."""
+    return {name: " ".join(clean_text(name.replace("_", " ")).split("\n")) for name in extra}
+
+
+DEFAULT = CleanSettings()
+
+
+def clean_text(text: str, settings: CleanSettings = DEFAULT) -> str:
+    """Clean text of at most `max_chars`, with its line breaks. Cleaning clean text changes nothing."""
+    return clean_field(text, settings.max_chars, settings, lines=True)[0]
+
+
+def clean_field(text: str, limit: int, settings: CleanSettings, *, lines: bool = False) -> tuple[str, list[float]]:
+    """One field: markup, characters, spaces, amounts, part-numbers, length; and the amounts found."""
+    if not text:
+        return "", []
+    text = visible(text[: 16 * limit])
+    if "&" in text or "<" in text:
+        text = without_markup(text)
+    text = spaced(text, lines)
+    text, amounts = mask_money(text)
+    short = text if len(text) <= limit else cut(text, limit)
+    if settings.scrub or short is not text:
+        short = settled(short, limit, settings, lines, amounts)
+    return short, amounts
+
+
+def settled(text: str, limit: int, settings: CleanSettings, lines: bool, amounts: list[float]) -> str:
+    """Scrub, mask and cut until nothing changes: what was taken out can bring a sign and a number together."""
+    for _ in range(PASSES):
+        before = text
+        if settings.scrub:
+            text = spaced(PART_NUMBER.sub("", text), lines)
+        text, more = mask_money(text)
+        amounts.extend(more)
+        text = cut(text, limit)
+        if text == before:
+            break
+    return text
+
+
+def visible(text: str) -> str:
+    """One kind of line break, NFC, and none of the characters that nobody sees."""
+    if text.isascii():
+        if ASCII_CONTROL.search(text) is None:
+            return text
+        return INVISIBLE.sub("", BREAKS.sub("\n", text))
+    text = INVISIBLE.sub("", BREAKS.sub("\n", text))
+    return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)
+
+
+def without_markup(text: str) -> str:
+    """HTML as text: entities read, tags gone, blocks as line breaks, scripts and comments with what they hold.
+
+    Markup may be escaped twice, so this goes on until nothing changes; what is still markup after eight passes was
+    made to mislead, and its signs go.
+    """
+    for _ in range(PASSES):
+        before = text
+        if "&" in text:
+            text = visible(unescape(AMPERSANDS.sub("&", text)))
+        if "<" in text:
+            for start, end in HIDDEN:
+                if start in text:
+                    text = without_span(text, start, end)
+            text = visible(TAG.sub("", BLOCK.sub("\n", text)))
+        if text == before:
+            return text
+    return visible(text.translate({ord("&"): " ", ord("<"): " "}))
+
+
+def without_span(text: str, start: str, end: str) -> str:
+    """Everything from `start` to the end of `end`'s tag taken out; one that never ends stays."""
+    parts, at = [], 0
+    while (begin := text.find(start, at)) >= 0:
+        stop = text.find(end, begin + len(start))
+        stop = text.find(">", stop) if stop >= 0 else -1
+        if stop < 0:
+            break
+        parts.append(text[at:begin])
+        at = stop + 1
+    return " ".join((*parts, text[at:]))
+
+
+def spaced(text: str, lines: bool) -> str:
+    """Single spaces; single line breaks between lines that hold something, or none at all."""
+    if not lines or "\n" not in text:
+        return " ".join(text.split())
+    return "\n".join([kept for line in text.split("\n") if (kept := " ".join(line.split()))])
+
+
+def cut(text: str, limit: int) -> str:
+    """At most `limit` characters, ending with a whole word where there is one."""
+    if len(text) <= limit:
+        return text
+    end = max(text.rfind(" ", 0, limit + 1), text.rfind("\n", 0, limit + 1))
+    return text[: end if end > 0 else limit].rstrip()
+
+
+def body_of(listing: Listing) -> str:
+    """Title and text, the title not repeated: what families are found by."""
+    if listing.title and not listing.text.startswith(listing.title):
+        return f"{listing.title}\n{listing.text}"
+    return listing.text
+
+
+def too_short(listing: Listing, settings: CleanSettings) -> bool:
+    """Whether title and text hold too few letters and digits to price anything by."""
+    count = 0
+    for sign in body_of(listing):
+        count += sign.isalnum()
+        if count >= settings.min_chars:
+            return False
+    return True

@@ -1,0 +1,172 @@
+"""Which column of a file is the title, the text, the price; which ones a pricer may read; which give the price away.
+
+One raw header: ["sku", "name", "price", "capacity", "price_per_gb"] becomes title `name`, price `price`, id `sku`,
+one line of text `capacity: ...`, and `price_per_gb` stays out.
+
+    >>> choose(["sku", "name", "price", "capacity", "price_per_gb"], {}).left_out
+    {'price_per_gb': 'leak: its name says price'}
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+
+from pricesmith.catalog.leaks import find_leaks, without
+from pricesmith.catalog.money import says_price, words
+from pricesmith.errors import UsageError
+from pricesmith.settings import Settings
+
+__all__ = ["FIELDS", "Columns", "choose", "find_leaks", "without"]
+
+FIELDS = ("title", "text", "price", "currency", "category", "brand", "id")
+
+# Usual names, the likeliest first, compared without case, spaces and signs.
+USUAL = {
+    "title": "title name producttitle productname itemtitle itemname listingtitle listingname articlename displayname",
+    "text": "description text body bodyhtml productdescription itemdescription longdescription fulldescription "
+    "descriptionhtml listingdescription content shortdescription features about",
+    "price": "price variantprice productprice itemprice sellingprice currentprice unitprice finalprice priceusd "
+    "pricevalue retailprice priceamount amount",
+    "currency": "currency currencycode pricecurrency variantcurrency",
+    "category": "category productcategory categoryname maincategory categories producttype googleproductcategory",
+    "brand": "brand brandname vendor manufacturer maker make store",
+    "id": "id sku variantsku productid itemid listingid articleid asin parentasin trainid testid uid uuid",
+}
+
+# Words that say where a row came from rather than what the thing is.
+CODES = frozenset(
+    "id ids sku skus gtin barcode ean upc isbn asin mpn uuid guid url urls uri href permalink slug".split()
+)
+LAST = frozenset("link links date dates datetime timestamp timestamps".split())
+WHOLE = frozenset(
+    "source handle video videos link links crawled scraped created updated modified datasource sourcefile "
+    "sourcename parentasin boughttogether".split()
+)
+PICTURE = frozenset("image images img imgs picture pictures photo photos thumbnail thumbnails thumb".split())
+PICTURE_PART = frozenset(
+    "src path file files name names position alt text product variant main additional primary large small hi res high "
+    "medium count list hash data".split()
+)
+AT = frozenset("created updated modified published scraped crawled listed fetched deleted added".split())
+
+
+class Columns(Settings):
+    """The column map of one header. `extra` are the columns that become "Name: value" lines, in the file's order;
+    `left_out` says of every other column why no pricer reads it."""
+
+    title: str | None = None
+    text: str | None = None
+    price: str
+    currency: str | None = None
+    category: str | None = None
+    brand: str | None = None
+    id: str | None = None
+    extra: tuple[str, ...] = ()
+    left_out: dict[str, str] = {}
+
+
+def key(name: str) -> str:
+    """A column's name without case, spaces and signs."""
+    return re.sub(r"[\W_]+", "", name.casefold())
+
+
+def choose(header: Sequence[str], mapping: Mapping[str, str] | None = None) -> Columns:
+    """The column map of a header: by `mapping` (field -> column), else by usual names.
+
+    Raises UsageError for an unknown field or column, and where there is no price, or neither a title nor a text.
+    """
+    chosen = {field: mapped_column(header, field, name) for field, name in (mapping or {}).items()}
+    taken = set(chosen.values())
+    if len(taken) < len(chosen):
+        raise UsageError(
+            "One column is mapped to two fields", got=described(mapping or {}), hint="Map each one once."
+        )
+    by_key: dict[str, str] = {}
+    for name in header:
+        by_key.setdefault(key(name), name)
+    for field, names in USUAL.items():
+        if field in chosen:
+            continue
+        for usual in names.split():
+            if usual in by_key and by_key[usual] not in taken:
+                chosen[field] = by_key[usual]
+                taken.add(by_key[usual])
+                break
+    if "price" not in chosen:
+        raise missing("price", header)
+    if "title" not in chosen and "text" not in chosen:
+        raise missing("title", header)
+    extra, left_out = [], {}
+    for name in header:
+        if name in taken:
+            continue
+        if reason := why_left_out(name):
+            left_out[name] = reason
+        else:
+            extra.append(name)
+    return Columns(**chosen, extra=tuple(extra), left_out=left_out)
+
+
+def why_left_out(name: str) -> str:
+    """The reason why a column of this name stays out of the text, or an empty text."""
+    if word := says_price(name):
+        return f"leak: its name says {word}"
+    parts = words(name)
+    rest = [part for part in parts if not part.isdigit()]
+    if not rest:
+        return ""
+    picture = any(part in PICTURE for part in rest) and all(
+        part in PICTURE or part in PICTURE_PART or part in CODES or part in LAST for part in rest
+    )
+    code = any(re.sub(r"\d+$", "", part) in CODES for part in parts) and "condition" not in parts
+    dated = rest[-1] in LAST or (rest[-1] == "at" and bool(AT & set(rest)))
+    if picture or code or dated or "".join(rest) in WHOLE or (rest[0] in PICTURE and len(rest) == 1):
+        return "provenance: says where the row came from, not what the thing is"
+    return ""
+
+
+def mapped_column(header: Sequence[str], field: str, name: str) -> str:
+    """The header's column that `--map field=name` means: exactly, or but for case, spaces and signs."""
+    if field not in FIELDS:
+        near = difflib.get_close_matches(field, FIELDS, n=1)
+        raise UsageError(
+            f"--map: there is no field {field!r}",
+            got=f"{field}={name}",
+            allowed=", ".join(FIELDS),
+            hint=f"Did you mean {near[0]}={name}?" if near else "Write --map field=column.",
+        )
+    if name in header:
+        return name
+    alike = [column for column in header if key(column) == key(name)]
+    if len(alike) == 1:
+        return alike[0]
+    near = difflib.get_close_matches(name, list(header), n=1)
+    raise UsageError(
+        f"--map: the file has no column {name!r}",
+        got=f"{field}={name}",
+        allowed=listed(header),
+        hint=f"Did you mean --map '{field}={near[0]}'?" if near else "Name one of its columns.",
+    )
+
+
+def missing(field: str, header: Sequence[str]) -> UsageError:
+    """The error for a header without a column that is needed."""
+    what = "price" if field == "price" else "title or text"
+    return UsageError(
+        f"No column is known as the {what}",
+        got=listed(header),
+        allowed=f"a column named {', '.join(USUAL[field].split()[:4])} or the like",
+        hint=f"Name it: --map {field}=COLUMN.",
+    )
+
+
+def listed(header: Sequence[str]) -> str:
+    """A header as one line of bounded length."""
+    shown = ", ".join(repr(name[:60]) for name in header[:30]) or "no columns"
+    return shown + (f" and {len(header) - 30} more" if len(header) > 30 else "")
+
+
+def described(mapping: Mapping[str, str]) -> str:
+    return ", ".join(f"{field}={name}" for field, name in mapping.items())

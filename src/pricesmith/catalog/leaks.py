@@ -1,0 +1,136 @@
+"""Columns that give the price away by what they hold: one that is the price, or that makes it with another column.
+
+One raw row: {"name": "990 Pro", "price": 149.99, "capacity": 2000, "unit": 0.075}: unit x capacity is the price.
+
+The rule: a column which itself, or whose product or quotient with another numeric column, is within 2 % of the price
+in over half of the rows where all of them are present. Where it takes two columns, one of them is enough to stay out:
+the one with more different values, since that is the one worked out from the price, and the other one is a fact of
+the thing. The first 20,000 rows are looked at; the reason says how many.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pricesmith.catalog.money import parse_price
+
+if TYPE_CHECKING:
+    from pricesmith.catalog.columns import Columns
+    from pricesmith.catalog.read import BadRow, RawRow
+
+SAMPLE = 20_000  # rows
+NEAR = 0.02  # of the price
+SHARE = 0.5  # of the rows where the columns are present
+FEWEST = 5  # rows, below which a share says nothing
+PAIRED = 64  # columns whose pairs are tried: the ones with most numbers
+FIRST_LOOK = 1_000  # rows that choose the pairs worth a full look
+
+MEASURE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*[a-zA-Z%°\"']{0,8}", re.ASCII)
+
+
+def find_leaks(batches: Iterable[Sequence[RawRow | BadRow]], columns: Columns) -> dict[str, str]:
+    """The columns of `columns.extra` that give the price away by their values, each with the reason.
+
+    Reads batches only as far as the sample needs. Names are judged by `choose` already.
+    """
+    import numpy as np
+
+    names = [*columns.extra]
+    prices: list[float] = []
+    cells: list[list[float]] = [[] for _ in names]
+    nan = float("nan")
+    for batch in batches:
+        for row in batch:
+            values = getattr(row, "values", None)
+            if values is None or isinstance(price := parse_price(values.get(columns.price)), str):
+                continue
+            prices.append(price[0])
+            for held, name in zip(cells, names, strict=True):
+                value = values.get(name)
+                held.append(nan if value is None or value == "" else number(value))
+        if len(prices) >= SAMPLE:
+            break
+    if len(prices) < FEWEST or not names:
+        return {}
+    table = np.array(cells, dtype=np.float64)[:, :SAMPLE]
+    return leaks_of(names, table, np.array(prices[:SAMPLE]))
+
+
+def number(value: object) -> float:
+    """A cell as a positive number, NaN where it is none. A unit behind it ("2000 GB") is passed over."""
+    if isinstance(value, bool):
+        return float("nan")
+    if isinstance(value, str) and (measure := MEASURE.fullmatch(value.strip()[:40])):
+        amount = float(measure[1])
+        return amount if amount > 0 else float("nan")
+    parsed = parse_price(value)
+    return float("nan") if isinstance(parsed, str) else parsed[0]
+
+
+def leaks_of(names: Sequence[str], table: Any, prices: Any) -> dict[str, str]:
+    """The leaks among `names`. `table` is (columns, rows), NaN where a cell is no positive number; `prices` is (rows,)."""
+    import numpy as np
+
+    with np.errstate(all="ignore"):
+        logs, target = np.log(table), np.log(prices)
+    found: dict[str, str] = {}
+    filled = np.isfinite(logs).sum(axis=1)
+    for place, name in enumerate(names):
+        share, rows = near_share(logs[place], target)
+        if share > SHARE:
+            found[name] = f"leak: within 2 % of the price in {share:.0%} of {rows:,} sampled rows"
+    rest = [place for place in np.argsort(-filled, kind="stable") if filled[place] >= FEWEST]
+    rest = [place for place in rest if names[place] not in found][:PAIRED]
+    different = {place: len(np.unique(table[place][np.isfinite(table[place])])) for place in rest}
+    pairs = []
+    for order, a in enumerate(rest):
+        for b in rest[order + 1 :]:
+            for sign, values in combined(logs[a], logs[b]):
+                first, _ = near_share(values[:FIRST_LOOK], target[:FIRST_LOOK], fewest=1)
+                if first < SHARE / 2 and filled[[a, b]].min() > FEWEST * 4 and first >= 0:
+                    continue
+                share, rows = near_share(values, target)
+                if share > SHARE:
+                    pairs.append((share, rows, sign, a, b))
+    for share, rows, sign, a, b in sorted(pairs, key=lambda pair: -pair[0]):
+        if names[a] in found or names[b] in found:
+            continue
+        out, other = (a, b) if (different[a], a) > (different[b], b) else (b, a)
+        how = {"x": f"its product with {names[other]}"}.get(sign, f"its quotient with {names[other]}")
+        found[names[out]] = f"leak: {how} is within 2 % of the price in {share:.0%} of {rows:,} sampled rows"
+    return {name: found[name] for name in names if name in found}
+
+
+def combined(a: Any, b: Any) -> list[tuple[str, Any]]:
+    """The logarithms of a x b, a ÷ b and b ÷ a."""
+    return [("x", a + b), ("÷", a - b), ("÷", b - a)]
+
+
+def near_share(logs: Any, target: Any, fewest: int = FEWEST) -> tuple[float, int]:
+    """The share of rows where a value is within 2 % of the price, and the number of rows where it is present.
+
+    The share is -1 where fewer than `fewest` rows hold a value.
+    """
+    import numpy as np
+
+    present = np.isfinite(logs)
+    rows = int(present.sum())
+    if rows < fewest:
+        return -1.0, rows
+    with np.errstate(all="ignore"):
+        near = np.abs(np.expm1(logs[present] - target[present])) <= NEAR
+    return float(near.mean()), rows
+
+
+def without(columns: Columns, leaks: dict[str, str]) -> Columns:
+    """The column map with `leaks` left out of the text."""
+    if not leaks:
+        return columns
+    extra = tuple(name for name in columns.extra if name not in leaks)
+    left_out = {
+        **columns.left_out,
+        **{name: reason for name, reason in leaks.items() if name in columns.extra},
+    }
+    return columns.model_copy(update={"extra": extra, "left_out": left_out})

@@ -1,0 +1,122 @@
+"""JSON Lines as strangers write them, in constant memory. Runs in the child (`parse`).
+
+One raw line: {"title": "Garden hose", "price": 24.5, "features": ["25 m", "brass"], "details": {"Colour": "green"}}
+becomes the row {"title": "Garden hose", "price": 24.5, "features": "25 m\\nbrass", "details": "Colour: green"}.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+from pricesmith.catalog.answer import TOO_LARGE, Answer, Refused, Value
+from pricesmith.catalog.money import says_price
+
+DEEPEST = 64  # levels of nesting
+
+NOT_JSON = "not JSON"
+NOT_OBJECT = "not a JSON object"
+TOO_DEEP = "JSON too deep"
+TWICE = "repeated key"
+MANY_KEYS = "too many columns"
+
+
+class Twice(ValueError):
+    """An object names a key twice."""
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are all different."""
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise Twice
+    return made
+
+
+def jsonl(text: io.TextIOWrapper, head: str, limits: Any, answer: Answer) -> None:
+    """JSON Lines, a row at a time. NaN and Infinity, which JSON does not have, are read as these words."""
+    if head.lstrip("\ufeff \t\r\n").startswith("["):
+        raise Refused(
+            "it is a JSON array", "[ at its start", "one JSON object a line", "Write one object a line."
+        )
+    decode = json.JSONDecoder(object_pairs_hook=unique, parse_constant=str).decode
+    longest = 4 * limits.cell
+    known: set[str] = set()
+    while line := text.readline(longest):
+        if len(line) >= longest and not line.endswith(("\n", "\r")):
+            while (piece := text.readline(longest)) and not piece.endswith(("\n", "\r")):
+                pass
+            answer.row(TOO_LARGE, 0)
+            continue
+        if line.isspace():
+            continue
+        entry = row_of(line, decode, limits)
+        if entry.__class__ is dict and not entry.keys() <= known:  # type: ignore[union-attr]
+            known.update(entry)
+            if len(known) > limits.columns:
+                raise Refused(
+                    "it has too many columns",
+                    f"over {limits.columns:,} different keys",
+                    f"{limits.columns:,} columns",
+                    "Keep the keys that describe the thing.",
+                )
+        answer.row(entry, len(line))
+
+
+def row_of(line: str, decode: Any, limits: Any) -> dict[str, Value] | str:
+    """One line as a flat row, or the name of the reason why it is none."""
+    try:
+        row = decode(line.strip(" \t\r\n\ufeff\x00"))
+    except RecursionError:
+        return TOO_DEEP
+    except Twice:
+        return TWICE
+    except ValueError:
+        return NOT_JSON
+    if row.__class__ is not dict:
+        return NOT_OBJECT
+    if len(row) > limits.columns:
+        return MANY_KEYS
+    if "\\ud" in line or "\\uD" in line:
+        row = json.loads(whole(json.dumps(row, ensure_ascii=False)))
+    long = len(line) > limits.cell
+    for name, value in row.items():
+        kind = value.__class__
+        if kind is str:
+            if long and len(value) > limits.cell:
+                return TOO_LARGE
+        elif kind is list or kind is dict:
+            try:
+                row[name] = flat(value)
+            except RecursionError:
+                return TOO_DEEP
+            if long and len(row[name]) > limits.cell:
+                return TOO_LARGE
+        elif kind is float and value - value != 0:
+            row[name] = str(value)
+    if long and any(len(name) > 1_000 for name in row):
+        return TOO_LARGE
+    return row  # type: ignore[no-any-return]
+
+
+def whole(text: str) -> str:
+    """Text whose halves of surrogate pairs are replaced: no file and no database takes them."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def flat(value: Any, depth: int = 0) -> str:
+    """A nested value as text: a list by lines, an object as "key: value" lines. Keys that say price are left out.
+
+    Raises RecursionError below 64 levels.
+    """
+    if depth > DEEPEST:
+        raise RecursionError
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        parts = [(key, flat(part, depth + 1)) for key, part in value.items() if not says_price(str(key))]
+        return "\n".join(f"{key}: {part}" for key, part in parts if part)
+    if isinstance(value, list | tuple):
+        return "\n".join(part for part in (flat(part, depth + 1) for part in value) if part)
+    return str(value)

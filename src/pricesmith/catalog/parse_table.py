@@ -1,0 +1,146 @@
+"""Parquet and XLSX as strangers write them, a few rows at a time. Runs in the child (`parse`).
+
+One raw row: {"title": "Garden hose", "price": 24.5, "features": ["25 m", "brass"], "added": datetime(2024, 5, 1)}
+becomes ["Garden hose", 24.5, "25 m\\nbrass", "2024-05-01T00:00:00"].
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import zipfile
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from pricesmith.catalog.answer import FREE, TOO_LARGE, WRONG_FIELDS, Answer, Refused, Value
+from pricesmith.catalog.parse_json import flat
+
+PARQUET_ROWS = 64  # read at a time: a cell may be a million times larger than the file says
+XLSX_ROWS = 1_048_576  # that a sheet can have
+XLSX_PARTS = 10_000
+
+
+def parquet(file: BinaryIO, limits: Any, answer: Answer) -> None:
+    """A Parquet file. What it will unpack to is judged by its footer first, then by what comes."""
+    import pyarrow.parquet as pq
+
+    size = os.fstat(file.fileno()).st_size
+    table = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
+    footer = table.metadata
+    if footer.num_rows > limits.rows:
+        raise Refused(
+            "it has too many rows", f"{footer.num_rows:,}", f"{limits.rows:,} rows", "Split the file."
+        )
+    header = answer.header(list(table.schema_arrow.names))
+    unpacked = sum(footer.row_group(group).total_byte_size for group in range(footer.num_row_groups))
+    weigh(unpacked, size, limits)
+    count = 0
+    for batch in table.iter_batches(batch_size=PARQUET_ROWS, use_threads=False):
+        count += batch.nbytes
+        weigh(count, size, limits)
+        columns = [values_of(column) for column in batch.columns]
+        for values in zip(*columns, strict=True):
+            answer_row(list(values), len(header), limits, answer)
+
+
+def values_of(column: Any) -> list[Any]:
+    """An Arrow column as values. Text that is not UTF-8 comes with replacement characters."""
+    try:
+        values: list[Any] = column.to_pylist()
+    except UnicodeDecodeError:
+        import pyarrow as pa
+
+        cells = column.cast(pa.large_binary()).to_pylist()
+        values = [cell.decode("utf-8", "replace") if cell is not None else None for cell in cells]
+    return values
+
+
+def weigh(unpacked: int, packed: int, limits: Any) -> None:
+    """Raise Refused where a file unpacks to more than a table does."""
+    if unpacked > limits.bytes:
+        most = f"{limits.bytes:,} bytes"
+        raise Refused("it is too large unpacked", f"{unpacked:,} bytes", most, "Split the file.")
+    if unpacked > max(FREE, limits.ratio * packed):
+        raise Refused(
+            "it unpacks to far more than a table does",
+            f"over {unpacked // max(packed, 1)} times its size",
+            f"{limits.ratio:g} times",
+            "If you trust it, save it as plain CSV and give that.",
+        )
+
+
+def xlsx(file: BinaryIO, limits: Any, answer: Answer) -> None:
+    """The first sheet of an Excel workbook; its first row with anything in it is the header. Formulas give what
+    Excel saved as their results."""
+    import openpyxl
+
+    with zipfile.ZipFile(file) as archive:
+        parts = archive.infolist()
+        if len(parts) > XLSX_PARTS:
+            raise Refused("it has too many parts", f"{len(parts):,}", f"{XLSX_PARTS:,}", "Save it as CSV.")
+        weigh(sum(part.file_size for part in parts), os.fstat(file.fileno()).st_size, limits)
+    book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
+    if not book.worksheets:
+        raise Refused("it has no sheet with cells", "", "", "Save the table as CSV.")
+    sheet = book.worksheets[0]
+    if len(book.worksheets) > 1:
+        answer.say(note=f"the first of its {len(book.worksheets)} sheets is read: {sheet.title!r}")
+    sheet.reset_dimensions()
+    header: list[str] | None = None
+    for cells in sheet_rows(sheet, limits):
+        if header is None:
+            header = answer.header(["" if cell is None else str(cell) for cell in cells])
+        else:
+            answer_row(cells, len(header), limits, answer)
+    if header is None:
+        raise Refused("it is empty", "no cell in its first sheet", "", "Leave it out.")
+
+
+def sheet_rows(sheet: Any, limits: Any) -> Iterator[list[Any]]:
+    """The rows of a sheet that have anything in them, without their empty end."""
+    for number, row in enumerate(sheet.iter_rows(values_only=True)):
+        if number > XLSX_ROWS:
+            raise Refused("it has too many rows", f"over {XLSX_ROWS:,}", f"{XLSX_ROWS:,}", "Save it as CSV.")
+        cells = list(row)
+        while cells and (cells[-1] is None or cells[-1] == ""):
+            cells.pop()
+        if cells:
+            yield cells
+
+
+def answer_row(cells: list[Any], width: int, limits: Any, answer: Answer) -> None:
+    """One row as plain values, filled up to the header's width; or the reason why it is none."""
+    if len(cells) > width:
+        answer.row(WRONG_FIELDS, 0)
+        return
+    size = 0
+    for place, cell in enumerate(cells):
+        kind = cell.__class__
+        if kind is not str and kind is not int and kind is not bool and cell is not None:
+            cell = cells[place] = plain(cell)
+        if cell.__class__ is str:
+            size += len(cell)
+            if len(cell) > limits.cell:
+                answer.row(TOO_LARGE, 0)
+                return
+    cells.extend([None] * (width - len(cells)))
+    answer.row(cells, size + 8 * width)
+
+
+def plain(cell: Any) -> Value:
+    """A cell that is neither text nor a whole number, as what JSON can hold. Bytes that are no text become None."""
+    if isinstance(cell, float):
+        return cell if cell - cell == 0 else str(cell)
+    if isinstance(cell, bytes):
+        try:
+            return cell.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+    if isinstance(cell, datetime.datetime | datetime.date | datetime.time):
+        return cell.isoformat()
+    if isinstance(cell, list | dict | tuple):
+        try:
+            return flat(cell)
+        except RecursionError:
+            return None
+    return str(cell)

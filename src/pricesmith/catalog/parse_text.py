@@ -1,0 +1,258 @@
+"""CSV, TSV and JSON Lines as strangers write them, packed or not, in constant memory. Runs in the child (`parse`).
+
+One raw line: {"title": "Garden hose", "price": "$24.50", "features": ["25 m", "brass"]}
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import itertools
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from pricesmith.catalog.answer import FREE, TOO_LARGE, WRONG_FIELDS, Answer, Refused
+
+HEAD = 1 << 16  # bytes looked at to tell encoding and separator
+ALIVE = 64_000_000  # bytes between signs of life
+BROKEN_QUOTES = "broken quotes"
+SEPARATORS = ",;\t|"
+SAID = re.compile('\ufeff?"?sep=(.)"?\r?\n', re.IGNORECASE)
+
+
+class Meter(io.RawIOBase):
+    """Unpacked bytes, counted against the limits; `head` are those that were looked at before."""
+
+    def __init__(self, inner: Any, packed_size: int, limits: Any, answer: Answer) -> None:
+        self.inner, self.packed_size, self.limits, self.answer = inner, packed_size, limits, answer
+        self.count = self.told = 0
+        self.head = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def pull(self, size: int) -> bytes:
+        """The next bytes of the file. Raises Refused over a limit and where the packing is damaged."""
+        try:
+            data = bytes(self.inner.read(size))
+        except (EOFError, OSError, zlib.error) as error:
+            raise Refused("it is damaged or cut short", str(error), "", "Fetch or write it again.") from None
+        self.count += len(data)
+        if self.count > self.limits.bytes:
+            most = f"{self.limits.bytes:,} bytes"
+            raise Refused("it is too large unpacked", f"over {most}", most, "Split the file.")
+        if self.packed_size and self.count > max(FREE, self.limits.ratio * self.packed_size):
+            raise Refused(
+                "it unpacks to far more than a table does",
+                f"over {self.count // self.packed_size} times its size",
+                f"{self.limits.ratio:g} times",
+                "If you trust it, unpack it yourself and give the unpacked file.",
+            )
+        if self.count - self.told > ALIVE:
+            self.told = self.count
+            self.answer.say(alive=self.count)
+        return data
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        if self.head:
+            data, self.head = self.head[: len(view)], self.head[len(view) :]
+        else:
+            data = self.pull(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+
+def opened(file: BinaryIO, packing: str, limits: Any, answer: Answer) -> tuple[io.TextIOWrapper, str]:
+    """The text of a file, unpacked and decoded with its line ends as they are, and a look at its beginning.
+
+    An encoding that is not UTF-8 is told in a note.
+    """
+    packed_size = os.fstat(file.fileno()).st_size if packing else 0
+    inner: Any = file
+    if packing == "gz":
+        inner = gzip.GzipFile(fileobj=file)
+    elif packing == "zst":
+        import pyarrow as pa
+
+        inner = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
+    meter = Meter(inner, packed_size, limits, answer)
+    head = b""
+    while len(head) < HEAD and (more := meter.pull(HEAD - len(head))):
+        head += more
+    if not head.strip():
+        raise Refused("it is empty", "no text", "", "Leave it out.")
+    meter.head = head
+    encoding = encoding_of(head)
+    if encoding != "utf-8-sig":
+        answer.say(note=f"read as {encoding.upper()}")
+    codecs.register_error("pricesmith", Fallback(answer, encoding))
+    text = io.TextIOWrapper(
+        io.BufferedReader(meter, 1 << 18), encoding=encoding, errors="pricesmith", newline=""
+    )
+    return text, head.decode(encoding, "replace")
+
+
+def encoding_of(head: bytes) -> str:
+    """UTF-8, or UTF-16 or UTF-32 by byte order mark or by where the NULs are. Raises Refused for what is no text."""
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    pairs = len(head) // 2
+    even, odd = head[0::2].count(0), head[1::2].count(0)
+    if odd > 0.3 * pairs and even < 0.05 * pairs:
+        return "utf-16-le"
+    if even > 0.3 * pairs and odd < 0.05 * pairs:
+        return "utf-16-be"
+    if even + odd > 0.1 * len(head) or head.startswith(
+        (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"PAR1")
+    ):
+        raise Refused(
+            "it is not text", f"{even + odd} NUL bytes at its start", "text", "Check what the file is."
+        )
+    return "utf-8-sig"
+
+
+class Fallback:
+    """Bytes that are not of the encoding are read as Windows-1252, which has Latin-1's letters; said once."""
+
+    def __init__(self, answer: Answer, encoding: str) -> None:
+        self.answer, self.encoding, self.told = answer, encoding, False
+
+    def __call__(self, error: UnicodeError) -> tuple[str, int]:
+        if not isinstance(error, UnicodeDecodeError):
+            raise error
+        if not self.told:
+            self.told = True
+            instead = (
+                "Windows-1252 (Latin-1)" if self.encoding == "utf-8-sig" else "the replacement character"
+            )
+            name = "UTF-8" if self.encoding == "utf-8-sig" else self.encoding.upper()
+            self.answer.say(note=f"some of it is not {name}; that was read as {instead}")
+        if self.encoding != "utf-8-sig":
+            return "\ufffd", error.end
+        bad = error.object[error.start : error.end]
+        return "".join(bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in bad), error.end
+
+
+class Lines:
+    """The physical lines of a text for csv.reader, which keeps no more than one row of them in memory."""
+
+    def __init__(self, text: io.TextIOWrapper, longest: int) -> None:
+        self.text, self.longest = text, longest
+        self.size = 0
+        self.odd = False  # an odd number of quotes so far: the row goes on after the line's end
+        self.number = 0
+        self.ended = True
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self.text.readline(self.longest)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        self.size += len(line)
+        self.odd ^= bool(line.count('"') & 1)
+        if self.size >= self.longest:
+            self.ended = line.endswith(("\n", "\r"))
+            raise OverflowError
+        return line
+
+    def fresh(self) -> None:
+        """The next line begins a row."""
+        self.size, self.odd = 0, False
+
+    def skip_row(self) -> None:
+        """Pass over the rest of a row that is too long."""
+        while not self.ended or self.odd:
+            piece = self.text.readline(self.longest)
+            if not piece:
+                if self.odd:
+                    raise unclosed(self.number)
+                return
+            self.odd ^= bool(piece.count('"') & 1)
+            self.ended = piece.endswith(("\n", "\r"))
+
+
+def unclosed(line: int) -> Refused:
+    return Refused(
+        "a quote is opened and never closed",
+        f"a row that begins before line {line:,} goes on to the end of the file",
+        "",
+        'Close it, or write a quote inside a quoted cell as "".',
+    )
+
+
+def separator_of(head: str) -> str:
+    """Comma, semicolon, tab or bar: the one that makes the widest even table of the first rows."""
+    whole, _, rest = head[: HEAD // 2].rpartition("\n")
+    sample = (whole or rest).splitlines(keepends=True)[:200]
+    best, best_score = ",", 0.0
+    for separator in SEPARATORS:
+        try:
+            rows = [row for row in itertools.islice(csv.reader(sample, delimiter=separator), 21) if row]
+        except csv.Error:
+            continue
+        width = len(rows[0]) if rows else 0
+        even = sum(len(row) == width for row in rows) / max(len(rows), 1)
+        if width > 1 and width * even > best_score:
+            best, best_score = separator, width * even
+    return best
+
+
+def separated(text: io.TextIOWrapper, head: str, separator: str, limits: Any, answer: Answer) -> None:
+    """CSV or TSV, a row at a time. `separator` empty: it is told from `head`, or from Excel's line `sep=;`."""
+    if said := SAID.match(head):
+        separator = said[1]
+        text.readline()
+    separator = separator or separator_of(head)
+    if separator not in ",\t":
+        answer.say(note=f"columns are separated by {separator!r}")
+    lines = Lines(text, 4 * limits.cell)
+    csv.field_size_limit(8 * limits.cell)
+    rows = csv.reader(lines, delimiter=separator, strict=True)
+    header: list[str] | None = None
+    while (entry := next_row(rows, lines)) is not None:
+        if header is None:
+            if isinstance(entry, str):
+                raise Refused("its header cannot be read", entry, "", "Check its first line.")
+            if any(name.strip("\ufeff \t\x00") for name in entry):
+                header = answer.header(entry)
+        elif isinstance(entry, str):
+            answer.row(entry, 0)
+        elif not entry:
+            continue
+        elif len(entry) != len(header):
+            answer.row(WRONG_FIELDS, 0)
+        elif lines.size > limits.cell and max(map(len, entry)) > limits.cell:
+            answer.row(TOO_LARGE, 0)
+        else:
+            answer.row(entry, lines.size)
+    if header is None:
+        raise Refused("it is empty", "no header", "", "Leave it out.")
+
+
+def next_row(rows: Any, lines: Lines) -> list[str] | str | None:
+    """The next row; the name of the reason where it cannot be read; None at the end. Raises Refused for an open quote."""
+    lines.fresh()
+    start = lines.number + 1
+    try:
+        row: list[str] = next(rows)
+        return row
+    except StopIteration:
+        return None
+    except OverflowError:
+        lines.skip_row()
+        return TOO_LARGE
+    except csv.Error as error:
+        if "unexpected end of data" in str(error):
+            raise unclosed(start) from None
+        return BROKEN_QUOTES

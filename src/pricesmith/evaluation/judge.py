@@ -1,0 +1,259 @@
+"""The flow of `pricesmith eval`: judge pricers on a catalog, one after the other, into an evals folder.
+
+    judge([Candidate("mlp", "sparse_mlp", pricer, fitted_on=fingerprint)], catalog, Path("out/evals"))
+
+It knows no concrete pricer: each comes as a `Candidate` with what must be known of it. An evaluation is
+written whole when its pricer is done, so the same command after a kill goes on with the first pricer that is
+not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pricesmith.catalog.store import Catalog
+from pricesmith.errors import UsageError
+from pricesmith.evaluation.evaluate import BATCH, evaluate
+from pricesmith.evaluation.plan import FOLD_ROWS, FOLDS, Index, Plan, judged_items, limited, plan_of
+from pricesmith.evaluation.store import (
+    META,
+    Evals,
+    claim_items,
+    file_name,
+    read_evals,
+    write_evaluation,
+    write_items,
+)
+from pricesmith.progress import SILENT, Progress
+from pricesmith.types import Evaluation, Item, Listing, Pricer
+from pricesmith.workspace import difference, read_json
+
+Refit = Callable[[list[Item], list[Item]], Pricer]
+Seen = Callable[[Sequence[Listing]], Sequence[bool]]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A pricer to judge, under the name that tables show.
+
+    `fitted_on` is the fingerprint of the catalog it was fitted on, None where it was not fitted; `currency`
+    what it quotes in, None where it follows the catalog. `facts` is JSON for the meta file: `fit_seconds`,
+    and whatever tells this pricer from another of its name, such as `manifest`, a hash. `refit(train,
+    validation)` gives the same kind of pricer for a fold. `only` names the items it was asked (a person's
+    sheet); `seen` says which listings it was trained on, for another catalog.
+    """
+
+    name: str
+    kind: str
+    pricer: Pricer
+    fitted_on: str | None = None
+    currency: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    refit: Refit | None = None
+    only: Collection[str] | None = None
+    seen: Seen | None = None
+
+
+def judge(
+    candidates: Sequence[Candidate],
+    catalog: Catalog,
+    to: Path | str,
+    *,
+    split: str = "test",
+    limit: int | None = None,
+    index: Index | None = None,
+    other_catalog: bool = False,
+    fresh: bool = False,
+    batch: int = BATCH,
+    progress: Progress = SILENT,
+) -> Evals:
+    """Judge each candidate on a split of the catalog and write the evals folder `to`; what is judged is
+    skipped.
+
+    `limit` takes the first items in an order drawn by family, the same for every pricer; a smaller limit is
+    part of a larger one. `index(training items)` gives the search for near training listings. Raises
+    UsageError, before anything is judged, where a run is of another catalog (unless `other_catalog`, and then
+    where it cannot say what it was trained on), the folder holds something else, or two names are alike.
+    """
+    folder = Path(to)
+    check(candidates, catalog, limit, other_catalog)
+    whole = plan_of(catalog, split)
+    check_folds(candidates, catalog, whole)
+    there = claim_items(folder, whole.about)
+    done = [] if fresh else [one for one in candidates if is_finished(one, folder, whole, limit)]
+    for one in done:
+        progress.note(f"{one.name} is already judged.")
+    waiting = [one for one in candidates if one not in done]
+    if whole.folded and waiting:
+        rows = len(whole.families)
+        progress.note(
+            f"{rows:,} rows are under {FOLD_ROWS:,}: every row is judged, in {FOLDS} folds by family, "
+            "each by a pricer fitted without that fold."
+        )
+    if not there:
+        progress.start("finding near training listings")
+        write_items(folder, judged_items(catalog, whole, index), whole.about)
+    plan = whole if limit is None else limited(whole, limit)
+    for one in waiting:
+        evaluation, fit_seconds = judge_one(one, catalog, plan, batch, progress)
+        facts = {
+            **one.facts,
+            "kind": one.kind,
+            "catalog_name": catalog.name,
+            "split": plan.about["split"],
+            "limit": limit,
+            "folds": plan.folded,
+            "fit_seconds": fit_seconds,
+            "settings": settings_of(one, plan, limit),
+        }
+        write_evaluation(folder, evaluation, facts)
+    return read_evals(folder)
+
+
+def check(candidates: Sequence[Candidate], catalog: Catalog, limit: int | None, other_catalog: bool) -> None:
+    """Raises UsageError where the candidates cannot be judged on this catalog."""
+    if not candidates:
+        raise UsageError("There is nobody to judge", hint="Name at least one run folder.")
+    if limit is not None and limit < 1:
+        raise UsageError("The limit is not a number of items", got=str(limit), allowed="1 or more")
+    twice = [name for name, count in Counter(one.name for one in candidates).items() if count > 1]
+    if twice:
+        raise UsageError(
+            "Two pricers have the same name", got=twice[0], hint="Rename one of the run folders."
+        )
+    for one in candidates:
+        if one.currency is not None and one.currency != catalog.currency:
+            raise UsageError(
+                f"{one.name} quotes in another currency",
+                got=one.currency,
+                allowed=catalog.currency,
+                hint="Judge it on a catalog in its own currency.",
+            )
+        if one.fitted_on is None or one.fitted_on == catalog.fingerprint:
+            continue
+        if not other_catalog:
+            raise UsageError(
+                f"{one.name} was fitted on another catalog",
+                got=f"fingerprint {one.fitted_on[:16]}",
+                allowed=f"{catalog.fingerprint[:16]}, that of {catalog.name}",
+                hint="Fit it on this catalog, or add --other-catalog to drop the items it was trained on.",
+            )
+        if one.seen is None:
+            raise UsageError(
+                f"{one.name} cannot say which listings it was trained on",
+                hint="Judge it on its own catalog, or fit it again.",
+            )
+
+
+def check_folds(candidates: Sequence[Candidate], catalog: Catalog, plan: Plan) -> None:
+    """Raises UsageError where folds would judge a fitted pricer on rows it was trained on."""
+    for one in candidates:
+        if plan.folded and one.fitted_on == catalog.fingerprint and one.refit is None:
+            raise UsageError(
+                f"{one.name} cannot be fitted again for folds",
+                got=f"a catalog under {FOLD_ROWS:,} rows, which is judged in {FOLDS} folds",
+                hint="Judge a run that `pricesmith fit` made, or curate more rows.",
+            )
+
+
+def settings_of(one: Candidate, plan: Plan, limit: int | None) -> dict[str, Any]:
+    """What makes an evaluation the same one; a fit's seconds do not."""
+    facts = {name: value for name, value in one.facts.items() if name != "fit_seconds"}
+    asked = None if one.only is None else hashlib.sha256("\n".join(sorted(one.only)).encode()).hexdigest()
+    return {
+        **plan.about,
+        **facts,
+        "kind": one.kind,
+        "limit": limit,
+        "only": asked,
+        "fitted_on": one.fitted_on,
+    }
+
+
+def is_finished(one: Candidate, folder: Path, plan: Plan, limit: int | None) -> bool:
+    """Whether this very evaluation is there. Raises UsageError where another of its name is."""
+    path = folder / f"{file_name(one.name)}{META}"
+    if not path.is_file():
+        return False
+    old, new = read_json(path).get("settings", {}), settings_of(one, plan, limit)
+    if old != new:
+        raise UsageError(
+            f"{folder} holds an evaluation of another {one.name}, or of other items",
+            got=difference(old, new),
+            hint=f"Choose another folder, or delete {path.name} there to judge {one.name} again.",
+        )
+    return True
+
+
+def judge_one(
+    one: Candidate, catalog: Catalog, plan: Plan, batch: int, progress: Progress
+) -> tuple[Evaluation, float | None]:
+    """The evaluation of one candidate, over all folds, and its seconds of fitting. Raises UsageError without
+    items.
+    """
+    parts: list[Evaluation] = []
+    notes: Counter[str] = Counter()
+    refits = 0.0
+    for number, fold in enumerate(plan.folds, 1):
+        items = asked(one, fold.items, catalog, notes)
+        if not items:
+            continue
+        pricer = one.pricer
+        if plan.folded and one.refit is not None:
+            progress.start(f"fitting {one.name}, fold {number} of {len(plan.folds)}")
+            began = time.perf_counter()
+            pricer = one.refit(fold.train, fold.validation)
+            refits += time.perf_counter() - began
+        progress.start(f"judging {one.name}", len(items))
+        found = evaluate(
+            pricer,
+            items,
+            catalog=catalog.fingerprint,
+            constant=plan.constant,
+            currency=catalog.currency,
+            price_range=catalog.price_range,
+            families=plan.families,
+            batch=batch,
+            progress=progress,
+        )
+        parts.append(found)
+    if not parts:
+        raise UsageError(
+            f"There is no item to judge {one.name} on",
+            got="; ".join(f"{count:,} {why}" for why, count in notes.items()),
+            hint="Judge it on another catalog or split.",
+        )
+    return joined(one.name, parts, notes), refits or one.facts.get("fit_seconds")
+
+
+def asked(one: Candidate, items: Sequence[Item], catalog: Catalog, notes: Counter[str]) -> list[Item]:
+    """The items a candidate is judged on: those it was asked, without those it was trained on. Counts the
+    others.
+    """
+    chosen = [item for item in items if one.only is None or item.listing.id in one.only]
+    if one.seen is None or one.fitted_on == catalog.fingerprint:
+        left = chosen
+    else:
+        trained = one.seen([item.listing for item in chosen])
+        left = [item for item, known in zip(chosen, trained, strict=True) if not known]
+    for why, count in (
+        ("items it was not asked", len(items) - len(chosen)),
+        ("items dropped, whose text it was trained on", len(chosen) - len(left)),
+    ):
+        if count:
+            notes[why] += count
+    return left
+
+
+def joined(name: str, parts: Sequence[Evaluation], notes: Mapping[str, int]) -> Evaluation:
+    """The folds of one pricer as one evaluation, with every note."""
+    said = [f"{count:,} {why}" for why, count in notes.items()] + [part.note for part in parts if part.note]
+    families = {id: family for part in parts for id, family in part.families.items()}
+    rows = tuple(row for part in parts for row in part.rows)
+    return replace(parts[0], pricer=name, rows=rows, families=families, note="; ".join(said))

@@ -1,0 +1,265 @@
+"""What evaluations come to: the league table, bands, coverage, running error, the worst items.
+
+    >>> league(read_evals("out/evals"))[0].mean_error.point
+    38.9
+
+Different items are never ranked together: pricers judged on the same items form a group, the largest group
+first; within a group a rank is one more than the number of pricers that are told apart as better. Everything
+is a function of an evals folder; it needs no model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pricesmith.evaluation.compare import Difference, compare
+from pricesmith.evaluation.evaluate import Columns, columns_of
+from pricesmith.evaluation.store import EvalItem, Evals
+from pricesmith.measures.bands import (
+    CoverageBand,
+    ErrorBand,
+    coverage_bands,
+    error_bands,
+    label_masks,
+    price_edges,
+    price_masks,
+)
+from pricesmith.measures.metrics import METRICS, Array, course_applies
+from pricesmith.measures.resample import MIN_FAMILIES, Codes, Interval, interval
+from pricesmith.types import Evaluation, Row
+
+MEAN_ERROR = METRICS["mean error"]
+
+
+@dataclass(frozen=True)
+class LeagueRow:
+    """One pricer's line. Money in the catalog's currency; `seconds_per_1000` and `dollars_per_1000` are for
+    1,000 items.
+
+    `group` counts from 0; only rows of one group were judged on the same items, and `rank` is within it.
+    `tied` is True where the row is not told apart from its group's best (the `best` row itself is not
+    `tied`). `difference` is to that best; in a later group, whose items differ, it is to the first group's
+    best on common items, or None without any. `course_hit` is None outside dollars and the course's range,
+    `coverage` and `width` without intervals.
+    """
+
+    name: str
+    kind: str
+    group: int
+    rank: int
+    best: bool
+    tied: bool
+    n: int
+    mean_error: Interval
+    median_error: float
+    rmsle: float
+    within_20: float
+    bias: float
+    no_answers: int
+    seconds_per_1000: float
+    dollars_per_1000: float
+    fit_seconds: float | None
+    course_hit: float | None
+    coverage: Interval | None
+    width: float | None
+    difference: Difference | None
+    needed: int | None
+    note: str
+
+
+@dataclass(frozen=True)
+class RunningError:
+    """The mean error after the first `n` items, and its 95 % band (None below 5 families); all of one length."""
+
+    n: tuple[int, ...]
+    mean: tuple[float, ...]
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Worst:
+    """An item that a pricer was far off on. `error` in money."""
+
+    item: EvalItem
+    row: Row
+    error: float
+
+
+def league(evals: Evals, *, seed: int = 0) -> list[LeagueRow]:
+    """The league table: groups of the same items, largest first, and the smallest mean error first in each."""
+    rows: list[LeagueRow] = []
+    first_best: Evaluation | None = None
+    for number, group in enumerate(groups_of(evals.evaluations)):
+        ordered = sorted(group, key=lambda one: (float(columns_of(one).error.mean()), one.pricer))
+        best = ordered[0]
+        first_best = first_best or best
+        worse_than = ranks(ordered, seed)
+        for evaluation in ordered:
+            against = first_best if number else best
+            pair = None if evaluation is against else common_difference(evaluation, against, seed)
+            to_best = (
+                pair
+                if against is best
+                else None
+                if evaluation is best
+                else compare(evaluation, best, seed=seed)
+            )
+            facts = {
+                "group": number,
+                "rank": 1 + worse_than[evaluation.pricer],
+                "best": evaluation is best,
+                "tied": to_best is not None and not to_best.told_apart,
+                "difference": pair,
+                "needed": pair.needed if pair else None,
+            }
+            rows.append(league_row(evaluation, evals.meta[evaluation.pricer], facts, seed))
+    return rows
+
+
+def groups_of(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
+    """Evaluations by the set of their items: the set with most pricers first, then the one with most items."""
+    groups: dict[frozenset[str], list[Evaluation]] = {}
+    for evaluation in evaluations:
+        if evaluation.rows:
+            groups.setdefault(frozenset(row.id for row in evaluation.rows), []).append(evaluation)
+    return sorted(groups.values(), key=lambda group: (-len(group), -len(group[0].rows), group[0].pricer))
+
+
+def ranks(ordered: Sequence[Evaluation], seed: int) -> dict[str, int]:
+    """How many pricers of a group are told apart as better than each."""
+    better = {evaluation.pricer: 0 for evaluation in ordered}
+    for place, evaluation in enumerate(ordered):
+        for ahead in ordered[:place]:
+            found = compare(evaluation, ahead, MEAN_ERROR, seed=seed)
+            better[evaluation.pricer] += found.told_apart and found.better == ahead.pricer
+    return better
+
+
+def common_difference(evaluation: Evaluation, best: Evaluation, seed: int) -> Difference | None:
+    """The difference on common items; None without any."""
+    theirs = {row.id for row in best.rows}
+    if not any(row.id in theirs for row in evaluation.rows):
+        return None
+    return compare(evaluation, best, MEAN_ERROR, seed=seed)
+
+
+def league_row(evaluation: Evaluation, meta: dict[str, Any], facts: dict[str, Any], seed: int) -> LeagueRow:
+    """One line of the table, with what is known of its place."""
+    data, rows = columns_of(evaluation), evaluation.rows
+
+    def value(name: str) -> float:
+        return METRICS[name].value(data.truth, data.quote)
+
+    course = course_applies(evaluation.currency, evaluation.price_range)
+    held, factor = coverage_and_width(data, seed)
+    return LeagueRow(
+        name=evaluation.pricer,
+        kind=str(meta.get("kind", "")),
+        n=len(rows),
+        mean_error=interval(data.error, data.families, seed=seed),
+        median_error=value("median error"),
+        rmsle=value("RMSLE"),
+        within_20=value("within 20 %"),
+        bias=value("bias"),
+        no_answers=int((~data.answered).sum()),
+        seconds_per_1000=1000 * sum(row.seconds for row in rows) / len(rows),
+        dollars_per_1000=1000 * sum(row.cost_usd for row in rows) / len(rows),
+        fit_seconds=meta.get("fit_seconds"),
+        course_hit=value("course hit") if course else None,
+        coverage=held,
+        width=factor,
+        note=evaluation.note,
+        **facts,
+    )
+
+
+def coverage_and_width(data: Columns, seed: int = 0) -> tuple[Interval | None, float | None]:
+    """How often intervals hold the truth, and their half-width as a factor; None and None without intervals."""
+    some = data.bounded
+    if not some.any():
+        return None, None
+    found = coverage_bands(data.truth, data.low, data.high, data.families, [("all", some)], seed=seed)[0]
+    return found.coverage, found.width
+
+
+def error_by_price(evaluation: Evaluation, *, seed: int = 0) -> list[ErrorBand]:
+    """The error by band of the truth."""
+    data = columns_of(evaluation)
+    masks = price_masks(data.truth, price_edges(data.truth))
+    return error_bands(data.truth, data.quote, data.families, masks, seed=seed)
+
+
+def error_by_category(
+    evaluation: Evaluation, evals: Evals, most: int = 8, *, seed: int = 0
+) -> list[ErrorBand]:
+    """The error by category: the `most` commonest, then the others together."""
+    data = columns_of(evaluation)
+    masks = label_masks([evals.items[id].category for id in data.ids], most)
+    return error_bands(data.truth, data.quote, data.families, masks, seed=seed)
+
+
+def error_by_training(evaluation: Evaluation, evals: Evals, *, seed: int = 0) -> list[ErrorBand]:
+    """The error on items with and without a near-repeat in training (`EvalItem.close_in_training`)."""
+    data = columns_of(evaluation)
+    close = np.array([evals.items[id].close_in_training for id in data.ids], dtype=bool)
+    masks = [("close training listing", close), ("no close training listing", ~close)]
+    return error_bands(data.truth, data.quote, data.families, masks, seed=seed)
+
+
+def coverage_by_quote(evaluation: Evaluation, *, seed: int = 0) -> list[CoverageBand]:
+    """Coverage and width of intervals by band of the quote; the bands are those of the truth."""
+    data = columns_of(evaluation)
+    masks = price_masks(data.quote, price_edges(data.truth))
+    return coverage_bands(data.truth, data.low, data.high, data.families, masks, seed=seed)
+
+
+def running_error(evaluation: Evaluation, points: int = 100) -> RunningError:
+    """The mean error as items come in, in an order drawn by hash of their family, which is the same for all
+    pricers.
+
+    The band is mean +- t x the family-robust standard error so far, with families - 1 degrees of freedom.
+    """
+    from scipy import stats
+
+    rows = sorted(evaluation.rows, key=lambda row: digest(evaluation.families.get(row.id, row.id), row.id))
+    data = columns_of(replace(evaluation, rows=tuple(rows)))
+    stops = np.unique(np.geomspace(1, len(rows), points).astype(int)) if rows else np.array([], dtype=int)
+    means: list[float] = []
+    low: list[float | None] = []
+    high: list[float | None] = []
+    for stop in stops.tolist():
+        mean, se, families = running_mean(data.error[:stop], data.families[:stop])
+        half = float(stats.t.ppf(0.975, families - 1)) * se if families >= MIN_FAMILIES else None
+        means.append(mean)
+        low.append(None if half is None else max(0.0, mean - half))
+        high.append(None if half is None else mean + half)
+    return RunningError(tuple(stops.tolist()), tuple(means), tuple(low), tuple(high))
+
+
+def running_mean(errors: Array, families: Codes) -> tuple[float, float, int]:
+    """Mean, family-robust standard error and number of families of the first items."""
+    mean = float(errors.mean())
+    totals = np.bincount(families, errors - mean)
+    count = len(totals)
+    se = float(np.sqrt(np.square(totals).sum() * count / max(1, count - 1))) / len(errors)
+    return mean, se, count
+
+
+def worst(evaluation: Evaluation, evals: Evals, most: int = 30) -> list[Worst]:
+    """The items with the largest error, largest first; an item without an answer is charged at the constant's
+    quote.
+    """
+    errors = columns_of(evaluation).error
+    order = np.argsort(-errors, kind="stable")[:most]
+    return [Worst(evals.items[row.id], row, float(errors[i])) for i in order for row in (evaluation.rows[i],)]
+
+
+def digest(*parts: str) -> tuple[bytes, ...]:
+    """Parts as hashes to order by."""
+    return tuple(hashlib.sha256(part.encode("utf-8", "surrogatepass")).digest() for part in parts)

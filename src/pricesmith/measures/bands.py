@@ -1,0 +1,145 @@
+"""Error and coverage by band: of the truth, of the quote, by category, with and without near-repeats in
+training.
+
+    >>> import numpy as np
+    >>> prices = np.array([5, 15, 40, 80, 150, 300, 700] * 20, dtype=float)
+    >>> [band_label(*ends) for ends in band_ends(price_edges(prices))][:3]
+    ['under 10', '10 to 20', '20 to 50']
+
+A band holds its lower edge and not its upper one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from pricesmith.measures.metrics import Array, coverage, error, width
+from pricesmith.measures.resample import Codes, Interval, codes_of, interval
+
+ROUND = (1.0, 2.0, 5.0)
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ErrorBand:
+    """The error on some of the items. `share_of_error` is theirs of the sum of all errors, `ratio` the
+    typical
+    factor between quote and truth: exp of the mean |log quote - log truth|."""
+
+    label: str
+    n: int
+    share_of_items: float
+    share_of_error: float
+    mean_error: Interval
+    ratio: float
+    bias: float
+
+
+@dataclass(frozen=True)
+class CoverageBand:
+    """How often intervals of a band of quotes hold the truth, and their half-width as a factor: price x/÷
+    `width`.
+    """
+
+    label: str
+    n: int
+    coverage: Interval
+    width: float
+
+
+def price_edges(prices: Array, bands: int = 7) -> list[float]:
+    """Round inner edges (1, 2, 5 x a power of ten) that cut prices into at most `bands` bands of like
+    numbers.
+
+    The edges nearest, as a ratio, to the quantiles of `prices`, shape (n,), each once; fewer where prices are
+    close together, none where they are all one price.
+    """
+    if not len(prices) or prices.min() == prices.max():
+        return []
+    wanted = np.quantile(prices, np.arange(1, bands) / bands)
+    powers = 10.0 ** np.arange(np.floor(np.log10(wanted.min())) - 1, np.ceil(np.log10(wanted.max())) + 2)
+    rounds = np.sort(np.outer(powers, ROUND).ravel())
+    nearest = np.abs(np.log(rounds)[:, None] - np.log(wanted)[None, :]).argmin(axis=0)
+    edges = rounds[np.unique(nearest)]
+    return [float(f"{edge:.3g}") for edge in edges if prices.min() < edge <= prices.max()]
+
+
+def band_ends(edges: Sequence[float]) -> list[tuple[float, float]]:
+    """The bands that inner edges cut, from 0 to infinity."""
+    ends = [0.0, *edges, float("inf")]
+    return list(pairwise(ends))
+
+
+def band_label(low: float, high: float) -> str:
+    """A band in words: `under 10`, `10 to 25`, `400 and over`, `all`."""
+    if low == 0.0:
+        return "all" if high == float("inf") else f"under {high:,g}"
+    return f"{low:,g} and over" if high == float("inf") else f"{low:,g} to {high:,g}"
+
+
+def price_masks(prices: Array, edges: Sequence[float]) -> list[tuple[str, Mask]]:
+    """The bands of `prices` by label, as masks of shape (n,); together they hold every item once."""
+    return [(band_label(low, high), (prices >= low) & (prices < high)) for low, high in band_ends(edges)]
+
+
+def label_masks(labels: Sequence[str], most: int = 8) -> list[tuple[str, Mask]]:
+    """The `most` commonest labels, commonest first, then `other`; an empty label reads `(none)`."""
+    named = [label or "(none)" for label in labels]
+    counts = sorted(Counter(named).items(), key=lambda pair: (-pair[1], pair[0]))
+    array = np.array(named, dtype=object)
+    masks: list[tuple[str, Mask]] = [(label, array == label) for label, _ in counts[:most]]
+    if len(counts) > most:
+        rest = {label for label, _ in counts[most:]}
+        masks.append((f"{len(rest)} others", np.array([label in rest for label in named])))
+    return masks
+
+
+def error_bands(
+    truth: Array, quote: Array, families: Codes, masks: Sequence[tuple[str, Mask]], *, seed: int = 0
+) -> list[ErrorBand]:
+    """The error on each mask that holds an item. `truth`, `quote` (charged), `families` have shape (n,)."""
+    errors = error(truth, quote)
+    total = float(errors.sum())
+    bands = []
+    for label, mask in masks:
+        if not mask.any():
+            continue
+        some = errors[mask]
+        found = interval(some, codes_of(families[mask].tolist()), seed=seed)
+        ratio = float(np.exp(np.abs(np.log(quote[mask]) - np.log(truth[mask])).mean()))
+        share = float(some.sum()) / total if total else 0.0
+        bias = float((quote[mask] - truth[mask]).mean())
+        bands.append(ErrorBand(label, len(some), len(some) / len(truth), share, found, ratio, bias))
+    return bands
+
+
+def coverage_bands(
+    truth: Array,
+    low: Array,
+    high: Array,
+    families: Codes,
+    masks: Sequence[tuple[str, Mask]],
+    *,
+    seed: int = 0,
+) -> list[CoverageBand]:
+    """How often [low, high] holds the truth on each mask that has an interval; NaN bounds are no interval.
+
+    All arrays have shape (n,). A mask by bands of the *quote* shows whether intervals hold where they are
+    used: the truth is not known then.
+    """
+    bounded = np.isfinite(low) & np.isfinite(high)
+    bands = []
+    for label, mask in masks:
+        some = mask & bounded
+        if not some.any():
+            continue
+        held = coverage(truth[some], low[some], high[some])
+        found = interval(held, codes_of(families[some].tolist()), share=True, seed=seed)
+        bands.append(CoverageBand(label, int(some.sum()), found, width(low[some], high[some])))
+    return bands

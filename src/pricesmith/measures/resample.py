@@ -1,0 +1,212 @@
+"""Intervals and paired differences that resample families, not items: items of one family err together.
+
+A statistic of means (mean, root of a mean, the difference of two) gets a bootstrap-t interval over families:
+each resample draws as many families as there are, with replacement, and is studentised by its own
+family-robust standard error. Plain percentiles come out too narrow where families are few and errors are
+skewed; measured on made data with 40 families of 50 and log-normal errors they hold the truth in 91 % of
+cases, bootstrap-t in 94-95 % (tests/measures). Sources: Efron & Tibshirani 1993, chapter 12; Cameron, Gelbach
+& Miller 2008, "Bootstrap-based improvements for inference with clustered errors", section III.
+
+A median has no such standard error, so it gets percentiles, drawn outwards for the number of families as
+Student's t would. Source: Hesterberg 2015, "What teachers should know about the bootstrap", section 5.3
+(expanded percentiles).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pricesmith.errors import PricesmithError
+from pricesmith.measures.metrics import Aggregate, Array, put_together
+
+Codes = npt.NDArray[np.intp]
+RESAMPLES = 2_000
+MIN_FAMILIES = 5  # fewer cannot carry an interval: a resample of four families has 35 outcomes
+CELLS = 4_000_000  # weights held at a time, so that memory does not grow with the number of families
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and the interval round it. `low` and `high` are None where there are fewer than 5 families.
+
+    `se` is the family-robust standard error of `point`, `n` counts items and `families` what was resampled.
+    """
+
+    point: float
+    low: float | None
+    high: float | None
+    se: float | None
+    n: int
+    families: int
+
+
+def codes_of(labels: Sequence[Hashable]) -> Codes:
+    """Labels as numbers from 0, in order of first appearance; shape (n,)."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(label, len(numbers)) for label in labels], dtype=np.intp)
+
+
+def interval(
+    values: Array,
+    families: Codes,
+    aggregate: Aggregate = "mean",
+    *,
+    minus: Array | None = None,
+    share: bool = False,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """The interval of a metric over items, or of the paired difference `values` - `minus` of one.
+
+    `values` and `minus` are per-item values of shape (n,) in the metric's unit, `families` the codes 0..F-1
+    of shape (n,). The same seed draws the same families, so `interval(a, minus=b)` mirrors `interval(b,
+    minus=a)`. `share` says that values are 0 or 1. Raises PricesmithError where there are no items or the
+    shapes differ.
+    """
+    if len(values) != len(families) or (minus is not None and len(minus) != len(values)):
+        raise PricesmithError(
+            "Values and families must have one entry for each item", got=f"{len(values)} values"
+        )
+    point = put_together(values, aggregate)
+    if minus is not None:
+        point -= put_together(minus, aggregate)
+    columns = values[:, None] if minus is None else np.column_stack([values, minus])
+    count = int(families.max()) + 1
+    if count < MIN_FAMILIES:
+        return Interval(point, None, None, None, len(values), count)
+    if aggregate == "median":
+        low, high, se = expanded_percentiles(columns, families, confidence, resamples, seed)
+    else:
+        low, high, se = bootstrap_t(columns, families, aggregate, confidence, resamples, seed)
+    if share and minus is None:
+        low, high = share_bounds(point, low, high, count, confidence)
+    return Interval(point, min(low, point), max(high, point), se, len(values), count)
+
+
+def draws(families: int, resamples: int, seed: int) -> Iterator[Array]:
+    """How often each family is drawn in each resample: blocks of shape (some, families)."""
+    random = np.random.default_rng(seed)
+    rows = max(1, min(resamples, CELLS // families))
+    for start in range(0, resamples, rows):
+        some = min(rows, resamples - start)
+        drawn = random.integers(0, families, (some, families)) + families * np.arange(some)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=some * families).reshape(some, families).astype(np.float64)
+
+
+def bootstrap_t(
+    columns: Array, families: Codes, aggregate: Aggregate, confidence: float, resamples: int, seed: int
+) -> tuple[float, float, float]:
+    """Low, high and standard error of a function of means of `columns`, shape (n, 1) or (n, 2)."""
+    size = np.bincount(families).astype(np.float64)
+    means = columns.mean(axis=0)
+    # Centred sums lose no digits when they are squared, however large the values.
+    sums = [np.bincount(families, column) for column in (columns - means).T]
+    centred: Array = np.column_stack(sums).astype(np.float64)
+    point, slope = smooth(means[None, :], aggregate)
+    se = (
+        float(np.sqrt(variance(np.ones((1, len(size))), centred, size, np.zeros_like(slope), slope)[0]))
+        / size.sum()
+    )
+    if se <= 1e-12 * float(np.abs(means).max(initial=0.0)) or not se:
+        return float(point[0]), float(point[0]), 0.0
+    scores = []
+    for weights in draws(len(size), resamples, seed):
+        items = weights @ size
+        shift = (weights @ centred) / items[:, None]
+        value, slopes = smooth(
+            np.maximum(means + shift, 0.0) if aggregate == "root" else means + shift, aggregate
+        )
+        spread = np.sqrt(variance(weights, centred, size, shift, slopes)) / items
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scores.append((value - point[0]) / spread)
+    t = np.concatenate(scores)
+    tail = (1 - confidence) / 2
+    # A resample without spread says nothing about its own precision; it is left out.
+    lowest, highest = np.quantile(t[np.isfinite(t)], [tail, 1 - tail])
+    return float(point[0] - highest * se), float(point[0] - lowest * se), se
+
+
+def share_bounds(
+    point: float, low: float, high: float, families: int, confidence: float
+) -> tuple[float, float]:
+    """The bounds of a share: inside 0 to 1, and not a point where every item agrees.
+
+    Then the exact binomial bound holds, with each family as one trial. Source: Clopper & Pearson 1934.
+    """
+    bound = ((1 - confidence) / 2) ** (1 / families)
+    if point >= 1:
+        return bound, 1.0
+    if point <= 0:
+        return 0.0, 1 - bound
+    return max(low, 0.0), min(high, 1.0)
+
+
+def smooth(means: Array, aggregate: Aggregate) -> tuple[Array, Array]:
+    """The statistic of means of shape (b, k), and its slope in each of them, shape (b, k)."""
+    value, slope = means, np.ones_like(means)
+    if aggregate == "root":
+        value = np.sqrt(means)
+        slope = 0.5 / np.maximum(value, 1e-150)
+    if means.shape[1] == 2:
+        return value[:, 0] - value[:, 1], slope * np.array([1.0, -1.0])
+    return value[:, 0], slope
+
+
+def variance(weights: Array, centred: Array, size: Array, shift: Array, slope: Array) -> Array:
+    """The family-robust variance of a weighted total, shape (b,): the linearised residual of each family,
+    squared.
+
+    Source: Liang & Zeger 1986, with the factor F / (F - 1). `weights` is (b, F), `centred` (F, k), `size`
+    (F,), `shift` and `slope` (b, k).
+    """
+    k = centred.shape[1]
+    total = np.zeros(len(weights))
+    for i in range(k):
+        for j in range(i, k):
+            product = weights @ (centred[:, i] * centred[:, j])
+            product -= shift[:, i] * (weights @ (size * centred[:, j]))
+            product -= shift[:, j] * (weights @ (size * centred[:, i]))
+            product += shift[:, i] * shift[:, j] * (weights @ (size * size))
+            total += (1 if i == j else 2) * slope[:, i] * slope[:, j] * product
+    return np.maximum(total, 0.0) * len(size) / (len(size) - 1)
+
+
+def expanded_percentiles(
+    columns: Array, families: Codes, confidence: float, resamples: int, seed: int
+) -> tuple[float, float, float]:
+    """Low, high and standard error of a median, or of the difference of two; `columns` has shape (n, 1) or
+    (n, 2).
+    """
+    from scipy import stats
+
+    count = int(families.max()) + 1
+    found = []
+    for weights in draws(count, max(1, resamples), seed):
+        rows = max(1, CELLS // len(columns))
+        for start in range(0, len(weights), rows):
+            some = weights[start : start + rows]
+            medians = [weighted_medians(column, some, families) for column in columns.T]
+            found.append(medians[0] - medians[1] if len(medians) == 2 else medians[0])
+    values = np.concatenate(found)
+    tail = float(stats.norm.cdf(np.sqrt(count / (count - 1)) * stats.t.ppf((1 - confidence) / 2, count - 1)))
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high), float(values.std(ddof=1)) * float(np.sqrt(count / (count - 1)))
+
+
+def weighted_medians(values: Array, weights: Array, families: Codes) -> Array:
+    """The median of `values` (n,) in each resample, shape (b,); a family's weight (b, F) counts for each of
+    its items.
+    """
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    seen = np.cumsum(weights[:, families[order]], axis=1)
+    total = seen[:, -1]
+    below = (seen <= ((total - 1) // 2)[:, None]).sum(axis=1)
+    above = (seen <= (total // 2)[:, None]).sum(axis=1)
+    middle: Array = (ordered[below] + ordered[above]) / 2
+    return middle

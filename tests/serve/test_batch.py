@@ -1,0 +1,166 @@
+"""Files of any length: every row answered in its place, parts kept, nothing half-written, nothing that runs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pricesmith.catalog.clean import CleanSettings
+from pricesmith.catalog.columns import Columns
+from pricesmith.errors import InputError, UsageError
+from pricesmith.serve.batch import check_decline, price_file
+from pricesmith.types import Listing, Quote
+
+INFO: dict[str, Any] = {
+    "cleaning": CleanSettings().model_dump(),
+    "columns": Columns(title="name", text="description", price="price", id="sku").model_dump(),
+    "currency": "USD",
+}
+
+
+class ByLength:
+    """Quotes a listing by the length of its title; knows how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    @property
+    def name(self) -> str:
+        return "by-length"
+
+    def price(self, listings: Sequence[Listing]) -> list[Quote]:
+        self.asked += len(listings)
+        return [Quote(float(len(ware.title)), len(ware.title) / 2, len(ware.title) * 2.0) for ware in listings]
+
+
+def write_rows(path: Path, rows: list[dict[str, str]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def rows(n: int) -> list[dict[str, str]]:
+    return [{"sku": f"s{i}", "name": f"Lamp {'x' * (i % 50)}", "description": "oak and brass"} for i in range(n)]
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet", ".xlsx"])
+def test_order_and_ids_are_kept_in_every_format(ending: str, tmp_path: Path) -> None:
+    """Row i of the output is row i of the input, over several parts."""
+    file = write_rows(tmp_path / "new.jsonl", rows(95))
+    out = tmp_path / f"prices{ending}"
+    facts = price_file(ByLength(), INFO, file, out, identity="a", part_rows=10)
+    if ending == ".jsonl":
+        found = [json.loads(line)["id"] for line in out.read_text().splitlines()]
+    elif ending == ".csv":
+        found = [row["id"] for row in read_csv(out)]
+    elif ending == ".parquet":
+        import pyarrow.parquet as pq
+
+        found = pq.read_table(out).column("id").to_pylist()
+    else:
+        from openpyxl import load_workbook
+
+        book = load_workbook(out, read_only=True)
+        found = [str(row[0]) for row in book.active.iter_rows(min_row=2, values_only=True)]
+        book.close()
+    assert found == [f"s{i}" for i in range(95)]
+    assert facts["rows"] == facts["priced"] == 95
+    assert not (tmp_path / f"prices{ending}.parts").exists()
+
+
+def test_a_row_without_an_answer_says_why(tmp_path: Path) -> None:
+    """A broken line and an empty row keep their places, with a reason and no price."""
+    lines = [json.dumps(rows(1)[0]), "{broken", json.dumps({"sku": "s2", "name": "", "description": ""})]
+    file = tmp_path / "new.jsonl"
+    file.write_text("\n".join(lines) + "\n")
+    price_file(ByLength(), INFO, file, tmp_path / "prices.csv", identity="a")
+    found = read_csv(tmp_path / "prices.csv")
+    assert [bool(row["price"]) for row in found] == [True, False, False]
+    assert found[1]["note"]
+    assert found[2]["note"] == "no title and no text"
+
+
+def test_parts_that_are_whole_are_not_priced_again(tmp_path: Path) -> None:
+    """After a crash in the fourth part, only what was missing is asked."""
+    file = write_rows(tmp_path / "new.jsonl", rows(95))
+
+    class Breaks(ByLength):
+        def price(self, listings: Sequence[Listing]) -> list[Quote]:
+            if self.asked >= 30:
+                raise RuntimeError("the power went")
+            return super().price(listings)
+
+    with pytest.raises(RuntimeError):
+        price_file(Breaks(), INFO, file, tmp_path / "prices.csv", identity="a", part_rows=10)
+    assert not (tmp_path / "prices.csv").exists()
+    second = ByLength()
+    price_file(second, INFO, file, tmp_path / "prices.csv", identity="a", part_rows=10)
+    assert second.asked == 65
+    assert len(read_csv(tmp_path / "prices.csv")) == 95
+
+
+def test_parts_of_other_work_are_refused(tmp_path: Path) -> None:
+    """Prices of another run are never joined with this one's."""
+    file = write_rows(tmp_path / "new.jsonl", rows(5))
+    (tmp_path / "prices.csv.parts").mkdir()
+    (tmp_path / "prices.csv.parts" / "plan.json").write_text('{"run": "other"}')
+    with pytest.raises(UsageError, match="other work"):
+        price_file(ByLength(), INFO, file, tmp_path / "prices.csv", identity="a")
+
+
+def test_a_formula_in_an_id_does_not_run(tmp_path: Path) -> None:
+    """A spreadsheet shows what begins like a formula as text."""
+    file = write_rows(tmp_path / "new.jsonl", [{"sku": "=1+1", "name": "Oak lamp", "description": "brass"}])
+    price_file(ByLength(), INFO, file, tmp_path / "prices.csv", identity="a")
+    price_file(ByLength(), INFO, file, tmp_path / "prices.xlsx", identity="a")
+    assert read_csv(tmp_path / "prices.csv")[0]["id"] == "'=1+1"
+    from openpyxl import load_workbook
+
+    cell = load_workbook(tmp_path / "prices.xlsx").active["A2"]
+    assert (cell.data_type, cell.value) == ("s", "'=1+1")
+
+
+def test_a_wide_interval_is_declined(tmp_path: Path) -> None:
+    """With --decline the price is left out and the interval and the reason stay."""
+    file = write_rows(tmp_path / "new.jsonl", rows(3))
+    price_file(ByLength(), INFO, file, tmp_path / "prices.csv", identity="a", decline=1.5)
+    assert {row["price"] for row in read_csv(tmp_path / "prices.csv")} == {""}
+    assert "declined" in read_csv(tmp_path / "prices.csv")[0]["note"]
+
+
+def test_a_ratio_that_cannot_be_kept_is_refused() -> None:
+    """Below 1 there is no interval; without intervals there is nothing to go by."""
+    with pytest.raises(UsageError):
+        check_decline(0.5, calibrated=True)
+    with pytest.raises(UsageError):
+        check_decline(1.5, calibrated=False)
+
+
+def test_an_ending_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    """The allowed formats are listed."""
+    file = write_rows(tmp_path / "new.jsonl", rows(3))
+    with pytest.raises(UsageError) as caught:
+        price_file(ByLength(), INFO, file, tmp_path / "prices.docx", identity="a")
+    assert ".parquet" in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """A wrong path is an error of four facts."""
+    with pytest.raises((InputError, UsageError)):
+        price_file(ByLength(), INFO, tmp_path / "none.csv", tmp_path / "prices.csv", identity="a")
+
+
+def test_a_file_with_other_columns_is_read_by_usual_names(tmp_path: Path) -> None:
+    """A file that lacks the run's columns is read by what its own are called; a price in it is not looked at."""
+    file = write_rows(tmp_path / "new.jsonl", [{"id": "a", "title": "Oak lamp", "price": "$999"}])
+    price_file(ByLength(), INFO, file, tmp_path / "prices.csv", identity="a")
+    assert read_csv(tmp_path / "prices.csv")[0]["price"] == "8.0"

@@ -1,0 +1,60 @@
+"""Every `pricesmith ...` line of the README and the docs runs, in order, on the made catalog."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from pricesmith.cli import run
+from pricesmith.testing import made_csv
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
+# The real goods and the minutes of `demo` belong to benchmarks/fresh_clone.py; here its arguments are checked.
+LONG = {"demo"}
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of one language."""
+    return [body for found, body in FENCE.findall(page.read_text()) if found == language]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The arguments of every `pricesmith` line, continued lines joined, `&&` split."""
+    found = []
+    for block in blocks(page, "sh"):
+        for line in block.replace("\\\n", " ").splitlines():
+            for command in re.split(r"&&", line.split(" #")[0]):
+                words = shlex.split(command)
+                if words[:1] == ["pricesmith"]:
+                    found.append(words[1:])
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the documentation shows works as it stands, from the first line to the last."""
+    monkeypatch.chdir(tmp_path)
+    made_csv(Path("shop.csv"), 2600)
+    made_csv(Path("new.csv"), 30, seed=1)
+    for words in commands(page):
+        if words[0] in LONG:
+            assert run([words[0], "--help"]) == 0
+            continue
+        assert run(words) == 0, f"pricesmith {shlex.join(words)}"
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines of Python run after the commands they follow."""
+    monkeypatch.chdir(tmp_path)
+    made_csv(Path("shop.csv"), 2600)
+    made_csv(Path("new.csv"), 30, seed=1)
+    for words in commands(ROOT / "README.md"):
+        if words[0] in {"curate", "fit"}:
+            assert run(words) == 0
+    for block in blocks(ROOT / "README.md", "python"):
+        exec(compile(block, "README.md", "exec"), {})
