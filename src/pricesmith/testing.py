@@ -55,3 +55,49 @@ def made_csv(path: Path, n: int = 600, seed: int = 0) -> Path:
             ware = item.listing
             out.writerow((ware.id, ware.title, ware.text, ware.category, ware.brand, f"${item.price:,.2f}"))
     return path
+
+
+def made_catalog(path: Path, n: int = 3000, seed: int = 0) -> Path:
+    """A finished catalog folder of made items, written without `curate`: 80/10/10 by family, its folder returned."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pricesmith.catalog.store import ITEMS, LEDGER
+    from pricesmith.workspace import write_json
+
+    items, families = made_items(n, seed)
+    share = {family: int(hashlib.sha256(family.encode()).hexdigest(), 16) % 10 for family in families}
+    splits = [{0: "test", 1: "validation"}.get(share[family], "train") for family in families]
+    wares = [item.listing for item in items]
+    columns: dict[str, list[object]] = {
+        "id": [ware.id for ware in wares],
+        "title": [ware.title for ware in wares],
+        "text": [ware.text for ware in wares],
+        "category": [ware.category for ware in wares],
+        "brand": [ware.brand for ware in wares],
+        "price": [item.price for item in items],
+        "currency": ["USD"] * n,
+        "family": list(families),
+        "split": list(splits),
+        "source": ["made"] * n,
+    }
+    path.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path / ITEMS)
+    digest = hashlib.sha256("".join(f"{item.listing}{item.price}" for item in items).encode()).hexdigest()
+    ledger = {
+        "format": 1,
+        "name": "made",
+        "fingerprint": digest,
+        "currency": "USD",
+        "price_range": [0.01, 5000.0],
+        "cleaning": {},
+        "columns": {"title": "title", "text": "text", "price": "price", "category": "category", "brand": "brand"},
+        "rows": {"in": n, "kept": n, "rejected": {}},
+        "files": [],
+        "splits": {split: splits.count(split) for split in ("train", "validation", "test")},
+        "families": {"count": len(set(families))},
+        "items_bytes": (path / ITEMS).stat().st_size,
+        "settings": {},
+    }
+    write_json(path / LEDGER, ledger)
+    return path

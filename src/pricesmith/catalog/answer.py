@@ -1,4 +1,4 @@
-"""What the parsing child says: batches of rows, notes, signs of life, and why a file cannot be used (see `sandbox`).
+"""What the parsing child says: rows, notes, signs of life, and why a file cannot be used (see `sandbox`).
 
 One message: {"rows": [["Garden hose", "$24.50"], "wrong number of fields"]}
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 BATCH_ROWS = 2_000
@@ -32,7 +33,7 @@ class Answer:
     def __init__(self, limits: Any, out: BinaryIO) -> None:
         self.limits, self.out = limits, out
         self.batch: list[Any] = []
-        self.size = self.rows = 0
+        self.size = self.rows = self.weight = 0
 
     def say(self, **message: Any) -> None:
         """Send one message; the time the reader takes is not ours."""
@@ -41,10 +42,11 @@ class Answer:
         self.out.flush()
         signal.setitimer(signal.ITIMER_REAL, self.limits.seconds)
 
-    def row(self, entry: list[Value] | dict[str, Value] | str, size: int) -> None:
+    def row(self, entry: Sequence[Value] | dict[str, Value] | str, size: int) -> None:
         """One row, or the name of the reason why there is none. `size` is its length in characters."""
         self.batch.append(entry)
         self.size += size
+        self.weight += size
         if len(self.batch) >= BATCH_ROWS or self.size >= BATCH_SIZE:
             self.send()
 
@@ -63,7 +65,7 @@ class Answer:
         self.batch, self.size = [], 0
 
     def header(self, names: list[str]) -> list[str]:
-        """Announce the columns. Empty names get a number, repeated ones too; a header over the limit is refused."""
+        """Announce the columns. Empty names get a number, repeated ones too; too many are refused."""
         if len(names) > self.limits.columns:
             raise too_many_columns(len(names), self.limits.columns)
         clean: list[str] = []

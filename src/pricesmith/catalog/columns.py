@@ -1,7 +1,7 @@
-"""Which column of a file is the title, the text, the price; which ones a pricer may read; which give the price away.
+"""Which column of a file is its title, text and price; which a pricer may read; which give the price away.
 
-One raw header: ["sku", "name", "price", "capacity", "price_per_gb"] becomes title `name`, price `price`, id `sku`,
-one line of text `capacity: ...`, and `price_per_gb` stays out.
+One raw header: ["sku", "name", "price", "capacity", "price_per_gb"] becomes title `name`, price `price`,
+id `sku`, one line of text `capacity: ...`, and `price_per_gb` stays out.
 
     >>> choose(["sku", "name", "price", "capacity", "price_per_gb"], {}).left_out
     {'price_per_gb': 'leak: its name says price'}
@@ -13,8 +13,10 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 
+from pydantic import Field
+
 from pricesmith.catalog.leaks import find_leaks, without
-from pricesmith.catalog.money import says_price, words
+from pricesmith.catalog.money import says_price, words, wordset
 from pricesmith.errors import UsageError
 from pricesmith.settings import Settings
 
@@ -24,37 +26,41 @@ FIELDS = ("title", "text", "price", "currency", "category", "brand", "id")
 
 # Usual names, the likeliest first, compared without case, spaces and signs.
 USUAL = {
-    "title": "title name producttitle productname itemtitle itemname listingtitle listingname articlename displayname",
-    "text": "description text body bodyhtml productdescription itemdescription longdescription fulldescription "
-    "descriptionhtml listingdescription content shortdescription features about",
-    "price": "price variantprice productprice itemprice sellingprice currentprice unitprice finalprice priceusd "
-    "pricevalue retailprice priceamount amount",
+    "title": "title name producttitle productname itemtitle itemname listingtitle listingname articlename",
+    "text": """description text body bodyhtml productdescription itemdescription longdescription
+        fulldescription descriptionhtml listingdescription content shortdescription features about""",
+    "price": """price variantprice productprice itemprice sellingprice currentprice unitprice finalprice
+        priceusd pricevalue retailprice priceamount amount""",
     "currency": "currency currencycode pricecurrency variantcurrency",
-    "category": "category productcategory categoryname maincategory categories producttype googleproductcategory",
+    "category": """category productcategory categoryname maincategory categories producttype
+        googleproductcategory""",
     "brand": "brand brandname vendor manufacturer maker make store",
     "id": "id sku variantsku productid itemid listingid articleid asin parentasin trainid testid uid uuid",
 }
 
-# Words that say where a row came from rather than what the thing is.
-CODES = frozenset(
-    "id ids sku skus gtin barcode ean upc isbn asin mpn uuid guid url urls uri href permalink slug".split()
+# Words that say where a row came from, not what the thing is: anywhere in a name, at its end, all of it.
+CODES = wordset(
+    "id ids sku skus gtin barcode ean upc isbn asin mpn uuid guid url urls uri href permalink slug"
 )
-LAST = frozenset("link links date dates datetime timestamp timestamps".split())
-WHOLE = frozenset(
-    "source handle video videos link links crawled scraped created updated modified datasource sourcefile "
-    "sourcename parentasin boughttogether".split()
+LAST = wordset("link links date dates datetime timestamp timestamps")
+WHOLE = wordset(
+    """source handle video videos crawled scraped created updated modified datasource sourcefile sourcename
+    boughttogether"""
 )
-PICTURE = frozenset("image images img imgs picture pictures photo photos thumbnail thumbnails thumb".split())
-PICTURE_PART = frozenset(
-    "src path file files name names position alt text product variant main additional primary large small hi res high "
-    "medium count list hash data".split()
+PICTURE = wordset("image images img imgs picture pictures photo photos thumbnail thumbnails thumb")
+PICTURE_PART = wordset(
+    """src path file files name names position alt text product variant main additional primary large small
+    hi res high medium count list hash data"""
 )
-AT = frozenset("created updated modified published scraped crawled listed fetched deleted added".split())
+AT = wordset("created updated modified published scraped crawled listed fetched deleted added")
 
 
 class Columns(Settings):
-    """The column map of one header. `extra` are the columns that become "Name: value" lines, in the file's order;
-    `left_out` says of every other column why no pricer reads it."""
+    """The column map of one header.
+
+    `extra` are the columns that become "Name: value" lines, in the file's order; `left_out` says of every
+    other column why no pricer reads it.
+    """
 
     title: str | None = None
     text: str | None = None
@@ -64,7 +70,7 @@ class Columns(Settings):
     brand: str | None = None
     id: str | None = None
     extra: tuple[str, ...] = ()
-    left_out: dict[str, str] = {}
+    left_out: dict[str, str] = Field(default_factory=dict)
 
 
 def key(name: str) -> str:
@@ -75,7 +81,7 @@ def key(name: str) -> str:
 def choose(header: Sequence[str], mapping: Mapping[str, str] | None = None) -> Columns:
     """The column map of a header: by `mapping` (field -> column), else by usual names.
 
-    Raises UsageError for an unknown field or column, and where there is no price, or neither a title nor a text.
+    Raises UsageError for an unknown field or column, and where there is no price, or neither title nor text.
     """
     chosen = {field: mapped_column(header, field, name) for field, name in (mapping or {}).items()}
     taken = set(chosen.values())

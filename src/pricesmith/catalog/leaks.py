@@ -1,11 +1,12 @@
-"""Columns that give the price away by what they hold: one that is the price, or that makes it with another column.
+"""Columns that give the price away by what they hold: one that is the price, or makes it with another column.
 
-One raw row: {"name": "990 Pro", "price": 149.99, "capacity": 2000, "unit": 0.075}: unit x capacity is the price.
+One raw row: {"name": "990 Pro", "price": 149.99, "capacity": 2000, "unit": 0.075}
 
-The rule: a column which itself, or whose product or quotient with another numeric column, is within 2 % of the price
-in over half of the rows where all of them are present. Where it takes two columns, one of them is enough to stay out:
-the one with more different values, since that is the one worked out from the price, and the other one is a fact of
-the thing. The first 20,000 rows are looked at; the reason says how many.
+The rule: a column which itself, or whose product or quotient with another numeric column, is within 2 % of
+the price in over half of the rows where all of them are present. Where it takes two columns, it is enough
+that one of them stays out: the one with more different values, since it is the one worked out from the
+price, and the other is a fact of the thing. The first 20,000 rows with a price are looked at; the reason
+says how many.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def number(value: object) -> float:
 
 
 def leaks_of(names: Sequence[str], table: Any, prices: Any) -> dict[str, str]:
-    """The leaks among `names`. `table` is (columns, rows), NaN where a cell is no positive number; `prices` is (rows,)."""
+    """The leaks among `names`. `table` is (columns, rows), NaN for what is no number; `prices` is (rows,)."""
     import numpy as np
 
     with np.errstate(all="ignore"):

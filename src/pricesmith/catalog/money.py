@@ -7,10 +7,12 @@ One raw value: "1.299,00 €" -> (1299.0, "EUR");  "$10 - $20" -> "price is a ra
     >>> parse_price("ten dollars")
     'price is not a number'
 
-Where separators leave room for two readings, this is the rule. With both `.` and `,` the last one is the decimal
-mark. A lone `,` before exactly three digits groups thousands ("1,299" is 1299), unless a zero stands before it
-("0,125"). A lone `.` in a bare number is the decimal mark, as in every programming language ("1.299" is 1.299); with
-a currency beside it and exactly three digits after it ("1.299 €") it could be either, and is refused as ambiguous.
+Where separators leave room for two readings, this is the rule. With both `.` and `,` the last one is the
+decimal mark. A lone `,` before exactly three digits groups thousands ("1,299" is 1299), unless a zero
+stands before it ("0,125"). A lone `.` in a bare number is the decimal mark, as in every programming
+language ("1.299" is 1.299); with a currency beside it and exactly three digits after it ("1.299 €") it
+could be either: refused as ambiguous.
+
 Standard library only: the process that parses untrusted files imports this module.
 """
 
@@ -31,14 +33,20 @@ REASONS = (NO_PRICE, NOT_A_NUMBER, RANGE, ZERO, NEGATIVE, AMBIGUOUS, TWO_CURRENC
 
 LONGEST = 64  # characters; no amount of money is longer
 
+
+def wordset(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
+
 # ISO 4217, the currencies in circulation.
-CODES = frozenset(
-    "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF "
-    "CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL HTG "
-    "HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA "
-    "MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD "
-    "RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX "
-    "USD UYU UZS VES VND VUV WST XAF XCD XOF XPF YER ZAR ZMW ZWG".split()
+CODES = wordset(
+    """AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD
+    CAD CDF CHF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD
+    HKD HNL HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD
+    LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK
+    PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS
+    TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VES VND VUV WST XAF XCD XOF XPF YER ZAR ZMW ZWG"""
 )
 # A sign and the currencies it may stand for; the first is meant where the catalog's own is not among them.
 SIGNS: dict[str, tuple[str, ...]] = {
@@ -96,7 +104,7 @@ SIGNS: dict[str, tuple[str, ...]] = {
 }
 SPACES = dict.fromkeys(map(ord, "\u00a0\u2007\u2008\u2009\u200a\u202f\t\r\n"), " ")
 MINUS = dict.fromkeys(map(ord, "\u2212\u2012\u2013\u2014"), "-")
-NOTHING = frozenset({"", "-", "--", "none", "null", "n/a", "na", "#n/a", "nil", "tbd", "tba"})
+NOTHING = wordset("- -- none null n/a na #n/a nil tbd tba") | {""}
 
 SIGN = "|".join(re.escape(sign) for sign in sorted(SIGNS, key=len, reverse=True)) + "|[a-z]{3}"
 NUMBER = r"(?:[0-9][0-9 .,'’]*|[.,][0-9]+)"
@@ -114,14 +122,12 @@ OPEN = re.compile(
 BRACKETED = re.compile(r"\((.*)\)")
 
 # The words by which a column's name says that it holds money (a rule of fair measurement: see `columns`).
-MONEY_WORDS = frozenset(
-    "price prices priced pricing cost costs msrp rrp list discount discounts discounted sale wholesale".split()
-)
+MONEY_WORDS = wordset("price prices priced pricing cost costs msrp rrp list discount sale wholesale")
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_a-zA-Z]+")
 
 
 def words(name: str) -> list[str]:
-    """The word parts of a column's name, in lower case: `listPrice`, `list_price` and `List Price` are alike."""
+    """The word parts of a column's name in lower case: `listPrice`, `list_price`, `List Price` are alike."""
     return [part.lower() for part in WORD.findall(name)]
 
 
@@ -137,9 +143,9 @@ def says_price(name: str) -> str:
 
 
 def parse_price(value: object, currency: str = "USD") -> tuple[float, str | None] | str:
-    """The amount and the currency found beside it (None where there is none), or the name of the reason it is refused.
+    """The amount and the currency found beside it (None where there is none), or the reason it is refused.
 
-    `currency` is the catalog's: it decides what a sign that several currencies share stands for (`$`, `kr`, `¥`).
+    `currency` is the catalog's: it decides what a sign that several currencies share stands for (`$`, `kr`).
     """
     if value is None:
         return NO_PRICE
@@ -237,7 +243,7 @@ def read_number(text: str, *, marked: bool) -> float | str:
 
 
 def ungrouped(whole: str) -> str:
-    """The digits of a whole number whose thousands may be grouped, or an empty text where the groups are wrong.
+    """The digits of a whole number whose thousands may be grouped, or an empty text where they are wrong.
 
     Groups are of three; before the last one they may be of two, as in India ("1,00,000").
     """

@@ -1,8 +1,8 @@
-"""The child that parses one untrusted file: `python -m pricesmith.catalog.parse TASK`, the file on standard input.
+"""The child that parses one untrusted file: `python -m pricesmith.catalog.parse TASK < FILE`.
 
-TASK is JSON: {"name": "shop.csv.gz", "format": "csv", "packing": "gz", "limits": {...}}. It answers in JSON lines on
-standard output: `header`, `note`, `rows`, `alive`, and at the end `done` or `refused`. A row is a list (by header), an
-object, or, where it could not be read, the name of the reason.
+TASK is JSON: {"name": "shop.csv.gz", "format": "csv", "packing": "gz", "limits": {...}}. It answers in JSON
+lines: `header`, `note`, `rows`, `alive`, and at the end `done` or `refused`. A row is a list (by header),
+an object, or, where it could not be read, the name of the reason.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """JSON Lines as strangers write them, in constant memory. Runs in the child (`parse`).
 
-One raw line: {"title": "Garden hose", "price": 24.5, "features": ["25 m", "brass"], "details": {"Colour": "green"}}
-becomes the row {"title": "Garden hose", "price": 24.5, "features": "25 m\\nbrass", "details": "Colour: green"}.
+One raw line: {"title": "Hose", "price": 24.5, "features": ["25 m", "brass"], "details": {"Colour": "green"}}
+becomes the row {"title": "Hose", "price": 24.5, "features": "25 m\\nbrass", "details": "Colour: green"}.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def jsonl(text: io.TextIOWrapper, head: str, limits: Any, answer: Answer) -> Non
         if line.isspace():
             continue
         entry = row_of(line, decode, limits)
-        if entry.__class__ is dict and not entry.keys() <= known:  # type: ignore[union-attr]
+        if entry.__class__ is dict and not entry.keys() <= known:
             known.update(entry)
             if len(known) > limits.columns:
                 raise Refused(
@@ -106,7 +106,7 @@ def whole(text: str) -> str:
 
 
 def flat(value: Any, depth: int = 0) -> str:
-    """A nested value as text: a list by lines, an object as "key: value" lines. Keys that say price are left out.
+    """A nested value as text: a list by lines, an object as "key: value" lines, without keys that say price.
 
     Raises RecursionError below 64 levels.
     """

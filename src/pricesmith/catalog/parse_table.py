@@ -1,7 +1,7 @@
 """Parquet and XLSX as strangers write them, a few rows at a time. Runs in the child (`parse`).
 
-One raw row: {"title": "Garden hose", "price": 24.5, "features": ["25 m", "brass"], "added": datetime(2024, 5, 1)}
-becomes ["Garden hose", 24.5, "25 m\\nbrass", "2024-05-01T00:00:00"].
+One raw row: {"title": "Hose", "price": 24.5, "features": ["25 m", "brass"], "added": datetime(2024, 5, 1)}
+becomes ["Hose", 24.5, "25 m\\nbrass", "2024-05-01T00:00:00"].
 """
 
 from __future__ import annotations
@@ -33,14 +33,12 @@ def parquet(file: BinaryIO, limits: Any, answer: Answer) -> None:
         )
     header = answer.header(list(table.schema_arrow.names))
     unpacked = sum(footer.row_group(group).total_byte_size for group in range(footer.num_row_groups))
-    weigh(unpacked, size, limits)
-    count = 0
+    weigh(max(unpacked, footer.num_rows * len(header)), size, limits)
     for batch in table.iter_batches(batch_size=PARQUET_ROWS, use_threads=False):
-        count += batch.nbytes
-        weigh(count, size, limits)
         columns = [values_of(column) for column in batch.columns]
         for values in zip(*columns, strict=True):
             answer_row(list(values), len(header), limits, answer)
+        weigh(answer.weight, size, limits)
 
 
 def values_of(column: Any) -> list[Any]:
@@ -70,8 +68,10 @@ def weigh(unpacked: int, packed: int, limits: Any) -> None:
 
 
 def xlsx(file: BinaryIO, limits: Any, answer: Answer) -> None:
-    """The first sheet of an Excel workbook; its first row with anything in it is the header. Formulas give what
-    Excel saved as their results."""
+    """The first sheet of an Excel workbook; its first row with anything in it is the header.
+
+    Formulas give what Excel saved as their results.
+    """
     import openpyxl
 
     with zipfile.ZipFile(file) as archive:
@@ -128,7 +128,7 @@ def answer_row(cells: list[Any], width: int, limits: Any, answer: Answer) -> Non
 
 
 def plain(cell: Any) -> Value:
-    """A cell that is neither text nor a whole number, as what JSON can hold. Bytes that are no text become None."""
+    """A cell that is neither text nor a whole number as what JSON can hold; None for bytes that are no text."""
     if isinstance(cell, float):
         return cell if cell - cell == 0 else str(cell)
     if isinstance(cell, bytes):

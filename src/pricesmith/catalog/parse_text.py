@@ -1,6 +1,8 @@
-"""CSV, TSV and JSON Lines as strangers write them, packed or not, in constant memory. Runs in the child (`parse`).
+"""CSV and TSV as strangers write them, and what all text comes through: unpacking, decoding, line ends.
 
-One raw line: {"title": "Garden hose", "price": "$24.50", "features": ["25 m", "brass"]}
+One raw line: "Garden hose, 25 m",$24.50,"brass ""A"" grade"
+
+Memory stays the same whatever the length of a file, a row or a cell. Runs in the child (`parse`).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any, BinaryIO
 
 from pricesmith.catalog.answer import FREE, TOO_LARGE, WRONG_FIELDS, Answer, Refused
 
+ONCE = 1 << 20  # bytes read at a time
 HEAD = 1 << 16  # bytes looked at to tell encoding and separator
 ALIVE = 64_000_000  # bytes between signs of life
 BROKEN_QUOTES = "broken quotes"
@@ -68,20 +71,30 @@ class Meter(io.RawIOBase):
         return len(data)
 
 
+def unpacked(file: BinaryIO, packing: str) -> Any:
+    """What `read(size)` gives unpacked bytes."""
+    if packing == "gz":
+        return gzip.GzipFile(fileobj=file)
+    if packing == "zst":
+        import pyarrow as pa
+
+        return pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
+    return file
+
+
 def opened(file: BinaryIO, packing: str, limits: Any, answer: Answer) -> tuple[io.TextIOWrapper, str]:
     """The text of a file, unpacked and decoded with its line ends as they are, and a look at its beginning.
 
-    An encoding that is not UTF-8 is told in a note.
+    A packed file is unpacked once for its size and soundness alone, so that none of its rows are used before it is
+    known to be whole. An encoding that is not UTF-8 is told in a note.
     """
     packed_size = os.fstat(file.fileno()).st_size if packing else 0
-    inner: Any = file
-    if packing == "gz":
-        inner = gzip.GzipFile(fileobj=file)
-    elif packing == "zst":
-        import pyarrow as pa
-
-        inner = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
-    meter = Meter(inner, packed_size, limits, answer)
+    if packing:
+        first = Meter(unpacked(file, packing), packed_size, limits, answer)
+        while first.pull(ONCE):
+            pass
+        file.seek(0)
+    meter = Meter(unpacked(file, packing), packed_size, limits, answer)
     head = b""
     while len(head) < HEAD and (more := meter.pull(HEAD - len(head))):
         head += more
@@ -99,7 +112,7 @@ def opened(file: BinaryIO, packing: str, limits: Any, answer: Answer) -> tuple[i
 
 
 def encoding_of(head: bytes) -> str:
-    """UTF-8, or UTF-16 or UTF-32 by byte order mark or by where the NULs are. Raises Refused for what is no text."""
+    """UTF-8, or UTF-16 or UTF-32 by their signs. Raises Refused for what is no text."""
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "utf-32"
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -209,7 +222,7 @@ def separator_of(head: str) -> str:
 
 
 def separated(text: io.TextIOWrapper, head: str, separator: str, limits: Any, answer: Answer) -> None:
-    """CSV or TSV, a row at a time. `separator` empty: it is told from `head`, or from Excel's line `sep=;`."""
+    """CSV or TSV, a row at a time. An empty `separator` is told from `head`, or from Excel's line `sep=;`."""
     if said := SAID.match(head):
         separator = said[1]
         text.readline()
@@ -241,7 +254,10 @@ def separated(text: io.TextIOWrapper, head: str, separator: str, limits: Any, an
 
 
 def next_row(rows: Any, lines: Lines) -> list[str] | str | None:
-    """The next row; the name of the reason where it cannot be read; None at the end. Raises Refused for an open quote."""
+    """The next row, or the name of the reason why it cannot be read, or None at the end.
+
+    Raises Refused for a quote that is never closed.
+    """
     lines.fresh()
     start = lines.number + 1
     try:

@@ -1,9 +1,9 @@
-"""Files of things with prices, read as raw rows: CSV, TSV, JSON Lines, Parquet, XLSX; the text ones packed or not.
+"""Files of things with prices, read as raw rows: CSV, TSV, JSON Lines, Parquet and XLSX, packed or not.
 
 One raw row: RawRow(file="shop.csv", number=1, values={"name": "Garden hose", "price": "$24.50"})
 
-The bytes of a file are strangers': a child process with limited memory parses them (see `sandbox`), and what it
-cannot read comes back as a named rejection or as an InputError with the file's name. Memory stays the same
+The bytes of a file are strangers': a child process with limited memory parses them (see `sandbox`), and what
+it cannot read comes back as a named rejection or as an InputError with the file's name. Memory stays the same
 whatever the length of a file.
 """
 
@@ -60,7 +60,7 @@ ADVICE = {
 
 @dataclass(frozen=True, slots=True)
 class RawRow:
-    """One row as the file has it. `number` counts data rows from 1; nested JSON values are flattened to text."""
+    """One row as the file has it. `number` counts data rows from 1; nested values are flattened to text."""
 
     file: str
     number: int
@@ -78,7 +78,7 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One input file. `name` is what ledgers show; `category` is the file's stem where several files were given."""
+    """One input file. `name` is what ledgers show; `category` is its stem where several files were given."""
 
     path: Path
     name: str
@@ -109,10 +109,10 @@ Batch = list[RawRow | BadRow]
 
 
 def resolve(sources: Sequence[str], progress: Progress = SILENT) -> list[Source]:
-    """The files that sources (files, folders, globs) stand for, by name, whatever the order they were given in.
+    """The files that sources (files, folders, globs) stand for, by name, in whatever order they were given.
 
-    Raises InputError for a source that is not there, an unknown kind of file, content that is not what the name says,
-    and a folder without a usable file. Other files in a folder are passed over, with a note.
+    Raises InputError for a source that is not there, an unknown kind of file, content that is not what the
+    name says, and a folder without a usable file. Other files in a folder are passed over, with a note.
     """
     found: dict[Path, bool] = {}
     for source in sources:
@@ -136,7 +136,8 @@ def matches(source: str, progress: Progress) -> Iterator[tuple[Path, bool]]:
     """The usable files behind one source, and whether it stood for a group of files."""
     path = Path(source).expanduser()
     if path.is_dir():
-        skipped, usable = [], []
+        skipped: list[Path] = []
+        usable: list[Path] = []
         for child in sorted(path.iterdir()):
             if child.name.startswith((".", "_")):
                 continue
@@ -242,7 +243,7 @@ def read(source: Source, limits: Limits = LIMITS, progress: Progress = SILENT) -
 def peek(source: Source, limits: Limits = LIMITS, rows: int = 20_000) -> tuple[tuple[str, ...], list[Batch]]:
     """A file's header and its first batches, up to about `rows` rows.
 
-    Where rows have their own keys (JSON Lines) the header is every key of these rows, in the order they appear.
+    Where rows have their own keys (JSON Lines) the header is every key of these rows, in order of appearance.
     """
     header: dict[str, None] = {}
     first: list[Batch] = []

@@ -1,7 +1,8 @@
 """The fence between this process and a stranger's bytes: a child parses them and answers in JSON lines.
 
-The child (`python -m pricesmith.catalog.parse`) gets the opened file as its standard input, no environment of ours,
-little memory, no right to write files, and where the kernel allows it no network. One message of its answer:
+The child (`python -m pricesmith.catalog.parse`) gets the opened file as its standard input, no environment of
+ours, little memory, no right to write files, and where the kernel allows it no network. One message of its
+answer:
 
     {"rows": [["Garden hose", "$24.50"], "wrong number of fields"]}
 
@@ -28,7 +29,7 @@ PIECE = 1 << 18
 
 
 def messages(path: Path, task: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
-    """The messages of a child that parses `path`. Raises InputError where it refuses the file, dies or hangs."""
+    """The messages of a child that parses `path`. Raises InputError where it refuses it, dies or hangs."""
     name, seconds = task["name"], task["limits"]["seconds"]
     try:
         file = path.open("rb")

@@ -38,14 +38,13 @@ MEAN_ERROR = METRICS["mean error"]
 
 @dataclass(frozen=True)
 class LeagueRow:
-    """One pricer's line. Money in the catalog's currency; `seconds_per_1000` and `dollars_per_1000` are for
-    1,000 items.
+    """One pricer's line. Money in the catalog's currency; seconds and dollars are for 1,000 items.
 
-    `group` counts from 0; only rows of one group were judged on the same items, and `rank` is within it.
-    `tied` is True where the row is not told apart from its group's best (the `best` row itself is not
-    `tied`). `difference` is to that best; in a later group, whose items differ, it is to the first group's
-    best on common items, or None without any. `course_hit` is None outside dollars and the course's range,
-    `coverage` and `width` without intervals.
+    `group` counts from 0; only rows of one group were judged on the same items, and `rank` is within it. `tied`
+    is True where the row is not told apart from its group's best, at 95 % for each pair; the `best` row itself
+    is not `tied`. `needed` is how many items would tell the two apart. `difference` is to that best too; but in
+    a later group it is to the first group's best on the items they have in common, or None without any.
+    `course_hit` is None outside dollars and the course's range, `coverage` and `width` without intervals.
     """
 
     name: str
@@ -74,7 +73,7 @@ class LeagueRow:
 
 @dataclass(frozen=True)
 class RunningError:
-    """The mean error after the first `n` items, and its 95 % band (None below 5 families); all of one length."""
+    """The mean error after the first `n` items, and its 95 % band (None below 5 families)."""
 
     n: tuple[int, ...]
     mean: tuple[float, ...]
@@ -92,7 +91,7 @@ class Worst:
 
 
 def league(evals: Evals, *, seed: int = 0) -> list[LeagueRow]:
-    """The league table: groups of the same items, largest first, and the smallest mean error first in each."""
+    """The league table: groups of the same items, and the smallest mean error first in each."""
     rows: list[LeagueRow] = []
     first_best: Evaluation | None = None
     for number, group in enumerate(groups_of(evals.evaluations)):
@@ -116,14 +115,14 @@ def league(evals: Evals, *, seed: int = 0) -> list[LeagueRow]:
                 "best": evaluation is best,
                 "tied": to_best is not None and not to_best.told_apart,
                 "difference": pair,
-                "needed": pair.needed if pair else None,
+                "needed": to_best.needed if to_best else None,
             }
             rows.append(league_row(evaluation, evals.meta[evaluation.pricer], facts, seed))
     return rows
 
 
 def groups_of(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
-    """Evaluations by the set of their items: the set with most pricers first, then the one with most items."""
+    """Evaluations by the set of their items: the set with most pricers first, then with most items."""
     groups: dict[frozenset[str], list[Evaluation]] = {}
     for evaluation in evaluations:
         if evaluation.rows:
@@ -180,7 +179,7 @@ def league_row(evaluation: Evaluation, meta: dict[str, Any], facts: dict[str, An
 
 
 def coverage_and_width(data: Columns, seed: int = 0) -> tuple[Interval | None, float | None]:
-    """How often intervals hold the truth, and their half-width as a factor; None and None without intervals."""
+    """How often intervals hold the truth, and their half-width as a factor; None without intervals."""
     some = data.bounded
     if not some.any():
         return None, None

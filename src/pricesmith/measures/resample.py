@@ -1,15 +1,21 @@
 """Intervals and paired differences that resample families, not items: items of one family err together.
 
-A statistic of means (mean, root of a mean, the difference of two) gets a bootstrap-t interval over families:
-each resample draws as many families as there are, with replacement, and is studentised by its own
-family-robust standard error. Plain percentiles come out too narrow where families are few and errors are
-skewed; measured on made data with 40 families of 50 and log-normal errors they hold the truth in 91 % of
-cases, bootstrap-t in 94-95 % (tests/measures). Sources: Efron & Tibshirani 1993, chapter 12; Cameron, Gelbach
-& Miller 2008, "Bootstrap-based improvements for inference with clustered errors", section III.
+A statistic of means (mean, root of a mean, the difference of two) gets the outer of two bounds on each side.
+One is the bootstrap-t over families: each resample draws as many families as there are, with replacement, and
+is studentised by its own family-robust standard error. The other is Student's t with that standard error and
+families - 1 degrees of freedom. Each alone is too narrow where families are few and errors heavy-tailed; how
+often they held the truth on made log-normal errors, 20 families of 50, 1,000 times, nominal 95 %:
+
+                              BCa    Student's t    bootstrap-t    the outer    items, not families
+    mean error                90     92             94             95           36
+    difference of two         88     95             91             95
+
+Sources: Efron & Tibshirani 1993, chapter 12; Cameron, Gelbach & Miller 2008, "Bootstrap-based improvements
+for inference with clustered errors", section III; Liang & Zeger 1986 for the standard error.
 
 A median has no such standard error, so it gets percentiles, drawn outwards for the number of families as
-Student's t would. Source: Hesterberg 2015, "What teachers should know about the bootstrap", section 5.3
-(expanded percentiles).
+Student's t would: 93-95 % for a median on the same data, 98 % for the difference of two. Source: Hesterberg
+2015, "What teachers should know about the bootstrap", section 5.3 (expanded percentiles).
 """
 
 from __future__ import annotations
@@ -102,25 +108,23 @@ def bootstrap_t(
     columns: Array, families: Codes, aggregate: Aggregate, confidence: float, resamples: int, seed: int
 ) -> tuple[float, float, float]:
     """Low, high and standard error of a function of means of `columns`, shape (n, 1) or (n, 2)."""
+    from scipy import stats
+
     size = np.bincount(families).astype(np.float64)
     means = columns.mean(axis=0)
     # Centred sums lose no digits when they are squared, however large the values.
     sums = [np.bincount(families, column) for column in (columns - means).T]
     centred: Array = np.column_stack(sums).astype(np.float64)
     point, slope = smooth(means[None, :], aggregate)
-    se = (
-        float(np.sqrt(variance(np.ones((1, len(size))), centred, size, np.zeros_like(slope), slope)[0]))
-        / size.sum()
-    )
+    once = np.ones((1, len(size)))
+    se = float(np.sqrt(variance(once, centred, size, np.zeros_like(slope), slope)[0]) / size.sum())
     if se <= 1e-12 * float(np.abs(means).max(initial=0.0)) or not se:
         return float(point[0]), float(point[0]), 0.0
     scores = []
     for weights in draws(len(size), resamples, seed):
         items = weights @ size
         shift = (weights @ centred) / items[:, None]
-        value, slopes = smooth(
-            np.maximum(means + shift, 0.0) if aggregate == "root" else means + shift, aggregate
-        )
+        value, slopes = smooth(means + shift, aggregate)
         spread = np.sqrt(variance(weights, centred, size, shift, slopes)) / items
         with np.errstate(divide="ignore", invalid="ignore"):
             scores.append((value - point[0]) / spread)
@@ -128,6 +132,8 @@ def bootstrap_t(
     tail = (1 - confidence) / 2
     # A resample without spread says nothing about its own precision; it is left out.
     lowest, highest = np.quantile(t[np.isfinite(t)], [tail, 1 - tail])
+    student = float(stats.t.ppf(1 - tail, len(size) - 1))
+    lowest, highest = min(lowest, -student), max(highest, student)
     return float(point[0] - highest * se), float(point[0] - lowest * se), se
 
 
@@ -150,7 +156,7 @@ def smooth(means: Array, aggregate: Aggregate) -> tuple[Array, Array]:
     """The statistic of means of shape (b, k), and its slope in each of them, shape (b, k)."""
     value, slope = means, np.ones_like(means)
     if aggregate == "root":
-        value = np.sqrt(means)
+        value = np.sqrt(np.maximum(means, 0.0))  # rounding can leave a mean of squares a hair below 0
         slope = 0.5 / np.maximum(value, 1e-150)
     if means.shape[1] == 2:
         return value[:, 0] - value[:, 1], slope * np.array([1.0, -1.0])

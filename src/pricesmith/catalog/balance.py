@@ -1,0 +1,93 @@
+"""`--target N`: keep about N training items, so that cheap things do not drown the dear ones.
+
+The rule: training items are counted in 40 bins of equal width in log price. Every bin keeps at most the same number
+of items, the largest number that keeps no more than N in all (water-filling), so crowded bins are cut down to one
+level and sparse ones stay whole. What is left to N goes one by one to the bins that were cut, the dearest first.
+Inside a bin a hash of seed and id chooses. Validation and test are never balanced.
+
+    >>> level([10, 3, 50], 23)
+    10
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricesmith.catalog.split import draw
+
+BINS = 40
+RULE = (
+    "at most the same number of training items from each of 40 bins of equal width in log price (water-filling); "
+    "inside a bin a seeded hash of the row chooses"
+)
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Which training items stay, and the histogram before and after."""
+
+    kept: NDArray[np.bool_]
+    edges: list[float]
+    before: list[int]
+    after: list[int]
+
+    def facts(self, target: int, seed: int) -> dict[str, Any]:
+        """What the ledger says of it."""
+        return {
+            "rule": RULE,
+            "target": target,
+            "seed": seed,
+            "edges": self.edges,
+            "before": self.before,
+            "after": self.after,
+        }
+
+
+def level(counts: Sequence[int], target: int) -> int:
+    """The largest number that, as a cap for every count, keeps no more than `target` in all."""
+    left = target
+    for done, count in enumerate(sorted(counts)):
+        share = left // (len(counts) - done)
+        if count > share:
+            return share
+        left -= count
+    return max(counts, default=0)
+
+
+def log_edges(prices: NDArray[np.float64], bins: int = BINS) -> NDArray[np.float64]:
+    """The edges of bins of equal width in log price, (bins + 1,)."""
+    low, high = float(prices.min()), float(prices.max())
+    return np.geomspace(low, high if high > low else low * 1.01, bins + 1)
+
+
+def histogram(prices: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The bin of each price, (prices,)."""
+    return np.clip(np.searchsorted(edges, prices, side="right") - 1, 0, len(edges) - 2).astype(np.int64)
+
+
+def balance(prices: Sequence[float], names: Sequence[str], target: int, seed: int) -> Balance:
+    """Choose `target` of the training items. `names` are what the seeded hash is drawn from, one for each price."""
+    value = np.asarray(prices, dtype=np.float64)
+    edges = log_edges(value)
+    bins = histogram(value, edges)
+    before = np.bincount(bins, minlength=len(edges) - 1)
+    cap = level(before.tolist(), target)
+    room = np.minimum(before, cap)
+    spare = target - int(room.sum())
+    for cut in np.flatnonzero(before > cap)[::-1][: max(spare, 0)]:
+        room[cut] += 1
+    kept = np.zeros(len(value), dtype=np.bool_)
+    for place, most in enumerate(room.tolist()):
+        inside = np.flatnonzero(bins == place)
+        ordered = sorted(inside.tolist(), key=lambda row: draw(seed, names[row]))
+        kept[ordered[:most]] = True
+    after = np.bincount(bins[kept], minlength=len(before))
+    shown = [float(f"{edge:.6g}") for edge in edges]
+    assert math.isfinite(sum(shown))
+    return Balance(kept, shown, before.tolist(), after.tolist())

@@ -1,0 +1,198 @@
+"""Families: near-duplicates (the same product in other colours, sizes, shops) that must stay on one side of a split.
+
+    >>> texts = ["red hose 25 m with brass fittings for the garden and the yard", "a steel lamp"]
+    >>> find_families(sketch([*texts, texts[0]])).tolist()
+    [0, 1, 0]
+
+A family is built round a centre. Rows come in ascending order of their content hash; a row joins the first centre
+that it is alike to (estimated Jaccard of word-3-shingles at least 0.8), or becomes a centre. There is no chaining.
+Centres of a row are looked for where a band of the sketches agrees; see `sketches.BANDS` for why that loses none.
+Where more than `CAP` centres share a band (the text of a template) only the first `CAP` of them are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricesmith.catalog.sketches import BANDS, alike, band_keys, sketch
+from pricesmith.progress import SILENT, Progress
+
+__all__ = ["family_limit", "find_families", "sketch", "split_templates"]
+
+Ints = NDArray[np.int64]
+BLOCK = 8_192
+CAP = 64
+CHUNK = 50_000
+
+
+def find_families(
+    sketches: Any, rows: Ints | None = None, keys: Any = None, progress: Progress = SILENT
+) -> NDArray[np.int64]:
+    """The centre of each row, as a position in `rows`; (rows,).
+
+    `sketches` is (n, 128), in memory or mapped from disk; `rows` are the numbers of the rows to look at in ascending
+    order of content hash (all of them as they stand, without it). `keys` is room for (26, rows) numbers of 32 bits.
+    """
+    rows = np.arange(len(sketches), dtype=np.int64) if rows is None else rows
+    count = len(rows)
+    keys = np.empty((len(BANDS), count), dtype=np.uint32) if keys is None else keys
+    progress.start("finding families", len(BANDS) + count)
+    for start in range(0, count, CHUNK):
+        here = rows[start : start + CHUNK]
+        keys[:, start : start + CHUNK] = band_keys(np.asarray(sketches[here]))
+    buckets = keys.view(np.int32)
+    sizes = number_buckets(keys, buckets, progress)
+    centres = np.arange(count, dtype=np.int64)
+    shelf = Shelf(sizes)
+    for start in range(0, count, BLOCK):
+        here = np.arange(start, min(start + BLOCK, count), dtype=np.int64)
+        block = np.asarray(buckets[:, start : start + BLOCK]).astype(np.int64).T
+        shared = (block >= 0).any(axis=1)
+        settle_block(sketches, rows, here[shared], block[shared], shelf, centres)
+        progress.advance(len(here))
+    return centres
+
+
+def number_buckets(keys: Any, buckets: Any, progress: Progress) -> Ints:
+    """Turn keys, in place, into bucket numbers: -1 where a row is alone with its key. The size of each bucket."""
+    sizes: list[NDArray[np.int64]] = []
+    first = 0
+    for band in range(len(keys)):
+        key = np.asarray(keys[band])
+        order = np.argsort(key, kind="stable")
+        ordered = key[order]
+        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(key) else np.empty(0, np.int64)
+        counts = np.diff(np.r_[starts, len(key)])
+        shared = counts > 1
+        number = np.where(shared, first + np.cumsum(shared) - 1, -1).astype(np.int32)
+        placed = np.empty(len(key), dtype=np.int32)
+        placed[order] = np.repeat(number, counts)
+        buckets[band] = placed
+        sizes.append(counts[shared])
+        first += int(shared.sum())
+        progress.advance()
+    return np.concatenate(sizes) if sizes else np.empty(0, np.int64)
+
+
+class Shelf:
+    """The centres found so far, by bucket: at most `CAP` in each, in ascending order."""
+
+    def __init__(self, sizes: Ints) -> None:
+        room = np.minimum(sizes, CAP)
+        self.starts = np.r_[0, np.cumsum(room)]
+        self.filled = np.zeros(len(sizes), dtype=np.int32)
+        self.held = np.zeros(int(self.starts[-1]), dtype=np.int32)
+
+    def pairs(self, block: Ints) -> tuple[Ints, Ints]:
+        """For rows with the buckets `block` (rows, bands): every different pair (place in block, centre), sorted."""
+        place, band = np.nonzero(block >= 0)
+        bucket = block[place, band]
+        count = self.filled[bucket].astype(np.int64)
+        place, bucket, count = place[count > 0], bucket[count > 0], count[count > 0]
+        if not len(place):
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        inside = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+        centre = self.held[np.repeat(self.starts[bucket], count) + inside].astype(np.int64)
+        code = np.unique(np.repeat(place, count) << 32 | centre)
+        return code >> 32, code & 0xFFFFFFFF
+
+    def add(self, centres: Ints, block: Ints) -> None:
+        """Put new centres, ascending, into their buckets `block` (centres, bands), as long as there is room."""
+        band, place = np.nonzero(block.T >= 0)
+        bucket, centre = block[place, band], centres[place]
+        order = np.lexsort((centre, bucket))
+        bucket, centre = bucket[order], centre[order]
+        where = self.starts[bucket] + self.filled[bucket] + inside_groups(bucket)
+        fits = where < self.starts[bucket + 1]
+        self.held[where[fits]] = centre[fits]
+        np.add.at(self.filled, bucket[fits], 1)
+
+
+def inside_groups(ordered: Ints) -> Ints:
+    """How many equal values stand before each one, in sorted values."""
+    if not len(ordered):
+        return np.empty(0, np.int64)
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    counts = np.diff(np.r_[starts, len(ordered)])
+    return np.arange(len(ordered)) - np.repeat(starts, counts)
+
+
+def settle_block(sketches: Any, rows: Ints, here: Ints, block: Ints, shelf: Shelf, centres: Ints) -> None:
+    """Find the centre of each row of a block, which come after every row settled so far, and shelve the new ones."""
+    if not len(here):
+        return
+    step = 1_024  # rows whose pairs are held at once
+    open_rows = np.ones(len(here), dtype=np.bool_)
+    for start in range(0, len(here), step):
+        place, centre = shelf.pairs(block[start : start + step])
+        place += start
+        good = alike(sketches, rows[here[place]], rows[centre])
+        first, index = np.unique(place[good], return_index=True)
+        centres[here[first]] = centre[good][index]
+        open_rows[first] = False
+    left = np.flatnonzero(open_rows)
+    settle_rest(sketches, rows, here, left, block[left], centres)
+    new = left[centres[here[left]] == here[left]]
+    shelf.add(here[new], block[new])
+
+
+def settle_rest(sketches: Any, rows: Ints, here: Ints, left: Ints, block: Ints, centres: Ints) -> None:
+    """Rows of a block that no earlier centre took: among themselves, in order."""
+    codes: list[Ints] = []
+    for band in range(block.shape[1]):
+        order = np.argsort(block[:, band], kind="stable")
+        bucket = block[order, band]
+        order, bucket = order[bucket >= 0], bucket[bucket >= 0]
+        inside = inside_groups(bucket)
+        # Each row with the rows before it in its bucket, at most CAP of them: the first ones.
+        count = np.minimum(inside, CAP)
+        starts = np.arange(len(bucket)) - inside
+        later = np.repeat(np.arange(len(bucket)), count)
+        step = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+        codes.append(np.unique(order[later] << 32 | order[np.repeat(starts, count) + step]))
+    code = np.unique(np.concatenate(codes))
+    later, before = code >> 32, code & 0xFFFFFFFF
+    good = alike(sketches, rows[here[left[later]]], rows[here[left[before]]])
+    is_member: set[int] = set()
+    for row, other in zip(later[good].tolist(), before[good].tolist(), strict=True):
+        if row not in is_member and other not in is_member:
+            centres[here[left[row]]] = here[left[other]]
+            is_member.add(row)
+
+
+def family_limit(rows: int) -> int:
+    """The largest family that is not taken for template text."""
+    return max(50, int(0.002 * rows))
+
+
+def split_templates(centres: Ints, words: NDArray[np.uint64], limit: int) -> tuple[Ints, int]:
+    """Families over `limit` split again by exact normalised text; the centres, and how many families were split.
+
+    `words` is `sketches.word_key` of each row. The centre of a part is its first row.
+    """
+    sizes = np.bincount(centres, minlength=len(centres))
+    large = sizes[centres] > limit
+    if not large.any():
+        return centres, 0
+    where = np.flatnonzero(large)
+    _, group = np.unique(np.stack((centres[where].astype(np.uint64), words[where])), axis=1, return_inverse=True)
+    parts = centres.copy()
+    parts[where] = first_of_groups(group.reshape(-1), where)
+    return parts, int((sizes > limit).sum())
+
+
+def first_of_groups(group: Ints, rows: Ints) -> Ints:
+    """For rows in ascending order, each with a group number: the first row of its group."""
+    first = np.full(int(group.max()) + 1, np.iinfo(np.int64).max, dtype=np.int64)
+    np.minimum.at(first, group, rows)
+    return first[group]
+
+
+def group_by_name(names: Sequence[str]) -> Ints:
+    """The first row of each row's group, where the source itself names the families."""
+    first: dict[str, int] = {}
+    return np.array([first.setdefault(name, row) for row, name in enumerate(names)], dtype=np.int64)

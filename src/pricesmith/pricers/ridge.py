@@ -1,0 +1,76 @@
+"""The reference ridge: TF-IDF of words and word pairs, ridge regression on log1p price.
+
+It is the yardstick of every ratio in this project, so its defaults are fixed: `TfidfVectorizer(ngram_range=(1, 2),
+min_df=2, sublinear_tf=True, token_pattern=r"(?u)\\b\\w+\\b")` on the rendered text, `Ridge(alpha=1.0)`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from pricesmith.settings import Settings
+from pricesmith.types import Item, Listing, Pricer, Quote, render
+from pricesmith.workspace import read_json
+
+WORDS = "words.json"
+ARRAYS = "ridge.npz"
+BATCH = 4096
+
+
+class RidgeRecipe(Settings):
+    """Settings of the ridge pricer."""
+
+    kind: ClassVar[str] = "ridge"
+    alpha: float = Field(1.0, gt=0, description="strength of the penalty")
+    min_df: int = Field(2, ge=1, description="a word or pair in fewer listings is not used")
+
+    def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path) -> None:
+        """Write the vocabulary and the coefficients."""
+        from sklearn.linear_model import Ridge
+
+        reader = vectorizer(min_df=self.min_df if len(train) > 1 else 1)
+        matrix = reader.fit_transform([render(item.listing) for item in train])
+        model = Ridge(alpha=self.alpha).fit(matrix, np.log1p([item.price for item in train]))
+        words = [str(word) for word in reader.get_feature_names_out()]
+        (run / WORDS).write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
+        np.savez(run / ARRAYS, idf=reader.idf_, weights=model.coef_, bias=np.array([float(model.intercept_)]))
+
+    def load(self, run: Path) -> Pricer:
+        """The pricer that a run folder holds."""
+        with np.load(run / ARRAYS, allow_pickle=False) as arrays:
+            return RidgePricer(read_json(run / WORDS), arrays["idf"], arrays["weights"], float(arrays["bias"][0]))
+
+
+def vectorizer(**options: Any) -> Any:
+    """The reference's reader of text."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", **options)
+
+
+class RidgePricer:
+    """Quotes exp(w x + b) - 1."""
+
+    def __init__(self, words: Sequence[str], idf: Any, weights: Any, bias: float) -> None:
+        self.reader = vectorizer(vocabulary={word: place for place, word in enumerate(words)})
+        self.reader.idf_ = idf
+        self.weights, self.bias = weights, bias
+
+    @property
+    def name(self) -> str:
+        return "ridge"
+
+    def price(self, listings: Sequence[Listing]) -> list[Quote]:
+        """One quote a listing; a text without a known word gets the intercept's price."""
+        quotes: list[Quote] = []
+        for start in range(0, len(listings), BATCH):
+            matrix = self.reader.transform([render(ware) for ware in listings[start : start + BATCH]])
+            logs = matrix @ self.weights + self.bias
+            quotes += [Quote(float(price)) for price in np.expm1(np.clip(logs, -50, 50))]
+        return quotes

@@ -1,0 +1,254 @@
+"""`pricesmith report EVALS --to report.html`: one file that opens offline, made from saved answers alone.
+
+The page loads nothing: style, script and figures are in it, and its content security policy lets only these scripts
+run, by their SHA-256. Text from data is escaped by the template, in labels of pictures by `words.in_chart`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pricesmith.report import charts, tables
+from pricesmith.report.findings import Findings, find
+from pricesmith.report.words import amount, count, listed, plain, sign
+from pricesmith.workspace import write_atomic
+
+TEMPLATES = "templates"
+
+
+def report(evals: Path | str, to: Path | str) -> None:
+    """Write the report of an evals folder to the file `to`, whole or not at all; the same evals give the same bytes.
+
+    Raises InputError where the folder is not one of evaluations, or holds no finished one.
+    """
+    write_atomic(Path(to), render_page(find(Path(evals))))
+
+
+def render_page(found: Findings) -> str:
+    """The whole page as text."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    # A meta element that names the page's own scripts is the last word on what may run in it.
+    draw, plotly = ours("draw.js"), plotly_js()
+    policy = f"default-src 'none'; script-src {digest(plotly)} {digest(draw)}; style-src 'unsafe-inline'; img-src data:; "
+    figures = figures_of(found)
+    return environment.from_string(ours("page.html.j2")).render(
+        content(found, figures),
+        csp=f"{policy}base-uri 'none'; form-action 'none'",
+        css=Markup(ours("style.css")),
+        figures=Markup(charts.as_json(figures)),
+        draw=Markup(draw),
+        plotly=Markup(plotly),
+    )
+
+
+def ours(name: str) -> str:
+    """A file of the templates folder."""
+    return resources.files("pricesmith.report").joinpath(TEMPLATES, name).read_text(encoding="utf-8")
+
+
+def plotly_js() -> str:
+    """The script that the plotly package carries, without importing its Python half."""
+    text = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
+    return text.replace("</script", "<\\/script")
+
+
+def digest(script: str) -> str:
+    """A script's name in a content security policy."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def figures_of(found: Findings) -> dict[str, charts.Figure]:
+    """Every picture by the id of its place."""
+    figures = {"chart-quotes": charts.scatter(found), "chart-bands": charts.price_bands(found)}
+    if found.categories:
+        figures["chart-categories"] = charts.category_bands(found)
+    if found.coverage:
+        figures["chart-coverage"] = charts.coverage_bands(found)
+    return figures | {"chart-running": charts.running(found)}
+
+
+def content(found: Findings, figures: dict[str, charts.Figure]) -> dict[str, Any]:
+    """Everything that the template lays out, but the scripts and the style."""
+    own, *others = tables.league_tables(found)
+    drawn = f"Drawn: {listed([plain(name, 40) for name in found.drawn()], 4)}."
+    pairs = tables.differences(found)
+    return {
+        "title": f"{tables.catalog_name(found)}: {tables.headline(found)}",
+        "catalog": tables.catalog_name(found),
+        "split": f"{found.evals.about.get('split', 'test')} split",
+        "date": plain(str(found.meta.get("date") or ""), 30),
+        "currency": found.currency,
+        "best": plain(found.best.name, 40),
+        "headline": tables.headline(found),
+        "lead": tables.lead(found),
+        "tiles": tables.tiles(found),
+        "contents": contents(found, bool(pairs)),
+        "table": own,
+        "others": others,
+        "differences": pairs,
+        "scatter": scatter_words(found, len(figures["chart-quotes"]["shared"]["x"])),
+        "shares": tables.shares(found),
+        "bands": {
+            "id": "chart-bands",
+            "alt": "Mean error by band of the true price; the numbers are in the table below",
+            "caption": f"Mean error with 95 % intervals by band of the true price. {drawn} A name in the legend hides or shows.",
+            "table": tables.error_grid(found, found.bands, "Error by price", priced=True),
+        },
+        "categories": category_words(found),
+        "close": tables.close_grid(found),
+        "coverage": coverage_words(found),
+        "running": running_words(found),
+        "worst_items": [tables.worst_item(found, one) for one in found.worst],
+        "worst_intro": (
+            "The largest misses in money, each with the training listings nearest to it in words and what they cost. "
+            "Often the listing does not say what makes the price; sometimes the price is wrong."
+        ),
+        "method": method(found),
+        "facts": facts(found),
+    }
+
+
+def contents(found: Findings, pairs: bool) -> list[tuple[str, str]]:
+    """The page's sections as links."""
+    named = [
+        ("league", "League table"),
+        ("differences", "Is the best better?"),
+        ("quotes", "Quotes and prices"),
+    ]
+    named += [("errors", "Where the error is"), ("intervals", "Intervals"), ("enough", "Enough items?")]
+    named += [("worst", "Worst quotes"), ("method", "How it was measured")]
+    there = {"differences": pairs, "intervals": bool(found.coverage)}
+    return [(id, name) for id, name in named if there.get(id, True)]
+
+
+def scatter_words(found: Findings, points: int) -> dict[str, Any]:
+    """What is said round the scatter."""
+    total = found.best.n
+    some = (
+        f"{points:,} of {total:,} items, drawn by a seed; the same for all"
+        if points < total
+        else f"All {total:,} items"
+    )
+    silent = sum(row.no_answers for row in found.main)
+    without = (
+        f" {count(silent, 'item')} without an answer {'is' if silent == 1 else 'are'} not drawn."
+        if silent
+        else ""
+    )
+    return {
+        "id": "chart-quotes",
+        "intro": "One point for each item: on the line the quote is the price, in the grey band it is within 20 % of it.",
+        "tabs": [{"name": plain(name, 40), "hue": found.hues[name]} for name in found.pricers],
+        "alt": f"Scatter of quotes against true prices for {listed([plain(name, 40) for name in found.pricers])}",
+        "caption": f"{some}. Both axes are logarithmic: equal steps are equal ratios. Point at one for its title.{without}",
+    }
+
+
+def category_words(found: Findings) -> dict[str, Any] | None:
+    """What is said round the error by category; None without categories."""
+    if not found.categories:
+        return None
+    rows = len(found.categories[found.best.name])
+    drawn = listed([plain(name, 40) for name in found.drawn(2)])
+    return {
+        "id": "chart-categories",
+        "alt": "Mean error by category; the numbers are in the table below",
+        "caption": f"Mean error with 95 % intervals, the commonest category first, items in brackets. Drawn: {drawn}.",
+        "height": 110 + 34 * rows,
+        "table": tables.error_grid(found, found.categories, "Error by category", priced=False),
+    }
+
+
+def coverage_words(found: Findings) -> dict[str, Any] | None:
+    """What is said round the coverage; None without intervals."""
+    if not found.coverage:
+        return None
+    aim = f"{found.nominal:.0%}".replace("%", " %")
+    return {
+        "id": "chart-coverage",
+        "intro": f"An interval promises to hold the price for {aim} of the items, also among its cheap and its dear quotes.",
+        "alt": "Share of prices inside their intervals by band of the quote; the numbers are in the table below",
+        "caption": f"Prices inside their interval by band of the quote, with 95 % intervals; the dashed line is the promised {aim}.",
+        "table": tables.coverage_grid(found),
+    }
+
+
+def running_words(found: Findings) -> dict[str, Any]:
+    """What is said round the running error: how far a small test would have been off."""
+    line = found.running[found.best.name]
+    early = [k for k, n in enumerate(line.n) if n <= 250 and line.low[k] is not None]
+    said = "If the line still moves, more items would change the result."
+    if early and found.best.n >= 500:
+        k = early[-1]
+        low, high = line.low[k], line.high[k]
+        assert low is not None and high is not None
+        said = (
+            f"After {line.n[k]:,} items {plain(found.best.name, 40)} read {amount(line.mean[k], found.currency)} "
+            f"± {amount((high - low) / 2, found.currency)}; after all {found.best.n:,}, "
+            f"{amount(line.mean[-1], found.currency)}. {said}"
+        )
+    return {
+        "id": "chart-running",
+        "intro": said,
+        "alt": "Mean error against the number of items judged so far",
+        "caption": "The mean error as items come in, whole families in an order drawn by hash, with its 95 % band.",
+    }
+
+
+def method(found: Findings) -> list[str]:
+    """How the figures were made, in the words of someone who must trust them."""
+    pricer = found.pricers[found.best.name]
+    low, high = pricer.price_range
+    top = amount(high, found.currency) if high != float("inf") else "no upper end"
+    lines = [
+        "A pricer sees the listing only: title, text, category, brand. The price is never in what it is shown.",
+        "Families, near-repeats of one product, are found before the catalog is split and stay on one side of it.",
+        f"No answer is charged at {amount(pricer.constant, found.currency)}, the median price in training, and counted; "
+        "it is never scored as 0 and never left out.",
+        f"Every pricer's answers are clipped to the catalog's range, {amount(low, found.currency)} to {top}, all alike. "
+        "True prices are neither rounded nor clipped.",
+        "Intervals and comparisons resample whole families (2,000 draws, fixed seed), because items of one family err "
+        "together. Two pricers are told apart where the 95 % interval of their paired difference leaves out 0.",
+        "The items needed are for telling the difference seen here in 80 of 100 tests. A rank counts the pricers that "
+        "are told apart as better. Pricers judged on different items are never ranked together.",
+        "RMSLE is the root of the mean squared difference of log(1 + price); ×/÷ is the half-width of an interval as a "
+        "factor of the price. Costs are in US dollars and count answers, not training.",
+    ]
+    if any(row.course_hit is not None for row in found.rows):
+        lines.append(
+            "Course hit: an error under $40 or under 20 % of the price, as the course “LLM Engineering” counts."
+        )
+    notes = sorted({f"{plain(row.name, 40)}: {plain(row.note, 200)}." for row in found.rows if row.note})
+    waiting = (
+        [f"Unfinished, and not shown: {listed(found.evals.unfinished, 5)}."] if found.evals.unfinished else []
+    )
+    return lines + notes + waiting
+
+
+def facts(found: Findings) -> list[tuple[str, str]]:
+    """What the report was made of."""
+    import pricesmith
+
+    pricer = found.pricers[found.best.name]
+    fitted = [
+        f"{plain(row.name, 40)} {row.fit_seconds:,.1f} s" for row in found.rows if row.fit_seconds is not None
+    ]
+    told = [
+        ("Catalog", tables.catalog_name(found)),
+        ("Fingerprint", pricer.catalog),
+        ("Items", f"{found.best.n:,} in {count(found.best.mean_error.families, 'family')}"),
+        ("Currency", f"{found.currency} ({sign(found.currency).strip()})"),
+        ("Fitting took", ", ".join(fitted)),
+        ("Date", plain(str(found.meta.get("date") or ""), 30)),
+        ("Version", f"pricesmith {pricesmith.__version__}"),
+    ]
+    return [(name, value) for name, value in told if value]

@@ -1,0 +1,299 @@
+"""The report's words and tables: findings as the plain texts that templates/page.html.j2 lays out.
+
+Every figure of the league is the one `evaluation.summary.league` gives; nothing is worked out again here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pricesmith.evaluation.summary import LeagueRow, Worst
+from pricesmith.measures.bands import ErrorBand
+from pricesmith.report.findings import Findings
+from pricesmith.report.words import (
+    amount,
+    between,
+    bounds,
+    count,
+    dollars,
+    factor,
+    listed,
+    plain,
+    priced_band,
+    seconds,
+    share,
+    share_bounds,
+)
+
+Facts = dict[str, Any]
+
+
+def league_tables(found: Findings) -> list[Facts]:
+    """One table for each set of items; the first is the report's own."""
+    groups = sorted({row.group for row in found.rows})
+    return [league_table(found, [row for row in found.rows if row.group == group]) for group in groups]
+
+
+def league_table(found: Findings, rows: Sequence[LeagueRow]) -> Facts:
+    """The rows of one group, best first, with bars on one scale."""
+    scale = scale_of(rows)
+    first = rows[0]
+    items = count(first.n, "item")
+    return {
+        "label": f"League table on {items}",
+        "title": f"Judged on other items: {items}",
+        "intro": (
+            f"These answers are for other items ({found.evals.meta[first.name].get('note') or 'another choice of them'}), "
+            "so they have no place in the ranking above; the next section compares them on the items in common."
+            if first.group
+            else "Best first. The bar is the mean error, the line on it the 95 % interval: what other items of the same "
+            "kind would likely show."
+        ),
+        "rows": [league_line(found, row, scale, alone=len(rows) == 1) for row in rows],
+        "course": any(row.course_hit is not None for row in rows),
+        "bounded": any(row.coverage is not None for row in rows),
+    }
+
+
+def scale_of(rows: Sequence[LeagueRow]) -> float:
+    """The error at the right end of the bars; one hopeless pricer does not squeeze the others."""
+    ends = [row.mean_error.high or row.mean_error.point for row in rows]
+    return 1.03 * min(max(ends), 4 * ends[0]) or 1.0
+
+
+def league_line(found: Findings, row: LeagueRow, scale: float, *, alone: bool) -> Facts:
+    """One row of the league in words, and where its bar ends, in per cent of the scale."""
+    error, currency = row.mean_error, found.currency
+    at = min(100.0, 100 * error.point / scale)
+    low = None if error.low is None else min(100.0, max(0.0, 100 * error.low / scale))
+    high = None if error.high is None else min(100.0, 100 * error.high / scale)
+    line = {
+        "rank": "" if row.group and alone else f"{row.rank}",
+        "at": f"{at:.2f}",
+        "low": None if low is None else f"{low:.2f}",
+        "span": None if low is None or high is None else f"{high - low:.2f}",
+        "cut": error.point > scale,
+        "aria": f"{plain(row.name)}: {amount(error.point, currency)}, {bounds(error, currency)}",
+        "error": amount(error.point, currency),
+        "interval": bounds(error, currency),
+        "median": amount(row.median_error, currency),
+        "within": share(row.within_20),
+        "rmsle": f"{row.rmsle:.3f}",
+        "course": "" if row.course_hit is None else share(row.course_hit),
+        "coverage": "none" if row.coverage is None else share(row.coverage.point),
+        "width": "" if row.width is None else factor(row.width),
+        "no_answers": f"{row.no_answers:,}",
+        "seconds": seconds(row.seconds_per_1000),
+        "dollars": dollars(row.dollars_per_1000),
+        "best": row.best and not alone,
+    }
+    return line | named(found, row, alone=alone)
+
+
+def named(found: Findings, row: LeagueRow, *, alone: bool = False) -> Facts:
+    """A pricer's name, colour, kind and its mark beside the best of its items."""
+    tied = any(other.tied for other in found.rows if other.group == row.group)
+    mark = (
+        "" if alone else "not told apart" if row.tied else ("leads" if tied else "best") if row.best else ""
+    )
+    return {
+        "name": row.name,
+        "hue": found.hues[row.name],
+        "kind": row.kind if row.kind != row.name else "",
+        "mark": mark,
+        "mark_kind": "tie" if row.tied else "best",
+    }
+
+
+def headline(found: Findings) -> str:
+    """Who is best, in one sentence, and no more than the items can tell."""
+    best, error = found.best, amount(found.best.mean_error.point, found.currency)
+    ties = [plain(row.name, 40) for row in found.main if row.tied]
+    name = plain(best.name, 40)
+    if len(found.main) == 1:
+        return f"{name} misses the price by {error} on average"
+    if ties:
+        return f"{name} misses least, by {error} on average, but is not told apart from {listed(ties, 2)}"
+    return f"{name} is the best of {len(found.main)}: it misses the price by {error} on average"
+
+
+def lead(found: Findings) -> list[str]:
+    """What the headline rests on, in two or three sentences."""
+    best, currency = found.best, found.currency
+    error = best.mean_error
+    families = f" in {count(error.families, 'family')}" if error.families != best.n else ""
+    split = (
+        "5 folds by family"
+        if found.meta.get("folds")
+        else f"the {found.evals.about.get('split', 'test')} split"
+    )
+    held = f"Measured on {count(best.n, 'item')}{families} of {catalog_name(found)} ({split}), prices in {currency}."
+    if error.low is not None:
+        held += f" The 95 % interval of that error is {bounds(error, currency)}."
+    others = [row for row in found.main if row.difference is not None]
+    if not others:
+        return [held]
+    tied = next((row for row in others if row.tied), None)
+    if tied is not None:
+        needed = (
+            f"About {count(tied.needed, 'item')} would tell"
+            if tied.needed
+            else "No number of items would tell"
+        )
+        return [
+            held,
+            f"{needed} {plain(best.name, 40)} and {plain(tied.name, 40)} apart at the difference seen here.",
+        ]
+    ahead = others[0].difference
+    assert ahead is not None
+    gap = f"The next best, {plain(others[0].name, 40)}, misses by {amount(ahead.difference, currency)} more"
+    return [held, f"{gap} on the same items ({between(ahead.low, ahead.high, currency)}): told apart."]
+
+
+def catalog_name(found: Findings) -> str:
+    return plain(str(found.meta.get("catalog_name") or "this catalog"), 60)
+
+
+def tiles(found: Findings) -> list[Facts]:
+    """Four figures of the best pricer that a reader can use."""
+    best, currency = found.best, found.currency
+    constant = found.pricers[best.name].constant
+    less = 1 - best.mean_error.point / found.constant_error if found.constant_error else 0.0
+    than = "less error" if less >= 0 else "more error"
+    told = [
+        ("Typical miss", amount(best.median_error, currency), "half of its quotes are closer than this"),
+        ("Close quotes", share(best.within_20), "are within 20 % of the price"),
+        (
+            "Against no model",
+            f"{abs(less):.0%}".replace("%", " %"),
+            f"{than} than always quoting {amount(constant, currency)}",
+        ),
+    ]
+    if best.coverage is not None and best.width is not None:
+        aim = f"of prices lie in its {found.nominal:.0%} intervals, {factor(best.width)}".replace("%", " %")
+        told.append(("Knows its limits", share(best.coverage.point), aim))
+    return [{"label": label, "value": value, "note": note} for label, value, note in told]
+
+
+def differences(found: Findings) -> Facts | None:
+    """Each pricer against the best on their common items; None where there is only one."""
+    rows = [(row, row.difference) for row in found.rows if row.difference is not None]
+    if not rows:
+        return None
+    lines = []
+    for row, pair in rows:
+        needed = "" if pair.told_apart else f"{pair.needed:,}" if pair.needed else "no number would"
+        lines.append(
+            named(found, row)
+            | {
+                "mark": "",
+                "kind": "judged on other items" if row.group else "",
+                "against": plain(pair.b, 40),
+                "difference": amount(pair.difference, found.currency),
+                "interval": between(pair.low, pair.high, found.currency) or "too few items",
+                "told": "yes" if pair.told_apart else "not told apart",
+                "n": f"{pair.n:,}",
+                "needed": needed,
+            }
+        )
+    intro = (
+        "Two pricers are compared item by item, where both were asked, so that what makes an item hard for all does not "
+        "count. An interval that holds 0 means the order could be chance."
+    )
+    return {"intro": intro, "rows": lines}
+
+
+def shares(found: Findings) -> Facts:
+    """The share of items and of all error in each band of price, for the best pricer."""
+    bands = found.bands[found.best.name]
+    most = max(max(band.share_of_items, band.share_of_error) for band in bands)
+    heavy = max(bands, key=lambda band: band.share_of_error - band.share_of_items)
+    label = priced_band(heavy.label, found.currency)
+    intro = (
+        f"Half the work is in few items: prices of {label} are {share(heavy.share_of_items)} of the items and"
+    )
+    if len(bands) == 1 or heavy.share_of_error < 1.2 * heavy.share_of_items:
+        intro = "Which prices make up the items and"
+    intro += f" {share(heavy.share_of_error)} of the error" if "Half" in intro else " the error"
+    rows = [
+        {
+            "label": priced_band(band.label, found.currency),
+            "items": share(band.share_of_items),
+            "error": share(band.share_of_error),
+            "items_at": f"{100 * band.share_of_items / most:.2f}",
+            "error_at": f"{100 * band.share_of_error / most:.2f}",
+        }
+        for band in bands
+    ]
+    return {
+        "intro": f"{intro} of {plain(found.best.name, 40)}.",
+        "rows": rows,
+        "hue": found.hues[found.best.name],
+    }
+
+
+def error_grid(
+    found: Findings, bands: Mapping[str, Sequence[ErrorBand]], label: str, *, priced: bool
+) -> Facts:
+    """Mean errors with intervals of every pricer, a line for each band."""
+    names = list(bands)
+    first = bands[names[0]]
+    lines = []
+    for number, band in enumerate(first):
+        cells = [bands[name][number].mean_error for name in names]
+        shown = priced_band(band.label, found.currency) if priced else plain(band.label, 60)
+        texts = [f"{amount(cell.point, found.currency)} ({brief(cell.low, cell.high)})" for cell in cells]
+        lines.append([shown, f"{band.n:,}", *texts])
+    return {"label": label, "header": ["", "items", *(plain(name, 40) for name in names)], "lines": lines}
+
+
+def brief(low: float | None, high: float | None) -> str:
+    """An interval without its sign, for a narrow cell."""
+    return "no interval" if low is None or high is None else f"{low:,.2f} to {high:,.2f}"
+
+
+def close_grid(found: Findings) -> Facts:
+    """The error on items with and without a near-repeat in training."""
+    table = error_grid(found, found.close, "Error with and without a close training listing", priced=False)
+    table["intro"] = (
+        "A score that rests on near-repeats of what was trained on does not carry over to new goods. Close: one of the "
+        "family, or a training listing at least 0.8 similar in its words."
+    )
+    return table
+
+
+def coverage_grid(found: Findings) -> Facts:
+    """Coverage and width by band of the quote, a line for each pricer and band."""
+    lines = []
+    for name, bands in found.coverage.items():
+        for band in bands:
+            label = priced_band(band.label, found.currency)
+            held = share(band.coverage.point), share_bounds(band.coverage)
+            lines.append([f"{plain(name, 40)}, {label}", f"{band.n:,}", *held, factor(band.width)])
+    header = ["Quote", "intervals", "hold the price", "95 % interval", "width"]
+    return {"label": "Coverage by band of the quote", "header": header, "lines": lines}
+
+
+def worst_item(found: Findings, one: Worst) -> Facts:
+    """One of the worst quotes, with what training knew that was like it."""
+    currency, row = found.currency, one.row
+    charged = found.pricers[found.best.name].constant
+    said = (
+        f"no answer, charged {amount(charged, currency)}"
+        if row.price is None
+        else f"quote {amount(row.price, currency)}"
+    )
+    off = "over" if (charged if row.price is None else row.price) > row.truth else "under"
+    return {
+        "title": plain(one.item.title) or one.item.id,
+        "category": plain(one.item.category, 60),
+        "truth": amount(row.truth, currency),
+        "said": said,
+        "interval": between(row.low, row.high, currency),
+        "miss": f"{amount(one.error, currency)} {off}",
+        "near": [
+            {"title": plain(near.title, 90) or near.id, "price": amount(near.price, currency)}
+            for near in one.item.near
+        ],
+    }

@@ -1,0 +1,98 @@
+"""How figures read in the report: amounts in the catalog's currency, shares, factors, names.
+
+>>> share(0.8973), factor(1.934), seconds(0.0421)
+('89.7 %', '×/÷ 1.93', '0.042')
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+
+from pricesmith.measures.resample import Interval
+from pricesmith.money import SIGNS, money
+
+WHOLE = {"JPY", "KRW"}  # currencies without a smaller unit
+MINUS = "−"
+# Control characters draw as nothing or move text about; bidirectional overrides turn the text after them round.
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff]")
+
+
+def sign(currency: str) -> str:
+    """What stands before an amount."""
+    return SIGNS.get(currency, f"{currency} ")
+
+
+def amount(value: float, currency: str) -> str:
+    """Money with as many places as mean something: `$38.21`, `$12,400`, `¥1,200`."""
+    shown = money(abs(value), currency, 0 if currency in WHOLE or abs(value) >= 10_000 else 2)
+    return f"{MINUS}{shown}" if value < 0 and shown.strip(f"0.,{sign(currency)}") else shown
+
+
+def between(low: float | None, high: float | None, currency: str) -> str:
+    """`$36.10 to $41.80`; empty without an interval."""
+    return "" if low is None or high is None else f"{amount(low, currency)} to {amount(high, currency)}"
+
+
+def bounds(found: Interval, currency: str) -> str:
+    """An interval of money in words; it says so where there are too few families for one."""
+    return between(found.low, found.high, currency) or "too few items for an interval"
+
+
+def share(value: float) -> str:
+    """A share of one in per cent."""
+    return f"{value:.1%}".replace("%", " %")
+
+
+def share_bounds(found: Interval) -> str:
+    """An interval of a share, in per cent; a share is never under 0 or over 1."""
+    if found.low is None or found.high is None:
+        return "too few items"
+    return f"{max(0.0, found.low) * 100:.1f} to {min(1.0, found.high) * 100:.1f} %"
+
+
+def factor(value: float) -> str:
+    """The half-width of an interval: the price times or divided by it."""
+    return f"×/÷ {value:.2f}"
+
+
+def seconds(value: float) -> str:
+    """Seconds with two or three digits that mean something."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2g}"
+
+
+def dollars(value: float) -> str:
+    """The cost of answers, always in US dollars."""
+    return "$0" if value == 0 else f"${value:,.2f}" if value >= 0.1 else f"${value:.2g}"
+
+
+def count(value: int, noun: str) -> str:
+    """`1 item`, `1,500 items`."""
+    several = noun[:-1] + "ies" if noun.endswith("y") else f"{noun}s"
+    return f"{value:,} {noun if value == 1 else several}"
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """`a`, `a and b`, `a, b and 4 more`."""
+    shown = [*names[:most], f"{len(names) - most} more"] if len(names) > most else list(names)
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+
+def priced_band(label: str, currency: str) -> str:
+    """A price band with its sign: `$10 to $20`, `under $10`."""
+    return re.sub(r"\d[\d,.e+-]*", lambda found: f"{sign(currency)}{found[0]}", label)
+
+
+def plain(text: str, most: int = 160) -> str:
+    """Text from data as one line: no control characters, cut at `most` characters."""
+    line = " ".join(UNSEEN.sub(" ", text).split())
+    return line if len(line) <= most else f"{line[: most - 1].rstrip()}…"
+
+
+def in_chart(text: str, most: int = 90, width: int = 46) -> str:
+    """Text from data for a chart's labels, in lines. Plotly reads tags and entities there, so they are escaped."""
+    import textwrap
+
+    lines = textwrap.wrap(plain(text, most), width) or ["(no title)"]
+    return "<br>".join(html.escape(line, quote=False) for line in lines)

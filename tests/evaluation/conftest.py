@@ -1,0 +1,94 @@
+"""Made catalogs and pricers to judge, without curate or fit."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pricesmith.catalog.store import COLUMNS, ITEMS, LEDGER, open_catalog
+from pricesmith.testing import BRANDS, GOODS, made_items
+from pricesmith.types import Quote
+from pricesmith.workspace import write_json
+
+
+@dataclass(frozen=True)
+class Made:
+    """A pricer that knows the made law and errs by a factor drawn from the listing, up to exp(+-noise)."""
+
+    name: str
+    noise: float
+    interval: bool = False
+
+    def price(self, listings):
+        quotes = []
+        for listing in listings:
+            good, brand = listing.category, listing.brand
+            size = float(listing.text.split("Size: ")[1].split(" kg")[0])
+            draw = hashlib.sha256(f"{self.name}{listing.id}".encode()).digest()[0] / 255 - 0.5
+            price = GOODS[good] * BRANDS[brand] * math.sqrt(size) * math.exp(2 * self.noise * draw)
+            ends = (price / 1.3, price * 1.3) if self.interval else (None, None)
+            quotes.append(Quote(price, *ends))
+        return quotes
+
+
+def write_catalog(path, n, seed=0, shares=(0.8, 0.1, 0.1)):
+    """A finished catalog folder of made items, split by family."""
+    items, families = made_items(n, seed)
+    path.mkdir(parents=True)
+    rows = []
+    for item, family in zip(items, families, strict=True):
+        draw = int(family[:6], 16) / 16**6
+        split = "train" if draw < shares[0] else "validation" if draw < shares[0] + shares[1] else "test"
+        ware = item.listing
+        content = (
+            ware.id,
+            ware.title,
+            ware.text,
+            ware.category,
+            ware.brand,
+            item.price,
+            "USD",
+            family,
+            split,
+            "made",
+        )
+        rows.append(dict(zip(COLUMNS, content, strict=True)))
+    pq.write_table(pa.Table.from_pylist(rows), path / ITEMS)
+    ledger = {
+        "name": path.name,
+        "fingerprint": hashlib.sha256(repr(rows).encode()).hexdigest(),
+        "currency": "USD",
+        "price_range": [0.5, 999.49],
+        "items_bytes": (path / ITEMS).stat().st_size,
+    }
+    write_json(path / LEDGER, ledger)
+    return open_catalog(path)
+
+
+@pytest.fixture(scope="session")
+def catalog(tmp_path_factory):
+    """2,400 made items: judged on the test split."""
+    return write_catalog(tmp_path_factory.mktemp("catalogs") / "made", 2400)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """300 made items: judged in folds."""
+    return write_catalog(tmp_path_factory.mktemp("catalogs") / "small", 300, seed=1)
+
+
+@pytest.fixture(scope="session")
+def made():
+    """The class of made pricers."""
+    return Made
+
+
+@pytest.fixture(scope="session")
+def new_catalog():
+    """Writes a made catalog: `new_catalog(path, rows, seed)`."""
+    return write_catalog

@@ -1,0 +1,157 @@
+"""Pairs are compared on common items, by family; what is inside noise is not ranked."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pricesmith.errors import InputError, UsageError
+from pricesmith.evaluation.compare import compare, items_needed
+from pricesmith.types import Evaluation, Row
+
+prices = st.none() | st.floats(0.5, 999.0)
+
+
+def evaluation(name, prices, truths=None, *, families=None, constant=30.0, catalog="c0ffee", **more):
+    """An evaluation of items "0", "1", ... with these quotes."""
+    truths = truths if truths is not None else [10.0 * (i + 1) for i in range(len(prices))]
+    rows = tuple(Row(str(i), t, p) for i, (t, p) in enumerate(zip(truths, prices, strict=True)))
+    return Evaluation(name, catalog, rows, constant, families=families or {}, **more)
+
+
+def noisy(name, spread, n=400, seed=0, of=1):
+    """An evaluation whose quotes err by a log-normal factor; items come in families of `of`."""
+    truth = np.exp(np.random.default_rng(99).normal(4, 1, n))
+    quote = truth * np.exp(np.random.default_rng(seed).normal(0, spread, n))
+    families = {str(i): f"f{i // of}" for i in range(n)} if of > 1 else {}
+    return evaluation(name, quote.tolist(), truth.tolist(), families=families)
+
+
+def test_a_clearly_better_pricer_is_told_apart():
+    """The interval leaves 0 out, and the better one is named."""
+    found = compare(noisy("good", 0.1), noisy("bad", 0.6, seed=1))
+    assert (found.told_apart, found.better) == (True, "good")
+    assert found.low < found.difference < found.high < 0
+    assert found.difference == pytest.approx(found.a_value - found.b_value)
+
+
+def test_two_equal_pricers_are_not_told_apart():
+    """The same noise with another seed: 0 is inside, nobody is better."""
+    found = compare(noisy("one", 0.3, seed=1), noisy("two", 0.3, seed=2))
+    assert (found.told_apart, found.better) == (False, None)
+    assert found.low < 0 < found.high
+    assert found.needed > found.n
+
+
+def test_a_pricer_is_not_told_apart_from_itself():
+    """The difference is 0 and no number of items would change that."""
+    one = noisy("one", 0.3)
+    found = compare(one, one)
+    assert (found.difference, found.low, found.high, found.told_apart, found.needed) == (0, 0, 0, False, None)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.lists(st.tuples(prices, prices), min_size=6, max_size=40),
+    st.sampled_from(["mean error", "within 20 %"]),
+)
+def test_comparing_the_other_way_round_mirrors(data, metric):
+    """compare(b, a) is minus compare(a, b), with the same verdict."""
+    a, b = (evaluation(name, [row[i] for row in data]) for i, name in enumerate("ab"))
+    one, two = compare(a, b, metric, resamples=100), compare(b, a, metric, resamples=100)
+    assert one.difference == pytest.approx(-two.difference)
+    assert (one.low, one.high) == pytest.approx((-two.high, -two.low), abs=1e-9)
+    assert (one.n, one.needed) == (two.n, two.needed)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.floats(0.5, 999.0), st.lists(st.floats(0.5, 999.0), min_size=5, max_size=30))
+def test_abstaining_never_beats_the_constant(constant, truths):
+    """A pricer that answers nothing is exactly as good as the constant, by every metric that ranks."""
+    silent = evaluation("silent", [None] * len(truths), truths, constant=constant)
+    steady = evaluation("constant", [constant] * len(truths), truths, constant=constant)
+    for metric in ("mean error", "median error", "RMSLE", "within 20 %", "course hit"):
+        assert compare(silent, steady, metric, resamples=20).difference == 0
+
+
+def test_higher_is_better_for_a_share():
+    """More quotes near the truth win, with the difference above 0."""
+    found = compare(noisy("good", 0.1), noisy("bad", 0.6, seed=1), "within 20 %")
+    assert (found.better, found.difference > 0, found.unit) == ("good", True, "share")
+
+
+def test_only_common_items_count():
+    """A person who answered 40 of 100 items is compared on those 40."""
+    whole = noisy("whole", 0.2, n=100)
+    person = dataclasses.replace(
+        noisy("person", 0.3, n=100, seed=4), rows=noisy("person", 0.3, n=100).rows[30:70]
+    )
+    found = compare(whole, person)
+    assert found.n == 40
+    assert found.a_value == pytest.approx(np.mean([abs(row.price - row.truth) for row in whole.rows[30:70]]))
+
+
+def test_families_widen_the_interval():
+    """The same errors are less evidence when items of a family err together."""
+    shared = np.repeat(np.exp(np.random.default_rng(5).normal(0, 0.5, 40)), 10)
+    truth = np.full(400, 50.0)
+    quotes = (truth * shared).tolist()
+    steady = [50.5] * 400
+    families = {str(i): f"f{i // 10}" for i in range(400)}
+    alone = compare(evaluation("a", quotes, truth), evaluation("b", steady, truth))
+    together = compare(
+        evaluation("a", quotes, truth, families=families), evaluation("b", steady, truth, families=families)
+    )
+    assert together.families == 40
+    assert together.high - together.low > 2 * (alone.high - alone.low)
+    assert together.needed > 4 * alone.needed
+
+
+def test_different_catalogs_are_refused():
+    """The same ids in another catalog are other items."""
+    with pytest.raises(UsageError, match="different catalogs"):
+        compare(evaluation("a", [1.0] * 6), evaluation("b", [1.0] * 6, catalog="f00d"))
+
+
+def test_no_item_in_common_is_refused():
+    """Different items are never ranked together."""
+    one, two = evaluation("a", [1.0] * 6), evaluation("b", [1.0] * 6)
+    other = dataclasses.replace(
+        two, rows=tuple(dataclasses.replace(row, id=f"x{row.id}") for row in two.rows)
+    )
+    with pytest.raises(UsageError, match="no item in common"):
+        compare(one, other)
+
+
+def test_two_truths_of_one_item_are_refused():
+    """One of the two evaluations is not of this catalog, whatever it says."""
+    with pytest.raises(InputError, match="truth of item 2"):
+        compare(evaluation("a", [1.0] * 6), evaluation("b", [1.0] * 6, [10.0, 20.0, 31.0, 40.0, 50.0, 60.0]))
+
+
+def test_bias_has_no_better_direction():
+    """Too high is not worse than too low; pricers are not ranked by it."""
+    with pytest.raises(UsageError, match="no better direction"):
+        compare(noisy("a", 0.1), noisy("b", 0.2), "bias")
+
+
+def test_few_families_tell_nobody_apart():
+    """Below 5 common families there is no interval and no verdict."""
+    families = {str(i): f"f{i % 4}" for i in range(40)}
+    good = evaluation("good", [10.0 * (i + 1) for i in range(40)], families=families)
+    bad = evaluation("bad", [1.0] * 40, families=families)
+    found = compare(good, bad)
+    assert (found.low, found.high, found.told_apart, found.needed) == (None, None, False, None)
+
+
+def test_the_items_needed_tell_two_pricers_apart_in_80_of_100_tests():
+    """Drawn anew with as many items, the paired difference leaves 0 out in about 80 % of cases."""
+    random = np.random.default_rng(0)
+    mean, spread = 2.0, 20.0
+    needed = items_needed(100, mean, spread / np.sqrt(100))
+    assert needed == 785
+    draws = random.normal(mean, spread, (1000, needed))
+    told = np.abs(draws.mean(axis=1)) > 1.96 * draws.std(axis=1, ddof=1) / np.sqrt(needed)
+    assert 0.76 <= told.mean() <= 0.84

@@ -1,0 +1,161 @@
+"""One evaluator for whatever prices: listings in, quotes as they come, nothing swallowed."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pricesmith.errors import InputError, PricesmithError
+from pricesmith.evaluation.evaluate import columns_of, evaluate, usable_quote
+from pricesmith.testing import made_items
+from pricesmith.types import Item, Listing, Quote
+
+ITEMS, FAMILIES = made_items(40)
+
+
+class Says:
+    """A pricer that gives these quotes, in order, whatever it is asked."""
+
+    name = "says"
+
+    def __init__(self, quotes):
+        self.quotes, self.asked = list(quotes), []
+
+    def price(self, listings):
+        self.asked.append(list(listings))
+        return [self.quotes.pop(0) for _ in listings]
+
+
+def judged(quotes, **more):
+    """The evaluation of these quotes on as many made items."""
+    items = ITEMS[: len(quotes)]
+    return evaluate(Says(quotes), items, catalog="c0ffee", constant=34.9, price_range=(0.5, 999.49), **more)
+
+
+def test_a_pricer_sees_listings_and_never_a_price():
+    """What it is handed are the items' listings, in order, in batches."""
+    pricer = Says([Quote(1.0)] * 7)
+    evaluate(pricer, ITEMS[:7], catalog="c0ffee", constant=34.9, batch=3)
+    assert [len(part) for part in pricer.asked] == [3, 3, 1]
+    assert [listing for part in pricer.asked for listing in part] == [item.listing for item in ITEMS[:7]]
+
+
+def test_rows_keep_order_truth_and_what_was_said():
+    """One row for each item, with its own truth, raw answer and cost, and a share of the batch's seconds."""
+    found = judged([Quote(5.0, 4.0, 6.0, "five", 0.01), Quote(None, raw="no idea")])
+    first, second = found.rows
+    assert (first.id, first.truth, first.price, first.low, first.high) == (
+        "made-0",
+        ITEMS[0].price,
+        5.0,
+        4.0,
+        6.0,
+    )
+    assert (first.raw, first.cost_usd, second.price, second.raw) == ("five", 0.01, None, "no idea")
+    assert first.seconds == second.seconds >= 0
+
+
+@pytest.mark.parametrize("price", [0.0, -5.0, math.nan, math.inf, -math.inf])
+def test_an_answer_that_is_no_price_becomes_no_answer(price):
+    """It is None, never 0; what was said is kept, and it is counted in the note."""
+    found = judged([Quote(price), Quote(price, raw="said"), Quote(7.0)])
+    assert [row.price for row in found.rows] == [None, None, 7.0]
+    assert [row.raw for row in found.rows] == [repr(price), "said", ""]
+    assert found.note == "2 answers that are no price"
+
+
+def test_quotes_are_clipped_to_the_range_and_truths_are_not():
+    """All answers alike; a truth beyond the range stays what it is."""
+    items = [Item(Listing("dear", "", ""), 5000.0), Item(Listing("cheap", "", ""), 0.01)]
+    pricer = Says([Quote(2000.0, 100.0, 3000.0), Quote(0.1, 0.01, 0.2)])
+    found = evaluate(pricer, items, catalog="c", constant=30.0, price_range=(0.5, 999.49))
+    assert [(row.truth, row.price, row.low, row.high) for row in found.rows] == [
+        (5000.0, 999.49, 100.0, 999.49),
+        (0.01, 0.5, 0.5, 0.5),
+    ]
+
+
+@settings(deadline=None, max_examples=100)
+@given(*(st.none() | st.floats() for _ in range(3)), st.floats())
+def test_whatever_is_quoted_a_usable_quote_is_a_price_in_range_or_none(price, low, high, cost):
+    """Price, low and high are all finite and in range, or None; an interval is whole and ordered."""
+    found, faults = usable_quote(Quote(price, low, high, "", cost), (0.5, 999.49))
+    for amount in (found.price, found.low, found.high):
+        assert amount is None or 0.5 <= amount <= 999.49
+    assert (found.low is None) == (found.high is None)
+    assert found.low is None or (found.price is not None and found.low <= found.high)
+    assert found.cost_usd >= 0
+    assert math.isfinite(found.cost_usd)
+    assert (found.price is None) == (price is None or "answers that are no price" in faults)
+
+
+def test_an_interval_upside_down_is_dropped_and_counted():
+    """Its price stays."""
+    found = judged([Quote(5.0, 6.0, 4.0), Quote(5.0, math.nan, 6.0), Quote(5.0, 4.0)])
+    assert [(row.price, row.low, row.high) for row in found.rows] == [(5.0, None, None)] * 3
+    assert found.note == "3 intervals that are none"
+
+
+@pytest.mark.parametrize("answer", [[Quote(1.0)], [Quote(1.0)] * 3, [], iter([Quote(1.0)] * 2), None])
+def test_an_answer_of_the_wrong_length_is_an_error(answer):
+    """One quote too few shifts every later one; nothing is paired by guess."""
+
+    class Wrong:
+        name = "wrong"
+
+        def price(self, listings):
+            return answer
+
+    with pytest.raises(PricesmithError, match="one quote for each listing"):
+        evaluate(Wrong(), ITEMS[:2], catalog="c", constant=30.0)
+
+
+def test_a_bare_number_is_not_a_quote():
+    """The error names what was given."""
+    with pytest.raises(PricesmithError, match="float"):
+        judged([5.0])
+
+
+def test_a_pricers_own_error_is_not_swallowed():
+    """What breaks inside a pricer is seen outside."""
+
+    class Breaks:
+        name = "breaks"
+
+        def price(self, listings):
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        evaluate(Breaks(), ITEMS[:2], catalog="c", constant=30.0)
+
+
+def test_two_items_of_one_id_are_refused():
+    """Answers are joined by id, so an id is there once."""
+    with pytest.raises(InputError, match="same id"):
+        evaluate(Says([]), [ITEMS[0], ITEMS[0]], catalog="c", constant=30.0)
+
+
+@pytest.mark.parametrize("price", [0.0, -1.0, math.nan, math.inf])
+def test_a_truth_that_is_no_price_is_refused(price):
+    """It would make every error meaningless."""
+    with pytest.raises(InputError, match="not a price"):
+        evaluate(Says([]), [Item(ITEMS[0].listing, price)], catalog="c", constant=30.0)
+
+
+def test_no_items_are_an_evaluation_without_rows():
+    """Empty in, empty out."""
+    assert evaluate(Says([]), [], catalog="c", constant=30.0).rows == ()
+
+
+def test_an_item_without_a_family_is_its_own():
+    """A family that is called like another item's id does not take that item in."""
+    found = judged([Quote(1.0)] * 3, families={"made-0": "made-2", "made-1": "made-2", "other": "x"})
+    assert found.families == {"made-0": "made-2", "made-1": "made-2"}
+    assert columns_of(found).families.tolist() == [0, 0, 1]
+
+
+def test_an_item_without_an_answer_is_charged_at_the_constants_quote():
+    """As an array of numbers it holds the constant, and says that it was not answered."""
+    data = columns_of(judged([Quote(None), Quote(7.0)]))
+    assert (data.quote.tolist(), data.answered.tolist()) == ([34.9, 7.0], [False, True])
