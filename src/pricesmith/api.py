@@ -30,8 +30,8 @@ def fit(
     fresh: bool = False,
 ) -> Run:
     """Fit a recipe, by its shipped name, its TOML file or itself, on a catalog; the run folder `to` as a pricer."""
+    from pricesmith.pricers.recipes import read_recipe
     from pricesmith.pricers.runs import fit as run_fit
-    from pricesmith.pricers.runs import read_recipe
 
     chosen = read_recipe(recipe, settings or {}) if isinstance(recipe, str) else recipe
     run_fit(chosen, opened(catalog), Path(to), fresh=fresh)

@@ -25,8 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-recipes = typer.Typer(help="The shipped recipes: list them, or copy one to own it.", no_args_is_help=True)
-app.add_typer(recipes, name="recipe")
+recipe_verbs = typer.Typer(help="The shipped recipes: list them, or copy one to own it.", no_args_is_help=True)
+app.add_typer(recipe_verbs, name="recipe")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
@@ -130,14 +130,15 @@ def fit(
         )
     from pricesmith.catalog import open as open_catalog
     from pricesmith.pricers import runs
+    from pricesmith.pricers.recipes import read_recipe
 
     overrides = {key: read_value(value) for key, value in read_pairs(set or [], "--set").items()}
-    chosen = runs.read_recipe(recipe, overrides)
+    chosen = read_recipe(recipe, overrides)
     with console.progress() as progress:
         runs.fit(chosen, open_catalog(catalog), to, fresh=fresh, progress=progress)
-    facts = runs.facts(to)
-    console.say(runs.told(facts))
-    console.result(facts)
+    run = runs.load(to)
+    console.say(runs.told(run))
+    console.result(runs.facts(run))
 
 
 @app.command("eval")
@@ -220,18 +221,18 @@ def price(
     console.result(result)
 
 
-@recipes.command("ls")
+@recipe_verbs.command("ls")
 def list_recipes(json: Json = False, quiet: Quiet = False) -> None:
     """The shipped recipes with minutes and error as measured."""
-    from pricesmith.pricers import runs
+    from pricesmith.pricers import recipes
 
     console = Console(json=json, quiet=quiet)
-    found = runs.list_recipes()
-    console.say(runs.recipes_told(found))
+    found = recipes.list_recipes()
+    console.say(recipes.recipes_told(found))
     console.result(found)
 
 
-@recipes.command("cp")
+@recipe_verbs.command("cp")
 def copy_recipe(
     name: Annotated[str, typer.Argument(help="A shipped recipe.")],
     to: Annotated[Path, typer.Argument(help="The file to write.")],
@@ -239,10 +240,10 @@ def copy_recipe(
     quiet: Quiet = False,
 ) -> None:
     """Copy a recipe, to change it and own it."""
-    from pricesmith.pricers import runs
+    from pricesmith.pricers.recipes import copy_recipe as copy
 
     console = Console(json=json, quiet=quiet)
-    runs.copy_recipe(name, to)
+    copy(name, to)
     console.say(f"{to} is yours; run it with: pricesmith fit {to} --catalog CATALOG --to RUN")
     console.result({"recipe": name, "to": str(to)})
 

@@ -23,6 +23,7 @@ def demo(to: Path, *, progress: Progress = SILENT) -> dict[str, Any]:
     from pricesmith.catalog import curate
     from pricesmith.contest import contest
     from pricesmith.pricers import runs
+    from pricesmith.pricers.recipes import read_recipe
     from pricesmith.report import report
 
     started = time.perf_counter()
@@ -36,10 +37,10 @@ def demo(to: Path, *, progress: Progress = SILENT) -> dict[str, Any]:
     for kind in RECIPES:
         # The blend is of what can be told apart from guessing.
         members = [str(path) for path in fitted[1:]]
-        recipe = runs.read_recipe(kind, {"members": members} if kind == "blend" else {})
+        recipe = read_recipe(kind, {"members": members} if kind == "blend" else {})
         runs.fit(recipe, catalog, to / kind, progress=progress)
         fitted.append(to / kind)
-        progress.note(runs.told(runs.facts(to / kind)))
+        progress.note(runs.told(runs.load(to / kind)))
     contest([str(path) for path in fitted], catalog, to / "evals", progress=progress)
     report(to / "evals", to / "report.html")
     return {

@@ -37,9 +37,16 @@ def test_a_clearly_better_pricer_is_told_apart():
     assert found.difference == pytest.approx(found.a_value - found.b_value)
 
 
-def test_two_equal_pricers_are_not_told_apart():
-    """The same noise with another seed: 0 is inside, nobody is better."""
-    found = compare(noisy("one", 0.3, seed=1), noisy("two", 0.3, seed=2))
+def test_two_equal_pricers_are_told_apart_in_5_of_100_tests():
+    """Noise of the same size with other seeds: the verdict is wrong about as often as it says."""
+    pairs = [(noisy("one", 0.3, seed=2 * i), noisy("two", 0.3, seed=2 * i + 1)) for i in range(150)]
+    told = [compare(one, two, resamples=200).told_apart for one, two in pairs]
+    assert sum(told) <= 0.09 * len(told)
+
+
+def test_without_a_verdict_nobody_is_better_and_more_items_are_needed():
+    """0 is inside the interval."""
+    found = compare(noisy("one", 0.3, seed=3), noisy("two", 0.3, seed=4))
     assert (found.told_apart, found.better) == (False, None)
     assert found.low < 0 < found.high
     assert found.needed > found.n
@@ -62,7 +69,7 @@ def test_comparing_the_other_way_round_mirrors(data, metric):
     a, b = (evaluation(name, [row[i] for row in data]) for i, name in enumerate("ab"))
     one, two = compare(a, b, metric, resamples=100), compare(b, a, metric, resamples=100)
     assert one.difference == pytest.approx(-two.difference)
-    assert (one.low, one.high) == pytest.approx((-two.high, -two.low), abs=1e-9)
+    assert (one.low, one.high) == pytest.approx((-two.high, -two.low), abs=1e-6)
     assert (one.n, one.needed) == (two.n, two.needed)
 
 
@@ -85,9 +92,7 @@ def test_higher_is_better_for_a_share():
 def test_only_common_items_count():
     """A person who answered 40 of 100 items is compared on those 40."""
     whole = noisy("whole", 0.2, n=100)
-    person = dataclasses.replace(
-        noisy("person", 0.3, n=100, seed=4), rows=noisy("person", 0.3, n=100).rows[30:70]
-    )
+    person = dataclasses.replace(noisy("person", 0.3, n=100, seed=4), rows=noisy("person", 0.3, n=100).rows[30:70])
     found = compare(whole, person)
     assert found.n == 40
     assert found.a_value == pytest.approx(np.mean([abs(row.price - row.truth) for row in whole.rows[30:70]]))
@@ -118,9 +123,7 @@ def test_different_catalogs_are_refused():
 def test_no_item_in_common_is_refused():
     """Different items are never ranked together."""
     one, two = evaluation("a", [1.0] * 6), evaluation("b", [1.0] * 6)
-    other = dataclasses.replace(
-        two, rows=tuple(dataclasses.replace(row, id=f"x{row.id}") for row in two.rows)
-    )
+    other = dataclasses.replace(two, rows=tuple(dataclasses.replace(row, id=f"x{row.id}") for row in two.rows))
     with pytest.raises(UsageError, match="no item in common"):
         compare(one, other)
 

@@ -75,9 +75,7 @@ def test_the_bootstrap_agrees_with_scipys_on_plain_means():
     from scipy import stats
 
     values = np.random.default_rng(3).normal(50, 10, 400)
-    oracle = stats.bootstrap(
-        (values,), np.mean, method="percentile", rng=np.random.default_rng(0)
-    ).confidence_interval
+    oracle = stats.bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(0)).confidence_interval
     found = interval(values, np.arange(400))
     assert (found.low, found.high) == pytest.approx((oracle.low, oracle.high), abs=0.1)
 
@@ -114,6 +112,20 @@ def test_fewer_than_five_families_have_no_interval():
     """Four families cannot carry one, however many items they have."""
     found = interval(np.arange(400.0), np.arange(400) % 4)
     assert (found.low, found.high, found.se, found.families) == (None, None, None, 4)
+
+
+def test_one_family_that_differs_is_no_evidence():
+    """Resamples without it have no spread; they are left out, and the interval stays finite and holds 0."""
+    values = np.zeros(60)
+    values[0] = 12.0
+    found = interval(values, np.arange(60), minus=np.zeros(60))
+    assert -1 < found.low < 0 < found.point < found.high < 1
+
+
+def test_a_mean_error_is_never_said_to_be_below_zero():
+    """With few families the lower bound stops at 0."""
+    values = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 100.0])
+    assert interval(values, np.arange(6)).low == 0.0
 
 
 def test_a_share_of_all_is_not_certain():

@@ -72,9 +72,7 @@ class Answer:
         for place, name in enumerate(names, start=1):
             name = name.replace("\x00", "").strip("\ufeff \t\r\n") or f"column {place}"
             if len(name) > 1_000:
-                raise Refused(
-                    "a column name is too long", f"{len(name):,} characters", "1,000", "Check the first row."
-                )
+                raise Refused("a column name is too long", f"{len(name):,} characters", "1,000", "Check the first row.")
             if name in clean:
                 number = next(n for n in range(2, len(names) + 2) if f"{name} ({n})" not in clean)
                 self.say(note=f"two columns are named {name!r}; the later one is called {name} ({number})")

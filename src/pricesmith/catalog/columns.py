@@ -39,9 +39,7 @@ USUAL = {
 }
 
 # Words that say where a row came from, not what the thing is: anywhere in a name, at its end, all of it.
-CODES = wordset(
-    "id ids sku skus gtin barcode ean upc isbn asin mpn uuid guid url urls uri href permalink slug"
-)
+CODES = wordset("id ids sku skus gtin barcode ean upc isbn asin mpn uuid guid url urls uri href permalink slug")
 LAST = wordset("link links date dates datetime timestamp timestamps")
 WHOLE = wordset(
     """source handle video videos crawled scraped created updated modified datasource sourcefile sourcename
@@ -86,9 +84,7 @@ def choose(header: Sequence[str], mapping: Mapping[str, str] | None = None) -> C
     chosen = {field: mapped_column(header, field, name) for field, name in (mapping or {}).items()}
     taken = set(chosen.values())
     if len(taken) < len(chosen):
-        raise UsageError(
-            "One column is mapped to two fields", got=described(mapping or {}), hint="Map each one once."
-        )
+        raise UsageError("One column is mapped to two fields", got=described(mapping or {}), hint="Map each one once.")
     by_key: dict[str, str] = {}
     for name in header:
         by_key.setdefault(key(name), name)

@@ -42,11 +42,12 @@ def wordset(text: str) -> frozenset[str]:
 # ISO 4217, the currencies in circulation.
 CODES = wordset(
     """AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD
-    CAD CDF CHF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD
-    HKD HNL HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD
-    LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK
-    PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS
-    TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VES VND VUV WST XAF XCD XOF XPF YER ZAR ZMW ZWG"""
+    CAD CDF CHF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD
+    GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT
+    LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR
+    NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP
+    STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VES VND VUV WST XAF XCD XOF
+    XPF YER ZAR ZMW ZWG"""
 )
 # A sign and the currencies it may stand for; the first is meant where the catalog's own is not among them.
 SIGNS: dict[str, tuple[str, ...]] = {
@@ -112,13 +113,12 @@ AMOUNT = rf"(?:{SIGN})?\s*{NUMBER}\s*(?:{SIGN})?"
 PLAIN = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 SCIENTIFIC = re.compile(r"[0-9]+(?:\.[0-9]*)?e[+-]?[0-9]{1,3}", re.ASCII)
 ONE = re.compile(
-    rf"(?P<m1>[-+]?)\s*(?P<before>{SIGN})?\s*(?P<m2>[-+]?)\s*(?P<number>{NUMBER}?)(?:[.,]-{{1,2}})?"
+    rf"(?P<m1>[-+]?)\s*(?:(?P<code>[a-z]{{3}})\s*(?=\D))?(?P<before>{SIGN})?\s*(?P<m2>[-+]?)\s*(?P<number>{NUMBER})"
     rf"\s*(?P<after>{SIGN})?(?P<m3>-?)"
 )
-TWO = re.compile(rf"{AMOUNT}\s*(?:-|\.\.+|~|/|\bto\b|\bbis\b|\band\b|\bor\b)\s*{AMOUNT}")
-OPEN = re.compile(
-    rf"(?:from|starting at|as low as|ab|up to|over|under|[<>~≥≤]=?)\s*{AMOUNT}|{AMOUNT}\s*(?:\+|and up)"
-)
+WHOLE = re.compile(r"[.,]\s?-{1,2}(?!\d)")  # "15,-" is fifteen and no cents
+TWO = re.compile(rf"{AMOUNT}\s*(?:-|\.\.+|~|\bto\b|\bbis\b|\band\b|\bor\b)\s*{AMOUNT}")
+OPEN = re.compile(rf"(?:from|starting at|as low as|ab|up to|over|under|[<>~≥≤]=?)\s*{AMOUNT}|{AMOUNT}\s*(?:\+|and up)")
 BRACKETED = re.compile(r"\((.*)\)")
 
 # The words by which a column's name says that it holds money (a rule of fair measurement: see `columns`).
@@ -174,14 +174,15 @@ def parse_text(text: str, currency: str) -> tuple[float, str | None] | str:
         return inner if isinstance(inner, str) else NEGATIVE
     if SCIENTIFIC.fullmatch(text):
         return checked(float(text), "", None)
+    text = WHOLE.sub("", text)
     found = ONE.fullmatch(text)
     if not found:
         return RANGE if TWO.fullmatch(text) or OPEN.fullmatch(text) else NOT_A_NUMBER
-    before, after = (meanings(found[side]) for side in ("before", "after"))
-    if before is None or after is None:
+    said = [meanings(found[place]) for place in ("code", "before", "after") if found[place]]
+    meant = [code for code in (said[0] if said else ()) if all(code in others for others in said)]
+    if not all(said):
         return NOT_A_NUMBER
-    meant = [code for code in before if code in after] if before and after else [*before, *after]
-    if not meant and (before or after):
+    if said and not meant:
         return TWO_CURRENCIES
     amount = read_number(found["number"].strip(), marked=bool(meant))
     if isinstance(amount, str):
@@ -190,13 +191,9 @@ def parse_text(text: str, currency: str) -> tuple[float, str | None] | str:
     return checked(amount, sign, (currency if currency in meant else meant[0]) if meant else None)
 
 
-def meanings(sign: str | None) -> tuple[str, ...] | None:
-    """The currencies that a sign or code stands for: () where there is none, None where it is not money."""
-    if not sign:
-        return ()
-    if sign in SIGNS:
-        return SIGNS[sign]
-    return (sign.upper(),) if sign.upper() in CODES else None
+def meanings(sign: str) -> tuple[str, ...]:
+    """The currencies that a sign or code may stand for; none where it is not money."""
+    return SIGNS.get(sign) or ((sign.upper(),) if sign.upper() in CODES else ())
 
 
 def checked(amount: float, sign: str, currency: str | None) -> tuple[float, str | None] | str:

@@ -37,9 +37,7 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def jsonl(text: io.TextIOWrapper, head: str, limits: Any, answer: Answer) -> None:
     """JSON Lines, a row at a time. NaN and Infinity, which JSON does not have, are read as these words."""
     if head.lstrip("\ufeff \t\r\n").startswith("["):
-        raise Refused(
-            "it is a JSON array", "[ at its start", "one JSON object a line", "Write one object a line."
-        )
+        raise Refused("it is a JSON array", "[ at its start", "one JSON object a line", "Write one object a line.")
     decode = json.JSONDecoder(object_pairs_hook=unique, parse_constant=str).decode
     longest = 4 * limits.cell
     known: set[str] = set()

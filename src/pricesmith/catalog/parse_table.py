@@ -28,9 +28,7 @@ def parquet(file: BinaryIO, limits: Any, answer: Answer) -> None:
     table = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
     footer = table.metadata
     if footer.num_rows > limits.rows:
-        raise Refused(
-            "it has too many rows", f"{footer.num_rows:,}", f"{limits.rows:,} rows", "Split the file."
-        )
+        raise Refused("it has too many rows", f"{footer.num_rows:,}", f"{limits.rows:,} rows", "Split the file.")
     header = answer.header(list(table.schema_arrow.names))
     unpacked = sum(footer.row_group(group).total_byte_size for group in range(footer.num_row_groups))
     weigh(max(unpacked, footer.num_rows * len(header)), size, limits)
@@ -128,7 +126,7 @@ def answer_row(cells: list[Any], width: int, limits: Any, answer: Answer) -> Non
 
 
 def plain(cell: Any) -> Value:
-    """A cell that is neither text nor a whole number as what JSON can hold; None for bytes that are no text."""
+    """A cell that is no text and no whole number, as what JSON can hold; None for bytes that are no text."""
     if isinstance(cell, float):
         return cell if cell - cell == 0 else str(cell)
     if isinstance(cell, bytes):

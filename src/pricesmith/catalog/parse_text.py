@@ -85,8 +85,8 @@ def unpacked(file: BinaryIO, packing: str) -> Any:
 def opened(file: BinaryIO, packing: str, limits: Any, answer: Answer) -> tuple[io.TextIOWrapper, str]:
     """The text of a file, unpacked and decoded with its line ends as they are, and a look at its beginning.
 
-    A packed file is unpacked once for its size and soundness alone, so that none of its rows are used before it is
-    known to be whole. An encoding that is not UTF-8 is told in a note.
+    A packed file is unpacked once for its size and soundness alone, so that none of its rows are used
+    before it is known to be whole. An encoding that is not UTF-8 is told in a note.
     """
     packed_size = os.fstat(file.fileno()).st_size if packing else 0
     if packing:
@@ -105,9 +105,7 @@ def opened(file: BinaryIO, packing: str, limits: Any, answer: Answer) -> tuple[i
     if encoding != "utf-8-sig":
         answer.say(note=f"read as {encoding.upper()}")
     codecs.register_error("pricesmith", Fallback(answer, encoding))
-    text = io.TextIOWrapper(
-        io.BufferedReader(meter, 1 << 18), encoding=encoding, errors="pricesmith", newline=""
-    )
+    text = io.TextIOWrapper(io.BufferedReader(meter, 1 << 18), encoding=encoding, errors="pricesmith", newline="")
     return text, head.decode(encoding, "replace")
 
 
@@ -123,12 +121,8 @@ def encoding_of(head: bytes) -> str:
         return "utf-16-le"
     if even > 0.3 * pairs and odd < 0.05 * pairs:
         return "utf-16-be"
-    if even + odd > 0.1 * len(head) or head.startswith(
-        (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"PAR1")
-    ):
-        raise Refused(
-            "it is not text", f"{even + odd} NUL bytes at its start", "text", "Check what the file is."
-        )
+    if even + odd > 0.1 * len(head) or head.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04", b"PAR1")):
+        raise Refused("it is not text", f"{even + odd} NUL bytes at its start", "text", "Check what the file is.")
     return "utf-8-sig"
 
 
@@ -143,9 +137,7 @@ class Fallback:
             raise error
         if not self.told:
             self.told = True
-            instead = (
-                "Windows-1252 (Latin-1)" if self.encoding == "utf-8-sig" else "the replacement character"
-            )
+            instead = "Windows-1252 (Latin-1)" if self.encoding == "utf-8-sig" else "the replacement character"
             name = "UTF-8" if self.encoding == "utf-8-sig" else self.encoding.upper()
             self.answer.say(note=f"some of it is not {name}; that was read as {instead}")
         if self.encoding != "utf-8-sig":

@@ -146,9 +146,7 @@ def matches(source: str, progress: Progress) -> Iterator[tuple[Path, bool]]:
             shown = ", ".join(child.name for child in skipped[:5]) + (" ..." if len(skipped) > 5 else "")
             progress.note(f"{source}: passed over {len(skipped)} that are not tables: {shown}")
         if not usable:
-            raise InputError(
-                f"The folder {source} has no table in it", allowed=ALLOWED, hint="Name another folder."
-            )
+            raise InputError(f"The folder {source} has no table in it", allowed=ALLOWED, hint="Name another folder.")
         yield from ((child, True) for child in usable)
     elif path.exists():
         refuse_unknown(path)
@@ -220,10 +218,7 @@ def display_names(paths: Sequence[Path]) -> dict[Path, str]:
     for path in paths:
         for depth in itertools.count(1):
             name = "/".join(path.parts[-depth:])
-            if (
-                depth >= len(path.parts)
-                or sum("/".join(other.parts[-depth:]) == name for other in paths) == 1
-            ):
+            if depth >= len(path.parts) or sum("/".join(other.parts[-depth:]) == name for other in paths) == 1:
                 names[path] = name
                 break
     return names
@@ -256,9 +251,7 @@ def peek(source: Source, limits: Limits = LIMITS, rows: int = 20_000) -> tuple[t
     return tuple(header), [batch for batch in first if batch]
 
 
-def batches(
-    source: Source, limits: Limits, progress: Progress
-) -> Generator[tuple[list[str], Batch], None, None]:
+def batches(source: Source, limits: Limits, progress: Progress) -> Generator[tuple[list[str], Batch], None, None]:
     """The columns that are known so far, and a batch of rows; the header alone comes with an empty batch."""
     from pricesmith.catalog.sandbox import messages
 

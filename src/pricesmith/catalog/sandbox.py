@@ -34,9 +34,7 @@ def messages(path: Path, task: Mapping[str, Any]) -> Generator[dict[str, Any], N
     try:
         file = path.open("rb")
     except OSError as error:
-        raise InputError(
-            f"{name} cannot be opened", got=error.strerror or str(error), hint="Check the path."
-        ) from None
+        raise InputError(f"{name} cannot be opened", got=error.strerror or str(error), hint="Check the path.") from None
     command = [sys.executable, "-m", "pricesmith.catalog.parse", json.dumps(task)]
     with (
         file,
@@ -50,9 +48,7 @@ def messages(path: Path, task: Mapping[str, Any]) -> Generator[dict[str, Any], N
             for line in lines(child.stdout, name, seconds):
                 message = json.loads(line)
                 if refusal := message.get("refused"):
-                    raise InputError(
-                        f"{name}: {refusal['what']}", **{k: v for k, v in refusal.items() if k != "what"}
-                    )
+                    raise InputError(f"{name}: {refusal['what']}", **{k: v for k, v in refusal.items() if k != "what"})
                 done = done or "done" in message
                 yield message
             if not done:
@@ -104,11 +100,7 @@ def cut_short(name: str, code: int, task: Mapping[str, Any]) -> InputError:
     """The error for a child that ended without saying that it was done."""
     if code == -signal.SIGALRM:
         return hung(name, task["limits"]["seconds"])
-    got = (
-        f"the parser was ended by {signal.Signals(-code).name}"
-        if code < 0
-        else f"the parser ended with code {code}"
-    )
+    got = f"the parser was ended by {signal.Signals(-code).name}" if code < 0 else f"the parser ended with code {code}"
     return InputError(
         f"{name} cannot be read as {task['format']}",
         got=got,

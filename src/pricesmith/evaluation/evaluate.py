@@ -69,15 +69,11 @@ def evaluate(
 def check_items(items: Sequence[Item], constant: float) -> None:
     """Raises InputError where an id is there twice, or a truth or the constant is not a price."""
     if not (math.isfinite(constant) and constant > 0):
-        raise InputError(
-            "The constant's quote is not a price", got=repr(constant), allowed="a number above 0"
-        )
+        raise InputError("The constant's quote is not a price", got=repr(constant), allowed="a number above 0")
     seen: set[str] = set()
     for item in items:
         if item.listing.id in seen:
-            raise InputError(
-                "Two items have the same id", got=item.listing.id, hint="Give each item its own id."
-            )
+            raise InputError("Two items have the same id", got=item.listing.id, hint="Give each item its own id.")
         if not (math.isfinite(item.price) and item.price > 0):
             raise InputError(
                 f"The truth of item {item.listing.id} is not a price",

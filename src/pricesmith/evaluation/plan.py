@@ -87,9 +87,7 @@ def limited(plan: Plan, limit: int) -> Plan:
     """The plan for `limit` items, family by family in drawn order; only the last family can be cut."""
     ordered = sorted(plan.families, key=lambda id: (drawn(plan.families[id]), id))
     chosen = set(ordered[:limit])
-    folds = (
-        replace(fold, items=[item for item in fold.items if item.listing.id in chosen]) for fold in plan.folds
-    )
+    folds = (replace(fold, items=[item for item in fold.items if item.listing.id in chosen]) for fold in plan.folds)
     return replace(plan, folds=tuple(fold for fold in folds if fold.items))
 
 
@@ -103,9 +101,7 @@ def folds_of(items: Sequence[Item], families: Mapping[str, str]) -> list[Fold]:
         load[place[family]] += sizes[family]
     folds = []
     for number in range(FOLDS):
-        others = sorted(
-            (family for family in sizes if place[family] != number), key=lambda one: drawn(f"held {one}")
-        )
+        others = sorted((family for family in sizes if place[family] != number), key=lambda one: drawn(f"held {one}"))
         held = set(others[: -(-len(others) // 9)])
         here: tuple[list[Item], list[Item], list[Item]] = ([], [], [])
         for item in items:

@@ -161,10 +161,7 @@ def read_items(folder: Path) -> dict[str, EvalItem]:
     try:
         with path.open("rb") as handle:
             rows = pq.read_table(handle).to_pylist()
-        return {
-            row["id"]: EvalItem(**{**row, "near": tuple(Near(**near) for near in row["near"])})
-            for row in rows
-        }
+        return {row["id"]: EvalItem(**{**row, "near": tuple(Near(**near) for near in row["near"])}) for row in rows}
     except (pa.ArrowException, OSError, KeyError, TypeError) as error:
         raise damaged(path, error) from None
 
@@ -222,9 +219,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, facts: Mapping[str, A
     write_json(folder / f"{name}{META}", {**facts, **meta})
 
 
-def read_evaluation(
-    folder: Path, name: str, items: Mapping[str, EvalItem]
-) -> tuple[Evaluation, dict[str, Any]] | None:
+def read_evaluation(folder: Path, name: str, items: Mapping[str, EvalItem]) -> tuple[Evaluation, dict[str, Any]] | None:
     """The evaluation kept under a file name and its meta; None where it is unfinished. Raises InputError if
     damaged.
     """
@@ -273,9 +268,7 @@ def read_evals(folder: Path | str) -> Evals:
             hint=f"Run `pricesmith eval RUN --catalog CATALOG --to {path}`.",
         )
     items = read_items(path)
-    names = sorted(
-        file.name.removesuffix(META) for file in path.glob(f"*{META}") if not file.name.startswith(".")
-    )
+    names = sorted(file.name.removesuffix(META) for file in path.glob(f"*{META}") if not file.name.startswith("."))
     read = [found for name in names if (found := read_evaluation(path, name, items)) is not None]
     started = sorted(file.stem for file in path.glob("*.jsonl") if not file.name.startswith("."))
     metas = {meta["pricer"]: meta for _, meta in read}

@@ -40,10 +40,10 @@ MEAN_ERROR = METRICS["mean error"]
 class LeagueRow:
     """One pricer's line. Money in the catalog's currency; seconds and dollars are for 1,000 items.
 
-    `group` counts from 0; only rows of one group were judged on the same items, and `rank` is within it. `tied`
-    is True where the row is not told apart from its group's best, at 95 % for each pair; the `best` row itself
-    is not `tied`. `needed` is how many items would tell the two apart. `difference` is to that best too; but in
-    a later group it is to the first group's best on the items they have in common, or None without any.
+    `group` counts from 0; only rows of one group were judged on the same items, and `rank` is within it.
+    `tied` is True where the row is not told apart from its group's best, at 95 % for each pair; the `best`
+    row itself is not `tied`. `needed` is how many items would tell the two apart. `difference` is to that best
+    too; in a later group it is to the first group's best on the items both have, or None without any.
     `course_hit` is None outside dollars and the course's range, `coverage` and `width` without intervals.
     """
 
@@ -98,23 +98,15 @@ def league(evals: Evals, *, seed: int = 0) -> list[LeagueRow]:
         ordered = sorted(group, key=lambda one: (float(columns_of(one).error.mean()), one.pricer))
         best = ordered[0]
         first_best = first_best or best
-        worse_than = ranks(ordered, seed)
-        for evaluation in ordered:
-            against = first_best if number else best
-            pair = None if evaluation is against else common_difference(evaluation, against, seed)
-            to_best = (
-                pair
-                if against is best
-                else None
-                if evaluation is best
-                else compare(evaluation, best, seed=seed)
-            )
+        for place, evaluation in enumerate(ordered):
+            pairs = [compare(evaluation, ahead, MEAN_ERROR, seed=seed) for ahead in ordered[:place]]
+            to_best = pairs[0] if pairs else None
             facts = {
                 "group": number,
-                "rank": 1 + worse_than[evaluation.pricer],
+                "rank": 1 + sum(pair.told_apart and pair.better == pair.b for pair in pairs),
                 "best": evaluation is best,
                 "tied": to_best is not None and not to_best.told_apart,
-                "difference": pair,
+                "difference": common_difference(evaluation, first_best, seed) if number else to_best,
                 "needed": to_best.needed if to_best else None,
             }
             rows.append(league_row(evaluation, evals.meta[evaluation.pricer], facts, seed))
@@ -128,16 +120,6 @@ def groups_of(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
         if evaluation.rows:
             groups.setdefault(frozenset(row.id for row in evaluation.rows), []).append(evaluation)
     return sorted(groups.values(), key=lambda group: (-len(group), -len(group[0].rows), group[0].pricer))
-
-
-def ranks(ordered: Sequence[Evaluation], seed: int) -> dict[str, int]:
-    """How many pricers of a group are told apart as better than each."""
-    better = {evaluation.pricer: 0 for evaluation in ordered}
-    for place, evaluation in enumerate(ordered):
-        for ahead in ordered[:place]:
-            found = compare(evaluation, ahead, MEAN_ERROR, seed=seed)
-            better[evaluation.pricer] += found.told_apart and found.better == ahead.pricer
-    return better
 
 
 def common_difference(evaluation: Evaluation, best: Evaluation, seed: int) -> Difference | None:
@@ -194,9 +176,7 @@ def error_by_price(evaluation: Evaluation, *, seed: int = 0) -> list[ErrorBand]:
     return error_bands(data.truth, data.quote, data.families, masks, seed=seed)
 
 
-def error_by_category(
-    evaluation: Evaluation, evals: Evals, most: int = 8, *, seed: int = 0
-) -> list[ErrorBand]:
+def error_by_category(evaluation: Evaluation, evals: Evals, most: int = 8, *, seed: int = 0) -> list[ErrorBand]:
     """The error by category: the `most` commonest, then the others together."""
     data = columns_of(evaluation)
     masks = label_masks([evals.items[id].category for id in data.ids], most)

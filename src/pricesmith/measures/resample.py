@@ -91,6 +91,8 @@ def interval(
         low, high, se = bootstrap_t(columns, families, aggregate, confidence, resamples, seed)
     if share and minus is None:
         low, high = share_bounds(point, low, high, count, confidence)
+    if minus is None and values.min() >= 0:
+        low = max(low, 0.0)
     return Interval(point, min(low, point), max(high, point), se, len(values), count)
 
 
@@ -126,12 +128,12 @@ def bootstrap_t(
         shift = (weights @ centred) / items[:, None]
         value, slopes = smooth(means + shift, aggregate)
         spread = np.sqrt(variance(weights, centred, size, shift, slopes)) / items
-        with np.errstate(divide="ignore", invalid="ignore"):
-            scores.append((value - point[0]) / spread)
+        # A resample without spread, but for rounding, says nothing about its own precision; it is left out.
+        telling = spread > 1e-7 * se
+        scores.append((value[telling] - point[0]) / spread[telling])
     t = np.concatenate(scores)
     tail = (1 - confidence) / 2
-    # A resample without spread says nothing about its own precision; it is left out.
-    lowest, highest = np.quantile(t[np.isfinite(t)], [tail, 1 - tail])
+    lowest, highest = np.quantile(t, [tail, 1 - tail])
     student = float(stats.t.ppf(1 - tail, len(size) - 1))
     lowest, highest = min(lowest, -student), max(highest, student)
     return float(point[0] - highest * se), float(point[0] - lowest * se), se
@@ -149,7 +151,7 @@ def share_bounds(
         return bound, 1.0
     if point <= 0:
         return 0.0, 1 - bound
-    return max(low, 0.0), min(high, 1.0)
+    return low, min(high, 1.0)
 
 
 def smooth(means: Array, aggregate: Aggregate) -> tuple[Array, Array]:

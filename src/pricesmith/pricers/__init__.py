@@ -1,6 +1,6 @@
 """Every way to price, one line each, loaded when it is first used.
 
-    recipe_class("ridge")(alpha=2.0)
+recipe_class("ridge")(alpha=2.0)
 """
 
 from __future__ import annotations

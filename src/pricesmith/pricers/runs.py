@@ -6,22 +6,26 @@ added, and `manifest.json` (sizes, SHA-256, versions, seconds) is written last. 
 
 from __future__ import annotations
 
+import hashlib
+import math
 import platform
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from importlib import metadata, resources
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
 from pricesmith.catalog.comparables import Comparable, Index
-from pricesmith.catalog.store import Catalog
-from pricesmith.errors import InputError, UsageError
-from pricesmith.pricers import recipe_class
+from pricesmith.catalog.store import Catalog, half_of
+from pricesmith.errors import InputError
 from pricesmith.pricers.calibrated import Calibrated, Table, calibrate
+from pricesmith.pricers.recipes import read_recipe, settings_of
 from pricesmith.progress import SILENT, Progress
-from pricesmith.settings import Settings, parse, read_toml, write_toml
+from pricesmith.settings import Settings, parse, write_toml
 from pricesmith.types import Item, Listing, Pricer, Quote, Recipe
 from pricesmith.workspace import build_folder, inventory, is_whole, read_json, verify, write_atomic, write_json
 
@@ -30,6 +34,7 @@ RECIPE = "recipe.toml"
 CATALOG = "catalog.json"
 CALIBRATION = "calibration.json"
 COMPARABLES = "comparables"
+MEMBERS = "members"  # where a blend keeps its own
 FORMAT = 1
 LIBRARIES = ("pricesmith", "numpy", "scikit-learn", "lightgbm", "torch")
 
@@ -59,9 +64,12 @@ class Clipped:
 class Run:
     """A loaded run folder: a pricer, with the facts of the catalog it was fitted on and its comparables."""
 
-    def __init__(self, path: Path, recipe: Recipe, pricer: Pricer, info: Mapping[str, Any], manifest: Mapping[str, Any]):
+    def __init__(
+        self, path: Path, recipe: Recipe, pricer: Pricer, info: Mapping[str, Any], manifest: Mapping[str, Any]
+    ):
         self.path, self.recipe, self.pricer, self.info, self.manifest = path, recipe, pricer, info, manifest
         self._index: Index | None = None
+        self.place: Any = None  # keeps a temporary folder as long as its run
 
     @property
     def name(self) -> str:
@@ -93,63 +101,52 @@ class Run:
         return self._index.search(listings, k) if self._index else [[] for _ in listings]
 
 
-def shipped() -> dict[str, Path]:
-    """The recipes that come with Pricesmith, by name."""
-    folder = Path(str(resources.files("pricesmith") / "recipes"))
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
-
-
-def read_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """A shipped recipe by name, or a TOML file, with settings put over it. Raises UsageError with what there is."""
-    path = shipped().get(name, Path(name))
-    if name not in shipped() and path.suffix != ".toml":
-        raise UsageError(
-            f"There is no recipe {name!r}",
-            got=name,
-            allowed=f"{', '.join(shipped())}, or a .toml file",
-            hint="`pricesmith recipe ls` shows them.",
-        )
-    values = {**read_toml(path), **(overrides or {})}
-    if "kind" not in values:
-        raise UsageError(f"{path} does not say its kind", hint='Begin it with kind = "ridge" or another kind.')
-    kind = str(values.pop("kind"))
-    return cast(Recipe, parse(recipe_class(kind), values, where=f"the recipe {name}"))
-
-
-def settings_of(recipe: Recipe) -> dict[str, Any]:
-    """A recipe's kind and settings, as they stand in its TOML file."""
-    return {"kind": recipe.kind, **cast(Settings, recipe).model_dump(mode="json")}
-
-
 def fit(recipe: Recipe, catalog: Catalog, to: Path, *, fresh: bool = False, progress: Progress = SILENT) -> None:
-    """Fit a recipe on a catalog's training rows into the run folder `to`; done already with these settings: nothing."""
-    settings = {**settings_of(recipe), "catalog": catalog.fingerprint}
-    with build_folder(Path(to), MANIFEST, settings, fresh=fresh, noun="run") as build:
+    """Fit a recipe on a catalog into the run folder `to`; where that is done already with these settings, say so."""
+    rows = Rows(catalog.items("train"), catalog.tune_half(), catalog.calibrate_half())
+    fit_rows(recipe, rows, info_of(catalog, rows.train), Path(to), fresh=fresh, progress=progress)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a run is made from: the rows to fit on, and the two halves of validation."""
+
+    train: Sequence[Item]
+    tune: Sequence[Item]
+    calibrate: Sequence[Item]
+
+
+def fit_rows(
+    recipe: Recipe, rows: Rows, info: Mapping[str, Any], to: Path, *, fresh: bool = False, progress: Progress = SILENT
+) -> None:
+    """`fit`, on rows that need not be a catalog's splits."""
+    settings = {**settings_of(recipe), "catalog": info["fingerprint"]}
+    with build_folder(to, MANIFEST, settings, fresh=fresh, noun="run") as build:
         if build is None:
             progress.note(f"{to} is already fitted with these settings.")
             return
-        train = catalog.items("train")
-        progress.start(f"fitting {recipe.kind} on {len(train):,} listings")
+        folder = build.folder
+        progress.start(f"fitting {recipe.kind} on {len(rows.train):,} listings")
         started = time.perf_counter()
-        recipe.fit(train, catalog.tune_half(), build.folder)
+        recipe.fit(rows.train, rows.tune, folder)
         seconds = time.perf_counter() - started
-        info = info_of(catalog, train)
-        write_json(build.folder / CATALOG, info)
-        write_atomic(build.folder / RECIPE, write_toml(settings_of(recipe)))
+        write_json(folder / CATALOG, dict(info))
+        write_atomic(folder / RECIPE, write_toml(settings_of(recipe)))
         progress.start(f"calibrating {recipe.kind}")
-        pricer = Clipped(recipe.load(build.folder), catalog.price_range)
-        table = calibration(pricer, catalog.calibrate_half())
-        write_json(build.folder / CALIBRATION, table.model_dump(mode="json"))
+        low, high = info["price_range"]
+        pricer = Clipped(recipe.load(folder), (low, high))
+        table = calibrate(pricer.price([item.listing for item in rows.calibrate]), [i.price for i in rows.calibrate])
+        write_json(folder / CALIBRATION, table.model_dump(mode="json"))
         progress.start("indexing comparables")
-        Index.build(train).save(build.folder / COMPARABLES)
-        files = inventory(build.folder)
+        Index.build(rows.train).save(folder / COMPARABLES)
+        files = inventory(folder)
         build.finish(
             {
                 "format": FORMAT,
                 "kind": recipe.kind,
                 "identity": identity_of(files),
                 "fit_seconds": round(seconds, 3),
-                "rows": len(train),
+                "rows": {"train": len(rows.train), "tune": len(rows.tune), "calibrate": len(rows.calibrate)},
                 "seed": settings.get("seed"),
                 "versions": versions(),
                 "files": files,
@@ -157,9 +154,22 @@ def fit(recipe: Recipe, catalog: Catalog, to: Path, *, fresh: bool = False, prog
         )
 
 
-def calibration(pricer: Pricer, items: Sequence[Item]) -> Table:
-    """The table of a pricer on calibration items."""
-    return calibrate(pricer.price([item.listing for item in items]), [item.price for item in items])
+def refitted(run: Run, train: Sequence[Item], validation: Sequence[Item]) -> Run:
+    """The same kind of run on other rows, in a folder that goes away with it; the members of a blend are refitted too."""
+    place = tempfile.TemporaryDirectory(prefix="pricesmith-")
+    halves = [[item for item in validation if half_of(item.listing.id) == half] for half in ("tune", "calibrate")]
+    rows = Rows(train, *halves)
+    recipe = run.recipe
+    members = sorted((run.path / MEMBERS).iterdir()) if (run.path / MEMBERS).is_dir() else []
+    for member in members:
+        fit_rows(load(member).recipe, rows, run.info, Path(place.name) / member.name)
+    if members:
+        paths = [str(Path(place.name) / member.name) for member in members]
+        recipe = cast(Recipe, cast(Settings, recipe).model_copy(update={"members": tuple(paths)}))
+    fit_rows(recipe, rows, run.info, Path(place.name) / "run")
+    again = load(Path(place.name) / "run")
+    again.place = place
+    return again
 
 
 def info_of(catalog: Catalog, train: Sequence[Item]) -> dict[str, Any]:
@@ -177,8 +187,6 @@ def info_of(catalog: Catalog, train: Sequence[Item]) -> dict[str, Any]:
 
 def identity_of(files: Mapping[str, Mapping[str, Any]]) -> str:
     """One hash over the hashes of all files."""
-    import hashlib
-
     lines = "".join(f"{name} {facts['sha256']}\n" for name, facts in sorted(files.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 
@@ -198,7 +206,10 @@ def load(run: Path | str) -> Run:
     """A pricer from its run folder. Raises InputError where it is unfinished, changed, or of a later format."""
     folder = Path(run)
     manifest = read_manifest(folder)
-    verify(folder, manifest["files"])
+    files = manifest["files"]
+    if not (folder / COMPARABLES).exists():  # a member of a blend, or an export, does without
+        files = {name: facts for name, facts in files.items() if not name.startswith(f"{COMPARABLES}/")}
+    verify(folder, files)
     recipe = read_recipe(str(folder / RECIPE))
     info = read_json(folder / CATALOG)
     low, high = info["price_range"]
@@ -226,3 +237,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             hint="Upgrade Pricesmith.",
         )
     return dict(manifest)
+
+
+def told(run: Run) -> str:
+    """A fitted run as a person reads it."""
+    rows, table = run.manifest["rows"], run.pricer.table if isinstance(run.pricer, Calibrated) else None
+    widths = [math.exp(width) for width in table.widths if width is not None] if table else []
+    interval = f", {run.level:.0%} interval price x/÷ {min(widths):.2f} to {max(widths):.2f}" if widths else ""
+    return f"{run.path}: {run.manifest['kind']} fitted on {rows['train']:,} listings in {run.manifest['fit_seconds']:.1f} s{interval}"
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """A fitted run for machines."""
+    return {"run": str(run.path), **{name: value for name, value in run.manifest.items() if name != "files"}}

@@ -1,0 +1,142 @@
+"""Several pricers as one: the weighted mean of their log prices, the weights fitted on the tune half of validation.
+
+The members are copied into the run, so that a blend needs nothing beside its folder. Weights are not negative and sum
+to 1; they minimise the mean absolute error in money on rows that no member was fitted on (stacking: Wolpert 1992;
+Breiman 1996 for the sign). A member without an answer drops out and the others share its weight.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BeforeValidator, Field
+
+from pricesmith.errors import UsageError
+from pricesmith.settings import Settings
+from pricesmith.types import Item, Listing, Pricer, Quote
+from pricesmith.workspace import read_json, write_json
+
+MEMBERS = "members"
+WEIGHTS = "weights.json"
+LEAST_ROWS = 20
+Array = npt.NDArray[np.float64]
+
+
+def split_commas(value: Any) -> Any:
+    """`a,b` on the command line is two members."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class Blend(Settings):
+    """Settings of the blend."""
+
+    kind: ClassVar[str] = "blend"
+    members: Annotated[tuple[str, ...], BeforeValidator(split_commas)] = Field(
+        (), description="run folders of the same catalog, at least two"
+    )
+
+    def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path) -> None:
+        """Copy the members and write their weights. Raises UsageError where they do not belong together."""
+        pricers = self.checked()
+        for path in self.members:
+            # A member's comparables would be the same rows again.
+            ignore = shutil.ignore_patterns("comparables") if Path(path).is_dir() else None
+            shutil.copytree(path, run / MEMBERS / Path(path).name, ignore=ignore)
+        listings = [item.listing for item in validation]
+        quotes = np.array([logs(pricer.price(listings)) for pricer in pricers]).reshape(len(pricers), -1).T
+        weights = fit_weights(quotes, np.array([item.price for item in validation]))
+        names = [Path(path).name for path in self.members]
+        write_json(run / WEIGHTS, dict(zip(names, weights.tolist(), strict=True)))
+
+    def checked(self) -> list[Pricer]:
+        """The members, loaded. Raises UsageError where there are too few or they are of different catalogs."""
+        from pricesmith.pricers.runs import load
+
+        names = [Path(path).name for path in self.members]
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise UsageError(
+                "A blend needs at least two members with different names",
+                got=", ".join(self.members) or "none",
+                hint="--set members=out/ridge,out/mlp",
+            )
+        runs = [load(path) for path in self.members]
+        if len({run.info["fingerprint"] for run in runs}) > 1:
+            raise UsageError(
+                "The members were fitted on different catalogs",
+                got=", ".join(f"{run.name}: {run.info['fingerprint'][:12]}" for run in runs),
+                hint="Fit them on the same catalog.",
+            )
+        return list(runs)
+
+    def load(self, run: Path) -> Pricer:
+        """The pricer that a run folder holds."""
+        from pricesmith.pricers.runs import load
+
+        weights = read_json(run / WEIGHTS)
+        return BlendPricer([load(run / MEMBERS / name) for name in weights], np.array(list(weights.values())))
+
+
+class BlendPricer:
+    """Quotes the weighted mean of the members' log prices."""
+
+    def __init__(self, members: Sequence[Pricer], weights: Array) -> None:
+        self.members, self.weights = members, weights
+
+    @property
+    def name(self) -> str:
+        return "blend"
+
+    def price(self, listings: Sequence[Listing]) -> list[Quote]:
+        """One quote a listing; None where no member has an answer. Costs add up."""
+        if not listings:
+            return []
+        answers = [member.price(listings) for member in self.members]
+        values = np.array([logs(quotes) for quotes in answers])
+        costs = [sum(quote.cost_usd for quote in said) for said in zip(*answers, strict=True)]
+        prices = blended(values.T, self.weights)
+        return [
+            Quote(float(price) if np.isfinite(price) else None, cost_usd=cost)
+            for price, cost in zip(prices, costs, strict=True)
+        ]
+
+
+def logs(quotes: Sequence[Quote]) -> Array:
+    """Log prices, NaN where there is no answer."""
+    return np.array([np.nan if quote.price is None else np.log(quote.price) for quote in quotes], dtype=np.float64)
+
+
+def blended(values: Array, weights: Array) -> Array:
+    """Prices from log prices of shape (n, members); NaN where no member with weight answered."""
+    there = np.isfinite(values)
+    # A member that alone answers must count even if its weight is 0.
+    shares = np.where(there, weights + 1e-9, 0.0)
+    total = shares.sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.exp((np.where(there, values, 0.0) * shares).sum(axis=1) / np.where(total > 0, total, np.nan))
+
+
+def fit_weights(values: Array, truth: Array) -> Array:
+    """The weights, shape (members,), with the least mean absolute error in money; equal ones below 20 rows."""
+    from scipy.optimize import minimize
+
+    count = values.shape[1]
+    equal = np.full(count, 1 / count)
+    kept = np.isfinite(values).all(axis=1)
+    if kept.sum() < LEAST_ROWS:
+        return equal
+    values, truth = values[kept], truth[kept]
+
+    def error(weights: Array) -> float:
+        return float(np.abs(np.exp(values @ weights) - truth).mean())
+
+    starts = [equal, *np.eye(count)]
+    bounds, total = [(0.0, 1.0)] * count, {"type": "eq", "fun": lambda weights: weights.sum() - 1}
+    found = [minimize(error, start, method="SLSQP", bounds=bounds, constraints=[total]).x for start in starts]
+    best = min([*found, *starts], key=error)
+    best = np.clip(best, 0.0, 1.0)
+    return np.asarray(best / best.sum())

@@ -1,0 +1,85 @@
+"""Recipes as files: the shipped ones, a user's own, and what was measured of them.
+
+`measured.toml` beside this file has one table for each shipped recipe, with seconds and error ratio as benchmarks/ saw them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+from pricesmith.errors import UsageError
+from pricesmith.pricers import recipe_class
+from pricesmith.settings import Settings, parse, read_toml
+from pricesmith.types import Recipe
+from pricesmith.workspace import write_atomic
+
+MEASURED = Path(__file__).with_name("measured.toml")
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that come with Pricesmith, by name."""
+    folder = Path(str(resources.files("pricesmith") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def read_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """A shipped recipe by name, or a TOML file, with settings put over it. Raises UsageError with what there is."""
+    path = shipped().get(name, Path(name))
+    if name not in shipped() and path.suffix != ".toml":
+        raise UsageError(
+            f"There is no recipe {name!r}",
+            got=name,
+            allowed=f"{', '.join(shipped())}, or a .toml file",
+            hint="`pricesmith recipe ls` shows them.",
+        )
+    values = {**read_toml(path), **(overrides or {})}
+    if "kind" not in values:
+        raise UsageError(f"{path} does not say its kind", hint='Begin it with kind = "ridge" or another kind.')
+    kind = str(values.pop("kind"))
+    return cast(Recipe, parse(recipe_class(kind), values, where=f"the recipe {name}"))
+
+
+def settings_of(recipe: Recipe) -> dict[str, Any]:
+    """A recipe's kind and settings, as they stand in its TOML file."""
+    return {"kind": recipe.kind, **cast(Settings, recipe).model_dump(mode="json")}
+
+
+def list_recipes() -> list[dict[str, Any]]:
+    """The shipped recipes: name, what it is, and what was measured (seconds to fit, error as a ratio to ridge)."""
+    measured = read_toml(MEASURED)
+    found = []
+    for name, path in shipped().items():
+        comments = [
+            line.lstrip("# ") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")
+        ]
+        found.append({"recipe": name, "about": " ".join(comments[1:]), **measured.get(name, {})})
+    return found
+
+
+def recipes_told(found: list[dict[str, Any]]) -> str:
+    """The recipes as a person reads them."""
+    measured = read_toml(MEASURED)
+    lines = []
+    for one in found:
+        seconds = f"{one['seconds']:,.0f} s" if "seconds" in one else "not measured"
+        ratio = f"{one['ratio']:.2f} x ridge" if "ratio" in one else ""
+        lines.append(f"{one['recipe']:<12} {seconds:>12}  {ratio:<13} {one['about']}")
+    lines.append(f"\nSeconds to fit and mean error as a ratio to ridge, measured on {measured['where']}.")
+    lines.append(
+        "Fit one: pricesmith fit RECIPE --catalog CATALOG --to RUN. Own one: pricesmith recipe cp RECIPE mine.toml"
+    )
+    return "\n".join(lines)
+
+
+def copy_recipe(name: str, to: Path) -> None:
+    """Copy a shipped recipe to a file of the user's. Raises UsageError where it is unknown or the file exists."""
+    if name not in shipped():
+        raise UsageError(f"There is no recipe {name!r}", got=name, allowed=", ".join(shipped()), hint="Choose one.")
+    if to.exists():
+        raise UsageError(f"{to} exists", hint="Choose another path, or delete it.")
+    if to.suffix != ".toml":
+        raise UsageError("A recipe is a .toml file", got=str(to), hint=f"Use {to.with_suffix('.toml')}.")
+    write_atomic(to, shipped()[name].read_bytes())
