@@ -92,7 +92,8 @@ def test_parquet_values_come_as_plain_ones(tmp_path: Path) -> None:
 
     day = datetime.datetime(2024, 5, 1, 12)
     table = {"name": ["Hose", None], "price": [24.5, float("nan")], "tags": [["a", "b"], []], "day": [day, None],
-             "raw": [b"text", b"\xff\xfe"], "n": [1, None], "kind": pa.array(["x", "x"]).dictionary_encode()}  # fmt: skip
+             "raw": [b"text", b"\xff\xfe"], "n": [1, None],
+             "kind": pa.array(["x", "x"]).dictionary_encode()}  # fmt: skip
     pq.write_table(pa.table(table), tmp_path / "a.parquet")
     assert cells(tmp_path / "a.parquet") == [
         {"name": "Hose", "price": 24.5, "tags": "a\nb", "day": day.isoformat(), "raw": "text", "n": 1, "kind": "x"},

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pricesmith.catalog import sandbox
 from pricesmith.catalog.read import Limits, RawRow, read, resolve
 from pricesmith.errors import InputError
 from pricesmith.progress import Progress
@@ -114,7 +115,7 @@ def test_ten_thousand_columns_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("quote", ['"', ""])
 def test_a_cell_of_fifty_megabytes_is_rejected_and_the_next_row_read(tmp_path: Path, quote: str) -> None:
     """One row is lost, not the file; and no more memory is used for it than for any other."""
-    cell = quote + ("word, \n" if quote else "word ") * 8_000_000 + quote
+    cell = quote + ("word " * 100 + (",\n" if quote else "")) * 100_000 + quote
     rows = cells(written(tmp_path / "a.csv", f"name,price\nHose,1\n{cell},2\nLamp,3\n"))
     assert rows == [{"name": "Hose", "price": "1"}, "cell too large", {"name": "Lamp", "price": "3"}]
 
@@ -233,7 +234,7 @@ def test_damaged_files_are_read_or_refused_by_name(tmp_path: Path) -> None:
     for path in tables(tmp_path):
         assert len(cells(path)) == 300
         whole = path.read_bytes()
-        for trial in range(12):
+        for trial in range(7):
             torn = bytearray(whole[: len(whole) * trial // 5] if trial % 5 and trial < 5 else whole)
             for _ in range(1 + trial % 4):
                 torn[draw.randrange(len(torn))] ^= 1 << draw.randrange(8)
@@ -274,7 +275,7 @@ def test_a_small_file_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, piece
 
     path = tmp_path / f"a.{ending}"
     with pa.CompressedOutputStream(str(path), "gzip" if ending.endswith("gz") else "zstd") as out:
-        for _ in range(300):
+        for _ in range(80):
             out.write(piece)
     refused(path, "unpacks to far more")
 
@@ -282,7 +283,7 @@ def test_a_small_file_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, piece
 def test_a_workbook_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
     """By the sizes in its directory, before anything is unpacked; and one that is no workbook by its damage."""
     with zipfile.ZipFile(tmp_path / "a.xlsx", "w", zipfile.ZIP_DEFLATED) as out, out.open("xl/x.xml", "w") as part:
-        for _ in range(200):
+        for _ in range(70):
             part.write(b"a" * 1_000_000)
     refused(tmp_path / "a.xlsx", "unpacks to far more")
     with zipfile.ZipFile(tmp_path / "b.xlsx", "w") as out:
@@ -298,8 +299,31 @@ def test_rows_and_bytes_have_limits(tmp_path: Path) -> None:
     refused(path, "too large unpacked", Limits(bytes=10_000))
 
 
+def child() -> int:
+    """The process that parses."""
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+    return int(children.read_text().split()[-1])
+
+
 def test_a_file_that_keeps_its_parser_busy_is_refused(tmp_path: Path) -> None:
-    """A sheet whose second row says that it is the 999,999,999th, within the time that is allowed."""
+    """Nothing for longer than is allowed ends it, wherever it hangs."""
+    path = written(tmp_path / "a.csv", "name,price\n" + "a" * 50_000_000)
+    refused(path, "nothing came of it for 0.02 s", Limits(seconds=0.02))
+
+
+def test_a_parser_that_stands_still_is_ended_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its own alarm does not reach it."""
+    monkeypatch.setattr(sandbox, "GRACE", 0.1)
+    (source,) = resolve([str(written(tmp_path / "a.csv", "name,price\n" + "Hose,1\n" * 300_000))])
+    stream = read(source, Limits(seconds=0.3))
+    next(stream)
+    os.kill(child(), signal.SIGSTOP)
+    with pytest.raises(InputError, match="nothing came of it"):
+        list(stream)
+
+
+def test_a_sheet_that_claims_a_billion_rows_is_refused(tmp_path: Path) -> None:
+    """By the number of rows that a sheet can have."""
     sheet = (
         '<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>'
         '<row r="1"><c r="A1"><v>1</v></c></row><row r="999999999"><c r="A999999999"><v>1</v></c></row>'
@@ -311,7 +335,7 @@ def test_a_file_that_keeps_its_parser_busy_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as book:
         for name, data in parts.items():
             book.writestr(name, data)
-    refused(path, "nothing came of it for 0.5 s", Limits(seconds=0.5))
+    refused(path, "too many rows")
 
 
 def test_a_child_that_dies_is_an_input_error(tmp_path: Path) -> None:
@@ -319,8 +343,7 @@ def test_a_child_that_dies_is_an_input_error(tmp_path: Path) -> None:
     (source,) = resolve([str(written(tmp_path / "a.csv", "name,price\n" + "Hose,1\n" * 300_000))])
     stream = read(source)
     next(stream)
-    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
-    os.kill(int(children.read_text().split()[-1]), signal.SIGSEGV)
+    os.kill(child(), signal.SIGSEGV)
     with pytest.raises(InputError, match=r"a\.csv") as caught:
         list(stream)
     assert "SIGSEGV" in str(caught.value)
@@ -328,7 +351,5 @@ def test_a_child_that_dies_is_an_input_error(tmp_path: Path) -> None:
 
 def test_the_child_sees_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys and tokens stay here."""
-    from pricesmith.catalog.sandbox import environment
-
     monkeypatch.setenv("SECRET_KEY", "x")
-    assert "SECRET_KEY" not in environment()
+    assert "SECRET_KEY" not in sandbox.environment()

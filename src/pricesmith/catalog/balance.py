@@ -1,4 +1,4 @@
-"""`--target N`: keep about N training items, so that cheap things do not drown the dear ones.
+"""`--target N`: keep N training items, so that cheap things do not drown the dear ones.
 
 The rule: training items are counted in 40 bins of equal width in log price. Every bin keeps at most the same number
 of items, the largest number that keeps no more than N in all (water-filling), so crowded bins are cut down to one
@@ -11,7 +11,6 @@ Inside a bin a hash of seed and id chooses. Validation and test are never balanc
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pricesmith.catalog.split import draw
+from pricesmith.catalog.split import drawn
 
 BINS = 40
 RULE = (
@@ -71,9 +70,8 @@ def histogram(prices: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArra
     return np.clip(np.searchsorted(edges, prices, side="right") - 1, 0, len(edges) - 2).astype(np.int64)
 
 
-def balance(prices: Sequence[float], names: Sequence[str], target: int, seed: int) -> Balance:
-    """Choose `target` of the training items. `names` are what the seeded hash is drawn from, one for each price."""
-    value = np.asarray(prices, dtype=np.float64)
+def balance(value: NDArray[np.float64], hashes: NDArray[np.uint64], target: int, seed: int) -> Balance:
+    """Choose `target` of the training items, all of them where there are no more. `hashes` are those of the items."""
     edges = log_edges(value)
     bins = histogram(value, edges)
     before = np.bincount(bins, minlength=len(edges) - 1)
@@ -83,11 +81,9 @@ def balance(prices: Sequence[float], names: Sequence[str], target: int, seed: in
     for cut in np.flatnonzero(before > cap)[::-1][: max(spare, 0)]:
         room[cut] += 1
     kept = np.zeros(len(value), dtype=np.bool_)
-    for place, most in enumerate(room.tolist()):
-        inside = np.flatnonzero(bins == place)
-        ordered = sorted(inside.tolist(), key=lambda row: draw(seed, names[row]))
-        kept[ordered[:most]] = True
+    order = np.lexsort((drawn(seed, hashes), bins))
+    starts = np.cumsum(before) - before
+    for start, most in zip(starts.tolist(), room.tolist(), strict=True):
+        kept[order[start : start + most]] = True
     after = np.bincount(bins[kept], minlength=len(before))
-    shown = [float(f"{edge:.6g}") for edge in edges]
-    assert math.isfinite(sum(shown))
-    return Balance(kept, shown, before.tolist(), after.tolist())
+    return Balance(kept, [float(f"{edge:.6g}") for edge in edges], before.tolist(), after.tolist())

@@ -38,9 +38,10 @@ def jsonl(text: io.TextIOWrapper, head: str, limits: Any, answer: Answer) -> Non
     """JSON Lines, a row at a time. NaN and Infinity, which JSON does not have, are read as these words."""
     if head.lstrip("\ufeff \t\r\n").startswith("["):
         raise Refused("it is a JSON array", "[ at its start", "one JSON object a line", "Write one object a line.")
-    decode = json.JSONDecoder(object_pairs_hook=unique, parse_constant=str).decode
+    scan = json.JSONDecoder(object_pairs_hook=unique, parse_constant=str).scan_once
     longest = 4 * limits.cell
     known: set[str] = set()
+    usual: tuple[str, ...] = ()
     while line := text.readline(longest):
         if len(line) >= longest and not line.endswith(("\n", "\r")):
             while (piece := text.readline(longest)) and not piece.endswith(("\n", "\r")):
@@ -49,35 +50,47 @@ def jsonl(text: io.TextIOWrapper, head: str, limits: Any, answer: Answer) -> Non
             continue
         if line.isspace():
             continue
-        entry = row_of(line, decode, limits)
-        if entry.__class__ is dict and not entry.keys() <= known:
-            known.update(entry)
-            if len(known) > limits.columns:
-                raise Refused(
-                    "it has too many columns",
-                    f"over {limits.columns:,} different keys",
-                    f"{limits.columns:,} columns",
-                    "Keep the keys that describe the thing.",
-                )
+        entry = row_of(line, scan, limits)
+        if isinstance(entry, str):
+            answer.row(entry, 0)
+            continue
+        names = tuple(entry)
+        if names == usual:
+            answer.row([*entry.values()], len(line))  # by the header: shorter to say and to read
+            continue
+        known.update(names)
+        if len(known) > limits.columns:
+            raise Refused(
+                "it has too many columns",
+                f"over {limits.columns:,} different keys",
+                f"{limits.columns:,} columns",
+                "Keep the keys that describe the thing.",
+            )
+        if not usual:
+            usual = names
+            answer.say(header=names)
         answer.row(entry, len(line))
 
 
-def row_of(line: str, decode: Any, limits: Any) -> dict[str, Value] | str:
+def row_of(line: str, scan: Any, limits: Any) -> dict[str, Value] | str:
     """One line as a flat row, or the name of the reason why it is none."""
+    text = line.strip(" \t\r\n\ufeff\x00")
     try:
-        row = decode(line.strip(" \t\r\n\ufeff\x00"))
+        row, end = scan(text, 0)
+        if end != len(text):
+            return NOT_JSON
+        if "\\ud" in line or "\\uD" in line:
+            row = json.loads(whole(json.dumps(row, ensure_ascii=False)))
     except RecursionError:
         return TOO_DEEP
     except Twice:
         return TWICE
-    except ValueError:
+    except (ValueError, StopIteration):
         return NOT_JSON
     if row.__class__ is not dict:
         return NOT_OBJECT
     if len(row) > limits.columns:
         return MANY_KEYS
-    if "\\ud" in line or "\\uD" in line:
-        row = json.loads(whole(json.dumps(row, ensure_ascii=False)))
     long = len(line) > limits.cell
     for name, value in row.items():
         kind = value.__class__

@@ -78,7 +78,8 @@ def unpacked(file: BinaryIO, packing: str) -> Any:
     if packing == "zst":
         import pyarrow as pa
 
-        return pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
+        own = os.fdopen(os.dup(file.fileno()), "rb", buffering=0)  # the stream closes what it reads from
+        return pa.CompressedInputStream(pa.PythonFile(own, mode="r"), "zstd")
     return file
 
 
@@ -146,51 +147,68 @@ class Fallback:
         return "".join(bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in bad), error.end
 
 
-class Lines:
-    """The physical lines of a text for csv.reader, which keeps no more than one row of them in memory."""
+class Rows:
+    """csv.reader over a text, which keeps no more than one row in memory and passes over one that is too long."""
 
-    def __init__(self, text: io.TextIOWrapper, longest: int) -> None:
-        self.text, self.longest = text, longest
+    def __init__(self, text: io.TextIOWrapper, separator: str, longest: int) -> None:
+        self.text, self.separator, self.longest = text, separator, longest
+        self.held: list[str] = []  # the lines of the row that is being read
+        self.size = 0  # and their characters
+        self.before = 0  # lines before the first one of this reader
+        self.begin()
+
+    def begin(self) -> None:
+        self.rows = csv.reader(self.lines(), delimiter=self.separator, strict=True)
+
+    def lines(self) -> Iterator[str]:
+        readline, longest, held = self.text.readline, self.longest, self.held
+        while line := readline(longest):
+            held.append(line)
+            self.size += len(line)
+            if self.size >= longest:
+                raise OverflowError
+            yield line
+
+    def next(self) -> list[str] | str | None:
+        """The next row, or the name of the reason why it cannot be read, or None at the end.
+
+        Raises Refused for a quote that is never closed.
+        """
+        self.held.clear()
         self.size = 0
-        self.odd = False  # an odd number of quotes so far: the row goes on after the line's end
-        self.number = 0
-        self.ended = True
+        start = self.rows.line_num
+        try:
+            return next(self.rows)
+        except StopIteration:
+            return None
+        except OverflowError:
+            self.skip(self.before + start + 1)
+            return TOO_LARGE
+        except csv.Error as error:
+            if "unexpected end of data" in str(error):
+                raise unclosed(self.before + start + 1) from None
+            return BROKEN_QUOTES
 
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        line = self.text.readline(self.longest)
-        if not line:
-            raise StopIteration
-        self.number += 1
-        self.size += len(line)
-        self.odd ^= bool(line.count('"') & 1)
-        if self.size >= self.longest:
-            self.ended = line.endswith(("\n", "\r"))
-            raise OverflowError
-        return line
-
-    def fresh(self) -> None:
-        """The next line begins a row."""
-        self.size, self.odd = 0, False
-
-    def skip_row(self) -> None:
-        """Pass over the rest of a row that is too long."""
-        while not self.ended or self.odd:
+    def skip(self, start: int) -> None:
+        """Pass over the rest of a row that is too long: to a line's end behind an even number of quotes."""
+        self.before += self.rows.line_num + 1
+        odd = sum(line.count('"') for line in self.held) % 2
+        piece = self.held[-1]
+        while odd or not piece.endswith(("\n", "\r")):
             piece = self.text.readline(self.longest)
             if not piece:
-                if self.odd:
-                    raise unclosed(self.number)
-                return
-            self.odd ^= bool(piece.count('"') & 1)
-            self.ended = piece.endswith(("\n", "\r"))
+                if odd:
+                    raise unclosed(start)
+                break
+            odd ^= piece.count('"') & 1
+            self.before += piece.endswith(("\n", "\r"))
+        self.begin()
 
 
 def unclosed(line: int) -> Refused:
     return Refused(
         "a quote is opened and never closed",
-        f"a row that begins before line {line:,} goes on to the end of the file",
+        f"the row that begins at line {line:,} goes on to the end of the file",
         "",
         'Close it, or write a quote inside a quoted cell as "".',
     )
@@ -218,14 +236,12 @@ def separated(text: io.TextIOWrapper, head: str, separator: str, limits: Any, an
     if said := SAID.match(head):
         separator = said[1]
         text.readline()
-    separator = separator or separator_of(head)
-    if separator not in ",\t":
+    if not separator and (separator := separator_of(head)) != ",":
         answer.say(note=f"columns are separated by {separator!r}")
-    lines = Lines(text, 4 * limits.cell)
     csv.field_size_limit(8 * limits.cell)
-    rows = csv.reader(lines, delimiter=separator, strict=True)
+    rows = Rows(text, separator, 4 * limits.cell)
     header: list[str] | None = None
-    while (entry := next_row(rows, lines)) is not None:
+    while (entry := rows.next()) is not None:
         if header is None:
             if isinstance(entry, str):
                 raise Refused("its header cannot be read", entry, "", "Check its first line.")
@@ -237,30 +253,9 @@ def separated(text: io.TextIOWrapper, head: str, separator: str, limits: Any, an
             continue
         elif len(entry) != len(header):
             answer.row(WRONG_FIELDS, 0)
-        elif lines.size > limits.cell and max(map(len, entry)) > limits.cell:
+        elif rows.size > limits.cell and max(map(len, entry)) > limits.cell:
             answer.row(TOO_LARGE, 0)
         else:
-            answer.row(entry, lines.size)
+            answer.row(entry, rows.size)
     if header is None:
         raise Refused("it is empty", "no header", "", "Leave it out.")
-
-
-def next_row(rows: Any, lines: Lines) -> list[str] | str | None:
-    """The next row, or the name of the reason why it cannot be read, or None at the end.
-
-    Raises Refused for a quote that is never closed.
-    """
-    lines.fresh()
-    start = lines.number + 1
-    try:
-        row: list[str] = next(rows)
-        return row
-    except StopIteration:
-        return None
-    except OverflowError:
-        lines.skip_row()
-        return TOO_LARGE
-    except csv.Error as error:
-        if "unexpected end of data" in str(error):
-            raise unclosed(start) from None
-        return BROKEN_QUOTES

@@ -245,6 +245,9 @@ def peek(source: Source, limits: Limits = LIMITS, rows: int = 20_000) -> tuple[t
     with contextlib.closing(batches(source, limits, SILENT)) as stream:
         for names, batch in stream:
             header.update(dict.fromkeys(names))
+            for row in batch:
+                if isinstance(row, RawRow) and not row.values.keys() <= header.keys():
+                    header.update(dict.fromkeys(row.values))
             first.append(batch)
             if sum(map(len, first)) >= rows:
                 break
@@ -252,7 +255,7 @@ def peek(source: Source, limits: Limits = LIMITS, rows: int = 20_000) -> tuple[t
 
 
 def batches(source: Source, limits: Limits, progress: Progress) -> Generator[tuple[list[str], Batch], None, None]:
-    """The columns that are known so far, and a batch of rows; the header alone comes with an empty batch."""
+    """The file's columns (of JSON Lines, the first row's keys) and a batch of rows; the header comes by itself."""
     from pricesmith.catalog.sandbox import messages
 
     name, number, header = source.name, 1, list[str]()

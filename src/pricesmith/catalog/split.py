@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pricesmith.errors import InputError, UsageError
 
 FEWEST = 100  # rows; below that a catalog cannot be judged
-TOLERANCE = 0.005  # of all rows
+TRAIN, VALIDATION, TEST = 0, 1, 2  # places in store.SPLITS
 
 
 class Shares(NamedTuple):
@@ -35,8 +37,7 @@ def check_split(split: str) -> tuple[float, float, float] | None:
         parts = [float(part) for part in split.split("/")]
     except ValueError:
         parts = []
-    whole = sum(parts)
-    if len(parts) != 3 or not all(math.isfinite(part) and part > 0 for part in parts) or abs(whole - 100) > 1e-6:
+    if len(parts) != 3 or not all(0 < part < 100 for part in parts) or abs(sum(parts) - 100) > 1e-6:
         raise UsageError(
             "--split is auto, or the shares of train, validation and test",
             got=split,
@@ -54,10 +55,10 @@ def shares_of(split: str, rows: int) -> Shares:
     given = check_split(split)
     if rows < FEWEST:
         raise InputError(
-            f"{rows} rows are left: too few for a catalog",
-            got=f"{rows} rows",
+            "Too few rows are left for a catalog",
+            got=f"{rows:,} rows",
             allowed=f"at least {FEWEST}",
-            hint="Give more rows; the reasons of those that were refused stand above.",
+            hint="Give more rows, or a wider price range.",
         )
     if given is None:
         test = max(math.ceil(0.05 * rows), min(1_000, rows // 5))
@@ -66,28 +67,34 @@ def shares_of(split: str, rows: int) -> Shares:
     return Shares(rows - validation - test, validation, test)
 
 
-def split_families(sizes: Mapping[str, int], split: str, seed: int) -> dict[str, str]:
-    """The split of every family that does not go to train. `sizes` is family -> items.
+def split_families(
+    families: NDArray[np.uint64], sizes: NDArray[np.int64], split: str, seed: int
+) -> NDArray[np.int8]:
+    """The split of every family, as its place in `store.SPLITS`; (families,). `sizes` are their items.
 
-    Families come in the order of a hash of seed and name. Each goes to test while it fits there, else to validation
+    Families come in the order of a hash of seed and family. Each goes to test while it fits there, else to validation
     while it fits there; a family that is too large for what is left is passed over. So each share is exact wherever
     families are small enough, and the order of the rows plays no part.
     """
-    wanted = shares_of(split, sum(sizes.values()))
-    left = {"test": wanted.test, "validation": wanted.validation}
-    chosen: dict[str, str] = {}
-    for family in sorted(sizes, key=lambda name: draw(seed, name)):
-        size = sizes[family]
-        for name in left:
-            if size <= left[name]:
-                chosen[family] = name
-                left[name] -= size
+    wanted = shares_of(split, int(sizes.sum()))
+    left = {TEST: wanted.test, VALIDATION: wanted.validation}
+    chosen = np.full(len(families), TRAIN, dtype=np.int8)
+    for place in np.argsort(drawn(seed, families), kind="stable").tolist():
+        size = int(sizes[place])
+        for side in left:
+            if size <= left[side]:
+                chosen[place] = side
+                left[side] -= size
                 break
         if not any(left.values()):
             break
     return chosen
 
 
-def draw(seed: int, name: str) -> bytes:
-    """Where a name stands in the order that a seed makes."""
-    return hashlib.sha256(f"{seed} {name}".encode()).digest()
+def drawn(seed: int, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Other hashes, one for each, made by a seed (the finisher of SplitMix64, Steele and others, 2014)."""
+    start = int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:8], "little")
+    mixed = hashes ^ np.uint64(start)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return mixed ^ (mixed >> np.uint64(31))

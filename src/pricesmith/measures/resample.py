@@ -31,6 +31,7 @@ from pricesmith.measures.metrics import Aggregate, Array, put_together
 
 Codes = npt.NDArray[np.intp]
 RESAMPLES = 2_000
+FEWEST, DRAWS = 500, 20_000_000  # so many families that 2,000 resamples are over 20 million draws need fewer
 MIN_FAMILIES = 5  # fewer cannot carry an interval: a resample of four families has 35 outcomes
 CELLS = 4_000_000  # weights held at a time, so that memory does not grow with the number of families
 
@@ -75,9 +76,8 @@ def interval(
     shapes differ.
     """
     if len(values) != len(families) or (minus is not None and len(minus) != len(values)):
-        raise PricesmithError(
-            "Values and families must have one entry for each item", got=f"{len(values)} values"
-        )
+        raise PricesmithError("Values and families must have one entry for each item", got=f"{len(values)}
+        values")
     point = put_together(values, aggregate)
     if minus is not None:
         point -= put_together(minus, aggregate)
@@ -85,6 +85,7 @@ def interval(
     count = int(families.max()) + 1
     if count < MIN_FAMILIES:
         return Interval(point, None, None, None, len(values), count)
+    resamples = min(resamples, max(FEWEST, DRAWS // count))
     if aggregate == "median":
         low, high, se = expanded_percentiles(columns, families, confidence, resamples, seed)
     else:
@@ -112,36 +113,47 @@ def bootstrap_t(
     """Low, high and standard error of a function of means of `columns`, shape (n, 1) or (n, 2)."""
     from scipy import stats
 
-    size = np.bincount(families).astype(np.float64)
     means = columns.mean(axis=0)
-    # Centred sums lose no digits when they are squared, however large the values.
+    # Sums of what is centred lose no digits when they are squared, however large the values.
     sums = [np.bincount(families, column) for column in (columns - means).T]
-    centred: Array = np.column_stack(sums).astype(np.float64)
-    point, slope = smooth(means[None, :], aggregate)
-    once = np.ones((1, len(size)))
-    se = float(np.sqrt(variance(once, centred, size, np.zeros_like(slope), slope)[0]) / size.sum())
-    if se <= 1e-12 * float(np.abs(means).max(initial=0.0)) or not se:
-        return float(point[0]), float(point[0]), 0.0
+    totals: Array = np.column_stack([np.bincount(families), *sums]).astype(np.float64)
+    count = len(totals)
+    squares = (totals[:, :, None] * totals[:, None, :]).reshape(count, -1)
+    both = np.hstack([totals, squares])
+    point, se = (float(found[0]) for found in estimates(np.ones((1, count)), both, means, aggregate))
+    if se <= 1e-12 * float(np.abs(means).max()):
+        return point, point, 0.0
     scores = []
-    for weights in draws(len(size), resamples, seed):
-        items = weights @ size
-        shift = (weights @ centred) / items[:, None]
-        value, slopes = smooth(means + shift, aggregate)
-        spread = np.sqrt(variance(weights, centred, size, shift, slopes)) / items
+    for weights in draws(count, resamples, seed):
+        value, spread = estimates(weights, both, means, aggregate)
         # A resample without spread, but for rounding, says nothing about its own precision; it is left out.
         telling = spread > 1e-7 * se
-        scores.append((value[telling] - point[0]) / spread[telling])
-    t = np.concatenate(scores)
+        scores.append((value[telling] - point) / spread[telling])
     tail = (1 - confidence) / 2
-    lowest, highest = np.quantile(t, [tail, 1 - tail])
-    student = float(stats.t.ppf(1 - tail, len(size) - 1))
-    lowest, highest = min(lowest, -student), max(highest, student)
-    return float(point[0] - highest * se), float(point[0] - lowest * se), se
+    lowest, highest = np.quantile(np.concatenate(scores), [tail, 1 - tail])
+    student = float(stats.t.ppf(1 - tail, count - 1))
+    return point - max(float(highest), student) * se, point - min(float(lowest), -student) * se, se
 
 
-def share_bounds(
-    point: float, low: float, high: float, families: int, confidence: float
-) -> tuple[float, float]:
+def estimates(weights: Array, both: Array, means: Array, aggregate: Aggregate) -> tuple[Array, Array]:
+    """The statistic and its family-robust standard error in each resample, both of shape (b,).
+
+    `weights` is (b, F). `both` holds for each family its number of items and its k centred sums, then the
+    products of these k + 1 in pairs. The error is that of the linearised statistic: each family's residual,
+    squared, with the factor F / (F - 1).
+    """
+    k = len(means)
+    found = weights @ both
+    items, shift = found[:, :1], found[:, 1 : k + 1] / found[:, :1]
+    value, slope = smooth(means + shift, aggregate)
+    direction = np.hstack([-(slope * shift).sum(axis=1, keepdims=True), slope])
+    products = found[:, k + 1 :].reshape(-1, k + 1, k + 1)
+    variance = np.einsum("bi,bij,bj->b", direction, products, direction) * both.shape[0] / (both.shape[0] - 1)
+    return value, np.sqrt(np.maximum(variance, 0.0)) / items[:, 0]
+
+
+def share_bounds(point: float, low: float, high: float, families: int, confidence: float) -> tuple[float,
+float]:
     """The bounds of a share: inside 0 to 1, and not a point where every item agrees.
 
     Then the exact binomial bound holds, with each family as one trial. Source: Clopper & Pearson 1934.
@@ -165,25 +177,6 @@ def smooth(means: Array, aggregate: Aggregate) -> tuple[Array, Array]:
     return value[:, 0], slope
 
 
-def variance(weights: Array, centred: Array, size: Array, shift: Array, slope: Array) -> Array:
-    """The family-robust variance of a weighted total, shape (b,): the linearised residual of each family,
-    squared.
-
-    Source: Liang & Zeger 1986, with the factor F / (F - 1). `weights` is (b, F), `centred` (F, k), `size`
-    (F,), `shift` and `slope` (b, k).
-    """
-    k = centred.shape[1]
-    total = np.zeros(len(weights))
-    for i in range(k):
-        for j in range(i, k):
-            product = weights @ (centred[:, i] * centred[:, j])
-            product -= shift[:, i] * (weights @ (size * centred[:, j]))
-            product -= shift[:, j] * (weights @ (size * centred[:, i]))
-            product += shift[:, i] * shift[:, j] * (weights @ (size * size))
-            total += (1 if i == j else 2) * slope[:, i] * slope[:, j] * product
-    return np.maximum(total, 0.0) * len(size) / (len(size) - 1)
-
-
 def expanded_percentiles(
     columns: Array, families: Codes, confidence: float, resamples: int, seed: int
 ) -> tuple[float, float, float]:
@@ -194,7 +187,7 @@ def expanded_percentiles(
 
     count = int(families.max()) + 1
     found = []
-    for weights in draws(count, max(1, resamples), seed):
+    for weights in draws(count, resamples, seed):
         rows = max(1, CELLS // len(columns))
         for start in range(0, len(weights), rows):
             some = weights[start : start + rows]

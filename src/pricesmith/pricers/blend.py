@@ -117,7 +117,8 @@ def blended(values: Array, weights: Array) -> Array:
     shares = np.where(there, weights + 1e-9, 0.0)
     total = shares.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.exp((np.where(there, values, 0.0) * shares).sum(axis=1) / np.where(total > 0, total, np.nan))
+        mean = (np.where(there, values, 0.0) * shares).sum(axis=1) / np.where(total > 0, total, np.nan)
+    return np.asarray(np.exp(mean), dtype=np.float64)
 
 
 def fit_weights(values: Array, truth: Array) -> Array:

@@ -1,0 +1,246 @@
+"""The first pass of curate: every row is read, cleaned, refused by name or staged on disk, in constant memory.
+
+One staged row: {"row": 0, "hash": 1131..., "more": 7733..., "look": ..., "looks": ..., "words": ..., "price": 24.5,
+"given": "a1", "title": "Garden hose", "text": "25 m", "category": "garden", "brand": "", "source": 0, "number": 1,
+"named": ""}. `hash` and `more` are 128 bits of the SHA-256 of the row's content, `look` and `looks` of the text that
+a pricer sees, `words` 64 bits of its normalised words, `named` the family where the source itself names one.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from pricesmith.catalog.clean import CleanSettings, body_of, cleaned, plain, spaced, too_short, visible
+from pricesmith.catalog.money import SIGNS, parse_price
+from pricesmith.catalog.read import BadRow, RawRow
+from pricesmith.catalog.sketches import PLACES, sketch_words, word_key, words_of
+from pricesmith.progress import Progress
+from pricesmith.types import Listing, render
+
+if TYPE_CHECKING:
+    from pricesmith.catalog.columns import Columns
+
+TOO_SHORT = "too short"
+BELOW, ABOVE = "price below the range", "price above the range"
+OTHER_CURRENCY = "other currency"
+DUPLICATE = "duplicate"
+BALANCED = "balanced away"
+
+WIDE = 0.05  # an amount this near to the price would have given it away
+GROUP = 8_000  # rows of one piece of the staged file
+LONGEST_ID = 200
+Hashes = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One source of raw rows: a file or the demo goods. `named` says that its rows name their own families."""
+
+    name: str
+    category: str
+    read: Callable[[], Iterable[Sequence[RawRow | BadRow]]]
+    facts: dict[str, Any]
+    columns: Columns
+    named: bool = False
+
+
+@dataclass
+class Tally:
+    """Rows in = kept + rejected by reason, for each file."""
+
+    rows: Counter[str] = field(default_factory=Counter)
+    rejected: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def reject(self, file: str, reason: str, count: int = 1) -> None:
+        self.rejected.setdefault(file, Counter())[reason] += count
+
+    def facts(self, files: Sequence[str]) -> list[dict[str, Any]]:
+        """For each file: rows in, kept, and rejected by reason."""
+        return [
+            {
+                "file": name,
+                "in": self.rows[name],
+                "kept": self.rows[name] - sum(self.rejected.get(name, Counter()).values()),
+                "rejected": dict(sorted(self.rejected.get(name, Counter()).items())),
+            }
+            for name in files
+        ]
+
+
+class Rejects:
+    """`rejects.jsonl.gz`: one line for each row that is not in the catalog, with the reason."""
+
+    def __init__(self, path: Path, tally: Tally) -> None:
+        self.tally = tally
+        self.raw: BinaryIO = path.open("wb")
+        self.out = gzip.GzipFile("", "wb", 6, self.raw, mtime=0)
+
+    def add(self, file: str, number: int, reason: str) -> None:
+        self.tally.reject(file, reason)
+        line = json.dumps({"file": file, "row": number, "reason": reason}, ensure_ascii=True)
+        self.out.write(line.encode() + b"\n")
+
+    def __enter__(self) -> Rejects:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self.out.close()
+        finally:
+            self.raw.close()
+
+
+@dataclass
+class Masked:
+    """How many amounts of money were masked."""
+
+    listings: int = 0
+    amounts: int = 0
+    near_price: int = 0
+
+    def count(self, amounts: Sequence[float], price: float) -> None:
+        if amounts:
+            self.listings += 1
+            self.amounts += len(amounts)
+            self.near_price += any(abs(amount - price) <= WIDE * price for amount in amounts)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a row must keep to."""
+
+    cleaning: CleanSettings
+    currency: str
+    low: float
+    high: float
+
+
+def same_currency(value: object, found: str | None, currency: str) -> bool:
+    """Whether a row's currency column and the sign beside its price both allow the catalog's currency."""
+    if found is not None and found != currency:
+        return False
+    said = plain(value).strip()
+    return not said or said.upper() == currency or currency in SIGNS.get(said.lower(), ())
+
+
+def digest(text: str) -> Hashes:
+    """128 bits of a text's SHA-256, as two numbers."""
+    whole = hashlib.sha256(text.encode()).digest()
+    return int.from_bytes(whole[:8], "big"), int.from_bytes(whole[8:16], "big")
+
+
+class Stage:
+    """Writes staged rows and their sketches, a piece at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        import pyarrow as pa
+
+        big, text, long = pa.uint64(), pa.string(), pa.int64()
+        self.schema = pa.schema(
+            [("row", long), ("hash", big), ("more", big), ("look", big), ("looks", big), ("words", big)]
+            + [("price", pa.float64()), ("given", text), ("title", text), ("text", text), ("category", text)]
+            + [("brand", text), ("source", pa.int32()), ("number", long), ("named", text)]
+        )
+        self.rows_path, self.sketch_path = folder / "staged.parquet", folder / "sketches.bin"
+        self.count = 0
+        self.waiting: list[tuple[Any, ...]] = []
+
+    def __enter__(self) -> Stage:
+        import pyarrow.parquet as pq
+
+        self.sketches = self.sketch_path.open("wb")
+        self.out = pq.ParquetWriter(self.rows_path, self.schema, compression="zstd", compression_level=1)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self.sketches, self.out:
+            if kind is None:
+                self.flush()
+
+    def add(self, feed: Feed, place: int, kept: Sequence[tuple[RawRow, Listing, float]]) -> None:
+        """Stage listings of one batch, with their prices."""
+        bodies = [words_of(body_of(listing)) for _, listing, _ in kept]
+        if feed.named:
+            sketches = np.zeros((len(kept), PLACES), dtype=np.uint16)
+        else:
+            sketches = sketch_words(bodies)
+        self.sketches.write(sketches.tobytes())
+        for (raw, listing, price), words in zip(kept, bodies, strict=True):
+            ware = (listing.title, listing.text, listing.category, listing.brand)
+            content = digest("\0".join((*ware, repr(price), listing.id)))
+            named = plain(raw.values.get("family")) if feed.named else ""
+            self.waiting.append(
+                (self.count, *content, *digest(render(listing)), word_key(words), price, listing.id)
+                + (*ware, place, raw.number, named)
+            )
+            self.count += 1
+        if len(self.waiting) >= GROUP:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows that wait as one piece."""
+        import pyarrow as pa
+
+        if self.waiting:
+            columns = [pa.array(column, kind) for column, kind in zip(zip(*self.waiting), self.schema.types)]  # noqa: B905
+            self.out.write_table(pa.Table.from_arrays(columns, schema=self.schema))
+            self.waiting = []
+
+
+def stage_feeds(feeds: Sequence[Feed], rules: Rules, stage: Stage, rejects: Rejects, progress: Progress) -> Masked:
+    """Read every feed once. What passes is staged, what does not is refused by name."""
+    masked = Masked()
+    for place, feed in enumerate(feeds):
+        progress.start(f"reading {feed.name}")
+        for batch in feed.read():
+            kept = []
+            for raw in batch:
+                rejects.tally.rows[feed.name] += 1
+                found = raw.reason if isinstance(raw, BadRow) else examine(raw, feed, rules)
+                if isinstance(found, str):
+                    rejects.add(feed.name, raw.number, found)
+                    continue
+                assert isinstance(raw, RawRow)
+                listing, price, amounts = found
+                masked.count(amounts, price)
+                kept.append((raw, listing, price))
+            stage.add(feed, place, kept)
+            progress.advance(len(batch))
+    return masked
+
+
+def examine(raw: RawRow, feed: Feed, rules: Rules) -> tuple[Listing, float, list[float]] | str:
+    """A row's listing, price and masked amounts, or the reason why it is refused."""
+    columns, values = feed.columns, raw.values
+    parsed = parse_price(values.get(columns.price), rules.currency)
+    if isinstance(parsed, str):
+        return parsed
+    price, found = parsed
+    if not same_currency(values.get(columns.currency) if columns.currency else None, found, rules.currency):
+        return OTHER_CURRENCY
+    if price < rules.low:
+        return BELOW
+    if price > rules.high:
+        return ABOVE
+    given = plain(values.get(columns.id)) if columns.id else ""
+    name = clean_id(given) if given else ""
+    listing, amounts = cleaned(values, columns, rules.cleaning, id=name, category=feed.category)
+    return TOO_SHORT if too_short(listing, rules.cleaning) else (listing, price, amounts)
+
+
+
+def clean_id(given: str) -> str:
+    """A file's id as one line of at most 200 characters; nothing in it is masked."""
+    if given.isascii() and given.isprintable() and len(given) <= LONGEST_ID:
+        return given.strip()
+    return spaced(visible(given), lines=False)[:LONGEST_ID].rstrip()
