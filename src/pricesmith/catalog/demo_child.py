@@ -17,7 +17,17 @@ from pricesmith.catalog.parse import fence
 
 TABLES = {"diamonds": ("ggplot2", "diamonds"), "computers": ("Ecdat", "Computers"), "cars": ("modeldata", "car_prices")}
 MEMORY = 2_000_000_000  # bytes
-REFUSED = ("socket.", "subprocess.", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.system", "ftplib.", "http.")
+REFUSED = (
+    "socket.",
+    "subprocess.",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.fork",
+    "os.system",
+    "ftplib.",
+    "http.",
+)
 
 
 def no_network(event: str, arguments: tuple[Any, ...]) -> None:

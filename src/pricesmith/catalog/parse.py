@@ -1,8 +1,9 @@
 """The child that parses one untrusted file: `python -m pricesmith.catalog.parse TASK < FILE`.
 
-TASK is JSON: {"name": "shop.csv.gz", "format": "csv", "packing": "gz", "limits": {...}}. It answers in JSON
-lines: `header`, `note`, `rows`, `alive`, and at the end `done` or `refused`. A row is a list (by header),
-an object, or, where it could not be read, the name of the reason.
+TASK is JSON: {"name": "shop.csv.gz", "format": "csv", "packing": "gz", "sound": false, "limits": {...}}, where
+`sound` says that the packed file was seen whole before. It answers in JSON lines: `header`, `note`, `rows`,
+`alive`, and at the end `done` or `refused`. A row is a list (by header), an object, or, where it could not be
+read, the name of the reason.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def parse(task: dict[str, Any], file: BinaryIO, answer: Answer) -> None:
     else:
         from pricesmith.catalog import parse_json, parse_text
 
-        text, head = parse_text.opened(file, task["packing"], limits, answer)
+        text, head = parse_text.opened(file, task["packing"], task["sound"], limits, answer)
         if task["format"] == "jsonl":
             parse_json.jsonl(text, head, limits, answer)
         else:

@@ -38,7 +38,8 @@ def jsonl(text: io.TextIOWrapper, head: str, limits: Any, answer: Answer) -> Non
     """JSON Lines, a row at a time. NaN and Infinity, which JSON does not have, are read as these words."""
     if head.lstrip("\ufeff \t\r\n").startswith("["):
         raise Refused("it is a JSON array", "[ at its start", "one JSON object a line", "Write one object a line.")
-    scan = json.JSONDecoder(object_pairs_hook=unique, parse_constant=str).scan_once
+    decoder: Any = json.JSONDecoder(object_pairs_hook=unique, parse_constant=str)
+    scan = decoder.scan_once
     longest = 4 * limits.cell
     known: set[str] = set()
     usual: tuple[str, ...] = ()
@@ -108,7 +109,7 @@ def row_of(line: str, scan: Any, limits: Any) -> dict[str, Value] | str:
             row[name] = str(value)
     if long and any(len(name) > 1_000 for name in row):
         return TOO_LARGE
-    return row  # type: ignore[no-any-return]
+    return row
 
 
 def whole(text: str) -> str:

@@ -25,7 +25,7 @@ def parquet(file: BinaryIO, limits: Any, answer: Answer) -> None:
     import pyarrow.parquet as pq
 
     size = os.fstat(file.fileno()).st_size
-    table = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False)
+    table = pq.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True)
     footer = table.metadata
     if footer.num_rows > limits.rows:
         raise Refused("it has too many rows", f"{footer.num_rows:,}", f"{limits.rows:,} rows", "Split the file.")

@@ -83,14 +83,14 @@ def unpacked(file: BinaryIO, packing: str) -> Any:
     return file
 
 
-def opened(file: BinaryIO, packing: str, limits: Any, answer: Answer) -> tuple[io.TextIOWrapper, str]:
+def opened(file: BinaryIO, packing: str, sound: bool, limits: Any, answer: Answer) -> tuple[io.TextIOWrapper, str]:
     """The text of a file, unpacked and decoded with its line ends as they are, and a look at its beginning.
 
-    A packed file is unpacked once for its size and soundness alone, so that none of its rows are used
-    before it is known to be whole. An encoding that is not UTF-8 is told in a note.
+    Unless it is known to be `sound`, a packed file is unpacked once for its size and soundness alone, so that
+    none of its rows are used before it is known to be whole. An encoding that is not UTF-8 is told in a note.
     """
     packed_size = os.fstat(file.fileno()).st_size if packing else 0
-    if packing:
+    if packing and not sound:
         first = Meter(unpacked(file, packing), packed_size, limits, answer)
         while first.pull(ONCE):
             pass

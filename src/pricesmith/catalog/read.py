@@ -106,6 +106,7 @@ class Limits:
 
 LIMITS = Limits()
 Batch = list[RawRow | BadRow]
+SOUND: set[tuple[str, int, int]] = set()  # packed files that this process has seen whole: path, size, time
 
 
 def resolve(sources: Sequence[str], progress: Progress = SILENT) -> list[Source]:
@@ -259,13 +260,22 @@ def batches(source: Source, limits: Limits, progress: Progress) -> Generator[tup
     from pricesmith.catalog.sandbox import messages
 
     name, number, header = source.name, 1, list[str]()
-    task = {"name": name, "format": source.format, "packing": source.packing, "limits": asdict(limits)}
+    state = source.path.stat() if source.path.exists() else None
+    seen = (str(source.path), state.st_size, state.st_mtime_ns) if state else ("", 0, 0)
+    task = {
+        "name": name,
+        "format": source.format,
+        "packing": source.packing,
+        "sound": seen in SOUND,
+        "limits": asdict(limits),
+    }
     with contextlib.closing(messages(source.path, task)) as told:
         for message in told:
             if "note" in message:
                 progress.note(f"{name}: {message['note']}")
             elif "header" in message:
                 header = message["header"]
+                SOUND.add(seen)
                 yield header, []
             elif "rows" in message:
                 batch: Batch = []

@@ -24,7 +24,7 @@ ALIKE = 103  # places of 128: the least that estimates a Jaccard of 0.8
 WORD = re.compile(r"\w+")
 
 # Alike texts differ in at most 25 places, so of 26 bands at least one agrees: banding loses no pair.
-BANDS = tuple((start, min(start + 5, PLACES)) for start in range(0, 120, 5)) + ((120, 124), (124, 128))
+BANDS = (*((start, start + 5) for start in range(0, 120, 5)), (120, 124), (124, 128))
 
 
 def words_of(text: str) -> list[str]:

@@ -1,9 +1,9 @@
 """Families go to test, validation or train by a hash of their name, so near-duplicates are never on two sides.
 
-    >>> shares_of("auto", 20_000)
-    Shares(train=18000, validation=1000, test=1000)
-    >>> shares_of("90/5/5", 1_000)
-    Shares(train=900, validation=50, test=50)
+>>> shares_of("auto", 20_000)
+Shares(train=18000, validation=1000, test=1000)
+>>> shares_of("90/5/5", 1_000)
+Shares(train=900, validation=50, test=50)
 """
 
 from __future__ import annotations
@@ -67,9 +67,7 @@ def shares_of(split: str, rows: int) -> Shares:
     return Shares(rows - validation - test, validation, test)
 
 
-def split_families(
-    families: NDArray[np.uint64], sizes: NDArray[np.int64], split: str, seed: int
-) -> NDArray[np.int8]:
+def split_families(families: NDArray[np.uint64], sizes: NDArray[np.int64], split: str, seed: int) -> NDArray[np.int8]:
     """The split of every family, as its place in `store.SPLITS`; (families,). `sizes` are their items.
 
     Families come in the order of a hash of seed and family. Each goes to test while it fits there, else to validation

@@ -49,7 +49,7 @@ class Feed:
     name: str
     category: str
     read: Callable[[], Iterable[Sequence[RawRow | BadRow]]]
-    facts: dict[str, Any]
+    facts: str
     columns: Columns
     named: bool = False
 
@@ -93,7 +93,9 @@ class Rejects:
     def __enter__(self) -> Rejects:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             self.out.close()
         finally:
@@ -147,9 +149,11 @@ class Stage:
 
         big, text, long = pa.uint64(), pa.string(), pa.int64()
         self.schema = pa.schema(
-            [("row", long), ("hash", big), ("more", big), ("look", big), ("looks", big), ("words", big)]
-            + [("price", pa.float64()), ("given", text), ("title", text), ("text", text), ("category", text)]
-            + [("brand", text), ("source", pa.int32()), ("number", long), ("named", text)]
+            [
+                *[("row", long), ("hash", big), ("more", big), ("look", big), ("looks", big), ("words", big)],
+                *[("price", pa.float64()), ("given", text), ("title", text), ("text", text), ("category", text)],
+                *[("brand", text), ("source", pa.int32()), ("number", long), ("named", text)],
+            ]
         )
         self.rows_path, self.sketch_path = folder / "staged.parquet", folder / "sketches.bin"
         self.count = 0
@@ -162,7 +166,9 @@ class Stage:
         self.out = pq.ParquetWriter(self.rows_path, self.schema, compression="zstd", compression_level=1)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with self.sketches, self.out:
             if kind is None:
                 self.flush()
@@ -170,19 +176,15 @@ class Stage:
     def add(self, feed: Feed, place: int, kept: Sequence[tuple[RawRow, Listing, float]]) -> None:
         """Stage listings of one batch, with their prices."""
         bodies = [words_of(body_of(listing)) for _, listing, _ in kept]
-        if feed.named:
-            sketches = np.zeros((len(kept), PLACES), dtype=np.uint16)
-        else:
-            sketches = sketch_words(bodies)
+        nothing = np.zeros((len(kept), PLACES), dtype=np.uint16)
+        sketches = nothing if feed.named else sketch_words(bodies)
         self.sketches.write(sketches.tobytes())
         for (raw, listing, price), words in zip(kept, bodies, strict=True):
             ware = (listing.title, listing.text, listing.category, listing.brand)
             content = digest("\0".join((*ware, repr(price), listing.id)))
             named = plain(raw.values.get("family")) if feed.named else ""
-            self.waiting.append(
-                (self.count, *content, *digest(render(listing)), word_key(words), price, listing.id)
-                + (*ware, place, raw.number, named)
-            )
+            look, key = digest(render(listing)), word_key(words)
+            self.waiting.append((self.count, *content, *look, key, price, listing.id, *ware, place, raw.number, named))
             self.count += 1
         if len(self.waiting) >= GROUP:
             self.flush()
@@ -236,7 +238,6 @@ def examine(raw: RawRow, feed: Feed, rules: Rules) -> tuple[Listing, float, list
     name = clean_id(given) if given else ""
     listing, amounts = cleaned(values, columns, rules.cleaning, id=name, category=feed.category)
     return TOO_SHORT if too_short(listing, rules.cleaning) else (listing, price, amounts)
-
 
 
 def clean_id(given: str) -> str:

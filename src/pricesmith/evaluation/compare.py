@@ -18,6 +18,7 @@ from pricesmith.measures.resample import RESAMPLES, codes_of, interval
 from pricesmith.types import Evaluation
 
 POWER = 0.80
+SAME = 1e-6  # quotes nearer than this, as a share, are one quote: a pricer repeats itself to that precision only
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def compare(
         )
     families = {**b.families, **a.families}
     codes = codes_of([families.get(id) or ("alone", id) for id in common])
-    values, minus = metric.per_item(one.truth, one.quote), metric.per_item(two.truth, two.quote)
+    same = np.where(np.abs(one.quote - two.quote) <= SAME * np.maximum(one.quote, two.quote), one.quote, two.quote)
+    values, minus = metric.per_item(one.truth, one.quote), metric.per_item(two.truth, same)
     found = interval(
         values, codes, metric.aggregate, minus=minus, confidence=confidence, resamples=resamples, seed=seed
     )

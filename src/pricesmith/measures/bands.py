@@ -22,7 +22,7 @@ import numpy.typing as npt
 from pricesmith.measures.metrics import Array, coverage, error, width
 from pricesmith.measures.resample import Codes, Interval, codes_of, interval
 
-ROUND = (1.0, 2.0, 5.0)
+ROUND = (1, 2, 5)
 Mask = npt.NDArray[np.bool_]
 
 
@@ -53,21 +53,27 @@ class CoverageBand:
     width: float
 
 
-def price_edges(prices: Array, bands: int = 7) -> list[float]:
-    """Round inner edges (1, 2, 5 x a power of ten) that cut prices into at most `bands` bands of like
-    numbers.
+def price_edges(prices: Array, most: int = 8, least: float = 0.03) -> list[float]:
+    """Round inner edges (1, 2, 5 x a power of ten) that cut prices, shape (n,), into bands.
 
-    The edges nearest, as a ratio, to the quantiles of `prices`, shape (n,), each once; fewer where prices are
-    close together, none where they are all one price.
+    Every round price is an edge, until bands with under a share `least` of the prices, or the smallest of more
+    than `most`, have joined the smaller neighbour. So the dear tail, where most of the error is, keeps bands of its
+    own. Where all prices are one there is nothing to cut.
     """
     if not len(prices) or prices.min() == prices.max():
         return []
-    wanted = np.quantile(prices, np.arange(1, bands) / bands)
-    powers = 10.0 ** np.arange(np.floor(np.log10(wanted.min())) - 1, np.ceil(np.log10(wanted.max())) + 2)
-    rounds = np.sort(np.outer(powers, ROUND).ravel())
-    nearest = np.abs(np.log(rounds)[:, None] - np.log(wanted)[None, :]).argmin(axis=0)
-    edges = rounds[np.unique(nearest)]
-    return [float(f"{edge:.3g}") for edge in edges if prices.min() < edge <= prices.max()]
+    powers = np.arange(np.floor(np.log10(prices.min())), np.ceil(np.log10(prices.max())) + 1)
+    rounds = [float(f"{digit}e{int(power)}") for power in powers for digit in ROUND]
+    edges = [edge for edge in rounds if prices.min() < edge <= prices.max()]
+    while edges:
+        counts = np.histogram(prices, [0.0, *edges, np.inf])[0]
+        small = int(counts.argmin())
+        if counts[small] >= least * len(prices) and len(counts) <= most:
+            break
+        last = len(edges)
+        with_next = small == 0 or (small < last and counts[small + 1] < counts[small - 1])
+        del edges[small if with_next else small - 1]
+    return edges
 
 
 def band_ends(edges: Sequence[float]) -> list[tuple[float, float]]:

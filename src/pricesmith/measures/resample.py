@@ -32,6 +32,7 @@ from pricesmith.measures.metrics import Aggregate, Array, put_together
 Codes = npt.NDArray[np.intp]
 RESAMPLES = 2_000
 FEWEST, DRAWS = 500, 20_000_000  # so many families that 2,000 resamples are over 20 million draws need fewer
+ROUNDING = 1e-12  # what is left, as a share, where equal numbers were taken from each other
 MIN_FAMILIES = 5  # fewer cannot carry an interval: a resample of four families has 35 outcomes
 CELLS = 4_000_000  # weights held at a time, so that memory does not grow with the number of families
 
@@ -76,8 +77,7 @@ def interval(
     shapes differ.
     """
     if len(values) != len(families) or (minus is not None and len(minus) != len(values)):
-        raise PricesmithError("Values and families must have one entry for each item", got=f"{len(values)}
-        values")
+        raise PricesmithError("Values and families must have one entry for each item", got=f"{len(values)} values")
     point = put_together(values, aggregate)
     if minus is not None:
         point -= put_together(minus, aggregate)
@@ -121,13 +121,12 @@ def bootstrap_t(
     squares = (totals[:, :, None] * totals[:, None, :]).reshape(count, -1)
     both = np.hstack([totals, squares])
     point, se = (float(found[0]) for found in estimates(np.ones((1, count)), both, means, aggregate))
-    if se <= 1e-12 * float(np.abs(means).max()):
+    if not se:
         return point, point, 0.0
     scores = []
     for weights in draws(count, resamples, seed):
         value, spread = estimates(weights, both, means, aggregate)
-        # A resample without spread, but for rounding, says nothing about its own precision; it is left out.
-        telling = spread > 1e-7 * se
+        telling = spread > 0  # a resample without spread says nothing about its own precision
         scores.append((value[telling] - point) / spread[telling])
     tail = (1 - confidence) / 2
     lowest, highest = np.quantile(np.concatenate(scores), [tail, 1 - tail])
@@ -145,15 +144,19 @@ def estimates(weights: Array, both: Array, means: Array, aggregate: Aggregate) -
     k = len(means)
     found = weights @ both
     items, shift = found[:, :1], found[:, 1 : k + 1] / found[:, :1]
-    value, slope = smooth(means + shift, aggregate)
+    here = means + shift
+    here[np.abs(here) <= ROUNDING * np.abs(means)] = 0.0
+    value, slope = smooth(here, aggregate)
     direction = np.hstack([-(slope * shift).sum(axis=1, keepdims=True), slope])
     products = found[:, k + 1 :].reshape(-1, k + 1, k + 1)
-    variance = np.einsum("bi,bij,bj->b", direction, products, direction) * both.shape[0] / (both.shape[0] - 1)
-    return value, np.sqrt(np.maximum(variance, 0.0)) / items[:, 0]
+    variance = np.einsum("bi,bij,bj->b", direction, products, direction)
+    terms = np.einsum("bi,bij,bj->b", np.abs(direction), np.abs(products), np.abs(direction))
+    variance[variance <= ROUNDING * terms] = 0.0
+    families = len(both)
+    return value, np.sqrt(variance * families / (families - 1)) / items[:, 0]
 
 
-def share_bounds(point: float, low: float, high: float, families: int, confidence: float) -> tuple[float,
-float]:
+def share_bounds(point: float, low: float, high: float, families: int, confidence: float) -> tuple[float, float]:
     """The bounds of a share: inside 0 to 1, and not a point where every item agrees.
 
     Then the exact binomial bound holds, with each family as one trial. Source: Clopper & Pearson 1934.
@@ -170,8 +173,9 @@ def smooth(means: Array, aggregate: Aggregate) -> tuple[Array, Array]:
     """The statistic of means of shape (b, k), and its slope in each of them, shape (b, k)."""
     value, slope = means, np.ones_like(means)
     if aggregate == "root":
-        value = np.sqrt(np.maximum(means, 0.0))  # rounding can leave a mean of squares a hair below 0
-        slope = 0.5 / np.maximum(value, 1e-150)
+        value = np.sqrt(np.maximum(means, 0.0))
+        # Where the mean of squares is 0 all are, and none moves it: the slope, infinite there, is not needed.
+        slope = np.divide(0.5, value, out=np.zeros_like(value), where=value > 0)
     if means.shape[1] == 2:
         return value[:, 0] - value[:, 1], slope * np.array([1.0, -1.0])
     return value[:, 0], slope

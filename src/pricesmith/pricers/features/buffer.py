@@ -1,20 +1,16 @@
-"""From listings to sparse features: words, word pairs, words under their key, numbers with their unit. No torch.
+"""Listings as one buffer of code points, and the words, numbers and keyed lines in it.
 
-    Crucial CT16G52C42S5 16 GB     a title: its words and pairs, and the parts "ct", "16", "g", ... of its part numbers
-    speed: 5,5200                  a line with a key: "5" and "5200" count apart from other keys' 5 and 5200
-    modules: 1,16                  the second number of "modules" lies on its bucket of magnitude, 2^4
+    crucial ct16g52c42s5 16 gb⏎ memory⏎ ⏎ speed: 5,5200⏎ ...    title, category, brand, text: a newline ends each
 
-All of it is array work on one buffer of code points: a word is a run of one class of code points, its hash is a
-difference of prefix sums, a pair is two hashes mixed. Nothing is looked up in a dictionary, so a listing costs
-some 20 microseconds, and a word that was never seen simply has a hash that nobody knows.
+All of it is array work: a word is a run of one class of code points, and its hash a difference of prefix sums. Nothing
+is looked up in a dictionary, so a listing costs some ten microseconds.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +19,6 @@ from pricesmith.types import Listing
 
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
-F32 = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 
 KNOWN = 0x32000  # code points from here on are private or unassigned, never part of a word
@@ -32,77 +27,7 @@ OTHER, LETTER, DIGIT = 0, 1, 2
 TITLE, TEXT, FIELDS = 0, 3, 4  # the fields of a listing in the buffer: title, category, brand, text
 MAX_CHARS = 20_000  # of a field; what follows is not read
 LONGEST_KEY = 40  # code points before the colon of a line
-LONGEST_LINE = 80
-CHUNK = 1024  # listings worked on at once
-BUCKETS = 3  # of magnitude, for each doubling
 NEWLINE, SPACE, QUOTE, COMMA, DASH, DOT, COLON = (ord(sign) for sign in '\n ",-.:')
-
-
-@dataclass(frozen=True, slots=True)
-class Bags:
-    """Sparse rows: row `i` holds the feature hashes `hashes[starts[i]:starts[i + 1]]` with their `weights`."""
-
-    hashes: U64
-    weights: F32
-    starts: I64
-
-
-def bags(listings: Sequence[Listing]) -> Bags:
-    """The features of each listing; a feature that occurs twice stands there twice."""
-    parts = [bags_of_chunk(listings[start : start + CHUNK]) for start in range(0, len(listings), CHUNK)]
-    if not parts:
-        return Bags(np.zeros(0, np.uint64), np.zeros(0, np.float32), np.zeros(1, np.int64))
-    counts = np.concatenate([np.diff(part.starts) for part in parts])
-    return Bags(
-        np.concatenate([part.hashes for part in parts]),
-        np.concatenate([part.weights for part in parts]),
-        np.concatenate((np.zeros(1, np.int64), np.cumsum(counts))),
-    )
-
-
-def bags_of_chunk(listings: Sequence[Listing]) -> Bags:
-    """`bags`, with the arrays of all listings at once."""
-    found = Found()
-    text = read(listings)
-    lines = lines_of(text)
-    words = tokens(text, lines, (text.kind != OTHER).view(np.uint8))
-    parts = tokens(text, lines, text.kind)
-    group = groups(text, words)
-    add_words(found, words, parts, lines, group)
-    add_numbers(found, text, parts, lines, group)
-    return found.sorted(len(listings))
-
-
-@dataclass(slots=True)
-class Found:
-    """Features as they are found, kind after kind."""
-
-    rows: list[I64] = field(default_factory=list)
-    hashes: list[U64] = field(default_factory=list)
-    weights: list[F32] = field(default_factory=list)
-
-    def add(self, kind: str, row: I64, value: U64, weight: F32 | None = None) -> None:
-        """Features of one kind: the same value in two kinds is two features."""
-        self.rows.append(row)
-        self.hashes.append(mix(value ^ salt(kind)))
-        self.weights.append(np.ones(len(row), np.float32) if weight is None else weight)
-
-    def add_magnitude(self, kind: str, row: I64, context: U64, size: NDArray[np.float64]) -> None:
-        """Positive numbers as shares of the two buckets of magnitude they lie between, so that near sizes are near."""
-        scaled = np.log2(size) * BUCKETS
-        low = np.floor(scaled)
-        share = (scaled - low).astype(np.float32)
-        place = context + (low.astype(np.int64) + 1000).astype(np.uint64)
-        between = share > 0
-        self.add(kind, row, place, 1 - share)
-        self.add(kind, row[between], place[between] + np.uint64(1), share[between])
-
-    def sorted(self, listings: int) -> Bags:
-        """All features, listing after listing; the order within one does not depend on its neighbours."""
-        row = np.concatenate(self.rows)
-        order = np.argsort(row.astype(np.int16 if listings < 2**15 else np.int64), kind="stable")
-        starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(np.bincount(row, minlength=listings))))
-        return Bags(np.concatenate(self.hashes)[order], np.concatenate(self.weights)[order], starts)
 
 
 @functools.cache
@@ -126,12 +51,6 @@ def powers(length: int) -> tuple[U64, U64]:
     up, down = (np.full(length, base, dtype=np.uint64) for base in (BASE, pow(BASE, -1, 2**64)))
     up[0] = down[0] = 1
     return np.multiply.accumulate(up), np.multiply.accumulate(down)
-
-
-@functools.cache
-def salt(kind: str) -> np.uint64:
-    """What sets the features of one kind apart from the others."""
-    return np.uint64(int.from_bytes(hashlib.sha256(kind.encode()).digest()[:8], "little"))
 
 
 def mix(values: U64) -> U64:
@@ -237,28 +156,6 @@ def groups(text: Text, words: Tokens) -> U64:
     return mix(group)
 
 
-def add_words(found: Found, words: Tokens, parts: Tokens, lines: Lines, group: U64) -> None:
-    """Words and pairs anywhere, words and parts of the title, also within the group, and words of a value under its key."""
-    found.add("word", words.row, words.hash)
-    first = np.flatnonzero(words.row[1:] == words.row[:-1])
-    found.add("pair", words.row[first], mix(words.hash[first]) + words.hash[first + 1])
-    for name, some in (("title", words), ("part", parts)):
-        titled = some.field == TITLE
-        row, value = some.row[titled], some.hash[titled]
-        found.add(name, row, value)
-        found.add(f"{name} in group", row, group[row] + value)
-    row, value = words.row[words.valued], words.hash[words.valued]
-    key = lines.key[words.line[words.valued]]
-    found.add("value", row, key + value)
-    found.add("value in group", row, mix(group[row] + key) + value)
-
-
-def add_lines(found: Found, text: Text, lines: Lines) -> None:
-    """A short line with a key, as a whole."""
-    short = lines.keyed & (lines.end - lines.start < LONGEST_LINE) & (lines.field % FIELDS == TEXT)
-    found.add("line", lines.field[short] // FIELDS, text.hash(lines.start[short], lines.end[short]))
-
-
 @dataclass(frozen=True, slots=True)
 class Numbers:
     """Numbers as written: "1.2" and "1,000" are one; with the places among the parts of their first and last digits."""
@@ -293,29 +190,3 @@ def numbers_of(text: Text, parts: Tokens) -> Numbers:
             size[here - 1] += size[here] / 10.0 ** length[here]
     own = ~(grouped | decimal)
     return Numbers(size[own], digits[own], last[own])
-
-
-def add_numbers(found: Found, text: Text, parts: Tokens, lines: Lines, group: U64) -> None:
-    """The magnitude of each number after its key or the word before it, and with its unit; each also within the group."""
-    numbers = numbers_of(text, parts)
-    first, last = numbers.first, numbers.last
-    if not len(first):
-        return
-    row, line = parts.row[first], parts.line[first]
-    after = np.minimum(last + 1, len(parts.start) - 1)
-    gap, sign = parts.start[after] - parts.end[last], text.raw[parts.end[last]]
-    with_unit = (after > last) & (text.kind[parts.start[after]] == LETTER)
-    with_unit &= (gap == 0) | ((gap == 1) & ((sign == SPACE) | (sign == DASH) | (sign == QUOTE)))
-    before = np.maximum(first - 1, 0)
-    close = (first > 0) & (parts.row[before] == row) & (parts.start[first] - parts.end[before] <= 2)
-    opens = np.concatenate(([True], line[1:] != line[:-1]))
-    place = np.arange(len(first))
-    order = np.minimum(place - np.maximum.accumulate(np.where(opens, place, 0)), 5).astype(np.uint64)
-    word = mix(np.where(close, parts.hash[before], np.uint64(0)))
-    context = mix(np.where(parts.valued[first], lines.key[line] + order, word))
-    unit = mix(parts.hash[after] + np.uint64(1))
-    found.add("exact", row[with_unit], text.hash(parts.start[first], parts.end[last])[with_unit] + unit[with_unit])
-    size = np.maximum(numbers.size, 2.0**-10)
-    for kind, some, here in (("after", slice(None), context), ("unit", with_unit, unit)):
-        found.add_magnitude(kind, row[some], here[some], size[some])
-        found.add_magnitude(f"{kind} in group", row[some], mix(group[row] + here)[some], size[some])

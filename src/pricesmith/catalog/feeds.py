@@ -1,0 +1,105 @@
+"""Sources as feeds of raw rows, each with its column map; columns that leak in one file stay out of all of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+from pricesmith.catalog.columns import Columns, choose, find_leaks, without
+from pricesmith.catalog.read import BadRow, Limits, RawRow, Source, read, resolve
+from pricesmith.catalog.staging import Feed
+from pricesmith.errors import InputError, UsageError
+from pricesmith.progress import Progress
+from pricesmith.workspace import sha256
+
+Batch = list[RawRow | BadRow]
+DEMO = "demo:"
+SAMPLE = 20_000  # rows whose keys make the header of a JSON Lines file
+
+
+def open_feeds(sources: Sequence[str], mapping: Mapping[str, str], limits: Limits, progress: Progress) -> list[Feed]:
+    """The feeds that sources stand for, by name. Raises UsageError and InputError, with the file's name."""
+    feeds = [demo_feed(name) for name in sorted({one for one in sources if one.startswith(DEMO)})]
+    plain = [one for one in sources if not one.startswith(DEMO)]
+    if plain or not feeds:
+        feeds += [file_feed(source, mapping, limits, progress) for source in resolve(plain)]
+    leaks: dict[str, str] = {}
+    for feed in feeds:
+        leaks = {**feed.columns.left_out, **leaks}
+    if len(feeds) == 1:
+        return feeds
+    return [
+        Feed(feed.name, feed.category, feed.read, feed.facts, without(feed.columns, leaks), feed.named)
+        for feed in feeds
+    ]
+
+
+def demo_feed(name: str) -> Feed:
+    """The demo goods."""
+    from pricesmith.catalog import demo
+
+    if name != demo.NAME:
+        raise UsageError(f"There are no demo goods {name!r}", got=name, allowed=demo.NAME, hint=f"Use {demo.NAME}.")
+    columns = Columns(
+        title="title", text="description", price="price", currency="currency", category="category", brand="brand"
+    )
+    return Feed(name, "", demo.read_goods, demo.fingerprint(), columns, named=True)
+
+
+def file_feed(source: Source, mapping: Mapping[str, str], limits: Limits, progress: Progress) -> Feed:
+    """One file, its columns chosen and its leaks found."""
+    progress.start(f"looking at {source.name}")
+    seen: list[Batch] = []
+    stream = read(source, limits)
+    try:
+        header = header_of(stream, source.format, seen)
+        if not header:
+            raise InputError(f"{source.name} has no rows", got="0 rows", hint="Leave it out.")
+        try:
+            columns = choose(header, mapping)
+        except UsageError as error:
+            what = f"{source.name}: {error.what}"
+            raise UsageError(what, got=error.got, allowed=error.allowed, hint=error.hint) from None
+        if columns.extra:
+            again = read(source, limits) if source.format == "jsonl" else itertools.chain(seen, stream)
+            columns = without(columns, find_leaks(again, columns))
+    finally:
+        getattr(stream, "close", lambda: None)()
+    facts = f"{source.path.stat().st_size} bytes, SHA-256 {sha256(source.path)}"
+    return Feed(
+        source.name,
+        "" if columns.category else source.category,
+        partial(read, source, limits, progress),
+        facts,
+        columns,
+    )
+
+
+def header_of(stream: Iterator[Batch], kind: str, seen: list[Batch]) -> tuple[str, ...]:
+    """A file's columns in its order; in JSON Lines, where rows have their own, those of its first 20,000 rows.
+
+    The batches read of another kind of file go into `seen`.
+    """
+    header: dict[str, None] = {}
+    count = 0
+    for batch in stream:
+        for row in batch:
+            if isinstance(row, RawRow) and not row.values.keys() <= header.keys():
+                header.update(dict.fromkeys(row.values))
+        count += len(batch)
+        if kind != "jsonl":
+            seen.append(batch)
+        if header and (kind != "jsonl" or count >= SAMPLE):
+            break
+    return tuple(header)
+
+
+def merged(maps: Sequence[Columns]) -> Columns:
+    """The column map of a whole catalog: the first file's fields, and the extra columns of all files."""
+    extra = dict.fromkeys(itertools.chain.from_iterable(one.extra for one in maps))
+    left_out: dict[str, str] = {}
+    for one in reversed(maps):
+        left_out |= one.left_out
+    kept = tuple(name for name in extra if name not in left_out)
+    return maps[0].model_copy(update={"extra": kept, "left_out": left_out})

@@ -1,0 +1,103 @@
+"""Which features are used, and how much each weighs.
+
+4194304 buckets of hashes; a bucket that occurs twice or more in training has a place and a weight, 1 + log(rows / occurrences)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricesmith.pricers.features.bags import F32, bags, chunks
+from pricesmith.pricers.features.buffer import I64
+from pricesmith.types import Listing
+
+I32 = NDArray[np.int32]
+BITS = 22  # a feature is the top bits of its hash
+CORES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Sparse rows: row `i` holds `places[starts[i]:starts[i + 1]]`, buckets or places in a vocabulary, and weights."""
+
+    places: I32
+    weights: F32
+    starts: I64
+
+    def csr(self, columns: int) -> Any:
+        """The rows as a scipy matrix."""
+        from scipy.sparse import csr_matrix
+
+        kind = np.int32 if len(self.places) < 2**31 else np.int64
+        return csr_matrix((self.weights, self.places, self.starts.astype(kind)), (len(self.starts) - 1, columns))
+
+
+def gather(listings: Sequence[Listing]) -> Rows:
+    """The features of listings, as buckets."""
+
+    def part(some: Sequence[Listing]) -> tuple[I32, F32, I64]:
+        found = bags(some)
+        return (found.hashes >> np.uint64(64 - BITS)).astype(np.int32), found.weights, np.diff(found.starts)
+
+    with ThreadPoolExecutor(CORES) as pool:
+        parts = list(pool.map(part, chunks(listings)))
+    buckets, weights, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Rows(buckets, weights, np.concatenate((np.zeros(1, np.int64), np.cumsum(counts))))
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The buckets that are used, and how much each weighs: 1 + log(rows / occurrences)."""
+
+    buckets: I32
+    weights: F32
+    table: I32  # bucket -> place, -1 where it is not used
+
+    @classmethod
+    def of(cls, raw: Rows, least: int, most: int) -> Vocabulary:
+        """The buckets that occur `least` times, or so often that at most `most` are left."""
+        counts = np.bincount(raw.places, minlength=1 << BITS)
+        rows = len(raw.starts) - 1
+        least = min(least, max(1, rows // 2))
+        sizes = np.cumsum(np.bincount(counts)[::-1])[::-1]  # sizes[n]: the buckets that occur n times or more
+        while least + 1 < len(sizes) and sizes[least] > most:
+            least += 1
+        buckets = np.flatnonzero(counts >= least)
+        weights = 1 + np.log(np.maximum(rows / counts[buckets], 1))
+        return cls.made(buckets.astype(np.int32), weights.astype(np.float32))
+
+    @classmethod
+    def made(cls, buckets: I32, weights: F32) -> Vocabulary:
+        table = np.full(1 << BITS, -1, dtype=np.int32)
+        table[buckets] = np.arange(len(buckets), dtype=np.int32)
+        return cls(buckets, weights, table)
+
+    @property
+    def size(self) -> int:
+        return max(1, len(self.buckets))
+
+    def rows(self, raw: Rows) -> Rows:
+        """Rows of length 1 of places in the vocabulary; what is not in it is left out."""
+        places = self.table[raw.places]
+        known = places >= 0
+        starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(known)))[raw.starts]
+        places = places[known]
+        weights = raw.weights[known] * self.weights[places]
+        row = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+        squares = np.bincount(row, weights * weights.astype(np.float64), minlength=len(starts) - 1)
+        return Rows(places, weights / np.sqrt(squares).astype(np.float32)[row], starts)
+
+    def save(self, path: Path) -> None:
+        np.savez(path, buckets=self.buckets, weights=self.weights)
+
+    @classmethod
+    def load(cls, path: Path) -> Vocabulary:
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls.made(arrays["buckets"], arrays["weights"])
