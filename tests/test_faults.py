@@ -79,6 +79,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def is_there(out: Path) -> bool:
+    """Whether a reader would find something: a file, or a folder with more than hidden temporary files."""
+    return any(not path.name.startswith(".") for path in out.iterdir()) if out.is_dir() else out.exists()
+
+
 def check_catalog(path: Path) -> None:
     assert sum(open_catalog(path).ledger["splits"].values()) == len(
         [item for split in ("train", "validation", "test") for item in open_catalog(path).items(split)]
@@ -122,7 +127,7 @@ def test_a_killed_stage_is_never_torn(
     words = [str(tmp_path / word) if word.startswith("OUT") else word for word in words]
     torn = 0
     for _ in after_each_kill(words, out):
-        if out.exists() and any(out.iterdir()) if out.is_dir() else out.exists():
+        if is_there(out):
             try:
                 check(out)
             except Exception as error:

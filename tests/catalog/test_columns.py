@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pricesmith.catalog.columns import FIELDS, Columns, choose, find_leaks, without
+from pricesmith.catalog.columns import FIELDS, Columns, choose
+from pricesmith.catalog.leaks import find_leaks, without
 from pricesmith.catalog.read import BadRow, RawRow
 from pricesmith.errors import UsageError
 

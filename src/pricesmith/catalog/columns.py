@@ -15,12 +15,10 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
-from pricesmith.catalog.leaks import find_leaks, without
 from pricesmith.catalog.money import says_price, words, wordset
 from pricesmith.errors import UsageError
 from pricesmith.settings import Settings
 
-__all__ = ["FIELDS", "Columns", "choose", "find_leaks", "without"]
 
 FIELDS = ("title", "text", "price", "currency", "category", "brand", "id")
 

@@ -24,7 +24,7 @@ from pricesmith.progress import SILENT, Progress
 __all__ = ["family_limit", "find_families", "sketch", "split_templates"]
 
 Ints = NDArray[np.int64]
-BLOCK = 8_192
+FIRST_BLOCK, BLOCK = 256, 8_192  # rows; large families have their centre on the shelf before blocks are large
 CAP = 64
 CHUNK = 50_000
 
@@ -48,12 +48,14 @@ def find_families(
     sizes = number_buckets(keys, buckets, progress)
     centres = np.arange(count, dtype=np.int64)
     shelf = Shelf(sizes)
-    for start in range(0, count, BLOCK):
-        here = np.arange(start, min(start + BLOCK, count), dtype=np.int64)
-        block = np.asarray(buckets[:, start : start + BLOCK]).astype(np.int64).T
+    start, size = 0, min(FIRST_BLOCK, BLOCK)
+    while start < count:
+        here = np.arange(start, min(start + size, count), dtype=np.int64)
+        block = np.asarray(buckets[:, start : start + size]).astype(np.int64).T
         shared = (block >= 0).any(axis=1)
         settle_block(sketches, rows, here[shared], block[shared], shelf, centres)
         progress.advance(len(here))
+        start, size = start + size, min(2 * size, BLOCK)
     return centres
 
 

@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from pricesmith.catalog.columns import Columns, choose, find_leaks, without
+from pricesmith.catalog.columns import Columns, choose
+from pricesmith.catalog.leaks import find_leaks, without
 from pricesmith.catalog.read import BadRow, Limits, RawRow, Source, read, resolve
 from pricesmith.catalog.staging import Feed
 from pricesmith.errors import InputError, UsageError

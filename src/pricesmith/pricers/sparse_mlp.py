@@ -5,7 +5,7 @@
 A step reads and writes only the rows of the table that its batch names, with a running mean of squared gradients for
 each number in them (RMSprop on what was touched): it costs what the batch holds and not what the vocabulary holds.
 The batch doubles every pass. Members that differ in their seed alone are trained one to a core, and their log quotes
-averaged. Short training, doubling batches and a model for each core come from the winners of Mercari's challenge (2018).
+averaged. Short training, doubling batches and a model for each core come from the winners of Mercari (Kaggle 2018).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -41,6 +42,10 @@ BLOCK = 4096  # rows of the table updated at once, so that they stay in the cach
 DECAY = 0.9999  # of the running mean of squared gradients
 LEAST_STEPS = 150
 
+with warnings.catch_warnings():  # torch says once in a process that CSR is in beta; the first tensor says it to nobody
+    warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+    torch.sparse_csr_tensor(torch.zeros(2, dtype=torch.int64), [], [], (1, 1), check_invariants=False)
+
 
 class SparseMlp(Settings):
     """Settings of the sparse MLP."""
@@ -53,7 +58,7 @@ class SparseMlp(Settings):
     passes: int = Field(4, ge=1, le=100, description="passes over the rows; the batch doubles with each")
     batch: int = Field(512, ge=1, description="rows in a step of the first pass; fewer where there are few rows")
     most_rows: int = Field(1_200_000, ge=1, description="rows a member sees in all; many rows get fewer passes")
-    min_count: int = Field(2, ge=1, description="a feature that occurs less often is not used")
+    min_count: int = Field(3, ge=1, description="a feature that occurs less often is not used")
     most_features: int = Field(1_000_000, ge=1, description="size of the vocabulary; the rarest go first")
     rate: float = Field(0.01, gt=0, description="learning rate of the network")
     table_rate: float = Field(0.03, gt=0, description="learning rate of the embeddings")

@@ -8,11 +8,9 @@ A row without an answer keeps its place and its id, with the reason in `note`.
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +20,7 @@ from pricesmith.catalog.columns import Columns, choose
 from pricesmith.catalog.read import BadRow, Limits, RawRow, Source, read, resolve
 from pricesmith.errors import InputError, UsageError
 from pricesmith.progress import SILENT, Progress
+from pricesmith.serve.answers import NAMES, WRITERS, schema
 from pricesmith.settings import parse
 from pricesmith.types import Listing, Pricer, Quote
 from pricesmith.workspace import atomic_file, read_json, sha256, write_json
@@ -31,9 +30,7 @@ if TYPE_CHECKING:
 
 PART_ROWS = 5_000
 PLAN = "plan.json"
-FORMATS = (".jsonl", ".csv", ".parquet", ".xlsx")
 NO_PRICE = "no price is read"
-NAMES = ("id", "price", "low", "high", "currency", "note")
 
 
 @dataclass(frozen=True)
@@ -88,9 +85,9 @@ def price_file(
     `info` is the run's catalog.json (cleaning, columns, currency); `identity` names the run's content, so that parts
     made by another run are not taken for this one's.
     """
-    if to.suffix.lower() not in FORMATS:
+    if to.suffix.lower() not in WRITERS:
         raise UsageError(
-            f"{to} cannot be written", got=to.suffix or "no ending", allowed=", ".join(FORMATS), hint="Rename it."
+            f"{to} cannot be written", got=to.suffix or "no ending", allowed=", ".join(WRITERS), hint="Rename it."
         )
     found = resolve([str(file)])
     if len(found) != 1 or Path(file).is_dir():
@@ -194,14 +191,6 @@ def columns_for(header: Sequence[str], info: Mapping[str, Any]) -> Columns:
     return choose([*header, NO_PRICE], {"price": NO_PRICE})
 
 
-def schema() -> pa.Schema:
-    """The types of the output's columns."""
-    import pyarrow as pa
-
-    types = (pa.string(), pa.float64(), pa.float64(), pa.float64(), pa.string(), pa.string())
-    return pa.schema(list(zip(NAMES, types, strict=True)))
-
-
 def write_part(path: Path, answers: Sequence[Answer]) -> None:
     """One part, whole or not there."""
     import pyarrow as pa
@@ -238,65 +227,3 @@ def join(parts: Path, count: int, part_rows: int, to: Path) -> dict[str, Any]:
             )
     facts["priced"] = facts["rows"] - facts["not_priced"]
     return {**facts, "to": str(to)}
-
-
-def rows_of(tables: Iterator[pa.Table]) -> Iterator[dict[str, Any]]:
-    """The rows of all tables, one after another."""
-    for table in tables:
-        yield from table.to_pylist()
-
-
-def write_jsonl(tables: Iterator[pa.Table], path: Path) -> None:
-    with path.open("w", encoding="utf-8") as out:
-        for row in rows_of(tables):
-            out.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_csv(tables: Iterator[pa.Table], path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as handle:
-        out = csv.writer(handle)
-        out.writerow(NAMES)
-        for row in rows_of(tables):
-            out.writerow([no_formula(row[name]) for name in NAMES])
-
-
-def no_formula(value: Any) -> Any:
-    """Text that a spreadsheet would run as a formula gets an apostrophe before it (OWASP, CSV injection)."""
-    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
-
-
-def write_parquet(tables: Iterator[pa.Table], path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    with pq.ParquetWriter(path, schema()) as out:
-        for table in tables:
-            out.write_table(table)
-
-
-def write_xlsx(tables: Iterator[pa.Table], path: Path) -> None:
-    from openpyxl import Workbook
-    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE, WriteOnlyCell
-
-    book = Workbook(write_only=True)
-    sheet = book.create_sheet("prices")
-    sheet.append(list(NAMES))
-    for number, row in enumerate(rows_of(tables), start=2):
-        if number > 1_048_576:
-            raise UsageError("A sheet holds at most 1,048,576 rows", hint="Write .csv or .parquet instead.")
-        cells: list[Any] = []
-        for name in NAMES:
-            value = no_formula(row[name])
-            cell = WriteOnlyCell(sheet, ILLEGAL_CHARACTERS_RE.sub("", value) if isinstance(value, str) else value)
-            if isinstance(value, str):
-                cell.data_type = "s"
-            cells.append(cell)
-        sheet.append(cells)
-    book.save(path)
-
-
-WRITERS: dict[str, Callable[[Iterator[pa.Table], Path], None]] = {
-    ".jsonl": write_jsonl,
-    ".csv": write_csv,
-    ".parquet": write_parquet,
-    ".xlsx": write_xlsx,
-}

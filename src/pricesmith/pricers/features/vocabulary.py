@@ -1,6 +1,6 @@
 """Which features are used, and how much each weighs.
 
-4194304 buckets of hashes; a bucket that occurs twice or more in training has a place and a weight, 1 + log(rows / occurrences)
+bucket 1,402,331: 12 occurrences in 6,000 rows -> place 88,412, weight 1 + log(500)
 """
 
 from __future__ import annotations

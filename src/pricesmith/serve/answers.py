@@ -1,0 +1,86 @@
+"""Answers as a file: JSON Lines, CSV, Parquet or XLSX, table by table; nothing in them runs in a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pricesmith.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+NAMES = ("id", "price", "low", "high", "currency", "note")
+
+
+def schema() -> pa.Schema:
+    """The types of the output's columns."""
+    import pyarrow as pa
+
+    types = (pa.string(), pa.float64(), pa.float64(), pa.float64(), pa.string(), pa.string())
+    return pa.schema(list(zip(NAMES, types, strict=True)))
+
+
+def rows_of(tables: Iterator[pa.Table]) -> Iterator[dict[str, Any]]:
+    """The rows of all tables, one after another."""
+    for table in tables:
+        yield from table.to_pylist()
+
+
+def write_jsonl(tables: Iterator[pa.Table], path: Path) -> None:
+    with path.open("w", encoding="utf-8") as out:
+        for row in rows_of(tables):
+            out.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(tables: Iterator[pa.Table], path: Path) -> None:
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        out = csv.writer(handle)
+        out.writerow(NAMES)
+        for row in rows_of(tables):
+            out.writerow([no_formula(row[name]) for name in NAMES])
+
+
+def no_formula(value: Any) -> Any:
+    """Text that a spreadsheet would run as a formula gets an apostrophe before it (OWASP, CSV injection)."""
+    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+def write_parquet(tables: Iterator[pa.Table], path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(path, schema()) as out:
+        for table in tables:
+            out.write_table(table)
+
+
+def write_xlsx(tables: Iterator[pa.Table], path: Path) -> None:
+    from openpyxl import Workbook
+    from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE, WriteOnlyCell
+
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet("prices")
+    sheet.append(list(NAMES))
+    for number, row in enumerate(rows_of(tables), start=2):
+        if number > 1_048_576:
+            raise UsageError("A sheet holds at most 1,048,576 rows", hint="Write .csv or .parquet instead.")
+        cells: list[Any] = []
+        for name in NAMES:
+            value = no_formula(row[name])
+            cell = WriteOnlyCell(sheet, ILLEGAL_CHARACTERS_RE.sub("", value) if isinstance(value, str) else value)
+            if isinstance(value, str):
+                cell.data_type = "s"
+            cells.append(cell)
+        sheet.append(cells)
+    book.save(path)
+
+
+WRITERS: dict[str, Callable[[Iterator[pa.Table], Path], None]] = {
+    ".jsonl": write_jsonl,
+    ".csv": write_csv,
+    ".parquet": write_parquet,
+    ".xlsx": write_xlsx,
+}

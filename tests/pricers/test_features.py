@@ -1,0 +1,156 @@
+"""Words, numbers and keyed lines become features, whatever stands around them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pricesmith.pricers.features import bags as module
+from pricesmith.pricers.features.bags import Found, bags, chunks
+from pricesmith.pricers.features.buffer import OTHER, lines_of, numbers_of, read, tokens
+from pricesmith.pricers.features.vocabulary import Rows, Vocabulary, gather
+from pricesmith.types import Listing
+
+
+def ware(text: str, title: str = "", category: str = "", brand: str = "") -> Listing:
+    return Listing("1", title, text, category, brand)
+
+
+def words_of(listing: Listing) -> list[str]:
+    """The words found, as text."""
+    text = read([listing])
+    found = tokens(text, lines_of(text), (text.kind != OTHER).view(np.uint8))
+    return ["".join(map(chr, text.raw[a:b])) for a, b in zip(found.start, found.end, strict=True)]
+
+
+def sizes_of(text: str) -> list[float]:
+    """The numbers found."""
+    buffer = read([ware(text)])
+    return numbers_of(buffer, tokens(buffer, lines_of(buffer), buffer.kind)).size.tolist()
+
+
+def features_of(listing: Listing, *beside: Listing) -> Counter[tuple[int, float]]:
+    """The features of a listing, computed together with others before it."""
+    found = bags([*beside, listing])
+    own = slice(found.starts[-2], found.starts[-1])
+    return Counter(zip(found.hashes[own].tolist(), np.round(found.weights[own], 5).tolist(), strict=True))
+
+
+def near(a: str, b: str) -> float:
+    """How alike two texts are: the cosine of their features."""
+    vectors = []
+    for text in (a, b):
+        found = bags([ware(text)])
+        vector: Counter[int] = Counter()
+        for key, weight in zip(found.hashes.tolist(), found.weights.tolist(), strict=True):
+            vector[key] += weight
+        vectors.append(vector)
+    one, other = vectors
+    dot = sum(weight * other[key] for key, weight in one.items())
+    return float(dot / np.sqrt(sum(w * w for w in one.values()) * sum(w * w for w in other.values())))
+
+
+@given(st.text(max_size=60))
+@settings(max_examples=60, deadline=None)
+def test_words_are_those_of_the_reference(text: str) -> None:
+    """The same words as the regular expression `\\w+` finds in the lower-cased text."""
+    assert words_of(ware(text)) == re.findall(r"\w+", text.lower())
+
+
+@given(st.lists(st.text(max_size=30), min_size=1, max_size=4), st.text(max_size=30), st.text(max_size=30))
+@settings(max_examples=40, deadline=None)
+def test_features_do_not_depend_on_the_neighbours(others: list[str], text: str, title: str) -> None:
+    """A listing alone has the features it has in a batch, wherever it stands."""
+    listing = ware(text, title, "lamp")
+    assert features_of(listing) == features_of(listing, *[ware(other, other) for other in others])
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        ("16 GB", [16]),
+        ("1.2 carat", [1.2]),
+        ("275-piece", [275]),
+        ("1,000 pieces", [1000]),
+        ("modules: 4,16", [4, 16]),
+        ("12x34mm", [12, 34]),
+        ("0.035 kg", [0.035]),
+        ("none", []),
+        ("99999999999999999999", [999999999999999]),
+    ],
+)
+def test_numbers_are_read_as_written(text: str, sizes: list[float]) -> None:
+    """Decimals and thousands are one number; a list is several; absurd lengths stay finite."""
+    assert sizes_of(text) == pytest.approx(sizes)
+
+
+def test_near_sizes_are_near_and_far_sizes_are_not() -> None:
+    """Magnitudes share buckets, so 1.0 carat is more like 1.1 carat than like 40 carat."""
+    assert near("1.0 carat", "1.1 carat") > near("1.0 carat", "40 carat") + 0.05
+
+
+def test_a_unit_sets_numbers_apart() -> None:
+    """16 GB is more like 16gb than like 16 mm."""
+    assert near("16 GB", "16gb") > near("16 GB", "16 mm")
+
+
+def test_a_key_sets_values_apart() -> None:
+    """The same value under another key shares less than under the same key."""
+    assert near("inside\nsize: 120", "outside\nsize: 120") > near("inside\nsize: 120", "outside\nfans: 120")
+
+
+def test_the_shares_of_a_magnitude_add_up() -> None:
+    """A number's two buckets hold 1 together; on a bucket it is one of them."""
+    found = Found()
+    rows, contexts = np.array([0, 1]), np.array([7, 7], dtype=np.uint64)
+    found.add_magnitude("unit", rows, contexts, np.array([8.0, 9.0]))
+    totals = np.bincount(np.concatenate(found.rows), np.concatenate(found.weights))
+    assert totals == pytest.approx([1, 1])
+    assert [len(part) for part in found.rows] == [2, 1]
+
+
+def test_the_title_is_read_once() -> None:
+    """A text that opens with its title gives the features of the text without it, as `render` has it."""
+    assert features_of(ware("Red lamp\nTall", "Red lamp")) == features_of(ware("\nTall", "Red lamp"))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "\0\0", "🙂🙂", "مصباح أحمر", "0" * 5000, "\ud800", "a\nb\n\n:", "İI:ß:9.", "x" * 10**6]
+)
+def test_odd_text_has_features_or_none(text: str) -> None:
+    """Nothing in a text stops the reader, and every weight is finite and above zero."""
+    found = bags([ware(text, text, text, text), ware("")])
+    assert np.isfinite(found.weights).all()
+    assert (found.weights > 0).all()
+    assert len(found.starts) == 3
+    assert found.starts[2] == len(found.hashes)
+
+
+def test_long_texts_are_taken_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No chunk holds more characters than it may, unless one listing does; none is lost."""
+    monkeypatch.setattr(module, "CHUNK_CHARS", 100)
+    listings = [ware("x" * size) for size in (60, 30, 30, 500, 1)]
+    assert [len(part) for part in chunks(listings)] == [2, 1, 1, 1]
+    assert [one for part in chunks(listings) for one in part] == listings
+
+
+def test_the_vocabulary_keeps_what_occurs_often_enough() -> None:
+    """A feature below the least count is left out, and the cap drops the rarest."""
+    raw = Rows(np.array([1, 1, 1, 2, 2, 3], dtype=np.int32), np.ones(6, np.float32), np.array([0, 2, 4, 5, 6]))
+    assert Vocabulary.of(raw, 2, 10).buckets.tolist() == [1, 2]
+    assert Vocabulary.of(raw, 1, 10).buckets.tolist() == [1, 2, 3]
+    assert Vocabulary.of(raw, 1, 1).buckets.tolist() == [1]
+
+
+def test_a_row_of_the_vocabulary_has_length_one_or_is_empty() -> None:
+    """Rows are normalised over what is known; unknown features are left out."""
+    listings = [ware("red lamp"), ware("red chair"), ware("")]
+    words = Vocabulary.of(gather(listings), 2, 100)
+    rows = words.rows(gather(listings))
+    lengths = [float(np.square(rows.weights[a:b]).sum()) for a, b in zip(rows.starts, rows.starts[1:], strict=False)]
+    assert lengths == pytest.approx([1, 1, 0], abs=1e-6)

@@ -1,0 +1,158 @@
+"""The sparse MLP learns a known price law, quotes the same wherever it runs, and bears odd text."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pricesmith.errors import UsageError
+from pricesmith.pricers.recipes import read_recipe
+from pricesmith.pricers.sparse_mlp import CURVE, MODEL, VOCABULARY, SparseMlp, batches
+from pricesmith.settings import parse
+from pricesmith.testing import made_items
+from pricesmith.types import Item, Listing, Pricer
+
+SMALL = SparseMlp(members=2, width=16, hidden=16)
+ODD = ["", "\0", "🙂", "مصباح", "0" * 400, "\ud800", "size: ", ":::\n\n", "x" * 10**6]
+
+
+@pytest.fixture(scope="module")
+def split() -> tuple[list[Item], list[Item]]:
+    items, _ = made_items(1500, seed=3)
+    return items[:1200], items[1200:]
+
+
+@pytest.fixture(scope="module")
+def run(split: tuple[list[Item], list[Item]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    SMALL.fit(*split, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pricer(run: Path) -> Pricer:
+    return SMALL.load(run)
+
+
+def prices(pricer: Pricer, listings: list[Listing]) -> list[float]:
+    """The quotes as numbers; there is one for each listing."""
+    quotes = [quote.price for quote in pricer.price(listings)]
+    assert None not in quotes
+    return [float(quote) for quote in quotes if quote is not None]
+
+
+def test_it_learns_a_known_price_law(split: tuple[list[Item], list[Item]], pricer: Pricer) -> None:
+    """On made goods whose prices hold 10 % of noise, the median error is below 20 %; a constant errs by far more."""
+    quotes = np.array(prices(pricer, [item.listing for item in split[1]]))
+    truths = np.array([item.price for item in split[1]])
+    assert np.median(np.abs(np.log(quotes / truths))) < 0.2
+    assert np.median(np.abs(np.log(np.median(truths) / truths))) > 0.5
+
+
+def test_a_size_never_seen_is_priced_between_its_neighbours(pricer: Pricer) -> None:
+    """Magnitudes carry over: 10 kg was in no training listing, 3 and 40 kg were."""
+    quotes = prices(
+        pricer, [Listing("1", "Borealis lamp", f"oak.\nSize: {size} kg", "lamp", "Borealis") for size in (3, 10, 40)]
+    )
+    assert quotes == sorted(quotes)
+
+
+def test_one_listing_is_priced_as_in_a_batch(split: tuple[list[Item], list[Item]], pricer: Pricer) -> None:
+    """A batch of one and a batch of many agree to 1e-6."""
+    listings = [item.listing for item in split[1]]
+    alone = [prices(pricer, [listing])[0] for listing in listings[:40]]
+    assert prices(pricer, listings)[:40] == pytest.approx(alone, rel=1e-6)
+
+
+def test_the_same_seed_gives_the_same_model(split: tuple[list[Item], list[Item]], run: Path, tmp_path: Path) -> None:
+    """Fitting again writes the same bytes; another seed does not."""
+    SMALL.fit(*split, tmp_path)
+    assert (tmp_path / MODEL).read_bytes() == (run / MODEL).read_bytes()
+    SMALL.model_copy(update={"seed": 1}).fit(*split, tmp_path)
+    assert (tmp_path / MODEL).read_bytes() != (run / MODEL).read_bytes()
+
+
+def test_a_new_process_quotes_the_same(run: Path, pricer: Pricer) -> None:
+    """What is loaded elsewhere is what was loaded here, to the last digit."""
+    code = (
+        "import sys, json; from pathlib import Path; from pricesmith.types import Listing\n"
+        "from pricesmith.pricers.sparse_mlp import SparseMlp\n"
+        "pricer = SparseMlp(members=2, width=16, hidden=16).load(Path(sys.argv[1]))\n"
+        "print(json.dumps([q.price for q in pricer.price([Listing('1', 'Cobalt drill', 'Size: 5 kg')])]))"
+    )
+    told = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True)
+    assert json.loads(told.stdout) == prices(pricer, [Listing("1", "Cobalt drill", "Size: 5 kg")])
+
+
+def test_odd_text_is_priced(pricer: Pricer) -> None:
+    """Empty, huge, right-to-left, broken and digits-only texts get a finite quote."""
+    quotes = prices(pricer, [Listing(str(place), text, text) for place, text in enumerate(ODD)])
+    assert np.isfinite(quotes).all()
+    assert pricer.price([]) == []
+
+
+@pytest.mark.parametrize("rows", [1, 2, 30])
+def test_few_rows_are_enough_to_fit(rows: int, tmp_path: Path) -> None:
+    """Even one row, without validation, gives a pricer that answers."""
+    items, _ = made_items(rows)
+    SMALL.fit(items, [], tmp_path)
+    assert np.isfinite(prices(SMALL.load(tmp_path), [items[0].listing])).all()
+
+
+def test_rows_without_text_are_fitted(tmp_path: Path) -> None:
+    """Where no row has a feature, the pricer still answers with finite numbers."""
+    items = [Item(Listing(str(place), "", ""), 5.0 + place) for place in range(20)]
+    SMALL.fit(items, items, tmp_path)
+    assert np.isfinite(prices(SMALL.load(tmp_path), [Listing("a", "lamp", "")])).all()
+
+
+def test_the_training_curve_falls(run: Path) -> None:
+    """One line a member and pass, with loss and error on the tune half; the last is below the first."""
+    lines = [json.loads(line) for line in (run / CURVE).read_text().splitlines()]
+    assert {line["member"] for line in lines} == {0, 1}
+    own = [line["tune_error"] for line in lines if line["member"] == 0]
+    assert own[-1] < own[0]
+
+
+def test_the_run_holds_nothing_that_can_run(run: Path) -> None:
+    """Safetensors, plain arrays and JSON lines: no pickle."""
+    assert sorted(path.name for path in run.iterdir()) == sorted([MODEL, VOCABULARY, CURVE])
+    with np.load(run / VOCABULARY, allow_pickle=False) as arrays:
+        assert set(arrays) == {"buckets", "weights"}
+
+
+def test_torch_keeps_its_threads(split: tuple[list[Item], list[Item]], tmp_path: Path) -> None:
+    """Fitting works with one thread a member, and leaves the process as it was."""
+    before = torch.get_num_threads()
+    SparseMlp(members=1, width=4, hidden=4).fit(split[0][:50], [], tmp_path)
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(("rows", "passes"), [(52_000, 4), (200_000, 4), (400_000, 3), (2_000_000, 2)])
+def test_many_rows_get_fewer_passes(rows: int, passes: int) -> None:
+    """A member sees about 1.2 million rows at most, and never less than two passes."""
+    assert len(batches(rows, SparseMlp())) == passes
+
+
+def test_few_rows_get_as_many_steps(tmp_path: Path) -> None:
+    """Small batches and more passes, so that a small catalogue is not left half trained."""
+    for rows in (1, 100, 3_000, 52_000):
+        sizes = batches(rows, SparseMlp())
+        assert 150 <= sum(-(-rows // size) for size in sizes) < 400
+
+
+def test_the_shipped_recipe_holds_the_defaults() -> None:
+    """The file says what the code does, setting for setting."""
+    assert read_recipe("sparse_mlp") == SparseMlp()
+
+
+def test_an_unknown_setting_is_refused() -> None:
+    """A wrong name is told with the nearest right one."""
+    with pytest.raises(UsageError, match="membres"):
+        parse(SparseMlp, {"membres": 3}, where="recipe")
