@@ -61,9 +61,8 @@ def evaluate(pricer: Pricer, catalog: Path | str | Catalog, split: str = "test")
 def compare(a: Evaluation, b: Evaluation, metric: str = "mean error") -> Difference:
     """How much worse `a` is than `b` on their common items, with an interval over families."""
     from pricesmith.evaluation.compare import compare as run_compare
-    from pricesmith.measures.metrics import METRICS
 
-    return run_compare(a, b, METRICS[metric])
+    return run_compare(a, b, metric)
 
 
 def opened(catalog: Path | str | Catalog) -> Catalog:

@@ -1,6 +1,6 @@
 """The verbs of `pricesmith`. A verb reads its flags, calls the one function that does the work, and prints what it got.
 
-Every verb takes --json (one object for machines) and --quiet. Exit code: 0 it worked, 1 it failed, 2 usage, 130 interrupted.
+Every verb takes --json (one object for machines) and --quiet. Exit: 0 it worked, 1 it failed, 2 usage, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -147,25 +147,27 @@ def evaluate(
     catalog: CatalogFolder,
     to: Annotated[Path, typer.Option("--to", help="The evals folder to write to.")],
     split: Annotated[str, typer.Option(help="validation or test.")] = "test",
-    limit: Annotated[int | None, typer.Option(help="Judge on about this many items, whole families.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Judge on the first N items, in an order drawn by family.")] = None,
     other_catalog: Annotated[
         bool, typer.Option("--other-catalog", help="Allow runs of another catalog; their own rows are left out.")
     ] = False,
+    fresh: Fresh = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Judge pricers on the same items; ends with the league table."""
     from pricesmith.catalog import open as open_catalog
     from pricesmith.contest import contest
+    from pricesmith.evaluation.summary import league
     from pricesmith.report.terminal import league_facts, league_table
 
     console = Console(json=json, quiet=quiet)
+    options: dict[str, Any] = {"split": split, "limit": limit, "other_catalog": other_catalog, "fresh": fresh}
     with console.progress() as progress:
-        evals = contest(
-            who, open_catalog(catalog), to, split=split, limit=limit, other_catalog=other_catalog, progress=progress
-        )
-    console.say(league_table(evals))
-    console.result(league_facts(evals))
+        evals = contest(who, open_catalog(catalog), to, progress=progress, **options)
+    rows = league(evals)
+    console.say(league_table(evals, rows))
+    console.result(league_facts(evals, rows))
 
 
 @app.command()
@@ -212,7 +214,8 @@ def price(
         console.say(single.told(result))
         console.result(result)
         return
-    assert file is not None and to is not None
+    assert file is not None
+    assert to is not None
     with console.progress() as progress:
         result = batch.price_file(
             loaded, loaded.info, file, to, identity=loaded.identity, decline=decline, progress=progress

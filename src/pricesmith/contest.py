@@ -28,6 +28,7 @@ def contest(
     split: str = "test",
     limit: int | None = None,
     other_catalog: bool = False,
+    fresh: bool = False,
     progress: Progress = SILENT,
 ) -> Evals:
     """Judge each of `who` (run folders, `human:FILE`) on a catalog and write the evals folder `to`."""
@@ -41,6 +42,7 @@ def contest(
         limit=limit,
         index=search_of,
         other_catalog=other_catalog,
+        fresh=fresh,
         progress=progress,
     )
 

@@ -75,10 +75,12 @@ def example(items: list[Item], run: Path) -> dict[str, Any]:
 def show(result: dict[str, Any], console: Console) -> None:
     """The league table, the example, and where to look next."""
     from pricesmith.evaluation.store import read_evals
+    from pricesmith.evaluation.summary import league
     from pricesmith.report.terminal import league_facts, league_table
 
     evals = read_evals(Path(result["evals"]))
-    console.say(league_table(evals))
+    rows = league(evals)
+    console.say(league_table(evals, rows))
     one = result["example"]
 
     def show_money(value: float) -> str:
@@ -91,4 +93,4 @@ def show(result: dict[str, Any], console: Console) -> None:
     for near in one["comparables"]:
         console.say(f"  similar: {show_money(near['price'])}  {near['title']}")
     console.say(f"\nThe report: {result['report']}\nTry: {result['try']}\n{result['seconds']:.0f} seconds in all.")
-    console.result({**result, "league": league_facts(evals)})
+    console.result({**result, "league": league_facts(evals, rows)})

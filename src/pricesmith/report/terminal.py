@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from pricesmith.evaluation.store import Evals
-from pricesmith.evaluation.summary import LeagueRow, league
+from pricesmith.evaluation.summary import LeagueRow
 from pricesmith.measures.resample import Interval
 from pricesmith.money import money
 
 
-def league_facts(evals: Evals) -> dict[str, Any]:
+def league_facts(evals: Evals, rows: Sequence[LeagueRow]) -> dict[str, Any]:
     """The league as plain values, ready for JSON."""
-    return {"evals": str(evals.path), "about": evals.about, "league": [asdict(row) for row in league(evals)]}
+    return {"evals": str(evals.path), "about": evals.about, "league": [asdict(row) for row in rows]}
 
 
 def amount(found: Interval, currency: str) -> str:
@@ -32,13 +33,12 @@ def seconds(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.2g}" if value < 10 else f"{value:.1f}"
 
 
-def league_table(evals: Evals) -> Any:
+def league_table(evals: Evals, rows: Sequence[LeagueRow]) -> Any:
     """The league as a rich table, one for each set of items; different items are never ranked together."""
     from rich import box
     from rich.console import Group
     from rich.table import Table
 
-    rows = league(evals)
     currency = evals.evaluations[0].currency if evals.evaluations else "USD"
     drawn: list[Any] = []
     for group in sorted({row.group for row in rows}):
@@ -71,7 +71,7 @@ def league_table(evals: Evals) -> Any:
     return Group(*drawn)
 
 
-def notes(rows: list[LeagueRow]) -> list[str]:
+def notes(rows: Sequence[LeagueRow]) -> list[str]:
     """What a reader of the table must know: who is not told apart, and how many items would do it."""
     said = []
     for row in rows:
