@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from pricesmith.catalog.families import find_families, split_templates
 from pricesmith.catalog.sketches import BANDS, PLACES
 from pricesmith.catalog.split import split_families
+from pricesmith.errors import PricesmithError
 from pricesmith.progress import Progress
 
 if TYPE_CHECKING:
@@ -42,8 +44,9 @@ class Settled:
     templates: int
 
 
-def connect(folder: Path) -> duckdb.DuckDBPyConnection:
-    """A database in memory that may read and write in `folder` only."""
+@contextmanager
+def connect(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in memory that may read and write in `folder` only. Raises PricesmithError where memory runs out."""
     import duckdb
 
     overflow = folder / "overflow"
@@ -62,7 +65,13 @@ def connect(folder: Path) -> duckdb.DuckDBPyConnection:
     ):
         base.execute(f"SET {name} = $value", {"value": value})
     base.execute("SET lock_configuration = true")
-    return base
+    try:
+        yield base
+    except duckdb.OutOfMemoryException as error:
+        hint = "Free some disk space, or give fewer rows."
+        raise PricesmithError("The catalog does not fit", got=str(error).split("\n")[0][:200], hint=hint) from None
+    finally:
+        base.close()
 
 
 def load_facts(base: duckdb.DuckDBPyConnection, staged: Path) -> None:

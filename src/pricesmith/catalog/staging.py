@@ -2,8 +2,9 @@
 
 One staged row: {"row": 0, "hash": 1131..., "more": 7733..., "look": ..., "looks": ..., "words": ..., "price": 24.5,
 "given": "a1", "title": "Garden hose", "text": "25 m", "category": "garden", "brand": "", "source": 0, "number": 1,
-"named": ""}. `hash` and `more` are 128 bits of the SHA-256 of the row's content, `look` and `looks` of the text that
-a pricer sees, `words` 64 bits of its normalised words, `named` the family where the source itself names one.
+"named": ""}. `hash` and `more` are 128 bits of the SHA-256 of the row's content; `look` and `looks` of its brand,
+title and text, without the category, which may be the file's name: the same thing in two files is one thing.
+`words` are 64 bits of its normalised words, `named` is the family where the source itself names one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pricesmith.catalog.money import SIGNS, parse_price
 from pricesmith.catalog.read import BadRow, RawRow
 from pricesmith.catalog.sketches import PLACES, sketch_words, word_key, words_of
 from pricesmith.progress import Progress
-from pricesmith.types import Listing, render
+from pricesmith.types import Listing
 
 if TYPE_CHECKING:
     from pricesmith.catalog.columns import Columns
@@ -183,7 +184,7 @@ class Stage:
             ware = (listing.title, listing.text, listing.category, listing.brand)
             content = digest("\0".join((*ware, repr(price), listing.id)))
             named = plain(raw.values.get("family")) if feed.named else ""
-            look, key = digest(render(listing)), word_key(words)
+            look, key = digest(f"{listing.brand}\0{body_of(listing)}"), word_key(words)
             self.waiting.append((self.count, *content, *look, key, price, listing.id, *ware, place, raw.number, named))
             self.count += 1
         if len(self.waiting) >= GROUP:

@@ -1,4 +1,4 @@
-"""Several pricers as one: the weighted mean of their log prices, the weights fitted on the tune half of validation.
+"""Several pricers as one: the weighted mean of their prices, the weights fitted on the tune half of validation.
 
 The members are copied into the run, so that a blend needs nothing beside its folder. Weights are not negative and sum
 to 1; they minimise the mean absolute error in money on rows that no member was fitted on (stacking: Wolpert 1992;
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BeforeValidator, Field
 
-from pricesmith.errors import UsageError
+from pricesmith.errors import PricesmithError, UsageError
 from pricesmith.settings import Settings
 from pricesmith.types import Item, Listing, Pricer, Quote
 from pricesmith.workspace import read_json, write_json
@@ -24,6 +24,7 @@ from pricesmith.workspace import read_json, write_json
 MEMBERS = "members"
 WEIGHTS = "weights.json"
 LEAST_ROWS = 20
+MOST_ROWS = 5_000
 Array = npt.NDArray[np.float64]
 
 
@@ -48,7 +49,7 @@ class Blend(Settings):
             ignore = shutil.ignore_patterns("comparables") if Path(path).is_dir() else None
             shutil.copytree(path, run / MEMBERS / Path(path).name, ignore=ignore)
         listings = [item.listing for item in validation]
-        quotes = np.array([logs(pricer.price(listings)) for pricer in pricers]).reshape(len(pricers), -1).T
+        quotes = np.array([prices_of(pricer.price(listings)) for pricer in pricers]).reshape(len(pricers), -1).T
         weights = fit_weights(quotes, np.array([item.price for item in validation]))
         names = [Path(path).name for path in self.members]
         write_json(run / WEIGHTS, dict(zip(names, weights.tolist(), strict=True)))
@@ -82,7 +83,7 @@ class Blend(Settings):
 
 
 class BlendPricer:
-    """Quotes the weighted mean of the members' log prices."""
+    """Quotes the weighted mean of the members' prices."""
 
     def __init__(self, members: Sequence[Pricer], weights: Array) -> None:
         self.members, self.weights = members, weights
@@ -96,7 +97,7 @@ class BlendPricer:
         if not listings:
             return []
         answers = [member.price(listings) for member in self.members]
-        values = np.array([logs(quotes) for quotes in answers])
+        values = np.array([prices_of(quotes) for quotes in answers])
         costs = [sum(quote.cost_usd for quote in said) for said in zip(*answers, strict=True)]
         prices = blended(values.T, self.weights)
         return [
@@ -105,39 +106,41 @@ class BlendPricer:
         ]
 
 
-def logs(quotes: Sequence[Quote]) -> Array:
-    """Log prices, NaN where there is no answer."""
-    return np.array([np.nan if quote.price is None else np.log(quote.price) for quote in quotes], dtype=np.float64)
+def prices_of(quotes: Sequence[Quote]) -> Array:
+    """Prices, NaN where there is no answer."""
+    return np.array([np.nan if quote.price is None else quote.price for quote in quotes], dtype=np.float64)
 
 
 def blended(values: Array, weights: Array) -> Array:
-    """Prices from log prices of shape (n, members); NaN where no member with weight answered."""
+    """The weighted mean of prices of shape (n, members); NaN where no member answered."""
     there = np.isfinite(values)
     # A member that alone answers must count even if its weight is 0.
     shares = np.where(there, weights + 1e-9, 0.0)
     total = shares.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = (np.where(there, values, 0.0) * shares).sum(axis=1) / np.where(total > 0, total, np.nan)
-    return np.asarray(np.exp(mean), dtype=np.float64)
+    return np.asarray(mean, dtype=np.float64)
 
 
 def fit_weights(values: Array, truth: Array) -> Array:
-    """The weights, shape (members,), with the least mean absolute error in money; equal ones below 20 rows."""
-    from scipy.optimize import minimize
+    """The weights, shape (members,), with the least mean absolute error in money: a linear programme, solved exactly.
+
+    `values` is (n, members), `truth` (n,). Equal weights below 20 rows; the first 5,000 rows are enough.
+    """
+    from scipy.optimize import linprog
+    from scipy.sparse import eye, hstack, vstack
 
     count = values.shape[1]
-    equal = np.full(count, 1 / count)
-    kept = np.isfinite(values).all(axis=1)
-    if kept.sum() < LEAST_ROWS:
-        return equal
-    values, truth = values[kept], truth[kept]
-
-    def error(weights: Array) -> float:
-        return float(np.abs(np.exp(values @ weights) - truth).mean())
-
-    starts = [equal, *np.eye(count)]
-    bounds, total = [(0.0, 1.0)] * count, {"type": "eq", "fun": lambda weights: weights.sum() - 1}
-    found = [minimize(error, start, method="SLSQP", bounds=bounds, constraints=[total]).x for start in starts]
-    best = min([*found, *starts], key=error)
-    best = np.clip(best, 0.0, 1.0)
-    return np.asarray(best / best.sum())
+    kept = np.flatnonzero(np.isfinite(values).all(axis=1))[:MOST_ROWS]
+    if len(kept) < LEAST_ROWS:
+        return np.full(count, 1 / count)
+    rows, unit = len(kept), eye(len(kept), format="csr")
+    # Each row: the blend, less what it is over, plus what it is under, is the truth; the last row: weights sum to 1.
+    sums = np.concatenate([np.ones(count), np.zeros(2 * rows)])[None, :]
+    left = vstack([hstack([values[kept], -unit, unit]), sums], format="csr")
+    cost = np.concatenate([np.zeros(count), np.full(2 * rows, 1 / rows)])
+    found = linprog(cost, A_eq=left, b_eq=np.concatenate([truth[kept], [1.0]]), method="highs")
+    if found.x is None:
+        raise PricesmithError("No weights were found for the blend", got=str(found.message), hint="Leave out a member.")
+    weights = np.clip(found.x[:count], 0.0, 1.0)
+    return np.asarray(weights / weights.sum(), dtype=np.float64)

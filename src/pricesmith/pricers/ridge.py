@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from pricesmith.pricers.features.tfidf import fit_reader, reader_of, words_of
 from pricesmith.settings import Settings
 from pricesmith.types import Item, Listing, Pricer, Quote, render
 from pricesmith.workspace import read_json
@@ -34,11 +35,9 @@ class RidgeRecipe(Settings):
         """Write the vocabulary and the coefficients."""
         from sklearn.linear_model import Ridge
 
-        reader = vectorizer(min_df=self.min_df if len(train) > 1 else 1)
-        matrix = reader.fit_transform([render(item.listing) for item in train])
+        reader, matrix = fit_reader([render(item.listing) for item in train], self.min_df)
         model = Ridge(alpha=self.alpha).fit(matrix, np.log1p([item.price for item in train]))
-        words = [str(word) for word in reader.get_feature_names_out()]
-        (run / WORDS).write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
+        (run / WORDS).write_text(json.dumps(words_of(reader), ensure_ascii=False), encoding="utf-8")
         np.savez(run / ARRAYS, idf=reader.idf_, weights=model.coef_, bias=np.array([float(model.intercept_)]))
 
     def load(self, run: Path) -> Pricer:
@@ -47,20 +46,11 @@ class RidgeRecipe(Settings):
             return RidgePricer(read_json(run / WORDS), arrays["idf"], arrays["weights"], float(arrays["bias"][0]))
 
 
-def vectorizer(**options: Any) -> Any:
-    """The reference's reader of text."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=r"(?u)\b\w+\b", **options)
-
-
 class RidgePricer:
     """Quotes exp(w x + b) - 1."""
 
     def __init__(self, words: Sequence[str], idf: Any, weights: Any, bias: float) -> None:
-        self.reader = vectorizer(vocabulary={word: place for place, word in enumerate(words)})
-        self.reader.idf_ = idf
-        self.weights, self.bias = weights, bias
+        self.reader, self.weights, self.bias = reader_of(words, idf), weights, bias
 
     @property
     def name(self) -> str:

@@ -1,0 +1,189 @@
+"""Gradient boosting over the numbers of a listing, on top of what a linear model makes of its words.
+
+    "DDR5 RAM 16 GB\\nmodules: 2"   ->   gb: 16, modules: 2, and what ridge says of the words
+
+Trees cut numbers well and hundreds of thousands of sparse words badly, so the words come in as one number: the log price
+of a ridge over TF-IDF. On training rows it is the answer of a ridge that has not seen them (stacking: Wolpert 1992), with
+titles that begin alike in one fold, for a ridge that knows an item's twin would look better than it is. The trees have
+the L1 objective on log price and stop early on validation.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from pricesmith.pricers.features.tfidf import fit_reader, reader_of, words_of
+from pricesmith.settings import Settings
+from pricesmith.types import Item, Listing, Pricer, Quote, render
+from pricesmith.workspace import read_json, write_json
+
+FACTS = "boosting.json"
+ARRAYS = "boosting.npz"
+TREES = "trees.txt"
+BATCH = 4096
+FOLDS = 4
+ALIKE = 4  # titles whose first words are the same are in one fold
+MAX_CHARS = 20_000
+LEAST_VALIDATION = 20
+TREES_UNWATCHED = 100  # how many trees are safe where there is too little validation to stop by
+LARGEST = 1e12
+UNIT = re.compile(r"(?<![\w.])([0-9]+(?:\.[0-9]+)?)[\s-]?([^\W\d_]+)?")
+LINE = re.compile(r"^([^:\n]{1,30}):[^0-9\n]*([0-9]+(?:\.[0-9]+)?)", re.MULTILINE)
+
+Array = npt.NDArray[np.float64]
+
+
+class Boosting(Settings):
+    """Settings of the boosting pricer."""
+
+    kind: ClassVar[str] = "boosting"
+    rate: float = Field(0.1, gt=0, le=1, description="how much of the error a tree takes away")
+    leaves: int = Field(31, ge=2, le=4096, description="leaves of a tree")
+    trees: int = Field(1500, ge=1, description="at most this many")
+    patience: int = Field(50, ge=1, description="trees without progress on validation before it stops")
+    numbers: int = Field(300, ge=0, description="at most this many kinds of number are columns")
+    min_numbers: int = Field(50, ge=1, description="a kind of number in fewer listings is not a column")
+    seed: int = Field(0, ge=0, description="of the shuffling")
+
+    def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path) -> None:
+        """Write the ridge, the names of the number columns and the trees."""
+        import lightgbm as lgb
+
+        logs = np.log([item.price for item in train])
+        reader, matrix = fit_reader([render(item.listing) for item in train])
+        weights, bias = fit_ridge(matrix, logs)
+        found = [numbers_of(item.listing) for item in train]
+        keys = common_keys(found, self.numbers, self.min_numbers)
+        table = columns(found, keys, unseen_answers(matrix, logs, folds_of(train)))
+        chosen = self.parameters(len(train))
+        data = lgb.Dataset(table, logs, params=chosen)
+        pricer = BoostingPricer(reader, weights, bias, keys, None)
+        watched = len(validation) >= LEAST_VALIDATION
+        stop: dict[str, Any] = {"num_boost_round": self.trees if watched else min(self.trees, TREES_UNWATCHED)}
+        if watched:
+            truth = np.log([item.price for item in validation])
+            seen = lgb.Dataset(pricer.table([item.listing for item in validation]), truth, reference=data)
+            stop |= {"valid_sets": [seen], "callbacks": [lgb.early_stopping(self.patience, verbose=False)]}
+        model = lgb.train(chosen, data, **stop)
+        (run / TREES).write_text(model.model_to_string(num_iteration=model.best_iteration), encoding="utf-8")
+        np.savez(run / ARRAYS, idf=reader.idf_, weights=weights, bias=np.array([bias]))
+        write_json(run / FACTS, {"words": words_of(reader), "numbers": list(keys), "trees": model.num_trees()})
+
+    def parameters(self, rows: int) -> dict[str, Any]:
+        """What LightGBM is told. One thread: two that share cores with other work took five times as long."""
+        return {
+            "objective": "l1",
+            "metric": "l1",
+            "learning_rate": self.rate,
+            "num_leaves": self.leaves,
+            "min_data_in_leaf": max(1, min(20, rows // 20)),
+            "feature_fraction": 0.5,
+            "bagging_fraction": 0.7,
+            "bagging_freq": 1,
+            "max_bin": 63,
+            "seed": self.seed,
+            "deterministic": True,
+            "force_row_wise": True,
+            "num_threads": 1,
+            "verbosity": -1,
+        }
+
+    def load(self, run: Path) -> Pricer:
+        """The pricer that a run folder holds."""
+        import lightgbm as lgb
+
+        facts = read_json(run / FACTS)
+        trees = lgb.Booster(model_str=(run / TREES).read_text(encoding="utf-8"))
+        with np.load(run / ARRAYS, allow_pickle=False) as arrays:
+            reader = reader_of(facts["words"], arrays["idf"])
+            keys = {name: place for place, name in enumerate(facts["numbers"])}
+            return BoostingPricer(reader, arrays["weights"], float(arrays["bias"][0]), keys, trees)
+
+
+class BoostingPricer:
+    """Quotes what the trees say."""
+
+    def __init__(self, reader: Any, weights: Array, bias: float, keys: Mapping[str, int], trees: Any) -> None:
+        self.reader, self.weights, self.bias, self.keys, self.trees = reader, weights, bias, keys, trees
+
+    @property
+    def name(self) -> str:
+        return "boosting"
+
+    def table(self, listings: Sequence[Listing]) -> Array:
+        """The trees' columns, shape (n, numbers + 1)."""
+        linear = self.reader.transform([render(ware) for ware in listings]) @ self.weights + self.bias
+        return columns([numbers_of(ware) for ware in listings], self.keys, linear)
+
+    def price(self, listings: Sequence[Listing]) -> list[Quote]:
+        """One quote a listing."""
+        quotes: list[Quote] = []
+        for start in range(0, len(listings), BATCH):
+            logs = self.trees.predict(self.table(listings[start : start + BATCH]), num_threads=1)
+            quotes += [Quote(float(price)) for price in np.exp(logs)]
+        return quotes
+
+
+def fit_ridge(matrix: Any, logs: Array) -> tuple[Array, float]:
+    """Weights and bias of a ridge on log prices; an answer to three digits is enough for a column."""
+    from sklearn.linear_model import Ridge
+
+    model = Ridge(alpha=1.0, tol=1e-2).fit(matrix, logs)
+    return model.coef_, float(model.intercept_)
+
+
+def folds_of(items: Sequence[Item]) -> npt.NDArray[np.int64]:
+    """The fold of each item, the same for titles that begin alike."""
+    heads = [" ".join((ware.title or ware.text[:200]).lower().split()[:ALIKE]) for ware in (i.listing for i in items)]
+    return np.array([zlib.crc32(head.encode()) % FOLDS for head in heads], dtype=np.int64)
+
+
+def unseen_answers(matrix: Any, logs: Array, folds: npt.NDArray[np.int64]) -> Array:
+    """For each training row the log price that a ridge without its fold gives it."""
+    answers = np.full(len(logs), logs.mean())
+    for fold in np.unique(folds):
+        inside = folds == fold
+        if inside.all():
+            break
+        weights, bias = fit_ridge(matrix[~inside], logs[~inside])
+        answers[inside] = matrix[inside] @ weights + bias
+    return answers
+
+
+def numbers_of(listing: Listing) -> dict[str, float]:
+    """The numbers of a listing by the word that follows them ("gb") or the name of their line ("modules:")."""
+    text = render(listing)[:MAX_CHARS].lower()
+    found: dict[str, float] = {}
+    for number, unit in UNIT.findall(text):
+        found.setdefault(unit, min(float(number), LARGEST))
+    for key, number in LINE.findall(text):
+        found.setdefault(f"{key.strip()}:", min(float(number), LARGEST))
+    found["characters"] = float(len(text))
+    return found
+
+
+def common_keys(found: Sequence[Mapping[str, float]], most: int, least: int) -> dict[str, int]:
+    """The most frequent kinds of number, each with its column."""
+    counts = Counter(key for one in found for key in one)
+    kept = sorted((key for key, count in counts.items() if count >= least), key=lambda key: (-counts[key], key))
+    return {key: place for place, key in enumerate(kept[:most])}
+
+
+def columns(found: Sequence[Mapping[str, float]], keys: Mapping[str, int], linear: Array) -> Array:
+    """The trees' columns, shape (n, numbers + 1): log(1 + number), NaN where there is none; the ridge's answer last."""
+    table = np.full((len(found), len(keys) + 1), np.nan)
+    for row, one in enumerate(found):
+        for key, number in one.items():
+            if key in keys:
+                table[row, keys[key]] = np.log1p(number)
+    table[:, -1] = linear
+    return table

@@ -1,0 +1,44 @@
+"""Words and word pairs of a rendered listing, weighted as the reference has them, and kept without pickle.
+
+reader, matrix = fit_reader(["Garden hose 25 m", "Garden lamp"])
+reader_of(words_of(reader), reader.idf_).transform(["Garden hose"])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+TOKEN = r"(?u)\b\w+\b"
+
+
+def vectorizer(**options: Any) -> Any:
+    """The reference's reader of text: `TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, ...)`."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=TOKEN, **options)
+
+
+def fit_reader(texts: Sequence[str], min_df: int = 2) -> tuple[Any, Any]:
+    """A reader fitted on texts, and their matrix, shape (n, words). Texts that share no word are read word by word,
+    and texts without any word have one column of zeros."""
+    for least in (min_df, 1):
+        reader = vectorizer(min_df=min(least, len(texts)))
+        try:
+            return reader, reader.fit_transform(texts)
+        except ValueError:  # nothing is left of the vocabulary
+            continue
+    reader = vectorizer(vocabulary={"?": 0})
+    return reader, reader.fit_transform(texts)
+
+
+def words_of(reader: Any) -> list[str]:
+    """The words and pairs of a reader, in the order of its columns."""
+    return [str(word) for word in reader.get_feature_names_out()]
+
+
+def reader_of(words: Sequence[str], idf: Any) -> Any:
+    """The reader that `words_of` and `idf_` were taken from."""
+    reader = vectorizer(vocabulary={word: place for place, word in enumerate(words)})
+    reader.idf_ = idf
+    return reader
