@@ -70,7 +70,12 @@ def test_a_module_imports_only_from_its_left(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((SOURCE / "pricers").glob("*.py")), ids=lambda path: path.stem)
 def test_no_pricer_imports_another(path: Path) -> None:
     """A way to price is understood from its own file; features.py is the one shared reader of text."""
-    kinds = {found.stem for found in (SOURCE / "pricers").glob("*.py")} - {"__init__", "features", "calibrated", "recipes"}
+    kinds = {found.stem for found in (SOURCE / "pricers").glob("*.py")} - {
+        "__init__",
+        "features",
+        "calibrated",
+        "recipes",
+    }
     others = {parts[1] for parts in imports(path) if parts[0] == "pricers" and len(parts) > 1}
     allowed = LOADERS if path.stem in LOADERS else set()
     assert others & kinds - allowed - {path.stem} == set()
@@ -78,7 +83,9 @@ def test_no_pricer_imports_another(path: Path) -> None:
 
 def test_no_module_of_ours_is_in_a_cycle() -> None:
     """Imports, also those inside functions, form no circle between modules."""
-    graph = {path.relative_to(SOURCE).with_suffix("").parts: imports(path) for path in FILES if path.name != "__init__.py"}
+    graph = {
+        path.relative_to(SOURCE).with_suffix("").parts: imports(path) for path in FILES if path.name != "__init__.py"
+    }
 
     def visit(node: tuple[str, ...], trail: tuple[tuple[str, ...], ...]) -> None:
         assert node not in trail, f"a cycle: {trail}"

@@ -11,7 +11,17 @@ def test_an_item_handed_to_a_pricer_is_a_type_error(tmp_path: Path) -> None:
     """A pricer can never be given the price by mistake."""
     program = Path(__file__).parent / "typing" / "fail_item_to_pricer.py"
     told = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), "--follow-imports", "silent", str(program)],
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--strict",
+            "--cache-dir",
+            str(tmp_path),
+            "--follow-imports",
+            "silent",
+            str(program),
+        ],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[1],

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from pricesmith import __version__
-from pricesmith.console import Console, explain
+from pricesmith.console import INTERRUPTED, Console, explain
 from pricesmith.errors import UsageError
 
 app = typer.Typer(
@@ -278,14 +278,12 @@ def front(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; its exit code. Errors go to standard error, on one screen."""
+    code: Any = 0
     try:
-        code: Any = app(args=list(arguments) or ["--help"], standalone_mode=False, prog_name="pricesmith")
-        return code if isinstance(code, int) else 0
+        code = app(args=list(arguments) or ["--help"], standalone_mode=False, prog_name="pricesmith")
     except typer.TyperException as error:
         print(f"Error: {error.format_message()}\n  next: pricesmith --help", file=sys.stderr)
         return 2
-    except typer.Abort:
-        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -295,6 +293,9 @@ def run(arguments: Sequence[str]) -> int:
             raise
         print(told[0], file=sys.stderr)
         return told[1]
+    if code == 130:  # what typer makes of Ctrl-C
+        print(INTERRUPTED, file=sys.stderr)
+    return code if isinstance(code, int) else 0
 
 
 def main() -> None:

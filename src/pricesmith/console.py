@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
+INTERRUPTED = "Interrupted. The same command again goes on, or starts clean."
 # The text of a listing may hold anything; these would move a terminal's cursor or change its title.
 CONTROL = {code: "�" for code in (*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0))}
 
@@ -105,7 +106,7 @@ def explain(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, PricesmithError):
         return f"Error: {error}", error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        return "Interrupted. The same command again goes on, or starts clean.", 130
+        return INTERRUPTED, 130
     if isinstance(error, MemoryError):
         return "Error: There is not enough memory\n  next: Close other programs, or use fewer rows.", 1
     if isinstance(error, OSError) and error.errno is not None:

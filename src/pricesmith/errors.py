@@ -1,9 +1,9 @@
 """Every error a user can meet, told as four facts: what, got, allowed, what to do next.
 
-    PricesmithError          exit 1: the work failed
-    ├── UsageError           exit 2: the command or a setting is wrong; nothing was started
-    ├── InputError           exit 1: a file that was given cannot be used
-    └── MissingExtra         exit 2: an optional library is not installed
+PricesmithError          exit 1: the work failed
+├── UsageError           exit 2: the command or a setting is wrong; nothing was started
+├── InputError           exit 1: a file that was given cannot be used
+└── MissingExtra         exit 2: an optional library is not installed
 """
 
 from __future__ import annotations

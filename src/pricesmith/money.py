@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-SIGNS = {"USD": "$", "EUR": "€", "GBP": "£", "JPY": "¥", "INR": "₹", "CNY": "CN¥", "KRW": "₩", "BRL": "R$", "CHF": "CHF "}
+SIGNS = {
+    "USD": "$",
+    "EUR": "€",
+    "GBP": "£",
+    "JPY": "¥",
+    "INR": "₹",
+    "CNY": "CN¥",
+    "KRW": "₩",
+    "BRL": "R$",
+    "CHF": "CHF ",
+}
 
 
 def money(value: float, currency: str, places: int = 2) -> str:

@@ -1,9 +1,9 @@
 """Settings are declared once, as a frozen pydantic model; TOML files, `--set` and help derive from it.
 
-    >>> class Shop(Settings):
-    ...     alpha: float = 1.0
-    >>> parse(Shop, {"alpha": 2}, where="shop.toml").alpha
-    2.0
+>>> class Shop(Settings):
+...     alpha: float = 1.0
+>>> parse(Shop, {"alpha": 2}, where="shop.toml").alpha
+2.0
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Made things to test with, offline: a catalog whose prices follow a known law, and the checks every pricer passes.
 
-    >>> items, families = made_items(3)
-    >>> items[0].listing.category in {"hose", "lamp", "drill", "chair"}
-    True
+>>> items, families = made_items(3)
+>>> items[0].listing.category in {"hose", "lamp", "drill", "chair"}
+True
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from pricesmith.types import Item, Listing
+from pricesmith.types import Item, Listing, Pricer, Quote
 
 GOODS = {"hose": 18.0, "lamp": 35.0, "drill": 80.0, "chair": 120.0}
 BRANDS = {"Aster": 0.8, "Borealis": 1.0, "Cobalt": 1.4, "Dovetail": 2.0}
@@ -101,3 +102,96 @@ def made_catalog(path: Path, n: int = 3000, seed: int = 0) -> Path:
     }
     write_json(path / LEDGER, ledger)
     return path
+
+
+ODD_TEXTS = {
+    "empty": "",
+    "one megabyte": "brass hose 25 kg " * 61_700,
+    "one word of a megabyte": "x" * 1_048_576,
+    "a megabyte of digits": "7" * 1_048_576,
+    "emoji": "\U0001f9f5\U0001f525 \U0001f468\u200d\U0001f469\u200d\U0001f467",
+    "right to left": "\u0645\u0635\u0628\u0627\u062d \u0662\u0665 \u202e\u05e0\u05d5\u05e8\u05d4",
+    "NUL": "hose\x00lamp\x00",
+    "only digits": "1234567890 42 0 007",
+    "only spaces": " \t\n\u00a0 ",
+    "no key": ":::\n: 5\n5:\n",
+}
+
+
+def odd_listings() -> list[Listing]:
+    """Listings whose texts are what nobody expects; the id says what."""
+    texts = [Listing(name, "", text) for name, text in ODD_TEXTS.items()]
+    return [*texts, Listing("odd everywhere", "\x00", "\u202e", "\U0001f9f5", "9" * 5000)]
+
+
+def check_pricer(
+    pricer: Pricer,
+    listings: Sequence[Listing] | None = None,
+    *,
+    price_range: tuple[float, float] = (0.0, math.inf),
+    tolerance: float = 1e-6,
+) -> None:
+    """Every property that each pricer must have. Raises AssertionError that names the one that does not hold.
+
+    Quotes are one for each listing and in order, the same in any batch (to `tolerance`, relative) and at any time,
+    finite and inside `price_range` or None, with low <= price <= high; odd text is priced or declined, never a failure.
+    """
+    wares = list(listings) if listings is not None else [item.listing for item in made_items(40, seed=7)[0]]
+    must(bool(pricer.name), "a pricer has a name")
+    must(list(pricer.price([])) == [], "an empty batch has no quotes")
+    quotes = pricer.price(wares)
+    must(len(quotes) == len(wares), "there is one quote for each listing")
+    sound(quotes, wares, price_range)
+    must(list(map(bounds, pricer.price(wares))) == list(map(bounds, quotes)), "the same batch has the same quotes")
+    near = same_to(tolerance)
+    must(near(pricer.price(wares[::-1])[::-1], quotes), "quotes are in the order of the listings")
+    must(near([pricer.price([ware])[0] for ware in wares], quotes), "a batch of one is as a batch of many")
+    half = len(wares) // 3
+    must(near([*pricer.price(wares[:half]), *pricer.price(wares[half:])], quotes), "batches may be cut anywhere")
+    must(near(pricer.price([*wares, *wares])[len(wares) :], quotes), "the same listing twice has the same quote")
+    odd = odd_listings()
+    said = pricer.price(odd)
+    must(len(said) == len(odd), "odd text has one quote for each listing")
+    sound(said, odd, price_range)
+    mixed = pricer.price([*wares[:3], *odd, *wares[:3]])
+    must(near([*mixed[:3], *mixed[-3:]], [*quotes[:3], *quotes[:3]]), "odd text does not change its neighbours' quotes")
+
+
+def must(holds: bool, what: str) -> None:
+    """An assertion that stays when Python runs with -O."""
+    if not holds:
+        raise AssertionError(f"This does not hold: {what}")
+
+
+def bounds(quote: Quote) -> tuple[float | None, float | None, float | None]:
+    """The numbers of a quote."""
+    return quote.low, quote.price, quote.high
+
+
+def sound(quotes: Sequence[Quote], wares: Sequence[Listing], price_range: tuple[float, float]) -> None:
+    """Raises AssertionError where a quote is not a price in range, or its interval does not hold it."""
+    bottom, top = price_range
+    for quote, ware in zip(quotes, wares, strict=True):
+        must(isinstance(quote, Quote), f"{ware.id}: an answer is a Quote")
+        numbers = [number for number in bounds(quote) if number is not None]
+        must(all(type(number) is float for number in numbers), f"{ware.id}: numbers are plain floats")
+        must(
+            all(math.isfinite(n) and bottom <= n <= top for n in numbers), f"{ware.id}: {numbers} are in {price_range}"
+        )
+        must(quote.price is not None or not numbers, f"{ware.id}: without a price there is no interval")
+        must(numbers == sorted(numbers), f"{ware.id}: low <= price <= high, not {numbers}")
+        must(quote.price is None or quote.price > 0, f"{ware.id}: a price is above 0")
+        must(math.isfinite(quote.cost_usd) and quote.cost_usd >= 0, f"{ware.id}: a cost is not negative")
+
+
+def same_to(tolerance: float) -> Callable[[Sequence[Quote], Sequence[Quote]], bool]:
+    """Whether two lists of quotes are the same to a relative tolerance."""
+
+    def same(one: Sequence[Quote], other: Sequence[Quote]) -> bool:
+        pairs = [(a, b) for x, y in zip(one, other, strict=True) for a, b in zip(bounds(x), bounds(y), strict=True)]
+        return all(
+            a is b is None or (a is not None and b is not None and math.isclose(a, b, rel_tol=tolerance))
+            for a, b in pairs
+        )
+
+    return same

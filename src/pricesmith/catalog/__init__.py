@@ -1,8 +1,8 @@
 """A catalog: the priced things of one shop, cleaned, without leaks, split by family.
 
-    catalog = pricesmith.catalog.curate(["shop.csv"], "out/shop")
-    catalog = pricesmith.catalog.open("out/shop")
-    catalog.items("test")[0]
+catalog = pricesmith.catalog.curate(["shop.csv"], "out/shop")
+catalog = pricesmith.catalog.open("out/shop")
+catalog.items("test")[0]
 """
 
 from __future__ import annotations

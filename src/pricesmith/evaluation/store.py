@@ -147,7 +147,13 @@ def items_about(folder: Path) -> dict[str, Any] | None:
     try:
         with path.open("rb") as handle:
             about = json.loads((pq.read_schema(handle).metadata or {})[NOTE_KEY])
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+    except KeyError:  # a catalog has a file of that name too
+        raise InputError(
+            f"{folder} is not a folder of evaluations",
+            got=f"an {ITEMS} of something else",
+            hint="Name a folder that `pricesmith eval` wrote.",
+        ) from None
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise damaged(path, error) from None
     return dict(about)
 

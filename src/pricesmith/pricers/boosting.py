@@ -2,10 +2,10 @@
 
     "DDR5 RAM 16 GB\\nmodules: 2"   ->   gb: 16, modules: 2, and what ridge says of the words
 
-Trees cut numbers well and hundreds of thousands of sparse words badly, so the words come in as one number: the log price
-of a ridge over TF-IDF. On training rows it is the answer of a ridge that has not seen them (stacking: Wolpert 1992), with
-titles that begin alike in one fold, for a ridge that knows an item's twin would look better than it is. The trees have
-the L1 objective on log price and stop early on validation.
+Trees cut numbers well and hundreds of thousands of sparse words badly, so the words come in as one number: the log
+price of a ridge over TF-IDF. On training rows it is the answer of a ridge that has not seen them (stacking: Wolpert
+1992), with titles that begin alike in one fold, for a ridge that knows an item's twin would look better than it is. The
+trees have the L1 objective on log price and stop early on validation.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def fit_ridge(matrix: Any, logs: Array) -> tuple[Array, float]:
 def folds_of(items: Sequence[Item]) -> npt.NDArray[np.int64]:
     """The fold of each item, the same for titles that begin alike."""
     heads = [" ".join((ware.title or ware.text[:200]).lower().split()[:ALIKE]) for ware in (i.listing for i in items)]
-    return np.array([zlib.crc32(head.encode()) % FOLDS for head in heads], dtype=np.int64)
+    return np.array([zlib.crc32(head.encode("utf-8", "replace")) % FOLDS for head in heads], dtype=np.int64)
 
 
 def unseen_answers(matrix: Any, logs: Array, folds: npt.NDArray[np.int64]) -> Array:

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,15 +29,15 @@ from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from pricesmith.pricers.features.bags import F32, chunks
 from pricesmith.pricers.features.buffer import I64
-from pricesmith.pricers.features.vocabulary import CORES, Rows, Vocabulary, gather
+from pricesmith.pricers.features.vocabulary import CORES, I32, Rows, Vocabulary, as_buckets, gather
 from pricesmith.settings import Settings
 from pricesmith.types import Item, Listing, Pricer, Quote
 
 MODEL = "sparse_mlp.safetensors"
 VOCABULARY = "vocabulary.npz"
 CURVE = "training.jsonl"
-BATCH = 8192  # listings scored at once
 BLOCK = 4096  # rows of the table updated at once, so that they stay in the cache
 DECAY = 0.9999  # of the running mean of squared gradients
 LEAST_STEPS = 150
@@ -74,7 +74,7 @@ class SparseMlp(Settings):
         prices = Prices.of([item.price for item in train])
         truths = np.array([item.price for item in validation])
         sizes = batches(len(train), self)
-        with one_thread_each(), ThreadPoolExecutor(CORES) as pool:
+        with one_thread_each, ThreadPoolExecutor(CORES) as pool:
             jobs = [Training(self, words.size, rows, prices, held, truths, number) for number in range(self.members)]
             nets = list(pool.map(lambda job: job.run(sizes), jobs))
         words.save(run / VOCABULARY)
@@ -116,15 +116,27 @@ def batches(rows: int, settings: SparseMlp) -> list[int]:
     return sizes
 
 
-@contextmanager
-def one_thread_each() -> Iterator[None]:
+class OneThreadEach:
     """Inside, torch computes a thread's work in that thread: members do not wait, and sums keep their order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.before = threading.Lock(), 0, 1
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.before = torch.get_num_threads()
+                torch.set_num_threads(1)
+            self.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                torch.set_num_threads(self.before)
+
+
+one_thread_each = OneThreadEach()
 
 
 @dataclass(slots=True)
@@ -164,10 +176,35 @@ class Net:
         return inner @ self.outer + self.outer_shift
 
 
-def as_torch(matrix: Any) -> Tensor:
-    """A scipy CSR matrix, without a copy."""
-    ends, places, values = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
-    return torch.sparse_csr_tensor(ends, places, values, matrix.shape, check_invariants=False)
+def summed(places: I32, weights: F32, starts: NDArray[Any], table: Tensor) -> Tensor:
+    """The weighted sum of the table's rows that each row names: [rows, width]."""
+    names, cuts = torch.from_numpy(places.astype(np.int32, copy=False)), torch.from_numpy(starts[:-1].astype(np.int32))
+    return F.embedding_bag(names, table, cuts, mode="sum", per_sample_weights=torch.from_numpy(weights))
+
+
+def spread(matrix: Any, slope: Tensor) -> Tensor:
+    """The transposed matrix times `slope`: what each row of the table is to be blamed for."""
+    turned = matrix.T.tocsr()
+    ends, places, values = (torch.from_numpy(part) for part in (turned.indptr, turned.indices, turned.data))
+    return torch.sparse_csr_tensor(ends, places, values, turned.shape, check_invariants=False) @ slope
+
+
+class Adam:
+    """Adam (Kingma and Ba 2014) for a few small tensors. torch.optim takes 3 seconds to import what it does not need."""
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self.tensors, self.steps = tensors, 0
+        self.moments = [(torch.zeros_like(one), torch.zeros_like(one)) for one in tensors]
+
+    def step(self, slopes: Sequence[Tensor], rate: float) -> None:
+        """One step against the slopes."""
+        self.steps += 1
+        with torch.no_grad():
+            for tensor, slope, (first, second) in zip(self.tensors, slopes, self.moments, strict=True):
+                first.lerp_(slope, 0.1)
+                second.mul_(0.999).addcmul_(slope, slope, value=0.001)
+                divisor = (second / (1 - 0.999**self.steps)).sqrt_().add_(1e-8)
+                tensor.addcdiv_(first, divisor, value=-rate / (1 - 0.9**self.steps))
 
 
 class Training:
@@ -193,7 +230,7 @@ class Training:
         self.place = np.zeros(self.features, dtype=np.int32)
         for tensor in net.small:
             tensor.requires_grad_()
-        adam = torch.optim.Adam(net.small, lr=self.settings.rate)
+        adam = Adam(net.small)
         rows, step, steps = self.matrix.shape[0], 0, sum(math.ceil(self.matrix.shape[0] / size) for size in sizes)
         for number, size in enumerate(sizes):
             order, total = plan.permutation(rows), 0.0
@@ -208,7 +245,7 @@ class Training:
         net.table = net.table.half()  # half the memory and half the folder, the same quotes to 0.1 %
         return net
 
-    def step(self, net: Net, adam: torch.optim.Adam, batch: I64, step: int, share: float) -> float:
+    def step(self, net: Net, adam: Adam, batch: I64, step: int, share: float) -> float:
         """One step on the rows `batch` at `share` of the learning rates; the loss before it."""
         from scipy.sparse import csr_matrix
 
@@ -216,19 +253,16 @@ class Training:
         ordered = np.sort(part.indices)
         used = ordered[np.diff(ordered, prepend=-1) != 0]
         self.place[used] = np.arange(len(used), dtype=np.int32)
-        local = csr_matrix((part.data, self.place[part.indices], part.indptr), (len(batch), max(1, len(used))))
-        table = net.table[used] if len(used) else torch.zeros(1, self.settings.width)
-        summed = (as_torch(local) @ table).requires_grad_()
-        loss = self.loss(net.answer(summed), torch.from_numpy(batch))
-        adam.zero_grad()
-        torch.autograd.backward(loss)
-        for group in adam.param_groups:
-            group["lr"] = self.settings.rate * share
-        adam.step()
+        places = self.place[part.indices]
+        names = torch.from_numpy(used)
+        table = net.table.index_select(0, names)
+        sums = summed(places, part.data, part.indptr, table).requires_grad_()
+        loss = self.loss(net.answer(sums), torch.from_numpy(batch))
+        slope, *slopes = torch.autograd.grad(loss, [sums, *net.small])
+        adam.step(slopes, self.settings.rate * share)
         if len(used):
-            assert summed.grad is not None
-            slope = as_torch(local.T.tocsr()) @ summed.grad
-            self.update(net.table, table, torch.from_numpy(used.astype(np.int64)), slope, step, share)
+            local = csr_matrix((part.data, places, part.indptr), (len(batch), len(used)))
+            self.update(net.table, table, names.long(), spread(local, slope), step, share)
         return float(loss.detach())
 
     def loss(self, answers: Tensor, batch: Tensor) -> Tensor:
@@ -254,7 +288,8 @@ class Training:
         line = {"member": self.number, "pass": number + 1, "batch": size, "loss": round(loss, 5)}
         if len(self.truths):
             with torch.no_grad():
-                logs = net.answer(as_torch(self.held.csr(self.features)) @ net.table).numpy()
+                held = self.held
+                logs = net.answer(summed(held.places, held.weights, held.starts, net.table)).numpy()
             quotes = np.expm1(logs * self.prices.spread + self.prices.mean)
             line["tune_error"] = round(float(np.abs(quotes - self.truths).mean()), 4)
         self.curve.append({**line, "seconds": time.perf_counter()})
@@ -272,12 +307,18 @@ class SparseMlpPricer:
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
         """One quote a listing; one without a known feature gets what the networks say to nothing."""
-        quotes: list[Quote] = []
-        for start in range(0, len(listings), BATCH):
-            rows = self.words.rows(gather(listings[start : start + BATCH]))
-            matrix = as_torch(rows.csr(self.words.size))
-            with torch.no_grad():
-                answers = torch.stack([net.answer(matrix @ net.table) for net in self.nets]).double().mean(0)
-            logs = answers.numpy() * self.prices.spread + self.prices.mean
-            quotes += [Quote(price) for price in np.expm1(np.clip(logs, -50, 50)).tolist()]
-        return quotes
+        if not listings:
+            return []
+        parts = list(chunks(listings))
+        with one_thread_each, ThreadPoolExecutor(CORES) as pool:
+            logs = np.concatenate(list(pool.map(self.logs, parts)) if len(parts) > 1 else [self.logs(listings)])
+        return [Quote(price) for price in np.expm1(np.clip(logs, -50, 50)).tolist()]
+
+    def logs(self, listings: Sequence[Listing]) -> NDArray[np.float64]:
+        """log1p of the quotes of a few listings."""
+        rows = self.words.rows(as_buckets(listings))
+        with torch.no_grad():
+            sums = (summed(rows.places, rows.weights, rows.starts, net.table) for net in self.nets)
+            answers = torch.stack([net.answer(one) for net, one in zip(self.nets, sums, strict=True)])
+        found: NDArray[np.float64] = answers.double().mean(0).numpy() * self.prices.spread + self.prices.mean
+        return found

@@ -89,12 +89,7 @@ def log_ticks(low: float, high: float, currency: str) -> Figure:
     """At most about eight ticks with their sign: 1, 10, 100 over many decades; 1, 2, 5 over few."""
     steps = STEPS if math.log10(high / low) <= 2.4 else STEPS[:1]
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    values = [
-        round(10.0**power * step, 6)
-        for power in powers
-        for step in steps
-        if low <= 10.0**power * step <= high
-    ]
+    values = [round(10.0**power * step, 6) for power in powers for step in steps if low <= 10.0**power * step <= high]
     return {
         "tickvals": values,
         "ticktext": [html.escape(f"{sign(currency)}{value:,.10g}") for value in values],
@@ -112,10 +107,7 @@ def error_bars(intervals: Sequence[Interval]) -> Figure:
 def axis_top(intervals: Sequence[Interval]) -> float:
     """Where an axis of errors ends: over every point, but not over an interval that a handful of items blew up."""
     points = max(one.point for one in intervals)
-    return (
-        1.08 * min(max([points, *(one.high for one in intervals if one.high is not None)]), 1.5 * points)
-        or 1.0
-    )
+    return 1.08 * min(max([points, *(one.high for one in intervals if one.high is not None)]), 1.5 * points) or 1.0
 
 
 def price_bands(found: Findings) -> Figure:
@@ -240,9 +232,7 @@ def coverage_trace(
             "symbol": ("circle", "diamond", "square")[number % 3],
             "color": f"@{found.hues[name]}",
         },
-        "customdata": [
-            f"{band.coverage.point:.1%} of {band.n:,}, price ×/÷ {band.width:.2f}" for band in bands
-        ],
+        "customdata": [f"{band.coverage.point:.1%} of {band.n:,}, price ×/÷ {band.width:.2f}" for band in bands],
         "hovertemplate": "%{customdata}<extra>%{fullData.name}</extra>",
     }
 

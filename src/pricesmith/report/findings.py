@@ -93,9 +93,7 @@ def find(folder: Path) -> Findings:
     pricers = {row.name: by_name[row.name] for row in rows if row.group == 0}
     best = pricers[rows[0].name]
     with_category = any(item.category for item in evals.items.values())
-    categories = (
-        {name: error_by_category(one, evals, 10) for name, one in pricers.items()} if with_category else {}
-    )
+    categories = {name: error_by_category(one, evals, 10) for name, one in pricers.items()} if with_category else {}
     charged = columns_of(best)
     return Findings(
         evals=evals,
@@ -115,6 +113,4 @@ def find(folder: Path) -> Findings:
 def hues_of(rows: tuple[LeagueRow, ...]) -> dict[str, str]:
     """A colour for each pricer, the same in every picture: by place in the league, grey for a constant."""
     coloured = [row.name for row in rows if row.kind != "constant"]
-    return {row.name: GREY for row in rows} | {
-        name: f"c{place % HUES}" for place, name in enumerate(coloured)
-    }
+    return {row.name: GREY for row in rows} | {name: f"c{place % HUES}" for place, name in enumerate(coloured)}

@@ -33,12 +33,12 @@ def render_page(found: Findings) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     # A meta element that names the page's own scripts is the last word on what may run in it.
     draw, plotly = ours("draw.js"), plotly_js()
-    policy = f"default-src 'none'; script-src {digest(plotly)} {digest(draw)}; style-src 'unsafe-inline'; img-src data:; "
+    policy = (
+        f"default-src 'none'; script-src {digest(plotly)} {digest(draw)}; style-src 'unsafe-inline'; img-src data:; "
+    )
     figures = figures_of(found)
     return environment.from_string(ours("page.html.j2")).render(
         content(found, figures),
@@ -140,9 +140,7 @@ def scatter_words(found: Findings, points: int) -> dict[str, Any]:
     )
     silent = sum(row.no_answers for row in found.main)
     without = (
-        f" {count(silent, 'item')} without an answer {'is' if silent == 1 else 'are'} not drawn."
-        if silent
-        else ""
+        f" {count(silent, 'item')} without an answer {'is' if silent == 1 else 'are'} not drawn." if silent else ""
     )
     return {
         "id": "chart-quotes",
@@ -228,9 +226,7 @@ def method(found: Findings) -> list[str]:
             "Course hit: an error under $40 or under 20 % of the price, as the course “LLM Engineering” counts."
         )
     notes = sorted({f"{plain(row.name, 40)}: {plain(row.note, 200)}." for row in found.rows if row.note})
-    waiting = (
-        [f"Unfinished, and not shown: {listed(found.evals.unfinished, 5)}."] if found.evals.unfinished else []
-    )
+    waiting = [f"Unfinished, and not shown: {listed(found.evals.unfinished, 5)}."] if found.evals.unfinished else []
     return lines + notes + waiting
 
 
@@ -239,9 +235,7 @@ def facts(found: Findings) -> list[tuple[str, str]]:
     import pricesmith
 
     pricer = found.pricers[found.best.name]
-    fitted = [
-        f"{plain(row.name, 40)} {row.fit_seconds:,.1f} s" for row in found.rows if row.fit_seconds is not None
-    ]
+    fitted = [f"{plain(row.name, 40)} {row.fit_seconds:,.1f} s" for row in found.rows if row.fit_seconds is not None]
     told = [
         ("Catalog", tables.catalog_name(found)),
         ("Fingerprint", pricer.catalog),

@@ -94,9 +94,7 @@ def league_line(found: Findings, row: LeagueRow, scale: float, *, alone: bool) -
 def named(found: Findings, row: LeagueRow, *, alone: bool = False) -> Facts:
     """A pricer's name, colour, kind and its mark beside the best of its items."""
     tied = any(other.tied for other in found.rows if other.group == row.group)
-    mark = (
-        "" if alone else "not told apart" if row.tied else ("leads" if tied else "best") if row.best else ""
-    )
+    mark = "" if alone else "not told apart" if row.tied else ("leads" if tied else "best") if row.best else ""
     return {
         "name": row.name,
         "hue": found.hues[row.name],
@@ -123,11 +121,7 @@ def lead(found: Findings) -> list[str]:
     best, currency = found.best, found.currency
     error = best.mean_error
     families = f" in {count(error.families, 'family')}" if error.families != best.n else ""
-    split = (
-        "5 folds by family"
-        if found.meta.get("folds")
-        else f"the {found.evals.about.get('split', 'test')} split"
-    )
+    split = "5 folds by family" if found.meta.get("folds") else f"the {found.evals.about.get('split', 'test')} split"
     held = f"Measured on {count(best.n, 'item')}{families} of {catalog_name(found)} ({split}), prices in {currency}."
     if error.low is not None:
         held += f" The 95 % interval of that error is {bounds(error, currency)}."
@@ -136,11 +130,7 @@ def lead(found: Findings) -> list[str]:
         return [held]
     tied = next((row for row in others if row.tied), None)
     if tied is not None:
-        needed = (
-            f"About {count(tied.needed, 'item')} would tell"
-            if tied.needed
-            else "No number of items would tell"
-        )
+        needed = f"About {count(tied.needed, 'item')} would tell" if tied.needed else "No number of items would tell"
         return [
             held,
             f"{needed} {plain(best.name, 40)} and {plain(tied.name, 40)} apart at the difference seen here.",
@@ -210,9 +200,7 @@ def shares(found: Findings) -> Facts:
     most = max(max(band.share_of_items, band.share_of_error) for band in bands)
     heavy = max(bands, key=lambda band: band.share_of_error - band.share_of_items)
     label = priced_band(heavy.label, found.currency)
-    intro = (
-        f"Half the work is in few items: prices of {label} are {share(heavy.share_of_items)} of the items and"
-    )
+    intro = f"Half the work is in few items: prices of {label} are {share(heavy.share_of_items)} of the items and"
     if len(bands) == 1 or heavy.share_of_error < 1.2 * heavy.share_of_items:
         intro = "Which prices make up the items and"
     intro += f" {share(heavy.share_of_error)} of the error" if "Half" in intro else " the error"
@@ -233,9 +221,7 @@ def shares(found: Findings) -> Facts:
     }
 
 
-def error_grid(
-    found: Findings, bands: Mapping[str, Sequence[ErrorBand]], label: str, *, priced: bool
-) -> Facts:
+def error_grid(found: Findings, bands: Mapping[str, Sequence[ErrorBand]], label: str, *, priced: bool) -> Facts:
     """Mean errors with intervals of every pricer, a line for each band."""
     names = list(bands)
     first = bands[names[0]]
@@ -293,7 +279,6 @@ def worst_item(found: Findings, one: Worst) -> Facts:
         "interval": between(row.low, row.high, currency),
         "miss": f"{amount(one.error, currency)} {off}",
         "near": [
-            {"title": plain(near.title, 90) or near.id, "price": amount(near.price, currency)}
-            for near in one.item.near
+            {"title": plain(near.title, 90) or near.id, "price": amount(near.price, currency)} for near in one.item.near
         ],
     }

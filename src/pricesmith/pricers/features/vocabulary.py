@@ -39,17 +39,22 @@ class Rows:
         return csr_matrix((self.weights, self.places, self.starts.astype(kind)), (len(self.starts) - 1, columns))
 
 
+def as_buckets(listings: Sequence[Listing]) -> Rows:
+    """The features of a few listings, as buckets."""
+    found = bags(listings)
+    return Rows((found.hashes >> np.uint64(64 - BITS)).astype(np.int32), found.weights, found.starts)
+
+
 def gather(listings: Sequence[Listing]) -> Rows:
-    """The features of listings, as buckets."""
-
-    def part(some: Sequence[Listing]) -> tuple[I32, F32, I64]:
-        found = bags(some)
-        return (found.hashes >> np.uint64(64 - BITS)).astype(np.int32), found.weights, np.diff(found.starts)
-
+    """The features of any number of listings, as buckets."""
     with ThreadPoolExecutor(CORES) as pool:
-        parts = list(pool.map(part, chunks(listings)))
-    buckets, weights, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Rows(buckets, weights, np.concatenate((np.zeros(1, np.int64), np.cumsum(counts))))
+        parts = list(pool.map(as_buckets, chunks(listings)))
+    counts = np.concatenate([np.diff(part.starts) for part in parts])
+    return Rows(
+        np.concatenate([part.places for part in parts]),
+        np.concatenate([part.weights for part in parts]),
+        np.concatenate((np.zeros(1, np.int64), np.cumsum(counts))),
+    )
 
 
 @dataclass(frozen=True, slots=True)

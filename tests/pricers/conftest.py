@@ -1,0 +1,43 @@
+"""One fitted run of every kind, on the made catalog, shared by the tests of this folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pricesmith.catalog.store import Catalog, open_catalog
+from pricesmith.pricers import KINDS
+from pricesmith.pricers.recipes import read_recipe
+from pricesmith.pricers.runs import fit
+from pricesmith.testing import made_catalog
+
+SMALL = {"sparse_mlp": {"members": 1, "width": 16, "hidden": 16}}
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    """The made catalog: 2,000 items in families, prices of a known law."""
+    return open_catalog(made_catalog(tmp_path_factory.mktemp("shop") / "catalog", 2000))
+
+
+@pytest.fixture(scope="session")
+def guesses(shop: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A person's prices for most of the validation and test items, 10 % too high."""
+    path = tmp_path_factory.mktemp("person") / "guesses.csv"
+    items = [*shop.items("validation"), *shop.items("test")]
+    lines = [f"{item.listing.id},{item.price * 1.1:.2f}" for item in items[::2]]
+    path.write_text("\n".join(["id,price", *lines, "unreadable,about ten", "made-none,"]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def runs(shop: Catalog, guesses: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A run folder of each kind."""
+    place = tmp_path_factory.mktemp("runs")
+    made: dict[str, Path] = {}
+    for kind in sorted(KINDS, key=lambda name: name == "blend"):
+        wanted = {"recorded": {"file": str(guesses)}, "blend": {"members": [str(p) for p in made.values()]}, **SMALL}
+        fit(read_recipe(kind, wanted.get(kind, {})), shop, place / kind)
+        made[kind] = place / kind
+    return made

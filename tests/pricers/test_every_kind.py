@@ -1,0 +1,93 @@
+"""Every kind of pricer keeps the same promises, before and after a new process loads it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pricesmith.catalog.store import Catalog
+from pricesmith.pricers import KINDS
+from pricesmith.pricers.runs import load
+from pricesmith.testing import check_pricer, made_items, odd_listings
+from pricesmith.types import Listing, Pricer
+
+LOAD_AND_PRICE = """
+import json, sys
+from pricesmith.pricers.runs import load
+from pricesmith.types import Listing
+wares = [Listing(*fields) for fields in json.load(sys.stdin)]
+print(json.dumps({run: [[q.low, q.price, q.high] for q in load(run).price(wares)] for run in sys.argv[1:]}))
+"""
+
+
+def wares_of(shop: Catalog) -> list[Listing]:
+    return [item.listing for item in shop.items("test")[:30]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fitted_run_keeps_every_promise_of_a_pricer(kind: str, runs: dict[str, Path], shop: Catalog) -> None:
+    """Length, order, batches, determinism, range and odd text."""
+    check_pricer(load(runs[kind]), wares_of(shop), price_range=shop.price_range)
+
+
+def test_quotes_are_the_same_in_a_new_process(runs: dict[str, Path], shop: Catalog) -> None:
+    """What is judged is what is served: loading again anywhere changes no quote by more than 1e-9."""
+    wares = [*wares_of(shop), *odd_listings()]
+    fields = json.dumps([[ware.id, ware.title, ware.text, ware.category, ware.brand] for ware in wares])
+    command = [sys.executable, "-c", LOAD_AND_PRICE, *map(str, runs.values())]
+    there = json.loads(subprocess.run(command, input=fields, text=True, capture_output=True, check=True).stdout)
+    for run in runs.values():
+        here = [[quote.low, quote.price, quote.high] for quote in load(run).price(wares)]
+        assert here == [pytest.approx(quote, rel=1e-9) for quote in there[str(run)]]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in {"constant", "recorded"}])
+def test_a_pricer_learns_the_made_law(kind: str, runs: dict[str, Path], shop: Catalog) -> None:
+    """Prices of the made catalog follow good, brand and size: whoever reads errs by less than half of who does not."""
+    items = shop.items("test")
+
+    def error(pricer: Pricer) -> float:
+        quotes = pricer.price([item.listing for item in items])
+        return sum(abs((quote.price or 0.0) - item.price) for quote, item in zip(quotes, items, strict=True))
+
+    assert error(load(runs[kind])) < error(load(runs["constant"])) / 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_prices_without_its_catalog(kind: str, runs: dict[str, Path]) -> None:
+    """A run folder holds all that it needs, its own copy of whatever it was made from."""
+    text = (runs[kind] / "catalog.json").read_text(encoding="utf-8")
+    assert {"name", "fingerprint", "cleaning", "columns", "price_range", "currency", "constant"} <= set(json.loads(text))
+    assert [path for path in runs[kind].rglob("*") if path.suffix in {".pkl", ".joblib", ".pt"}] == []
+
+
+def test_check_pricer_finds_what_is_wrong() -> None:
+    """A pricer that breaks a promise is named with the promise."""
+    from pricesmith.types import Quote
+
+    class Short:
+        name = "short"
+
+        def price(self, listings: object) -> list[Quote]:
+            return [Quote(1.0)] if listings else []
+
+    class Grows:
+        name = "grows"
+
+        def price(self, listings: list[Listing]) -> list[Quote]:
+            return [Quote(1.0 + len(listings))] * len(listings)
+
+    class Crossed:
+        name = "crossed"
+
+        def price(self, listings: list[Listing]) -> list[Quote]:
+            return [Quote(5.0, low=6.0, high=7.0)] * len(listings)
+
+    wares = [item.listing for item in made_items(9)[0]]
+    for pricer, promise in ((Short(), "one quote for each"), (Grows(), "batch of one"), (Crossed(), "low <= price")):
+        with pytest.raises(AssertionError, match=promise):
+            check_pricer(pricer, wares)

@@ -1,0 +1,147 @@
+"""The verbs: exit codes, one JSON object for machines, silence when asked, errors on one screen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pricesmith.cli import run
+from pricesmith.testing import made_csv
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a CSV file, its catalog, two runs and their evaluations."""
+    folder = tmp_path_factory.mktemp("shop")
+    made_csv(folder / "shop.csv", 2300)
+    catalog = ["--catalog", str(folder / "catalog"), "--quiet"]
+    assert run(["curate", str(folder / "shop.csv"), "--to", str(folder / "catalog"), "--quiet"]) == 0
+    for kind in ("constant", "ridge"):
+        assert run(["fit", kind, "--to", str(folder / kind), *catalog]) == 0
+    whos = [str(folder / "constant"), str(folder / "ridge")]
+    assert run(["eval", *whos, "--to", str(folder / "evals"), *catalog]) == 0
+    return folder
+
+
+VERBS = [
+    ["curate", "shop.csv", "--to", "catalog"],
+    ["show", "catalog"],
+    ["fit", "ridge", "--catalog", "catalog", "--to", "ridge"],
+    ["fit"],
+    ["eval", "ridge", "constant", "--catalog", "catalog", "--to", "evals"],
+    ["report", "evals", "--to", "report.html"],
+    ["price", "ridge", "Cobalt drill, 12 kg"],
+    ["price", "ridge", "--file", "shop.csv", "--to", "prices.csv"],
+    ["recipe", "ls"],
+    ["doctor"],
+]
+
+
+@pytest.mark.parametrize("words", VERBS, ids=" ".join)
+def test_every_verb_prints_one_json_object(
+    words: list[str], shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With --json standard output is JSON and nothing else."""
+    monkeypatch.chdir(shop)
+    assert run([*words, "--json"]) == 0
+    json.loads(capfd.readouterr().out)
+
+
+@pytest.mark.parametrize("words", VERBS, ids=" ".join)
+def test_quiet_is_quiet(
+    words: list[str], shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With --quiet a verb that worked prints nothing at all."""
+    monkeypatch.chdir(shop)
+    assert run([*words, "--quiet"]) == 0
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["fit", "ridge"], 2, "fit needs --catalog"),
+        (["fit", "rigde", "--catalog", "catalog", "--to", "x"], 2, "There is no recipe 'rigde'"),
+        (["fit", "ridge", "--catalog", "catalog", "--to", "x", "--set", "alhpa=2"], 2, "Did you mean 'alpha'?"),
+        (["fit", "ridge", "--catalog", "catalog", "--to", "x", "--set", "alpha"], 2, "--set takes key=value"),
+        (["fit", "ridge", "--catalog", "none", "--to", "x"], 1, "not a finished catalog"),
+        (["fit", "ridge", "--catalog", "catalog", "--to", "ridge", "--set", "alpha=2"], 2, "alpha: 1.0 -> 2"),
+        (["curate", "none.csv", "--to", "x"], 1, "none.csv"),
+        (["curate", "shop.csv", "--to", "x", "--map", "prise=price"], 2, "no field 'prise'"),
+        (["eval", "nobody", "--catalog", "catalog", "--to", "x"], 1, "not a finished run"),
+        (["eval", "frontire:x", "--catalog", "catalog", "--to", "x"], 2, "human:FILE.csv"),
+        (["report", "catalog", "--to", "x.html"], 1, "not a folder of evaluations"),
+        (["price", "ridge"], 2, "price takes a text"),
+        (["price", "ridge", "--file", "shop.csv"], 2, "--file needs --to"),
+        (["price", "ridge", "  "], 2, "nothing to price"),
+        (["price", "ridge", "a lamp", "--decline", "0.5"], 2, "ratio above 1"),
+        (["recipe", "cp", "ridge", "shop.csv"], 2, "exists"),
+        (["nonsense"], 2, "nonsense"),
+        (["fit", "--nonsense"], 2, "--nonsense"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_a_wrong_command_says_what_got_and_next(
+    words: list[str],
+    code: int,
+    told: str,
+    shop: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The exit code is the contract's, the error fits a screen, and there is no traceback."""
+    monkeypatch.chdir(shop)
+    assert run(words) == code
+    err = capfd.readouterr().err
+    assert told in err
+    assert "Traceback" not in err
+    assert len(err.splitlines()) <= 24
+    assert not (shop / "x").exists()
+
+
+def test_an_interrupt_is_130(shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C ends a verb with the code that shells expect, and nothing half is left."""
+    monkeypatch.chdir(shop)
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pricesmith.pricers.ridge.RidgeRecipe.fit", interrupted)
+    assert run(["fit", "ridge", "--catalog", "catalog", "--to", "interrupted"]) == 130
+    assert "Interrupted" in capfd.readouterr().err
+    assert not list(shop.glob("*interrupted*"))
+
+
+def test_help_and_version_are_zero(capfd: pytest.CaptureFixture[str]) -> None:
+    """Asking is not an error."""
+    assert run([]) == 0
+    assert run(["--help"]) == 0
+    assert run(["--version"]) == 0
+    assert "0.1.0" in capfd.readouterr().out
+
+
+def test_a_price_in_words_has_interval_and_comparables(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The answer stands inside its interval and comes with three similar things."""
+    monkeypatch.chdir(shop)
+    assert run(["price", "ridge", "Dovetail chair K12\nsturdy oak. Size: 8 kg", "--json"]) == 0
+    said = json.loads(capfd.readouterr().out)
+    assert said["low"] <= said["price"] <= said["high"]
+    assert len(said["comparables"]) == 3
+    assert said["currency"] == "USD"
+
+
+def test_a_listing_cannot_move_the_terminal(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Escape codes in data are not sent to the screen."""
+    monkeypatch.chdir(shop)
+    (shop / "odd.csv").write_text(
+        "name,price\n" + "".join(f"Lamp \x1b]0;owned\x07 {i} oak,{10 + i}\n" for i in range(200))
+    )
+    assert run(["curate", "odd.csv", "--to", "odd"]) == 0
+    assert run(["show", "odd"]) == 0
+    assert "\x1b" not in capfd.readouterr().out
