@@ -209,18 +209,15 @@ def price(
         raise UsageError("--file needs --to", hint=f"pricesmith price {run} --file {file} --to prices.csv")
     loaded = load(run)
     batch.check_decline(decline, loaded.calibrated)
+    result: dict[str, Any] = {}
     if text is not None:
         result = single.price_text(loaded, text, decline)
         console.say(single.told(result))
-        console.result(result)
-        return
-    assert file is not None
-    assert to is not None
-    with console.progress() as progress:
-        result = batch.price_file(
-            loaded, loaded.info, file, to, identity=loaded.identity, decline=decline, progress=progress
-        )
-    console.say("{rows:,} rows: {priced:,} priced, {not_priced:,} not, each with the reason; see {to}".format(**result))
+    elif file is not None and to is not None:
+        facts: dict[str, Any] = {"identity": loaded.identity, "decline": decline}
+        with console.progress() as progress:
+            result = batch.price_file(loaded, loaded.info, file, to, progress=progress, **facts)
+        console.say("{rows:,} rows: {priced:,} priced, {not_priced:,} not, each with the reason: {to}".format(**result))
     console.result(result)
 
 
