@@ -22,11 +22,11 @@ COLOURS = ("red", "green", "blue", "black", "white")
 WORDS = (
     "sturdy light compact foldable garden indoor outdoor quiet bright classic modern folding steel oak brass copper "
     "woven cordless rechargeable durable portable smooth heavy simple elegant robust slim wide tall short"
-).split()
+).split()  # noqa: SIM905 - thirty lines of one word each would say no more
 
 
 def made_items(n: int = 600, seed: int = 0, noise: float = 0.1) -> tuple[list[Item], list[str]]:
-    """`n` items and their families. price = good x brand x size^0.5 x exp(noise), so a good pricer errs by about `noise`."""
+    """`n` items and their families. price = good x brand x size^0.5 x exp(noise): a good pricer errs by about `noise`."""
     draw = random.Random(seed)
     items: list[Item] = []
     families: list[str] = []
@@ -175,9 +175,7 @@ def sound(quotes: Sequence[Quote], wares: Sequence[Listing], price_range: tuple[
         must(isinstance(quote, Quote), f"{ware.id}: an answer is a Quote")
         numbers = [number for number in bounds(quote) if number is not None]
         must(all(type(number) is float for number in numbers), f"{ware.id}: numbers are plain floats")
-        must(
-            all(math.isfinite(n) and bottom <= n <= top for n in numbers), f"{ware.id}: {numbers} are in {price_range}"
-        )
+        must(all(math.isfinite(n) and bottom <= n <= top for n in numbers), f"{ware.id}: {numbers} in {price_range}")
         must(quote.price is not None or not numbers, f"{ware.id}: without a price there is no interval")
         must(numbers == sorted(numbers), f"{ware.id}: low <= price <= high, not {numbers}")
         must(quote.price is None or quote.price > 0, f"{ware.id}: a price is above 0")

@@ -4,9 +4,10 @@
     Calibrated(pricer, table).price(listings)
 
 The score of a calibration row is |log truth - log quote|; the interval is quote x/÷ exp(q), where q is the
-ceil((n + 1) level)-th smallest score of the quote's band (Papadopoulos et al. 2002; Lei et al. 2018; by band: Vovk 2012,
-"Mondrian"). A pricer with bounds of its own has them widened or narrowed by one amount on the log scale (Romano et al.
-2019, conformalised quantile regression). Bands are powers of two of the quote; one under 100 rows joins its neighbour.
+ceil((n + 1) level)-th smallest score of the quote's band (Papadopoulos et al. 2002; Lei et al. 2018; by band: Vovk
+2012, "Mondrian"). A pricer with bounds of its own has them widened or narrowed by one amount on the log scale (Romano
+et al. 2019, conformalised quantile regression). Bands are powers of two of the quote; one under 100 rows joins its
+neighbour. Where a band has too few rows for the level, the interval is the whole price range.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Table(Settings):
 
 
 def calibrate(quotes: Sequence[Quote], truths: Sequence[float], level: float = LEVEL) -> Table:
-    """The table of one pricer from quotes on calibration rows and their true prices; rows without an answer are left out."""
+    """One pricer's table from quotes on calibration rows and their true prices; rows without an answer are left out."""
     kept = [(quote, truth) for quote, truth in zip(quotes, truths, strict=True) if quote.price is not None]
     own = bool(kept) and all(quote.low is not None and quote.high is not None for quote, _ in kept)
     prices = np.array([quote.price for quote, _ in kept], dtype=np.float64)

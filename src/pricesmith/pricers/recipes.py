@@ -1,6 +1,6 @@
 """Recipes as files: the shipped ones, a user's own, and what was measured of them.
 
-`measured.toml` beside this file has one table for each shipped recipe, with seconds and error ratio as benchmarks/ saw them.
+`measured.toml` beside this file has a table for each shipped recipe: seconds and error ratio as benchmarks/ saw them.
 """
 
 from __future__ import annotations

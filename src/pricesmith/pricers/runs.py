@@ -1,7 +1,7 @@
 """A run folder: how it is fitted, checked and loaded, the same for every kind.
 
-`fit` is: the recipe writes its model files, they are loaded, calibrated on rows that fitting has not seen, comparables are
-added, and `manifest.json` (sizes, SHA-256, versions, seconds) is written last. `load` is the only way to a pricer.
+`fit` is: the recipe writes its model files, they are loaded, calibrated on rows that fitting has not seen, comparables
+are added, and `manifest.json` (sizes, SHA-256, versions, seconds) is written last. `load` is the only way to a pricer.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import math
 import platform
+import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -69,7 +71,6 @@ class Run:
     ):
         self.path, self.recipe, self.pricer, self.info, self.manifest = path, recipe, pricer, info, manifest
         self._index: Index | None = None
-        self.place: Any = None  # keeps a temporary folder as long as its run
 
     @property
     def name(self) -> str:
@@ -155,20 +156,20 @@ def fit_rows(
 
 
 def refitted(run: Run, train: Sequence[Item], validation: Sequence[Item]) -> Run:
-    """The same kind of run on other rows, in a folder that goes away with it; the members of a blend are refitted too."""
-    place = tempfile.TemporaryDirectory(prefix="pricesmith-")
+    """The same kind of run on other rows, in a folder that goes away with it; a blend's members are refitted too."""
+    place = Path(tempfile.mkdtemp(prefix="pricesmith-"))
     halves = [[item for item in validation if half_of(item.listing.id) == half] for half in ("tune", "calibrate")]
     rows = Rows(train, *halves)
     recipe = run.recipe
     members = sorted((run.path / MEMBERS).iterdir()) if (run.path / MEMBERS).is_dir() else []
     for member in members:
-        fit_rows(load(member).recipe, rows, run.info, Path(place.name) / member.name)
+        fit_rows(load(member).recipe, rows, run.info, place / member.name)
     if members:
-        paths = [str(Path(place.name) / member.name) for member in members]
+        paths = [str(place / member.name) for member in members]
         recipe = cast(Recipe, cast(Settings, recipe).model_copy(update={"members": tuple(paths)}))
-    fit_rows(recipe, rows, run.info, Path(place.name) / "run")
-    again = load(Path(place.name) / "run")
-    again.place = place
+    fit_rows(recipe, rows, run.info, place / "run")
+    again = load(place / "run")
+    weakref.finalize(again, shutil.rmtree, place, True)
     return again
 
 
@@ -244,7 +245,11 @@ def told(run: Run) -> str:
     rows, table = run.manifest["rows"], run.pricer.table if isinstance(run.pricer, Calibrated) else None
     widths = [math.exp(width) for width in table.widths if width is not None] if table else []
     interval = f", {run.level:.0%} interval price x/÷ {min(widths):.2f} to {max(widths):.2f}" if widths else ""
-    return f"{run.path}: {run.manifest['kind']} fitted on {rows['train']:,} listings in {run.manifest['fit_seconds']:.1f} s{interval}"
+    if table and None in table.widths:
+        few = sum(n for n, width in zip(table.rows, table.widths, strict=True) if width is None)
+        interval += f", the whole price range where {few} validation rows are too few for an interval"
+    seconds = run.manifest["fit_seconds"]
+    return f"{run.path}: {run.manifest['kind']} fitted on {rows['train']:,} listings in {seconds:.1f} s{interval}"
 
 
 def facts(run: Run) -> dict[str, Any]:

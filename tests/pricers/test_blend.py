@@ -1,0 +1,105 @@
+"""A blend: weights that pay, members that belong together, a member that falls silent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from pricesmith.catalog import open as open_catalog
+from pricesmith.errors import UsageError
+from pricesmith.pricers.blend import Blend, BlendPricer, blended, fit_weights
+from pricesmith.pricers.recipes import read_recipe
+from pricesmith.pricers.runs import fit, load
+from pricesmith.testing import made_catalog
+from pricesmith.types import Listing, Quote
+
+PRICES = st.floats(0.5, 1000.0)
+
+
+class Fixed:
+    """A pricer that always says the same."""
+
+    def __init__(self, quote: Quote) -> None:
+        self.quote = quote
+
+    @property
+    def name(self) -> str:
+        return "fixed"
+
+    def price(self, listings: Sequence[Listing]) -> list[Quote]:
+        return [self.quote for _ in listings]
+
+
+@given(arrays(np.float64, (30, 3), elements=PRICES), arrays(np.float64, (30,), elements=PRICES))
+@settings(deadline=None, max_examples=30)
+def test_on_its_own_rows_a_blend_is_never_worse_than_a_member(values: np.ndarray, truth: np.ndarray) -> None:
+    """Each member alone is one of the choices, so the best mix errs no more than the best of them."""
+    weights = fit_weights(values, truth)
+    assert weights.min() >= 0
+    assert weights.sum() == pytest.approx(1)
+    error = np.abs(blended(values, weights) - truth).mean()
+    assert error <= np.abs(values - truth[:, None]).mean(axis=0).min() * (1 + 1e-6) + 1e-6
+
+
+def test_two_members_that_err_apart_are_both_used() -> None:
+    """Where one is too high and the other too low by as much, half of each is exact."""
+    truth = np.linspace(10, 100, 40)
+    weights = fit_weights(np.column_stack([truth * 1.2, truth * 0.8]), truth)
+    assert weights == pytest.approx([0.5, 0.5])
+
+
+def test_few_rows_weigh_all_alike() -> None:
+    """Under 20 rows there is nothing to go by."""
+    assert fit_weights(np.ones((5, 4)), np.ones(5)).tolist() == [0.25] * 4
+
+
+def test_a_silent_member_leaves_its_weight_to_the_others() -> None:
+    """No answer of one is no answer of the blend only if nobody answers; costs add up."""
+    listings = [Listing("1", "lamp", "oak")]
+    silent, loud = Fixed(Quote(None, cost_usd=0.1)), Fixed(Quote(30.0, cost_usd=0.2))
+    (quote,) = BlendPricer([silent, loud], np.array([1.0, 0.0])).price(listings)
+    assert (quote.price, quote.cost_usd) == (pytest.approx(30.0), pytest.approx(0.3))
+    (none,) = BlendPricer([silent, silent], np.array([0.5, 0.5])).price(listings)
+    assert none.price is None
+
+
+def test_members_are_named_by_commas_or_a_list() -> None:
+    """`--set members=a,b` and a TOML list are the same."""
+    assert Blend(members="out/a, out/b") == Blend(members=("out/a", "out/b"))
+
+
+def test_a_blend_of_one_is_refused(tmp_path: Path) -> None:
+    """A blend needs two members at least."""
+    with pytest.raises(UsageError, match="at least two"):
+        Blend(members=("out/a",)).fit([], [], tmp_path)
+
+
+def test_members_of_different_catalogs_are_refused(tmp_path: Path) -> None:
+    """Runs that learnt from different rows are not mixed."""
+    for number in (0, 1):
+        catalog = open_catalog(made_catalog(tmp_path / f"catalog{number}", 400, seed=number))
+        fit(read_recipe("constant"), catalog, tmp_path / f"run{number}")
+    recipe = read_recipe("blend", {"members": [str(tmp_path / "run0"), str(tmp_path / "run1")]})
+    with pytest.raises(UsageError, match="different catalogs"):
+        fit(recipe, open_catalog(tmp_path / "catalog0"), tmp_path / "blend")
+
+
+def test_a_blend_needs_nothing_beside_its_folder(tmp_path: Path) -> None:
+    """Members are copied: the originals may go."""
+    import shutil
+
+    catalog = open_catalog(made_catalog(tmp_path / "catalog", 600))
+    for kind in ("constant", "ridge"):
+        fit(read_recipe(kind), catalog, tmp_path / kind)
+    members = [str(tmp_path / kind) for kind in ("constant", "ridge")]
+    fit(read_recipe("blend", {"members": members}), catalog, tmp_path / "blend")
+    before = load(tmp_path / "blend").price([Listing("1", "Aster lamp", "oak")])
+    for member in members:
+        shutil.rmtree(member)
+    assert load(tmp_path / "blend").price([Listing("1", "Aster lamp", "oak")]) == before
