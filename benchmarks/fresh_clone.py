@@ -1,6 +1,6 @@
 """Try the two commands of the README as a stranger would: a fresh clone, no environment, `make demo`, `make test`.
 
-    python benchmarks/fresh_clone.py            # prints seconds for each, first and second run
+python benchmarks/fresh_clone.py            # prints seconds for each, first and second run
 """
 
 from __future__ import annotations

@@ -19,14 +19,14 @@ GOODS = {"hose": 18.0, "lamp": 35.0, "drill": 80.0, "chair": 120.0}
 BRANDS = {"Aster": 0.8, "Borealis": 1.0, "Cobalt": 1.4, "Dovetail": 2.0}
 SIZES = (1, 2, 3, 5, 8, 12, 20, 40)
 COLOURS = ("red", "green", "blue", "black", "white")
-WORDS = (
+WORDS = (  # noqa: SIM905
     "sturdy light compact foldable garden indoor outdoor quiet bright classic modern folding steel oak brass copper "
     "woven cordless rechargeable durable portable smooth heavy simple elegant robust slim wide tall short"
-).split()  # noqa: SIM905 - thirty lines of one word each would say no more
+).split()
 
 
 def made_items(n: int = 600, seed: int = 0, noise: float = 0.1) -> tuple[list[Item], list[str]]:
-    """`n` items and their families. price = good x brand x size^0.5 x exp(noise): a good pricer errs by about `noise`."""
+    """`n` items and their families. price = good x brand x size^0.5 x exp(noise): `noise` is the error to reach."""
     draw = random.Random(seed)
     items: list[Item] = []
     families: list[str] = []

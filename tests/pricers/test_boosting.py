@@ -1,0 +1,103 @@
+"""Trees over the numbers of a listing and over what a linear model makes of its words."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pricesmith.pricers.boosting import (
+    TREES_UNWATCHED,
+    Boosting,
+    columns,
+    common_keys,
+    folds_of,
+    numbers_of,
+    unseen_answers,
+)
+from pricesmith.testing import made_items
+from pricesmith.types import Item, Listing
+from pricesmith.workspace import read_json
+
+
+def test_numbers_are_named_by_their_unit_and_by_their_line() -> None:
+    """16 GB is a number of gb; the first number of a named line is that line's."""
+    found = numbers_of(Listing("", "RAM 16 GB", "modules: 2\nspeed: DDR 5,5200\nweight: 1.5-kg"))
+    assert (16.0, 2.0, 5.0, 1.5) == (found["gb"], found["modules:"], found["speed:"], found["kg"])
+
+
+def test_digits_inside_a_word_or_a_number_are_not_numbers() -> None:
+    """CT16G is a name, and 1.234 is one number."""
+    assert {"g", "234"} & set(numbers_of(Listing("", "CT16G", "v1.234 kg"))) == set()
+
+
+@pytest.mark.parametrize("text", ["7" * 10**6, "a:" + " " * 10**6, "1 " * 500_000, "a:\n" * 300_000, "-1" * 500_000])
+def test_reading_numbers_takes_time_by_length_only(text: str) -> None:
+    """No text makes the search for numbers crawl, and no number is infinite."""
+    start = time.perf_counter()
+    found = numbers_of(Listing("", "", text))
+    assert time.perf_counter() - start < 1.0
+    assert np.isfinite(list(found.values())).all()
+
+
+def test_kinds_of_number_are_kept_by_how_often_they_are_seen() -> None:
+    """The most frequent first, rare ones not at all, the same whatever the order of rows."""
+    rows = [{"gb": 1.0, "kg": 2.0}, {"gb": 1.0}, {"gb": 3.0, "kg": 1.0, "rare": 5.0}]
+    assert common_keys(rows, 9, 2) == common_keys(rows[::-1], 9, 2) == {"gb": 0, "kg": 1}
+    assert common_keys(rows, 1, 2) == {"gb": 0}
+
+
+def test_a_missing_number_is_not_zero() -> None:
+    """Trees see that a number is absent."""
+    table = columns([{"gb": 0.0}, {}], {"gb": 0}, np.array([3.0, 4.0]))
+    assert np.array_equal(table, [[0.0, 3.0], [np.nan, 4.0]], equal_nan=True)
+
+
+def test_titles_that_begin_alike_are_in_one_fold() -> None:
+    """A twin in another colour does not tell the ridge its sibling's price."""
+    twins = [Item(Listing(str(n), f"Aster hose K12 long {colour}", ""), 1.0) for n, colour in enumerate("abcdefgh")]
+    assert len(set(folds_of(twins))) == 1
+    assert len(set(folds_of(made_items(200)[0]))) > 1
+
+
+def test_a_row_is_answered_by_a_ridge_that_has_not_seen_it() -> None:
+    """With one row a fold and a word of its own, nothing but the others' mean can be said."""
+    from scipy.sparse import eye
+
+    answers = unseen_answers(eye(4, format="csr"), np.array([1.0, 1.0, 1.0, 9.0]), np.arange(4))
+    assert answers[3] == pytest.approx(1.0, abs=0.05)
+
+
+def test_it_stops_by_validation(tmp_path: Path) -> None:
+    """Trees that do not help unseen rows are not kept; without enough of these a fixed number is."""
+    items, _ = made_items(600)
+    small = Boosting(trees=400, patience=5, rate=0.3)
+    small.fit(items[:450], items[450:], tmp_path)
+    assert read_json(tmp_path / "boosting.json")["trees"] < 400
+    small.fit(items[:450], items[450:460], tmp_path)
+    assert read_json(tmp_path / "boosting.json")["trees"] == TREES_UNWATCHED
+
+
+def test_numbers_pay_where_the_law_is_in_them(tmp_path: Path) -> None:
+    """It errs less than the same trees without number columns."""
+    items, _ = made_items(1500)
+    train, validation, test = items[:1000], items[1000:1200], items[1200:]
+
+    def error(recipe: Boosting) -> float:
+        recipe.fit(train, validation, tmp_path)
+        quotes = recipe.load(tmp_path).price([item.listing for item in test])
+        return sum(abs((quote.price or 0.0) - item.price) for quote, item in zip(quotes, test, strict=True))
+
+    assert error(Boosting(trees=300)) < error(Boosting(trees=300, numbers=0))
+
+
+@pytest.mark.parametrize("count", [1, 2, 30])
+def test_a_handful_of_rows_can_be_fitted(count: int, tmp_path: Path) -> None:
+    """Too little to learn from is no failure."""
+    items, _ = made_items(count)
+    Boosting().fit(items, [], tmp_path)
+    (quote,) = Boosting().load(tmp_path).price([items[0].listing])
+    assert quote.price is not None
+    assert quote.price > 0
