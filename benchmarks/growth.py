@@ -85,9 +85,8 @@ def main() -> None:
     if asked.one:
         print(json.dumps(measure(source, asked.one)))
         return
-    print(
-        "| rows | passes | fit s | CPU s | s per 100,000 rows | rows MB | peak MB | run MB |\n|---|---|---|---|---|---|---|---|"
-    )
+    print("| rows | passes | fit s | CPU s | s per 100,000 rows | rows MB | peak MB | run MB |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
     for size in map(int, asked.sizes.split(",")):
         command = [sys.executable, __file__, "--one", str(size), *(["--goods", asked.goods] if asked.goods else [])]
         done = subprocess.run(command, capture_output=True, text=True)

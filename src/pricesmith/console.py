@@ -1,4 +1,4 @@
-"""What a person or a machine sees of a verb: text, progress on a terminal, one JSON object, and errors on one screen."""
+"""What a person or a machine sees of a verb: text, progress on a terminal, one JSON object, errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = "Interrupted. The same command again goes on, or starts clean."
 # The text of a listing may hold anything; these would move a terminal's cursor or change its title.
-CONTROL = {code: "�" for code in (*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0))}
+CONTROL = dict.fromkeys((*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)), "�")
 
 
 class Console:

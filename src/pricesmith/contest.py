@@ -1,4 +1,4 @@
-"""Who is judged: run folders and people's files become candidates of `evaluation.judge`, which knows no concrete pricer."""
+"""Who is judged: run folders and people's files become candidates of `evaluation.judge`."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Pricer(Protocol):
 
 
 class Recipe(Protocol):
-    """Settings that can be fitted. `fit` writes a run folder and returns nothing: `load` is the only way to a pricer."""
+    """Settings that can be fitted. `fit` writes a run folder and returns nothing; `load` reads it."""
 
     kind: ClassVar[str]
 

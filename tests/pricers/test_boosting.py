@@ -25,7 +25,7 @@ from pricesmith.workspace import read_json
 def test_numbers_are_named_by_their_unit_and_by_their_line() -> None:
     """16 GB is a number of gb; the first number of a named line is that line's."""
     found = numbers_of(Listing("", "RAM 16 GB", "modules: 2\nspeed: DDR 5,5200\nweight: 1.5-kg"))
-    assert (16.0, 2.0, 5.0, 1.5) == (found["gb"], found["modules:"], found["speed:"], found["kg"])
+    assert (found["gb"], found["modules:"], found["speed:"], found["kg"]) == (16.0, 2.0, 5.0, 1.5)
 
 
 def test_digits_inside_a_word_or_a_number_are_not_numbers() -> None:

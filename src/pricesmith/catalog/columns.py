@@ -19,7 +19,6 @@ from pricesmith.catalog.money import says_price, words, wordset
 from pricesmith.errors import UsageError
 from pricesmith.settings import Settings
 
-
 FIELDS = ("title", "text", "price", "currency", "category", "brand", "id")
 
 # Usual names, the likeliest first, compared without case, spaces and signs.

@@ -10,6 +10,7 @@ no pickle), `words.json` and `items.parquet` (id, title, price).
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,11 +128,11 @@ class Index:
         try:
             words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
             table = pq.read_table(folder / "items.parquet")
-            with np.load(folder / "index.npz", allow_pickle=False) as arrays:
+            with (folder / "index.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 parts = (arrays["data"], arrays["indices"], arrays["indptr"])
                 matrix = csr_matrix(parts, shape=(table.num_rows, len(words)))
                 idf = arrays["idf"]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise InputError(
                 f"{folder} is damaged", got=str(error)[:200], hint="Fit the run again with --fresh."
             ) from None

@@ -12,7 +12,7 @@ Where more than `CAP` centres share a band (the text of a template) only the fir
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,17 @@ CHUNK = 50_000
 
 
 def find_families(
-    sketches: Any, rows: Ints | None = None, keys: Any = None, progress: Progress = SILENT
+    sketches: Any,
+    rows: Ints | None = None,
+    keys: Any = None,
+    progress: Progress = SILENT,
+    release: Callable[[], None] = lambda: None,
 ) -> NDArray[np.int64]:
     """The centre of each row, as a position in `rows`; (rows,).
 
     `sketches` is (n, 128), in memory or mapped from disk; `rows` are the numbers of the rows to look at in ascending
     order of content hash (all of them as they stand, without it). `keys` is room for (26, rows) numbers of 32 bits.
+    `release` is called now and then: what is mapped from disk may leave memory.
     """
     rows = np.arange(len(sketches), dtype=np.int64) if rows is None else rows
     count = len(rows)
@@ -44,6 +49,7 @@ def find_families(
     for start in range(0, count, CHUNK):
         here = rows[start : start + CHUNK]
         keys[:, start : start + CHUNK] = band_keys(np.asarray(sketches[here]))
+        release()
     buckets = keys.view(np.int32)
     sizes = number_buckets(keys, buckets, progress)
     centres = np.arange(count, dtype=np.int64)
@@ -56,6 +62,7 @@ def find_families(
         settle_block(sketches, rows, here[shared], block[shared], shelf, centres)
         progress.advance(len(here))
         start, size = start + size, min(2 * size, BLOCK)
+        release()
     return centres
 
 

@@ -7,6 +7,7 @@ reads the staged file and nothing else. numpy finds the families on sketches tha
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from pricesmith.progress import Progress
 if TYPE_CHECKING:
     import duckdb
 
-MEMORY = "1GB"
+MEMORY = "700MB"  # of duckdb; a catalog of two million rows then holds under 1.5 GB in all
 THREADS = 2
 GROUP = 10_000  # rows of one row group of items.parquet
 MOST_PAIRS = 50  # rows of one text whose pairs are counted
@@ -176,9 +177,21 @@ def find_all(
     others = np.setdiff1d(centres if not len(given) else np.arange(len(rows)), given, assume_unique=True)
     if not len(others):
         return centres, 0
-    sketches = np.memmap(folder / "sketches.bin", dtype=np.uint16, mode="r").reshape(-1, PLACES)
-    keys = np.memmap(folder / "keys.bin", dtype=np.uint32, mode="w+", shape=(len(BANDS), len(others)))
-    found, templates = split_templates(find_families(sketches, rows[others], keys, progress), words[others], limit)
+    with (folder / "sketches.bin").open("rb") as file:
+        drawn = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    with (folder / "keys.bin").open("w+b") as file:
+        file.truncate(4 * len(BANDS) * len(others))
+        banded = mmap.mmap(file.fileno(), 0)
+    sketches = np.frombuffer(drawn, dtype=np.uint16).reshape(-1, PLACES)
+    keys = np.frombuffer(banded, dtype=np.uint32).reshape(len(BANDS), len(others))
+
+    def release() -> None:
+        """Let go of mapped pages: they stay in the files."""
+        drawn.madvise(mmap.MADV_DONTNEED)
+        banded.madvise(mmap.MADV_DONTNEED)
+
+    found = find_families(sketches, rows[others], keys, progress, release)
+    found, templates = split_templates(found, words[others], limit)
     centres[others] = others[found]
     return centres, templates
 

@@ -43,7 +43,7 @@ class Blend(Settings):
 
     def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path) -> None:
         """Copy the members and write their weights. Raises UsageError where they do not belong together."""
-        pricers = self.checked()
+        pricers = self.checked(run)
         for path in self.members:
             # A member's comparables would be the same rows again.
             ignore = shutil.ignore_patterns("comparables") if Path(path).is_dir() else None
@@ -54,9 +54,15 @@ class Blend(Settings):
         names = [Path(path).name for path in self.members]
         write_json(run / WEIGHTS, dict(zip(names, weights.tolist(), strict=True)))
 
-    def checked(self) -> list[Pricer]:
+    def made_of(self) -> dict[str, str]:
+        """What tells each member's content from another's. Raises InputError where one is not a finished run."""
+        from pricesmith.pricers.runs import read_manifest
+
+        return {path: str(read_manifest(Path(path))["identity"]) for path in self.members}
+
+    def checked(self, to: Path) -> list[Pricer]:
         """The members, loaded. Raises UsageError where there are too few or they are of different catalogs."""
-        from pricesmith.pricers.runs import load
+        from pricesmith.pricers.runs import CATALOG, load
 
         names = [Path(path).name for path in self.members]
         if len(names) < 2 or len(set(names)) < len(names):
@@ -66,11 +72,14 @@ class Blend(Settings):
                 hint="--set members=out/ridge,out/mlp",
             )
         runs = [load(path) for path in self.members]
-        if len({run.info["fingerprint"] for run in runs}) > 1:
+        prints = {run.name: str(run.info["fingerprint"]) for run in runs}
+        if (to / CATALOG).is_file():
+            prints = {"this catalog": str(read_json(to / CATALOG)["fingerprint"]), **prints}
+        if len(set(prints.values())) > 1:
             raise UsageError(
-                "The members were fitted on different catalogs",
-                got=", ".join(f"{run.name}: {run.info['fingerprint'][:12]}" for run in runs),
-                hint="Fit them on the same catalog.",
+                "A blend and its members are of one catalog; these are of different catalogs",
+                got=", ".join(f"{name}: {text[:12]}" for name, text in prints.items()),
+                hint="Fit the members on the catalog of the blend.",
             )
         return list(runs)
 

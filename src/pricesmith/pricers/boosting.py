@@ -87,7 +87,7 @@ class Boosting(Settings):
             "num_leaves": self.leaves,
             "min_data_in_leaf": max(1, min(20, rows // 20)),
             "feature_fraction": 0.5,
-            "bagging_fraction": 0.7,
+            "bagging_fraction": 0.7 if rows >= 20 else 1.0,
             "bagging_freq": 1,
             "max_bin": 63,
             "seed": self.seed,

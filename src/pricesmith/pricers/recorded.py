@@ -20,6 +20,7 @@ from pricesmith.catalog.read import BadRow, Limits, read, resolve
 from pricesmith.errors import InputError
 from pricesmith.settings import Settings
 from pricesmith.types import Item, Listing, Pricer, Quote
+from pricesmith.workspace import sha256
 
 STEM = "recorded"
 
@@ -36,6 +37,10 @@ class Recorded(Settings):
             raise InputError("recorded needs a file of prices", hint="--set file=prices.csv")
         read_prices(Path(self.file))
         shutil.copyfile(self.file, run / f"{STEM}{''.join(Path(self.file).suffixes)}")
+
+    def made_of(self) -> dict[str, str]:
+        """The SHA-256 of the file, where it is there."""
+        return {self.file: sha256(Path(self.file))} if Path(self.file).is_file() else {}
 
     def load(self, run: Path) -> Pricer:
         """The pricer that a run folder holds."""

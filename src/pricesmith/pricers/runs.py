@@ -121,17 +121,17 @@ def fit_rows(
     recipe: Recipe, rows: Rows, info: Mapping[str, Any], to: Path, *, fresh: bool = False, progress: Progress = SILENT
 ) -> None:
     """`fit`, on rows that need not be a catalog's splits."""
-    settings = {**settings_of(recipe), "catalog": info["fingerprint"]}
+    settings = {**settings_of(recipe), "catalog": info["fingerprint"], **made_of(recipe)}
     with build_folder(to, MANIFEST, settings, fresh=fresh, noun="run") as build:
         if build is None:
             progress.note(f"{to} is already fitted with these settings.")
             return
         folder = build.folder
         progress.start(f"fitting {recipe.kind} on {len(rows.train):,} listings")
+        write_json(folder / CATALOG, dict(info))  # first: a blend looks there for what its members must be of
         started = time.perf_counter()
         recipe.fit(rows.train, rows.tune, folder)
         seconds = time.perf_counter() - started
-        write_json(folder / CATALOG, dict(info))
         write_atomic(folder / RECIPE, write_toml(settings_of(recipe)))
         progress.start(f"calibrating {recipe.kind}")
         low, high = info["price_range"]
@@ -153,6 +153,11 @@ def fit_rows(
                 "files": files,
             }
         )
+
+
+def made_of(recipe: Recipe) -> dict[str, Any]:
+    """The content of what a recipe names by its path, so that a changed member or file is not taken for the old one."""
+    return {"made_of": recipe.made_of()} if hasattr(recipe, "made_of") else {}
 
 
 def refitted(run: Run, train: Sequence[Item], validation: Sequence[Item]) -> Run:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 import time
 import warnings
 from collections.abc import Sequence
@@ -31,7 +30,8 @@ from torch import Tensor
 
 from pricesmith.pricers.features.bags import F32, chunks
 from pricesmith.pricers.features.buffer import I64
-from pricesmith.pricers.features.vocabulary import CORES, I32, Rows, Vocabulary, as_buckets, gather
+from pricesmith.pricers.features.cores import CORES, one_thread_each
+from pricesmith.pricers.features.vocabulary import I32, Rows, Vocabulary, as_buckets, gather
 from pricesmith.settings import Settings
 from pricesmith.types import Item, Listing, Pricer, Quote
 
@@ -60,7 +60,7 @@ class SparseMlp(Settings):
     most_rows: int = Field(1_200_000, ge=1, description="rows a member sees in all; many rows get fewer passes")
     min_count: int = Field(3, ge=1, description="a feature that occurs less often is not used")
     most_features: int = Field(1_000_000, ge=1, description="size of the vocabulary; the rarest go first")
-    rate: float = Field(0.01, gt=0, description="learning rate of the network")
+    rate: float = Field(0.02, gt=0, description="learning rate of the network")
     table_rate: float = Field(0.03, gt=0, description="learning rate of the embeddings")
     money: float = Field(0.8, ge=0, le=1, description="share of the loss that is error in money; the rest is in logs")
 
@@ -116,29 +116,6 @@ def batches(rows: int, settings: SparseMlp) -> list[int]:
     return sizes
 
 
-class OneThreadEach:
-    """Inside, torch computes a thread's work in that thread: members do not wait, and sums keep their order."""
-
-    def __init__(self) -> None:
-        self.lock, self.inside, self.before = threading.Lock(), 0, 1
-
-    def __enter__(self) -> None:
-        with self.lock:
-            if not self.inside:
-                self.before = torch.get_num_threads()
-                torch.set_num_threads(1)
-            self.inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self.lock:
-            self.inside -= 1
-            if not self.inside:
-                torch.set_num_threads(self.before)
-
-
-one_thread_each = OneThreadEach()
-
-
 @dataclass(slots=True)
 class Net:
     """One member. Shapes: table [features, width], inner [hidden, width], outer [hidden]."""
@@ -190,7 +167,7 @@ def spread(matrix: Any, slope: Tensor) -> Tensor:
 
 
 class Adam:
-    """Adam (Kingma and Ba 2014) for a few small tensors. torch.optim takes 3 seconds to import what it does not need."""
+    """Adam (Kingma and Ba 2014) for a few small tensors: the first step of torch.optim imports for 3 seconds."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self.tensors, self.steps = tensors, 0
@@ -320,5 +297,4 @@ class SparseMlpPricer:
         with torch.no_grad():
             sums = (summed(rows.places, rows.weights, rows.starts, net.table) for net in self.nets)
             answers = torch.stack([net.answer(one) for net, one in zip(self.nets, sums, strict=True)])
-        found: NDArray[np.float64] = answers.double().mean(0).numpy() * self.prices.spread + self.prices.mean
-        return found
+        return np.asarray(answers.double().mean(0).numpy() * self.prices.spread + self.prices.mean)

@@ -130,11 +130,10 @@ def add_words(found: Found, words: Tokens, parts: Tokens, lines: Lines, group: U
     row, value = words.row[words.valued], words.hash[words.valued]
     key = lines.key[words.line[words.valued]]
     found.add("value", row, key + value)
-    found.add("value in group", row, mix(group[row] + key) + value)
 
 
 def add_numbers(found: Found, text: Text, parts: Tokens, lines: Lines, group: U64) -> None:
-    """The magnitude of each number after its key or the word before it, and with its unit; also within the group."""
+    """The magnitude of each number after its key or the word before it, also within the group, and with its unit."""
     numbers = numbers_of(text, parts)
     first, last = numbers.first, numbers.last
     if not len(first):
@@ -154,6 +153,6 @@ def add_numbers(found: Found, text: Text, parts: Tokens, lines: Lines, group: U6
     unit = mix(parts.hash[after] + np.uint64(1))
     found.add("exact", row[with_unit], text.hash(parts.start[first], parts.end[last])[with_unit] + unit[with_unit])
     size = np.maximum(numbers.size, 2.0**-10)
-    for kind, some, here in (("after", slice(None), context), ("unit", with_unit, unit)):
-        found.add_magnitude(kind, row[some], here[some], size[some])
-        found.add_magnitude(f"{kind} in group", row[some], mix(group[row] + here)[some], size[some])
+    found.add_magnitude("after", row, context, size)
+    found.add_magnitude("after in group", row, mix(group[row] + context), size)
+    found.add_magnitude("unit", row[with_unit], unit[with_unit], size[with_unit])

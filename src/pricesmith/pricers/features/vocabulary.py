@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from pricesmith.pricers.features.bags import F32, bags, chunks
 from pricesmith.pricers.features.buffer import I64
+from pricesmith.pricers.features.cores import CORES
 from pricesmith.types import Listing
 
 I32 = NDArray[np.int32]
 BITS = 22  # a feature is the top bits of its hash
-CORES = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,200 @@
+"""A run folder is whole or it is not used."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pricesmith.catalog.store import Catalog, open_catalog
+from pricesmith.errors import InputError, UsageError
+from pricesmith.pricers import recipe_class
+from pricesmith.pricers.recipes import read_recipe
+from pricesmith.pricers.runs import Clipped, fit, load, refitted, told
+from pricesmith.progress import Progress
+from pricesmith.testing import made_catalog
+from pricesmith.types import Listing, Quote
+
+
+class Notes(Progress):
+    """Progress that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture
+def ridge(runs: dict[str, Path], tmp_path: Path) -> Path:
+    """A copy of the ridge run, to be harmed."""
+    return Path(shutil.copytree(runs["ridge"], tmp_path / "ridge"))
+
+
+def edited(run: Path, **facts: object) -> None:
+    """Put other facts into a manifest."""
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps({**manifest, **facts}))
+
+
+def test_a_manifest_says_what_the_run_was_made_with(runs: dict[str, Path]) -> None:
+    """Sizes, hashes, versions, rows and seconds of everything that matters are there."""
+    manifest = json.loads((runs["boosting"] / "manifest.json").read_text())
+    assert {"format", "kind", "identity", "fit_seconds", "rows", "seed", "versions", "files", "settings"} <= set(
+        manifest
+    )
+    assert {"python", "numpy", "scikit-learn", "lightgbm"} <= set(manifest["versions"])
+    on_disk = {path.relative_to(runs["boosting"]).as_posix() for path in runs["boosting"].rglob("*") if path.is_file()}
+    assert set(manifest["files"]) == on_disk - {"manifest.json"}
+    assert manifest["seed"] == 0
+
+
+@pytest.mark.parametrize("name", ["ridge.npz", "words.json", "calibration.json", "catalog.json", "recipe.toml"])
+def test_a_changed_file_is_refused_by_name(name: str, ridge: Path) -> None:
+    """One flipped bit, of the same size, is found."""
+    data = bytearray((ridge / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (ridge / name).write_bytes(data)
+    with pytest.raises(InputError, match=name):
+        load(ridge)
+
+
+@pytest.mark.parametrize("name", ["ridge.npz", "comparables/index.npz"])
+def test_a_missing_file_is_refused_by_name(name: str, ridge: Path) -> None:
+    """A copy that broke off is not half used."""
+    (ridge / name).unlink()
+    with pytest.raises(InputError, match=Path(name).name):
+        load(ridge)
+
+
+def test_a_run_without_its_comparables_still_prices(ridge: Path, runs: dict[str, Path]) -> None:
+    """An exported run has no training rows; it quotes the same and has nothing similar to show."""
+    shutil.rmtree(ridge / "comparables")
+    wares = [Listing("1", "Aster hose", "5 kg")]
+    assert load(ridge).price(wares) == load(runs["ridge"]).price(wares)
+    assert load(ridge).comparables(wares) == [[]]
+
+
+def test_comparables_are_training_rows(runs: dict[str, Path], shop: Catalog) -> None:
+    """Three similar things with their prices, nearest first."""
+    prices = {item.listing.id: item.price for item in shop.items("train")}
+    wares = [item.listing for item in shop.items("test")[:5]]
+    for near in load(runs["ridge"]).comparables(wares):
+        assert [prices[one.id] for one in near] == [one.price for one in near]
+        assert [one.similarity for one in near] == sorted((one.similarity for one in near), reverse=True)
+        assert len(near) == 3
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    """What is missing, and what makes it, is said."""
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(InputError, match="not a finished run"):
+            load(folder)
+
+
+def test_a_later_format_is_refused(ridge: Path) -> None:
+    """An old Pricesmith does not guess at a new run."""
+    edited(ridge, format=2)
+    with pytest.raises(InputError, match="later version"):
+        load(ridge)
+
+
+def test_a_manifest_cannot_name_files_outside_its_folder(ridge: Path) -> None:
+    """A run from a stranger reads nothing but itself."""
+    edited(ridge, files={"../../etc/passwd": {"bytes": 1, "sha256": "0"}})
+    with pytest.raises(InputError, match="outside"):
+        load(ridge)
+
+
+def test_the_same_fit_again_says_that_it_is_done(runs: dict[str, Path], shop: Catalog) -> None:
+    """Nothing is written twice."""
+    before = (runs["ridge"] / "manifest.json").stat().st_mtime_ns
+    progress = Notes()
+    fit(read_recipe("ridge"), shop, runs["ridge"], progress=progress)
+    assert "already fitted" in progress.notes[0]
+    assert (runs["ridge"] / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_another_setting_or_catalog_is_refused_with_the_difference(
+    runs: dict[str, Path], shop: Catalog, tmp_path: Path
+) -> None:
+    """A finished run is not overwritten by accident."""
+    with pytest.raises(UsageError, match="other settings") as error:
+        fit(read_recipe("ridge", {"alpha": 2.0}), shop, runs["ridge"])
+    assert "alpha: 1.0 -> 2.0" in str(error.value)
+    with pytest.raises(UsageError, match="catalog"):
+        fit(read_recipe("ridge"), open_catalog(made_catalog(tmp_path / "other", 300, seed=9)), runs["ridge"])
+
+
+def test_fresh_replaces_a_run(ridge: Path, shop: Catalog) -> None:
+    """`--fresh` builds beside and swaps."""
+    fit(read_recipe("ridge", {"alpha": 9.0}), shop, ridge, fresh=True)
+    assert load(ridge).recipe == read_recipe("ridge", {"alpha": 9.0})
+
+
+def test_a_blend_of_members_that_changed_is_not_the_old_blend(shop: Catalog, tmp_path: Path) -> None:
+    """The same paths with another content are other settings."""
+    for kind in ("constant", "ridge"):
+        fit(read_recipe(kind), shop, tmp_path / kind)
+    blend = read_recipe("blend", {"members": [str(tmp_path / "constant"), str(tmp_path / "ridge")]})
+    fit(blend, shop, tmp_path / "blend")
+    fit(read_recipe("ridge", {"alpha": 3.0}), shop, tmp_path / "ridge", fresh=True)
+    with pytest.raises(UsageError, match="other settings"):
+        fit(blend, shop, tmp_path / "blend")
+
+
+def test_a_blend_is_of_the_catalog_of_its_members(runs: dict[str, Path], tmp_path: Path) -> None:
+    """Weights fitted on rows that a member has learnt would be worth nothing."""
+    other = open_catalog(made_catalog(tmp_path / "other", 300, seed=9))
+    recipe = read_recipe("blend", {"members": [str(runs["constant"]), str(runs["ridge"])]})
+    with pytest.raises(UsageError, match="different catalogs"):
+        fit(recipe, other, tmp_path / "blend")
+    assert not (tmp_path / "blend").exists()
+
+
+@pytest.mark.parametrize("kind", ["constant", "ridge", "boosting", "neighbours"])
+def test_a_tiny_catalog_is_fitted_and_says_that_it_has_no_interval(kind: str, tmp_path: Path) -> None:
+    """Six rows to calibrate on promise nothing: the interval is the whole range, and a person is told."""
+    small = open_catalog(made_catalog(tmp_path / "small", 100))
+    fit(read_recipe(kind), small, tmp_path / "run")
+    run = load(tmp_path / "run")
+    (quote,) = run.price([small.items("test")[0].listing])
+    assert (quote.low, quote.high) == small.price_range
+    assert "too few for an interval" in told(run)
+
+
+@pytest.mark.parametrize(
+    ("said", "clipped"), [(1e9, 5.0), (1e-9, 1.0), (3.0, 3.0), (float("nan"), None), (float("inf"), None), (None, None)]
+)
+def test_a_quote_is_never_outside_the_range(said: float | None, clipped: float | None) -> None:
+    """Prices are clipped to the catalog's range; what is no number is no answer."""
+
+    class Says:
+        name = "says"
+
+        def price(self, listings: object) -> list[Quote]:
+            return [Quote(said, raw="so")]
+
+    (quote,) = Clipped(Says(), (1.0, 5.0)).price([Listing("", "", "")])
+    assert (quote.price, quote.raw) == (clipped, "so")
+
+
+def test_a_run_can_be_fitted_again_on_other_rows(runs: dict[str, Path], shop: Catalog) -> None:
+    """Folds refit the same recipe, a blend with all its members, and leave nothing behind."""
+    items = shop.items("train")
+    again = refitted(load(runs["ridge"]), items[:300], items[300:400])
+    assert again.recipe == load(runs["ridge"]).recipe
+    assert again.manifest["rows"]["train"] == 300
+    place = again.path
+    del again
+    assert not place.exists()
+
+
+def test_an_unknown_kind_is_refused_with_the_nearest() -> None:
+    """A slip of the pen is answered with a suggestion."""
+    with pytest.raises(UsageError, match="ridgee") as error:
+        recipe_class("ridgee")
+    assert "'ridge'" in str(error.value)

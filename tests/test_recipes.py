@@ -1,0 +1,105 @@
+"""Every shipped recipe can be used as it is, and says how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pricesmith.errors import InputError, UsageError
+from pricesmith.pricers import KINDS, recipe_class
+from pricesmith.pricers.recipes import copy_recipe, list_recipes, read_recipe, recipes_told, settings_of, shipped
+from pricesmith.settings import Settings, read_toml, write_toml
+
+
+def test_every_kind_has_a_recipe_of_its_name() -> None:
+    """`pricesmith fit KIND` works for each."""
+    assert set(KINDS) <= set(shipped())
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_recipe_loads_and_holds_the_defaults(name: str) -> None:
+    """What the file shows is what happens without it."""
+    recipe = read_recipe(name)
+    assert recipe == recipe_class(recipe.kind)()
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_recipe_opens_with_the_command_that_runs_it(name: str) -> None:
+    """Its first line can be pasted; its second says what it is."""
+    first, second = shipped()[name].read_text(encoding="utf-8").splitlines()[:2]
+    assert first.startswith(f"# pricesmith fit {name} --catalog CATALOG --to RUN")
+    assert second.startswith("# ")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_setting_is_described(kind: str) -> None:
+    """A wrong value is answered with what the setting means."""
+    fields = recipe_class(kind).model_fields
+    assert {name for name, field in fields.items() if not field.description} == set()
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_settings_survive_the_run_folder(name: str, tmp_path: Path) -> None:
+    """What `fit` writes into a run is read back as the same recipe."""
+    recipe = read_recipe(name)
+    (tmp_path / "recipe.toml").write_text(write_toml(settings_of(recipe)), encoding="utf-8")
+    assert read_recipe(str(tmp_path / "recipe.toml")) == recipe
+
+
+def test_overrides_stand_over_the_file() -> None:
+    """`--set alpha=2` wins."""
+    recipe = read_recipe("ridge", {"alpha": 2})
+    assert isinstance(recipe, Settings)
+    assert recipe.model_dump() == {"alpha": 2.0, "min_df": 2}
+
+
+def test_a_wrong_setting_is_refused_with_a_suggestion() -> None:
+    """Nothing unknown is ignored."""
+    with pytest.raises(UsageError, match="alhpa") as error:
+        read_recipe("ridge", {"alhpa": 2})
+    assert "'alpha'" in str(error.value)
+
+
+def test_an_unknown_recipe_is_refused_with_what_there_is() -> None:
+    """The list is at hand."""
+    with pytest.raises(UsageError, match="no recipe") as error:
+        read_recipe("rigde")
+    assert "ridge" in str(error.value)
+
+
+def test_a_file_that_is_missing_or_says_no_kind_is_refused(tmp_path: Path) -> None:
+    """A person's own file is held to the same."""
+    with pytest.raises(InputError, match="no file"):
+        read_recipe(str(tmp_path / "mine.toml"))
+    (tmp_path / "mine.toml").write_text("alpha = 1\n")
+    with pytest.raises(UsageError, match="does not say its kind"):
+        read_recipe(str(tmp_path / "mine.toml"))
+
+
+def test_a_copied_recipe_is_the_persons_own(tmp_path: Path) -> None:
+    """It has the comments, and it is never overwritten."""
+    copy_recipe("boosting", tmp_path / "mine.toml")
+    assert (tmp_path / "mine.toml").read_bytes() == shipped()["boosting"].read_bytes()
+    with pytest.raises(UsageError, match="exists"):
+        copy_recipe("boosting", tmp_path / "mine.toml")
+
+
+def test_the_list_names_every_recipe_with_what_it_is() -> None:
+    """`fit` without a recipe says what there is."""
+    found = list_recipes()
+    assert [one["recipe"] for one in found] == list(shipped())
+    assert all(one["about"] for one in found)
+    assert all(name in recipes_told(found) for name in shipped())
+
+
+def test_what_was_measured_is_of_recipes_that_are_shipped() -> None:
+    """The table of figures names nothing that is gone."""
+    tables = {name for name, value in read_toml(Path(recipe_module_file())).items() if isinstance(value, dict)}
+    assert tables <= set(shipped())
+
+
+def recipe_module_file() -> str:
+    from pricesmith.pricers.recipes import MEASURED
+
+    return str(MEASURED)
