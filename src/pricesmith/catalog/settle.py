@@ -179,9 +179,9 @@ def find_all(
         return centres, 0
     with (folder / "sketches.bin").open("rb") as file:
         drawn = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    with (folder / "keys.bin").open("w+b") as file:
-        file.truncate(4 * len(BANDS) * len(others))
-        banded = mmap.mmap(file.fileno(), 0)
+    with (folder / "keys.bin").open("w+b") as room:
+        room.truncate(4 * len(BANDS) * len(others))
+        banded = mmap.mmap(room.fileno(), 0)
     sketches = np.frombuffer(drawn, dtype=np.uint16).reshape(-1, PLACES)
     keys = np.frombuffer(banded, dtype=np.uint32).reshape(len(BANDS), len(others))
 
