@@ -100,7 +100,7 @@ def content(found: Findings, figures: dict[str, charts.Figure]) -> dict[str, Any
         "bands": {
             "id": "chart-bands",
             "alt": "Mean error by band of the true price; the numbers are in the table below",
-            "caption": f"Mean error with 95 % intervals by band of the true price. {drawn} A name in the legend hides or shows.",
+            "caption": f"Mean error with 95 % intervals by band of the true price. {drawn} The legend hides and shows.",
             "table": tables.error_grid(found, found.bands, "Error by price", priced=True),
         },
         "categories": category_words(found),
@@ -144,10 +144,10 @@ def scatter_words(found: Findings, points: int) -> dict[str, Any]:
     )
     return {
         "id": "chart-quotes",
-        "intro": "One point for each item: on the line the quote is the price, in the grey band it is within 20 % of it.",
+        "intro": "One point an item: on the line the quote is the price, in the grey band it is within 20 % of it.",
         "tabs": [{"name": plain(name, 40), "hue": found.hues[name]} for name in found.pricers],
         "alt": f"Scatter of quotes against true prices for {listed([plain(name, 40) for name in found.pricers])}",
-        "caption": f"{some}. Both axes are logarithmic: equal steps are equal ratios. Point at one for its title.{without}",
+        "caption": f"{some}. Both axes are logarithmic: equal steps are equal ratios. Point at one for more.{without}",
     }
 
 
@@ -173,9 +173,9 @@ def coverage_words(found: Findings) -> dict[str, Any] | None:
     aim = f"{found.nominal:.0%}".replace("%", " %")
     return {
         "id": "chart-coverage",
-        "intro": f"An interval promises to hold the price for {aim} of the items, also among its cheap and its dear quotes.",
+        "intro": f"An interval promises to hold the price for {aim} of the items, among cheap and dear quotes alike.",
         "alt": "Share of prices inside their intervals by band of the quote; the numbers are in the table below",
-        "caption": f"Prices inside their interval by band of the quote, with 95 % intervals; the dashed line is the promised {aim}.",
+        "caption": f"Prices inside their interval by band of the quote, with 95 % intervals; dashed: {aim}.",
         "table": tables.coverage_grid(found),
     }
 
@@ -188,7 +188,8 @@ def running_words(found: Findings) -> dict[str, Any]:
     if early and found.best.n >= 500:
         k = early[-1]
         low, high = line.low[k], line.high[k]
-        assert low is not None and high is not None
+        assert low is not None
+        assert high is not None
         said = (
             f"After {line.n[k]:,} items {plain(found.best.name, 40)} read {amount(line.mean[k], found.currency)} "
             f"± {amount((high - low) / 2, found.currency)}; after all {found.best.n:,}, "
@@ -210,9 +211,9 @@ def method(found: Findings) -> list[str]:
     lines = [
         "A pricer sees the listing only: title, text, category, brand. The price is never in what it is shown.",
         "Families, near-repeats of one product, are found before the catalog is split and stay on one side of it.",
-        f"No answer is charged at {amount(pricer.constant, found.currency)}, the median price in training, and counted; "
+        f"No answer is charged at {amount(pricer.constant, found.currency)}, the training median, and counted; "
         "it is never scored as 0 and never left out.",
-        f"Every pricer's answers are clipped to the catalog's range, {amount(low, found.currency)} to {top}, all alike. "
+        f"All answers are clipped to the catalog's range, {amount(low, found.currency)} to {top}, all alike. "
         "True prices are neither rounded nor clipped.",
         "Intervals and comparisons resample whole families (2,000 draws, fixed seed), because items of one family err "
         "together. Two pricers are told apart where the 95 % interval of their paired difference leaves out 0.",

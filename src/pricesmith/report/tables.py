@@ -44,14 +44,15 @@ def league_table(found: Findings, rows: Sequence[LeagueRow]) -> Facts:
         "label": f"League table on {items}",
         "title": f"Judged on other items: {items}",
         "intro": (
-            f"These answers are for other items ({found.evals.meta[first.name].get('note') or 'another choice of them'}), "
+            f"These are for other items ({found.evals.meta[first.name].get('note') or 'another choice of them'}), "
             "so they have no place in the ranking above; the next section compares them on the items in common."
             if first.group
-            else "Best first. The bar is the mean error, the line on it the 95 % interval: what other items of the same "
+            else "Best first. The bar is the mean error, the line its 95 % interval: what other items of the same "
             "kind would likely show."
         ),
         "rows": [league_line(found, row, scale, alone=len(rows) == 1) for row in rows],
         "course": any(row.course_hit is not None for row in rows),
+        "paid": any(row.dollars_per_1000 for row in rows),
         "bounded": any(row.coverage is not None for row in rows),
     }
 
@@ -188,7 +189,7 @@ def differences(found: Findings) -> Facts | None:
             }
         )
     intro = (
-        "Two pricers are compared item by item, where both were asked, so that what makes an item hard for all does not "
+        "Two pricers are compared item by item, where both were asked: what makes an item hard for all does not "
         "count. An interval that holds 0 means the order could be chance."
     )
     return {"intro": intro, "rows": lines}

@@ -188,7 +188,9 @@ def columns_for(header: Sequence[str], info: Mapping[str, Any]) -> Columns:
     named = [name for name in (fitted.title, fitted.text) if name]
     if named and all(name in header for name in named):
         return fitted
-    return choose([*header, NO_PRICE], {"price": NO_PRICE})
+    # A column that was found to give the price away, by what it held, is not read here either.
+    kept = [name for name in header if name not in fitted.left_out]
+    return choose([*kept, NO_PRICE], {"price": NO_PRICE})
 
 
 def write_part(path: Path, answers: Sequence[Answer]) -> None:

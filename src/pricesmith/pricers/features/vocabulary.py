@@ -92,7 +92,8 @@ class Vocabulary:
         """Rows of length 1 of places in the vocabulary; what is not in it is left out."""
         places = self.table[raw.places]
         known = places >= 0
-        starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(known)))[raw.starts]
+        seen = np.concatenate((np.zeros(1, np.int64), np.cumsum(known, dtype=np.int64)))
+        starts = np.asarray(seen[raw.starts], dtype=np.int64)
         places = places[known]
         weights = raw.weights[known] * self.weights[places]
         row = np.repeat(np.arange(len(starts) - 1), np.diff(starts))

@@ -1,0 +1,176 @@
+"""The report: one file that opens offline, with the league's own numbers; what came as data stays text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pricesmith.errors import InputError
+from pricesmith.evaluation.store import EvalItem, Near, read_evals, write_evaluation, write_items
+from pricesmith.evaluation.summary import league
+from pricesmith.money import money
+from pricesmith.report import report
+from pricesmith.types import Evaluation, Row
+
+HOSTILE = '<script>alert(1)</script><img src=x onerror=alert(2)> "oak" & =1+1'
+Maker = Callable[..., Path]
+
+
+class Page(HTMLParser):
+    """What a browser would load or run, and the headings it would show."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.tags: list[str] = []
+        self.handlers: list[str] = []
+        self.headings: list[str] = []
+        self.inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "srcset", "data", "action") and value and not value.startswith("#"):
+                self.loads.append(value)
+            if name.startswith("on"):
+                self.handlers.append(name)
+        self.inside = tag if tag in ("h1", "h2") else self.inside
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = "" if tag in ("h1", "h2") else self.inside
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.headings.append(data)
+
+
+def quotes(
+    name: str, count: int, factor: float, *, bounded: bool = True, silent: bool = False, currency: str = "USD"
+) -> Evaluation:
+    """An evaluation of `count` items, off by a factor that changes with the item."""
+    rows = []
+    for i in range(count):
+        truth = 5.0 * 1.05 ** (i % 90)
+        price = None if silent and i % 7 == 0 else truth * factor ** ((-1) ** i)
+        low, high = (price / 1.5, price * 1.5) if bounded and price is not None else (None, None)
+        rows.append(Row(f"i{i}", truth, price, low, high, "", 0.001, 0.0))
+    return Evaluation(name, "f" * 64, tuple(rows), 50.0, currency, (0.5, 999.49), {})
+
+
+@pytest.fixture
+def evals(tmp_path: Path) -> Maker:
+    """Writes an evals folder of made evaluations."""
+
+    def make(*found: Evaluation, count: int = 120, title: str = "Oak lamp") -> Path:
+        folder = tmp_path / "evals"
+        folder.mkdir()
+        items = [
+            EvalItem(f"i{i}", f"{title} {i}", "lamps", 5.0 * 1.05 ** (i % 90), None, 0, (Near("t", title, 12.5, 0.9),))
+            for i in range(count)
+        ]
+        write_items(folder, items, {"format": 1, "catalog": "f" * 64, "split": "test"})
+        for evaluation in found:
+            facts: dict[str, Any] = {"kind": "ridge", "catalog_name": "made", "split": "test", "folds": False}
+            write_evaluation(folder, evaluation, {**facts, "fit_seconds": 1.0, "settings": {}})
+        return folder
+
+    return make
+
+
+def page_of(folder: Path, tmp_path: Path) -> str:
+    report(folder, tmp_path / "report.html")
+    return (tmp_path / "report.html").read_text()
+
+
+def without_scripts(text: str) -> str:
+    """The page without what is inside of scripts and styles."""
+    return re.sub(r"<(script|style)\b.*?</\1>", "", text, flags=re.DOTALL)
+
+
+def test_the_report_loads_nothing(evals: Maker, tmp_path: Path) -> None:
+    """No picture, script, style or font comes from elsewhere, and the page forbids it."""
+    text = page_of(evals(quotes("a", 120, 1.1)), tmp_path)
+    page = Page(without_scripts(text))
+    assert page.loads == []
+    assert "default-src" in text
+    assert "url(http" not in text
+
+
+def test_html_in_titles_stays_text(evals: Maker, tmp_path: Path) -> None:
+    """Nothing that a listing says becomes markup or script."""
+    text = page_of(evals(quotes("a", 120, 1.1), quotes("b<b>", 120, 1.2), title=HOSTILE), tmp_path)
+    assert "<script>alert(1)" not in text
+    assert "<img src=x" not in text
+    page = Page(without_scripts(text))
+    assert page.handlers == []
+    assert "img" not in page.tags
+
+
+def test_the_numbers_are_the_leagues(evals: Maker, tmp_path: Path) -> None:
+    """Error and interval of every pricer stand in the page as the league has them."""
+    folder = evals(quotes("near", 120, 1.1), quotes("far", 120, 1.6))
+    text = page_of(folder, tmp_path)
+    for row in league(read_evals(folder)):
+        assert money(row.mean_error.point, "USD") in text
+        assert row.mean_error.low is not None
+        assert money(row.mean_error.low, "USD") in text
+
+
+def test_the_headline_names_the_best(evals: Maker, tmp_path: Path) -> None:
+    """The first words say who misses least."""
+    page = Page(without_scripts(page_of(evals(quotes("near", 120, 1.1), quotes("far", 120, 1.6)), tmp_path)))
+    assert page.headings[0].startswith("near")
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        [quotes("alone", 120, 1.1)],
+        [quotes("bare", 120, 1.1, bounded=False), quotes("bounded", 120, 1.2)],
+        [quotes("silent", 120, 1.1, silent=True)],
+        [quotes("all", 120, 1.1), quotes("some", 40, 1.1)],
+        [quotes("few", 3, 1.1)],
+        [quotes("one", 1, 1.1)],
+        [quotes("exact", 120, 1.0)],
+    ],
+    ids=["one pricer", "no intervals", "no answers", "other items", "three items", "one item", "no error"],
+)
+def test_odd_leagues_have_a_report_too(found: list[Evaluation], evals: Maker, tmp_path: Path) -> None:
+    """Whatever can be judged can be reported, and no number in it is nonsense."""
+    text = without_scripts(page_of(evals(*found), tmp_path))
+    page = Page(text)
+    assert "League table" in "".join(page.headings)
+    words = re.sub(r"<[^>]*>", " ", text)
+    assert not re.search(r"\bnan\b|\binf\b|None|built-in|object at", words)
+
+
+def test_the_sign_is_the_catalogs(evals: Maker, tmp_path: Path) -> None:
+    """A catalog in pounds is reported in pounds."""
+    text = without_scripts(page_of(evals(quotes("a", 120, 1.1, currency="GBP")), tmp_path))
+    assert "£" in text
+    assert "$" not in text
+
+
+def test_the_same_evaluations_give_the_same_bytes(evals: Maker, tmp_path: Path) -> None:
+    """A report is a view: made twice it is the same file."""
+    folder = evals(quotes("a", 120, 1.1), quotes("b", 120, 1.2))
+    assert page_of(folder, tmp_path) == page_of(folder, tmp_path)
+
+
+def test_plotly_is_in_it_once(evals: Maker, tmp_path: Path) -> None:
+    """The library is inlined, and not for every picture."""
+    assert page_of(evals(quotes("a", 120, 1.1)), tmp_path).count("plotly.js v") == 1
+
+
+def test_an_empty_folder_says_what_to_do(evals: Maker, tmp_path: Path) -> None:
+    """Without evaluations there is an error with a hint, and no file."""
+    with pytest.raises(InputError) as caught:
+        report(evals(), tmp_path / "report.html")
+    assert caught.value.hint
+    assert not (tmp_path / "report.html").exists()
