@@ -201,7 +201,7 @@ def shares(found: Findings) -> Facts:
     most = max(max(band.share_of_items, band.share_of_error) for band in bands)
     heavy = max(bands, key=lambda band: band.share_of_error - band.share_of_items)
     label = priced_band(heavy.label, found.currency)
-    intro = f"Half the work is in few items: prices of {label} are {share(heavy.share_of_items)} of the items and"
+    intro = f"Few items carry much of the error: prices of {label} are {share(heavy.share_of_items)} of the items and"
     if len(bands) == 1 or heavy.share_of_error < 1.2 * heavy.share_of_items:
         intro = "Which prices make up the items and"
     intro += f" {share(heavy.share_of_error)} of the error" if "Half" in intro else " the error"
