@@ -43,7 +43,14 @@ def sklearn_mlp(train: Sequence[Item]) -> Quoter:
     )
     logs = np.log1p([item.price for item in train])
     mean, spread = float(logs.mean()), float(logs.std())
-    model = MLPRegressor((64, 64), batch_size=1024, early_stopping=True, n_iter_no_change=1, max_iter=8, random_state=0)
+    model = MLPRegressor(
+        hidden_layer_sizes=(64, 64),
+        batch_size=1024,
+        early_stopping=True,
+        n_iter_no_change=1,
+        max_iter=8,
+        random_state=0,
+    )
     model.fit(reader.transform([render(item.listing) for item in train]), (logs - mean) / spread)
     return lambda wares: np.expm1(model.predict(reader.transform([render(w) for w in wares])) * spread + mean)
 

@@ -219,7 +219,7 @@ class Training:
         for tensor in net.small:
             tensor.requires_grad_(False)
         del self.squares, self.place
-        net.table = net.table.half()  # half the memory and half the folder, the same quotes to 0.1 %
+        net.table = net.table.half()  # half the memory and half the folder, the same quotes to 0.02 %
         return net
 
     def step(self, net: Net, adam: Adam, batch: I64, step: int, share: float) -> float:
