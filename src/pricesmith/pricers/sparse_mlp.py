@@ -25,7 +25,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from pricesmith.pricers.features.bags import F32, chunks
@@ -85,9 +86,10 @@ class SparseMlp(Settings):
 
     def load(self, run: Path) -> Pricer:
         """The pricer that a run folder holds."""
-        tensors = load_file(run / MODEL)
-        mean, spread, top = (float(value) for value in tensors.pop("scale"))
-        nets = [Net(*(tensors[f"{name}.{number}"].float() for name in Net.NAMES)) for number in range(self.members)]
+        with safe_open(run / MODEL, framework="pt") as tensors:
+            mean, spread, top = tensors.get_tensor("scale").tolist()
+            names = [[f"{name}.{number}" for name in Net.NAMES] for number in range(self.members)]
+            nets = [Net(*(tensors.get_tensor(name).float() for name in own)) for own in names]
         return SparseMlpPricer(Vocabulary.load(run / VOCABULARY), nets, Prices(np.zeros(0), mean, spread, top))
 
 
@@ -191,8 +193,7 @@ class Training:
         self, settings: SparseMlp, features: int, rows: Rows, prices: Prices, held: Rows, truths: Any, number: int
     ) -> None:
         self.settings, self.prices, self.held, self.truths, self.number = settings, prices, held, truths, number
-        self.matrix = rows.csr(features)
-        self.features = features
+        self.matrix, self.features = rows.csr(features), features
         self.targets = torch.from_numpy(((prices.logs - prices.mean) / prices.spread).astype(np.float32))
         self.money = torch.from_numpy(np.expm1(prices.logs).astype(np.float32))
         self.typical = float((self.money - self.money.median()).abs().mean()) or 1.0
@@ -265,8 +266,7 @@ class Training:
         line = {"member": self.number, "pass": number + 1, "batch": size, "loss": round(loss, 5)}
         if len(self.truths):
             with torch.no_grad():
-                held = self.held
-                logs = net.answer(summed(held.places, held.weights, held.starts, net.table)).numpy()
+                logs = net.answer(summed(self.held.places, self.held.weights, self.held.starts, net.table)).numpy()
             quotes = np.expm1(logs * self.prices.spread + self.prices.mean)
             line["tune_error"] = round(float(np.abs(quotes - self.truths).mean()), 4)
         self.curve.append({**line, "seconds": time.perf_counter()})
