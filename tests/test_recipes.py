@@ -8,7 +8,15 @@ import pytest
 
 from pricesmith.errors import InputError, UsageError
 from pricesmith.pricers import KINDS, recipe_class
-from pricesmith.pricers.recipes import copy_recipe, list_recipes, read_recipe, recipes_told, settings_of, shipped
+from pricesmith.pricers.recipes import (
+    copy_recipe,
+    estimate,
+    list_recipes,
+    read_recipe,
+    recipes_told,
+    settings_of,
+    shipped,
+)
 from pricesmith.settings import Settings, read_toml, write_toml
 
 
@@ -103,3 +111,10 @@ def recipe_module_file() -> str:
     from pricesmith.pricers.recipes import MEASURED
 
     return str(MEASURED)
+
+
+def test_an_estimate_grows_with_the_rows() -> None:
+    """Before a fit its time and memory are told, from what was measured; nothing is made up for what was not."""
+    assert estimate("recorded", 1000) == ""
+    assert "about 2 seconds" in estimate("sparse_mlp", 100)
+    assert "minutes" in estimate("sparse_mlp", 4_000_000)

@@ -28,7 +28,7 @@ def demo(to: Path, *, progress: Progress = SILENT) -> dict[str, Any]:
 
     started = time.perf_counter()
     progress.note(
-        "About three minutes on two cores: curate 61,003 real goods, fit four pricers, judge them, write a report."
+        "About two minutes on two cores: curate 61,003 real goods, fit four pricers, judge them, write a report."
     )
     curate(["demo:goods"], to / "catalog", progress=progress)
     catalog = open_catalog(to / "catalog")

@@ -16,6 +16,8 @@ from pricesmith.workspace import sha256
 
 Batch = list[RawRow | BadRow]
 DEMO = "demo:"
+SECONDS_A_MB = 0.5
+UNPACKED = {".gz": 4, ".zst": 4, ".parquet": 3, ".xlsx": 4}  # text in a file, as a multiple of its size
 SAMPLE = 20_000  # rows whose keys make the header of a JSON Lines file
 
 
@@ -24,7 +26,9 @@ def open_feeds(sources: Sequence[str], mapping: Mapping[str, str], limits: Limit
     feeds = [demo_feed(name) for name in sorted({one for one in sources if one.startswith(DEMO)})]
     plain = [one for one in sources if not one.startswith(DEMO)]
     if plain or not feeds:
-        feeds += [file_feed(source, mapping, limits, progress) for source in resolve(plain)]
+        found = resolve(plain)
+        progress.note(estimate(found))
+        feeds += [file_feed(source, mapping, limits, progress) for source in found]
     leaks: dict[str, str] = {}
     for feed in feeds:
         leaks = {**feed.columns.left_out, **leaks}
@@ -34,6 +38,14 @@ def open_feeds(sources: Sequence[str], mapping: Mapping[str, str], limits: Limit
         Feed(feed.name, feed.category, feed.read, feed.facts, without(feed.columns, leaks), feed.named)
         for feed in feeds
     ]
+
+
+def estimate(sources: Sequence[Source]) -> str:
+    """How long curating will take, by the size of the files; measured on two cores (benchmarks/README.md)."""
+    size = sum(source.path.stat().st_size * UNPACKED.get(source.path.suffix.lower(), 1) for source in sources) / 1e6
+    seconds = SECONDS_A_MB * size
+    told = f"about {seconds / 60:.0f} minutes" if seconds > 120 else f"about {max(2, seconds):.0f} seconds"
+    return f"{len(sources)} file{'s' * (len(sources) > 1)}, some {size:,.0f} MB of text: {told}, under 1.5 GB of memory."
 
 
 def demo_feed(name: str) -> Feed:

@@ -47,6 +47,19 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
     return {"kind": recipe.kind, **cast(Settings, recipe).model_dump(mode="json")}
 
 
+def estimate(kind: str, rows: int) -> str:
+    """How long a fit will take and the memory it needs, from what was measured; empty where nothing was."""
+    measured = read_toml(MEASURED)
+    known = measured.get(kind, {})
+    if "seconds" not in known:
+        return ""
+    seconds = known["seconds"] * rows / measured["rows"]
+    told = f"about {seconds / 60:.0f} minutes" if seconds > 120 else f"about {max(2, seconds):.0f} seconds"
+    # Libraries and buffers are there however few the rows.
+    memory = 0.3 + max(0.0, known["gb"] - 0.3) * rows / measured["rows"]
+    return f"{kind} on {rows:,} listings: {told} on two cores, about {memory:.1f} GB of memory."
+
+
 def list_recipes() -> list[dict[str, Any]]:
     """The shipped recipes: name, what it is, and what was measured (seconds to fit, error as a ratio to ridge)."""
     measured = read_toml(MEASURED)

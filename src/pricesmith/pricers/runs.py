@@ -25,7 +25,7 @@ from pricesmith.catalog.comparables import Comparable, Index
 from pricesmith.catalog.store import Catalog, half_of
 from pricesmith.errors import InputError
 from pricesmith.pricers.calibrated import Calibrated, Table, calibrate
-from pricesmith.pricers.recipes import read_recipe, settings_of
+from pricesmith.pricers.recipes import estimate, read_recipe, settings_of
 from pricesmith.progress import SILENT, Progress
 from pricesmith.settings import Settings, parse, write_toml
 from pricesmith.types import Item, Listing, Pricer, Quote, Recipe
@@ -127,6 +127,8 @@ def fit_rows(
             progress.note(f"{to} is already fitted with these settings.")
             return
         folder = build.folder
+        if told := estimate(recipe.kind, len(rows.train)):
+            progress.note(told)
         progress.start(f"fitting {recipe.kind} on {len(rows.train):,} listings")
         write_json(folder / CATALOG, dict(info))  # first: a blend looks there for what its members must be of
         started = time.perf_counter()
