@@ -30,9 +30,9 @@ def demo(to: Path, *, progress: Progress = SILENT) -> dict[str, Any]:
     progress.note(
         "About two minutes on two cores: curate 61,003 real goods, fit four pricers, judge them, write a report."
     )
-    curate(["demo:goods"], to / "catalog", progress=progress)
-    catalog = open_catalog(to / "catalog")
-    progress.note(f"{sum(catalog.ledger['splits'].values()):,} goods in {to / 'catalog'}")
+    curate(["demo:goods"], to / "goods", progress=progress)
+    catalog = open_catalog(to / "goods")
+    progress.note(f"{sum(catalog.ledger['splits'].values()):,} goods in {to / 'goods'}")
     fitted: list[Path] = []
     for kind in RECIPES:
         # The blend is of what can be told apart from guessing.
