@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pricesmith.catalog import open as open_catalog
-from pricesmith.contest import contest
+from pricesmith.contest import contest, rows_of
 from pricesmith.errors import UsageError
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.pricers.runs import fit
@@ -45,6 +45,19 @@ def test_a_small_catalog_is_judged_in_folds(place: Path, tmp_path: Path) -> None
     evals = contest(whos, open_catalog(place / "small"), tmp_path / "evals")
     assert {len(evaluation.rows) for evaluation in evals.evaluations} == {500}
     assert evals.meta["small-blend"]["folds"] is True
+
+
+def test_no_family_is_both_tuned_on_and_calibrated_on(place: Path) -> None:
+    """In folds, too, validation is halved by family; every row of it is used."""
+    catalog = open_catalog(place / "small")
+    items, families = catalog.items_and_families("train")
+    family = {item.listing.id: name for item, name in zip(items, families, strict=True)}
+    rows = rows_of(items[:100], items[100:], catalog)
+    tune, calibrate = ({family[item.listing.id] for item in half} for half in (rows.tune, rows.calibrate))
+    assert tune
+    assert calibrate
+    assert tune & calibrate == set()
+    assert len(rows.tune) + len(rows.calibrate) == len(items) - 100
 
 
 def test_another_catalogs_run_is_refused_unless_asked_for(place: Path, tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pricesmith.catalog.comparables import Index
-from pricesmith.catalog.store import Catalog
+from pricesmith.catalog.store import SPLITS, Catalog, half_of
 from pricesmith.errors import UsageError
 from pricesmith.evaluation.judge import Candidate, judge
 from pricesmith.evaluation.plan import Search
 from pricesmith.evaluation.store import Evals
 from pricesmith.pricers.recorded import RecordedPricer, read_prices
-from pricesmith.pricers.runs import Run, load, refitted
+from pricesmith.pricers.runs import Rows, Run, load, refitted
 from pricesmith.progress import SILENT, Progress
 from pricesmith.types import Item, Listing, Pricer
 from pricesmith.workspace import sha256
@@ -33,7 +33,7 @@ def contest(
 ) -> Evals:
     """Judge each of `who` (run folders, `human:FILE`) on a catalog and write the evals folder `to`."""
     names = distinct([name_of(one) for one in who], who)
-    candidates = [candidate(one, name) for one, name in zip(who, names, strict=True)]
+    candidates = [candidate(one, name, catalog) for one, name in zip(who, names, strict=True)]
     return judge(
         candidates,
         catalog,
@@ -60,8 +60,8 @@ def distinct(names: Sequence[str], who: Sequence[str]) -> list[str]:
     ]
 
 
-def candidate(who: str, name: str) -> Candidate:
-    """Somebody to judge. Raises UsageError where `who` is nobody that is known."""
+def candidate(who: str, name: str, catalog: Catalog) -> Candidate:
+    """Somebody to judge on a catalog. Raises UsageError where `who` is nobody that is known."""
     kind, colon, rest = who.partition(":")
     if colon and kind == "human":
         quotes = read_prices(Path(rest))
@@ -78,7 +78,7 @@ def candidate(who: str, name: str) -> Candidate:
     run = load(who)
 
     def refit(train: list[Item], validation: list[Item]) -> Pricer:
-        return refitted(run, train, validation)
+        return refitted(run, rows_of(train, validation, catalog))
 
     return Candidate(
         name,
@@ -90,6 +90,19 @@ def candidate(who: str, name: str) -> Candidate:
         refit=refit,
         seen=lambda listings: seen(run, listings),
     )
+
+
+def rows_of(train: list[Item], validation: list[Item], catalog: Catalog) -> Rows:
+    """What a fold is fitted on. Validation is halved by family: intervals learnt on the relatives of rows that a pricer
+    was tuned on would be too narrow."""
+    family: dict[str, str] = {}
+    for split in SPLITS:
+        columns = catalog.columns(split, ("id", "family"))
+        family.update(zip(columns["id"], columns["family"], strict=True))
+    halves: dict[str, list[Item]] = {"tune": [], "calibrate": []}
+    for item in validation:
+        halves[half_of(family[item.listing.id])].append(item)
+    return Rows(train, halves["tune"], halves["calibrate"])
 
 
 def seen(run: Run, listings: Sequence[Listing]) -> list[bool]:

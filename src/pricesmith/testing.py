@@ -112,6 +112,7 @@ ODD_TEXTS = {
     "emoji": "\U0001f9f5\U0001f525 \U0001f468\u200d\U0001f469\u200d\U0001f467",
     "right to left": "\u0645\u0635\u0628\u0627\u062d \u0662\u0665 \u202e\u05e0\u05d5\u05e8\u05d4",
     "NUL": "hose\x00lamp\x00",
+    "half a surrogate pair": "hose \ud83d 25 kg",
     "only digits": "1234567890 42 0 007",
     "only spaces": " \t\n\u00a0 ",
     "no key": ":::\n: 5\n5:\n",

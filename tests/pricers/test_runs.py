@@ -12,7 +12,7 @@ from pricesmith.catalog.store import Catalog, open_catalog
 from pricesmith.errors import InputError, UsageError
 from pricesmith.pricers import recipe_class
 from pricesmith.pricers.recipes import read_recipe
-from pricesmith.pricers.runs import Clipped, fit, load, refitted, told
+from pricesmith.pricers.runs import Clipped, Rows, fit, load, refitted, told
 from pricesmith.progress import Progress
 from pricesmith.testing import made_catalog
 from pricesmith.types import Listing, Quote
@@ -185,7 +185,7 @@ def test_a_quote_is_never_outside_the_range(said: float | None, clipped: float |
 def test_a_run_can_be_fitted_again_on_other_rows(runs: dict[str, Path], shop: Catalog) -> None:
     """Folds refit the same recipe, a blend with all its members, and leave nothing behind."""
     items = shop.items("train")
-    again = refitted(load(runs["ridge"]), items[:300], items[300:400])
+    again = refitted(load(runs["ridge"]), Rows(items[:300], items[300:350], items[350:400]))
     assert again.recipe == load(runs["ridge"]).recipe
     assert again.manifest["rows"]["train"] == 300
     place = again.path

@@ -22,7 +22,7 @@ from typing import Any, cast
 import numpy as np
 
 from pricesmith.catalog.comparables import Comparable, Index
-from pricesmith.catalog.store import Catalog, half_of
+from pricesmith.catalog.store import Catalog
 from pricesmith.errors import InputError
 from pricesmith.pricers.calibrated import Calibrated, Table, calibrate
 from pricesmith.pricers.recipes import estimate, read_recipe, settings_of
@@ -162,11 +162,9 @@ def made_of(recipe: Recipe) -> dict[str, Any]:
     return {"made_of": recipe.made_of()} if hasattr(recipe, "made_of") else {}
 
 
-def refitted(run: Run, train: Sequence[Item], validation: Sequence[Item]) -> Run:
+def refitted(run: Run, rows: Rows) -> Run:
     """The same kind of run on other rows, in a folder that goes away with it; a blend's members are refitted too."""
     place = Path(tempfile.mkdtemp(prefix="pricesmith-"))
-    halves = [[item for item in validation if half_of(item.listing.id) == half] for half in ("tune", "calibrate")]
-    rows = Rows(train, *halves)
     recipe = run.recipe
     members = sorted((run.path / MEMBERS).iterdir()) if (run.path / MEMBERS).is_dir() else []
     for member in members:
