@@ -14,6 +14,7 @@ from pricesmith.pricers.boosting import (
     columns,
     common_keys,
     folds_of,
+    groups_of,
     numbers_of,
     unseen_answers,
 )
@@ -51,8 +52,44 @@ def test_kinds_of_number_are_kept_by_how_often_they_are_seen() -> None:
 
 def test_a_missing_number_is_not_zero() -> None:
     """Trees see that a number is absent."""
-    table = columns([{"gb": 0.0}, {}], {"gb": 0}, np.array([3.0, 4.0]))
+    table = columns([{"gb": 0.0}, {}], {"gb": 0}, [{}, {}], [], np.array([3.0, 4.0]))
     assert np.array_equal(table, [[0.0, 3.0], [np.nan, 4.0]], equal_nan=True)
+
+
+def test_a_listing_is_of_its_category_brand_and_first_word() -> None:
+    """Case does not matter, an unknown name is absent, and a missing one is a group of its own."""
+    told = [groups_of(Listing("", "Hose 5 m", "", "Garden", "ASTER")), groups_of(Listing("", "", "hose", "", "?"))]
+    assert [list(one.values()) for one in told] == [["garden", "aster", "hose"], ["", "?", "hose"]]
+    places = [{"garden": 0, "": 1}, {"aster": 0}, {"hose": 0}]
+    table = columns([{}, {}], {}, told, places, np.array([3.0, 4.0]))
+    assert np.array_equal(table, [[0, 0, 0, 3], [1, np.nan, 0, 4]], equal_nan=True)
+
+
+def test_a_fit_can_be_repeated_to_the_byte(tmp_path: Path) -> None:
+    """The same rows and seed write the same trees; another seed does not."""
+    items, _ = made_items(400)
+    for name, seed in (("one", 0), ("again", 0), ("other", 1)):
+        (tmp_path / name).mkdir()
+        Boosting(trees=30, seed=seed).fit(items[:300], items[300:], tmp_path / name)
+    one, again, other = ((tmp_path / name / "trees.txt").read_bytes() for name in ("one", "again", "other"))
+    assert one == again != other
+
+
+def test_groups_pay_where_a_number_means_something_else_in_each(tmp_path: Path) -> None:
+    """What raises the price of one kind of thing and lowers that of another is learnt."""
+    draw = np.random.default_rng(0)
+    items = []
+    for number, size in enumerate(draw.integers(1, 40, 900)):
+        kind, sign = ("lamp", 1) if number % 2 else ("phone", -1)
+        price = float(100 * size ** (0.5 * sign) * np.exp(draw.normal(0, 0.05)))
+        items.append(Item(Listing(str(number), "", f"{size} kg", kind), price))
+
+    def error(recipe: Boosting) -> float:
+        recipe.fit(items[:600], items[600:700], tmp_path)
+        quotes = recipe.load(tmp_path).price([item.listing for item in items[700:]])
+        return sum(abs((quote.price or 0.0) - item.price) for quote, item in zip(quotes, items[700:], strict=True))
+
+    assert error(Boosting(trees=200)) < error(Boosting(trees=200, groups=0))
 
 
 def test_titles_that_begin_alike_are_in_one_fold() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -148,6 +151,52 @@ def test_odd_leagues_have_a_report_too(found: list[Evaluation], evals: Maker, tm
     assert "League table" in "".join(page.headings)
     words = re.sub(r"<[^>]*>", " ", text)
     assert not re.search(r"\bnan\b|\binf\b|None|built-in|object at", words)
+
+
+def test_only_the_pages_own_scripts_may_run(evals: Maker, tmp_path: Path) -> None:
+    """Its policy names each script by hash: one that slipped in would not run."""
+    text = page_of(evals(quotes("a", 120, 1.1)), tmp_path)
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
+    assert policy is not None
+    scripts = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
+    digests = {base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts}
+    assert digests == set(re.findall(r"sha256-([^&' ]+)", policy[1]))
+
+
+def test_labels_of_pictures_are_escaped(evals: Maker, tmp_path: Path) -> None:
+    """Plotly reads tags in labels, so none is left in what it gets."""
+    text = page_of(evals(quotes("b<b>", 120, 1.1), quotes("c", 120, 1.1), title='<a href="x">'), tmp_path)
+    data = re.search(r'id="figures">(.*?)</script>', text, flags=re.DOTALL)
+    assert data is not None
+    figures = json.loads(data[1])
+    assert figures["chart-quotes"]["shared"]["text"][0].startswith("&lt;a href=")
+    assert {trace["name"] for trace in figures["chart-bands"]["data"]} == {"b&lt;b&gt;", "c"}
+
+
+def test_a_tie_is_said_first(evals: Maker, tmp_path: Path) -> None:
+    """Where the best is not told apart, the headline and the row say so, and no one is called the best."""
+    text = without_scripts(page_of(evals(quotes("one", 120, 1.1), quotes("other", 120, 1.1)), tmp_path))
+    assert "is not told apart from other" in Page(text).headings[0]
+    assert '<span class="pill tie">not told apart</span>' in text
+    assert '<span class="pill best">leads</span>' in text
+
+
+def test_other_items_have_no_rank(evals: Maker, tmp_path: Path) -> None:
+    """Pricers of other items are listed apart, without a place."""
+    text = without_scripts(
+        page_of(evals(quotes("all", 120, 1.1), quotes("more", 120, 1.3), quotes("some", 40, 1.1)), tmp_path)
+    )
+    apart = text.partition("Judged on other items: 40 items")[2]
+    assert "some" in apart
+    assert '<td role="cell" data-label="Rank" class="left ranked"></td>' in apart
+
+
+def test_the_heaviest_band_is_named_with_its_shares(evals: Maker, tmp_path: Path) -> None:
+    """Where few items carry much of the error, the page says which, and how much."""
+    text = without_scripts(page_of(evals(quotes("a", 120, 1.2)), tmp_path)).replace("\u00a0", " ")
+    said = re.search(r"prices (.*?) are ([\d.]+) % of the items and ([\d.]+) % of the error of a\.", text)
+    assert said is not None
+    assert float(said[3]) > float(said[2])
 
 
 def test_the_sign_is_the_catalogs(evals: Maker, tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 """Gradient boosting over the numbers of a listing, on top of what a linear model makes of its words.
 
-    "DDR5 RAM 16 GB\\nmodules: 2"   ->   gb: 16, modules: 2, and what ridge says of the words
+    "DDR5 RAM 16 GB\\nmodules: 2"   ->   gb: 16, modules: 2, first word: ddr5, and what ridge says of the words
 
 Trees cut numbers well and hundreds of thousands of sparse words badly, so the words come in as one number: the log
 price of a ridge over TF-IDF. On training rows it is the answer of a ridge that has not seen them (stacking: Wolpert
-1992), with titles that begin alike in one fold, for a ridge that knows an item's twin would look better than it is. The
-trees have the L1 objective on log price and stop early on validation.
+1992), with titles that begin alike in one fold, for a ridge that knows an item's twin would look better than it is. Its
+category, brand and first word tell the trees what a number is of: 16 GB of a phone or of a module. The trees have the L1
+objective on log price and stop early on validation.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,6 +31,7 @@ FACTS = "boosting.json"
 ARRAYS = "boosting.npz"
 TREES = "trees.txt"
 BATCH = 4096
+GROUPS = ("category", "brand", "first word")
 FOLDS = 4
 ALIKE = 4  # titles whose first words are the same are in one fold
 MAX_CHARS = 20_000
@@ -40,6 +42,7 @@ UNIT = re.compile(r"(?<![\w.])([0-9]+(?:\.[0-9]+)?)[\s-]?([^\W\d_]+)?")
 LINE = re.compile(r"^([^:\n]{1,30}):[^0-9\n]*([0-9]+(?:\.[0-9]+)?)", re.MULTILINE)
 
 Array = npt.NDArray[np.float64]
+Places = Mapping[str, int]
 
 
 class Boosting(Settings):
@@ -52,6 +55,8 @@ class Boosting(Settings):
     patience: int = Field(50, ge=1, description="trees without progress on validation before it stops")
     numbers: int = Field(300, ge=0, description="at most this many kinds of number are columns")
     min_numbers: int = Field(50, ge=1, description="a kind of number in fewer listings is not a column")
+    groups: int = Field(200, ge=0, description="at most this many categories, brands and first words are told apart")
+    min_groups: int = Field(30, ge=1, description="a category, brand or first word of fewer listings is not told apart")
     seed: int = Field(0, ge=0, description="of the shuffling")
 
     def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path) -> None:
@@ -59,14 +64,16 @@ class Boosting(Settings):
         import lightgbm as lgb
 
         logs = np.log([item.price for item in train])
-        reader, matrix = fit_reader([render(item.listing) for item in train])
+        wares = [item.listing for item in train]
+        reader, matrix = fit_reader([render(ware) for ware in wares])
         weights, bias = fit_ridge(matrix, logs)
-        found = [numbers_of(item.listing) for item in train]
+        found, told = [numbers_of(ware) for ware in wares], [groups_of(ware) for ware in wares]
         keys = common_keys(found, self.numbers, self.min_numbers)
-        table = columns(found, keys, unseen_answers(matrix, logs, folds_of(train)))
+        groups = [common_keys(({one[name]: 1} for one in told), self.groups, self.min_groups) for name in GROUPS]
+        table = columns(found, keys, told, groups, unseen_answers(matrix, logs, folds_of(train)))
         chosen = self.parameters(len(train))
-        data = lgb.Dataset(table, logs, params=chosen)
-        pricer = BoostingPricer(reader, weights, bias, keys, None)
+        data = lgb.Dataset(table, logs, params=chosen, categorical_feature=list(range(len(GROUPS))))
+        pricer = BoostingPricer(reader, weights, bias, keys, groups, None)
         watched = len(validation) >= LEAST_VALIDATION
         stop: dict[str, Any] = {"num_boost_round": self.trees if watched else min(self.trees, TREES_UNWATCHED)}
         if watched:
@@ -76,7 +83,8 @@ class Boosting(Settings):
         model = lgb.train(chosen, data, **stop)
         (run / TREES).write_text(model.model_to_string(num_iteration=model.best_iteration), encoding="utf-8")
         np.savez(run / ARRAYS, idf=reader.idf_, weights=weights, bias=np.array([bias]))
-        write_json(run / FACTS, {"words": words_of(reader), "numbers": list(keys), "trees": model.num_trees()})
+        names = {"words": words_of(reader), "numbers": list(keys), "groups": [list(group) for group in groups]}
+        write_json(run / FACTS, {**names, "trees": model.num_trees()})
 
     def parameters(self, rows: int) -> dict[str, Any]:
         """What LightGBM is told. One thread: two that share cores with other work took five times as long."""
@@ -105,24 +113,27 @@ class Boosting(Settings):
         trees = lgb.Booster(model_str=(run / TREES).read_text(encoding="utf-8"))
         with np.load(run / ARRAYS, allow_pickle=False) as arrays:
             reader = reader_of(facts["words"], arrays["idf"])
-            keys = {name: place for place, name in enumerate(facts["numbers"])}
-            return BoostingPricer(reader, arrays["weights"], float(arrays["bias"][0]), keys, trees)
+            groups = [placed(names) for names in facts["groups"]]
+            bias = float(arrays["bias"][0])
+            return BoostingPricer(reader, arrays["weights"], bias, placed(facts["numbers"]), groups, trees)
 
 
 class BoostingPricer:
     """Quotes what the trees say."""
 
-    def __init__(self, reader: Any, weights: Array, bias: float, keys: Mapping[str, int], trees: Any) -> None:
-        self.reader, self.weights, self.bias, self.keys, self.trees = reader, weights, bias, keys, trees
+    def __init__(self, reader: Any, weights: Array, bias: float, keys: Places, groups: Sequence[Places], trees: Any):
+        self.reader, self.weights, self.bias, self.trees = reader, weights, bias, trees
+        self.keys, self.groups = keys, groups
 
     @property
     def name(self) -> str:
         return "boosting"
 
     def table(self, listings: Sequence[Listing]) -> Array:
-        """The trees' columns, shape (n, numbers + 1)."""
+        """The trees' columns, shape (n, groups + numbers + 1)."""
         linear = self.reader.transform([render(ware) for ware in listings]) @ self.weights + self.bias
-        return columns([numbers_of(ware) for ware in listings], self.keys, linear)
+        found, told = [numbers_of(ware) for ware in listings], [groups_of(ware) for ware in listings]
+        return columns(found, self.keys, told, self.groups, linear)
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
         """One quote a listing."""
@@ -171,19 +182,40 @@ def numbers_of(listing: Listing) -> dict[str, float]:
     return found
 
 
-def common_keys(found: Sequence[Mapping[str, float]], most: int, least: int) -> dict[str, int]:
-    """The most frequent kinds of number, each with its column."""
+def groups_of(listing: Listing) -> dict[str, str]:
+    """What a listing is one of: its category, its brand, and the first word of its title, all in lower case."""
+    first = (listing.title or listing.text)[:MAX_CHARS].split(maxsplit=1)
+    words = (listing.category, listing.brand, first[0] if first else "")
+    return {name: word[:200].lower() for name, word in zip(GROUPS, words, strict=True)}
+
+
+def placed(names: Sequence[str]) -> dict[str, int]:
+    """The place of each name."""
+    return {name: place for place, name in enumerate(names)}
+
+
+def common_keys(found: Iterable[Mapping[str, float]], most: int, least: int) -> dict[str, int]:
+    """The most frequent keys, each with its place."""
     counts = Counter(key for one in found for key in one)
     kept = sorted((key for key, count in counts.items() if count >= least), key=lambda key: (-counts[key], key))
-    return {key: place for place, key in enumerate(kept[:most])}
+    return placed(kept[:most])
 
 
-def columns(found: Sequence[Mapping[str, float]], keys: Mapping[str, int], linear: Array) -> Array:
-    """The trees' columns, shape (n, numbers + 1): log(1 + number), NaN where there is none; the ridge's answer last."""
-    table = np.full((len(found), len(keys) + 1), np.nan)
-    for row, one in enumerate(found):
-        for key, number in one.items():
+def columns(
+    found: Sequence[Mapping[str, float]],
+    keys: Places,
+    told: Sequence[Mapping[str, str]],
+    groups: Sequence[Places],
+    linear: Array,
+) -> Array:
+    """The trees' columns, shape (n, groups + numbers + 1): the place of each group's name, log(1 + number), NaN where
+    there is none; the ridge's answer last."""
+    table = np.full((len(found), len(groups) + len(keys) + 1), np.nan)
+    for row, (numbers, names) in enumerate(zip(found, told, strict=True)):
+        for column, (group, name) in enumerate(zip(groups, names.values(), strict=True)):
+            table[row, column] = group.get(name, np.nan)
+        for key, number in numbers.items():
             if key in keys:
-                table[row, keys[key]] = np.log1p(number)
+                table[row, len(groups) + keys[key]] = np.log1p(number)
     table[:, -1] = linear
     return table

@@ -16,9 +16,10 @@ from typing import Any
 from pricesmith.measures.bands import CoverageBand, ErrorBand
 from pricesmith.measures.resample import Interval
 from pricesmith.report.findings import Findings
-from pricesmith.report.words import amount, in_chart, priced_band, sign
+from pricesmith.report.words import amount, in_chart, short_band, sign
 
 Figure = dict[str, Any]
+FIRST = 20  # a mean of fewer items jumps too far to be drawn
 POINTS = 1_500  # more than this and a phone draws slowly
 DRAWN_INTERVALS = 3  # points with intervals side by side
 BANDED = 2  # running errors with a band; more of them hide each other
@@ -130,7 +131,7 @@ def bar_trace(found: Findings, name: str, bands: Sequence[ErrorBand]) -> Figure:
     return {
         "type": "bar",
         "name": in_chart(name, 40),
-        "x": [priced_band(band.label, found.currency) for band in bands],
+        "x": [short_band(band.label, found.currency) for band in bands],
         "y": [band.mean_error.point for band in bands],
         "error_y": error_bars([band.mean_error for band in bands]),
         "marker": {"color": f"@{found.hues[name]}:0.8"},
@@ -195,7 +196,7 @@ def coverage_bands(found: Findings) -> Figure:
             "shapes": [promise],
             "xaxis": {
                 "tickvals": list(range(len(places))),
-                "ticktext": [priced_band(label, found.currency) for label in places],
+                "ticktext": [short_band(label, found.currency) for label in places],
                 "title": {"text": "quote"},
                 "range": [-0.5, len(places) - 0.5],
             },
@@ -248,7 +249,7 @@ def running(found: Findings) -> Figure:
         points = [
             (n, mean, low, high)
             for n, mean, low, high in zip(line.n, line.mean, line.low, line.high, strict=True)
-            if low is not None and high is not None
+            if low is not None and high is not None and n >= min(FIRST, total // 4)
         ]
         n, mean, low, high = ([round(point[k], 4) for point in points] for k in range(4))
         late = [k for k, items in enumerate(n) if items >= max(30, total // 25)] or list(range(len(n)))

@@ -14,7 +14,7 @@ from typing import Any
 
 from pricesmith.report import charts, tables
 from pricesmith.report.findings import Findings, find
-from pricesmith.report.words import amount, count, listed, plain, sign
+from pricesmith.report.words import amount, count, listed, plain, sign, unbroken
 from pricesmith.workspace import write_atomic
 
 TEMPLATES = "templates"
@@ -33,7 +33,7 @@ def render_page(found: Findings) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, finalize=unbroken, trim_blocks=True)
     # A meta element that names the page's own scripts is the last word on what may run in it.
     draw, plotly = ours("draw.js"), plotly_js()
     policy = (

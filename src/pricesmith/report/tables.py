@@ -12,6 +12,7 @@ from pricesmith.evaluation.summary import LeagueRow, Worst
 from pricesmith.measures.bands import ErrorBand
 from pricesmith.report.findings import Findings
 from pricesmith.report.words import (
+    about,
     amount,
     between,
     bounds,
@@ -27,6 +28,7 @@ from pricesmith.report.words import (
 )
 
 Facts = dict[str, Any]
+MOST_COLUMNS = 8
 
 
 def league_tables(found: Findings) -> list[Facts]:
@@ -47,8 +49,8 @@ def league_table(found: Findings, rows: Sequence[LeagueRow]) -> Facts:
             f"These are for other items ({found.evals.meta[first.name].get('note') or 'another choice of them'}), "
             "so they have no place in the ranking above; the next section compares them on the items in common."
             if first.group
-            else "Best first. The bar is the mean error, the line its 95 % interval: what other items of the same "
-            "kind would likely show."
+            else "Best first. The bar is the mean error, its strong part the 95 % interval: where it would lie on "
+            "other items of the same kind."
         ),
         "rows": [league_line(found, row, scale, alone=len(rows) == 1) for row in rows],
         "course": any(row.course_hit is not None for row in rows),
@@ -77,7 +79,7 @@ def league_line(found: Findings, row: LeagueRow, scale: float, *, alone: bool) -
         "cut": error.point > scale,
         "aria": f"{plain(row.name)}: {amount(error.point, currency)}, {bounds(error, currency)}",
         "error": amount(error.point, currency),
-        "interval": bounds(error, currency),
+        "interval": brief(error.low, error.high),
         "median": amount(row.median_error, currency),
         "within": share(row.within_20),
         "rmsle": f"{row.rmsle:.3f}",
@@ -85,7 +87,7 @@ def league_line(found: Findings, row: LeagueRow, scale: float, *, alone: bool) -
         "coverage": "none" if row.coverage is None else share(row.coverage.point),
         "width": "" if row.width is None else factor(row.width),
         "no_answers": f"{row.no_answers:,}",
-        "seconds": seconds(row.seconds_per_1000),
+        "seconds": f"{seconds(row.seconds_per_1000)} s",
         "dollars": dollars(row.dollars_per_1000),
         "best": row.best and not alone,
     }
@@ -131,7 +133,7 @@ def lead(found: Findings) -> list[str]:
         return [held]
     tied = next((row for row in others if row.tied), None)
     if tied is not None:
-        needed = f"About {count(tied.needed, 'item')} would tell" if tied.needed else "No number of items would tell"
+        needed = f"About {about(tied.needed)} items would tell" if tied.needed else "No number of items would tell"
         return [
             held,
             f"{needed} {plain(best.name, 40)} and {plain(tied.name, 40)} apart at the difference seen here.",
@@ -174,7 +176,7 @@ def differences(found: Findings) -> Facts | None:
         return None
     lines = []
     for row, pair in rows:
-        needed = "" if pair.told_apart else f"{pair.needed:,}" if pair.needed else "no number would"
+        needed = "" if pair.told_apart else f"about {about(pair.needed)}" if pair.needed else "no number would"
         lines.append(
             named(found, row)
             | {
@@ -201,10 +203,11 @@ def shares(found: Findings) -> Facts:
     most = max(max(band.share_of_items, band.share_of_error) for band in bands)
     heavy = max(bands, key=lambda band: band.share_of_error - band.share_of_items)
     label = priced_band(heavy.label, found.currency)
-    intro = f"Few items carry much of the error: prices of {label} are {share(heavy.share_of_items)} of the items and"
-    if len(bands) == 1 or heavy.share_of_error < 1.2 * heavy.share_of_items:
-        intro = "Which prices make up the items and"
-    intro += f" {share(heavy.share_of_error)} of the error" if "Half" in intro else " the error"
+    name = plain(found.best.name, 40)
+    intro = f"Which prices make up the items, and which the error of {name}."
+    if heavy.share_of_error >= 1.2 * heavy.share_of_items:
+        parts = f"{share(heavy.share_of_items)} of the items and {share(heavy.share_of_error)} of the error"
+        intro = f"Few items carry much of the error: prices {label} are {parts} of {name}."
     rows = [
         {
             "label": priced_band(band.label, found.currency),
@@ -216,28 +219,33 @@ def shares(found: Findings) -> Facts:
         for band in bands
     ]
     return {
-        "intro": f"{intro} of {plain(found.best.name, 40)}.",
+        "intro": intro,
         "rows": rows,
         "hue": found.hues[found.best.name],
     }
 
 
 def error_grid(found: Findings, bands: Mapping[str, Sequence[ErrorBand]], label: str, *, priced: bool) -> Facts:
-    """Mean errors with intervals of every pricer, a line for each band."""
-    names = list(bands)
-    first = bands[names[0]]
-    lines = []
-    for number, band in enumerate(first):
-        cells = [bands[name][number].mean_error for name in names]
-        shown = priced_band(band.label, found.currency) if priced else plain(band.label, 60)
-        texts = [f"{amount(cell.point, found.currency)} ({brief(cell.low, cell.high)})" for cell in cells]
-        lines.append([shown, f"{band.n:,}", *texts])
-    return {"label": label, "header": ["", "items", *(plain(name, 40) for name in names)], "lines": lines}
+    """Mean errors with intervals, a line for each pricer; where there are many bands, a line for each of them."""
+    first = next(iter(bands.values()))
+    shown = [priced_band(band.label, found.currency) if priced else plain(band.label, 60) for band in first]
+    header = [(text, count(band.n, "item")) for text, band in zip(shown, first, strict=True)]
+    rows = [[(plain(name, 40), ""), *(error_cell(found, band) for band in some)] for name, some in bands.items()]
+    table = [[("", ""), *header], *rows]
+    if len(header) > MOST_COLUMNS:
+        table = [list(line) for line in zip(*table, strict=True)]
+    return {"label": label, "header": table[0], "lines": table[1:]}
+
+
+def error_cell(found: Findings, band: ErrorBand) -> tuple[str, str]:
+    """A mean error, and its interval as a note under it."""
+    error = band.mean_error
+    return amount(error.point, found.currency), brief(error.low, error.high)
 
 
 def brief(low: float | None, high: float | None) -> str:
     """An interval without its sign, for a narrow cell."""
-    return "no interval" if low is None or high is None else f"{low:,.2f} to {high:,.2f}"
+    return "no interval" if low is None or high is None else f"{low:,.2f} – {high:,.2f}"
 
 
 def close_grid(found: Findings) -> Facts:
@@ -257,9 +265,10 @@ def coverage_grid(found: Findings) -> Facts:
         for band in bands:
             label = priced_band(band.label, found.currency)
             held = share(band.coverage.point), share_bounds(band.coverage)
-            lines.append([f"{plain(name, 40)}, {label}", f"{band.n:,}", *held, factor(band.width)])
-    header = ["Quote", "intervals", "hold the price", "95 % interval", "width"]
-    return {"label": "Coverage by band of the quote", "header": header, "lines": lines}
+            texts = [plain(name, 40), label, f"{band.n:,}", *held, factor(band.width)]
+            lines.append([(text, "") for text in texts])
+    header = ["Pricer", "Quote", "Intervals", "Hold the price", "95 % interval", "Width"]
+    return {"label": "Coverage by band of the quote", "header": [(text, "") for text in header], "lines": lines}
 
 
 def worst_item(found: Findings, one: Worst) -> Facts:
@@ -271,7 +280,7 @@ def worst_item(found: Findings, one: Worst) -> Facts:
         if row.price is None
         else f"quote {amount(row.price, currency)}"
     )
-    off = "over" if (charged if row.price is None else row.price) > row.truth else "under"
+    off = "too high" if (charged if row.price is None else row.price) > row.truth else "too low"
     return {
         "title": plain(one.item.title) or one.item.id,
         "category": plain(one.item.category, 60),

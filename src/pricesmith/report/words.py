@@ -1,7 +1,7 @@
-"""How figures read in the report: amounts in the catalog's currency, shares, factors, names.
+r"""How figures read in the report: amounts in the catalog's currency, shares, factors, names.
 
 >>> share(0.8973), factor(1.934), seconds(0.0421)
-('89.7 %', '×/÷ 1.93', '0.042')
+('89.7 %', '×/\u2060÷\xa01.93', '0.042')
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def share_bounds(found: Interval) -> str:
 
 def factor(value: float) -> str:
     """The half-width of an interval: the price times or divided by it."""
-    return f"×/÷ {value:.2f}"
+    return f"×/\u2060÷\u00a0{value:.2f}"  # no line ends inside
 
 
 def seconds(value: float) -> str:
@@ -73,6 +73,12 @@ def count(value: int, noun: str) -> str:
     return f"{value:,} {noun if value == 1 else several}"
 
 
+def about(number: int) -> str:
+    """A number with the two digits that an estimate deserves: 5961 reads `6,000`."""
+    unit = 10 ** max(0, len(str(number)) - 2)
+    return f"{-(-number // unit) * unit:,}"
+
+
 def listed(names: Sequence[str], most: int = 3) -> str:
     """`a`, `a and b`, `a, b and 4 more`."""
     shown = [*names[:most], f"{len(names) - most} more"] if len(names) > most else list(names)
@@ -82,6 +88,21 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 def priced_band(label: str, currency: str) -> str:
     """A price band with its sign: `$10 to $20`, `under $10`."""
     return re.sub(r"\d[\d,.e+-]*", lambda found: f"{sign(currency)}{found[0]}", label)
+
+
+def short_band(label: str, currency: str) -> str:
+    """A price band for a tick of a chart, escaped: `<$10`, `$10–20`, `$400+`."""
+    low, _, high = label.partition(" to ")
+    if high:
+        return html.escape(f"{sign(currency)}{low}–{high}")
+    if label.startswith("under "):
+        return html.escape(f"<{sign(currency)}{label.removeprefix('under ')}")
+    return html.escape(f"{sign(currency)}{low.split()[0]}+" if label.endswith("over") else label)
+
+
+def unbroken(value: object) -> object:
+    """A template's value, with no line end between a number and its per cent sign."""
+    return value.replace(" %", "\u00a0%") if type(value) is str else value
 
 
 def plain(text: str, most: int = 160) -> str:

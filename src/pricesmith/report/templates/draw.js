@@ -30,7 +30,8 @@
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { color: "@ink" } },
     };
     const merged = Object.assign(base, figure.layout);
-    for (const name of Object.keys(merged)) if (/^[xy]axis/.test(name)) merged[name] = Object.assign({}, axis, merged[name]);
+    for (const name of Object.keys(merged)) if (/^[xy]axis/.test(name)) merged[name] = 
+      merged[name] = Object.assign({}, axis, merged[name], { title: Object.assign({ standoff: 12 }, (merged[name] || {}).title) });
     return merged;
   }
 
@@ -43,7 +44,7 @@
       const full = trace.shared ? Object.assign({}, figure.shared, trace) : trace;
       return figure.tabs && trace.tab !== undefined ? Object.assign({}, full, { visible: trace.tab === (place.chosen || 0) }) : full;
     });
-    Plotly.react(place, paint(data, ""), paint(layout(figure, narrow), ""), { displayModeBar: false, responsive: true });
+    Plotly.react(place, paint(data, ""), paint(layout(figure, narrow), ""), { displayModeBar: false, responsive: true, typesetMath: false });
   }
 
   for (const button of document.querySelectorAll("button[data-chart]"))
