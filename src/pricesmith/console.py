@@ -61,8 +61,7 @@ class Console:
                 bar.BarColumn(bar_width=24),
                 bar.TaskProgressColumn(),
                 bar.TimeElapsedColumn(),
-                bar.TextColumn("left"),
-                bar.TimeRemainingColumn(),
+                bar.TextColumn("{task.fields[left]}"),
             )
             from rich.console import Console as Rich
 
@@ -90,11 +89,15 @@ class Drawn(Progress):
     def start(self, what: str, total: int | None = None) -> None:
         if self.task is not None:
             self.bars.remove_task(self.task)
-        self.task = self.bars.add_task(what, total=total)
+        self.task = self.bars.add_task(what, total=total, left="")
 
     def advance(self, steps: int = 1) -> None:
-        if self.task is not None:
-            self.bars.advance(self.task, steps)
+        if self.task is None:
+            return
+        self.bars.advance(self.task, steps)
+        seconds = self.bars.tasks[-1].time_remaining
+        if seconds is not None:
+            self.bars.update(self.task, left=f"about {seconds:,.0f} s left")
 
     def note(self, text: str) -> None:
         # Not markup: a listing's text may hold square brackets.
