@@ -26,7 +26,7 @@ import numpy as np
 SHIPPED = ("constant", "ridge", "sparse_mlp", "boosting", "neighbours")
 PEERS = ("lightgbm_tfidf", "sklearn_mlp")
 BLENDED = ("ridge", "sparse_mlp", "boosting", "neighbours")
-SCORED = 20_000  # listings in the timing of scores: the test rows, again and again
+SCORED = 4_000  # listings in the timing of scores: the test rows, again and again
 DRAWS = 2_000
 
 
@@ -47,7 +47,7 @@ def fit_job(name: str, catalog: Path, run: Path, members: list[str]) -> dict[str
 
 
 def score_job(catalog: Path, run: Path, quotes: Path) -> dict[str, Any]:
-    """In a process of its own: load `run`, quote the test rows, and time quotes of 20,000 listings."""
+    """In a process of its own: load `run`, quote the test rows, and time quotes of 4,000 listings."""
     from pricesmith.catalog.store import open_catalog
     from pricesmith.pricers.runs import load
 

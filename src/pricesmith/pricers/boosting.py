@@ -5,7 +5,7 @@
 Trees cut numbers well and hundreds of thousands of sparse words badly, so the words come in as one number: the log
 price of a ridge over TF-IDF. On training rows it is the answer of a ridge that has not seen them (stacking: Wolpert
 1992), with titles that begin alike in one fold, for a ridge that knows an item's twin would look better than it is. Its
-category, brand and first word tell the trees what a number is of: 16 GB of a phone or of a module. The trees have the L1
+category, brand and first word tell the trees what a number is of: 16 GB of a phone or a module. The trees have the L1
 objective on log price and stop early on validation.
 """
 
