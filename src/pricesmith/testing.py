@@ -194,3 +194,12 @@ def same_to(tolerance: float) -> Callable[[Sequence[Quote], Sequence[Quote]], bo
         )
 
     return same
+
+
+if __name__ == "__main__":
+    import sys
+
+    if len(sys.argv) != 3:
+        raise SystemExit("usage: python -m pricesmith.testing shop.csv new.csv")
+    made_csv(Path(sys.argv[1]), 2600)
+    made_csv(Path(sys.argv[2]), 30, seed=1)
