@@ -5,6 +5,9 @@ The goods are 61,003 diamonds, personal computers and used cars that the package
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -47,9 +50,14 @@ def demo(to: Path, *, progress: Progress = SILENT) -> dict[str, Any]:
         "evals": str(to / "evals"),
         "report": str(to / "report.html"),
         "example": example(catalog.items("test"), to / "blend"),
-        "try": f'pricesmith price {to / "blend"} "Diamond, 1.2 carat, ideal cut, colour G, clarity VS1"',
+        "try": f'{command()} price {to / "blend"} "Diamond, 1.2 carat, ideal cut, colour G, clarity VS1"',
         "seconds": round(time.perf_counter() - started, 1),
     }
+
+
+def command() -> str:
+    """How this program is called here: by its name, or by its path where the name alone would not be found."""
+    return "pricesmith" if shutil.which("pricesmith") else os.path.relpath(sys.argv[0])
 
 
 def example(items: list[Item], run: Path) -> dict[str, Any]:
