@@ -50,7 +50,7 @@ class Boosting(Settings):
 
     kind: ClassVar[str] = "boosting"
     rate: float = Field(0.1, gt=0, le=1, description="how much of the error a tree takes away")
-    leaves: int = Field(31, ge=2, le=4096, description="leaves of a tree")
+    leaves: int = Field(127, ge=2, le=4096, description="leaves of a tree")
     trees: int = Field(1500, ge=1, description="at most this many")
     patience: int = Field(50, ge=1, description="trees without progress on validation before it stops")
     numbers: int = Field(300, ge=0, description="at most this many kinds of number are columns")
