@@ -1,0 +1,12 @@
+"""Made things to test with, offline: goods with a known law of prices, tiny language models, the checks of a pricer.
+
+>>> items, families = made_items(3)
+>>> items[0].listing.category in {"hose", "lamp", "drill", "chair"}
+True
+"""
+
+from pricesmith.testing.conformance import ODD_TEXTS, check_pricer, odd_listings
+from pricesmith.testing.goods import GOODS, made_catalog, made_csv, made_items
+from pricesmith.testing.language import made_model
+
+__all__ = ["GOODS", "ODD_TEXTS", "check_pricer", "made_catalog", "made_csv", "made_items", "made_model", "odd_listings"]
