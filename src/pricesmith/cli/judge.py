@@ -1,0 +1,56 @@
+"""Verbs that judge: evals and the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pricesmith.cli.app import CatalogFolder, Fresh, Json, Quiet, app
+from pricesmith.console import Console
+
+
+@app.command("eval")
+def evaluate(
+    who: Annotated[list[str], typer.Argument(help="Run folders, or human:FILE.csv.")],
+    catalog: CatalogFolder,
+    to: Annotated[Path, typer.Option("--to", help="The evals folder to write to.")],
+    split: Annotated[str, typer.Option(help="validation or test.")] = "test",
+    limit: Annotated[int | None, typer.Option(help="Judge on the first N items, in an order drawn by family.")] = None,
+    other_catalog: Annotated[
+        bool, typer.Option("--other-catalog", help="Allow runs of another catalog; their own rows are left out.")
+    ] = False,
+    fresh: Fresh = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Judge pricers on the same items; ends with the league table."""
+    from pricesmith.catalog import open as open_catalog
+    from pricesmith.contest import contest
+    from pricesmith.evaluation.summary import league
+    from pricesmith.report.terminal import league_facts, league_table
+
+    console = Console(json=json, quiet=quiet)
+    options: dict[str, Any] = {"split": split, "limit": limit, "other_catalog": other_catalog, "fresh": fresh}
+    with console.progress() as progress:
+        evals = contest(who, open_catalog(catalog), to, progress=progress, **options)
+    rows = league(evals)
+    console.say(league_table(evals, rows))
+    console.result(league_facts(evals, rows))
+
+
+@app.command()
+def report(
+    evals: Annotated[Path, typer.Argument(help="A folder that eval wrote.")],
+    to: Annotated[Path, typer.Option("--to", help="The HTML file to write.")] = Path("report.html"),
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """One self-contained page with the league, its pictures and the worst items."""
+    from pricesmith.report import report as run
+
+    console = Console(json=json, quiet=quiet)
+    run(evals, to)
+    console.say(f"{to} is written ({to.stat().st_size / 1e6:.1f} MB); it opens in any browser, offline.")
+    console.result({"report": str(to), "bytes": to.stat().st_size})

@@ -1,0 +1,52 @@
+"""Verbs that look: what recipes there are and what this box can do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pricesmith.cli.app import Json, Quiet, app
+from pricesmith.console import Console
+
+recipe_verbs = typer.Typer(help="The shipped recipes: list them, or copy one to own it.", no_args_is_help=True)
+app.add_typer(recipe_verbs, name="recipe")
+
+
+@recipe_verbs.command("ls")
+def list_recipes(json: Json = False, quiet: Quiet = False) -> None:
+    """The shipped recipes with minutes and error as measured."""
+    from pricesmith.pricers import recipes
+
+    console = Console(json=json, quiet=quiet)
+    found = recipes.list_recipes()
+    console.say(recipes.recipes_told(found))
+    console.result(found)
+
+
+@recipe_verbs.command("cp")
+def copy_recipe(
+    name: Annotated[str, typer.Argument(help="A shipped recipe.")],
+    to: Annotated[Path, typer.Argument(help="The file to write.")],
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Copy a recipe, to change it and own it."""
+    from pricesmith.pricers.recipes import copy_recipe as copy
+
+    console = Console(json=json, quiet=quiet)
+    copy(name, to)
+    console.say(f"{to} is yours; run it with: pricesmith fit {to} --catalog CATALOG --to RUN")
+    console.result({"recipe": name, "to": str(to)})
+
+
+@app.command()
+def doctor(json: Json = False, quiet: Quiet = False) -> None:
+    """What is installed here, and what this box can hold."""
+    from pricesmith.doctor import examine, told
+
+    console = Console(json=json, quiet=quiet)
+    found = examine()
+    console.say(told(found))
+    console.result(found)

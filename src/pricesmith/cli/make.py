@@ -1,0 +1,121 @@
+"""Verbs that make: a catalog, a run, or the whole arrow at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pricesmith.cli.app import Fresh, Json, Quiet, app
+from pricesmith.console import Console
+from pricesmith.errors import UsageError
+
+
+@app.command()
+def demo(
+    to: Annotated[Path, typer.Option("--to", help="Where everything goes.")] = Path("out/demo"),
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """The whole arrow on real goods that a package carries: ends with a table and report.html."""
+    from pricesmith import demo as module
+
+    console = Console(json=json, quiet=quiet)
+    with console.progress() as progress:
+        result = module.demo(to, progress=progress)
+    module.show(result, console)
+
+
+@app.command()
+def curate(
+    sources: Annotated[list[str], typer.Argument(help="Files, folders or globs, or demo:goods.")],
+    to: Annotated[Path, typer.Option("--to", help="The catalog folder to write.")],
+    map: Annotated[list[str] | None, typer.Option("--map", help="field=column, where a name is unusual.")] = None,
+    currency: Annotated[str, typer.Option(help="The catalog's one currency.")] = "USD",
+    min_price: Annotated[float, typer.Option(help="Lowest price kept.")] = 0.01,
+    max_price: Annotated[float | None, typer.Option(help="Highest price kept.")] = None,
+    range: Annotated[str | None, typer.Option("--range", help="A named range: course is 0.50-999.49.")] = None,
+    split: Annotated[str, typer.Option(help="auto, or shares such as 90/5/5.")] = "auto",
+    split_seed: Annotated[int, typer.Option(help="Another seed is another split.")] = 0,
+    target: Annotated[int | None, typer.Option(help="Keep about this many training rows, balanced by price.")] = None,
+    scrub: Annotated[bool, typer.Option("--scrub", help="Take part numbers out of the text.")] = False,
+    fresh: Fresh = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a catalog: clean, without leaks, near-duplicates on one side of the split."""
+    from pricesmith.catalog.curation import curate as run
+    from pricesmith.catalog.show import summary
+    from pricesmith.settings import read_pairs
+
+    console = Console(json=json, quiet=quiet)
+    with console.progress() as progress:
+        catalog = run(
+            sources,
+            to,
+            mapping=read_pairs(map or [], "--map"),
+            currency=currency,
+            min_price=min_price,
+            max_price=max_price,
+            price_range=range,
+            split=split,
+            split_seed=split_seed,
+            target=target,
+            scrub=scrub,
+            fresh=fresh,
+            progress=progress,
+        )
+    console.say(summary(catalog))
+    console.result(catalog.ledger)
+
+
+@app.command()
+def show(
+    catalog: Annotated[Path, typer.Argument(help="A catalog folder.")], json: Json = False, quiet: Quiet = False
+) -> None:
+    """A catalog's ledger, price histogram, families, leaks and examples."""
+    from pricesmith.catalog import open as open_catalog
+    from pricesmith.catalog.show import facts, page
+
+    console = Console(json=json, quiet=quiet)
+    opened = open_catalog(catalog)
+    console.say(page(opened))
+    console.result(facts(opened))
+
+
+@app.command()
+def fit(
+    recipe: Annotated[str | None, typer.Argument(help="A shipped name or a TOML file; none lists them.")] = None,
+    catalog: Annotated[Path | None, typer.Option("--catalog", help="A folder that curate has finished.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="The run folder to write.")] = None,
+    set: Annotated[list[str] | None, typer.Option("--set", help="key=value, over the recipe's settings.")] = None,
+    fresh: Fresh = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fit a recipe on a catalog; the run folder is the pricer."""
+    from pricesmith.settings import read_pairs, read_value
+
+    console = Console(json=json, quiet=quiet)
+    if recipe is None:
+        from pricesmith.cli.look import list_recipes
+
+        list_recipes(json=json, quiet=quiet)
+        return
+    if catalog is None or to is None:
+        missing = "--catalog" if catalog is None else "--to"
+        raise UsageError(
+            f"fit needs {missing}", hint=f"pricesmith fit {recipe} --catalog out/catalog --to out/{Path(recipe).stem}"
+        )
+    from pricesmith.catalog import open as open_catalog
+    from pricesmith.pricers import runs
+    from pricesmith.pricers.recipes import read_recipe
+
+    overrides = {key: read_value(value) for key, value in read_pairs(set or [], "--set").items()}
+    chosen = read_recipe(recipe, overrides)
+    with console.progress() as progress:
+        runs.fit(chosen, open_catalog(catalog), to, fresh=fresh, progress=progress)
+    run = runs.load(to)
+    console.say(runs.told(run))
+    console.result(runs.facts(run))

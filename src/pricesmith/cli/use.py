@@ -1,0 +1,47 @@
+"""Verbs that use what is made: prices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pricesmith.cli.app import Json, Quiet, app
+from pricesmith.console import Console
+from pricesmith.errors import UsageError
+
+
+@app.command()
+def price(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    text: Annotated[str | None, typer.Argument(help="What to price, in words.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", help=".jsonl .csv .parquet .xlsx, any length.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="The file to write: id, price, low, high, currency.")] = None,
+    decline: Annotated[
+        float | None, typer.Option(help="No answer where the interval is wider than price x/÷ this.")
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Price one thing in words, or every row of a file."""
+    from pricesmith.pricers.runs import load
+    from pricesmith.serve import batch, single
+
+    console = Console(json=json, quiet=quiet)
+    if (text is None) == (file is None):
+        raise UsageError("price takes a text, or --file and --to", hint='pricesmith price RUN "a text"')
+    if file is not None and to is None:
+        raise UsageError("--file needs --to", hint=f"pricesmith price {run} --file {file} --to prices.csv")
+    loaded = load(run)
+    batch.check_decline(decline, loaded.calibrated)
+    result: dict[str, Any] = {}
+    if text is not None:
+        result = single.price_text(loaded, text, decline)
+        console.say(single.told(result))
+    elif file is not None and to is not None:
+        facts: dict[str, Any] = {"identity": loaded.identity, "decline": decline}
+        with console.progress() as progress:
+            result = batch.price_file(loaded, loaded.info, file, to, progress=progress, **facts)
+        console.say("{rows:,} rows: {priced:,} priced, {not_priced:,} not, each with the reason: {to}".format(**result))
+    console.result(result)
