@@ -106,6 +106,7 @@ def judge(
             **one.facts,
             "kind": one.kind,
             "catalog_name": catalog.name,
+            "date": time.strftime("%Y-%m-%d"),
             "split": plan.about["split"],
             "limit": limit,
             "folds": plan.folded,

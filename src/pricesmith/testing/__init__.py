@@ -6,7 +6,17 @@ True
 """
 
 from pricesmith.testing.conformance import ODD_TEXTS, check_pricer, odd_listings
-from pricesmith.testing.goods import GOODS, made_catalog, made_csv, made_items
+from pricesmith.testing.goods import BRANDS, GOODS, made_catalog, made_csv, made_items
 from pricesmith.testing.language import made_model
 
-__all__ = ["GOODS", "ODD_TEXTS", "check_pricer", "made_catalog", "made_csv", "made_items", "made_model", "odd_listings"]
+__all__ = [
+    "BRANDS",
+    "GOODS",
+    "ODD_TEXTS",
+    "check_pricer",
+    "made_catalog",
+    "made_csv",
+    "made_items",
+    "made_model",
+    "odd_listings",
+]
