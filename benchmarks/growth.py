@@ -2,8 +2,9 @@
 
     python benchmarks/growth.py --goods ../shared/data/goods.jsonl.gz
 
-Up to 58,000 the rows are real, drawn at random. Beyond they are not new goods: real rows are repeated, each time with a tenth of their words dropped and a model number
-put in, and their prices jittered by 5 %. That grows vocabulary and work as new goods would; its error means nothing.
+Up to 58,000 the rows are real, drawn at random. Beyond they are not new goods: real rows are repeated, each time with a
+tenth of their words dropped and a model number put in, and their prices jittered by 5 %. That grows vocabulary and work
+as new goods would; its error means nothing.
 """
 
 from __future__ import annotations
