@@ -23,11 +23,14 @@ WORDS = "dollars?|euros?|bucks|cents|rupees|yen|yuan|pence|eurocents|pesos|zloty
 # Also words and model numbers of goods (drawing software, 240 RS): beside these only an amount with cents is money.
 DOUBTFUL = "cad|try|kr|rs"
 
+# A number is taken whole or not at all. Lookaheads say so and not possessive quantifiers, which Python 3.11.0 to 3.11.4
+# match wrongly.
 NUMBER = (
-    r"(?:\d{1,3}(?:[\u00a0\u202f ]\d{3})++(?![\d])(?:[.,]\d++)?|\d++(?:[.,'’]\d++)*+|[.,]\d++)"
+    r"(?:\d{1,3}(?:[\u00a0\u202f ]\d{3})+(?!\d|[\u00a0\u202f ]\d{3})(?:[.,]\d+)?(?![.,]?\d)"
+    r"|\d+(?:[.,'’]\d+)*(?![.,'’]?\d)|[.,]\d+(?!\d))"
     r"(?:\s?(?:thousand|million|billion|mn|bn|k)\b)?"
 )
-CENTS = r"\d++(?:[.,']\d{3})*+[.,]\d\d(?!\d)"
+CENTS = r"\d+(?:[.,']\d{3})*[.,]\d\d(?!\d)"
 # Letters only: a word boundary would not part 5usd5usd, and masking one amount would uncover the next.
 FROM, TO = r"(?<![a-z])", r"(?![a-z])"
 SIGN = rf"(?:{FROM}[a-z]{{1,3}})?[{SIGNS}]"
@@ -39,7 +42,7 @@ AMOUNT = re.compile(
     rf"|{FROM}(?:{DOUBTFUL}|{CODES})\.?\s?(?P<b>{CENTS})"
     rf"|(?<![\d.,])(?P<c>{NUMBER})(?:[-–—]{NUMBER})?{DASH}{AFTER}"
     rf"|(?<![\d.,])(?P<d>{CENTS})\s?(?:{DOUBTFUL}|{CODES}){TO}"
-    r"|(?<![-\w])(?P<word>(?:price|cost|msrp|rrp)s?(?:\s?(?:[:=]|\b(?:is|was|now|only)\b)\s?|\s(?=\d++[.,]\d\d\b)))"
+    r"|(?<![-\w])(?P<word>(?:price|cost|msrp|rrp)s?(?:\s?(?:[:=]|\b(?:is|was|now|only)\b)\s?|\s(?=\d+[.,]\d\d\b)))"
     rf"(?P<e>{NUMBER})(?!\s?%)",
     re.IGNORECASE,
 )
