@@ -5,10 +5,13 @@ BIN := $(VENV)/bin
 GOODS ?= $(PRICESMITH_GOODS)
 TO ?= out/demo
 
-.PHONY: demo test check format lint types bench clean
+.PHONY: demo demo-llm test check format lint types bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/pricesmith demo --to $(TO)
+
+demo-llm: $(VENV)/.demo-llm
+	$(BIN)/pricesmith demo --llm --to $(TO)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
@@ -39,6 +42,10 @@ $(VENV)/bin/python:
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo]'
 	@touch $@
+
+$(VENV)/.demo-llm: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo-llm]'
+	@touch $@ $(VENV)/.demo
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,47 @@ def test_a_folder_that_is_no_run_is_an_input_error(place: Path) -> None:
     with pytest.raises(InputError) as caught:
         ps.load(place / "catalog")
     assert "pricesmith fit" in caught.value.hint
+
+
+def test_a_run_of_another_catalog_is_refused_unless_asked_for(place: Path) -> None:
+    """The five lines keep the rules of eval; with `other_catalog` what is known is left out, and the note says so."""
+    constant = ps.fit("constant", place / "catalog", place / "constant")
+    made_catalog(place / "other", 2400, seed=9)
+    with pytest.raises(UsageError, match="another catalog"):
+        ps.evaluate(constant, place / "other")
+    assert "fitted on another catalog" in ps.evaluate(constant, place / "other", other_catalog=True).note
+
+
+def test_a_small_catalog_is_judged_in_folds_and_the_note_says_so(place: Path) -> None:
+    """Every row once, by a run fitted without its fold, as `pricesmith eval` does."""
+    made_catalog(place / "small", 300)
+    ridge = ps.fit("ridge", place / "small", place / "small-ridge")
+    evaluation = ps.evaluate(ridge, place / "small")
+    assert len(evaluation.rows) == 300
+    assert "5 folds by family" in evaluation.note
+    own = {item.listing.id: item for item in ps.catalog.open(place / "small").items("train")}
+    again = ridge.price([own[row.id].listing for row in evaluation.rows if row.id in own])
+    assert [row.price for row in evaluation.rows if row.id in own] != [quote.price for quote in again]
+
+
+def test_a_pricer_of_ones_own_is_judged_on_the_split_alone(place: Path) -> None:
+    """It may have learnt from the other splits of a small catalog; nobody can fit it again in folds."""
+
+    class Ten:
+        name = "ten"
+
+        def price(self, listings: Sequence[ps.Listing]) -> list[ps.Quote]:
+            return [ps.Quote(10.0) for _ in listings]
+
+    small = ps.catalog.open(made_catalog(place / "few", 300))
+    evaluation = ps.evaluate(Ten(), small)
+    assert [row.id for row in evaluation.rows] == [item.listing.id for item in small.items("test")]
+    assert "only the test split is judged" in evaluation.note
+    assert ps.evaluate(Ten(), place / "catalog").note == ""
+
+
+def test_nobody_is_judged_on_the_train_split(place: Path) -> None:
+    """What was learnt by heart is no measure."""
+    constant = ps.fit("constant", place / "catalog", place / "constant")
+    with pytest.raises(UsageError, match="train"):
+        ps.evaluate(constant, place / "catalog", "train")

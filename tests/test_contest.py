@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
+from typing import cast
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pricesmith.catalog import open as open_catalog
-from pricesmith.contest import contest, rows_of
-from pricesmith.errors import UsageError
+from pricesmith.catalog.store import ITEMS, LEDGER, Catalog
+from pricesmith.contest import candidate, contest, name_of, rows_of
+from pricesmith.errors import InputError, UsageError
+from pricesmith.pricers.llm import LlmPricer
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.pricers.runs import fit
-from pricesmith.testing import made_catalog
+from pricesmith.testing import made_catalog, made_model
+from pricesmith.types import render
 
 
 @pytest.fixture(scope="module")
@@ -65,20 +73,65 @@ def test_another_catalogs_run_is_refused_unless_asked_for(place: Path, tmp_path:
     catalog = open_catalog(place / "big")
     with pytest.raises(UsageError, match="another catalog"):
         contest([str(place / "small-ridge")], catalog, tmp_path / "evals")
-    evals = contest([str(place / "small-ridge")], catalog, tmp_path / "evals", split="train", other_catalog=True)
+    known = open_catalog(place / "small").items("train")[0].listing
+    place_of_known = next(row for row, title in enumerate(titles_of(catalog)) if title == known.title)
+    mixed = resplit(place / "big", tmp_path / "mixed", {place_of_known: "test"})
+    evals = contest([str(place / "small-ridge")], mixed, tmp_path / "evals", other_catalog=True)
     (evaluation,) = evals.evaluations
-    known = {item.listing.title + item.listing.text for item in open_catalog(place / "small").items("train")}
-    items = {item.listing.id: item.listing for item in catalog.items("train")}
-    left = sum(items[name].title + items[name].text in known for name in items)
+    seen = {item.listing.title + item.listing.text for item in open_catalog(place / "small").items("train")}
+    items = {item.listing.id: item.listing for item in mixed.items("test")}
+    left = sum(ware.title + ware.text in seen for ware in items.values())
     assert left > 0
-    assert all(items[row.id].title + items[row.id].text not in known for row in evaluation.rows)
+    assert all(items[row.id].title + items[row.id].text not in seen for row in evaluation.rows)
     assert len(evaluation.rows) == len(items) - left
+    assert f"{left:,} items dropped, whose text it was trained on" in evaluation.note
+    assert "rows of its validation cannot be told from new ones" in evaluation.note
+
+
+def titles_of(catalog: Catalog) -> list[str]:
+    """Every title in the order of the file."""
+    return list(pq.read_table(catalog.path / ITEMS).column("title").to_pylist())
+
+
+def resplit(catalog: Path, to: Path, splits: dict[int, str]) -> Catalog:
+    """A copy of a catalog as another one, some of its rows in other splits."""
+    shutil.copytree(catalog, to)
+    table = pq.read_table(to / ITEMS)
+    column = [splits.get(row, split) for row, split in enumerate(table.column("split").to_pylist())]
+    pq.write_table(table.set_column(table.column_names.index("split"), "split", pa.array(column)), to / ITEMS)
+    ledger = json.loads((to / LEDGER).read_text())
+    ledger |= {"fingerprint": "f" * 64, "items_bytes": (to / ITEMS).stat().st_size}
+    (to / LEDGER).write_text(json.dumps(ledger))
+    return open_catalog(to)
+
+
+def test_a_run_without_its_training_rows_is_not_judged_on_another_catalog(place: Path, tmp_path: Path) -> None:
+    """A blend's copy of a member, or an export, would be judged on what it was trained on."""
+    other = resplit(place / "big", tmp_path / "other", {})
+    with pytest.raises(UsageError, match="cannot say which listings it was trained on") as caught:
+        contest([str(place / "big-blend" / "members" / "big-ridge")], other, tmp_path / "evals", other_catalog=True)
+    assert "comparables" in str(caught.value)
+    assert not (tmp_path / "evals").exists()
+
+
+def test_a_person_who_thinks_in_another_currency_is_refused(place: Path, tmp_path: Path) -> None:
+    """Euros are no dollars."""
+    items = open_catalog(place / "big").items("test")[:3]
+    (tmp_path / "her.csv").write_text("\n".join(["id,price", *(f"{item.listing.id},€{item.price}" for item in items)]))
+    with pytest.raises(InputError, match="another currency"):
+        contest([f"human:{tmp_path / 'her.csv'}"], open_catalog(place / "big"), tmp_path / "evals")
+
+
+def test_nobody_is_judged_on_the_training_rows(place: Path, tmp_path: Path) -> None:
+    """By name, before anything is written."""
+    with pytest.raises(UsageError, match="train") as caught:
+        contest([str(place / "big-ridge")], open_catalog(place / "big"), tmp_path / "evals", split="train")
+    assert "validation or test" in str(caught.value)
+    assert not (tmp_path / "evals").exists()
 
 
 def test_two_runs_of_one_name_go_by_their_parents(place: Path, tmp_path: Path) -> None:
     """Names in a table differ."""
-    import shutil
-
     for parent in ("a", "b"):
         shutil.copytree(place / "big-ridge", tmp_path / parent / "ridge")
     whos = [str(tmp_path / parent / "ridge") for parent in ("a", "b")]
@@ -91,3 +144,48 @@ def test_an_unknown_kind_of_rival_is_refused(place: Path, tmp_path: Path) -> Non
     with pytest.raises(UsageError) as caught:
         contest(["oracle:delphi"], open_catalog(place / "big"), tmp_path / "evals")
     assert "human:FILE.csv" in str(caught.value)
+
+
+def test_an_untuned_model_is_judged_by_its_bases_name(place: Path, tmp_path: Path) -> None:
+    """`zero-shot:BASE` is a pricer like any other; with examples it is another one, and both go on after a kill."""
+    base = made_model(tmp_path / "tiny-model")
+    catalog = open_catalog(place / "big")
+    whos = [f"zero-shot:{base}", f"zero-shot:{base}@shots=2,style=plain", str(place / "big-ridge")]
+    evals = contest(whos, catalog, tmp_path / "evals", limit=12)
+    names = {evaluation.pricer: evaluation for evaluation in evals.evaluations}
+    assert set(names) == {"zero-shot-tiny-model", "zero-shot-tiny-model-2-shot-plain", "big-ridge"}
+    assert all(len(evaluation.rows) == 12 for evaluation in names.values())
+    meta = evals.meta["zero-shot-tiny-model-2-shot-plain"]
+    assert (meta["kind"], meta["shots"], meta["base"]) == ("zero-shot", 2, str(base))
+    assert len(meta["base_print"]) == 64
+    again = contest(whos, catalog, tmp_path / "evals", limit=12)
+    assert len(again.evaluations) == 3
+
+
+def test_examples_are_never_among_the_judged(place: Path, tmp_path: Path) -> None:
+    """In folds, too, a model is shown rows of the other folds only."""
+    base = made_model(tmp_path / "tiny-model")
+    catalog = open_catalog(place / "small")
+    one = candidate(f"zero-shot:{base}@shots=3", "few", catalog)
+    assert one.refit is not None
+    items = catalog.items("train")
+    shown = cast(LlmPricer, one.refit(items[:50], [])).prompt.examples
+    assert {text for text, _ in shown} <= {render(item.listing) for item in items[:50]}
+    assert one.fitted_on == catalog.fingerprint
+
+
+@pytest.mark.parametrize("tail", ["@shots=many", "@shots=-1", "@style=poem", "@temperature=1", "@shots=1,shots=2"])
+def test_what_cannot_be_asked_of_a_model_is_refused(place: Path, tmp_path: Path, tail: str) -> None:
+    """The error shows how it is written."""
+    with pytest.raises(UsageError) as caught:
+        contest([f"zero-shot:gemma-3-270m{tail}"], open_catalog(place / "big"), tmp_path / "evals")
+    assert "zero-shot:BASE@shots=4,style=plain" in str(caught.value)
+
+
+def test_names_of_untuned_models_are_no_paths() -> None:
+    """Folders, files, Hub ids and an @ in a path."""
+    assert name_of("zero-shot:owner/model-1b@revision=abc") == "zero-shot-model-1b-abc"
+    assert name_of("zero-shot:/some/where/x.gguf") == "zero-shot-x"
+    assert name_of("zero-shot:/some@where/m") == "zero-shot-m"
+    with pytest.raises(UsageError, match="names no base"):
+        name_of("zero-shot:")

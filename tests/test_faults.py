@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,16 +20,17 @@ from pricesmith.testing import made_csv
 KILLS = 20
 
 # Forks children that have everything imported already, so that the random moments fall into the work and not into
-# imports; the first child is let through to learn how long the work takes.
+# imports; the first child is let through to learn how long the work takes, and what it made is the old for half of the
+# kills. For the other half there is nothing yet.
 KILLER = """
 import json, os, random, shutil, signal, sys, time
 import numpy, pyarrow.parquet, duckdb, rensa, sklearn.feature_extraction.text, sklearn.linear_model, scipy.sparse
 import pricesmith.api, pricesmith.cli, pricesmith.contest, pricesmith.catalog.curation, pricesmith.pricers.runs
 import pricesmith.serve.batch, pricesmith.evaluation.judge, pricesmith.pricers.ridge
-words, kills, out = json.loads(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+words, again, kills, out = json.loads(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 draw = random.Random(0)
 
-def child():
+def child(words):
     pid = os.fork()
     if pid == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -37,33 +38,34 @@ def child():
     return pid
 
 start = time.perf_counter()
-_, status = os.waitpid(child(), 0)
+_, status = os.waitpid(child(words), 0)
 assert os.waitstatus_to_exitcode(status) == 0, "the command does not work unharmed"
 whole = time.perf_counter() - start
 for number in range(kills):
-    shutil.rmtree(out, ignore_errors=True) if os.path.isdir(out) else os.path.exists(out) and os.unlink(out)
-    if number == 0:   # from here on, what an earlier kill left behind stays
-        for left in (out + ".parts",): shutil.rmtree(left, ignore_errors=True)
-    pid = child()
+    old = number < kills // 2
+    if not old:
+        shutil.rmtree(out) if os.path.isdir(out) else os.path.exists(out) and os.unlink(out)
+    pid = child(again if old else words)
     time.sleep(draw.uniform(0, whole))
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    print("killed", flush=True)
+    print("old" if old else "none", flush=True)
     sys.stdin.readline()
 """
 
 
-def after_each_kill(words: list[str], out: Path) -> Iterator[None]:
-    """Start `words` KILLS times, kill each at a random moment, and hand over after each kill."""
-    command = [sys.executable, "-c", KILLER, json.dumps(words), str(KILLS), str(out)]
+def after_each_kill(words: list[str], again: list[str], out: Path) -> Iterator[bool]:
+    """Start the command KILLS times, kill each at a random moment, and hand over after each kill: was there an old?"""
+    command = [sys.executable, "-c", KILLER, json.dumps(words), json.dumps(again), str(KILLS), str(out)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     ) as killer:
         assert killer.stdin is not None
         assert killer.stdout is not None
         for _ in range(KILLS):
-            assert killer.stdout.readline().strip() == "killed"
-            yield
+            told = killer.stdout.readline().strip()
+            assert told in ("old", "none")
+            yield told == "old"
             killer.stdin.write("\n")
             killer.stdin.flush()
 
@@ -95,55 +97,61 @@ def check_run(path: Path) -> None:
 
 
 def check_evals(path: Path) -> None:
-    for evaluation in read_evals(path).evaluations:
-        assert len(evaluation.rows) > 0
+    found = read_evals(path).evaluations
+    assert len(found) == 1
+    assert len(found[0].rows) > 0
 
 
 def check_prices(path: Path) -> None:
     assert len(path.read_text().splitlines()) == 1 + 2200
 
 
-@pytest.mark.parametrize(
-    ("stage", "words", "check"),
-    [
-        ("curate", ["curate", "shop.csv", "--to", "OUT"], check_catalog),
-        ("fit", ["fit", "ridge", "--catalog", "catalog", "--to", "OUT"], check_run),
-        ("eval", ["eval", "ridge", "--catalog", "catalog", "--to", "OUT"], check_evals),
-        ("price", ["price", "ridge", "--file", "shop.csv", "--to", "OUT.csv"], check_prices),
-    ],
-    ids=["curate", "fit", "eval", "price"],
-)
-def test_a_killed_stage_is_never_torn(
-    stage: str,
-    words: list[str],
-    check: Callable[[Path], None],
-    shop: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Of 20 kills at random moments none leaves something half under the final name, and the stage then ends well."""
+STAGES = {
+    "curate": (["curate", "shop.csv", "--to", "OUT"], check_catalog),
+    "fit": (["fit", "ridge", "--catalog", "catalog", "--to", "OUT"], check_run),
+    "eval": (["eval", "ridge", "--catalog", "catalog", "--to", "OUT"], check_evals),
+    "price": (["price", "ridge", "--file", "shop.csv", "--to", "OUT.csv"], check_prices),
+}
+
+
+def words_of(stage: str, place: Path) -> tuple[list[str], list[str], Path]:
+    """A stage's command with its output under `place`, the same to build anew over an old one, and the output."""
+    out = place / ("OUT.csv" if stage == "price" else "OUT")
+    words = [str(out) if word.startswith("OUT") else word for word in STAGES[stage][0]]
+    return words, [*words, *([] if stage == "price" else ["--fresh"])], out
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_stage_is_never_torn(stage: str, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 20 kills at random moments none leaves something half under the final name, and the stage then ends well.
+
+    Where an old output stood, a whole one, old or new, stands after every kill.
+    """
     monkeypatch.chdir(shop)
-    out = tmp_path / ("OUT.csv" if stage == "price" else "OUT")
-    words = [str(tmp_path / word) if word.startswith("OUT") else word for word in words]
-    torn = 0
-    for _ in after_each_kill(words, out):
-        if is_there(out):
+    words, again, out = words_of(stage, tmp_path)
+    check = STAGES[stage][1]
+    torn, looked = 0, 0
+    for old in after_each_kill(words, again, out):
+        # An evals folder grows by one evaluation after another: before the first it is whole and empty.
+        if old or (is_there(out) and (stage != "eval" or read_evals(out).evaluations)):
+            looked += 1
             try:
                 check(out)
             except Exception as error:
                 torn += 1
-                print(f"{stage} torn: {error}")
+                print(f"{stage} torn: {error!r}")
     assert torn == 0
+    assert looked >= KILLS // 2
     assert run(words) == 0
     check(out)
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte, for real."""
+    """A file system of 16 megabytes, for real."""
     place = tmp_path / "small"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)], capture_output=True)
     if mounted.returncode:
         pytest.skip("needs the right to mount a small file system")
     try:
@@ -152,45 +160,41 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(place)], check=True)
 
 
-@pytest.mark.parametrize(
-    ("stage", "words"),
-    [
-        ("curate", ["curate", "shop.csv", "--to", "OUT", "--split-seed", "1", "--fresh"]),
-        ("fit", ["fit", "ridge", "--catalog", "catalog", "--to", "OUT", "--fresh"]),
-        ("eval", ["eval", "ridge", "--catalog", "catalog", "--to", "OUT"]),
-        ("price", ["price", "ridge", "--file", "shop.csv", "--to", "OUT.csv"]),
-    ],
-    ids=["curate", "fit", "eval", "price"],
-)
-def test_a_full_disk_is_one_clear_line(
-    stage: str,
-    words: list[str],
-    shop: Path,
-    small_disk: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    """The cause is named, there is no traceback, and what stood there before stands there still."""
-    monkeypatch.chdir(shop)
-    monkeypatch.setenv("TMPDIR", str(small_disk))
-    old = small_disk / "old.txt"
-    old.write_text("old")
-    filler = small_disk / "filler"
-    with filler.open("wb", buffering=0) as handle:
+def fill(path: Path) -> None:
+    """Write a file until the disk is full."""
+    with path.open("wb", buffering=0) as handle:
         for size in (65536, 512):
             try:
                 while True:
                     handle.write(b"x" * size)
             except OSError:
                 continue
-    words = [str(small_disk / word) if word.startswith("OUT") else word for word in words]
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Every file of an artefact, by its name."""
+    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
+    return {one.name: one.read_bytes() for one in files}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_full_disk_is_one_clear_line(
+    stage: str, shop: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The cause is named, there is no traceback, and the old artefact stands there still, byte for byte."""
+    monkeypatch.chdir(shop)
+    words, again, out = words_of(stage, small_disk)
+    assert run(words) == 0
+    old = contents(out)
+    monkeypatch.setenv("TMPDIR", str(small_disk))
+    fill(small_disk / "filler")
     capfd.readouterr()
-    assert run(words) == 1
+    assert run(again) == 1
     told = capfd.readouterr().err
     assert "The disk is full" in told
     assert "Traceback" not in told
-    assert old.read_text() == "old"
-    filler.unlink()
-    if stage != "curate":
-        subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-        assert run([word for word in words if word != "--fresh"]) == 0
+    assert contents(out) == old
+    STAGES[stage][1](out)
+    (small_disk / "filler").unlink()
+    subprocess.run(["mount", "-o", "remount,size=128m", str(small_disk)], check=True)
+    assert run(again) == 0

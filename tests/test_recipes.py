@@ -25,11 +25,18 @@ def test_every_kind_has_a_recipe_of_its_name() -> None:
     assert set(KINDS) <= set(shipped())
 
 
-@pytest.mark.parametrize("name", shipped())
-def test_a_shipped_recipe_loads_and_holds_the_defaults(name: str) -> None:
+@pytest.mark.parametrize("name", KINDS)
+def test_a_recipe_named_as_its_kind_holds_the_defaults(name: str) -> None:
     """What the file shows is what happens without it."""
+    assert read_recipe(name) == recipe_class(name)()
+
+
+@pytest.mark.parametrize("name", sorted(set(shipped()) - set(KINDS)))
+def test_a_recipe_for_another_box_shows_all_that_makes_it_one(name: str) -> None:
+    """It is of a kind that its name begins with, and every setting in it is one that the kind has."""
     recipe = read_recipe(name)
-    assert recipe == recipe_class(recipe.kind)()
+    assert name.startswith(recipe.kind)
+    assert recipe != recipe_class(recipe.kind)()
 
 
 @pytest.mark.parametrize("name", shipped())

@@ -38,24 +38,23 @@ def fit(
     return load(to)
 
 
-def evaluate(pricer: Pricer, catalog: Path | str | Catalog, split: str = "test") -> Evaluation:
-    """A pricer's quotes on a split of a catalog, with what is needed to judge and compare them."""
-    import numpy as np
+def evaluate(
+    pricer: Pricer, catalog: Path | str | Catalog, split: str = "test", *, other_catalog: bool = False
+) -> Evaluation:
+    """A pricer's quotes on a split (validation or test) of a catalog, with what is needed to judge and compare them.
 
-    from pricesmith.evaluation.evaluate import evaluate as run_evaluate
+    The checks are those of `pricesmith eval`. A run of another catalog is refused, unless `other_catalog`: then what it
+    was trained on is left out and counted in the note. Under 2,000 rows a run of this catalog is fitted again in 5
+    folds by family, every row is judged, and the note says so; any other pricer may have learnt from the other splits,
+    so it is judged on this one alone. Raises UsageError where it cannot be judged fairly.
+    """
+    from pricesmith.contest import candidate_of
+    from pricesmith.evaluation.judge import Candidate, judge_alone
+    from pricesmith.pricers.runs import Run
 
     shop = opened(catalog)
-    items, families = shop.items_and_families(split)
-    ids = [item.listing.id for item in items]
-    return run_evaluate(
-        pricer,
-        items,
-        catalog=shop.fingerprint,
-        constant=float(np.median(shop.columns("train", ("price",))["price"])),
-        currency=shop.currency,
-        price_range=shop.price_range,
-        families=dict(zip(ids, families, strict=True)),
-    )
+    one = candidate_of(pricer, pricer.name, shop) if isinstance(pricer, Run) else Candidate(pricer.name, "", pricer)
+    return judge_alone(one, shop, split=split, other_catalog=other_catalog)
 
 
 def compare(a: Evaluation, b: Evaluation, metric: str = "mean error") -> Difference:

@@ -1,4 +1,10 @@
-"""Who is judged: run folders and people's files become candidates of `evaluation.judge`."""
+"""Who is judged: run folders, people's files and untuned language models become candidates of `evaluation.judge`.
+
+out/ridge                                    a run folder
+human:her.csv                                a person's answers
+zero-shot:gemma-3-270m                       an open base model, untuned: a preset, folder, .gguf file or Hub id
+zero-shot:BASE@shots=4,style=plain           that shown 4 priced training listings first; style: plain or chat
+"""
 
 from __future__ import annotations
 
@@ -18,6 +24,7 @@ from pricesmith.types import Item, Listing, Pricer
 from pricesmith.workspace import sha256
 
 SAME_WORDS = 0.999
+ZERO_SHOT = "zero-shot:"
 
 
 def contest(
@@ -31,9 +38,9 @@ def contest(
     fresh: bool = False,
     progress: Progress = SILENT,
 ) -> Evals:
-    """Judge each of `who` (run folders, `human:FILE`) on a catalog and write the evals folder `to`."""
+    """Judge each of `who` (run folders, `human:FILE`, `zero-shot:BASE`) on a catalog, into the evals folder `to`."""
     names = distinct([name_of(one) for one in who], who)
-    candidates = [candidate(one, name, catalog) for one, name in zip(who, names, strict=True)]
+    candidates = [candidate(one, name, catalog, progress) for one, name in zip(who, names, strict=True)]
     return judge(
         candidates,
         catalog,
@@ -48,7 +55,11 @@ def contest(
 
 
 def name_of(who: str) -> str:
-    """The name a pricer goes by in tables: its folder's, or its file's."""
+    """The name a pricer goes by in tables: its folder's, its file's, or its base's with what it was asked."""
+    if who.startswith(ZERO_SHOT):
+        base, options = zero_shot_of(who)
+        said = [f"{value}-shot" if name == "shots" else value for name, value in options.items()]
+        return "-".join(["zero-shot", Path(base).name.removesuffix(".gguf"), *said])
     return f"human:{Path(who.partition(':')[2]).stem}" if who.startswith("human:") else Path(who).resolve().name
 
 
@@ -60,11 +71,13 @@ def distinct(names: Sequence[str], who: Sequence[str]) -> list[str]:
     ]
 
 
-def candidate(who: str, name: str, catalog: Catalog) -> Candidate:
+def candidate(who: str, name: str, catalog: Catalog, progress: Progress = SILENT) -> Candidate:
     """Somebody to judge on a catalog. Raises UsageError where `who` is nobody that is known."""
     kind, colon, rest = who.partition(":")
+    if who.startswith(ZERO_SHOT):
+        return untuned(who, name, catalog, progress)
     if colon and kind == "human":
-        quotes = read_prices(Path(rest))
+        quotes = read_prices(Path(rest), catalog.currency)
         return Candidate(
             name, "human", RecordedPricer(quotes, name), facts={"manifest": sha256(Path(rest))}, only=set(quotes)
         )
@@ -72,10 +85,14 @@ def candidate(who: str, name: str, catalog: Catalog) -> Candidate:
         raise UsageError(
             f"Nobody is known as {who!r}",
             got=kind,
-            allowed="a run folder, or human:FILE.csv",
+            allowed="a run folder, human:FILE.csv, or zero-shot:BASE",
             hint="Name a folder that `pricesmith fit` has finished.",
         )
-    run = load(who)
+    return candidate_of(load(who), name, catalog)
+
+
+def candidate_of(run: Run, name: str, catalog: Catalog) -> Candidate:
+    """A loaded run as a candidate. One without its comparables cannot say what it was trained on."""
 
     def refit(train: list[Item], validation: list[Item]) -> Pricer:
         return refitted(run, rows_of(train, validation, catalog))
@@ -88,7 +105,57 @@ def candidate(who: str, name: str, catalog: Catalog) -> Candidate:
         currency=str(run.info["currency"]),
         facts={"manifest": run.identity, "fit_seconds": run.manifest["fit_seconds"]},
         refit=refit,
-        seen=lambda listings: seen(run, listings),
+        seen=(lambda listings: seen(run, listings)) if run.has_comparables else None,
+    )
+
+
+def zero_shot_of(who: str) -> tuple[str, dict[str, str]]:
+    """The base of `zero-shot:BASE@name=value,...`, and its options. Raises UsageError where one is not known."""
+    base, at, tail = who.removeprefix(ZERO_SHOT).rpartition("@")
+    if not at or "=" not in tail:  # an @ can be part of a path
+        base, tail = who.removeprefix(ZERO_SHOT), ""
+    options: dict[str, str] = {}
+    for text in tail.split(",") if tail else []:
+        name, equals, value = text.partition("=")
+        good = {"shots": value.isdecimal() and value.isascii(), "style": value in ("plain", "chat"), "revision": value}
+        if not equals or not good.get(name) or name in options:
+            raise UsageError(
+                f"{who!r} asks for what is not known",
+                got=text,
+                allowed="zero-shot:BASE@shots=4,style=plain,revision=COMMIT (style: plain or chat), each at most once",
+                hint="Put this right after the @, or leave it out.",
+            )
+        options[name] = value
+    if not base:
+        raise UsageError("zero-shot: names no base", got=who, hint="For example zero-shot:gemma-3-270m")
+    return base, options
+
+
+def untuned(who: str, name: str, catalog: Catalog, progress: Progress) -> Candidate:
+    """An untuned base as a candidate; one that is shown examples takes them from the rows that it is not judged on."""
+    from pricesmith.pricers.llm import zero_shot
+
+    base, options = zero_shot_of(who)
+    shots = int(options.get("shots", "0"))
+    pricer = zero_shot(
+        base,
+        revision=options.get("revision"),
+        price_range=catalog.price_range,
+        currency=catalog.currency,
+        train=catalog.items("train") if shots else (),
+        shots=shots,
+        style="chat" if options.get("style") == "chat" else "plain" if "style" in options else None,
+        progress=progress,
+    )
+    if not shots:
+        return Candidate(name, "zero-shot", pricer, facts=pricer.facts)
+    return Candidate(
+        name,
+        "zero-shot",
+        pricer,
+        fitted_on=catalog.fingerprint,
+        facts=pricer.facts,
+        refit=lambda train, _: pricer.shown(train, shots),
     )
 
 

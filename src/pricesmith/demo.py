@@ -21,8 +21,11 @@ from pricesmith.types import Item
 RECIPES = ("constant", "ridge", "sparse_mlp", "blend")
 
 
-def demo(to: Path, *, progress: Progress = SILENT) -> dict[str, Any]:
-    """Curate, fit, eval, report; where everything is and one priced example. A finished stage is not done again."""
+def demo(to: Path, *, llm: bool = False, progress: Progress = SILENT) -> dict[str, Any]:
+    """Curate, fit, eval, report; where everything is and one priced example. A finished stage is not done again.
+
+    With `llm` a real language model is judged untuned, tuned, and judged again (`demo_llm`).
+    """
     from pricesmith.catalog import curate
     from pricesmith.contest import contest
     from pricesmith.pricers import runs
@@ -45,6 +48,11 @@ def demo(to: Path, *, progress: Progress = SILENT) -> dict[str, Any]:
         fitted.append(to / kind)
         progress.note(runs.told(runs.load(to / kind)))
     contest([str(path) for path in fitted], catalog, to / "evals", progress=progress)
+    tuned: dict[str, Any] = {}
+    if llm:
+        from pricesmith.demo_llm import tune_and_judge
+
+        tuned = tune_and_judge(to, catalog, fitted, progress)
     report(to / "evals", to / "report.html")
     return {
         "evals": str(to / "evals"),
@@ -52,6 +60,7 @@ def demo(to: Path, *, progress: Progress = SILENT) -> dict[str, Any]:
         "example": example(catalog.items("test"), to / "blend"),
         "try": f'{command()} price {to / "blend"} "Diamond, 1.2 carat, ideal cut, colour G, clarity VS1"',
         "seconds": round(time.perf_counter() - started, 1),
+        **tuned,
     }
 
 
@@ -86,9 +95,15 @@ def show(result: dict[str, Any], console: Console) -> None:
     from pricesmith.evaluation.summary import league
     from pricesmith.report.terminal import league_facts, league_table
 
+    if "evals_untuned" in result:
+        few = read_evals(Path(result["evals_untuned"]))
+        console.say(league_table(few, league(few)))
     evals = read_evals(Path(result["evals"]))
     rows = league(evals)
     console.say(league_table(evals, rows))
+    if "verdict" in result:
+        worth = "was worth it" if result["verdict"]["worth_it"] else "was not worth it"
+        console.say(f"\nThe LLM {worth} on these goods. {result['verdict']['words']}")
     one = result["example"]
 
     def show_money(value: float) -> str:

@@ -337,6 +337,21 @@ def test_the_category_of_a_folders_file_is_its_name(tmp_path: Path) -> None:
     assert {row["category"] for row in table(catalog)} == {"garden hoses", "lamps"}
 
 
+def test_the_ledger_keeps_the_column_map_of_every_header(tmp_path: Path) -> None:
+    """And the categories that files were named by, so that a file to be priced is read as they were."""
+    (tmp_path / "in").mkdir()
+    write(tmp_path / "in" / "garden-hoses.csv", rows(80))
+    write(tmp_path / "in" / "lamps.csv", rows(80, seed=1))
+    other = [{"title": row["name"], "vendor": row["brand"], "price": row["price"]} for row in rows(80, seed=2)]
+    write(tmp_path / "in" / "other.csv", other)
+    ledger = curate([str(tmp_path / "in")], tmp_path / "out").ledger
+    assert [(one["title"], one["text"], one["brand"]) for one in ledger["maps"]] == [
+        ("name", "description", "brand"),
+        ("title", None, "vendor"),
+    ]
+    assert ledger["categories"] == ["garden hoses", "lamps", "other"]
+
+
 def test_other_currencies_are_refused_and_a_sign_goes_by_the_catalogs(tmp_path: Path) -> None:
     """`$5` is Canadian in a catalog of Canadian dollars; `€5` is not."""
     data = rows(150)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pricesmith.catalog.read import ALLOWED, BadRow, Limits, RawRow, peek, read, resolve
+from pricesmith.catalog.read import ALLOWED, BadRow, Limits, RawRow, read, resolve
 from pricesmith.errors import InputError
 from pricesmith.progress import Progress
 
@@ -128,14 +128,6 @@ def test_rows_come_in_batches_and_a_reader_may_stop(tmp_path: Path) -> None:
     assert (len(first), second[0].number) == (2_000, 2_001)
     assert isinstance(first[0], RawRow)
     stream.close()  # type: ignore[attr-defined]
-
-
-def test_a_peek_has_the_header_even_of_a_file_without_rows(tmp_path: Path) -> None:
-    """A header is a header; the keys of JSON Lines are gathered from the rows."""
-    (source,) = resolve([str(written(tmp_path / "a.csv", "name,price\n"))])
-    assert peek(source) == (("name", "price"), [])
-    (source,) = resolve([str(written(tmp_path / "b.jsonl", '{"name": "a"}\n{"price": 1, "name": "b"}\n'))])
-    assert peek(source)[0] == ("name", "price")
 
 
 def test_a_folder_is_its_tables_by_name(tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 import json
 from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from pricesmith.catalog.store import ITEMS
 from pricesmith.errors import UsageError
-from pricesmith.evaluation.judge import Candidate, judge
+from pricesmith.evaluation.judge import FOREIGN, Candidate, judge
 from pricesmith.evaluation.plan import folds_of, limited, plan_of
 from pricesmith.evaluation.store import Near, read_evals
 from pricesmith.progress import Progress
@@ -39,7 +42,8 @@ def candidate(made, catalog, name="good", noise=0.2, **more):
 
 
 def test_every_pricer_is_judged_on_the_same_items(made, catalog, tmp_path):
-    """The test split, in order, with families, the constant's quote and facts for the report."""
+    """The test split, in order, with families, the constant's quote and facts for the report; the split keeps families
+    whole, so none has a member in training."""
     pair = [candidate(made, catalog), candidate(made, catalog, "bad", 0.9, facts={"fit_seconds": 2.5})]
     evals = judge(pair, catalog, tmp_path / "evals")
     items, families = catalog.items_and_families("test")
@@ -204,7 +208,8 @@ def test_on_another_catalog_items_that_were_trained_on_are_dropped_and_counted(m
     )
     (found,) = judge([foreign], catalog, tmp_path / "evals", other_catalog=True).evaluations
     assert len(found.rows) == len(catalog.items("test")) - 30
-    assert found.note == "30 items dropped, whose text it was trained on"
+    assert found.note == f"{FOREIGN}; 30 items dropped, whose text it was trained on"
+    assert "rows of its validation cannot be told" in FOREIGN
 
 
 def test_a_person_is_judged_on_their_sheet_only(made, catalog, tmp_path):
@@ -222,7 +227,32 @@ def test_a_sheet_of_other_items_is_refused(made, catalog, tmp_path):
         judge([Candidate("ada", "human", made("ada", 0.5), only={"x"})], catalog, tmp_path / "evals")
 
 
-@pytest.mark.parametrize("more", [{"limit": 0}, {"split": "tset"}])
+def test_a_run_of_another_catalog_is_judged_as_it_is_on_a_small_one(made, small, tmp_path):
+    """Fitted again in folds it would not be that run any more; every row that it does not know is judged."""
+    known = {item.listing.text for item in small.items("test")[:10]}
+
+    def refit(train, validation):
+        raise AssertionError("was fitted again")
+
+    foreign = replace(
+        candidate(made, small, refit=refit), fitted_on="f00d", seen=lambda wares: [ware.text in known for ware in wares]
+    )
+    (found,) = judge([foreign], small, tmp_path / "evals", other_catalog=True).evaluations
+    assert len(found.rows) == 290
+
+
+def test_a_split_that_cuts_families_shows_in_the_items(made, new_catalog, tmp_path):
+    """The members of a judged item's family in the train split are counted, whoever made the split."""
+    catalog = new_catalog(tmp_path / "cut", 2100, 3)
+    table = pq.read_table(catalog.path / ITEMS)
+    splits = ["test" if row % 10 == 0 else "train" for row in range(table.num_rows)]
+    where = table.column_names.index("split")
+    pq.write_table(table.set_column(where, "split", pa.array(splits)), catalog.path / ITEMS)
+    evals = judge([candidate(made, catalog)], catalog, tmp_path / "evals")
+    assert max(item.family_in_training for item in evals.items.values()) > 0
+
+
+@pytest.mark.parametrize("more", [{"limit": 0}, {"split": "tset"}, {"split": "train"}])
 def test_a_wrong_option_is_refused_before_anything_is_written(made, catalog, tmp_path, more):
     """The folder is not even made."""
     with pytest.raises(UsageError, match="allowed"):

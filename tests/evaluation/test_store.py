@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricesmith.errors import InputError, UsageError
+from pricesmith.evaluation import pairs
 from pricesmith.evaluation.store import (
     EvalItem,
     Near,
@@ -179,3 +180,44 @@ def test_close_in_training_is_a_family_member_or_a_near_repeat():
     assert not EvalItem("a", "", "", 1.0, near=(far,)).close_in_training
     assert EvalItem("a", "", "", 1.0, near=(far, close)).close_in_training
     assert EvalItem("a", "", "", 1.0, family_in_training=1).close_in_training
+
+
+def test_an_old_evaluation_stands_until_the_new_one_is_whole(folder, monkeypatch):
+    """A failure before the meta file is there, a full disk for one, leaves the old pair and nothing else."""
+    write_evaluation(folder, made(), {"kind": "old"})
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full(path, value):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pairs, "write_json", full)
+    with pytest.raises(OSError, match="No space"):
+        write_evaluation(folder, replace(made(), rows=made().rows[:3]), {"kind": "new"})
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("moment", ["before the meta file", "after the meta file"])
+def test_a_kill_at_any_moment_leaves_the_old_evaluation_or_the_new(folder, monkeypatch, moment):
+    """Readers find it in either place, and the next to write tidies up."""
+    write_evaluation(folder, made(), {"kind": "old"})
+    new = replace(made(), rows=made().rows[:3])
+    with monkeypatch.context() as killed:
+        killed.setattr(pairs, "settle", lambda folder, name: None)
+        if moment == "before the meta file":
+            killed.setattr(pairs, "write_json", lambda path, value: None)
+        write_evaluation(folder, new, {"kind": "new"})
+    evals = read_evals(folder)
+    assert evals.meta["mlp"]["kind"] == ("old" if moment == "before the meta file" else "new")
+    assert evals.evaluations[0].rows == (made() if moment == "before the meta file" else new).rows
+    assert evals.unfinished == ()
+    pairs.settle(folder, "mlp")
+    assert read_evals(folder) == evals
+    assert sorted(path.name for path in folder.iterdir()) == ["items.parquet", "mlp.jsonl", "mlp.meta.json"]
+
+
+def test_rows_of_a_longer_name_are_left_alone(folder):
+    """`mlp.v2` is not `mlp`."""
+    other = folder / f".mlp.v2.{'0' * 64}.jsonl"
+    other.write_bytes(b"")
+    write_evaluation(folder, made(), {})
+    assert other.exists()

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pricesmith.evaluation import summary
+from pricesmith.evaluation.compare import compare
 from pricesmith.evaluation.evaluate import columns_of
 from pricesmith.evaluation.judge import Candidate, judge
 from pricesmith.evaluation.store import Near
@@ -45,6 +47,28 @@ def test_the_best_comes_first_and_its_twin_is_not_told_apart(evals):
     assert (second.best, second.tied, second.rank) == (False, True, 1)
     assert second.needed > second.n
     assert (third.name, third.tied, third.rank, third.difference.better) == ("bad", False, 3, first.name)
+    assert [row.places for row in rows.values()] == ["1–2", "1–2", "3"]
+
+
+def test_a_rank_is_the_places_that_the_tests_leave_open(evals, monkeypatch):
+    """Told apart does not carry over: 1-2, 1-3, 2-3, 4-5, 4-6, 5-6, and no rank contradicts another."""
+    base = next(found for found in evals.evaluations if found.pricer == "good")
+    six = [
+        replace(base, pricer=name, rows=tuple(replace(row, price=row.truth + k) for row in base.rows))
+        for k, name in enumerate("abcdef", 1)
+    ]
+    apart = {"ca", *(f"{x}{y}" for x in "def" for y in "abc"), "fd"}
+
+    def compared(one, other, *rest, **more):
+        found = compare(one, other, *rest, **more)
+        told = one.pricer + other.pricer in apart
+        return replace(found, told_apart=told, better=other.pricer if told else None)
+
+    monkeypatch.setattr(summary, "compare", compared)
+    rows = league(replace(evals, evaluations=tuple(six), meta={name: {} for name in "abcdef"}))
+    assert [row.name for row in rows] == list("abcdef")
+    assert [row.places for row in rows] == ["1–2", "1–3", "2–3", "4–5", "4–6", "5–6"]
+    assert [(row.best, row.tied) for row in rows][:3] == [(True, False), (False, True), (False, False)]
 
 
 def test_other_items_are_another_group(evals):

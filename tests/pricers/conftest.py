@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,9 +11,10 @@ from pricesmith.catalog.store import Catalog, open_catalog
 from pricesmith.pricers import KINDS
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.pricers.runs import fit
-from pricesmith.testing import made_catalog
+from pricesmith.testing import made_catalog, made_model
 
-SMALL = {"sparse_mlp": {"members": 1, "width": 16, "hidden": 16}}
+SMALL: dict[str, dict[str, Any]] = {"sparse_mlp": {"members": 1, "width": 16, "hidden": 16}}
+TUNED: dict[str, Any] = {"tokens_per_batch": 1024, "most_tokens": 64, "rate": 1e-2, "minutes": 0, "evals": 2, "rank": 8}
 
 
 @pytest.fixture(scope="session")
@@ -36,8 +38,16 @@ def runs(shop: Catalog, guesses: Path, tmp_path_factory: pytest.TempPathFactory)
     """A run folder of each kind."""
     place = tmp_path_factory.mktemp("runs")
     made: dict[str, Path] = {}
+    base = made_model(place / "tiny", numbers="single")
+    tuned = {**TUNED, "base": str(base)}
     for kind in sorted(KINDS, key=lambda name: name == "blend"):
-        wanted = {"recorded": {"file": str(guesses)}, "blend": {"members": [str(p) for p in made.values()]}, **SMALL}
+        wanted = {
+            "lora_tokens": {**tuned, "epochs": 0.5},
+            "lora_bins": {**tuned, "epochs": 2, "bins": 32},
+            "recorded": {"file": str(guesses)},
+            "blend": {"members": [str(p) for p in made.values()]},
+            **SMALL,
+        }
         fit(read_recipe(kind, wanted.get(kind, {})), shop, place / kind)
         made[kind] = place / kind
     return made

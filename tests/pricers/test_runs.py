@@ -11,8 +11,10 @@ import pytest
 from pricesmith.catalog.store import Catalog, open_catalog
 from pricesmith.errors import InputError, UsageError
 from pricesmith.pricers import recipe_class
+from pricesmith.pricers.blend import Blend
+from pricesmith.pricers.calibrated import Clipped
 from pricesmith.pricers.recipes import read_recipe
-from pricesmith.pricers.runs import Clipped, Rows, fit, load, refitted, told
+from pricesmith.pricers.runs import Rows, fit, load, refitted, told
 from pricesmith.progress import Progress
 from pricesmith.testing import made_catalog
 from pricesmith.types import Listing, Quote
@@ -191,6 +193,70 @@ def test_a_run_can_be_fitted_again_on_other_rows(runs: dict[str, Path], shop: Ca
     place = again.path
     del again
     assert not place.exists()
+
+
+def test_every_member_of_a_member_is_fitted_again(shop: Catalog, tmp_path: Path) -> None:
+    """In folds a blend in a blend would else bring in runs that know the judged rows."""
+    for kind in ("constant", "ridge"):
+        fit(read_recipe(kind), shop, tmp_path / kind)
+    inner = read_recipe("blend", {"members": [str(tmp_path / "constant"), str(tmp_path / "ridge")]})
+    fit(inner, shop, tmp_path / "inner")
+    outer = read_recipe("blend", {"members": [str(tmp_path / "inner"), str(tmp_path / "constant")]})
+    fit(outer, shop, tmp_path / "outer")
+    items = shop.items("train")
+    again = refitted(load(tmp_path / "outer"), Rows(items[:300], items[300:350], items[350:400]))
+    manifests = sorted(again.path.rglob("manifest.json"))
+    assert len(manifests) == 5
+    assert {json.loads(path.read_text())["rows"]["train"] for path in manifests} == {300}
+    blends = [read_recipe(str(path)) for path in again.path.rglob("recipe.toml") if "blend" in path.read_text()]
+    members = [Path(member) for blend in blends if isinstance(blend, Blend) for member in blend.members]
+    assert len(members) == 4
+    assert all(member.is_relative_to(again.path.parent) for member in members)
+
+
+def test_a_refit_that_fails_leaves_nothing(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A temporary folder of a fold goes away, also when its rows cannot be fitted on."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(Exception):  # noqa: B017, PT011
+        refitted(load(runs["ridge"]), Rows([], [], []))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_blend_does_not_hang_on_how_its_members_are_spelt(
+    shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another path to the same runs, or another working directory, is the same blend, with the same identity."""
+    for kind in ("constant", "ridge"):
+        fit(read_recipe(kind), shop, tmp_path / kind)
+    fit(
+        read_recipe("blend", {"members": [str(tmp_path / "constant"), str(tmp_path / "ridge")]}), shop, tmp_path / "one"
+    )
+    monkeypatch.chdir(tmp_path / "ridge")
+    spelt = read_recipe("blend", {"members": "../constant,."})
+    progress = Notes()
+    fit(spelt, shop, tmp_path / "one", progress=progress)
+    assert "already fitted" in progress.notes[0]
+    fit(spelt, shop, tmp_path / "two")
+    assert load(tmp_path / "one").identity == load(tmp_path / "two").identity
+
+
+def test_a_recorded_run_is_known_by_its_file(shop: Catalog, guesses: Path, tmp_path: Path) -> None:
+    """By name and content, wherever it lies; it is fitted again from its own copy."""
+    fit(read_recipe("recorded", {"file": str(guesses)}), shop, tmp_path / "run")
+    copy = Path(shutil.copy(guesses, tmp_path / guesses.name))
+    progress = Notes()
+    fit(read_recipe("recorded", {"file": str(copy)}), shop, tmp_path / "run", progress=progress)
+    assert "already fitted" in progress.notes[0]
+    fit(read_recipe("recorded", {"file": str(copy)}), shop, tmp_path / "other")
+    copy.unlink()
+    items = shop.items("train")
+    again = refitted(load(tmp_path / "other"), Rows(items[:50], items[50:60], items[60:70]))
+    wares = [item.listing for item in shop.items("test")[:5]]
+    assert [quote.price for quote in again.price(wares)] == [
+        quote.price for quote in load(tmp_path / "run").price(wares)
+    ]
 
 
 def test_an_unknown_kind_is_refused_with_the_nearest() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pricesmith.errors import InputError
+from pricesmith.errors import InputError, UsageError
 from pricesmith.evaluation.store import EvalItem, Near, read_evals, write_evaluation, write_items
 from pricesmith.evaluation.summary import league
 from pricesmith.money import money
@@ -223,3 +223,26 @@ def test_an_empty_folder_says_what_to_do(evals: Maker, tmp_path: Path) -> None:
         report(evals(), tmp_path / "report.html")
     assert caught.value.hint
     assert not (tmp_path / "report.html").exists()
+
+
+def test_a_folder_is_no_place_for_the_page(evals: Maker, tmp_path: Path) -> None:
+    """The error names a file to write instead."""
+    folder = evals(quotes("a", 120, 1.1))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UsageError, match="is a folder") as caught:
+        report(folder, tmp_path / "out")
+    assert "report.html" in str(caught.value)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_run_of_another_catalog_is_named_where_training_listings_are_shown(evals: Maker, tmp_path: Path) -> None:
+    """The near listings are those of the judged catalog; this run did not learn from them."""
+    folder = evals(quotes("guest", 120, 1.1), quotes("host", 120, 1.2))
+    sentence = "guest learnt from the rows of another catalog"
+    assert sentence not in page_of(folder, tmp_path)
+    for name, fitted_on in (("guest", "0" * 64), ("host", "f" * 64)):
+        meta = folder / f"{name}.meta.json"
+        meta.write_text(json.dumps({**json.loads(meta.read_text()), "settings": {"fitted_on": fitted_on}}))
+    text = page_of(folder, tmp_path)
+    assert text.count(sentence) == 2
+    assert "host learnt" not in text

@@ -164,3 +164,45 @@ def test_a_file_with_other_columns_is_read_by_usual_names(tmp_path: Path) -> Non
     file = write_rows(tmp_path / "new.jsonl", [{"id": "a", "title": "Oak lamp", "price": "$999"}])
     price_file(ByLength(), INFO, file, tmp_path / "prices.csv", identity="a")
     assert read_csv(tmp_path / "prices.csv")[0]["price"] == "8.0"
+
+
+@pytest.mark.parametrize("how", ["same", "dotted", "symbolic", "hard"])
+def test_the_file_that_is_priced_is_never_overwritten(how: str, tmp_path: Path) -> None:
+    """Whatever --to calls it: refused, and not a byte of it is changed."""
+    file = write_rows(tmp_path / "new.jsonl", rows(5))
+    before = file.read_bytes()
+    to = tmp_path / "other.jsonl"
+    if how == "same":
+        to = file
+    elif how == "dotted":
+        to = tmp_path / ".." / tmp_path.name / "new.jsonl"
+    elif how == "symbolic":
+        to.symlink_to(file)
+    else:
+        to.hardlink_to(file)
+    with pytest.raises(UsageError, match="the file that is priced"):
+        price_file(ByLength(), INFO, file, to, identity="a")
+    assert file.read_bytes() == before
+    assert not list(tmp_path.glob("*.parts"))
+
+
+def test_a_file_among_the_parts_is_not_swept_away(tmp_path: Path) -> None:
+    """The parts' folder is deleted at the end: what is priced may not lie there."""
+    (tmp_path / "prices.csv.parts").mkdir()
+    file = write_rows(tmp_path / "prices.csv.parts" / "new.jsonl", rows(5))
+    with pytest.raises(UsageError, match="would be deleted"):
+        price_file(ByLength(), INFO, file, tmp_path / "prices.csv", identity="a")
+    assert file.exists()
+
+
+def test_work_that_failed_before_its_first_part_leaves_nothing(tmp_path: Path) -> None:
+    """So that the file can be mended and the same command tried again."""
+
+    class Breaks(ByLength):
+        def price(self, listings: Sequence[Listing]) -> list[Quote]:
+            raise RuntimeError("the power went")
+
+    file = write_rows(tmp_path / "new.jsonl", rows(5))
+    with pytest.raises(RuntimeError):
+        price_file(Breaks(), INFO, file, tmp_path / "prices.csv", identity="a")
+    assert [path.name for path in tmp_path.iterdir()] == ["new.jsonl"]

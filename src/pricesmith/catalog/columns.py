@@ -73,9 +73,10 @@ def key(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
-def choose(header: Sequence[str], mapping: Mapping[str, str] | None = None) -> Columns:
+def choose(header: Sequence[str], mapping: Mapping[str, str] | None = None, *, priced: bool = True) -> Columns:
     """The column map of a header: by `mapping` (field -> column), else by usual names.
 
+    Where `priced` is false the header needs no price; one without has an empty name for it.
     Raises UsageError for an unknown field or column, and where there is no price, or neither title nor text.
     """
     chosen = {field: mapped_column(header, field, name) for field, name in (mapping or {}).items()}
@@ -94,7 +95,9 @@ def choose(header: Sequence[str], mapping: Mapping[str, str] | None = None) -> C
                 taken.add(by_key[usual])
                 break
     if "price" not in chosen:
-        raise missing("price", header)
+        if priced:
+            raise missing("price", header)
+        chosen["price"] = ""
     if "title" not in chosen and "text" not in chosen:
         raise missing("title", header)
     extra, left_out = [], {}

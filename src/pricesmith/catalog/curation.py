@@ -231,12 +231,17 @@ def family_facts(settled: Any, kept: Any, limit: int) -> dict[str, Any]:
 
 
 def columns_facts(feeds: Sequence[Feed]) -> dict[str, Any]:
-    """The column map of the catalog, and of the files whose own differs in more than its extra columns."""
+    """The column map of the catalog; the different maps of its files and the categories that these were named by, so
+    that a file to be priced is read as the catalog's own files were.
+    """
     whole = merged([feed.columns for feed in feeds])
-    core = set(Columns.model_fields) - {"extra", "left_out"}
-    own = {
-        feed.name: feed.columns.model_dump(include=core)
-        for feed in feeds
-        if feed.columns.model_dump(include=core) != whole.model_dump(include=core)
+    maps: list[Columns] = []
+    for feed in feeds:
+        if feed.columns not in maps:
+            maps.append(feed.columns)
+    categories = sorted({feed.category for feed in feeds if feed.category})
+    return {
+        "columns": whole.model_dump(),
+        **({"maps": [one.model_dump() for one in maps]} if maps != [whole] else {}),
+        **({"categories": categories} if categories else {}),
     }
-    return {"columns": whole.model_dump(), **({"columns_by_file": own} if own else {})}

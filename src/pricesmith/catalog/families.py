@@ -7,12 +7,13 @@
 A family is built round a centre. Rows come in ascending order of their content hash; a row joins the first centre
 that it is alike to (estimated Jaccard of word-3-shingles at least 0.8), or becomes a centre. There is no chaining.
 Centres of a row are looked for where a band of the sketches agrees; see `sketches.BANDS` for why that loses none.
-Where more than `CAP` centres share a band (the text of a template) only the first `CAP` of them are compared.
+Where many rows share a band (the text of a template) not all are compared: a row with the first `CAP` centres of each
+of its bands, and, among rows of one block that none of these took, with the first `CAP` of those rows in the band.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -150,7 +151,11 @@ def settle_block(sketches: Any, rows: Ints, here: Ints, block: Ints, shelf: Shel
 
 
 def settle_rest(sketches: Any, rows: Ints, here: Ints, left: Ints, block: Ints, centres: Ints) -> None:
-    """Rows of a block that no earlier centre took: among themselves, in order."""
+    """Rows of a block that no earlier centre took: among themselves, in order.
+
+    A row is compared with the first `CAP` such rows of each bucket, members of families as well as centres: in a larger
+    bucket a centre further on is not met there.
+    """
     codes: list[Ints] = []
     for band in range(block.shape[1]):
         order = np.argsort(block[:, band], kind="stable")
@@ -199,9 +204,3 @@ def first_of_groups(group: Ints, rows: Ints) -> Ints:
     first = np.full(int(group.max()) + 1, np.iinfo(np.int64).max, dtype=np.int64)
     np.minimum.at(first, group, rows)
     return first[group]
-
-
-def group_by_name(names: Sequence[str]) -> Ints:
-    """The first row of each row's group, where the source itself names the families."""
-    first: dict[str, int] = {}
-    return np.array([first.setdefault(name, row) for row, name in enumerate(names)], dtype=np.int64)

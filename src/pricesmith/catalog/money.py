@@ -29,7 +29,6 @@ NEGATIVE = "price is negative"
 AMBIGUOUS = "price is ambiguous"
 TWO_CURRENCIES = "price has two currencies"
 OTHER_DIGITS = "price has digits other than 0-9"
-REASONS = (NO_PRICE, NOT_A_NUMBER, RANGE, ZERO, NEGATIVE, AMBIGUOUS, TWO_CURRENCIES, OTHER_DIGITS)
 
 LONGEST = 64  # characters; no amount of money is longer
 

@@ -14,7 +14,7 @@ import glob
 import itertools
 import re
 import stat
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -128,9 +128,14 @@ def resolve(sources: Sequence[str], progress: Progress = SILENT) -> list[Source]
     for path, grouped in found.items():
         kind, stem = kind_of(path)
         check_content(path, names[path], kind)
-        category = re.sub(r"[-_\s]+", " ", stem).strip() if grouped or several else ""
+        category = spoken(stem) if grouped or several else ""
         made.append(Source(path, names[path], kind, category))
     return sorted(made, key=lambda one: (one.name, str(one.path)))
+
+
+def spoken(stem: str) -> str:
+    """A file's stem as a category: `garden-hoses` is garden hoses."""
+    return re.sub(r"[-_\s]+", " ", stem).strip()
 
 
 def matches(source: str, progress: Progress) -> Iterator[tuple[Path, bool]]:
@@ -231,32 +236,6 @@ def read(source: Source, limits: Limits = LIMITS, progress: Progress = SILENT) -
     Raises InputError, with the file's name, where the file as a whole cannot be used: damaged, over a limit,
     without a header, or fatal to the process that parsed it.
     """
-    for _, batch in batches(source, limits, progress):
-        if batch:
-            yield batch
-
-
-def peek(source: Source, limits: Limits = LIMITS, rows: int = 20_000) -> tuple[tuple[str, ...], list[Batch]]:
-    """A file's header and its first batches, up to about `rows` rows.
-
-    Where rows have their own keys (JSON Lines) the header is every key of these rows, in order of appearance.
-    """
-    header: dict[str, None] = {}
-    first: list[Batch] = []
-    with contextlib.closing(batches(source, limits, SILENT)) as stream:
-        for names, batch in stream:
-            header.update(dict.fromkeys(names))
-            for row in batch:
-                if isinstance(row, RawRow) and not row.values.keys() <= header.keys():
-                    header.update(dict.fromkeys(row.values))
-            first.append(batch)
-            if sum(map(len, first)) >= rows:
-                break
-    return tuple(header), [batch for batch in first if batch]
-
-
-def batches(source: Source, limits: Limits, progress: Progress) -> Generator[tuple[list[str], Batch], None, None]:
-    """The file's columns (of JSON Lines, the first row's keys) and a batch of rows; the header comes by itself."""
     from pricesmith.catalog.sandbox import messages
 
     name, number, header = source.name, 1, list[str]()
@@ -276,7 +255,6 @@ def batches(source: Source, limits: Limits, progress: Progress) -> Generator[tup
             elif "header" in message:
                 header = message["header"]
                 SOUND.add(seen)
-                yield header, []
             elif "rows" in message:
                 batch: Batch = []
                 for entry in message["rows"]:
@@ -287,4 +265,5 @@ def batches(source: Source, limits: Limits, progress: Progress) -> Generator[tup
                     else:
                         batch.append(BadRow(name, number, str(entry)))
                     number += 1
-                yield header, batch
+                if batch:
+                    yield batch

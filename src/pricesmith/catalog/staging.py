@@ -13,7 +13,7 @@ import gzip
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -235,10 +235,15 @@ def examine(raw: RawRow, feed: Feed, rules: Rules) -> tuple[Listing, float, list
         return BELOW
     if price > rules.high:
         return ABOVE
-    given = plain(values.get(columns.id)) if columns.id else ""
-    name = clean_id(given) if given else ""
+    name = id_of(values, columns)
     listing, amounts = cleaned(values, columns, rules.cleaning, id=name, category=feed.category)
     return TOO_SHORT if too_short(listing, rules.cleaning) else (listing, price, amounts)
+
+
+def id_of(values: Mapping[str, object], columns: Columns) -> str:
+    """The id that a row itself has, empty where it has none."""
+    given = plain(values.get(columns.id)) if columns.id else ""
+    return clean_id(given) if given else ""
 
 
 def clean_id(given: str) -> str:

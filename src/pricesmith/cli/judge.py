@@ -19,7 +19,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="validation or test.")] = "test",
     limit: Annotated[int | None, typer.Option(help="Judge on the first N items, in an order drawn by family.")] = None,
     other_catalog: Annotated[
-        bool, typer.Option("--other-catalog", help="Allow runs of another catalog; their own rows are left out.")
+        bool, typer.Option("--other-catalog", help="Allow runs of another catalog; their training rows are left out.")
     ] = False,
     fresh: Fresh = False,
     json: Json = False,

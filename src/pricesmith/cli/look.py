@@ -1,4 +1,4 @@
-"""Verbs that look: what recipes there are and what this box can do."""
+"""Verbs that look: what base models and recipes there are, and what this box can do."""
 
 from __future__ import annotations
 
@@ -49,4 +49,25 @@ def doctor(json: Json = False, quiet: Quiet = False) -> None:
     console = Console(json=json, quiet=quiet)
     found = examine()
     console.say(told(found))
+    console.result(found)
+
+
+@app.command()
+def bases(
+    memory: Annotated[str | None, typer.Option(help="What the box has, such as 24GB; none: this box.")] = None,
+    purpose: Annotated[str, typer.Option("--for", help="train or serve.")] = "train",
+    catalog: Annotated[
+        Path | None, typer.Option("--catalog", help="Count its tokens; with --measure, try the bases.")
+    ] = None,
+    measure: Annotated[bool, typer.Option("--measure", help="Untuned error of the bases at hand.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Open base models: what fits the box, how they write prices, what they know untuned."""
+    from pricesmith.bases import choose
+
+    console = Console(json=json, quiet=quiet)
+    with console.progress() as progress:
+        found = choose.choose(memory, purpose, catalog, measure=measure, progress=progress)
+    console.say(choose.told(found))
     console.result(found)

@@ -15,6 +15,7 @@ from pricesmith.errors import UsageError
 @app.command()
 def demo(
     to: Annotated[Path, typer.Option("--to", help="Where everything goes.")] = Path("out/demo"),
+    llm: Annotated[bool, typer.Option("--llm", help="Tune a small language model too: about 20 minutes more.")] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -23,7 +24,7 @@ def demo(
 
     console = Console(json=json, quiet=quiet)
     with console.progress() as progress:
-        result = module.demo(to, progress=progress)
+        result = module.demo(to, llm=llm, progress=progress)
     module.show(result, console)
 
 

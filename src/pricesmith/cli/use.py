@@ -1,4 +1,4 @@
-"""Verbs that use what is made: prices."""
+"""Verbs that use what is made: prices, and what is handed on."""
 
 from __future__ import annotations
 
@@ -44,4 +44,25 @@ def price(
         with console.progress() as progress:
             result = batch.price_file(loaded, loaded.info, file, to, progress=progress, **facts)
         console.say("{rows:,} rows: {priced:,} priced, {not_priced:,} not, each with the reason: {to}".format(**result))
+    console.result(result)
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(help="A run folder, or a catalog.")],
+    to: Annotated[Path, typer.Option("--to", help="The folder to write; for sft a .jsonl file.")],
+    form: Annotated[str, typer.Option("--format", help="Of a run: merged, adapter or hub. Of a catalog: sft.")],
+    evals: Annotated[Path | None, typer.Option(help="An evals folder, whose league goes into the model card.")] = None,
+    style: Annotated[str, typer.Option(help="Of sft: plain, or chat for an instruct model.")] = "plain",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Hand on a run as stock tools load it, or a catalog as rows to tune a model on elsewhere."""
+    from pricesmith.export import export as run
+    from pricesmith.export import told
+
+    console = Console(json=json, quiet=quiet)
+    with console.progress() as progress:
+        result = run(source, to, form, evals=evals, style=style, progress=progress)
+    console.say(told(result))
     console.result(result)

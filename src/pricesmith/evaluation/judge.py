@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from pricesmith.catalog.store import Catalog
-from pricesmith.errors import UsageError
+from pricesmith.errors import PricesmithError, UsageError
 from pricesmith.evaluation.evaluate import BATCH, evaluate
-from pricesmith.evaluation.plan import FOLD_ROWS, FOLDS, Index, Plan, judged_items, limited, plan_of
+from pricesmith.evaluation.pairs import META, settle
+from pricesmith.evaluation.plan import FOLD_ROWS, FOLDS, Index, Plan, judged_items, limited, plan_of, row_count
 from pricesmith.evaluation.store import (
-    META,
     Evals,
     claim_items,
     file_name,
@@ -34,6 +34,8 @@ from pricesmith.progress import SILENT, Progress
 from pricesmith.types import Evaluation, Item, Listing, Pricer
 from pricesmith.workspace import difference, read_json
 
+IN_FOLDS = f"every row is judged, in {FOLDS} folds by family, each by a pricer fitted without that fold"
+FOREIGN = "fitted on another catalog; rows of its validation cannot be told from new ones and may be among these"
 Refit = Callable[[list[Item], list[Item]], Pricer]
 Seen = Callable[[Sequence[Listing]], Sequence[bool]]
 
@@ -46,7 +48,8 @@ class Candidate:
     what it quotes in, None where it follows the catalog. `facts` is JSON for the meta file: `fit_seconds`,
     and whatever tells this pricer from another of its name, such as `manifest`, a hash. `refit(train,
     validation)` gives the same kind of pricer for a fold. `only` names the items it was asked (a person's
-    sheet); `seen` says which listings it was trained on, for another catalog.
+    sheet); `seen` says which listings it was trained on, for another catalog, None where it cannot say; rows of
+    its own validation are not among them.
     """
 
     name: str
@@ -86,16 +89,14 @@ def judge(
     whole = plan_of(catalog, split)
     check_folds(candidates, catalog, whole)
     there = claim_items(folder, whole.about)
+    for one in candidates:
+        settle(folder, file_name(one.name))
     done = [] if fresh else [one for one in candidates if is_finished(one, folder, whole, limit)]
     for one in done:
         progress.note(f"{one.name} is already judged.")
     waiting = [one for one in candidates if one not in done]
     if whole.folded and waiting:
-        rows = len(whole.families)
-        progress.note(
-            f"{rows:,} rows are under {FOLD_ROWS:,}: every row is judged, in {FOLDS} folds by family, "
-            "each by a pricer fitted without that fold."
-        )
+        progress.note(f"{len(whole.families):,} rows are under {FOLD_ROWS:,}: {IN_FOLDS}.")
     if not there:
         progress.start("finding near training listings")
         write_items(folder, judged_items(catalog, whole, index), whole.about)
@@ -115,6 +116,28 @@ def judge(
         }
         write_evaluation(folder, evaluation, facts)
     return read_evals(folder)
+
+
+def judge_alone(
+    one: Candidate, catalog: Catalog, *, split: str = "test", other_catalog: bool = False, progress: Progress = SILENT
+) -> Evaluation:
+    """The evaluation of one pricer, kept nowhere, under the same checks as `judge`; a note says what is special.
+
+    A small catalog is judged in folds where the pricer can be fitted again for them, else on the split alone: what was
+    not fitted by Pricesmith may know the other rows.
+    """
+    check([one], catalog, None, other_catalog)
+    plan = plan_of(catalog, split)
+    note = IN_FOLDS
+    if plan.folded and not is_refitted(one, catalog):
+        plan = plan_of(catalog, split, in_folds=False)
+        note = f"only the {split} split is judged, because {one.name} is not fitted again in folds"
+    found, _ = judge_one(one, catalog, plan, BATCH, progress)
+    rows = row_count(catalog)
+    if rows >= FOLD_ROWS:
+        return found
+    said = [f"{rows:,} rows are under {FOLD_ROWS:,}: {note}", found.note]
+    return replace(found, note="; ".join(text for text in said if text))
 
 
 def check(candidates: Sequence[Candidate], catalog: Catalog, limit: int | None, other_catalog: bool) -> None:
@@ -146,7 +169,9 @@ def check(candidates: Sequence[Candidate], catalog: Catalog, limit: int | None, 
         if one.seen is None:
             raise UsageError(
                 f"{one.name} cannot say which listings it was trained on",
-                hint="Judge it on its own catalog, or fit it again.",
+                got="no training listings in it, as in an export or in a blend's copy of its member",
+                allowed="on another catalog, a run that has its folder comparables/",
+                hint="Judge it on its own catalog, or name the run that it was copied from.",
             )
 
 
@@ -159,6 +184,12 @@ def check_folds(candidates: Sequence[Candidate], catalog: Catalog, plan: Plan) -
                 got=f"a catalog under {FOLD_ROWS:,} rows, which is judged in {FOLDS} folds",
                 hint="Judge a run that `pricesmith fit` made, or curate more rows.",
             )
+
+
+def is_refitted(one: Candidate, catalog: Catalog) -> bool:
+    """Whether folds of this catalog are judged by the candidate fitted again. A run of another catalog is judged as it
+    is."""
+    return one.refit is not None and one.fitted_on == catalog.fingerprint
 
 
 def settings_of(one: Candidate, plan: Plan, limit: int | None) -> dict[str, Any]:
@@ -204,7 +235,7 @@ def judge_one(
         if not items:
             continue
         pricer = one.pricer
-        if plan.folded and one.refit is not None:
+        if plan.folded and one.refit is not None and is_refitted(one, catalog):
             progress.start(f"fitting {one.name}, fold {number} of {len(plan.folds)}")
             began = time.perf_counter()
             pricer = one.refit(fold.train, fold.validation)
@@ -225,7 +256,7 @@ def judge_one(
     if not parts:
         raise UsageError(
             f"There is no item to judge {one.name} on",
-            got="; ".join(f"{count:,} {why}" for why, count in notes.items()),
+            got="; ".join(told(notes)),
             hint="Judge it on another catalog or split.",
         )
     return joined(one.name, parts, notes), refits or one.facts.get("fit_seconds")
@@ -236,11 +267,14 @@ def asked(one: Candidate, items: Sequence[Item], catalog: Catalog, notes: Counte
     others.
     """
     chosen = [item for item in items if one.only is None or item.listing.id in one.only]
-    if one.seen is None or one.fitted_on == catalog.fingerprint:
+    if one.fitted_on is None or one.fitted_on == catalog.fingerprint:
         left = chosen
+    elif one.seen is None:
+        raise PricesmithError(f"{one.name} cannot say which listings it was trained on")
     else:
         trained = one.seen([item.listing for item in chosen])
         left = [item for item, known in zip(chosen, trained, strict=True) if not known]
+        notes[FOREIGN] = 0
     for why, count in (
         ("items it was not asked", len(items) - len(chosen)),
         ("items dropped, whose text it was trained on", len(chosen) - len(left)),
@@ -250,9 +284,14 @@ def asked(one: Candidate, items: Sequence[Item], catalog: Catalog, notes: Counte
     return left
 
 
+def told(notes: Mapping[str, int]) -> list[str]:
+    """Notes as a person reads them; one without a count stands for all items."""
+    return [f"{count:,} {why}" if count else why for why, count in notes.items()]
+
+
 def joined(name: str, parts: Sequence[Evaluation], notes: Mapping[str, int]) -> Evaluation:
     """The folds of one pricer as one evaluation, with every note."""
-    said = [f"{count:,} {why}" for why, count in notes.items()] + [part.note for part in parts if part.note]
+    said = told(notes) + [part.note for part in parts if part.note]
     families = {id: family for part in parts for id, family in part.families.items()}
     rows = tuple(row for part in parts for row in part.rows)
     return replace(parts[0], pricer=name, rows=rows, families=families, note="; ".join(said))

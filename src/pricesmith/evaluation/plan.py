@@ -21,6 +21,7 @@ from pricesmith.types import Item, Listing
 
 FOLDS = 5
 FOLD_ROWS = 2_000
+JUDGED = ("validation", "test")
 NEAR = 3
 BATCH = 1_024
 
@@ -48,15 +49,16 @@ class Plan:
     about: Mapping[str, Any]
 
 
-def plan_of(catalog: Catalog, split: str) -> Plan:
-    """What is judged. Raises UsageError where the catalog has no such split or it is empty.
+def plan_of(catalog: Catalog, split: str, *, in_folds: bool = True) -> Plan:
+    """What is judged; without `in_folds`, the split of a small catalog too.
 
-    An item without an answer is charged at the median of the train split, in folds too: one number for all
-    rows.
+    Raises UsageError where the split is the training rows, unknown or empty. An item without an answer is charged at
+    the median of the train split, in folds too: one number for all rows.
     """
-    if split not in SPLITS:
-        raise UsageError(f"A catalog has no split {split!r}", got=split, allowed=", ".join(SPLITS))
-    folded = row_count(catalog) < FOLD_ROWS
+    if split not in JUDGED:
+        what = "Nobody is judged on the train split" if split == "train" else f"A catalog has no split {split!r}"
+        raise UsageError(what, got=split, allowed=" or ".join(JUDGED), hint="Pricers learn from the train split.")
+    folded = in_folds and row_count(catalog) < FOLD_ROWS
     items: list[Item] = []
     families: dict[str, str] = {}
     for part in SPLITS if folded else (split,):
@@ -112,11 +114,14 @@ def folds_of(items: Sequence[Item], families: Mapping[str, str]) -> list[Fold]:
 
 
 def judged_items(catalog: Catalog, plan: Plan, index: Index | None) -> list[EvalItem]:
-    """Every item of a plan with the three nearest of the listings that pricers learn from."""
+    """Every item of a plan with the three nearest listings of this catalog's train split, in folds of the other folds.
+
+    They are the same for all pricers, also for a run of another catalog, which learnt from other rows.
+    """
     found: list[EvalItem] = []
     for fold in plan.folds:
         train = fold.train + fold.validation if plan.folded else catalog.items("train")
-        # In folds no family is on both sides, so none is in training.
+        # In folds no family is on both sides; nor is it in the split that curate makes, which this bears out.
         names = [] if plan.folded else catalog.columns("train", ("family",))["family"]
         trained = Counter(str(name) for name in names)
         search = index(train) if index else None

@@ -3,7 +3,7 @@
 One line of NAME.jsonl:
     {"id": "a1", "truth": 24.5, "price": 22.0, "low": 14.1, "high": 34.3, "raw": "", "seconds": 0.0001,
      "cost_usd": 0.0}
-NAME.meta.json, written last (without it NAME is unfinished; `rows_sha256` is that of NAME.jsonl):
+NAME.meta.json, the last word (without it NAME is unfinished; `rows_sha256` is that of NAME.jsonl):
     {"format": 1, "pricer": "mlp", "kind": "sparse_mlp", "catalog": "9f86d0...", "catalog_name": "goods",
      "currency": "USD", "price_range": [0.5, 999.49], "constant": 34.9, "split": "test", "n": 2900,
      "note": "", "seconds": 0.21, "fit_seconds": 21.4, "folds": false, "rows_sha256": "...", ...}
@@ -12,7 +12,11 @@ One row of items.parquet, whose metadata holds the catalog's fingerprint and the
      "family_in_training": 0,
      "near": [{"id": "b7", "title": "Garden hose 10 m", "price": 15.0, "similarity": 0.71}]}
 
-An infinite end of a price range is null. NAME is the pricer's name made safe for a file (`file_name`).
+An infinite end of a price range is null. NAME is the pricer's name made safe for a file (`file_name`); the two
+files change as one (`pairs`).
+
+items.parquet is shared by all pricers of the folder, so `near` are the nearest listings of the judged catalog's train
+split (in folds, of the other folds), whoever is judged; a run of another catalog learnt from other rows.
 """
 
 from __future__ import annotations
@@ -27,12 +31,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pricesmith.errors import InputError, UsageError
+from pricesmith.evaluation.pairs import META, read_rows, write_pair
 from pricesmith.types import Evaluation, Row
-from pricesmith.workspace import atomic_file, difference, read_json, write_atomic, write_json
+from pricesmith.workspace import atomic_file, difference, read_json
 
 FORMAT = 1
 ITEMS = "items.parquet"
-META = ".meta.json"
 CLOSE = 0.8  # the similarity at which a training listing counts as nearly the same product
 NOTE_KEY = b"pricesmith"
 
@@ -52,7 +56,7 @@ class Comparable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """A training listing like a judged one, with its price. `similarity` is from 0 to 1."""
+    """A listing of the judged catalog's train split like a judged one, with its price. `similarity` is from 0 to 1."""
 
     id: str
     title: str
@@ -62,7 +66,11 @@ class Near:
 
 @dataclass(frozen=True, slots=True)
 class EvalItem:
-    """What a report needs to know of a judged item. `family` is None where the item is its own family."""
+    """What a report needs to know of a judged item. `family` is None where the item is its own family.
+
+    `family_in_training` counts members of its family in the judged catalog's train split. It is 0 wherever the split
+    keeps families whole, as curate's does; any other number says that it does not.
+    """
 
     id: str
     title: str
@@ -74,10 +82,9 @@ class EvalItem:
 
     @property
     def close_in_training(self) -> bool:
-        """Whether training holds a member of the family, or a listing at least 0.8 similar.
+        """Whether the catalog's train split holds a member of the family, or a listing at least 0.8 similar.
 
-        Families stay on one side of a split, so the first is only true on another catalog; the second shows
-        how much of a score comes from near-repeats that are no family.
+        It shows how much of a score comes from near-repeats that are no family.
         """
         return self.family_in_training > 0 or any(near.similarity >= CLOSE for near in self.near)
 
@@ -200,16 +207,12 @@ def claim_items(folder: Path, about: Mapping[str, Any]) -> bool:
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, facts: Mapping[str, Any]) -> None:
-    """Write NAME.jsonl, then NAME.meta.json. `facts` (kind, split, catalog_name, ...) go into the meta file.
+    """Write NAME.jsonl and NAME.meta.json. `facts` (kind, split, catalog_name, ...) go into the meta file.
 
-    An older evaluation of that name is given up first, so that no reader pairs one's rows with the other's
-    facts.
+    An older evaluation of that name stands until the meta file takes the place of the old one, in one step.
     """
-    name = file_name(evaluation.pricer)
-    (folder / f"{name}{META}").unlink(missing_ok=True)
     # ASCII, so that whatever a pricer said, half a surrogate pair included, comes back as it was.
-    data = "".join(json.dumps(asdict(row), allow_nan=False) + "\n" for row in evaluation.rows).encode("ascii")
-    write_atomic(folder / f"{name}.jsonl", data)
+    rows = "".join(json.dumps(asdict(row), allow_nan=False) + "\n" for row in evaluation.rows).encode("ascii")
     meta = {
         "format": FORMAT,
         "pricer": evaluation.pricer,
@@ -220,9 +223,8 @@ def write_evaluation(folder: Path, evaluation: Evaluation, facts: Mapping[str, A
         "n": len(evaluation.rows),
         "note": evaluation.note,
         "seconds": sum(row.seconds for row in evaluation.rows),
-        "rows_sha256": hashlib.sha256(data).hexdigest(),
     }
-    write_json(folder / f"{name}{META}", {**facts, **meta})
+    write_pair(folder, file_name(evaluation.pricer), rows, {**facts, **meta})
 
 
 def read_evaluation(folder: Path, name: str, items: Mapping[str, EvalItem]) -> tuple[Evaluation, dict[str, Any]] | None:
@@ -234,8 +236,10 @@ def read_evaluation(folder: Path, name: str, items: Mapping[str, EvalItem]) -> t
         return None
     meta = read_json(path)
     try:
-        data = (folder / f"{name}.jsonl").read_bytes()
-        if hashlib.sha256(data).hexdigest() != meta["rows_sha256"]:
+        data = read_rows(folder, name, str(meta["rows_sha256"]))
+        if data is None:
+            if read_json(path) != meta:  # another evaluation took its place just now
+                return read_evaluation(folder, name, items)
             raise InputError(
                 f"{folder / name}.jsonl is not the file that {path.name} names",
                 hint=f"Delete both and judge {meta['pricer']} again.",

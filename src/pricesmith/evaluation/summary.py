@@ -4,13 +4,16 @@
     38.9
 
 Different items are never ranked together: pricers judged on the same items form a group, the largest group
-first; within a group a rank is one more than the number of pricers that are told apart as better. Everything
-is a function of an evals folder; it needs no model.
+first. Within a group, in order of mean error, a rank is a range: the first place that the tests leave open, one more
+than the pricers told apart as better, to the last one, above the pricers told apart as worse. Being told apart does not
+carry over from pair to pair, so ranges overlap: A and B may be 1-2 where C, worse than A only, is 2-3 (as rank sets:
+Mogstad et al. 2024; here each pair is tested at 95 %). Everything is a function of an evals folder; it needs no model.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -40,7 +43,8 @@ MEAN_ERROR = METRICS["mean error"]
 class LeagueRow:
     """One pricer's line. Money in the catalog's currency; seconds and dollars are for 1,000 items.
 
-    `group` counts from 0; only rows of one group were judged on the same items, and `rank` is within it.
+    `group` counts from 0; only rows of one group were judged on the same items, and the places `rank` to `rank_to`,
+    those that the tests leave open, are within it.
     `tied` is True where the row is not told apart from its group's best, at 95 % for each pair; the `best`
     row itself is not `tied`. `needed` is how many items would tell the two apart. `difference` is to that best
     too; in a later group it is to the first group's best on the items both have, or None without any.
@@ -51,6 +55,7 @@ class LeagueRow:
     kind: str
     group: int
     rank: int
+    rank_to: int
     best: bool
     tied: bool
     n: int
@@ -69,6 +74,11 @@ class LeagueRow:
     difference: Difference | None
     needed: int | None
     note: str
+
+    @property
+    def places(self) -> str:
+        """The rank as it is shown: `1`, or `2–3`."""
+        return f"{self.rank}" if self.rank == self.rank_to else f"{self.rank}–{self.rank_to}"
 
 
 @dataclass(frozen=True)
@@ -98,12 +108,14 @@ def league(evals: Evals, *, seed: int = 0) -> list[LeagueRow]:
         ordered = sorted(group, key=lambda one: (float(columns_of(one).error.mean()), one.pricer))
         best = ordered[0]
         first_best = first_best or best
-        for place, evaluation in enumerate(ordered):
-            pairs = [compare(evaluation, ahead, MEAN_ERROR, seed=seed) for ahead in ordered[:place]]
-            to_best = pairs[0] if pairs else None
+        pairs = [[compare(one, ahead, MEAN_ERROR, seed=seed) for ahead in ordered[:k]] for k, one in enumerate(ordered)]
+        worse = Counter(pair.b for behind in pairs for pair in behind if pair.better == pair.b)
+        for evaluation, ahead in zip(ordered, pairs, strict=True):
+            to_best = ahead[0] if ahead else None
             facts = {
                 "group": number,
-                "rank": 1 + sum(pair.told_apart and pair.better == pair.b for pair in pairs),
+                "rank": 1 + sum(pair.better == pair.b for pair in ahead),
+                "rank_to": len(ordered) - worse[evaluation.pricer],
                 "best": evaluation is best,
                 "tied": to_best is not None and not to_best.told_apart,
                 "difference": common_difference(evaluation, first_best, seed) if number else to_best,

@@ -18,6 +18,8 @@ KINDS = {
     "sparse_mlp": "pricesmith.pricers.sparse_mlp:SparseMlp",
     "neighbours": "pricesmith.pricers.neighbours:Neighbours",
     "recorded": "pricesmith.pricers.recorded:Recorded",
+    "lora_tokens": "pricesmith.pricers.tune:LoraTokens",
+    "lora_bins": "pricesmith.pricers.tune:LoraBins",
     "blend": "pricesmith.pricers.blend:Blend",
 }
 

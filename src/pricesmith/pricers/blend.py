@@ -7,6 +7,7 @@ Breiman 1996 for the sign). A member without an answer drops out and the others 
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,11 @@ def split_commas(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def name_of(path: str) -> str:
+    """A member's name: its folder's, however the path to it is spelt."""
+    return Path(os.path.abspath(path)).name
+
+
 class Blend(Settings):
     """Settings of the blend."""
 
@@ -47,24 +53,32 @@ class Blend(Settings):
         for path in self.members:
             # A member's comparables would be the same rows again.
             ignore = shutil.ignore_patterns("comparables") if Path(path).is_dir() else None
-            shutil.copytree(path, run / MEMBERS / Path(path).name, ignore=ignore)
+            shutil.copytree(path, run / MEMBERS / name_of(path), ignore=ignore)
         listings = [item.listing for item in validation]
         quotes = np.array([prices_of(pricer.price(listings)) for pricer in pricers]).reshape(len(pricers), -1).T
         weights = fit_weights(quotes, np.array([item.price for item in validation]))
-        names = [Path(path).name for path in self.members]
+        names = [name_of(path) for path in self.members]
         write_json(run / WEIGHTS, dict(zip(names, weights.tolist(), strict=True)))
 
-    def made_of(self) -> dict[str, str]:
-        """What tells each member's content from another's. Raises InputError where one is not a finished run."""
+    def made_of(self) -> dict[str, dict[str, str]]:
+        """Each member by name, and what tells its content from another's. Raises InputError where one is no run."""
         from pricesmith.pricers.runs import read_manifest
 
-        return {path: str(read_manifest(Path(path))["identity"]) for path in self.members}
+        return {"members": {name_of(path): str(read_manifest(Path(path))["identity"]) for path in self.members}}
+
+    def kept(self, run: Path) -> list[Path]:
+        """The copies of the members that a run holds."""
+        return [run / MEMBERS / name for name in read_json(run / WEIGHTS)]
+
+    def made_from(self, paths: Sequence[Path]) -> Blend:
+        """The same recipe of members elsewhere."""
+        return self.model_copy(update={"members": tuple(map(str, paths))})
 
     def checked(self, to: Path) -> list[Pricer]:
         """The members, loaded. Raises UsageError where there are too few or they are of different catalogs."""
         from pricesmith.pricers.runs import CATALOG, load
 
-        names = [Path(path).name for path in self.members]
+        names = [name_of(path) for path in self.members]
         if len(names) < 2 or len(set(names)) < len(names):
             raise UsageError(
                 "A blend needs at least two members with different names",

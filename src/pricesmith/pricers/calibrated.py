@@ -37,6 +37,28 @@ class Table(Settings):
     rows: tuple[int, ...]
 
 
+class Clipped:
+    """A pricer whose quotes stay inside the catalog's price range."""
+
+    def __init__(self, pricer: Pricer, price_range: tuple[float, float]) -> None:
+        self.pricer, self.price_range = pricer, price_range
+
+    @property
+    def name(self) -> str:
+        return self.pricer.name
+
+    def price(self, listings: Sequence[Listing]) -> list[Quote]:
+        """The pricer's quotes, clipped; one that is not a number is no answer."""
+        return [self.clipped(quote) for quote in self.pricer.price(listings)]
+
+    def clipped(self, quote: Quote) -> Quote:
+        if quote.price is None or not np.isfinite(quote.price):
+            return Quote(None, raw=quote.raw, cost_usd=quote.cost_usd)
+        low, high = self.price_range
+        bounds = [None if end is None else min(max(end, low), high) for end in (quote.low, quote.high)]
+        return Quote(min(max(quote.price, low), high), bounds[0], bounds[1], quote.raw, quote.cost_usd)
+
+
 def calibrate(quotes: Sequence[Quote], truths: Sequence[float], level: float = LEVEL) -> Table:
     """One pricer's table from quotes on calibration rows and their true prices; rows without an answer are left out."""
     kept = [(quote, truth) for quote, truth in zip(quotes, truths, strict=True) if quote.price is not None]

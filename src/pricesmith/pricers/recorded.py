@@ -2,8 +2,9 @@
 
     pricesmith eval human:her_guesses.csv --catalog out/shop --to out/evals
 
-The file has a column `id` and a column `price`; a price may be written as in a shop ("$1,299.00"). An id that is not in
-the file, or a price that cannot be read, is no answer, and what was written is kept in `raw`.
+The file has a column `id` and a column `price`; a price may be written as in a shop ("$1,299.00"), and a column
+`currency` may stand beside it. An id is read as curate reads it. An id that is not in the file, or a price that cannot
+be read, is no answer, and what was written is kept in `raw`. A price in another currency than the catalog's is refused.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from pricesmith.catalog.clean import plain
 from pricesmith.catalog.money import parse_price
-from pricesmith.catalog.read import BadRow, Limits, read, resolve
+from pricesmith.catalog.read import BadRow, Limits, RawRow, read, resolve
+from pricesmith.catalog.staging import clean_id, same_currency
 from pricesmith.errors import InputError
 from pricesmith.settings import Settings
 from pricesmith.types import Item, Listing, Pricer, Quote
-from pricesmith.workspace import sha256
+from pricesmith.workspace import read_json, sha256
 
 STEM = "recorded"
+CATALOG = "catalog.json"  # every run has it
 
 
 class Recorded(Settings):
@@ -35,17 +39,26 @@ class Recorded(Settings):
         """Copy the file into the run, after reading it once. Raises InputError where it cannot be used."""
         if not self.file:
             raise InputError("recorded needs a file of prices", hint="--set file=prices.csv")
-        read_prices(Path(self.file))
+        read_prices(Path(self.file), currency_of(run))
         shutil.copyfile(self.file, run / f"{STEM}{''.join(Path(self.file).suffixes)}")
 
-    def made_of(self) -> dict[str, str]:
-        """The SHA-256 of the file, where it is there."""
-        return {self.file: sha256(Path(self.file))} if Path(self.file).is_file() else {}
+    def made_of(self) -> dict[str, dict[str, str]]:
+        """The file's name and SHA-256, where it is there."""
+        file = Path(self.file)
+        return {"file": {file.name: sha256(file)}} if file.is_file() else {}
+
+    def kept(self, run: Path) -> list[Path]:
+        """The copy of the file that a run holds."""
+        return list(run.glob(f"{STEM}.*"))
+
+    def made_from(self, paths: Sequence[Path]) -> Recorded:
+        """The same recipe of a file elsewhere."""
+        return self.model_copy(update={"file": str(paths[0])})
 
     def load(self, run: Path) -> Pricer:
         """The pricer that a run folder holds."""
-        (file,) = run.glob(f"{STEM}.*")
-        return RecordedPricer(read_prices(file), Path(self.file).stem or "recorded")
+        (file,) = self.kept(run)
+        return RecordedPricer(read_prices(file, currency_of(run)), Path(self.file).stem or "recorded")
 
 
 class RecordedPricer:
@@ -63,28 +76,49 @@ class RecordedPricer:
         return [self.quotes.get(ware.id, Quote(None)) for ware in listings]
 
 
-def read_prices(file: Path) -> dict[str, Quote]:
-    """Quotes by id. Raises InputError where a column is missing or an id is there twice."""
+def currency_of(run: Path) -> str:
+    """The currency of the catalog that a run is of."""
+    return str(read_json(run / CATALOG)["currency"])
+
+
+def read_prices(file: Path, currency: str) -> dict[str, Quote]:
+    """Quotes in the catalog's currency, by id.
+
+    Raises InputError where a column is missing, an id is missing or there twice, or a price is in another currency.
+    """
     (source,) = resolve([str(file)])
     quotes: dict[str, Quote] = {}
     for batch in read(source, Limits()):
         for row in batch:
             if isinstance(row, BadRow):
                 raise InputError(f"{file}, row {row.number} cannot be read", got=row.reason, hint="Correct the row.")
-            if "id" not in row.values or "price" not in row.values:
-                raise InputError(
-                    f"{file} lacks a column",
-                    got=", ".join(row.values),
-                    allowed="id and price",
-                    hint="Name the columns.",
-                )
-            name = str(row.values["id"] if row.values["id"] is not None else "")
+            name, quote = answer_of(row, file, currency)
             if name in quotes:
                 raise InputError(f"{file} has the id {name!r} twice", got=f"row {row.number}", hint="Keep one of them.")
-            said = row.values["price"]
-            found = parse_price(said)
-            raw = "" if said is None else str(said)
-            quotes[name] = Quote(None, raw=raw) if isinstance(found, str) else Quote(found[0], raw=raw)
+            quotes[name] = quote
     if not quotes:
         raise InputError(f"{file} has no prices", hint="Write one line for each id.")
     return quotes
+
+
+def answer_of(row: RawRow, file: Path, currency: str) -> tuple[str, Quote]:
+    """One row's id and quote. Raises InputError as `read_prices` does."""
+    values = row.values
+    if "id" not in values or "price" not in values:
+        raise InputError(
+            f"{file} lacks a column", got=", ".join(values), allowed="id and price", hint="Name the columns."
+        )
+    name, said = clean_id(plain(values["id"])), values["price"]
+    if not name:
+        raise InputError(f"{file}, row {row.number} has no id", hint="Give the row its id, or delete it.")
+    found, raw = parse_price(said, currency), plain(said)
+    beside = values.get("currency")
+    other = found[1] if isinstance(found, tuple) else None
+    if not same_currency(beside, other, currency):
+        raise InputError(
+            f"{file}, row {row.number} is in another currency than the catalog",
+            got=f"{raw} {plain(beside)}".strip(),
+            allowed=currency,
+            hint=f"Write the prices in {currency}.",
+        )
+    return name, Quote(None, raw=raw) if isinstance(found, str) else Quote(found[0], raw=raw)

@@ -17,50 +17,36 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import numpy as np
 
 from pricesmith.catalog.comparables import Comparable, Index
 from pricesmith.catalog.store import Catalog
 from pricesmith.errors import InputError
-from pricesmith.pricers.calibrated import Calibrated, Table, calibrate
+from pricesmith.pricers.calibrated import Calibrated, Clipped, Table, calibrate
 from pricesmith.pricers.recipes import estimate, read_recipe, settings_of
 from pricesmith.progress import SILENT, Progress
-from pricesmith.settings import Settings, parse, write_toml
+from pricesmith.settings import parse, write_toml
 from pricesmith.types import Item, Listing, Pricer, Quote, Recipe
-from pricesmith.workspace import build_folder, inventory, is_whole, read_json, verify, write_atomic, write_json
+from pricesmith.workspace import Build, build_folder, inventory, is_whole, read_json, verify, write_atomic, write_json
 
 MANIFEST = "manifest.json"
 RECIPE = "recipe.toml"
 CATALOG = "catalog.json"
 CALIBRATION = "calibration.json"
 COMPARABLES = "comparables"
-MEMBERS = "members"  # where a blend keeps its own
+CHECKPOINTS = "checkpoints"  # what an interrupted fit goes on from; gone from a whole run
 FORMAT = 1
 LIBRARIES = ("pricesmith", "numpy", "scikit-learn", "lightgbm", "torch")
 
 
-class Clipped:
-    """A pricer whose quotes stay inside the catalog's price range."""
+class Resuming(Protocol):
+    """A recipe whose `fit`, in a folder where it was interrupted, goes on; `resumes` says so."""
 
-    def __init__(self, pricer: Pricer, price_range: tuple[float, float]) -> None:
-        self.pricer, self.price_range = pricer, price_range
+    resumes: ClassVar[bool]
 
-    @property
-    def name(self) -> str:
-        return self.pricer.name
-
-    def price(self, listings: Sequence[Listing]) -> list[Quote]:
-        """The pricer's quotes, clipped; one that is not a number is no answer."""
-        return [self.clipped(quote) for quote in self.pricer.price(listings)]
-
-    def clipped(self, quote: Quote) -> Quote:
-        if quote.price is None or not np.isfinite(quote.price):
-            return Quote(None, raw=quote.raw, cost_usd=quote.cost_usd)
-        low, high = self.price_range
-        bounds = [None if end is None else min(max(end, low), high) for end in (quote.low, quote.high)]
-        return Quote(min(max(quote.price, low), high), bounds[0], bounds[1], quote.raw, quote.cost_usd)
+    def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path, progress: Progress) -> None: ...
 
 
 class Run:
@@ -94,11 +80,15 @@ class Run:
         """One quote for each listing, in order, clipped to the catalog's range, with an interval."""
         return self.pricer.price(listings) if len(listings) else []
 
+    @property
+    def has_comparables(self) -> bool:
+        """Whether its training rows are with it: an export and a blend's copy of a member do without."""
+        return (self.path / COMPARABLES).is_dir()
+
     def comparables(self, listings: Sequence[Listing], k: int = 3) -> list[list[Comparable]]:
         """The most similar training listings; none where the run was exported without them."""
-        folder = self.path / COMPARABLES
-        if self._index is None and folder.is_dir():
-            self._index = Index.load(folder)
+        if self._index is None and self.has_comparables:
+            self._index = Index.load(self.path / COMPARABLES)
         return self._index.search(listings, k) if self._index else [[] for _ in listings]
 
 
@@ -121,7 +111,7 @@ def fit_rows(
     recipe: Recipe, rows: Rows, info: Mapping[str, Any], to: Path, *, fresh: bool = False, progress: Progress = SILENT
 ) -> None:
     """`fit`, on rows that need not be a catalog's splits."""
-    settings = {**settings_of(recipe), "catalog": info["fingerprint"], **made_of(recipe)}
+    settings = {**settings_of(recipe), "catalog": info["fingerprint"], **content_of(recipe)}
     with build_folder(to, MANIFEST, settings, fresh=fresh, noun="run") as build:
         if build is None:
             progress.note(f"{to} is already fitted with these settings.")
@@ -132,9 +122,8 @@ def fit_rows(
         progress.start(f"fitting {recipe.kind} on {len(rows.train):,} listings")
         write_json(folder / CATALOG, dict(info))  # first: a blend looks there for what its members must be of
         started = time.perf_counter()
-        recipe.fit(rows.train, rows.tune, folder)
+        fit_recipe(recipe, rows, build, progress)
         seconds = time.perf_counter() - started
-        write_atomic(folder / RECIPE, write_toml(settings_of(recipe)))
         progress.start(f"calibrating {recipe.kind}")
         low, high = info["price_range"]
         pricer = Clipped(recipe.load(folder), (low, high))
@@ -147,7 +136,7 @@ def fit_rows(
             {
                 "format": FORMAT,
                 "kind": recipe.kind,
-                "identity": identity_of(files),
+                "identity": identity_of(files, skip=RECIPE if isinstance(recipe, Made) else ""),
                 "fit_seconds": round(seconds, 3),
                 "rows": {"train": len(rows.train), "tune": len(rows.tune), "calibrate": len(rows.calibrate)},
                 "seed": settings.get("seed"),
@@ -157,25 +146,70 @@ def fit_rows(
         )
 
 
-def made_of(recipe: Recipe) -> dict[str, Any]:
-    """The content of what a recipe names by its path, so that a changed member or file is not taken for the old one."""
-    return {"made_of": recipe.made_of()} if hasattr(recipe, "made_of") else {}
+def fit_recipe(recipe: Recipe, rows: Rows, build: Build, progress: Progress) -> None:
+    """Let a recipe write its model files. One that `resumes` keeps what it has done when it is interrupted."""
+    folder = build.folder
+    if not getattr(recipe, "resumes", False):
+        recipe.fit(rows.train, rows.tune, folder)
+        write_atomic(folder / RECIPE, write_toml(settings_of(recipe)))
+        return
+    try:
+        cast(Resuming, recipe).fit(rows.train, rows.tune, folder, progress)
+        build.keep = True  # what follows can be done again in seconds, fitting cannot
+        write_atomic(folder / RECIPE, write_toml(settings_of(recipe)))
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    except BaseException:
+        # Without a checkpoint there is nothing to go on with, and the folder would only refuse other settings.
+        build.keep = build.keep or any((folder / CHECKPOINTS).glob("checkpoint-*"))
+        raise
+
+
+@runtime_checkable
+class Made(Protocol):
+    """A recipe that names what it is made of by paths: the members of a blend, a file of prices.
+
+    `made_of` gives each such setting as names and hashes of content, `kept` the copies that a run of it holds,
+    `made_from` the same recipe of other paths.
+    """
+
+    def made_of(self) -> Mapping[str, Mapping[str, str]]: ...
+
+    def kept(self, run: Path) -> Sequence[Path]: ...
+
+    def made_from(self, paths: Sequence[Path]) -> Recipe: ...
+
+
+def content_of(recipe: Recipe) -> Mapping[str, Any]:
+    """What a recipe names by paths, by name and content: another spelling is no other run, a changed member is."""
+    return recipe.made_of() if isinstance(recipe, Made) else {}
 
 
 def refitted(run: Run, rows: Rows) -> Run:
-    """The same kind of run on other rows, in a folder that goes away with it; a blend's members are refitted too."""
+    """The same kind of run on other rows, in a folder that goes away with it; members of members are refitted too."""
     place = Path(tempfile.mkdtemp(prefix="pricesmith-"))
-    recipe = run.recipe
-    members = sorted((run.path / MEMBERS).iterdir()) if (run.path / MEMBERS).is_dir() else []
-    for member in members:
-        fit_rows(load(member).recipe, rows, run.info, place / member.name)
-    if members:
-        paths = [str(place / member.name) for member in members]
-        recipe = cast(Recipe, cast(Settings, recipe).model_copy(update={"members": tuple(paths)}))
-    fit_rows(recipe, rows, run.info, place / "run")
-    again = load(place / "run")
+    try:
+        again = load(refit_into(run, rows, place / "run"))
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
     weakref.finalize(again, shutil.rmtree, place, True)
     return again
+
+
+def refit_into(run: Run, rows: Rows, to: Path) -> Path:
+    """Fit a run's recipe again into the folder `to`, after what it is made of, which goes beside `to`.
+
+    No run that was fitted on other rows takes part: a member would know the rows that a fold is judged on.
+    """
+    recipe = run.recipe
+    if isinstance(recipe, Made):
+        beside = to.with_name(f"{to.name}-made-of")
+        paths = [
+            refit_into(load(one), rows, beside / one.name) if one.is_dir() else one for one in recipe.kept(run.path)
+        ]
+        recipe = recipe.made_from(paths)
+    fit_rows(recipe, rows, run.info, to)
+    return to
 
 
 def info_of(catalog: Catalog, train: Sequence[Item]) -> dict[str, Any]:
@@ -185,15 +219,18 @@ def info_of(catalog: Catalog, train: Sequence[Item]) -> dict[str, Any]:
         "fingerprint": catalog.fingerprint,
         "cleaning": catalog.ledger["cleaning"],
         "columns": catalog.ledger["columns"],
+        "maps": catalog.ledger.get("maps", []),
+        "categories": catalog.ledger.get("categories", []),
+        "map": catalog.ledger.get("settings", {}).get("map", {}),
         "price_range": list(catalog.price_range),
         "currency": catalog.currency,
         "constant": float(np.median([item.price for item in train])),
     }
 
 
-def identity_of(files: Mapping[str, Mapping[str, Any]]) -> str:
-    """One hash over the hashes of all files."""
-    lines = "".join(f"{name} {facts['sha256']}\n" for name, facts in sorted(files.items()))
+def identity_of(files: Mapping[str, Mapping[str, Any]], *, skip: str = "") -> str:
+    """One hash over the hashes of all files but `skip`, which holds the spelling of paths."""
+    lines = "".join(f"{name} {facts['sha256']}\n" for name, facts in sorted(files.items()) if name != skip)
     return hashlib.sha256(lines.encode()).hexdigest()
 
 

@@ -25,6 +25,7 @@ from pricesmith.evaluation.summary import (
     worst,
 )
 from pricesmith.measures.bands import CoverageBand, ErrorBand
+from pricesmith.report.words import listed, plain
 from pricesmith.types import Evaluation
 
 HUES = 7  # the palette of style.css, without the grey that a constant is drawn in
@@ -71,6 +72,17 @@ class Findings:
     def nominal(self) -> float:
         """The share of truths that the intervals promise to hold."""
         return float(self.meta.get("confidence") or NOMINAL)
+
+    @property
+    def elsewhere(self) -> str:
+        """A sentence on runs of another catalog, which learnt from other rows; empty where there are none."""
+        foreign = [name for name in self.pricers if self.fitted_on(name) not in (None, self.pricers[name].catalog)]
+        learnt = "learnt from the rows of another catalog, not from these"
+        return f" {listed([plain(name, 40) for name in foreign], 4)} {learnt}." if foreign else ""
+
+    def fitted_on(self, name: str) -> str | None:
+        """The fingerprint of the catalog that a pricer was fitted on; None where it was not fitted."""
+        return dict(self.evals.meta[name].get("settings") or {}).get("fitted_on")
 
     def drawn(self, most: int = DRAWN) -> list[str]:
         """The names to draw side by side: the best few, and the constant only where there is room."""

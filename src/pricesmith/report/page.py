@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from pricesmith.errors import UsageError
 from pricesmith.report import charts, tables
 from pricesmith.report.findings import Findings, find
 from pricesmith.report.words import amount, count, listed, plain, sign, unbroken
@@ -23,8 +24,13 @@ TEMPLATES = "templates"
 def report(evals: Path | str, to: Path | str) -> None:
     """Write the report of an evals folder to the file `to`, whole or not at all; the same evals give the same bytes.
 
-    Raises InputError where the folder is not one of evaluations, or holds no finished one.
+    Raises InputError where the folder is not one of evaluations, or holds no finished one; UsageError where `to` is a
+    folder.
     """
+    if Path(to).is_dir():
+        raise UsageError(
+            f"{to} is a folder", allowed="the HTML file to write", hint=f"Use --to {Path(to) / 'report.html'}"
+        )
     write_atomic(Path(to), render_page(find(Path(evals))))
 
 
@@ -109,8 +115,9 @@ def content(found: Findings, figures: dict[str, charts.Figure]) -> dict[str, Any
         "running": running_words(found),
         "worst_items": [tables.worst_item(found, one) for one in found.worst],
         "worst_intro": (
-            "The largest misses in money, each with the training listings nearest to it in words and what they cost. "
-            "Often the listing does not say what makes the price; sometimes the price is wrong."
+            "The largest misses in money, each with the listings of this catalog's train split nearest to it in words "
+            "and what they cost. Often the listing does not say what makes the price; sometimes the price is wrong."
+            f"{found.elsewhere}"
         ),
         "method": method(found),
         "facts": facts(found),
@@ -217,8 +224,8 @@ def method(found: Findings) -> list[str]:
         "True prices are neither rounded nor clipped.",
         "Intervals and comparisons resample whole families (2,000 draws, fixed seed), because items of one family err "
         "together. Two pricers are told apart where the 95 % interval of their paired difference leaves out 0.",
-        "The items needed are for telling the difference seen here in 80 of 100 tests. A rank counts the pricers that "
-        "are told apart as better. Pricers judged on different items are never ranked together.",
+        "The items needed are for telling the difference seen here in 80 of 100 tests. A rank such as 2–3 is the "
+        "places that these tests leave open. Pricers judged on different items are never ranked together.",
         "RMSLE is the root of the mean squared difference of log(1 + price); ×/÷ is the half-width of an interval as a "
         "factor of the price. Costs are in US dollars and count answers, not training.",
     ]

@@ -72,7 +72,7 @@ def league_line(found: Findings, row: LeagueRow, scale: float, *, alone: bool) -
     low = None if error.low is None else min(100.0, max(0.0, 100 * error.low / scale))
     high = None if error.high is None else min(100.0, 100 * error.high / scale)
     line = {
-        "rank": "" if row.group and alone else f"{row.rank}",
+        "rank": "" if row.group and alone else row.places,
         "at": f"{at:.2f}",
         "low": None if low is None else f"{low:.2f}",
         "span": None if low is None or high is None else f"{high - low:.2f}",
@@ -252,8 +252,8 @@ def close_grid(found: Findings) -> Facts:
     """The error on items with and without a near-repeat in training."""
     table = error_grid(found, found.close, "Error with and without a close training listing", priced=False)
     table["intro"] = (
-        "A score that rests on near-repeats of what was trained on does not carry over to new goods. Close: one of the "
-        "family, or a training listing at least 0.8 similar in its words."
+        "A score that rests on near-repeats of what was trained on does not carry over to new goods. Close: a listing "
+        f"of this catalog's train split is at least 0.8 similar in its words.{found.elsewhere}"
     )
     return table
 
@@ -272,7 +272,7 @@ def coverage_grid(found: Findings) -> Facts:
 
 
 def worst_item(found: Findings, one: Worst) -> Facts:
-    """One of the worst quotes, with what training knew that was like it."""
+    """One of the worst quotes, with the training listings of the catalog that are like it."""
     currency, row = found.currency, one.row
     charged = found.pricers[found.best.name].constant
     said = (

@@ -24,8 +24,8 @@ def amount(found: Interval, currency: str) -> str:
 
 
 def place(row: LeagueRow) -> str:
-    """The rank, with a mark where it is not told apart from the best."""
-    return f"{row.rank}" + ("" if row.best else " =" if row.tied else "")
+    """The places that the tests leave open, `4-5`, with a mark where it is not told apart from the best."""
+    return row.places + ("" if row.best else " =" if row.tied else "")
 
 
 def seconds(value: float) -> str:
@@ -78,5 +78,7 @@ def notes(rows: Sequence[LeagueRow]) -> list[str]:
         if row.tied:
             needed = f"; about {row.needed:,} items would tell them apart" if row.needed else ""
             said.append(f"= {row.name} is not told apart from the best on these items{needed}.")
+    if any(row.rank < row.rank_to for row in rows):
+        said.append("A rank such as 2–3 is the places that the paired tests leave open.")
     said += sorted({row.note for row in rows if row.note})
     return said

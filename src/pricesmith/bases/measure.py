@@ -1,0 +1,204 @@
+"""What a base knows before it is tuned, on a sample of the user's validation items and within a time budget.
+
+Two measures of each base, beside the reference ridge on the same rows and the constant:
+
+* its untuned error: the price that it would write (`tokens`), asked as it will be asked when it is tuned;
+* a ridge on its frozen last-token states: what a linear head finds in what the base makes of a listing.
+
+The second is the better guide to which base to tune: it sees the states that an adapter starts from, and it does not
+hang on whether the base happens to answer in numbers. Intervals resample families.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pricesmith.catalog.store import Catalog
+from pricesmith.errors import InputError, PricesmithError
+from pricesmith.measures.metrics import Array, charge
+from pricesmith.measures.resample import Interval, codes_of, interval
+from pricesmith.pricers.llm import LlmPricer, batches, zero_shot
+from pricesmith.pricers.readout import states_at
+from pricesmith.pricers.ridge import RidgeRecipe
+from pricesmith.progress import SILENT, Progress
+from pricesmith.types import Item
+
+JUDGED = 300  # validation items, at most: tuned and untuned differ by more than what these cannot tell apart
+TAUGHT = 4_000  # training rows for the two ridges, at most
+CHUNK = 32
+SHARES = (0.35, 0.15, 0.5)  # of a base's time: asked, its states of validation, its states of training
+ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 6, 13))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows in a fixed random order, so that a base that has time for fewer gets the first of them."""
+
+    judged: list[Item]
+    families: list[str]
+    taught: list[Item]
+    constant: float
+    price_range: tuple[float, float]
+    currency: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One base's errors in money; a measure is None where there was no time for it, or the base cannot be read so.
+
+    `untuned` is over the first `untuned.n` items of the sample, `states`, `ridge` and `constant` over the first
+    `states.n`, the two ridges being fitted on the same `taught` rows. `gain` is error(states) - error(ridge), paired.
+    """
+
+    base: str
+    untuned: Interval | None
+    answered: float | None
+    states: Interval | None
+    ridge: Interval | None
+    gain: Interval | None
+    constant: Interval | None
+    taught: int
+    seconds: float
+    note: str = ""
+
+
+def sample_of(catalog: Catalog, judged: int = JUDGED, taught: int = TAUGHT) -> Sample:
+    """The rows that every base is measured on: those with the smallest hashes of their ids."""
+
+    def first(split: str, most: int) -> tuple[list[Item], list[str]]:
+        items, families = catalog.items_and_families(split)
+        order = sorted(range(len(items)), key=lambda place: hashlib.sha256(items[place].listing.id.encode()).digest())
+        chosen = order[:most]
+        return [items[place] for place in chosen], [families[place] for place in chosen]
+
+    items, families = first("validation", judged)
+    train, _ = first("train", taught)
+    if not items or len(train) < 20:
+        raise InputError(
+            "This catalog is too small to measure on", got=f"{len(train)} training rows", allowed="20 or more"
+        )
+    constant = float(np.median([item.price for item in train]))
+    return Sample(items, families, train, constant, catalog.price_range, catalog.currency)
+
+
+def measure(sample: Sample, bases: Sequence[str], minutes: float = 10.0, progress: Progress = SILENT) -> list[Measured]:
+    """Measure each base in its share of `minutes`; time that one leaves goes to the next. The best comes first."""
+    ends = time.perf_counter() + 60 * minutes
+    found = []
+    for number, base in enumerate(bases):
+        left = (ends - time.perf_counter()) / (len(bases) - number)
+        found.append(measure_base(sample, base, max(1.0, left), progress))
+    return sorted(found, key=against_ridge)
+
+
+def against_ridge(one: Measured) -> float:
+    """What bases are ordered by: the error of the ridge on states as a ratio to that of the reference ridge, since
+    bases that had time for different numbers of rows have only that in common. Those without it come last.
+    """
+    return one.states.point / one.ridge.point if one.states and one.ridge and one.ridge.point else np.inf
+
+
+def measure_base(sample: Sample, base: str, seconds: float, progress: Progress = SILENT) -> Measured:
+    """One base in `seconds`, loading included. A base that cannot be used is told as a note, and the others go on."""
+    began = time.perf_counter()
+    try:
+        pricer = zero_shot(base, price_range=sample.price_range, currency=sample.currency, progress=progress)
+    except PricesmithError as error:
+        told = " ".join(part for part in (error.what, error.got) if part)
+        return Measured(base, None, None, None, None, None, None, 0, time.perf_counter() - began, told)
+    left = max(1.0, seconds - (time.perf_counter() - began))
+    progress.start(f"asking {base}", len(sample.judged))
+    note = ""
+    try:
+        quotes = asked(pricer, sample, SHARES[0] * left, progress)
+    except PricesmithError as error:  # numbers of several tokens cannot be read from every architecture
+        quotes, note = [], error.what
+    untuned = error_of(quotes, sample) if quotes else None
+    progress.start(f"states of {base}", len(sample.judged) + len(sample.taught))
+    inputs = states_of(pricer, [item.listing for item in sample.judged], SHARES[1] * left, progress)
+    rows = states_of(pricer, [item.listing for item in sample.taught], SHARES[2] * left, progress)
+    del pricer
+    ridges = on_states(rows, inputs, sample)
+    answered = sum(quote is not None for quote in quotes) / len(quotes) if quotes else None
+    took = time.perf_counter() - began
+    return Measured(base, untuned, answered, *ridges, taught=len(rows), seconds=took, note=note)
+
+
+def asked(pricer: LlmPricer, sample: Sample, seconds: float, progress: Progress) -> list[float | None]:
+    """The untuned quotes of the first items, as many as there is time for, clipped to the range."""
+    ends, quotes = time.perf_counter() + seconds, list[float | None]()
+    low, high = sample.price_range
+    for start in range(0, len(sample.judged), CHUNK):
+        some = [item.listing for item in sample.judged[start : start + CHUNK]]
+        prices = [quote.price for quote in pricer.price(some)]
+        quotes += [None if price is None else float(np.clip(price, low, high)) for price in prices]
+        progress.advance(len(some))
+        if time.perf_counter() > ends:
+            break
+    return quotes
+
+
+@torch.inference_mode()
+def states_of(pricer: LlmPricer, listings: Sequence[Any], seconds: float, progress: Progress) -> Array:
+    """The last-token states [n, hidden] of the prompts of the first listings, as many as there is time for."""
+    ends, found = time.perf_counter() + seconds, []
+    for start in range(0, len(listings), 4 * CHUNK):
+        prompts = pricer.prompt.encode(pricer.tokenizer, listings[start : start + 4 * CHUNK])
+        rows = [np.zeros(0)] * len(prompts)
+        for places in batches([len(prompt) for prompt in prompts], pricer.tokens_per_batch):
+            columns = max(len(prompts[place]) for place in places)
+            ids = torch.tensor([[*prompts[place], *[pricer.pad] * (columns - len(prompts[place]))] for place in places])
+            ask = torch.tensor([row * columns + len(prompts[place]) - 1 for row, place in enumerate(places)])
+            states = states_at(pricer.model, ids, ask).float().cpu().numpy()
+            for place, state in zip(places, states, strict=True):
+                rows[place] = state
+        found += rows
+        progress.advance(len(rows))
+        if time.perf_counter() > ends:
+            break
+    return np.asarray(found, dtype=np.float64)
+
+
+def error_of(quotes: Sequence[float | None], sample: Sample) -> Interval:
+    """Mean error of quotes of the first items; one without an answer is charged the constant."""
+    charged, _ = charge(quotes, sample.constant)
+    truth = np.array([item.price for item in sample.judged[: len(quotes)]])
+    return interval(np.abs(charged - truth), codes_of(sample.families[: len(quotes)]))
+
+
+def on_states(
+    rows: Array, inputs: Array, sample: Sample
+) -> tuple[Interval | None, Interval | None, Interval | None, Interval | None]:
+    """Errors of the ridge on states, of the reference ridge, their paired difference, and of the constant."""
+    if len(rows) < 20 or not len(inputs):
+        return None, None, None, None
+    from sklearn.linear_model import RidgeCV
+
+    taught, judged = sample.taught[: len(rows)], sample.judged[: len(inputs)]
+    truth = np.array([item.price for item in judged])
+    codes = codes_of(sample.families[: len(inputs)])
+    centre, spread = rows.mean(0), rows.std(0) + 1e-6
+    logs = np.log([item.price for item in taught])
+    model = RidgeCV(alphas=ALPHAS).fit((rows - centre) / spread, logs)
+    # A line may leave the range of prices that it was taught: no further than the prices themselves go.
+    guessed = np.exp(np.clip(model.predict((inputs - centre) / spread), logs.min(), logs.max()))
+    with tempfile.TemporaryDirectory() as folder:
+        RidgeRecipe().fit(taught, [], Path(folder))
+        quotes = RidgeRecipe().load(Path(folder)).price([item.listing for item in judged])
+    reference = np.clip([quote.price or sample.constant for quote in quotes], *sample.price_range)
+    own, other = np.abs(guessed - truth), np.abs(reference - truth)
+    return (
+        interval(own, codes),
+        interval(other, codes),
+        interval(own, codes, minus=other),
+        interval(np.abs(sample.constant - truth), codes),
+    )

@@ -1,0 +1,69 @@
+"""Two files that change as one: rows, `NAME.jsonl`, and the meta file that names them by their SHA-256.
+
+    write_pair(folder, "mlp", rows, {"pricer": "mlp", ...})
+
+New rows wait as `.NAME.SHA256.jsonl` until the meta file has taken the place of the old one, which is the one step from
+the old evaluation to the new; then they take theirs. A reader finds the rows of the meta file it read in either place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pricesmith.errors import InputError
+from pricesmith.workspace import read_json, sync_folder, write_atomic, write_json
+
+META = ".meta.json"
+ROWS = ".jsonl"
+NAMED = "rows_sha256"
+
+
+def write_pair(folder: Path, name: str, rows: bytes, meta: Mapping[str, Any]) -> None:
+    """Write rows and their meta file, to which `rows_sha256` is added; one that fails leaves the old pair as it was."""
+    digest = hashlib.sha256(rows).hexdigest()
+    settle(folder, name)
+    try:
+        write_atomic(waiting(folder, name, digest), rows)
+        write_json(folder / f"{name}{META}", {**meta, NAMED: digest})
+    finally:
+        settle(folder, name)
+
+
+def settle(folder: Path, name: str) -> None:
+    """Put rows whose meta file is there into their place, and drop those that a kill left without one."""
+    for path in folder.glob(f".{name}.{'[0-9a-f]' * 64}{ROWS}"):
+        if path == waiting(folder, name, digest_of(folder / f"{name}{META}")):
+            os.replace(path, folder / f"{name}{ROWS}")
+            sync_folder(folder)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def read_rows(folder: Path, name: str, digest: str) -> bytes | None:
+    """The rows with this SHA-256, in their place or still waiting; None where they are in neither."""
+    place = folder / f"{name}{ROWS}"
+    for path in (place, waiting(folder, name, digest), place):  # they may move between the first look and the second
+        try:
+            rows = path.read_bytes()
+        except FileNotFoundError:
+            continue
+        if hashlib.sha256(rows).hexdigest() == digest:
+            return rows
+    return None
+
+
+def waiting(folder: Path, name: str, digest: str) -> Path:
+    """Where rows stand until the meta file that names them is there."""
+    return folder / f".{name}.{digest}{ROWS}"
+
+
+def digest_of(meta: Path) -> str:
+    """The rows that a meta file names; empty where there is none, or a damaged one."""
+    try:
+        return str(read_json(meta)[NAMED])
+    except (InputError, KeyError, TypeError):
+        return ""

@@ -1,0 +1,48 @@
+"""What leaves the house: a run as a folder that stock tools load, a catalog as rows to tune a model on elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pricesmith.catalog.store import LEDGER
+from pricesmith.errors import UsageError
+from pricesmith.pricers.runs import MANIFEST
+from pricesmith.progress import SILENT, Progress
+
+OF_RUN = ("merged", "adapter", "hub")
+OF_CATALOG = ("sft",)
+
+
+def export(
+    source: Path, to: Path, form: str, *, evals: Path | None = None, style: str = "plain", progress: Progress = SILENT
+) -> dict[str, Any]:
+    """Write a run (`merged`, `adapter`, `hub`) or a catalog (`sft`) in a form that others read; what was written.
+
+    Raises UsageError where the form is not one of the source's, or `to` is there already.
+    """
+    forms = OF_CATALOG if (source / LEDGER).is_file() else OF_RUN if (source / MANIFEST).is_file() else ()
+    if not forms:
+        raise UsageError(
+            f"{source} is neither a catalog nor a run",
+            got="no such folder" if not source.exists() else f"a folder without {LEDGER} and {MANIFEST}",
+            hint="Name a folder that `pricesmith curate` or `pricesmith fit` has finished.",
+        )
+    if form not in forms:
+        what = "catalog" if forms is OF_CATALOG else "run"
+        raise UsageError(f"A {what} cannot be exported as {form!r}", got=form, allowed=", ".join(forms), hint="Choose.")
+    if form == "sft":
+        from pricesmith.export import sft
+
+        return sft.export(source, to, style, progress)
+    from pricesmith.export import models
+
+    return models.export(source, to, form, evals, progress)
+
+
+def told(result: dict[str, Any]) -> str:
+    """What was written, as a person reads it."""
+    if "rows" in result:
+        return "\n".join(f"{path}: {result['rows'][split]:,} {split} rows" for split, path in result["files"].items())
+    licence = f"; the licence of {result['base']}: {result['licence'] or 'not known here'}" if result["base"] else ""
+    return f"{result['to']}: {result['format']}, {result['bytes'] / 1e6:,.1f} MB{licence}"

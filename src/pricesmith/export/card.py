@@ -1,0 +1,193 @@
+"""The model card of a run: what it is, what it was made from, how it stands, and what it may not be used for.
+
+Everything is read from the run and, where there is one, from an evals folder; what is not known is said so.
+The front matter is that of the Hub's model cards (huggingface_hub.ModelCardData), results with it as a model index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pricesmith import __version__
+from pricesmith.errors import UsageError
+from pricesmith.evaluation.store import read_evals
+from pricesmith.evaluation.summary import LeagueRow, league
+from pricesmith.money import money
+from pricesmith.pricers.runs import Run
+
+# What the Hub calls a licence; any other is "other" with its name and link.
+HUB_NAMES = {
+    "Apache License 2.0": "apache-2.0",
+    "MIT License": "mit",
+    "Gemma Terms of Use": "gemma",
+    "Llama 3.1 Community License": "llama3.1",
+    "Llama 3.2 Community License": "llama3.2",
+}
+
+
+@dataclass(frozen=True)
+class Licence:
+    """A base model's licence: its short name on the Hub, where it is, and what it asks of whoever hands a tune on."""
+
+    name: str = ""
+    link: str = ""
+    duties: tuple[str, ...] = ()
+    title_begins: str = ""
+
+
+def model_card(run: Run, *, base: str = "", licence: Licence | None = None, evals: Path | None = None) -> str:
+    """The card as Markdown with front matter. `base` is the base model's name, empty for a run without one."""
+    licence = licence or Licence()
+    rows = standing(run, evals) if evals else []
+    title = " ".join(part for part in (licence.title_begins, run.name, "prices") if part)
+    parts = [
+        f"---\n{front_matter(run, title, base, licence, rows)}\n---\n",
+        f"# {title}\n",
+        f"Prices {run.info['currency']} goods from their description. Made with Pricesmith {__version__}; "
+        "a specialist: it can do nothing else.\n",
+        *duties(licence),
+        section("How it was made", made(run, base, licence)),
+        section("How it stands", results(run, rows, evals)),
+        section("Limits", limits(run)),
+    ]
+    return "\n".join(parts)
+
+
+def front_matter(run: Run, title: str, base: str, licence: Licence, rows: list[LeagueRow]) -> str:
+    """The YAML that the Hub reads."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    own = next((row for row in rows if row.name == run.name), None)
+    found = [
+        EvalResult(
+            task_type="text-regression",
+            dataset_type="pricesmith-catalog",
+            dataset_name=str(run.info["name"]),
+            dataset_revision=str(run.info["fingerprint"])[:12],
+            metric_type=metric,
+            metric_value=value,
+        )
+        for metric, value in (own_values(own) if own else ())
+    ]
+    named: dict[str, Any] = {}
+    if licence.name:
+        known = HUB_NAMES.get(licence.name)
+        named = {"license": known} if known else {"license": "other", "license_name": licence.name}
+    data = ModelCardData(
+        base_model=base or None,
+        base_model_relation="adapter" if base else None,
+        library_name="peft" if base else "pricesmith",
+        tags=["pricing", "regression", "pricesmith"],
+        model_name=title,
+        license_link=licence.link or None,
+        eval_results=found or None,
+        **named,
+    )
+    return str(data.to_yaml())
+
+
+def own_values(row: LeagueRow) -> list[tuple[str, float]]:
+    """The figures of the model index."""
+    return [("mean absolute error", row.mean_error.point), ("rmsle", row.rmsle), ("share within 20 %", row.within_20)]
+
+
+def standing(run: Run, evals: Path) -> list[LeagueRow]:
+    """The league that the run was judged in. Raises UsageError where it was not judged there."""
+    found = read_evals(evals)
+    mine = [name for name, meta in found.meta.items() if meta.get("manifest") == run.identity]
+    if not mine:
+        raise UsageError(
+            f"{evals} has not judged {run.path}",
+            got=", ".join(found.meta) or "no pricer",
+            hint=f"pricesmith eval {run.path} --catalog CATALOG --to {evals}",
+        )
+    rows = league(found)
+    group = next(row.group for row in rows if row.name == mine[0])
+    return [row for row in rows if row.group == group]
+
+
+def section(name: str, text: str) -> str:
+    return f"## {name}\n\n{text}\n"
+
+
+def duties(licence: Licence) -> list[str]:
+    """What the base model's licence asks to be shown."""
+    return [f"> {line}\n" for line in licence.duties]
+
+
+def made(run: Run, base: str, licence: Licence) -> str:
+    """Base, data and settings, as a list."""
+    low, high = run.info["price_range"]
+    rows, currency = run.manifest["rows"], str(run.info["currency"])
+    lines = [
+        f"* Kind: `{run.manifest['kind']}`"
+        + (f", tuned from {base} ({licence.name or 'its licence is not known here'})" if base else ""),
+        f"* Data: catalog `{run.info['name']}`, fingerprint `{run.info['fingerprint']}`; {rows['train']:,} training "
+        f"rows, {rows['tune']:,} to stop by, {rows['calibrate']:,} for intervals; {money(low, currency)} to "
+        f"{money(high, currency)}. {INSIDE if holds_rows(run) else OUTSIDE}",
+        f"* Fitted in {run.manifest['fit_seconds']:,.0f} s; "
+        + ", ".join(f"{name} {version}" for name, version in run.manifest["versions"].items()),
+        "* Settings: " + ", ".join(f"{name} = {value}" for name, value in shown_settings(run.manifest).items()),
+    ]
+    return "\n".join(lines)
+
+
+INSIDE = "**This folder holds ids, titles and prices of the training rows**: they are the model."
+OUTSIDE = "No row of it is in this folder."
+
+
+def holds_rows(run: Run) -> bool:
+    """Whether a run cannot do without its training rows: it asks neighbours, or remembers answers."""
+    kinds = {run.manifest["kind"], *(path.parent.name for path in map(Path, run.manifest["files"]))}
+    return bool(kinds & {"neighbours", "recorded"})
+
+
+def shown_settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the recipe, without the catalog's fingerprint and folders of this machine."""
+    hidden = {"catalog", "made_of", "members", "path", "kind"}
+    return {
+        name: value for name, value in manifest["settings"].items() if name not in hidden and value not in (None, "")
+    }
+
+
+def results(run: Run, rows: list[LeagueRow], evals: Path | None) -> str:
+    """The league table, or that there is none."""
+    if not rows:
+        return "It was not judged when this card was written (`pricesmith export --evals EVALS` puts the table here)."
+    currency = str(run.info["currency"])
+    lines = [
+        f"Judged on {rows[0].n:,} held-out items; near-duplicates stand on one side of the split, and intervals "
+        "resample families of them.\n",
+        "| pricer | mean error (95 %) | median error | RMSLE | within 20 % | no answer |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        low, high = row.mean_error.low, row.mean_error.high
+        between = (
+            f" ({money(low, currency)} to {money(high, currency)})" if low is not None and high is not None else ""
+        )
+        lines.append(
+            f"| {'**' + row.name + '**' if row.name == run.name else row.name}{' =' if row.tied else ''} "
+            f"| {money(row.mean_error.point, currency)}{between} | {money(row.median_error, currency)} "
+            f"| {row.rmsle:.3f} | {row.within_20:.1%} | {row.no_answers} |"
+        )
+    lines.append("\n`=` is not told apart from the best on these items.")
+    return "\n".join(lines)
+
+
+def limits(run: Run) -> str:
+    """What a reader must not expect."""
+    low, high = run.info["price_range"]
+    currency = str(run.info["currency"])
+    level = f"{run.level:.0%}" if run.level else None
+    lines = [
+        f"* It answers between {money(low, currency)} and {money(high, currency)} and in {currency} only; dearer "
+        "things are quoted at the top of that range.",
+        "* It knows the prices of its training rows' time and shops. Intervals hold for goods like those"
+        + (f"; there {level} of true prices fall inside." if level else "."),
+        "* A quote is not an offer, an appraisal or a basis for decisions about people.",
+    ]
+    return "\n".join(lines)

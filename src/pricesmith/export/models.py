@@ -1,0 +1,90 @@
+"""A run as a folder for others: without the rows it was made from, with a card.
+
+merged    a tuned language model with its adapter put into the weights: stock transformers loads it, number head and all
+adapter   the PEFT folder as it is, for whoever has the base
+hub       any run as Pricesmith loads it, with the front matter of the Hub: ready for `hf upload`
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pricesmith.errors import UsageError
+from pricesmith.export.card import Licence, holds_rows, model_card
+from pricesmith.pricers.runs import COMPARABLES, MANIFEST, Run, load
+from pricesmith.progress import Progress
+from pricesmith.workspace import build_folder, read_json, write_atomic
+
+PRICE_CONFIG = "price_config.json"
+CARD = "README.md"
+MARKER = "export.json"
+OF_ADAPTER = ("adapter_config.json", "adapter_model.safetensors", PRICE_CONFIG, "calibration.json", "catalog.json")
+
+
+def export(source: Path, to: Path, form: str, evals: Path | None, progress: Progress) -> dict[str, Any]:
+    """Write the run `source` into the folder `to`; what was written. Raises UsageError where it has no such form."""
+    run = load(source)
+    tuned = (source / PRICE_CONFIG).is_file()
+    if form in ("merged", "adapter") and not tuned:
+        raise UsageError(
+            f"A run of the kind {run.manifest['kind']} has no adapter",
+            got=form,
+            allowed="hub",
+            hint=f"pricesmith export {source} --to {to} --format hub",
+        )
+    base, licence = licence_of(source) if tuned else ("", Licence())
+    card = model_card(run, base=base, licence=licence, evals=evals)
+    settings = {"run": run.identity, "format": form, "evals": None if evals is None else str(evals)}
+    with build_folder(to, MARKER, settings, noun="export") as build:
+        if build is None:
+            progress.note(f"{to} is already exported with these settings.")
+        else:
+            progress.start(f"exporting {source.name} as {form}")
+            if holds_rows(run):
+                progress.note("Ids, titles and prices of training rows go with this run: they are its model.")
+            {"merged": write_merged, "adapter": write_adapter, "hub": write_hub}[form](run, build.folder)
+            write_atomic(build.folder / CARD, card)
+            build.finish({"format": form, "base": base})
+    size = sum(path.stat().st_size for path in to.rglob("*") if path.is_file())
+    return {"to": str(to), "format": form, "base": base, "bytes": size, "licence": licence.name or None}
+
+
+def licence_of(run: Path) -> tuple[str, Licence]:
+    """The base of a tuned run and its licence, as far as the registry knows it."""
+    from pricesmith.bases.registry import known_as
+
+    name = str(read_json(run / PRICE_CONFIG)["base"])
+    found = known_as(name)
+    if found is None:
+        return name, Licence()
+    model, asked = found[0], found[0].license
+    link = model.sources[asked.source].url if asked.source else ""
+    # "Begin the name of a distributed model that was tuned from it with Llama."
+    return name, Licence(asked.name, link, asked.duties, "Llama" if asked.name.startswith("Llama") else "")
+
+
+def write_merged(run: Run, to: Path) -> None:
+    """The base with the adapter in its weights, its tokenizer and what reading a price needs."""
+    from pricesmith.pricers.llm import load_adapter
+
+    pricer = load_adapter(run.path, merged=True)
+    pricer.model.save_pretrained(to)
+    pricer.tokenizer.save_pretrained(to)
+    for name in (PRICE_CONFIG, "calibration.json", "catalog.json"):
+        shutil.copyfile(run.path / name, to / name)
+
+
+def write_adapter(run: Run, to: Path) -> None:
+    """The adapter as PEFT wrote it."""
+    for name in OF_ADAPTER:
+        shutil.copyfile(run.path / name, to / name)
+
+
+def write_hub(run: Run, to: Path) -> None:
+    """The run without its comparables, which are rows of the catalog."""
+    names = [name for name in run.manifest["files"] if not name.startswith(f"{COMPARABLES}/")]
+    for name in (*names, MANIFEST):
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(run.path / name, to / name)

@@ -1,0 +1,111 @@
+"""How a file to be priced is read: as curate read the catalog's own files, so that a raw row is the same text.
+
+The columns are chosen once for a file, by its header. Where that is the header of a file that the catalog was made
+from, its column map is used; else one is chosen as curate would, with the catalog's `--map` and without the columns
+that gave a price away there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pricesmith.catalog.clean import CleanSettings, field, listing_of, plain
+from pricesmith.catalog.columns import Columns, choose, key, why_left_out
+from pricesmith.catalog.feeds import header_of
+from pricesmith.catalog.leaks import without
+from pricesmith.catalog.read import Limits, RawRow, Source, kind_of, read, spoken
+from pricesmith.catalog.staging import id_of
+from pricesmith.errors import UsageError
+from pricesmith.settings import parse
+from pricesmith.types import Listing
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The column map, cleaning and category of one file, and the columns of text that the catalog's files had."""
+
+    columns: Columns
+    cleaning: CleanSettings
+    category: str
+    known: frozenset[str]
+
+    def listing(self, row: RawRow) -> Listing:
+        """A row as curate makes a listing of it. Its id is its own, else the row's number."""
+        name = id_of(row.values, self.columns) or str(row.number)
+        return listing_of(row.values, self.columns, self.cleaning, id=name, category=self.category)
+
+    def says_nothing(self, row: RawRow, listing: Listing) -> bool:
+        """Whether there is nothing to price by: neither title nor text, nor a value in a column the catalog had."""
+        if not (listing.title or listing.text):
+            return True
+        columns, values = self.columns, row.values
+        if field(values, columns.title).strip() or field(values, columns.text).strip():
+            return False
+        return not any(name in self.known and plain(values.get(name)).strip() for name in columns.extra)
+
+
+def reading_of(source: Source, info: Mapping[str, Any]) -> Reading:
+    """How a file is read by a run. `info` is the run's catalog.json.
+
+    Reads as far as its header: in JSON Lines the first 20,000 rows. Raises UsageError where that shows neither title
+    nor text, and InputError where the file cannot be read.
+    """
+    maps = [parse(Columns, one, where="catalog.json") for one in info.get("maps") or [info["columns"]]]
+    stream = read(source, Limits())
+    try:
+        header = header_of(stream, source.format, [])
+    finally:
+        getattr(stream, "close", lambda: None)()
+    columns = fitting(header, maps, own_keys=source.format == "jsonl")
+    if columns is None:
+        columns = chosen(source.name, header, maps, info) if header else Columns(price="")
+    category = spoken(kind_of(source.path)[1])
+    if columns.category or category not in info.get("categories", ()):
+        category = ""  # a name that the catalog never saw says nothing of the thing
+    known = frozenset(name for one in maps for name in (*one.extra, one.title, one.text) if name)
+    return Reading(columns, parse(CleanSettings, info["cleaning"], where="catalog.json"), category, known)
+
+
+def fitting(header: Sequence[str], maps: Sequence[Columns], *, own_keys: bool) -> Columns | None:
+    """The map of the catalog's file that has this header, None where there is none. The nearest of several is taken.
+
+    Columns that no pricer reads may differ: a file to be priced need not have a price. Where rows have their own keys
+    (JSON Lines) those that a short file happens not to use may lack, but not what the thing is called.
+    """
+    names = set(header)
+    near: list[tuple[int, int, int]] = []
+    for place, columns in enumerate(maps):
+        fields = (columns.title, columns.text, columns.category, columns.brand, columns.id)
+        seen = {name for name in (*fields, *columns.extra) if name}
+        unseen = {columns.price, columns.currency or "", *columns.left_out} - {""}
+        here = {name for name in names if name in seen or not (name in unseen or why_left_out(name))}
+        lacking = len(seen - here)
+        if here - seen or (columns.title or columns.text) not in here or (lacking and not own_keys):
+            continue
+        near.append((lacking, len(names ^ (seen | unseen)), place))
+    return maps[min(near)[2]] if near else None
+
+
+def chosen(file: str, header: Sequence[str], maps: Sequence[Columns], info: Mapping[str, Any]) -> Columns:
+    """The column map of a header that no file of the catalog has, as curate would choose it."""
+    mapping: dict[str, str] = {}
+    for name, said in info.get("map", {}).items():
+        alike = [column for column in header if column == said] or [
+            column for column in header if key(column) == key(said)
+        ]
+        if len(alike) == 1 and alike[0] not in mapping.values():
+            mapping[name] = alike[0]
+    try:
+        columns = choose(header, mapping, priced=False)
+    except UsageError as error:
+        usual = maps[0].title or maps[0].text or "title"
+        raise UsageError(
+            f"{file}: {error.what}",
+            got=error.got,
+            allowed=error.allowed,
+            hint=f"Rename the column that says what the thing is: {usual!r} is what the catalog calls it.",
+        ) from None
+    leaks = {name: reason for one in maps for name, reason in one.left_out.items()}
+    return without(columns, {**leaks, **parse(Columns, info["columns"], where="catalog.json").left_out})

@@ -1,0 +1,172 @@
+"""The verb's facts and tables, the tokeniser audit, and what a base knows before it is tuned."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from pricesmith.bases import choose as module
+from pricesmith.bases.choose import choose, told
+from pricesmith.bases.tokens import audit
+from pricesmith.catalog.store import open_catalog
+from pricesmith.errors import InputError, UsageError
+from pricesmith.prompts import Prompt
+from pricesmith.testing import made_catalog, made_items, made_model
+from pricesmith.testing.language import made_tokenizer
+
+
+def drawn(facts: dict[str, Any]) -> str:
+    """What a person sees."""
+    from rich.console import Console
+
+    console = Console(width=200, file=io.StringIO())
+    console.print(told(facts))
+    return cast(io.StringIO, console.file).getvalue()
+
+
+def test_without_an_amount_of_memory_this_box_is_planned_for() -> None:
+    """Every model with its licence and published scores; a machine gets the sources as well."""
+    facts = choose()
+    assert facts["memory"] > 10**9
+    assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+    text = drawn(facts)
+    assert "Llama 3.1 Community License" in text
+    assert "MMLU 5-shot 66.7 / 69.4" in text
+    assert facts["gpu"] or {mode["mode"] for mode in facts["models"][0]["modes"]} == {"bf16", "bf16, recomputed"}
+
+
+def test_what_fits_comes_first_and_the_limits_are_told() -> None:
+    """The largest model of each mode, and why the next bigger one does not fit."""
+    facts = choose(memory="24GB")
+    assert facts["memory"] == 24 * 10**9
+    fits = [model["best"] is not None for model in facts["models"]]
+    assert fits == sorted(fits, reverse=True)
+    text = drawn(facts)
+    assert "too much" in text
+    assert "nf4 needs [qlora]" in text
+    assert [row["mode"] for row in facts["limits"]] == ["bf16", "bf16, recomputed", "nf4", "nf4, recomputed"]
+    for row in facts["limits"]:
+        largest = next(model for model in facts["models"] if model["name"] == row["largest"])
+        assert any(mode["fits"] and mode["mode"] == row["mode"] for mode in largest["modes"])
+
+
+def test_a_small_box_is_told_that_nothing_fits() -> None:
+    """Never an empty page."""
+    facts = choose(memory="500MB")
+    assert all(model["best"] is None and "too much" in model["why_not"] for model in facts["models"])
+    assert "bf16: none fits. Next, smollm2-135m" in drawn(facts)
+
+
+def test_a_local_folder_is_planned_for_beside_the_registry(tmp_path: Path) -> None:
+    """Any base that has a config is in the table."""
+    folder = made_model(tmp_path / "mine")
+    facts = choose(memory="8GB", purpose="serve", names=[str(folder)])
+    assert next(model for model in facts["models"] if model["name"] == "mine")["best"]["mode"] == "bf16"
+    assert "mine" in drawn(facts)
+
+
+@pytest.mark.parametrize("wrong", [{"memory": "24"}, {"purpose": "fun"}, {"measure": True}])
+def test_wrong_arguments_are_usage_errors(wrong: dict[str, Any]) -> None:
+    """With what is allowed."""
+    with pytest.raises(UsageError):
+        choose(**wrong)
+
+
+@pytest.mark.parametrize(("numbers", "said", "longest"), [("digits", "digits", 4), ("single", "one token", 2)])
+def test_the_audit_tells_how_prices_are_written(numbers: str, said: str, longest: int) -> None:
+    """Digit by digit, or one token for each number of up to three digits; the sign stands apart."""
+    found = audit("made", made_tokenizer(numbers, chat=False), Prompt(), top_price=4999)
+    assert (found.numbers, found.longest, found.sign_apart, found.mean) == (said, longest, True, None)
+
+
+def test_the_audit_counts_the_catalogs_tokens() -> None:
+    """Mean, 95 % point and the share that is cut are those of the listings one by one."""
+    from pricesmith.types import render
+
+    tokenizer = made_tokenizer("digits", chat=False)
+    listings = [item.listing for item in made_items(50)[0]]
+    lengths = [len(tokenizer(render(one), add_special_tokens=False)["input_ids"]) for one in listings]
+    cut = int(np.median(lengths))
+    found = audit("made", tokenizer, Prompt(most_tokens=cut), listings)
+    assert found.mean == pytest.approx(np.mean(lengths))
+    assert found.cut == pytest.approx(np.mean(np.array(lengths) > cut))
+    assert found.p95 is not None
+    assert min(lengths) <= found.p95 <= max(lengths)
+    assert found.asked is not None
+    assert found.asked < cut + 60
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """Two made bases and one that is not there, measured on a made catalog."""
+    folder = tmp_path_factory.mktemp("measured")
+    catalog = made_catalog(folder / "catalog", 600)
+    bases = [made_model(folder / name, numbers=numbers) for name, numbers in (("one", "single"), ("two", "digits"))]
+    broken = folder / "broken"
+    broken.mkdir()
+    facts = module.on_catalog(catalog, [*map(str, bases), str(broken)], True, 1.0, module.SILENT)
+    return facts, catalog
+
+
+def test_measuring_tells_errors_beside_the_ridge_and_the_constant(measured: tuple[dict[str, Any], Path]) -> None:
+    """On the same rows; a ridge on a random model's states still beats the constant on goods with a law."""
+    facts, path = measured
+    first = facts["measured"][0]
+    assert first["states"]["n"] == first["ridge"]["n"] == first["constant"]["n"] > 30
+    assert first["ridge"]["point"] < first["constant"]["point"]
+    assert first["states"]["point"] < first["constant"]["point"]
+    assert first["gain"]["point"] == pytest.approx(first["states"]["point"] - first["ridge"]["point"])
+    assert first["states"]["low"] < first["states"]["point"] < first["states"]["high"]
+    low, high = open_catalog(path).price_range
+    assert 0 < first["untuned"]["point"] < high - low
+
+
+def test_a_base_that_cannot_be_used_is_a_note_and_the_others_are_measured(
+    measured: tuple[dict[str, Any], Path],
+) -> None:
+    """It comes last, without numbers."""
+    facts, _ = measured
+    last = facts["measured"][-1]
+    assert last["note"]
+    assert last["states"] is None
+    text = drawn({**choose(), **facts})
+    assert "Tune " in text
+    assert "broken" in text
+
+
+def test_the_reference_ridge_is_the_yardstick(measured: tuple[dict[str, Any], Path]) -> None:
+    """The ridge beside a base is that of `fit ridge` on the same rows."""
+    from pricesmith.bases.measure import sample_of
+    from pricesmith.pricers.ridge import RidgeRecipe
+
+    facts, path = measured
+    sample = sample_of(open_catalog(path))
+    first = facts["measured"][0]
+    run = path.parent / "ridge"
+    run.mkdir(exist_ok=True)
+    RidgeRecipe().fit(sample.taught[: first["taught"]], [], run)
+    judged = sample.judged[: first["ridge"]["n"]]
+    quotes = RidgeRecipe().load(run).price([item.listing for item in judged])
+    errors = [abs((quote.price or 0) - item.price) for quote, item in zip(quotes, judged, strict=True)]
+    assert first["ridge"]["point"] == pytest.approx(np.mean(errors), rel=1e-6)
+
+
+def test_no_time_still_ends(tmp_path: Path) -> None:
+    """A budget of nothing measures one chunk of each, and says what it is."""
+    from pricesmith.bases.measure import measure, sample_of
+
+    sample = sample_of(open_catalog(made_catalog(tmp_path / "catalog", 600)))
+    found = measure(sample, [str(made_model(tmp_path / "model"))], minutes=0.0)
+    assert len(found) == 1
+    assert found[0].taught <= len(sample.taught)
+
+
+def test_measuring_without_a_base_says_how_to_get_one(tmp_path: Path) -> None:
+    """An empty machine is told what to install."""
+    with pytest.raises(InputError, match="No base"):
+        module.on_catalog(made_catalog(tmp_path / "catalog", 300), [], True, 1.0, module.SILENT)

@@ -1,0 +1,63 @@
+"""A catalog as rows to tune a model on elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pricesmith.catalog.store import open_catalog
+from pricesmith.errors import UsageError
+from pricesmith.export import export
+from pricesmith.prompts import Prompt, whole_price
+from pricesmith.testing import made_catalog, made_model
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_catalog(tmp_path_factory.mktemp("shop") / "catalog", 300)
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_rows_are_the_prompt_and_the_whole_price(catalog: Path, tmp_path: Path) -> None:
+    """The prompt is the one that our own training uses; the completion is the number alone."""
+    export(catalog, tmp_path / "sft.jsonl", "sft")
+    items = open_catalog(catalog).items("train")
+    prompt = Prompt()
+    wanted = [{"prompt": prompt.text(i.listing), "completion": str(whole_price(i.price))} for i in items]
+    assert rows_of(tmp_path / "sft.jsonl") == wanted
+
+
+def test_no_test_row_leaves_the_catalog(catalog: Path, tmp_path: Path) -> None:
+    """Training and validation rows are written apart, and the rows that judge stay."""
+    export(catalog, tmp_path / "sft.jsonl", "sft")
+    written = {row["prompt"] for name in ("sft.jsonl", "sft.validation.jsonl") for row in rows_of(tmp_path / name)}
+    shop = open_catalog(catalog)
+    assert len(rows_of(tmp_path / "sft.validation.jsonl")) == len(shop.items("validation"))
+    assert not written & {Prompt().text(item.listing) for item in shop.items("test")}
+
+
+def test_a_chat_row_reads_as_our_own_chat_prompt(catalog: Path, tmp_path: Path) -> None:
+    """Messages and answer, put through the chat template as other trainers do, give the tokens that we train on."""
+    from transformers import AutoTokenizer
+
+    export(catalog, tmp_path / "chat.jsonl", "sft", style="chat")
+    tokenizer = AutoTokenizer.from_pretrained(made_model(tmp_path / "model", chat=True))
+    item, row = open_catalog(catalog).items("train")[0], rows_of(tmp_path / "chat.jsonl")[0]
+    told = tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
+    whole = tokenizer(told + row["completion"][0]["content"], add_special_tokens=False)["input_ids"]
+    (ours,) = Prompt(style="chat").encode(tokenizer, [item.listing])
+    assert tokenizer.decode(whole) == tokenizer.decode(ours) + str(whole_price(item.price))
+
+
+@pytest.mark.parametrize(("name", "style"), [("sft.csv", "plain"), ("sft.jsonl", "song")])
+def test_a_wrong_file_or_style_is_refused(catalog: Path, tmp_path: Path, name: str, style: str) -> None:
+    """Nothing is written under a wrong name."""
+    with pytest.raises(UsageError):
+        export(catalog, tmp_path / name, "sft", style=style)
+    assert not any(tmp_path.iterdir())
