@@ -6,13 +6,15 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 from pricesmith.catalog.store import Catalog
 from pricesmith.pricers import KINDS
-from pricesmith.pricers.runs import load
-from pricesmith.testing import check_pricer, made_items, odd_listings
+from pricesmith.pricers.recipes import read_recipe
+from pricesmith.pricers.runs import fit, load
+from pricesmith.testing import check_pricer, made_items, made_model, odd_listings
 from pricesmith.types import Listing, Pricer
 
 LOAD_AND_PRICE = """
@@ -32,15 +34,10 @@ def wares_of(shop: Catalog) -> list[Listing]:
     return [item.listing for item in shop.items("test")[:30]]
 
 
-# A language model computes in bf16 where the machine can: how much a batch is padded moves its last digits.
-TOLERANCES = {"lora_tokens": 0.05, "lora_bins": 0.05, "blend": 0.05}
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fitted_run_keeps_every_promise_of_a_pricer(kind: str, runs: dict[str, Path], shop: Catalog) -> None:
     """Length, order, batches, determinism, range and odd text."""
-    tolerance = TOLERANCES.get(kind, 1e-6)
-    check_pricer(load(runs[kind]), wares_of(shop), price_range=shop.price_range, tolerance=tolerance)
+    check_pricer(load(runs[kind]), wares_of(shop), price_range=shop.price_range)
 
 
 def test_quotes_are_the_same_in_a_new_process(runs: dict[str, Path], shop: Catalog) -> None:
@@ -55,7 +52,7 @@ def test_quotes_are_the_same_in_a_new_process(runs: dict[str, Path], shop: Catal
         assert known(here) == pytest.approx(known(there[str(run)]), rel=1e-9)
 
 
-# A model of random weights, frozen but for its adapter, does not come to write numbers in the seconds of a test.
+# A model of random weights, frozen but for its adapter, comes to write numbers in half a minute: see the slow test below.
 UNLEARNED = {"constant", "recorded", "lora_tokens"}
 # One word of nine tells a neighbour's size; an adapter on random weights learns in minutes what others do in seconds.
 SHARES = {"neighbours": 0.75, "lora_bins": 0.8}
@@ -71,6 +68,20 @@ def test_a_pricer_learns_the_made_law(kind: str, runs: dict[str, Path], shop: Ca
         return sum(abs((quote.price or 0.0) - item.price) for quote, item in zip(quotes, items, strict=True))
 
     assert error(load(runs[kind])) < error(load(runs["constant"])) * SHARES.get(kind, 0.5)
+
+
+@pytest.mark.slow
+def test_a_model_that_writes_the_price_learns_the_made_law(shop: Catalog, tmp_path: Path) -> None:
+    """Trained on the number's tokens alone, it errs a quarter less than who does not read."""
+    base = made_model(tmp_path / "base", hidden=128)
+    settings = {"base": str(base), "dtype": "float32", "most_tokens": 64, "rank": 32, "alpha": 64, "rate": 2e-3}
+    budget = {"minutes": 0, "epochs": 15, "tokens_per_batch": 2048, "evals": 1, "patience": 0}
+    fit(read_recipe("lora_tokens", {**settings, **budget}), shop, tmp_path / "run")
+    items = shop.items("test")
+    quotes = load(tmp_path / "run").price([item.listing for item in items])
+    error = [abs((quote.price or 0.0) - item.price) for quote, item in zip(quotes, items, strict=True)]
+    middle = median(item.price for item in items)
+    assert sum(error) < 0.75 * sum(abs(middle - item.price) for item in items)
 
 
 @pytest.mark.parametrize("kind", KINDS)

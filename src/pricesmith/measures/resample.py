@@ -51,6 +51,11 @@ class Interval:
     n: int
     families: int
 
+    def mirrored(self) -> Interval:
+        """The interval of the estimate with its sign turned."""
+        low, high = (None if end is None else -end for end in (self.high, self.low))
+        return Interval(-self.point, low, high, self.se, self.n, self.families)
+
 
 def codes_of(labels: Sequence[Hashable]) -> Codes:
     """Labels as numbers from 0, in order of first appearance; shape (n,)."""
@@ -78,6 +83,12 @@ def interval(
     """
     if len(values) != len(families) or (minus is not None and len(minus) != len(values)):
         raise PricesmithError("Values and families must have one entry for each item", got=f"{len(values)} values")
+    if minus is not None and comes_first(minus, values):
+        # One order for both ways round: where digits cancel, sums in another order would not mirror.
+        other = interval(
+            minus, families, aggregate, minus=values, confidence=confidence, resamples=resamples, seed=seed
+        )
+        return other.mirrored()
     point = put_together(values, aggregate)
     if minus is not None:
         point -= put_together(minus, aggregate)
@@ -95,6 +106,12 @@ def interval(
     if minus is None and values.min() >= 0:
         low = max(low, 0.0)
     return Interval(point, min(low, point), max(high, point), se, len(values), count)
+
+
+def comes_first(one: Array, other: Array) -> bool:
+    """Whether `one` is the smaller at the first place where the two differ."""
+    differ = np.flatnonzero(one != other)
+    return bool(len(differ)) and bool(one[differ[0]] < other[differ[0]])
 
 
 def draws(families: int, resamples: int, seed: int) -> Iterator[Array]:

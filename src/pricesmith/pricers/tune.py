@@ -62,6 +62,9 @@ class Tuned(Settings):
     base: str = Field("gemma-3-270m", description="a preset, a local folder, a .gguf file or a Hub id")
     revision: str | None = Field(None, description="of a Hub id: a commit, tag or branch")
     quantisation: Literal["none", "nf4"] = Field("none", description="nf4: the base in 4 bits (QLoRA), needs [qlora]")
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="auto: bf16 where the machine computes it"
+    )
     style: Literal["plain", "chat"] | None = Field(None, description="none: chat for instruct bases with a template")
     most_tokens: int = Field(200, ge=8, description="of a listing that the model reads")
     rank: int = Field(16, ge=1, description="of the LoRA matrices")
@@ -153,11 +156,8 @@ class Tuning:
         self.progress.start(f"loading {self.base.name}")
         bins = self.reader if isinstance(self.reader, Bins) else None
         set_seed(settings.seed)  # a classifier's head is made at random
-        model = (
-            classifier(self.base, len(bins.edges) - 1, quantisation=settings.quantisation)
-            if bins
-            else language_model(self.base, quantisation=settings.quantisation)
-        )
+        how = (settings.dtype, settings.quantisation)
+        model = classifier(self.base, len(bins.edges) - 1, *how) if bins else language_model(self.base, *how)
         self.dtype = str(model.dtype).removeprefix("torch.")
         config = LoraConfig(
             task_type=TaskType.SEQ_CLS if bins else TaskType.CAUSAL_LM,
