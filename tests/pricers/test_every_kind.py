@@ -52,7 +52,7 @@ def test_quotes_are_the_same_in_a_new_process(runs: dict[str, Path], shop: Catal
         assert known(here) == pytest.approx(known(there[str(run)]), rel=1e-9)
 
 
-# A model of random weights, frozen but for its adapter, comes to write numbers in half a minute: see the slow test below.
+# A model of random weights, frozen but for its adapter, takes half a minute to write numbers: see the slow test below.
 UNLEARNED = {"constant", "recorded", "lora_tokens"}
 # One word of nine tells a neighbour's size; an adapter on random weights learns in minutes what others do in seconds.
 SHARES = {"neighbours": 0.75, "lora_bins": 0.8}
