@@ -40,6 +40,7 @@ $(VENV)/bin/python:
 
 # The marker files make a second run reuse the environment; a changed dependency list installs again.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing into $(VENV): a minute or two the first time."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo]'
 	@touch $@
 

@@ -17,6 +17,7 @@ from pricesmith.console import Console
 from pricesmith.money import money
 from pricesmith.progress import SILENT, Progress
 from pricesmith.types import Item
+from pricesmith.workspace import read_json
 
 RECIPES = ("constant", "ridge", "sparse_mlp", "blend")
 
@@ -47,6 +48,8 @@ def demo(to: Path, *, llm: bool = False, progress: Progress = SILENT) -> dict[st
         runs.fit(recipe, catalog, to / kind, progress=progress)
         fitted.append(to / kind)
         progress.note(runs.told(runs.load(to / kind)))
+    shares = read_json(to / "blend" / "weights.json")
+    progress.note(f"The blend is {' and '.join(f'{share:.0%} {name}' for name, share in shares.items())}.")
     contest([str(path) for path in fitted], catalog, to / "evals", progress=progress)
     tuned: dict[str, Any] = {}
     if llm:
