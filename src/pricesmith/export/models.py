@@ -8,6 +8,7 @@ hub       any run as Pricesmith loads it, with the front matter of the Hub: read
 from __future__ import annotations
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,11 @@ def write_merged(run: Run, to: Path) -> None:
     from pricesmith.pricers.llm import load_adapter
 
     pricer = load_adapter(run.path, merged=True)
+    edges = getattr(pricer.reader, "edges", None)
+    if edges:  # so that a stock pipeline answers with prices and not with LABEL_7
+        names = [f"{low:.2f} to {high:.2f} {run.info['currency']}" for low, high in pairwise(edges)]
+        pricer.model.config.id2label = dict(enumerate(names))
+        pricer.model.config.label2id = {name: number for number, name in enumerate(names)}
     pricer.model.save_pretrained(to)
     pricer.tokenizer.save_pretrained(to)
     for name in (PRICE_CONFIG, "calibration.json", "catalog.json"):

@@ -1,0 +1,123 @@
+"""A tuned language model as stock tools load it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pricesmith.catalog.store import open_catalog
+from pricesmith.errors import InputError
+from pricesmith.export import export
+from pricesmith.pricers import llm, runs
+from pricesmith.pricers.recipes import read_recipe
+from pricesmith.testing import made_catalog, made_model
+
+READOUTS = ("bins", "tokens")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made catalog, a made base, and a run of each read-out."""
+    place = tmp_path_factory.mktemp("shop")
+    catalog = open_catalog(made_catalog(place / "catalog", 300))
+    settings = {"base": str(made_model(place / "base", numbers="single")), "dtype": "float32", "minutes": 0}
+    for readout in READOUTS:
+        small = {"epochs": 0.5, "evals": 1, "most_tokens": 48, "rank": 4, "rate": 1e-2}
+        runs.fit(read_recipe(f"lora_{readout}", {**settings, **small}), catalog, place / readout)
+    return place
+
+
+def logits(model: torch.nn.Module, prompt: list[int]) -> np.ndarray:
+    with torch.inference_mode():
+        found = model(torch.tensor([prompt])).logits[0]
+    return np.asarray(found if found.ndim == 1 else found[-1], dtype=np.float64)
+
+
+def prompts_of(shop: Path, readout: str) -> tuple[llm.LlmPricer, list[list[int]]]:
+    pricer = llm.load_adapter(shop / readout)
+    wares = [item.listing for item in open_catalog(shop / "catalog").items("test")[:12]]
+    return pricer, pricer.prompt.encode(pricer.tokenizer, wares)
+
+
+@pytest.mark.parametrize("readout", READOUTS)
+def test_a_merged_export_is_a_stock_model_with_the_same_answers(shop: Path, tmp_path: Path, readout: str) -> None:
+    """transformers alone loads it, number head and all, and its logits are the run's to 1e-3."""
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+    export(shop / readout, tmp_path / "out", "merged")
+    stock = AutoModelForSequenceClassification if readout == "bins" else AutoModelForCausalLM
+    model = stock.from_pretrained(tmp_path / "out").eval()
+    assert model.config.pad_token_id is not None
+    pricer, prompts = prompts_of(shop, readout)
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").get_vocab() == pricer.tokenizer.get_vocab()
+    for prompt in prompts:
+        assert logits(model, prompt) == pytest.approx(logits(pricer.model, prompt), abs=1e-3)
+
+
+# peft asks transformers by a name that it is about to drop.
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize("readout", READOUTS)
+def test_an_adapter_export_loads_with_stock_peft(shop: Path, tmp_path: Path, readout: str) -> None:
+    """PeftModel puts it on the same base, and its logits are the run's to 1e-3."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    export(shop / readout, tmp_path / "out", "adapter")
+    config = json.loads((tmp_path / "out" / "price_config.json").read_text())
+    if readout == "bins":
+        many = len(config["edges"]) - 1
+        base = AutoModelForSequenceClassification.from_pretrained(shop / "base", num_labels=many)
+        base.config.pad_token_id = 0
+    else:
+        base = AutoModelForCausalLM.from_pretrained(shop / "base")
+    model = PeftModel.from_pretrained(base, tmp_path / "out").eval()
+    pricer, prompts = prompts_of(shop, readout)
+    for prompt in prompts:
+        assert logits(model, prompt) == pytest.approx(logits(pricer.model, prompt), abs=1e-3)
+
+
+def test_price_bins_are_named_by_their_prices(shop: Path, tmp_path: Path) -> None:
+    """A stock text-classification pipeline answers with a range of prices."""
+    export(shop / "bins", tmp_path / "out", "merged")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    edges = json.loads((tmp_path / "out" / "price_config.json").read_text())["edges"]
+    assert config["id2label"]["0"] == f"{edges[0]:.2f} to {edges[1]:.2f} USD"
+    assert len(config["id2label"]) == len(edges) - 1
+
+
+@pytest.mark.parametrize("form", ["merged", "adapter", "hub"])
+def test_no_row_of_the_catalog_is_in_an_export(shop: Path, tmp_path: Path, form: str) -> None:
+    """Neither comparables nor a training listing's text leave with the model."""
+    export(shop / "bins", tmp_path / "out", form)
+    titles = {item.listing.title for item in open_catalog(shop / "catalog").items("train")}
+    for path in (tmp_path / "out").rglob("*"):
+        if path.is_file():
+            text = path.read_bytes().decode("utf-8", "replace")
+            assert not any(title in text for title in titles), path
+    assert not (tmp_path / "out" / "comparables").exists()
+
+
+def test_a_hub_export_prices_as_the_run_does(shop: Path, tmp_path: Path) -> None:
+    """The exported folder is a run; on another base it is refused."""
+    export(shop / "bins", tmp_path / "out", "hub")
+    wares = [item.listing for item in open_catalog(shop / "catalog").items("test")]
+    assert runs.load(tmp_path / "out").price(wares) == runs.load(shop / "bins").price(wares)
+
+
+def test_an_export_of_a_run_whose_base_changed_is_refused(shop: Path, tmp_path: Path) -> None:
+    """Merging into other weights would be a silent wrong model."""
+    import shutil
+
+    shutil.copytree(shop / "base", tmp_path / "kept")
+    try:
+        made_model(shop / "base", numbers="single", seed=1)
+        with pytest.raises(InputError, match="is not the one that"):
+            export(shop / "tokens", tmp_path / "out", "merged")
+        assert not (tmp_path / "out").exists()
+    finally:
+        shutil.rmtree(shop / "base")
+        shutil.copytree(tmp_path / "kept", shop / "base")
