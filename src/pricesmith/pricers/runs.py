@@ -286,7 +286,8 @@ def told(run: Run) -> str:
     """A fitted run as a person reads it."""
     rows, table = run.manifest["rows"], run.pricer.table if isinstance(run.pricer, Calibrated) else None
     widths = [math.exp(width) for width in table.widths if width is not None] if table else []
-    interval = f", {run.level:.0%} interval price x/÷ {min(widths):.2f} to {max(widths):.2f}" if widths else ""
+    what = "its own bounds" if table and table.own_bounds else "price"
+    interval = f", {run.level:.0%} interval {what} x/÷ {min(widths):.2f} to {max(widths):.2f}" if widths else ""
     if table and None in table.widths:
         few = sum(n for n, width in zip(table.rows, table.widths, strict=True) if width is None)
         interval += f", the whole price range where {few} validation rows are too few for an interval"
