@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
@@ -323,8 +323,10 @@ def test_a_soft_label_reads_back_as_its_price(price: float, k: int, sigma: float
     """A head that learnt its target perfectly quotes the price, to a fraction of a bin away from the ends."""
     bins = Bins.over([0.1, 10_000.0], k)
     target = bins.targets(torch.tensor([price], dtype=torch.float64), sigma)
-    (found,) = bins.read(target.log())
     width = np.log(bins.edges[1] / bins.edges[0])
+    # Nearer to an end than two sigmas, the label loses mass there and its median moves inwards.
+    assume(min(np.log(price / bins.edges[0]), np.log(bins.edges[-1] / price)) >= 2 * sigma * width)
+    (found,) = bins.read(target.log())
     assert abs(np.log(found.median() / price)) < 0.5 * width
     assert found.quantile(0.05) <= found.median() <= found.quantile(0.95)
 
