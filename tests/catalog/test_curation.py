@@ -361,3 +361,23 @@ def test_other_currencies_are_refused_and_a_sign_goes_by_the_catalogs(tmp_path: 
     catalog = curate([write(tmp_path / "a.csv", data)], tmp_path / "out", currency="cad")
     assert catalog.currency == "CAD"
     assert catalog.ledger["rows"]["rejected"] == {"other currency": 2 + sum(n % 4 == 2 for n in range(150))}
+
+
+def test_a_key_that_comes_too_late_to_be_looked_at_is_left_out_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows past the sample may bring keys that nobody has checked for leaks: none is text, all are told."""
+    for module in ("feeds", "curation"):
+        monkeypatch.setattr(f"pricesmith.catalog.{module}.SAMPLE", 100)
+    data = rows(2_200)
+    for row in data[:50]:
+        row["Colour"] = "amaranth"
+    for row in data[2_150:]:
+        row["Sound"] = "plangent"
+    file = tmp_path / "shop.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in data), encoding="utf-8")
+    catalog = curate([str(file)], tmp_path / "catalog")
+    words = " ".join(row["text"] for row in table(catalog))
+    assert ("amaranth" in words, "plangent" in words) == (True, False)
+    assert catalog.ledger["columns"]["left_out"]["Sound"] == "first seen after row 100"
+    assert "maps" not in catalog.ledger

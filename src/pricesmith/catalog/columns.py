@@ -67,6 +67,11 @@ class Columns(Settings):
     extra: tuple[str, ...] = ()
     left_out: dict[str, str] = Field(default_factory=dict)
 
+    def names(self) -> set[str]:
+        """All columns of the header, whatever they are used for."""
+        fields = (self.title, self.text, self.price, self.currency, self.category, self.brand, self.id)
+        return {*(name for name in fields if name), *self.extra, *self.left_out}
+
 
 def key(name: str) -> str:
     """A column's name without case, spaces and signs."""

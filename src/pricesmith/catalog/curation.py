@@ -17,7 +17,7 @@ import numpy as np
 
 from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import Columns
-from pricesmith.catalog.feeds import merged, open_feeds
+from pricesmith.catalog.feeds import SAMPLE, merged, open_feeds
 from pricesmith.catalog.money import CODES
 from pricesmith.catalog.read import Limits
 from pricesmith.catalog.split import check_split, shares_of
@@ -163,7 +163,7 @@ def make(
         "currency": rules.currency,
         "price_range": [rules.low, top_of(rules.high, float(settled.prices[kept].max()))],
         "cleaning": rules.cleaning.model_dump(),
-        **columns_facts(feeds),
+        **columns_facts(feeds, sorted(tally.late)),
         **rows_facts(tally, names, int(kept.sum())),
         "splits": {name: int((settled.splits[kept] == place).sum()) for place, name in enumerate(SPLITS)},
         "families": {**family_facts(settled, kept, limit), "label_noise": noise},
@@ -230,18 +230,19 @@ def family_facts(settled: Any, kept: Any, limit: int) -> dict[str, Any]:
     }
 
 
-def columns_facts(feeds: Sequence[Feed]) -> dict[str, Any]:
+def columns_facts(feeds: Sequence[Feed], late: Sequence[str]) -> dict[str, Any]:
     """The column map of the catalog; the different maps of its files and the categories that these were named by, so
-    that a file to be priced is read as the catalog's own files were.
+    that a file to be priced is read as the catalog's own files were. `late` columns were not looked at for leaks.
     """
     whole = merged([feed.columns for feed in feeds])
+    unseen = {name: f"first seen after row {SAMPLE:,}" for name in late if name not in whole.names()}
     maps: list[Columns] = []
     for feed in feeds:
         if feed.columns not in maps:
             maps.append(feed.columns)
     categories = sorted({feed.category for feed in feeds if feed.category})
     return {
-        "columns": whole.model_dump(),
+        "columns": {**whole.model_dump(), "left_out": {**whole.left_out, **unseen}},
         **({"maps": [one.model_dump() for one in maps]} if maps != [whole] else {}),
         **({"categories": categories} if categories else {}),
     }

@@ -57,10 +57,11 @@ class Feed:
 
 @dataclass
 class Tally:
-    """Rows in = kept + rejected by reason, for each file."""
+    """Rows in = kept + rejected by reason, for each file; and the columns that came too late to be looked at."""
 
     rows: Counter[str] = field(default_factory=Counter)
     rejected: dict[str, Counter[str]] = field(default_factory=dict)
+    late: dict[str, None] = field(default_factory=dict)
 
     def reject(self, file: str, reason: str, count: int = 1) -> None:
         self.rejected.setdefault(file, Counter())[reason] += count
@@ -205,10 +206,13 @@ def stage_feeds(feeds: Sequence[Feed], rules: Rules, stage: Stage, rejects: Reje
     masked = Masked()
     for place, feed in enumerate(feeds):
         progress.start(f"reading {feed.name}")
+        known = feed.columns.names()
         for batch in feed.read():
             kept = []
             for raw in batch:
                 rejects.tally.rows[feed.name] += 1
+                if not feed.named and isinstance(raw, RawRow) and not raw.values.keys() <= known:
+                    rejects.tally.late.update(dict.fromkeys(raw.values.keys() - known))
                 found = raw.reason if isinstance(raw, BadRow) else examine(raw, feed, rules)
                 if isinstance(found, str):
                     rejects.add(feed.name, raw.number, found)

@@ -172,6 +172,16 @@ class Schedule:
         """Whether a judgement follows this step; the last one always does, where there are any."""
         return self.judged > 0 and step * self.evals // self.steps > (step - 1) * self.evals // self.steps
 
+    def told(self, batches: PlannedBatches) -> str:
+        """What a person should know before it starts."""
+        tokens, examples = sum(batches.lengths), len(batches.lengths)
+        return (
+            f"{examples:,} examples, {tokens:,} tokens ({tokens / examples:.0f} each, {self.padding:.1%} padding), "
+            f"{self.steps:,} steps of {batches.tokens_per_batch:,} tokens ({self.passes:.2g} passes), {self.evals} "
+            f"judgements on {self.judged} items: about {self.seconds / 60:.0f} minutes, {self.memory_gb:.1f} GB of "
+            "memory at the peak so far."
+        )
+
     @classmethod
     def of(cls, batches: PlannedBatches, pace: Pace, *, epochs: float, left: float, evals: int, held: int) -> Schedule:
         """The schedule of `epochs` passes, or of as many steps as `left` seconds hold with their judgements.

@@ -51,12 +51,17 @@ class Bins:
             raise InputError("These are no edges of price bins", got=str(self.edges)[:80], allowed="ascending, above 0")
 
     @classmethod
-    def over(cls, prices: Sequence[float], k: int) -> Bins:
-        """`k` bins from the lowest to the highest of the prices."""
+    def over(cls, prices: Sequence[float], k: int, beyond: float = 0.0) -> Bins:
+        """`k` bins, from `beyond` bins under the lowest of the prices to as many over the highest.
+
+        Without room there, a softened label of the dearest price is cut in half, and its median is too low.
+        """
         low, high = float(min(prices)), float(max(prices))
         if high < low * 1.01:  # one price is a narrow range, not none
             low, high = low / 1.05, high * 1.05
-        return cls(tuple(float(edge) for edge in np.geomspace(low, high, k + 1)))
+        room = min(beyond, k / 4)
+        step = np.log(high / low) * room / (k - 2 * room)
+        return cls(tuple(float(edge) for edge in np.geomspace(low * np.exp(-step), high * np.exp(step), k + 1)))
 
     def targets(self, prices: Tensor, sigma: float) -> Tensor:
         """Soft labels [n, k] of prices [n], float64: a normal of `sigma` bins round each log price, in bins."""

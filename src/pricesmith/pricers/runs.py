@@ -38,7 +38,7 @@ CALIBRATION = "calibration.json"
 COMPARABLES = "comparables"
 CHECKPOINTS = "checkpoints"  # what an interrupted fit goes on from; gone from a whole run
 FORMAT = 1
-LIBRARIES = ("pricesmith", "numpy", "scikit-learn", "lightgbm", "torch")
+LIBRARIES = ("pricesmith", "numpy", "scikit-learn", "lightgbm", "torch", "transformers", "peft")
 
 
 class Resuming(Protocol):

@@ -22,11 +22,12 @@ import torch
 from peft import LoraConfig, TaskType
 from pydantic import Field
 from torch import nn
-from transformers import TrainingArguments, set_seed
+from transformers import set_seed
 
 from pricesmith.errors import UsageError
 from pricesmith.money import money
 from pricesmith.pricers.adapters import mixed, targets_of, with_adapter
+from pricesmith.pricers.arguments import arguments
 from pricesmith.pricers.batches import BinLoss, PlannedBatches, Schedule, examples_of, token_losses
 from pricesmith.pricers.checkpoints import (
     ADAPTER,
@@ -41,6 +42,7 @@ from pricesmith.pricers.checkpoints import (
 from pricesmith.pricers.llm import PRICE_CONFIG, LlmPricer, load_adapter, style_of
 from pricesmith.pricers.readout import Bins, TokenReader
 from pricesmith.pricers.trainer import Judgement, PriceTrainer, random_kept
+from pricesmith.pricers.warm import start_head
 from pricesmith.pricers.weights import base_print, classifier, find, language_model, tokenizer_of, tokenizer_print
 from pricesmith.progress import SILENT, Progress
 from pricesmith.prompts import Prompt
@@ -51,6 +53,7 @@ from pricesmith.workspace import atomic_file, read_json, write_json
 PLAN = "plan.json"
 CURVE = "training.jsonl"
 MOST_JUDGED = 500  # validation items in a judgement
+LEAST_WARM = 50  # rows that say anything about a head of bins
 PROBE = 20  # steps that tell how long a step takes
 PACKED = torch.cuda.is_available()  # else padded: on a CPU a row of all would make attention quadratic
 
@@ -116,6 +119,7 @@ class LoraBins(Tuned):
     kind: ClassVar[str] = "lora_bins"
     bins: int = Field(64, ge=2, le=4096, description="log-spaced price bins")
     sigma: float = Field(2.0, gt=0, description="width of the softened target, in bins (HL-Gauss)")
+    warm_rows: int = Field(1500, ge=0, description="rows that the head is first fitted to; 0: it starts at random")
 
 
 class Tuning:
@@ -140,7 +144,7 @@ class Tuning:
         self.typical = float(np.median(prices))
         self.reader: TokenReader | Bins
         if isinstance(settings, LoraBins):
-            self.reader = Bins.over(prices, settings.bins)
+            self.reader = Bins.over(prices, settings.bins, 3 * settings.sigma)
         else:
             self.reader = TokenReader(self.tokenizer, self.price_range, self.prompt.style, currency=self.currency)
         self.model = self.adapted()  # first: what cannot be loaded is told before anything that takes long
@@ -170,29 +174,10 @@ class Tuning:
 
     def made_trainer(self) -> PriceTrainer:
         """The trainer, with its batches, its loss and its judge."""
-        settings, cuda = self.settings, torch.cuda.is_available()
+        settings = self.settings
         place = self.run / CHECKPOINTS
         place.mkdir(parents=True, exist_ok=True)
-        args = TrainingArguments(
-            output_dir=str(place),
-            max_steps=1,  # set with the schedule
-            learning_rate=settings.rate,
-            lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
-            optim="adamw_torch",
-            weight_decay=0.0,
-            max_grad_norm=1.0,
-            seed=settings.seed,
-            logging_strategy="no",
-            eval_strategy="no",
-            save_strategy="steps",
-            save_steps=10**9,  # the timetable says when
-            report_to=settings.report_to,
-            disable_tqdm=True,
-            logging_nan_inf_filter=False,
-            dataloader_pin_memory=cuda,
-            use_cpu=not cuda,
-        )
-        args._n_gpu = min(1, args.n_gpu)  # one process, one device: no DataParallel on a box with more
+        args = arguments(place, settings.rate, settings.schedule, settings.seed, settings.report_to)
         lengths = [len(example) for example in self.examples]
         pad = self.tokenizer.pad_token_id
         sigma = getattr(settings, "sigma", 1.0)
@@ -241,17 +226,22 @@ class Tuning:
             self.trainer.batches, pace, epochs=settings.epochs, left=left, evals=settings.evals, held=len(self.held)
         )
 
+    def start_head(self) -> None:
+        """Fit a head of bins to the frozen base before anything is tuned."""
+        settings = self.settings
+        if not isinstance(settings, LoraBins) or not isinstance(self.reader, Bins):
+            return
+        drawn = np.random.default_rng(settings.seed).permutation(len(self.examples))[: settings.warm_rows]
+        if len(drawn) >= LEAST_WARM:
+            rows, tokens = [self.examples[place] for place in drawn], 2 * settings.tokens_per_batch
+            with random_kept(), self.trainer.autocast():
+                start_head(self.model, rows, self.reader, settings.sigma, self.trainer.pad, tokens, self.progress)
+
     def estimate(self, schedule: Schedule) -> str:
         """What a person should know before it starts."""
-        tokens = sum(self.trainer.batches.lengths)
         adapter = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
-        return (
-            f"{len(self.examples):,} examples, {tokens:,} tokens ({tokens / len(self.examples):.0f} each, "
-            f"{schedule.padding:.1%} padding), {schedule.steps:,} steps of {self.trainer.batches.tokens_per_batch:,} "
-            f"tokens ({schedule.passes:.2g} passes), {schedule.evals} judgements on {schedule.judged} items: about "
-            f"{schedule.seconds / 60:.0f} minutes, {schedule.memory_gb:.1f} GB of memory at the peak so far. "
-            f"{adapter / 1e6:.2g} million weights are trained, on {self.base.name} in {self.dtype}."
-        )
+        weights = f"{adapter / 1e6:.2g} million weights are trained, on {self.base.name} in {self.dtype}."
+        return f"{schedule.told(self.trainer.batches)} {weights}"
 
     def train(self) -> None:
         """Train to the end of the schedule, from the newest whole checkpoint where there is one."""
@@ -260,9 +250,12 @@ class Tuning:
         if not planned:
             shutil.rmtree(place)  # without its plan a checkpoint says nothing
             place.mkdir()
+        last = newest(place, self.progress) if planned else None
+        if last is None:
+            self.start_head()
+        if not planned:
             write_json(place / PLAN, asdict(self.scheduled()))
         schedule = Schedule(**read_json(place / PLAN))
-        last = newest(place, self.progress)
         done = step_of(last) if last else 0
         self.progress.note(self.estimate(schedule))
         if last:
