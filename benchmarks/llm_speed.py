@@ -4,9 +4,10 @@
 
 Ours and the peer take turns, each in a fresh process. Peers: transformers' Trainer with PEFT, batches of as many
 in random order padded to the longest, and logits at all positions (tokens) or stock classification (bins); for scoring,
-`generate` of five tokens on padded batches of the same size. Figures are listings a second, forward to optimiser step,
-without loading; the share is of the bf16 matmul that this machine does in the same call, counting 4 FLOPs a weight and
-token for LoRA's forward and backward, 2 for scoring, weights of the blocks only.
+`generate` of five tokens on padded batches of the same size, with --run by the same tuned weights. Figures are
+listings a second, forward to optimiser step, without loading; the share is of the bf16 matmul that this machine does in
+the same call, counting 4 FLOPs a weight and token for LoRA's forward and backward, 2 for scoring, weights of the blocks
+only.
 """
 
 from __future__ import annotations
@@ -148,22 +149,28 @@ def score(what: str, asked: Any, run: Path, *, ours: bool) -> dict[str, Any]:
 
     from pricesmith.catalog import open as open_catalog
 
-    job = job_of(what, asked, run)
     wares = [item.listing for item in open_catalog(asked.catalog).items("validation")[: asked.scored]]
-    model = job.model.merge_and_unload().eval()  # as a run is loaded
-    pricer = job.judging
-    pricer.model = model
-    prompts = job.prompt.encode(job.tokenizer, wares)
-    size = max(1, pricer.tokens_per_batch // max(map(len, prompts)))
-    if not ours:
-        from transformers import AutoModelForCausalLM
+    if asked.run and what == "score tokens":
+        from pricesmith.pricers.llm import load_adapter
 
-        model = AutoModelForCausalLM.from_pretrained(job.base.path, dtype=getattr(torch, job.dtype)).eval()
-        model.to(job.model.device)
+        pricer = load_adapter(Path(asked.run))
+        model = pricer.model
+    else:
+        job = job_of(what, asked, run)
+        pricer, model = job.judging, job.model.merge_and_unload().eval()  # as a run is loaded
+        if not ours:
+            from transformers import AutoModelForCausalLM
+
+            model = AutoModelForCausalLM.from_pretrained(job.base.path, dtype=getattr(torch, job.dtype)).eval()
+            model.to(job.model.device)
+        pricer.model = model
+    tokenizer = pricer.tokenizer
+    prompts = pricer.prompt.encode(tokenizer, wares)
+    size = max(1, pricer.tokens_per_batch // max(map(len, prompts)))
 
     def generate(rows: list[list[int]]) -> None:
-        job.tokenizer.padding_side = "left"
-        batch = job.tokenizer.pad({"input_ids": rows}, return_tensors="pt").to(model.device)
+        tokenizer.padding_side = "left"
+        batch = tokenizer.pad({"input_ids": rows}, return_tensors="pt").to(model.device)
         with torch.inference_mode():
             model.generate(**batch, max_new_tokens=NEW_TOKENS, do_sample=False)
 
@@ -237,6 +244,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", default=",".join((*TUNING, *SCORING)))
+    parser.add_argument("--run", help="a tuned lora_tokens run, whose weights both sides score with; none: untuned")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.one:
@@ -264,9 +272,8 @@ def line(what: str, asked: Any, ceiling: float, weights: int) -> str:
     sums: dict[str, dict[str, float]] = {side: {"seconds": 0, "listings": 0, "tokens": 0} for side in ("ours", "peer")}
     for _ in range(asked.rounds):
         for side, total in sums.items():
-            kept = [
-                f"--{name}={getattr(asked, name)}" for name in ("catalog", "base", "rows", "steps", "scored", "threads")
-            ]
+            names = ("catalog", "base", "rows", "steps", "scored", "threads", *(["run"] if asked.run else []))
+            kept = [f"--{name}={getattr(asked, name)}" for name in names]
             command = [sys.executable, "-W", "ignore", __file__, *kept, "--one", f"{what}:{side}"]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:

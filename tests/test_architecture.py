@@ -22,7 +22,9 @@ LEVELS = (
     {"prompts", "measures"},
     {"catalog"},
     {"pricers", "evaluation"},
+    {"rivals"},
     {"bases", "report", "serve", "contest"},
+    {"advice", "people"},
     {"api", "testing", "demo_llm", "doctor", "export"},
     {"demo"},
     {"cli"},
@@ -34,8 +36,8 @@ LONG_FUNCTIONS: dict[str, int] = {}
 LOADERS = {"runs", "blend"}
 PRICERS = {where.split(":")[0].rpartition(".")[2] for where in KINDS.values()} | {"llm"}
 # What a language model takes to be found, asked, read and tuned; cheap pricers know nothing of it.
-LANGUAGE = {"adapters", "batches", "checkpoints", "distribution", "llm", "numbers", "presets", "readout", "trainer"}
-LANGUAGE |= {"tune", "weights"}
+LANGUAGE = {"adapters", "arguments", "batches", "checkpoints", "distribution", "llm", "numbers", "presets", "readout"}
+LANGUAGE |= {"trainer", "tune", "warm", "weights"}
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "duckdb", "pandas", "fastapi", "lightgbm", "plotly", "numpy")
 
 

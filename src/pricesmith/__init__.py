@@ -16,6 +16,7 @@ from pricesmith.types import Evaluation, Item, Listing, Pricer, Quote, Recipe, r
 
 if TYPE_CHECKING:
     from pricesmith import catalog as catalog
+    from pricesmith.api import advise as advise
     from pricesmith.api import compare as compare
     from pricesmith.api import evaluate as evaluate
     from pricesmith.api import fit as fit
@@ -29,6 +30,7 @@ __all__ = [
     "Pricer",
     "Quote",
     "Recipe",
+    "advise",
     "catalog",
     "compare",
     "evaluate",

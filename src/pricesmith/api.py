@@ -10,6 +10,7 @@ from pricesmith.catalog.store import Catalog, open_catalog
 from pricesmith.types import Evaluation, Pricer, Recipe
 
 if TYPE_CHECKING:
+    from pricesmith.advice.found import Advice
     from pricesmith.evaluation.compare import Difference
     from pricesmith.pricers.runs import Run
 
@@ -62,6 +63,22 @@ def compare(a: Evaluation, b: Evaluation, metric: str = "mean error") -> Differe
     from pricesmith.evaluation.compare import compare as run_compare
 
     return run_compare(a, b, metric)
+
+
+def advise(
+    catalog: Path | str | Catalog,
+    to: Path | str,
+    *,
+    recipe: str | Recipe = "sparse_mlp",
+    draws: int = 4,
+    fresh: bool = False,
+) -> Advice:
+    """What twice the rows would buy, where the error sits and which categories need rows, kept in the folder `to`."""
+    from pricesmith.advice import advise as run_advise
+    from pricesmith.pricers.recipes import read_recipe
+
+    chosen = read_recipe(recipe) if isinstance(recipe, str) else recipe
+    return run_advise(opened(catalog), Path(to), chosen, draws=draws, fresh=fresh)
 
 
 def opened(catalog: Path | str | Catalog) -> Catalog:

@@ -4,22 +4,26 @@ out/ridge                                    a run folder
 human:her.csv                                a person's answers
 zero-shot:gemma-3-270m                       an open base model, untuned: a preset, folder, .gguf file or Hub id
 zero-shot:BASE@shots=4,style=plain           that shown 4 priced training listings first; style: plain or chat
+frontier:MODEL@comparables=5,effort=low      a hosted model: see `rivals`
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pricesmith.catalog.comparables import Index
-from pricesmith.catalog.store import SPLITS, Catalog, half_of
+from pricesmith.catalog.store import Catalog, half_of
 from pricesmith.errors import UsageError
 from pricesmith.evaluation.judge import Candidate, judge
 from pricesmith.evaluation.plan import Search
 from pricesmith.evaluation.store import Evals
+from pricesmith.pricers.blend import MEMBERS
 from pricesmith.pricers.recorded import RecordedPricer, read_prices
-from pricesmith.pricers.runs import Rows, Run, load, refitted
+from pricesmith.pricers.runs import Rows, Run, load, read_manifest, refitted
 from pricesmith.progress import SILENT, Progress
+from pricesmith.rivals import FRONTIER, Hosting, families_of, hosted, rival_of
 from pricesmith.types import Item, Listing, Pricer
 from pricesmith.workspace import sha256
 
@@ -36,26 +40,32 @@ def contest(
     limit: int | None = None,
     other_catalog: bool = False,
     fresh: bool = False,
+    hosting: Hosting | None = None,
     progress: Progress = SILENT,
 ) -> Evals:
-    """Judge each of `who` (run folders, `human:FILE`, `zero-shot:BASE`) on a catalog, into the evals folder `to`."""
+    """Judge each of `who` (run folders, `human:FILE`, `zero-shot:BASE`, `frontier:MODEL`) into the evals folder `to`.
+
+    `hosting` is what hosted models are asked with: a budget that they share, and how many requests at once.
+    """
     names = distinct([name_of(one) for one in who], who)
-    candidates = [candidate(one, name, catalog, progress) for one, name in zip(who, names, strict=True)]
-    return judge(
-        candidates,
-        catalog,
-        to,
-        split=split,
-        limit=limit,
-        index=search_of,
-        other_catalog=other_catalog,
-        fresh=fresh,
-        progress=progress,
-    )
+    with hosting or Hosting() as asked:
+        return judge(
+            [candidate(one, name, catalog, progress, asked) for one, name in zip(who, names, strict=True)],
+            catalog,
+            to,
+            split=split,
+            limit=limit,
+            index=search_of,
+            other_catalog=other_catalog,
+            fresh=fresh,
+            progress=progress,
+        )
 
 
 def name_of(who: str) -> str:
     """The name a pricer goes by in tables: its folder's, its file's, or its base's with what it was asked."""
+    if who.startswith(FRONTIER):
+        return rival_of(who).title
     if who.startswith(ZERO_SHOT):
         base, options = zero_shot_of(who)
         said = [f"{value}-shot" if name == "shots" else value for name, value in options.items()]
@@ -71,9 +81,13 @@ def distinct(names: Sequence[str], who: Sequence[str]) -> list[str]:
     ]
 
 
-def candidate(who: str, name: str, catalog: Catalog, progress: Progress = SILENT) -> Candidate:
+def candidate(
+    who: str, name: str, catalog: Catalog, progress: Progress = SILENT, hosting: Hosting | None = None
+) -> Candidate:
     """Somebody to judge on a catalog. Raises UsageError where `who` is nobody that is known."""
     kind, colon, rest = who.partition(":")
+    if who.startswith(FRONTIER):
+        return hosted(who, name, catalog, hosting or Hosting(), progress)
     if who.startswith(ZERO_SHOT):
         return untuned(who, name, catalog, progress)
     if colon and kind == "human":
@@ -85,7 +99,7 @@ def candidate(who: str, name: str, catalog: Catalog, progress: Progress = SILENT
         raise UsageError(
             f"Nobody is known as {who!r}",
             got=kind,
-            allowed="a run folder, human:FILE.csv, or zero-shot:BASE",
+            allowed="a run folder, human:FILE.csv, zero-shot:BASE, or frontier:MODEL",
             hint="Name a folder that `pricesmith fit` has finished.",
         )
     return candidate_of(load(who), name, catalog)
@@ -97,16 +111,30 @@ def candidate_of(run: Run, name: str, catalog: Catalog) -> Candidate:
     def refit(train: list[Item], validation: list[Item]) -> Pricer:
         return refitted(run, rows_of(train, validation, catalog))
 
+    members = members_of(run.path)
+    facts: dict[str, Any] = {"manifest": run.identity, "fit_seconds": run.manifest["fit_seconds"]}
+    if members:
+        facts["fit_seconds"] += sum(float(one["fit_seconds"]) for one in members.values())
+        facts["parts"] = {name: str(one["kind"]) for name, one in members.items()}
     return Candidate(
         name,
         str(run.manifest["kind"]),
         run,
         fitted_on=str(run.info["fingerprint"]),
         currency=str(run.info["currency"]),
-        facts={"manifest": run.identity, "fit_seconds": run.manifest["fit_seconds"]},
+        facts=facts,
         refit=refit,
         seen=(lambda listings: seen(run, listings)) if run.has_comparables else None,
     )
+
+
+def members_of(run: Path) -> dict[str, dict[str, Any]]:
+    """The manifests of what a blend is made of, by name, members of members too; a blend owes their fitting as well."""
+    found = {}
+    for path in sorted(run.glob(f"{MEMBERS}/*/")):
+        found[path.name] = read_manifest(path)
+        found |= {f"{path.name}/{name}": one for name, one in members_of(path).items()}
+    return found
 
 
 def zero_shot_of(who: str) -> tuple[str, dict[str, str]]:
@@ -162,10 +190,7 @@ def untuned(who: str, name: str, catalog: Catalog, progress: Progress) -> Candid
 def rows_of(train: list[Item], validation: list[Item], catalog: Catalog) -> Rows:
     """What a fold is fitted on. Validation is halved by family: intervals learnt on the relatives of rows that a pricer
     was tuned on would be too narrow."""
-    family: dict[str, str] = {}
-    for split in SPLITS:
-        columns = catalog.columns(split, ("id", "family"))
-        family.update(zip(columns["id"], columns["family"], strict=True))
+    family = families_of(catalog)
     halves: dict[str, list[Item]] = {"tune": [], "calibrate": []}
     for item in validation:
         halves[half_of(family[item.listing.id])].append(item)

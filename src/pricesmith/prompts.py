@@ -22,11 +22,12 @@ from pydantic import Field
 from pricesmith.errors import UsageError
 from pricesmith.money import SIGNS
 from pricesmith.settings import Settings
-from pricesmith.types import Listing, render
+from pricesmith.types import Item, Listing, render
 
 Style = Literal["plain", "chat"]
 WORDS = {"USD": "dollar", "EUR": "euro", "GBP": "pound", "JPY": "yen"}
 SYSTEM = "You estimate what things cost. You answer with the price and nothing else."
+MOST_SHOTS = 32
 LETTERS = 16  # characters of a listing that are read for each token it may have; no language needs as many
 DAY = "26 Jul 2024"
 DATED = "{% macro strftime_now(form) %}" + DAY + "{% endmacro %}"
@@ -36,6 +37,22 @@ SLOT = "slot-of-a-listing-{}-e6b1"  # stands for a listing while a chat template
 def whole_price(price: float) -> int:
     """The whole price that a model is taught to write: to the nearest, at least 1."""
     return max(1, math.floor(price + 0.5))
+
+
+def examples(train: Sequence[Item], shots: int) -> tuple[tuple[str, int], ...]:
+    """`shots` rendered listings with whole prices: one of each of so many price bands, in a fixed random order."""
+    if not 0 <= shots <= min(MOST_SHOTS, len(train) or MOST_SHOTS):
+        raise UsageError("So many examples cannot be shown", got=str(shots), allowed=f"0 to {MOST_SHOTS}")
+    if shots and not train:
+        raise UsageError("There are no training listings to show as examples", got=f"shots={shots}")
+    import numpy as np
+
+    draw = np.random.default_rng(0)
+    dear = sorted(train, key=lambda item: (item.price, item.listing.id))
+    bands = np.array_split(np.arange(len(dear)), shots) if shots else []
+    chosen = [dear[int(draw.choice(band))] for band in bands]
+    order = draw.permutation(len(chosen))
+    return tuple((render(chosen[place].listing), whole_price(chosen[place].price)) for place in order)
 
 
 class Prompt(Settings):

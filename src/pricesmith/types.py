@@ -35,13 +35,17 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """An answer. `price` is None where there is no usable one, never 0; `low` and `high` bound an interval."""
+    """An answer. `price` is None where there is no usable one, never 0; `low` and `high` bound an interval.
+
+    `seconds` is what this one answer took, where the pricer knows it better than a clock round the batch does.
+    """
 
     price: float | None
     low: float | None = None
     high: float | None = None
     raw: str = ""
     cost_usd: float = 0.0
+    seconds: float | None = None
 
 
 @runtime_checkable

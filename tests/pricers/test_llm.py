@@ -12,11 +12,11 @@ import torch
 from peft import LoraConfig, TaskType, get_peft_model
 
 from pricesmith.errors import InputError, UsageError
-from pricesmith.pricers.llm import LlmPricer, batches, examples, load_adapter, zero_shot
+from pricesmith.pricers.llm import LlmPricer, batches, load_adapter, zero_shot
 from pricesmith.pricers.readout import Bins, TokenReader
 from pricesmith.pricers.weights import base_print, classifier, find, language_model, tokenizer_of, tokenizer_print
 from pricesmith.progress import Progress
-from pricesmith.prompts import Prompt, whole_price
+from pricesmith.prompts import Prompt, examples, whole_price
 from pricesmith.testing import check_pricer, made_items, made_model
 from pricesmith.types import Listing, render
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricesmith.report.words import about, amount, dollars, in_chart, listed, plain, priced_band, seconds, short_band
+from pricesmith.report.words import about, amount, in_chart, listed, plain, priced_band, seconds, short_band, usd
 
 
 def test_an_amount_has_the_places_that_mean_something() -> None:
@@ -43,7 +43,13 @@ def test_names_are_listed_and_the_rest_counted() -> None:
 
 def test_small_costs_and_times_are_not_nothing() -> None:
     """What is not 0 does not read 0."""
-    assert [dollars(0.0), dollars(0.0042), seconds(0.0042), seconds(310.2)] == ["$0", "$0.0042", "0.0042", "310"]
+    assert [seconds(0.0042), seconds(310.2)] == ["0.0042", "310"]
+    assert [usd(0.0), usd(0.000042), usd(0.0042), usd(1.5)] == ["US$0", "under US$0.0001", "US$0.0042", "US$1.50"]
+
+
+def test_a_cost_that_is_not_known_is_no_zero() -> None:
+    """It says so in words."""
+    assert usd(None) == "unknown"
 
 
 @given(st.text(max_size=300))

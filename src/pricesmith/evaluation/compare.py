@@ -2,19 +2,23 @@
 
 difference = compare(a, b, METRICS["mean error"])
 difference.told_apart, difference.better, difference.needed
+
+`compare_together` does it for many pairs at once, with intervals that hold all together.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pricesmith.errors import InputError, UsageError
 from pricesmith.evaluation.evaluate import columns_of, only
-from pricesmith.measures.metrics import Metric, metric_named
-from pricesmith.measures.resample import RESAMPLES, codes_of, interval
+from pricesmith.measures.metrics import Array, Metric, metric_named
+from pricesmith.measures.resample import MIN_FAMILIES, RESAMPLES, Codes, Interval, codes_of, interval
+from pricesmith.measures.together import intervals_together
 from pricesmith.types import Evaluation
 
 POWER = 0.80
@@ -47,6 +51,14 @@ class Difference:
     needed: int | None
     confidence: float = 0.95
 
+    def mirrored(self) -> Difference:
+        """`b` minus `a`."""
+        low, high = (None if end is None else -end for end in (self.high, self.low))
+        return replace(
+            self, a=self.b, b=self.a, a_value=self.b_value, b_value=self.a_value, difference=-self.difference,
+            low=low, high=high,
+        )  # fmt: skip
+
 
 def compare(
     a: Evaluation,
@@ -65,47 +77,114 @@ def compare(
     """
     metric = metric_named(metric) if isinstance(metric, str) else metric
     metric.improves(0.0)
-    check_comparable(a, b)
-    theirs = {row.id for row in b.rows}
-    common = [row.id for row in a.rows if row.id in theirs]
-    if not common:
+    ids = common_ids(a, b)
+    if not ids:
         raise UsageError(
             f"{a.pricer} and {b.pricer} have no item in common",
             got=f"{len(a.rows)} and {len(b.rows)} items",
             hint="Judge both on the same split and limit.",
         )
-    one, two = columns_of(only(a, common)), columns_of(only(b, common))
+    pair = paired(a, b, ids, metric)
+    found = interval(
+        pair.values,
+        pair.codes,
+        metric.aggregate,
+        minus=pair.minus,
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+    )
+    return pair.difference(found, confidence)
+
+
+def compare_together(
+    pairs: Sequence[tuple[Evaluation, Evaluation]],
+    metric: Metric | str = "mean error",
+    *,
+    confidence: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[Difference | None]:
+    """The paired difference of each pair, in intervals that hold all together (`measures.together`); None for a pair
+    without an item in common.
+
+    A difference's `confidence` is what its interval takes by itself, and `needed` is for that. Pairs on different items
+    share the chance of a miss by their number; a pair with under 5 common families takes no part. Raises UsageError
+    where two are not of the same catalog or the metric is a median, InputError where they disagree about a truth.
+    """
+    metric = metric_named(metric) if isinstance(metric, str) else metric
+    metric.improves(0.0)
+    if metric.aggregate == "median":
+        raise UsageError("Many comparisons are corrected for means only", got=metric.name, hint="Take another metric.")
+    asked: dict[tuple[str, ...], list[tuple[int, Paired]]] = {}
+    for place, (a, b) in enumerate(pairs):
+        ids = tuple(sorted(common_ids(a, b)))  # one order for all, so that all draw the same families
+        if ids:
+            asked.setdefault(ids, []).append((place, paired(a, b, ids, metric)))
+    tested = sum(len(some) for some in asked.values() if some[0][1].families >= MIN_FAMILIES)
+    found: list[Difference | None] = [None] * len(pairs)
+    for some in asked.values():
+        share = len(some) / tested if tested else 1.0
+        intervals, each = intervals_together(
+            [(pair.values, pair.minus) for _, pair in some],
+            some[0][1].codes,
+            metric.aggregate,
+            confidence=1 - (1 - confidence) * min(1.0, share),
+            resamples=resamples,
+            seed=seed,
+        )
+        for (place, pair), one in zip(some, intervals, strict=True):
+            found[place] = pair.difference(one, each)
+    return found
+
+
+def common_ids(a: Evaluation, b: Evaluation) -> list[str]:
+    """The items that both have, in `a`'s order. Raises UsageError where they are not of the same catalog."""
+    check_comparable(a, b)
+    theirs = {row.id for row in b.rows}
+    return [row.id for row in a.rows if row.id in theirs]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two evaluations on their common items, item by item: `values` and `minus` of a metric, `codes` of families."""
+
+    a: str
+    b: str
+    metric: Metric
+    values: Array
+    minus: Array
+    codes: Codes
+    a_value: float
+    b_value: float
+
+    @property
+    def families(self) -> int:
+        return int(self.codes.max()) + 1
+
+    def difference(self, found: Interval, confidence: float) -> Difference:
+        """The difference with its interval, and whether it tells the two apart."""
+        told = found.low is not None and found.high is not None and (found.low > 0 or found.high < 0)
+        better = (self.a if self.metric.improves(found.point) else self.b) if told else None
+        needed = items_needed(found.n, found.point, found.se, confidence)
+        who = (self.metric.name, self.metric.unit, self.a, self.b, found.n, found.families, self.a_value, self.b_value)
+        return Difference(*who, found.point, found.low, found.high, told, better, needed, confidence)
+
+
+def paired(a: Evaluation, b: Evaluation, ids: Sequence[str], metric: Metric) -> Paired:
+    """Two evaluations on `ids`, which both have. Raises InputError where they disagree about a truth."""
+    one, two = columns_of(only(a, ids)), columns_of(only(b, ids))
     if not np.array_equal(one.truth, two.truth):
-        wrong = common[int(np.argmax(one.truth != two.truth))]
+        wrong = ids[int(np.argmax(one.truth != two.truth))]
         raise InputError(
             f"{a.pricer} and {b.pricer} disagree about the truth of item {wrong}", hint="Judge both again."
         )
     families = {**b.families, **a.families}
-    codes = codes_of([families.get(id) or ("alone", id) for id in common])
+    codes = codes_of([families.get(id) or ("alone", id) for id in ids])
     same = np.where(np.abs(one.quote - two.quote) <= SAME * np.maximum(one.quote, two.quote), one.quote, two.quote)
     values, minus = metric.per_item(one.truth, one.quote), metric.per_item(two.truth, same)
-    found = interval(
-        values, codes, metric.aggregate, minus=minus, confidence=confidence, resamples=resamples, seed=seed
-    )
-    told = found.low is not None and found.high is not None and (found.low > 0 or found.high < 0)
-    better = (a if metric.improves(found.point) else b).pricer if told else None
-    return Difference(
-        metric.name,
-        metric.unit,
-        a.pricer,
-        b.pricer,
-        found.n,
-        found.families,
-        metric.value(one.truth, one.quote),
-        metric.value(two.truth, two.quote),
-        found.point,
-        found.low,
-        found.high,
-        told,
-        better,
-        items_needed(found.n, found.point, found.se, confidence),
-        confidence,
-    )
+    both = metric.value(one.truth, one.quote), metric.value(two.truth, two.quote)
+    return Paired(a.pricer, b.pricer, metric, values, minus, codes, *both)
 
 
 def check_comparable(a: Evaluation, b: Evaluation) -> None:

@@ -42,7 +42,8 @@ def evaluate(
     """A pricer's quotes on items, in their order.
 
     `catalog` is the fingerprint of the catalog the items are from, `constant` the quote an item without an
-    answer is charged at, `families` the family of each id. A row's `seconds` are its batch's, shared evenly.
+    answer is charged at, `families` the family of each id. A row's `seconds` are the quote's own, or
+    its batch's, shared evenly.
     Raises InputError where an id is there twice or a truth is not a price, PricesmithError where the pricer's
     answer is not one quote for each listing.
     """
@@ -59,7 +60,9 @@ def evaluate(
             usable, faults = usable_quote(quote, price_range)
             odd.update(faults)
             said = (usable.price, usable.low, usable.high, usable.raw)
-            rows.append(Row(item.listing.id, item.price, *said, seconds, usable.cost_usd))
+            own = quote.seconds is not None and math.isfinite(quote.seconds) and quote.seconds >= 0
+            took = float(quote.seconds or 0.0) if own else seconds
+            rows.append(Row(item.listing.id, item.price, *said, took, usable.cost_usd))
         progress.advance(len(part))
     known = {row.id: families[row.id] for row in rows if row.id in families} if families else {}
     note = "; ".join(f"{count} {fault}" for fault, count in sorted(odd.items()))

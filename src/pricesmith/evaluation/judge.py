@@ -2,9 +2,8 @@
 
     judge([Candidate("mlp", "sparse_mlp", pricer, fitted_on=fingerprint)], catalog, Path("out/evals"))
 
-It knows no concrete pricer: each comes as a `Candidate` with what must be known of it. An evaluation is
-written whole when its pricer is done, so the same command after a kill goes on with the first pricer that is
-not.
+It knows no concrete pricer: each comes as a `Candidate` with what must be known of it. An evaluation is written whole
+when its pricer is done, so the same command after a kill goes on with the first pricer that is not.
 """
 
 from __future__ import annotations
@@ -15,21 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pricesmith.catalog.store import Catalog
 from pricesmith.errors import PricesmithError, UsageError
 from pricesmith.evaluation.evaluate import BATCH, evaluate
 from pricesmith.evaluation.pairs import META, settle
 from pricesmith.evaluation.plan import FOLD_ROWS, FOLDS, Index, Plan, judged_items, limited, plan_of, row_count
-from pricesmith.evaluation.store import (
-    Evals,
-    claim_items,
-    file_name,
-    read_evals,
-    write_evaluation,
-    write_items,
-)
+from pricesmith.evaluation.store import Evals, claim_items, file_name, read_evals, write_evaluation, write_items
 from pricesmith.progress import SILENT, Progress
 from pricesmith.types import Evaluation, Item, Listing, Pricer
 from pricesmith.workspace import difference, read_json
@@ -38,6 +30,16 @@ IN_FOLDS = f"every row is judged, in {FOLDS} folds by family, each by a pricer f
 FOREIGN = "fitted on another catalog; rows of its validation cannot be told from new ones and may be among these"
 Refit = Callable[[list[Item], list[Item]], Pricer]
 Seen = Callable[[Sequence[Listing]], Sequence[bool]]
+
+
+class Watch(Protocol):
+    """Who tells what a pricer will cost before it is asked, and what it came to: facts that tell it from no other.
+    `batch` listings are handed over at once."""
+
+    batch: int
+
+    def before(self, listings: Sequence[Listing]) -> None: ...
+    def after(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Candidate:
     refit: Refit | None = None
     only: Collection[str] | None = None
     seen: Seen | None = None
+    watch: Watch | None = None
 
 
 def judge(
@@ -76,8 +79,7 @@ def judge(
     batch: int = BATCH,
     progress: Progress = SILENT,
 ) -> Evals:
-    """Judge each candidate on a split of the catalog and write the evals folder `to`; what is judged is
-    skipped.
+    """Judge each candidate on a split of the catalog and write the evals folder `to`; what is judged is skipped.
 
     `limit` takes the first items in an order drawn by family, the same for every pricer; a smaller limit is
     part of a larger one. `index(training items)` gives the search for near training listings. Raises
@@ -102,9 +104,13 @@ def judge(
         write_items(folder, judged_items(catalog, whole, index), whole.about)
     plan = whole if limit is None else limited(whole, limit)
     for one in waiting:
+        if one.watch is not None:
+            one.watch.before([item.listing for fold in plan.folds for item in fold.items])
+    for one in waiting:
         evaluation, fit_seconds = judge_one(one, catalog, plan, batch, progress)
         facts = {
             **one.facts,
+            **(one.watch.after() if one.watch is not None else {}),
             "kind": one.kind,
             "catalog_name": catalog.name,
             "date": time.strftime("%Y-%m-%d"),
@@ -193,8 +199,8 @@ def is_refitted(one: Candidate, catalog: Catalog) -> bool:
 
 
 def settings_of(one: Candidate, plan: Plan, limit: int | None) -> dict[str, Any]:
-    """What makes an evaluation the same one; a fit's seconds do not."""
-    facts = {name: value for name, value in one.facts.items() if name != "fit_seconds"}
+    """What makes an evaluation the same one; a fit's seconds do not, and what a run is made of is in its manifest."""
+    facts = {name: value for name, value in one.facts.items() if name not in ("fit_seconds", "parts")}
     asked = None if one.only is None else hashlib.sha256("\n".join(sorted(one.only)).encode()).hexdigest()
     return {
         **plan.about,
@@ -224,9 +230,7 @@ def is_finished(one: Candidate, folder: Path, plan: Plan, limit: int | None) -> 
 def judge_one(
     one: Candidate, catalog: Catalog, plan: Plan, batch: int, progress: Progress
 ) -> tuple[Evaluation, float | None]:
-    """The evaluation of one candidate, over all folds, and its seconds of fitting. Raises UsageError without
-    items.
-    """
+    """The evaluation of one candidate, over all folds, and its seconds of fitting. Raises UsageError without items."""
     parts: list[Evaluation] = []
     notes: Counter[str] = Counter()
     refits = 0.0
@@ -249,7 +253,7 @@ def judge_one(
             currency=catalog.currency,
             price_range=catalog.price_range,
             families=plan.families,
-            batch=batch,
+            batch=batch if one.watch is None else one.watch.batch,
             progress=progress,
         )
         parts.append(found)
@@ -263,9 +267,7 @@ def judge_one(
 
 
 def asked(one: Candidate, items: Sequence[Item], catalog: Catalog, notes: Counter[str]) -> list[Item]:
-    """The items a candidate is judged on: those it was asked, without those it was trained on. Counts the
-    others.
-    """
+    """The items a candidate is judged on: those it was asked, without those it was trained on. Counts the others."""
     chosen = [item for item in items if one.only is None or item.listing.id in one.only]
     if one.fitted_on is None or one.fitted_on == catalog.fingerprint:
         left = chosen

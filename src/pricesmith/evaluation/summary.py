@@ -48,7 +48,8 @@ class LeagueRow:
     `tied` is True where the row is not told apart from its group's best, at 95 % for each pair; the `best`
     row itself is not `tied`. `needed` is how many items would tell the two apart. `difference` is to that best
     too; in a later group it is to the first group's best on the items both have, or None without any.
-    `course_hit` is None outside dollars and the course's range, `coverage` and `width` without intervals.
+    `course_hit` is None outside dollars and the course's range, `coverage` and `width` without intervals,
+    `dollars_per_1000` where a hosted model's fees are not known.
     """
 
     name: str
@@ -66,7 +67,7 @@ class LeagueRow:
     bias: float
     no_answers: int
     seconds_per_1000: float
-    dollars_per_1000: float
+    dollars_per_1000: float | None
     fit_seconds: float | None
     course_hit: float | None
     coverage: Interval | None
@@ -162,7 +163,9 @@ def league_row(evaluation: Evaluation, meta: dict[str, Any], facts: dict[str, An
         bias=value("bias"),
         no_answers=int((~data.answered).sum()),
         seconds_per_1000=1000 * sum(row.seconds for row in rows) / len(rows),
-        dollars_per_1000=1000 * sum(row.cost_usd for row in rows) / len(rows),
+        dollars_per_1000=None
+        if meta.get("cost_known") is False
+        else 1000 * sum(row.cost_usd for row in rows) / len(rows),
         fit_seconds=meta.get("fit_seconds"),
         course_hit=value("course hit") if course else None,
         coverage=held,

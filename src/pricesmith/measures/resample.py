@@ -130,13 +130,8 @@ def bootstrap_t(
     """Low, high and standard error of a function of means of `columns`, shape (n, 1) or (n, 2)."""
     from scipy import stats
 
-    means = columns.mean(axis=0)
-    # Sums of what is centred lose no digits when they are squared, however large the values.
-    sums = [np.bincount(families, column) for column in (columns - means).T]
-    totals: Array = np.column_stack([np.bincount(families), *sums]).astype(np.float64)
-    count = len(totals)
-    squares = (totals[:, :, None] * totals[:, None, :]).reshape(count, -1)
-    both = np.hstack([totals, squares])
+    means, both = family_sums(columns, families)
+    count = len(both)
     point, se = (float(found[0]) for found in estimates(np.ones((1, count)), both, means, aggregate))
     if not se:
         return point, point, 0.0
@@ -149,6 +144,16 @@ def bootstrap_t(
     lowest, highest = np.quantile(np.concatenate(scores), [tail, 1 - tail])
     student = float(stats.t.ppf(1 - tail, count - 1))
     return point - max(float(highest), student) * se, point - min(float(lowest), -student) * se, se
+
+
+def family_sums(columns: Array, families: Codes) -> tuple[Array, Array]:
+    """The means of `columns` (n, k), and of each family what `estimates` takes: shape (F, k + 1 + (k + 1)^2)."""
+    means = columns.mean(axis=0)
+    # Sums of what is centred lose no digits when they are squared, however large the values.
+    sums = [np.bincount(families, column) for column in (columns - means).T]
+    totals: Array = np.column_stack([np.bincount(families), *sums]).astype(np.float64)
+    squares = (totals[:, :, None] * totals[:, None, :]).reshape(len(totals), -1)
+    return means, np.hstack([totals, squares])
 
 
 def estimates(weights: Array, both: Array, means: Array, aggregate: Aggregate) -> tuple[Array, Array]:

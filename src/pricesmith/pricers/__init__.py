@@ -17,6 +17,7 @@ KINDS = {
     "boosting": "pricesmith.pricers.boosting:Boosting",
     "sparse_mlp": "pricesmith.pricers.sparse_mlp:SparseMlp",
     "neighbours": "pricesmith.pricers.neighbours:Neighbours",
+    "best": "pricesmith.pricers.best:Best",
     "recorded": "pricesmith.pricers.recorded:Recorded",
     "lora_tokens": "pricesmith.pricers.tune:LoraTokens",
     "lora_bins": "pricesmith.pricers.tune:LoraBins",

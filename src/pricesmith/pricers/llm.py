@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from peft import PeftModel
 from pydantic import ConfigDict, Field
@@ -33,15 +32,14 @@ from pricesmith.pricers.weights import (
     tokenizer_print,
 )
 from pricesmith.progress import SILENT, Progress
-from pricesmith.prompts import Prompt, Style, whole_price
+from pricesmith.prompts import Prompt, Style, examples
 from pricesmith.settings import Settings, parse
-from pricesmith.types import Item, Listing, Quote, render
+from pricesmith.types import Item, Listing, Quote
 from pricesmith.workspace import read_json
 
 PRICE_CONFIG = "price_config.json"
 FORMAT = 1
 LOW, HIGH = 0.05, 0.95
-MOST_SHOTS = 32
 
 
 class PriceConfig(Settings):
@@ -201,20 +199,6 @@ def zero_shot(
     }
     model = language_model(base, dtype)
     return LlmPricer(f"zero-shot:{base.name}", model, tokenizer, prompt, reader, facts=facts, progress=progress)
-
-
-def examples(train: Sequence[Item], shots: int) -> tuple[tuple[str, int], ...]:
-    """`shots` rendered listings with whole prices: one of each of so many price bands, in a fixed random order."""
-    if not 0 <= shots <= min(MOST_SHOTS, len(train) or MOST_SHOTS):
-        raise UsageError("So many examples cannot be shown", got=str(shots), allowed=f"0 to {MOST_SHOTS}")
-    if shots and not train:
-        raise UsageError("There are no training listings to show as examples", got=f"shots={shots}")
-    draw = np.random.default_rng(0)
-    dear = sorted(train, key=lambda item: (item.price, item.listing.id))
-    bands = np.array_split(np.arange(len(dear)), shots) if shots else []
-    chosen = [dear[int(draw.choice(band))] for band in bands]
-    order = draw.permutation(len(chosen))
-    return tuple((render(chosen[place].listing), whole_price(chosen[place].price)) for place in order)
 
 
 def load_adapter(run: Path, *, merged: bool | None = None) -> LlmPricer:

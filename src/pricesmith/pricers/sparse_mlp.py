@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import math
 import time
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,23 +28,18 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pricesmith.pricers.features.bags import F32, chunks
+from pricesmith.pricers.features.bags import chunks
 from pricesmith.pricers.features.buffer import I64
 from pricesmith.pricers.features.cores import CORES, one_thread_each
-from pricesmith.pricers.features.vocabulary import I32, Rows, Vocabulary, as_buckets, gather
+from pricesmith.pricers.features.vocabulary import Rows, Vocabulary, as_buckets, gather
+from pricesmith.pricers.sparse_steps import Adam, Prices, Table, summed
 from pricesmith.settings import Settings
 from pricesmith.types import Item, Listing, Pricer, Quote
 
 MODEL = "sparse_mlp.safetensors"
 VOCABULARY = "vocabulary.npz"
 CURVE = "training.jsonl"
-BLOCK = 4096  # rows of the table updated at once, so that they stay in the cache
-DECAY = 0.9999  # of the running mean of squared gradients
 LEAST_STEPS = 150
-
-with warnings.catch_warnings():  # torch says once in a process that CSR is in beta; the first tensor says it to nobody
-    warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-    torch.sparse_csr_tensor(torch.zeros(2, dtype=torch.int64), [], [], (1, 1), check_invariants=False)
 
 
 class SparseMlp(Settings):
@@ -91,21 +85,6 @@ class SparseMlp(Settings):
             names = [[f"{name}.{number}" for name in Net.NAMES] for number in range(self.members)]
             nets = [Net(*(tensors.get_tensor(name).float() for name in own)) for own in names]
         return SparseMlpPricer(Vocabulary.load(run / VOCABULARY), nets, Prices(np.zeros(0), mean, spread, top))
-
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """Prices as the network sees them: log1p, less its mean, through its spread; `top` is the highest log1p."""
-
-    logs: NDArray[np.float64]
-    mean: float
-    spread: float
-    top: float
-
-    @classmethod
-    def of(cls, prices: Sequence[float]) -> Prices:
-        logs = np.log1p(np.array(prices))
-        return cls(logs, float(logs.mean()), float(logs.std()) or 1.0, float(logs.max()))
 
 
 def batches(rows: int, settings: SparseMlp) -> list[int]:
@@ -155,37 +134,6 @@ class Net:
         return inner @ self.outer + self.outer_shift
 
 
-def summed(places: I32, weights: F32, starts: NDArray[Any], table: Tensor) -> Tensor:
-    """The weighted sum of the table's rows that each row names: [rows, width]."""
-    names, cuts = torch.from_numpy(places.astype(np.int32, copy=False)), torch.from_numpy(starts[:-1].astype(np.int32))
-    return F.embedding_bag(names, table, cuts, mode="sum", per_sample_weights=torch.from_numpy(weights))
-
-
-def spread(matrix: Any, slope: Tensor) -> Tensor:
-    """The transposed matrix times `slope`: what each row of the table is to be blamed for."""
-    turned = matrix.T.tocsr()
-    ends, places, values = (torch.from_numpy(part) for part in (turned.indptr, turned.indices, turned.data))
-    return torch.sparse_csr_tensor(ends, places, values, turned.shape, check_invariants=False) @ slope
-
-
-class Adam:
-    """Adam (Kingma and Ba 2014) for a few small tensors: the first step of torch.optim imports for 3 seconds."""
-
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self.tensors, self.steps = tensors, 0
-        self.moments = [(torch.zeros_like(one), torch.zeros_like(one)) for one in tensors]
-
-    def step(self, slopes: Sequence[Tensor], rate: float) -> None:
-        """One step against the slopes."""
-        self.steps += 1
-        with torch.no_grad():
-            for tensor, slope, (first, second) in zip(self.tensors, slopes, self.moments, strict=True):
-                first.lerp_(slope, 0.1)
-                second.mul_(0.999).addcmul_(slope, slope, value=0.001)
-                divisor = (second / (1 - 0.999**self.steps)).sqrt_().add_(1e-8)
-                tensor.addcdiv_(first, divisor, value=-rate / (1 - 0.9**self.steps))
-
-
 class Training:
     """The training of one member. The plan of its batches is a function of its seed alone."""
 
@@ -204,8 +152,7 @@ class Training:
         seed = self.settings.seed + 1_000_003 * self.number
         plan, draw = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
         net = Net.new(self.features, self.settings.width, self.settings.hidden, draw)
-        self.squares = torch.zeros_like(net.table)
-        self.place = np.zeros(self.features, dtype=np.int32)
+        table = Table(net.table)
         for tensor in net.small:
             tensor.requires_grad_()
         adam = Adam(net.small)
@@ -214,33 +161,22 @@ class Training:
             order, total = plan.permutation(rows), 0.0
             for start in range(0, rows, size):
                 batch = order[start : start + size]
-                total += self.step(net, adam, batch, step, 1 - step / steps) * len(batch)
+                total += self.step(net, table, adam, batch, step, 1 - step / steps) * len(batch)
                 step += 1
             self.record(net, number, size, total / rows)
         for tensor in net.small:
             tensor.requires_grad_(False)
-        del self.squares, self.place
         net.table = net.table.half()  # half the memory and half the folder, the same quotes to 0.02 %
         return net
 
-    def step(self, net: Net, adam: Adam, batch: I64, step: int, share: float) -> float:
+    def step(self, net: Net, table: Table, adam: Adam, batch: I64, step: int, share: float) -> float:
         """One step on the rows `batch` at `share` of the learning rates; the loss before it."""
-        from scipy.sparse import csr_matrix
-
-        part = self.matrix[batch]
-        ordered = np.sort(part.indices)
-        used = ordered[np.diff(ordered, prepend=-1) != 0]
-        self.place[used] = np.arange(len(used), dtype=np.int32)
-        places = self.place[part.indices]
-        names = torch.from_numpy(used)
-        table = net.table.index_select(0, names)
-        sums = summed(places, part.data, part.indptr, table).requires_grad_()
+        taken = table.take(self.matrix[batch])
+        sums = taken.sums.requires_grad_()
         loss = self.loss(net.answer(sums), torch.from_numpy(batch))
         slope, *slopes = torch.autograd.grad(loss, [sums, *net.small])
         adam.step(slopes, self.settings.rate * share)
-        if len(used):
-            local = csr_matrix((part.data, places, part.indptr), (len(batch), len(used)))
-            self.update(net.table, table, names.long(), spread(local, slope), step, share)
+        table.descend(taken, slope, step, self.settings.table_rate * share)
         return float(loss.detach())
 
     def loss(self, answers: Tensor, batch: Tensor) -> Tensor:
@@ -249,17 +185,6 @@ class Training:
         quotes = torch.expm1((answers * self.prices.spread + self.prices.mean).clamp(max=self.prices.top + 0.1))
         money = (quotes - self.money[batch]).abs() / self.typical
         return ((1 - self.settings.money) * logs + self.settings.money * money).mean()
-
-    def update(self, table: Tensor, rows: Tensor, used: Tensor, slope: Tensor, step: int, share: float) -> None:
-        """RMSprop with bias correction, on the rows that the batch has used."""
-        correction = 1 - DECAY ** (step + 1)
-        for start in range(0, len(used), BLOCK):
-            here, grad = used[start : start + BLOCK], slope[start : start + BLOCK]
-            squares = self.squares.index_select(0, here).mul_(DECAY).addcmul_(grad, grad, value=1 - DECAY)
-            self.squares.index_copy_(0, here, squares)
-            divisor = squares.div_(correction).sqrt_().add_(1e-8)
-            moved = rows[start : start + BLOCK].addcdiv_(grad, divisor, value=-self.settings.table_rate * share)
-            table.index_copy_(0, here, moved)
 
     def record(self, net: Net, number: int, size: int, loss: float) -> None:
         """One line of the training curve: loss on the rows, error on the tune half."""

@@ -13,25 +13,55 @@ from pathlib import Path
 from typing import Any
 
 from pricesmith.errors import UsageError
-from pricesmith.report import charts, tables
+from pricesmith.report import charts, duel, machine, tables
 from pricesmith.report.findings import Findings, find
 from pricesmith.report.words import amount, count, listed, plain, sign, unbroken
-from pricesmith.workspace import write_atomic
+from pricesmith.workspace import write_atomic, write_json
 
 TEMPLATES = "templates"
 
 
-def report(evals: Path | str, to: Path | str) -> None:
-    """Write the report of an evals folder to the file `to`, whole or not at all; the same evals give the same bytes.
+def report(
+    evals: Path | str,
+    to: Path | str,
+    *,
+    champion: str | None = None,
+    rival: str | None = None,
+    box_price: float | None = None,
+) -> dict[str, Any]:
+    """Write the report of an evals folder to the file `to`, and verdict.json beside it; the verdict, as plain values.
 
-    Raises InputError where the folder is not one of evaluations, or holds no finished one; UsageError where `to` is a
-    folder.
+    Both are written whole or not at all; the same evals and options give the same bytes. `champion` is who is set
+    against everybody (none: the best of one's own), `rival` who stands beside it by band and category, `box_price` what
+    one's own box costs in US dollars an hour. Raises InputError where the folder is not one of evaluations, or holds no
+    finished one; UsageError where `to` is no place for a page, a name is nobody's, or the price is none.
     """
-    if Path(to).is_dir():
+    page = Path(to)
+    if page.is_dir():
+        raise UsageError(f"{to} is a folder", allowed="the HTML file to write", hint=f"Use --to {page / 'report.html'}")
+    if page.name == machine.FILE:
         raise UsageError(
-            f"{to} is a folder", allowed="the HTML file to write", hint=f"Use --to {Path(to) / 'report.html'}"
+            f"{to} is where the verdict for machines goes",
+            allowed="another name for the page",
+            hint=f"Use --to {page.with_name('report.html')}",
         )
-    write_atomic(Path(to), render_page(find(Path(evals))))
+    found = find(Path(evals), champion=champion, rival=rival, box_price=box_price)
+    facts = machine.verdict_facts(found.verdict, found.words, judged(found))
+    text = render_page(found)
+    write_json(page.with_name(machine.FILE), facts)
+    write_atomic(page, text)
+    return facts
+
+
+def judged(found: Findings) -> dict[str, Any]:
+    """What was judged, in plain values."""
+    meta = found.evals.meta[found.verdict.champion]
+    return {
+        "name": str(meta.get("catalog_name") or ""),
+        "fingerprint": str(meta.get("catalog") or ""),
+        "split": str(found.evals.about.get("split", "test")),
+        "folds": bool(meta.get("folds")),
+    }
 
 
 def render_page(found: Findings) -> str:
@@ -86,7 +116,8 @@ def content(found: Findings, figures: dict[str, charts.Figure]) -> dict[str, Any
     """Everything that the template lays out, but the scripts and the style."""
     own, *others = tables.league_tables(found)
     drawn = f"Drawn: {listed([plain(name, 40) for name in found.drawn()], 4)}."
-    pairs = tables.differences(found)
+    against = duel.champion_table(found)
+    beside = duel.beside_tables(found)
     return {
         "title": f"{tables.catalog_name(found)}: {tables.headline(found)}",
         "catalog": tables.catalog_name(found),
@@ -97,10 +128,14 @@ def content(found: Findings, figures: dict[str, charts.Figure]) -> dict[str, Any
         "headline": tables.headline(found),
         "lead": tables.lead(found),
         "tiles": tables.tiles(found),
-        "contents": contents(found, bool(pairs)),
+        "verdict": [plain(sentence, 1_000) for sentence in found.words],
+        "contents": contents(found, {"champion": bool(against), "beside": bool(beside)}),
         "table": own,
         "others": others,
-        "differences": pairs,
+        "champion": against,
+        "cost": duel.cost_table(found),
+        "beside": beside,
+        "references": duel.reference_tables(),
         "scatter": scatter_words(found, len(figures["chart-quotes"]["shared"]["x"])),
         "shares": tables.shares(found),
         "bands": {
@@ -124,16 +159,22 @@ def content(found: Findings, figures: dict[str, charts.Figure]) -> dict[str, Any
     }
 
 
-def contents(found: Findings, pairs: bool) -> list[tuple[str, str]]:
+def contents(found: Findings, there: dict[str, bool]) -> list[tuple[str, str]]:
     """The page's sections as links."""
     named = [
         ("league", "League table"),
-        ("differences", "Is the best better?"),
+        ("champion", "The champion against each"),
+        ("cost", "Cost and time"),
+        ("beside", "Side by side"),
         ("quotes", "Quotes and prices"),
+        ("errors", "Where the error is"),
+        ("intervals", "Intervals"),
+        ("enough", "Enough items?"),
+        ("worst", "Worst quotes"),
+        ("elsewhere", "Published elsewhere"),
+        ("method", "How it was measured"),
     ]
-    named += [("errors", "Where the error is"), ("intervals", "Intervals"), ("enough", "Enough items?")]
-    named += [("worst", "Worst quotes"), ("method", "How it was measured")]
-    there = {"differences": pairs, "intervals": bool(found.coverage)}
+    there = {"intervals": bool(found.coverage), **there}
     return [(id, name) for id, name in named if there.get(id, True)]
 
 
@@ -222,12 +263,14 @@ def method(found: Findings) -> list[str]:
         "it is never scored as 0 and never left out.",
         f"All answers are clipped to the catalog's range, {amount(low, found.currency)} to {top}, all alike. "
         "True prices are neither rounded nor clipped.",
-        "Intervals and comparisons resample whole families (2,000 draws, fixed seed), because items of one family err "
-        "together. Two pricers are told apart where the 95 % interval of their paired difference leaves out 0.",
-        "The items needed are for telling the difference seen here in 80 of 100 tests. A rank such as 2–3 is the "
-        "places that these tests leave open. Pricers judged on different items are never ranked together.",
+        "Intervals and comparisons resample whole families (2,000 draws or more, fixed seed), because items of one "
+        "family err together. Two pricers are told apart where the interval of their paired difference leaves out 0.",
+        "The verdict's differences hold all together at 95 %: single-step min P on the studentised bootstrap (Westfall "
+        "& Young 1993; Beran 1988). Places in the league are the pairs' own tests at 95 % each.",
+        "The items needed are for telling the difference seen here in 80 of 100 tests, at the verdict's caution. "
+        "Pricers judged on different items are never ranked together.",
         "RMSLE is the root of the mean squared difference of log(1 + price); ×/÷ is the half-width of an interval as a "
-        "factor of the price. Costs are in US dollars and count answers, not training.",
+        "factor of the price. Costs are in US dollars; fees and compute are for quotes asked for, answered or not.",
     ]
     if any(row.course_hit is not None for row in found.rows):
         lines.append(

@@ -8,16 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pricesmith.evaluation.cost import side_of
 from pricesmith.evaluation.summary import LeagueRow, Worst
 from pricesmith.measures.bands import ErrorBand
 from pricesmith.report.findings import Findings
 from pricesmith.report.words import (
-    about,
     amount,
     between,
     bounds,
     count,
-    dollars,
     factor,
     listed,
     plain,
@@ -25,6 +24,7 @@ from pricesmith.report.words import (
     seconds,
     share,
     share_bounds,
+    usd,
 )
 
 Facts = dict[str, Any]
@@ -50,11 +50,12 @@ def league_table(found: Findings, rows: Sequence[LeagueRow]) -> Facts:
             "so they have no place in the ranking above; the next section compares them on the items in common."
             if first.group
             else "Best first. The bar is the mean error, its strong part the 95 % interval: where it would lie on "
-            "other items of the same kind."
+            "other items of the same kind. A place such as 2–3 is what the pairs' own 95 % tests leave open; the marks "
+            "are as cautious as the verdict, which is corrected for many comparisons."
         ),
         "rows": [league_line(found, row, scale, alone=len(rows) == 1) for row in rows],
         "course": any(row.course_hit is not None for row in rows),
-        "paid": any(row.dollars_per_1000 for row in rows),
+        "paid": any(row.dollars_per_1000 != 0 for row in rows),
         "bounded": any(row.coverage is not None for row in rows),
     }
 
@@ -67,7 +68,7 @@ def scale_of(rows: Sequence[LeagueRow]) -> float:
 
 def league_line(found: Findings, row: LeagueRow, scale: float, *, alone: bool) -> Facts:
     """One row of the league in words, and where its bar ends, in per cent of the scale."""
-    error, currency = row.mean_error, found.currency
+    error, currency, side = row.mean_error, found.currency, side_of(row.kind)
     at = min(100.0, 100 * error.point / scale)
     low = None if error.low is None else min(100.0, max(0.0, 100 * error.low / scale))
     high = None if error.high is None else min(100.0, 100 * error.high / scale)
@@ -87,8 +88,8 @@ def league_line(found: Findings, row: LeagueRow, scale: float, *, alone: bool) -
         "coverage": "none" if row.coverage is None else share(row.coverage.point),
         "width": "" if row.width is None else factor(row.width),
         "no_answers": f"{row.no_answers:,}",
-        "seconds": f"{seconds(row.seconds_per_1000)} s",
-        "dollars": dollars(row.dollars_per_1000),
+        "seconds": "–" if side in ("person", "saved") else f"{seconds(row.seconds_per_1000)} s",
+        "dollars": fees(row.dollars_per_1000, one_by_one=side == "hosted") if side in ("own", "hosted") else "",
         "best": row.best and not alone,
     }
     return line | named(found, row, alone=alone)
@@ -96,52 +97,56 @@ def league_line(found: Findings, row: LeagueRow, scale: float, *, alone: bool) -
 
 def named(found: Findings, row: LeagueRow, *, alone: bool = False) -> Facts:
     """A pricer's name, colour, kind and its mark beside the best of its items."""
-    tied = any(other.tied for other in found.rows if other.group == row.group)
-    mark = "" if alone else "not told apart" if row.tied else ("leads" if tied else "best") if row.best else ""
+    ties = [other.name for other in found.rows if other.group == row.group and tied(found, other)]
+    beaten = found.verdict.champion == row.name and any(one.outcome == "worse" for one in found.verdict.versus)
+    first = "leads" if ties or beaten else "best"
+    mark = "" if alone else "not told apart" if row.name in ties else first if row.best else ""
     return {
         "name": row.name,
         "hue": found.hues[row.name],
         "kind": row.kind if row.kind != row.name else "",
         "mark": mark,
-        "mark_kind": "tie" if row.tied else "best",
+        "mark_kind": "tie" if row.name in ties else "best",
     }
+
+
+def fees(value: float | None, *, one_by_one: bool) -> str:
+    """What was paid to a host for 1,000 answers; its seconds are those of each answer, added up."""
+    paid = "no fee" if value == 0 else f"{usd(value)} fees" if value is not None else "fees unknown"
+    return f"one by one, {paid}" if one_by_one else paid
+
+
+def tied(found: Findings, row: LeagueRow) -> bool:
+    """Whether a row is not told apart from the best of its items, as the page says it."""
+    return row.tied if row.group else row.name in found.ties
 
 
 def headline(found: Findings) -> str:
     """Who is best, in one sentence, and no more than the items can tell."""
     best, error = found.best, amount(found.best.mean_error.point, found.currency)
-    ties = [plain(row.name, 40) for row in found.main if row.tied]
     name = plain(best.name, 40)
+    ties = [plain(row.name, 40) for row in found.main if tied(found, row)]
+    ahead = [plain(one.rival, 40) for one in found.verdict.versus if one.outcome == "worse"]
+    if found.verdict.champion == best.name and ahead:
+        return f"{name} misses the price by {error} on average, and does not yet beat {listed(ahead, 2)}"
     if len(found.main) == 1:
         return f"{name} misses the price by {error} on average"
     if ties:
         return f"{name} misses least, by {error} on average, but is not told apart from {listed(ties, 2)}"
-    return f"{name} is the best of {len(found.main)}: it misses the price by {error} on average"
+    whole = f"the {len(found.main)}" if len(found.rows) == len(found.main) else f"the {len(found.main)} on all items"
+    return f"{name} is the best of {whole}: it misses the price by {error} on average"
 
 
-def lead(found: Findings) -> list[str]:
-    """What the headline rests on, in two or three sentences."""
+def lead(found: Findings) -> str:
+    """What the headline rests on."""
     best, currency = found.best, found.currency
     error = best.mean_error
     families = f" in {count(error.families, 'family')}" if error.families != best.n else ""
     split = "5 folds by family" if found.meta.get("folds") else f"the {found.evals.about.get('split', 'test')} split"
     held = f"Measured on {count(best.n, 'item')}{families} of {catalog_name(found)} ({split}), prices in {currency}."
-    if error.low is not None:
-        held += f" The 95 % interval of that error is {bounds(error, currency)}."
-    others = [row for row in found.main if row.difference is not None]
-    if not others:
-        return [held]
-    tied = next((row for row in others if row.tied), None)
-    if tied is not None:
-        needed = f"About {about(tied.needed)} items would tell" if tied.needed else "No number of items would tell"
-        return [
-            held,
-            f"{needed} {plain(best.name, 40)} and {plain(tied.name, 40)} apart at the difference seen here.",
-        ]
-    ahead = others[0].difference
-    assert ahead is not None
-    gap = f"The next best, {plain(others[0].name, 40)}, misses by {amount(ahead.difference, currency)} more"
-    return [held, f"{gap} on the same items ({between(ahead.low, ahead.high, currency)}): told apart."]
+    if best.name == found.verdict.champion:
+        return held
+    return f"{held} The error of {plain(best.name, 40)} has a 95 % interval of {bounds(error, currency)}."
 
 
 def catalog_name(found: Findings) -> str:
@@ -167,34 +172,6 @@ def tiles(found: Findings) -> list[Facts]:
         aim = f"of prices lie in its {found.nominal:.0%} intervals, {factor(best.width)}".replace("%", " %")
         told.append(("Knows its limits", share(best.coverage.point), aim))
     return [{"label": label, "value": value, "note": note} for label, value, note in told]
-
-
-def differences(found: Findings) -> Facts | None:
-    """Each pricer against the best on their common items; None where there is only one."""
-    rows = [(row, row.difference) for row in found.rows if row.difference is not None]
-    if not rows:
-        return None
-    lines = []
-    for row, pair in rows:
-        needed = "" if pair.told_apart else f"about {about(pair.needed)}" if pair.needed else "no number would"
-        lines.append(
-            named(found, row)
-            | {
-                "mark": "",
-                "kind": "judged on other items" if row.group else "",
-                "against": plain(pair.b, 40),
-                "difference": amount(pair.difference, found.currency),
-                "interval": between(pair.low, pair.high, found.currency) or "too few items",
-                "told": "yes" if pair.told_apart else "not told apart",
-                "n": f"{pair.n:,}",
-                "needed": needed,
-            }
-        )
-    intro = (
-        "Two pricers are compared item by item, where both were asked: what makes an item hard for all does not "
-        "count. An interval that holds 0 means the order could be chance."
-    )
-    return {"intro": intro, "rows": lines}
 
 
 def shares(found: Findings) -> Facts:

@@ -1,4 +1,4 @@
-"""The league table for a terminal and for machines; the HTML report has the same numbers."""
+"""The league table and the verdict for a terminal and for machines; the HTML report has the same numbers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pricesmith.evaluation.store import Evals
 from pricesmith.evaluation.summary import LeagueRow
 from pricesmith.measures.resample import Interval
 from pricesmith.money import money
+from pricesmith.report.words import plain
 
 
 def league_facts(evals: Evals, rows: Sequence[LeagueRow]) -> dict[str, Any]:
@@ -82,3 +83,10 @@ def notes(rows: Sequence[LeagueRow]) -> list[str]:
         said.append("A rank such as 2–3 is the places that the paired tests leave open.")
     said += sorted({row.note for row in rows if row.note})
     return said
+
+
+def verdict_told(words: Sequence[str]) -> Any:
+    """The verdict as one paragraph, in lines as wide as the terminal; names are data, so nothing in it is markup."""
+    from rich.text import Text
+
+    return Text(" ".join(plain(sentence, 1_000) for sentence in words))

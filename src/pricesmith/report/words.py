@@ -62,9 +62,17 @@ def seconds(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2g}"
 
 
-def dollars(value: float) -> str:
-    """The cost of answers, always in US dollars."""
-    return "$0" if value == 0 else f"${value:,.2f}" if value >= 0.1 else f"${value:.2g}"
+def usd(value: float | None) -> str:
+    """A cost: always US dollars, whatever the catalog's currency; one that is not known says so."""
+    if value is None:
+        return "unknown"
+    if value == 0:
+        return "US$0"
+    if value < 0.0001:
+        return "under US$0.0001"
+    if value >= 10_000:
+        return f"US${value:,.0f}"
+    return f"US${value:,.2f}" if value >= 0.095 else f"US${value:.2g}"
 
 
 def count(value: int, noun: str) -> str:

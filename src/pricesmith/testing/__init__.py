@@ -5,7 +5,9 @@
 True
 """
 
+from pricesmith.testing.chat_server import ChatServer
 from pricesmith.testing.conformance import ODD_TEXTS, check_pricer, odd_listings
+from pricesmith.testing.endpoint import FakeEndpoint
 from pricesmith.testing.goods import BRANDS, GOODS, made_catalog, made_csv, made_items
 from pricesmith.testing.language import made_model
 
@@ -13,6 +15,8 @@ __all__ = [
     "BRANDS",
     "GOODS",
     "ODD_TEXTS",
+    "ChatServer",
+    "FakeEndpoint",
     "check_pricer",
     "made_catalog",
     "made_csv",

@@ -1,0 +1,176 @@
+"""The flow of `pricesmith advise`: a cheap recipe is fitted on nested parts of the training rows and judged, then told.
+
+Every fit is kept in the folder when it is done, so the same command after a kill goes on with the first that is not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pricesmith.advice import law, parts
+from pricesmith.advice.found import Advice, Noise
+from pricesmith.advice.page import write_page
+from pricesmith.advice.points import (
+    LEARN_NOTHING,
+    PARTS,
+    Done,
+    Material,
+    Task,
+    check_recipe,
+    chosen,
+    material_of,
+    run_task,
+    tasks_of,
+)
+from pricesmith.catalog.store import Catalog
+from pricesmith.errors import UsageError
+from pricesmith.pricers.recipes import MEASURED, settings_of
+from pricesmith.progress import SILENT, Progress
+from pricesmith.settings import parse, read_toml
+from pricesmith.types import Recipe
+from pricesmith.workspace import build_folder, read_json
+
+MARKER = "advice.json"
+POINTS = "points"
+PAGE = "advice.html"
+DRAWS = 4
+LEFT_OUT = {
+    "lora_tokens": 2_000,
+    "lora_bins": 2_000,
+}  # a language model reads a row in the time a cheap one needs for many
+MOST_LEFT_OUT = 50_000
+
+
+def advise(
+    catalog: Catalog,
+    to: Path,
+    recipe: Recipe,
+    *,
+    draws: int = DRAWS,
+    left_out: int | None = None,
+    fresh: bool = False,
+    progress: Progress = SILENT,
+) -> Advice:
+    """Advice about a catalog, by the learning curve of a recipe, kept in the folder `to`.
+
+    `draws` fits are made of each part of the rows; at most `left_out` training rows are judged by fits that left them
+    out. Raises UsageError for a recipe that is made of other runs or a folder made with other settings, InputError
+    where there are too few rows.
+    """
+    check_recipe(recipe)
+    if draws < 1:
+        raise UsageError("There must be a draw", got=f"--draws {draws}", allowed="1 or more")
+    most = LEFT_OUT.get(recipe.kind, MOST_LEFT_OUT) if left_out is None else max(0, left_out)
+    settings = {**settings_of(recipe), "catalog": catalog.fingerprint, "draws": draws, "left_out": most}
+    with build_folder(Path(to), MARKER, settings, fresh=fresh, noun="folder of advice") as build:
+        if build is None:
+            progress.note(f"{to} is finished already, made by the same command.")
+            return read_advice(Path(to))
+        material = material_of(catalog, recipe.kind, most)
+        points = build.folder / POINTS
+        points.mkdir(exist_ok=True)
+        try:
+            done = fit_all(material, recipe, draws, points, progress)
+        except BaseException:
+            build.keep = any(points.glob("*.npz")) or any(points.glob("*/checkpoints/checkpoint-*"))
+            raise
+        build.keep = True
+        progress.start("reading the curve")
+        found = conclude(material, recipe, draws, done)
+        write_page(found, build.folder / PAGE)
+        build.finish({"advice": found.model_dump(mode="json")})
+    return found
+
+
+def fit_all(material: Material, recipe: Recipe, draws: int, folder: Path, progress: Progress) -> dict[Task, Done]:
+    """Every fit of the curve, after an estimate; what is kept is not done again."""
+    tasks = tasks_of(draws)
+    kept = [task for task in tasks if (folder / f"{task.name}.npz").is_file()]
+    progress.note(estimate(material, recipe.kind, tasks, len(kept)))
+    done: dict[Task, Done] = {}
+    began, rows, known = time.perf_counter(), 0, "seconds" in read_toml(MEASURED).get(recipe.kind, {})
+    for task in tasks:
+        done[task] = run_task(task, material, recipe, folder, progress)
+        if task in kept:
+            continue
+        first = not rows
+        rows += len(material.train) // task.part
+        left = sum(len(material.train) // one.part for one in tasks if one not in done and one not in kept)
+        if first and left and not known:
+            seconds = (time.perf_counter() - began) * left / rows
+            progress.note(f"At the pace of the first fit, at most about {max(1.0, seconds / 60):,.0f} minutes more.")
+    return done
+
+
+def estimate(material: Material, kind: str, tasks: Sequence[Task], kept: int) -> str:
+    """What is about to be done, and how long it takes where that was measured."""
+    rows = sum(len(material.train) // task.part for task in tasks)
+    told = f"{len(tasks)} fits of {kind} on {rows:,} rows in all, judged on {len(material.held):,} rows of validation"
+    if kept:
+        told += f"; {kept} are kept from before"
+    measured = read_toml(MEASURED)
+    known = measured.get(kind, {})
+    if "seconds" not in known:
+        return f"{told}. How long that takes is told after the first."
+    seconds = known["seconds"] * rows / measured["rows"]
+    length = f"{seconds / 60:.0f} minutes" if seconds > 120 else f"{max(5.0, seconds):.0f} seconds"
+    memory = 0.3 + max(0.0, known["gb"] - 0.3) * len(material.train) / measured["rows"]
+    return f"{told}: about {length} of fitting on two cores, about {memory:.1f} GB of memory."
+
+
+def conclude(material: Material, recipe: Recipe, draws: int, done: Mapping[Task, Done]) -> Advice:
+    """The advice that fits give."""
+    truth, codes = material.truths, material.codes
+    tasks = {part: [task for task in done if task.part == part] for part in PARTS}
+    rows = [int(np.mean([chosen(material.names, task).sum() for task in tasks[part]])) for part in PARTS]
+    errors = [np.stack([np.abs(done[task].held - truth) for task in tasks[part]]) for part in PARTS]
+    seconds = [float(np.mean([done[task].seconds for task in tasks[part]])) for part in PARTS]
+    points = law.places_of(PARTS, rows, errors, codes, seconds)
+    best = done[Task(1, 0)].held
+    outside = parts.LeftOut(material, done, (4, 2))
+    needs, overall, small = parts.needs_of(outside)
+    catalog = material.catalog
+    return Advice(
+        catalog=catalog.name,
+        fingerprint=catalog.fingerprint,
+        currency=catalog.currency,
+        recipe=recipe.kind,
+        rows=len(material.train),
+        judged=len(material.held),
+        families=int(codes.max()) + 1,
+        held="validation" if recipe.kind in LEARN_NOTHING else "the half of validation that fits do not learn from",
+        draws=draws,
+        points=points,
+        doubling=law.doubled(points, law.curves_of(errors, codes)),
+        bands=parts.by_price(truth, best, codes),
+        categories=parts.by_category(truth, best, codes, [item.listing.category for item in material.held]),
+        needs=needs,
+        overall_gain=overall,
+        unmeasured=small,
+        noise=noise_of(catalog.ledger),
+        seconds=round(sum(one.seconds for one in done.values()), 3),
+    )
+
+
+def noise_of(ledger: Mapping[str, Any]) -> Noise | None:
+    """The label noise that curate has found; None where no two rows share their text."""
+    known = ledger.get("families", {}).get("label_noise") or {}
+    if not known.get("pairs"):
+        return None
+    return Noise(rows=known["rows"], difference=known["median_relative_difference"], floor=known["mean_error_floor"])
+
+
+def read_advice(folder: Path) -> Advice:
+    """The advice that a folder holds. Raises InputError where it is damaged."""
+    return parse(Advice, read_json(folder / MARKER).get("advice", {}), where=str(folder / MARKER))
+
+
+def folder_of(catalog: Path) -> Path:
+    """Where advice about a catalog goes when nobody says: beside it."""
+    place = Path(catalog).resolve()
+    return place.with_name(f"{place.name}-advice")

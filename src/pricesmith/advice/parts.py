@@ -1,0 +1,165 @@
+"""Where the error sits, and which categories need rows.
+
+The error by price and category is that of the fit on all rows, on the judged items. A category's need is read from its
+own learning curve: training rows that a fit left out, judged by the fits on a quarter and on half of the rows.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from pricesmith.advice.found import Need, Range, Share
+from pricesmith.advice.points import Done, Material, Task, left_out
+from pricesmith.measures.bands import Mask, error_bands, price_edges, price_masks
+from pricesmith.measures.metrics import Array
+from pricesmith.measures.resample import Codes, Interval, codes_of, interval
+
+NEEDS = (
+    "A category needs rows where its own error fell by more money than that of all rows together when a quarter of the "
+    "training rows became half of them: there a new row buys more than a new row at random. The fall must be told "
+    "apart from that of all rows, for all categories at once, and be there in every draw."
+)
+LEAST_ROWS, LEAST_FAMILIES = 30, 10
+MOST = 8
+NAMELESS = "(none)"
+
+
+def shares(truth: Array, quote: Array, families: Codes, masks: Sequence[tuple[str, Mask]]) -> tuple[Share, ...]:
+    """The error on each mask, in their order."""
+    return tuple(
+        Share(
+            label=band.label,
+            n=band.n,
+            share_of_items=band.share_of_items,
+            share_of_error=band.share_of_error,
+            error=range_of(band.mean_error),
+            ratio=band.ratio,
+        )
+        for band in error_bands(truth, quote, families, masks)
+    )
+
+
+def range_of(found: Interval) -> Range:
+    """An interval as a plain value."""
+    return Range(point=found.point, low=found.low, high=found.high)
+
+
+def by_price(truth: Array, quote: Array, families: Codes) -> tuple[Share, ...]:
+    """The error by band of the truth."""
+    return shares(truth, quote, families, price_masks(truth, price_edges(truth)))
+
+
+def by_category(truth: Array, quote: Array, families: Codes, labels: Sequence[str]) -> tuple[Share, ...]:
+    """The error by category: those with most of the error first, then the others together; empty for one category."""
+    named = np.array([label or NAMELESS for label in labels], dtype=object)
+    errors: Counter[str] = Counter()
+    for label, error in zip(named, np.abs(quote - truth).tolist(), strict=True):
+        errors[label] += error
+    if len(errors) < 2:
+        return ()
+    ordered = sorted(errors, key=lambda label: (-errors[label], label))
+    masks: list[tuple[str, Mask]] = [(label, named == label) for label in ordered[:MOST]]
+    rest = set(ordered[MOST:])
+    if rest:
+        masks.append((f"{len(rest):,} others", np.array([label in rest for label in named], dtype=bool)))
+    return shares(truth, quote, families, masks)
+
+
+class LeftOut:
+    """Training rows judged by fits that left them out. `errors` by part are means over draws, NaN where none did."""
+
+    def __init__(self, material: Material, done: Mapping[Task, Done], parts: Sequence[int]) -> None:
+        self.truth = np.array([item.price for item in material.train])
+        rows = len(self.truth)
+        self.labels = np.array([item.listing.category or NAMELESS for item in material.train], dtype=object)
+        self.families = codes_of(material.names)
+        self.draws = sorted({task.draw for task in done if task.part > 1})
+        self.places = {draw: left_out(material, draw) for draw in self.draws}
+        self.by_draw: dict[tuple[int, int], Array] = {}
+        self.errors: dict[int, Array] = {}
+        self.logs = np.zeros(rows)
+        counts = np.zeros(rows)
+        for part in parts:
+            total, counts = np.zeros(rows), np.zeros(rows)
+            self.logs = np.zeros(rows)
+            for draw in self.draws:
+                at, quote = self.places[draw], done[Task(part, draw)].left_out
+                self.by_draw[part, draw] = np.abs(quote - self.truth[at])
+                total[at] += self.by_draw[part, draw]
+                self.logs[at] += np.abs(np.log(quote) - np.log(self.truth[at]))
+                counts[at] += 1
+            with np.errstate(invalid="ignore"):
+                self.errors[part] = total / counts
+        self.judged = counts > 0
+        self.logs[self.judged] /= counts[self.judged]
+
+    def gain(self, mask: Mask, confidence: float = 0.95) -> Range:
+        """What going from a quarter to half of the rows took off the mean error on some of the rows."""
+        codes = codes_of(self.families[mask].tolist())
+        return range_of(interval(self.errors[4][mask], codes, minus=self.errors[2][mask], confidence=confidence))
+
+    def every_draw(self, mask: Mask) -> bool:
+        """Whether the error fell in each draw on its own."""
+        falls = []
+        for draw in self.draws:
+            some = mask[self.places[draw]]
+            if some.any():
+                falls.append(self.by_draw[4, draw][some].mean() > self.by_draw[2, draw][some].mean())
+        return len(falls) == len(self.draws) and all(falls)
+
+
+def needs_of(rows: LeftOut) -> tuple[tuple[Need, ...], Range | None, Share | None]:
+    """The categories with rows enough for a curve, those that need rows first; the gain of all rows together; and what
+    is in categories too small for a curve."""
+    if not rows.judged.any():
+        return (), None, None
+    overall = rows.gain(rows.judged)
+    counts, judged = Counter(rows.labels.tolist()), Counter(rows.labels[rows.judged].tolist())
+    measured = [label for label in sorted(counts) if judged[label] >= LEAST_ROWS and families_in(rows, label)]
+    if len(counts) < 2:
+        return (), overall, None
+    total = float(rows.errors[2][rows.judged].sum())
+    found = []
+    for label in measured:
+        mask = (rows.labels == label) & rows.judged
+        gain, every = rows.gain(mask, 1 - 0.05 / len(measured)), rows.every_draw(mask)
+        errors = rows.errors[2][mask]
+        need = Need(
+            category=label,
+            rows=counts[label],
+            judged=judged[label],
+            share_of_rows=counts[label] / len(rows.labels),
+            share_of_error=float(errors.sum()) / total if total else 0.0,
+            error=float(errors.mean()),
+            ratio=float(np.exp(rows.logs[mask].mean())),
+            gain=gain,
+            every_fit=every,
+            needs=every and gain.low is not None and gain.low > max(0.0, overall.point),
+        )
+        found.append(need)
+    found.sort(key=lambda one: (not one.needs, -(one.gain.low if one.gain.low is not None else -1.0), one.category))
+    small = rows.judged & ~np.isin(rows.labels, measured)
+    return tuple(found), overall, small_share(rows, small, len(counts) - len(measured), total)
+
+
+def families_in(rows: LeftOut, label: str) -> bool:
+    """Whether a category's judged rows are of families enough."""
+    return len(np.unique(rows.families[(rows.labels == label) & rows.judged])) >= LEAST_FAMILIES
+
+
+def small_share(rows: LeftOut, mask: Mask, categories: int, total: float) -> Share | None:
+    """The rows of categories too small for a curve; None without any."""
+    if not mask.any():
+        return None
+    errors = rows.errors[2][mask]
+    return Share(
+        label=f"{categories:,} categories" if categories > 1 else "1 category",
+        n=int(mask.sum()),
+        share_of_items=float(mask.sum() / rows.judged.sum()),
+        share_of_error=float(errors.sum()) / total if total else 0.0,
+        error=range_of(interval(errors, codes_of(rows.families[mask].tolist()))),
+        ratio=float(np.exp(rows.logs[mask].mean())),
+    )

@@ -1,0 +1,140 @@
+"""Advice in words, made from its numbers by rule; the terminal and the page say the same."""
+
+from __future__ import annotations
+
+from pricesmith.advice.found import Advice, Range, Share
+from pricesmith.advice.law import LITTLE
+from pricesmith.advice.parts import NAMELESS, NEEDS
+from pricesmith.report.words import amount, between, listed, plain, priced_band, share
+
+NAMED = 6
+HALF = 0.5
+
+
+def headline(found: Advice) -> str:
+    """What twice the rows would buy, or that the curve does not say."""
+    doubling, currency = found.doubling, found.currency
+    now = amount(found.points[-1].error.point, currency)
+    gain = doubling.gain
+    if gain is None or gain.low is None or gain.high is None:
+        return f"The curve gives no answer about more rows: {why_not(found)}."
+    if doubling.answer == "little":
+        return f"Twice the rows would buy little: at most {amount(gain.high, currency)} of an error of {now}."
+    if doubling.answer == "unclear":
+        return (
+            "The curve gives no answer about more rows: twice as many would take between "
+            f"{amount(gain.low, currency)} and {amount(gain.high, currency)} off an error of {now}."
+        )
+    much = f"{amount(gain.point, currency)} [{between(gain.low, gain.high, currency)}]"
+    return f"Twice the rows would take about {much} off the error, which is {now} now."
+
+
+def why_not(found: Advice) -> str:
+    """Why a curve is not drawn on."""
+    if found.doubling.answer == "worse":
+        at = next(point for point in found.points if point.gain and point.gain.high is not None and point.gain.high < 0)
+        return f"with {at.rows:,} rows the error is larger than with half as many, told apart"
+    if found.doubling.answer == "no law":
+        return "the smaller parts do not foretell the error on all rows"
+    return "too few families were judged"
+
+
+def ranged(found: Range, currency: str) -> str:
+    """`$38.90 [$36.10 to $41.80]`; without an interval where there are too few families."""
+    ends = between(found.low, found.high, currency)
+    return amount(found.point, currency) + (f" [{ends}]" if ends else "")
+
+
+def foretold(found: Advice) -> str:
+    """The law of the smaller parts held against what was measured on all rows."""
+    early, off, currency = found.doubling.foretold, found.doubling.off, found.currency
+    if early is None or off is None:
+        return "Too few families were judged to fit a law."
+    measured = amount(found.points[-1].error.point, currency)
+    return (
+        f"From the smaller parts alone the law foretells {amount(early, currency)} on all rows; it is {measured}: "
+        f"off by {ranged(off, currency)}."
+    )
+
+
+def joined(labels: list[str]) -> str:
+    """Neighbouring price bands as one: `200 to 500` and `500 and over` are `200 and over`."""
+    first, last = labels[0], labels[-1]
+    if len(labels) == 1:
+        return first
+    if first.startswith("under "):
+        return f"under {last.rpartition(' ')[2]}"
+    low = first.split()[0]
+    return f"{low} and over" if last.endswith("over") else f"{low} to {last.rpartition(' ')[2]}"
+
+
+def where(found: Advice) -> str:
+    """Which price bands hold half of the error."""
+    bands = sorted(found.bands, key=lambda band: -band.share_of_error / band.share_of_items)
+    chosen: list[Share] = []
+    for band in bands:
+        if sum(one.share_of_error for one in chosen) >= HALF:
+            break
+        chosen.append(band)
+    if not chosen or len(chosen) == len(found.bands):
+        return "The error is spread over all prices alike."
+    chosen.sort(key=lambda band: found.bands.index(band))
+    errors, items = (sum(getattr(one, name) for one in chosen) for name in ("share_of_error", "share_of_items"))
+    places = [found.bands.index(band) for band in chosen]
+    labels = [band.label for band in chosen]
+    together = [joined(labels)] if places[-1] - places[0] == len(places) - 1 else labels
+    names = listed([priced_band(label, found.currency) for label in together], 4)
+    return f"{share(errors)} of the error is on the {share(items)} of the items that cost {names}."
+
+
+def rows_wanted(found: Advice) -> str:
+    """Which categories need rows, named."""
+    if not found.needs:
+        return "No category has rows enough for a curve of its own."
+    wanted = [one for one in found.needs if one.needs]
+    names = [f"{plain(one.category, 40)} ({one.rows:,} rows)" for one in wanted if one.category != NAMELESS]
+    names += [f"rows without a category ({one.rows:,})" for one in wanted if one.category == NAMELESS]
+    if not names:
+        return "No category needs rows more than the others do."
+    return f"Rows are needed most in {listed(names, NAMED)}."
+
+
+def tail(found: Advice) -> str:
+    """What is in categories too small to be measured; empty where there are none."""
+    small = found.unmeasured
+    if small is None:
+        return ""
+    return (
+        f"{small.label} with too few rows for a curve of their own: together {share(small.share_of_items)} of the rows "
+        f"and {share(small.share_of_error)} of the error."
+    )
+
+
+def noise(found: Advice) -> str:
+    """What the catalog knows of its label noise."""
+    known = found.noise
+    if known is None:
+        return "Label noise is not known: no two rows share their text at different prices."
+    return (
+        f"Label noise: {known.rows:,} of the catalog's rows share their text with another price, by "
+        f"{share(known.difference)} in the median; on those no pricer errs less than "
+        f"{amount(known.floor, found.currency)}. Of the other rows it is not known."
+    )
+
+
+def method(found: Advice) -> list[str]:
+    """How it was measured."""
+    fits = f"{found.draws} fits" if found.draws > 1 else "one fit"
+    luck = (
+        "The spread between fits on as many rows, the luck of the draw, is in every interval."
+        if found.draws > 1
+        else "With one draw the luck of the draw is not known, and not in the intervals."
+    )
+    return [
+        f"Every fit is judged on the same {found.judged:,} items ({found.held}); the test split is not looked at. "
+        f"Parts of the rows are whole families, each part inside the next; {fits} of each part. {luck}",
+        "Twice the rows: error = floor + b × rows^-c, with floor and b from 0 and c from 0 to 1, is fitted to the "
+        "curve and to 2,000 resamples of it by families; an interval is their middle 95 %. It is for more rows like "
+        f"these, and for one doubling only. “Little” is at most {share(LITTLE)} of the error.",
+        NEEDS,
+    ]

@@ -1,0 +1,146 @@
+"""What quotes cost and how long they take: fees of a hosted model, seconds of one's own box, and where the two meet.
+
+    own, hosted = cost_of(ours, meta, box_price=0.40), cost_of(theirs, their_meta)
+    break_even(own, hosted).quotes
+
+Costs are US dollars for one quote asked for, answered or not. What is not known is None, never 0: a fee whose price per
+token nobody gave, seconds that no clock took, a box without a price.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from pricesmith.evaluation.plan import FOLDS
+from pricesmith.types import Evaluation, Row
+
+Side = Literal["own", "hosted", "person", "saved"]
+SIDES: dict[str, Side] = {"frontier": "hosted", "human": "person", "recorded": "saved"}  # all others are one's own
+TUNED = ("lora_tokens", "lora_bins")  # language models of one's own, tuned to prices
+UNTUNED = ("zero-shot",)
+UNFITTED = (*UNTUNED, *SIDES)  # nothing was fitted, so nothing of it is owed
+NO_REPLY = "no reply:"  # how `raw` begins where a hosted model never answered: such seconds are no answer's
+EACH_ITS_OWN = "each answer's own"
+HOUR = 3600.0
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds for one listing: the median and the 95th percentile over `n` answers that were timed one by one."""
+
+    median: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one pricer's quotes cost. Dollars are for one quote; `fit` is what fitting it cost, once.
+
+    `fees` is what was paid to a host, `compute` what the box cost at `seconds` a quote; `quote` is their sum. `seconds`
+    is the batch's, shared evenly; `latency` is there only where each answer was timed by itself.
+    """
+
+    pricer: str
+    side: Side
+    quote: float | None
+    fees: float | None
+    compute: float | None
+    seconds: float | None
+    latency: Latency | None
+    fit_seconds: float | None
+    fit: float | None
+
+
+@dataclass(frozen=True)
+class BreakEven:
+    """From how many quotes on one's own box is cheaper than a host, fitting included.
+
+    `quotes` is None unless `why` is "paid back". `box_price` is the dollars per hour of the box at which a quote of
+    one's own costs what the host takes; it needs no price of the box.
+    """
+
+    quotes: int | None
+    why: Literal["paid back", "never", "unknown"]
+    box_price: float | None
+
+
+def side_of(kind: str) -> Side:
+    """Who pays for a pricer of this kind: one's own box, a host's fees, a person's time, or nobody any more."""
+    return SIDES.get(kind, "own")
+
+
+def cost_of(evaluation: Evaluation, meta: Mapping[str, Any], box_price: float | None = None) -> Cost:
+    """The cost of an evaluation's quotes, from its rows and its meta file; `box_price` is US dollars an hour."""
+    rows = evaluation.rows
+    side = side_of(str(meta.get("kind", "")))
+    known = meta.get("cost_known", True) is not False and side not in ("person", "saved")
+    fees = math.fsum(row.cost_usd for row in rows) / len(rows) if known and rows else None
+    seconds = math.fsum(row.seconds for row in rows) / len(rows) if rows and side == "own" else None
+    seconds = seconds or None  # no clock reads 0
+    fit_seconds = fitting_seconds(evaluation, meta)
+    compute = 0.0 if side == "hosted" else rent(seconds, box_price)
+    return Cost(
+        evaluation.pricer,
+        side,
+        None if fees is None or compute is None else fees + compute,
+        fees,
+        compute,
+        seconds,
+        latency_of(rows, meta),
+        fit_seconds,
+        0.0 if fit_seconds == 0 else rent(fit_seconds, box_price),
+    )
+
+
+def rent(seconds: float | None, box_price: float | None) -> float | None:
+    """What the box costs for so many seconds, in US dollars; None where either is not known."""
+    return None if seconds is None or box_price is None else seconds / HOUR * box_price
+
+
+def fitting_seconds(evaluation: Evaluation, meta: Mapping[str, Any]) -> float | None:
+    """The seconds of one fit. In folds every fold was fitted, and `fit_seconds` is the sum of all."""
+    if str(meta.get("kind", "")) in UNFITTED:
+        return 0.0
+    seconds = meta.get("fit_seconds")
+    if not isinstance(seconds, int | float) or not math.isfinite(seconds) or seconds < 0:
+        return None
+    settings = meta.get("settings") or {}
+    again = bool(meta.get("folds")) and settings.get("fitted_on") == evaluation.catalog
+    return float(seconds) / FOLDS if again else float(seconds)
+
+
+def latency_of(rows: tuple[Row, ...], meta: Mapping[str, Any]) -> Latency | None:
+    """Seconds a listing, where the meta file says that each answer was timed by itself. A batch's share is none."""
+    if meta.get("latency") != EACH_ITS_OWN:
+        return None
+    timed = np.array([row.seconds for row in rows if row.seconds > 0 and not row.raw.startswith(NO_REPLY)])
+    if not len(timed):
+        return None
+    return Latency(float(np.median(timed)), float(np.quantile(timed, 0.95)), len(timed))
+
+
+def break_even(own: Cost, hosted: Cost) -> BreakEven:
+    """Where one's own box becomes cheaper than a host: fitting / (the host's quote - one's own)."""
+    level = None
+    if own.seconds and hosted.quote is not None and own.fees is not None and hosted.quote > own.fees:
+        level = (hosted.quote - own.fees) / own.seconds * HOUR
+    if own.quote is None or hosted.quote is None:
+        # Nothing is cheaper than free: that needs no price of the box.
+        free = hosted.quote is not None and own.fees is not None and hosted.quote <= own.fees
+        return BreakEven(None, "never" if free else "unknown", level)
+    if own.quote >= hosted.quote:
+        return BreakEven(None, "never", level)
+    if own.fit is None:
+        return BreakEven(None, "unknown", level)
+    return BreakEven(max(1, math.ceil(own.fit / (hosted.quote - own.quote))), "paid back", level)
+
+
+def times(one: Cost, other: Cost) -> float | None:
+    """How many times `one`'s cost for a quote `other`'s is; None where one is unknown or free."""
+    return other.quote / one.quote if one.quote and other.quote else None

@@ -1,0 +1,177 @@
+"""Answers that were paid for are remembered: SQLite, by endpoint, model, prompt and listing.
+
+    with Answers(default_path()) as answers:
+        key = key_of(endpoint.url, endpoint.model, messages, settings)
+        answers.find([key]).get(key)
+
+What was said is kept as it was said, with its tokens, seconds and dollars, also where it is no price: what it means is
+read again each time. A mark is written before a request is sent and taken away with its answer, so that after a kill
+what may have been asked for nothing is known. The prompts themselves are not kept, only their SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pricesmith.errors import InputError
+
+VERSION = 1
+CHUNK = 500  # keys of one query
+TABLES = """
+CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL,
+  text TEXT NOT NULL, finish TEXT NOT NULL, tokens_in INTEGER, tokens_out INTEGER, cost_usd REAL,
+  seconds REAL NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_model ON answers (endpoint, model);
+CREATE TABLE IF NOT EXISTS asked (key TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS speech (endpoint TEXT NOT NULL, model TEXT NOT NULL, said TEXT NOT NULL,
+  PRIMARY KEY (endpoint, model)) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Said:
+    """One answer as it came. `finish` is the endpoint's word for why it ended, `refusal` where it says that it refuses.
+
+    Tokens and dollars are None where they are not known; `seconds` is from the request to the whole answer.
+    """
+
+    text: str
+    finish: str
+    tokens_in: int | None
+    tokens_out: int | None
+    cost_usd: float | None
+    seconds: float
+
+
+def default_path() -> Path:
+    """Where answers are remembered: below $PRICESMITH_CACHE, or ~/.cache/pricesmith."""
+    return Path(os.environ.get("PRICESMITH_CACHE") or Path.home() / ".cache" / "pricesmith") / "answers.sqlite"
+
+
+def key_of(url: str, model: str, messages: Sequence[Mapping[str, str]], settings: Mapping[str, Any]) -> str:
+    """What an answer is remembered by: the SHA-256 of everything that could have changed it."""
+    whole = json.dumps([url, model, list(messages), dict(settings)], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(whole.encode("ascii")).hexdigest()
+
+
+class Answers:
+    """The store. Threads may share it; each answer is on disk when `keep` returns. Raises InputError where it is
+    damaged."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.lock = path, threading.Lock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.base = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
+            try:
+                self.base.execute("PRAGMA journal_mode = WAL")
+                self.base.execute("PRAGMA synchronous = FULL")
+                (version,) = self.base.execute("PRAGMA user_version").fetchone()
+                if version not in (0, VERSION):
+                    raise sqlite3.DatabaseError(f"version {version}, not {VERSION}")
+                self.base.executescript(TABLES)
+                self.base.execute(f"PRAGMA user_version = {VERSION}")
+            except BaseException:
+                self.base.close()
+                raise
+        except (sqlite3.Error, OSError) as error:
+            raise damaged(path, error) from None
+
+    def __enter__(self) -> Answers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self.lock:
+            self.base.close()
+
+    def run(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """One statement, committed; its rows."""
+        try:
+            with self.lock:
+                return self.base.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise damaged(self.path, error) from None
+
+    def find(self, keys: Iterable[str]) -> dict[str, Said]:
+        """The remembered answers among `keys`."""
+        columns = "key, text, finish, tokens_in, tokens_out, cost_usd, seconds"
+        return {row[0]: Said(*row[1:]) for row in self.among(f"SELECT {columns} FROM answers", keys)}
+
+    def marked(self, keys: Iterable[str]) -> set[str]:
+        """Those of `keys` that were sent and never answered, as a kill leaves them."""
+        return {row[0] for row in self.among("SELECT key FROM asked", keys)}
+
+    def among(self, select: str, keys: Iterable[str]) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT whose key is one of `keys`."""
+        unique = list(dict.fromkeys(keys))
+        found: list[tuple[Any, ...]] = []
+        for start in range(0, len(unique), CHUNK):
+            part = unique[start : start + CHUNK]
+            found += self.run(f"{select} WHERE key IN ({','.join('?' * len(part))})", part)
+        return found
+
+    def mark(self, key: str) -> None:
+        """Say that a request is about to be sent."""
+        self.run("INSERT OR REPLACE INTO asked VALUES (?, ?)", (key, time.time()))
+
+    def unmark(self, key: str) -> None:
+        """Say that a request has ended without an answer."""
+        self.run("DELETE FROM asked WHERE key = ?", (key,))
+
+    def keep(self, key: str, endpoint: str, model: str, said: Said) -> None:
+        """Remember an answer; the first one of a key stays."""
+        facts = (said.text, said.finish, said.tokens_in, said.tokens_out, said.cost_usd, said.seconds)
+        try:
+            with self.lock:
+                self.base.execute("BEGIN IMMEDIATE")
+                try:
+                    row = (key, endpoint, model, *facts, time.time())
+                    self.base.execute("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?)", row)
+                    self.base.execute("DELETE FROM asked WHERE key = ?", (key,))
+                    self.base.execute("COMMIT")
+                except BaseException:
+                    self.base.execute("ROLLBACK")
+                    raise
+        except sqlite3.Error as error:
+            raise damaged(self.path, error) from None
+
+    def speech(self, endpoint: str, model: str) -> dict[str, Any]:
+        """What was found out about how an endpoint is spoken to; empty where nothing was."""
+        rows = self.run("SELECT said FROM speech WHERE endpoint = ? AND model = ?", (endpoint, model))
+        try:
+            return dict(json.loads(rows[0][0])) if rows else {}
+        except (ValueError, TypeError):
+            return {}
+
+    def learn(self, endpoint: str, model: str, speech: Mapping[str, Any]) -> None:
+        """Remember how an endpoint is spoken to."""
+        self.run("INSERT OR REPLACE INTO speech VALUES (?, ?, ?)", (endpoint, model, json.dumps(dict(speech))))
+
+    def usual_output(self, endpoint: str, model: str) -> float | None:
+        """The mean number of output tokens of a model's remembered answers; None below 5 of them."""
+        (row,) = self.run(
+            "SELECT COUNT(tokens_out), AVG(tokens_out) FROM answers WHERE endpoint = ? AND model = ?", (endpoint, model)
+        )
+        return float(row[1]) if row[0] >= 5 else None
+
+
+def damaged(path: Path, error: Exception) -> InputError:
+    """The error for a store that cannot be used."""
+    return InputError(
+        f"The remembered answers in {path} cannot be used",
+        got=str(error)[:200],
+        hint="Free some space or check its permissions; where the file is damaged, move it away (answers cost money).",
+    )

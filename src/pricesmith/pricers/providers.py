@@ -1,0 +1,234 @@
+"""Where a hosted model is asked and what it costs: `providers.toml`, the user's own file over it, or any URL.
+
+    endpoint_of("gpt-4.1-nano")                                      a model that the table knows
+    endpoint_of("ollama/gemma3:4b")                                  PROVIDER/MODEL
+    endpoint_of("tiny", url="http://127.0.0.1:8000/v1")              any OpenAI-compatible URL
+
+A price that is not known is None, never 0. A key goes to the provider that it is of, and to no other URL.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from pricesmith.errors import InputError, UsageError
+from pricesmith.settings import Settings, parse, read_toml
+
+SHIPPED = Path(__file__).with_name("providers.toml")
+OWN = "PRICESMITH_PROVIDERS"
+MILLION = 1_000_000
+Limit = Literal["max_tokens", "max_completion_tokens"]
+
+
+class Model(Settings):
+    """What is known of a model. Prices in US dollars per million tokens, with the day and the place they were read."""
+
+    input: float | None = Field(None, ge=0)
+    output: float | None = Field(None, ge=0)
+    date: str = Field("", pattern=r"^(\d{4}-\d\d-\d\d)?$", description="when the price was read: 2026-11-22")
+    source: str = Field("", description="where the price was read")
+    note: str = ""
+
+
+class Provider(Settings):
+    """An endpoint that speaks the OpenAI chat API."""
+
+    url: str
+    key: str = Field("", description="the environment variable that holds the key; empty: none is sent")
+    limit: Limit = "max_tokens"
+    begins: tuple[str, ...] = ()
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Price:
+    """US dollars per million tokens, and where that is from."""
+
+    input: float
+    output: float
+    date: str
+    source: str
+    note: str = ""
+
+    def of(self, tokens_in: int, tokens_out: int) -> float:
+        """What so many tokens cost, in dollars."""
+        return (tokens_in * self.input + tokens_out * self.output) / MILLION
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One model at one URL. `price` is None where it is not known; `key` never shows in a representation."""
+
+    provider: str
+    url: str
+    model: str
+    price: Price | None
+    key_name: str = ""
+    key: str = field(default="", repr=False)
+    limit: Limit = "max_tokens"
+
+    @property
+    def host(self) -> str:
+        """The host and port, for people."""
+        return urlsplit(self.url).netloc
+
+
+def own_file() -> Path:
+    """The user's own table, whether it is there or not."""
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    return Path(os.environ[OWN]) if os.environ.get(OWN) else config / "pricesmith" / "providers.toml"
+
+
+def table() -> tuple[dict[str, Provider], dict[str, dict[str, Model]]]:
+    """Providers by name, and the models of each by name: the shipped table with the user's own over it.
+
+    Raises InputError where the user's file cannot be read, UsageError where it says what is not known.
+    """
+    shipped, own = read_toml(SHIPPED), own_file()
+    mine: dict[str, Any] = read_toml(own) if own.is_file() or os.environ.get(OWN) else {}
+    providers: dict[str, Provider] = {}
+    models: dict[str, dict[str, Model]] = {}
+    for name in {**shipped, **mine}:
+        old, new = shipped.get(name, {}), mine.get(name, {})
+        where = f"{own} [{name}]"
+        if not isinstance(new, dict) or not isinstance(new.get("models", {}), dict):
+            raise InputError(f"{own} is not a table of providers", got=name, hint=f"Compare it with {SHIPPED.name}.")
+        facts = {key: value for key, value in {**old, **new}.items() if key != "models"}
+        providers[name] = parse(Provider, facts, where=where)
+        known = {**old.get("models", {}), **new.get("models", {})}
+        models[name] = {model: checked(facts, f"{where} {model}") for model, facts in known.items()}
+    return providers, models
+
+
+def checked(facts: Any, where: str) -> Model:
+    """A model's facts. Raises UsageError where a price is half a price, or has no date or no source."""
+    model = parse(Model, facts if isinstance(facts, dict) else {"model": facts}, where=where)
+    if (model.input is None) != (model.output is None):
+        raise UsageError(f"{where} has half a price", allowed="input and output, dollars per million tokens")
+    if model.input is not None and not (model.date and model.source):
+        raise UsageError(
+            f"{where} has a price without its date or source",
+            allowed='date = "2026-11-22" and source = "where it was read"',
+            hint="A price goes out of date: say when and where it was read.",
+        )
+    return model
+
+
+def price_of(model: Model | None) -> Price | None:
+    """The price of a model, None where it is not known."""
+    if model is None or model.input is None or model.output is None:
+        return None
+    return Price(model.input, model.output, model.date, model.source, model.note)
+
+
+def endpoint_of(model: str, *, url: str = "", key: str = "", price: str = "") -> Endpoint:
+    """Where a model is asked. `key` names another variable for the key, `price` is IN/OUT in dollars per million.
+
+    Raises UsageError where the model belongs to nobody that is known, its key is not set, or would be sent in the open.
+    """
+    providers, models = table()
+    if url:
+        name = next((name for name, one in providers.items() if same_url(one.url, url)), "")
+        provider = providers[name] if name else Provider(url=url)
+    else:
+        name, model = provider_of(model, providers, models)
+        provider = providers[name]
+    key_name = key or provider.key
+    known = price_of(models.get(name, {}).get(model))
+    asked = (name or "URL", checked_url(provider.url), model, given_price(price) if price else known, key_name)
+    found = Endpoint(*asked, key_of(key_name, name or url), provider.limit)
+    if found.key and found.url.startswith("http:") and not is_here(found.url):
+        raise UsageError(
+            f"The key in {key_name} would be sent to {found.host} in the open",
+            got=found.url,
+            allowed="https, or http to this machine",
+            hint="Use the https address of the endpoint.",
+        )
+    return found
+
+
+def provider_of(
+    model: str, providers: Mapping[str, Provider], models: Mapping[str, Mapping[str, Model]]
+) -> tuple[str, str]:
+    """The provider of a model and the name it has there. Raises UsageError where nobody has it."""
+    named, slash, rest = model.partition("/")
+    if slash and named in providers and rest:
+        return named, rest
+    having = [name for name in providers if model in models.get(name, {})]
+    if not having:
+        having = [name for name, one in providers.items() if any(model.startswith(start) for start in one.begins)]
+    if len(having) == 1:
+        return having[0], model
+    known = sorted({name for some in models.values() for name in some})
+    near = difflib.get_close_matches(model, known, n=1)
+    hint = f"Did you mean {near[0]!r}?" if near else "Name the provider, or add @url=https://... after the model."
+    raise UsageError(
+        f"It is not known who hosts {model!r}" if not having else f"More than one provider has {model!r}",
+        got=model,
+        allowed=f"{', '.join(known)}, or PROVIDER/MODEL with {', '.join(having or providers)}, or MODEL@url=URL",
+        hint=hint,
+    )
+
+
+def given_price(text: str) -> Price:
+    """The price that the command line gives: `2/10`. Raises UsageError where it is none."""
+    left, _, right = text.partition("/")
+    try:
+        price = Price(float(left), float(right), "", "the command line")
+    except ValueError:
+        price = Price(-1, -1, "", "")
+    if not (0 <= price.input < MILLION and 0 <= price.output < MILLION):  # NaN is never in a range
+        raise UsageError("This is no price of tokens", got=text, allowed="IN/OUT in dollars per million, as in 2/10")
+    return price
+
+
+def key_of(name: str, whose: str) -> str:
+    """The key in an environment variable, empty where none is needed. Raises UsageError where it is not set."""
+    if not name:
+        return ""
+    key = os.environ.get(name, "").strip()
+    if not key:
+        raise UsageError(f"The key for {whose} is not set", got=f"no {name}", hint=f"export {name}=...")
+    if not key.isascii() or not key.isprintable():
+        raise UsageError(f"The key in {name} holds characters that no key has", hint="Copy it again.")
+    return key
+
+
+def same_url(one: str, other: str) -> bool:
+    """Whether two base URLs are the same place."""
+    return one.rstrip("/") == other.rstrip("/")
+
+
+def checked_url(url: str) -> str:
+    """A base URL that can be used. Raises UsageError where it is none."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) > 0
+    except ValueError:
+        good = False
+    if not good or parts.username or parts.password or parts.query or parts.fragment:
+        raise UsageError(
+            "This is no URL of an endpoint",
+            got=url.rpartition("@")[2],  # what stands before an @ is a secret
+            allowed="http(s)://HOST[:PORT]/v1, without a user, a password or a query",
+            hint="Keys go into an environment variable that key= names.",
+        )
+    return url.rstrip("/")
+
+
+def is_here(url: str) -> bool:
+    """Whether a URL is this machine's."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

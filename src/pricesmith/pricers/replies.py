@@ -1,0 +1,122 @@
+"""Reads the price out of what a hosted model said, strictly: one amount and nothing else, or the reason why not.
+
+    >>> read_reply('{"price": 24.5}', "stop", "USD")
+    24.5
+    >>> read_reply("$20 to $30", "stop", "USD")
+    'a range'
+    >>> read_reply("2 for $30", "stop", "USD")
+    'more than one number'
+
+Guessing which number in a sentence is meant would score a model by our luck; an answer that was cut off may have lost
+digits. Both are no answer, counted and shown.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from pricesmith.catalog.money import AMBIGUOUS, NEGATIVE, RANGE, TWO_CURRENCIES, ZERO, parse_price
+from pricesmith.prompts import WORDS
+
+CUT = "cut off at the limit of output tokens"
+REFUSED = "a refusal"
+REJECTED = "a request that the endpoint rejected"
+BROKEN = "broken JSON"
+NOTHING = "nothing was said"
+A_RANGE = "a range"
+MANY = "more than one number"
+PROSE = "prose round a number"
+NO_NUMBER = "words without a number"
+OTHER_MONEY = "another currency"
+OTHER = "no price"
+
+REASONS = {
+    RANGE: A_RANGE,
+    ZERO: "a price of zero",
+    NEGATIVE: "a negative price",
+    AMBIGUOUS: "an ambiguous number",
+    TWO_CURRENCIES: OTHER_MONEY,
+}
+FENCE = re.compile(r"```[a-z]*\s*(.*?)\s*```", re.DOTALL)
+THOUGHT = re.compile(r"\A<(think|thinking|thought)>.*?</\1>\s*", re.DOTALL)  # of servers that leave reasoning in
+LEAD = re.compile(r"(?:the |estimated )?(?:price|cost|answer)(?:\s*(?:is\b|:|=))*\s+", re.IGNORECASE)
+NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+BETWEEN = re.compile(r"\d[^\d]{0,12}(?:-|–|—|\bto\b|\band\b|\bor\b)[^\d]{0,6}\d", re.IGNORECASE)
+REFUSAL = re.compile(
+    r"\b(?:can(?:no|['’])?t|unable|not able|won['’]t|will not|do not have|don['’]t have|sorry|as an ai)\b",
+    re.IGNORECASE,
+)
+
+
+def read_reply(text: str, finish: str, currency: str) -> float | str:
+    """The price that an answer says, above 0 and finite, or the reason why it says none.
+
+    `finish` is the endpoint's word for why it ended; `currency` the catalog's.
+    """
+    if finish == "length":
+        return CUT
+    if finish == "rejected":
+        return REJECTED
+    if finish in ("refusal", "content_filter"):
+        return REFUSED
+    said = THOUGHT.sub("", text.strip()).strip()
+    if fenced := FENCE.fullmatch(said):
+        said = fenced[1]
+    if not said:
+        return NOTHING
+    if said[0] in "{[":
+        return read_object(said, currency)
+    said = said.strip("*_` ").removesuffix(".") if not said.endswith("..") else said
+    lead = LEAD.match(said)
+    said = (said[lead.end() :] if lead else said).strip("*_` ")
+    word = WORDS.get(currency)
+    return read_amount(re.sub(rf"\s*\b{word}s?$", "", said, flags=re.IGNORECASE) if word else said, currency)
+
+
+def read_object(text: str, currency: str) -> float | str:
+    """The `price` of one JSON object, which it has once; `currency` beside it, where there is one, is the catalog's."""
+    try:
+        value: Any = json.loads(text, object_pairs_hook=once)
+    except (ValueError, RecursionError):
+        return BROKEN
+    if not isinstance(value, dict) or "price" not in value:
+        return BROKEN
+    if str(value.get("currency") or currency).upper() != currency.upper():
+        return OTHER_MONEY
+    price = value["price"]
+    if isinstance(price, list | dict):
+        return A_RANGE if len(price) > 1 else OTHER
+    return read_amount(price, currency)
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names are there once. Raises ValueError where one is there twice."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name is there twice")
+    return found
+
+
+def read_amount(value: object, currency: str) -> float | str:
+    """One amount in the catalog's currency, or the reason."""
+    found = parse_price(value, currency)
+    if isinstance(found, tuple):
+        amount, said = found
+        return amount if said in (None, currency) else OTHER_MONEY
+    if found in REASONS:
+        return REASONS[found]
+    return reason_of(value) if isinstance(value, str) else OTHER
+
+
+def reason_of(text: str) -> str:
+    """Why a text that is no amount is none."""
+    numbers = NUMBER.findall(text)
+    if REFUSAL.search(text) and not numbers:
+        return REFUSED
+    if len(numbers) == 2 and BETWEEN.search(text):
+        return A_RANGE
+    if REFUSAL.search(text):
+        return REFUSED
+    return MANY if len(numbers) > 1 else PROSE if numbers else NO_NUMBER

@@ -1,0 +1,123 @@
+"""verdict.json: the verdict for machines, beside the report. Plain values; the same evals and options, the same bytes.
+
+    {"format": 1,
+     "words": ["On 2,915 items of goods (test split) blend, ... is off by $31.20 [29.90, 32.60] on average.", ...],
+     "catalog": {"name": "goods", "fingerprint": "9f86d0...", "split": "test", "currency": "USD"},
+     "champion": {"name": "blend", "kind": "blend", "side": "own", "chosen": "own", "among": 4, "items": 2915,
+                  "families": 2810, "mean_error": 31.2, "low": 29.9, "high": 32.6},
+     "confidence": 0.95, "comparisons": 9, "confidence_of_each": 0.9931, "box_usd_per_hour": 0.4,
+     "versus": [{"rival": "frontier-gpt", "kind": "frontier", "side": "hosted", "outcome": "better",
+                 "difference": 12.3, "low": 9.1, "high": 15.4, "items": 1000, "families": 990,
+                 "champion_error": 30.9, "rival_error": 43.2, "items_needed": 150, "cost_times": 210.0,
+                 "break_even": {"quotes": 12000, "why": "paid back", "box_usd_per_hour": 88.0}}],
+     "llm": {"state": "compared", "tuned": true, "pairs": [...]},
+     "costs": [{"pricer": "blend", "side": "own", "usd_per_1000": 0.0031, "usd_per_million": 3.1, ...}]}
+
+`difference` is the rival's mean error minus the champion's, in the catalog's currency: above 0 the champion errs less.
+`outcome` is the champion's: better, worse, not told apart, too few items, other items. The intervals of differences
+hold all together. A cost that is not known is null, never 0; `usd_per_...` are for quotes, fitting not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pricesmith.evaluation.compare import Difference
+from pricesmith.evaluation.cost import BreakEven, Cost
+from pricesmith.evaluation.verdict import Verdict
+
+FORMAT = 1
+FILE = "verdict.json"
+
+
+def verdict_facts(found: Verdict, words: Sequence[str], catalog: Mapping[str, Any]) -> dict[str, Any]:
+    """The verdict as plain values, ready for JSON; `catalog` says what was judged."""
+    error = found.error
+    return {
+        "format": FORMAT,
+        "words": list(words),
+        "catalog": {**catalog, "currency": found.currency},
+        "champion": {
+            "name": found.champion,
+            "kind": found.kind,
+            "side": found.side,
+            "chosen": found.chosen,
+            "among": found.among,
+            "items": error.n,
+            "families": error.families,
+            "mean_error": error.point,
+            "low": error.low,
+            "high": error.high,
+        },
+        "confidence": found.confidence,
+        "comparisons": found.comparisons,
+        "confidence_of_each": found.each,
+        "box_usd_per_hour": found.box_price,
+        "versus": [
+            {
+                "rival": one.rival,
+                "kind": one.kind,
+                "side": one.side,
+                "outcome": one.outcome,
+                **pair_facts(one.pair, "champion_error", "rival_error"),
+                "cost_times": one.times,
+                "break_even": meeting_facts(one.break_even),
+            }
+            for one in found.versus
+        ],
+        "llm": {
+            "state": found.llm.state,
+            "tuned": found.llm.tuned,
+            "pairs": [
+                {
+                    "role": one.role,
+                    "llm": one.llm,
+                    "sparse_mlp": one.mlp,
+                    "outcome": one.outcome,
+                    **pair_facts(one.pair, "llm_error", "sparse_mlp_error"),
+                    "seconds_times": one.seconds_times,
+                }
+                for one in found.llm.pairs
+            ],
+        },
+        "costs": [cost_facts(one, found.kinds[name]) for name, one in found.costs.items()],
+    }
+
+
+def pair_facts(pair: Difference | None, second: str, first: str) -> dict[str, Any]:
+    """A paired difference, `first` minus `second`; all null where the two have no item in common."""
+    return {
+        "difference": pair.difference if pair else None,
+        "low": pair.low if pair else None,
+        "high": pair.high if pair else None,
+        "items": pair.n if pair else 0,
+        "families": pair.families if pair else 0,
+        second: pair.b_value if pair else None,
+        first: pair.a_value if pair else None,
+        "items_needed": pair.needed if pair else None,
+    }
+
+
+def meeting_facts(meeting: BreakEven | None) -> dict[str, Any] | None:
+    """Where the champion's own box becomes cheaper than the rival's host; None where there is no such pair."""
+    if meeting is None:
+        return None
+    return {"quotes": meeting.quotes, "why": meeting.why, "box_usd_per_hour": meeting.box_price}
+
+
+def cost_facts(one: Cost, kind: str) -> dict[str, Any]:
+    """What one pricer's quotes cost, and how long they take."""
+    return {
+        "pricer": one.pricer,
+        "kind": kind,
+        "side": one.side,
+        "usd_per_1000": None if one.quote is None else 1_000 * one.quote,
+        "usd_per_million": None if one.quote is None else 1_000_000 * one.quote,
+        "usd_of_fees_per_1000": None if one.fees is None else 1_000 * one.fees,
+        "seconds_per_quote_in_batches": one.seconds,
+        "latency_seconds": None if one.latency is None else asdict(one.latency),
+        "fit_seconds": one.fit_seconds,
+        "fit_usd": one.fit,
+    }

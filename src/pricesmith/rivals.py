@@ -1,0 +1,168 @@
+"""Hosted models as candidates of `evaluation.judge`: `frontier:MODEL`, what it is asked with, and what it may spend.
+
+frontier:gpt-4.1-nano                                  a model that pricers/providers.toml, or your own file, knows
+frontier:ollama/gemma3:4b                              PROVIDER/MODEL
+frontier:tiny@url=http://127.0.0.1:8000/v1             any OpenAI-compatible URL
+frontier:gpt-5.1@comparables=5,effort=low,output=8192  shown the 5 nearest priced training listings of each, behind the
+                                                       family guard; reasoning a little; at most 8,192 tokens an answer
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pydantic import Field
+
+from pricesmith.catalog.store import SPLITS, Catalog
+from pricesmith.errors import UsageError
+from pricesmith.evaluation.judge import Candidate
+from pricesmith.pricers.answers import Answers, default_path
+from pricesmith.pricers.bill import Bill
+from pricesmith.pricers.frontier import Asked, FrontierPricer
+from pricesmith.pricers.providers import endpoint_of
+from pricesmith.pricers.purse import Purse
+from pricesmith.progress import Progress
+from pricesmith.settings import parse
+from pricesmith.types import Item
+
+FRONTIER = "frontier:"
+NEVER = 86_400.0
+
+
+class Options(Asked):
+    """Everything that may stand after the @ of `frontier:MODEL@`."""
+
+    url: str = Field("", description="base URL of an OpenAI-compatible endpoint, ending in /v1 as a rule")
+    key: str = Field("", description="the environment variable that holds the key")
+    price: str = Field("", description="IN/OUT in dollars per million tokens, as in 2/10")
+    memory: int = Field(0, ge=0, le=10_000, description="so many judged listings are asked for by heart")
+    name: str = Field("", max_length=60, description="what it is called in tables")
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A hosted model as the command line names it."""
+
+    model: str
+    options: Options
+
+    @property
+    def title(self) -> str:
+        """The name in tables: the model's, with what it was shown and how it was asked."""
+        options = self.options
+        if options.name:
+            return options.name
+        said = [f"{options.shots}-shot"] * bool(options.shots)
+        said += [f"{options.comparables}-comparables"] * bool(options.comparables)
+        said += [f"{options.effort}-effort"] * bool(options.effort)
+        return "-".join(["frontier", self.model.replace("/", "-"), *said])
+
+
+@dataclass
+class Hosting:
+    """What all hosted models of a command are asked with. A context: what it opened is closed at the end.
+
+    `budget` in dollars is shared by all of them; `concurrency` requests are in flight at once; `timeout` in seconds.
+    """
+
+    budget: float | None = None
+    concurrency: int = 8
+    timeout: float = 300.0
+    store: Path | None = None
+    purse: Purse = field(init=False)
+    open: list[Callable[[], Any]] = field(default_factory=list, init=False)
+    _answers: Answers | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and not 0 < self.budget < float("inf"):
+            raise UsageError("The budget is no amount", got=str(self.budget), allowed="dollars, above 0")
+        if not 1 <= self.concurrency <= 256:
+            raise UsageError("So many requests cannot be sent at once", got=str(self.concurrency), allowed="1 to 256")
+        if not 0 < self.timeout <= NEVER:
+            raise UsageError("The time-out is no time", got=str(self.timeout), allowed="seconds, above 0")
+        self.purse = Purse(self.budget)
+
+    def __enter__(self) -> Hosting:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        while self.open:
+            self.open.pop()()
+
+    def answers(self) -> Answers:
+        """The store of answers, opened once."""
+        if self._answers is None:
+            self._answers = Answers(self.store or default_path())
+            self.open.append(self._answers.close)
+        return self._answers
+
+
+def rival_of(who: str) -> Rival:
+    """The model and the options of `frontier:MODEL@name=value,...`. Raises UsageError where one is not known."""
+    model, at, tail = who.removeprefix(FRONTIER).rpartition("@")
+    if not at or "=" not in tail:  # an @ can be part of a model's name
+        model, tail = who.removeprefix(FRONTIER), ""
+    values: dict[str, str] = {}
+    for text in tail.split(",") if tail else []:
+        name, equals, value = text.partition("=")
+        if not equals or not value or name in values:
+            raise UsageError(
+                f"{who!r} asks for what is not known",
+                got=text,
+                allowed=f"{FRONTIER}MODEL@name=value,..., each at most once, of {', '.join(Options.model_fields)}",
+                hint="Put this right after the @, or leave it out.",
+            )
+        values[name] = value
+    if not model:
+        raise UsageError("frontier: names no model", got=who, hint="For example frontier:gpt-4.1-nano")
+    return Rival(model, parse(Options, values, where=who))
+
+
+def hosted(who: str, name: str, catalog: Catalog, hosting: Hosting, progress: Progress) -> Candidate:
+    """A hosted model as a candidate. One that is shown training listings is shown others in each fold.
+
+    Raises UsageError where it is not known who hosts it, its key is not set, or a budget has no price to keep to.
+    """
+    rival = rival_of(who)
+    options = rival.options
+    pricer = FrontierPricer(
+        endpoint_of(rival.model, url=options.url, key=options.key, price=options.price),
+        Asked(**{name: getattr(options, name) for name in Asked.model_fields}),
+        hosting.answers(),
+        hosting.purse,
+        currency=catalog.currency,
+        train=lambda: catalog.items("train"),
+        families=families_of(catalog) if options.comparables else {},
+        concurrency=hosting.concurrency,
+        timeout=hosting.timeout,
+        progress=progress,
+    )
+    hosting.open.append(pricer.close)
+    shown = bool(options.shots or options.comparables)
+    return Candidate(
+        name,
+        "frontier",
+        pricer,
+        fitted_on=catalog.fingerprint if shown else None,
+        facts={**pricer.facts, "memory_check": options.memory},
+        refit=(lambda train, _: pricer.shown(train)) if shown else None,
+        watch=Bill(pricer, lambda: items_of(catalog), options.memory),
+    )
+
+
+def families_of(catalog: Catalog) -> dict[str, str]:
+    """The family of every listing of a catalog, by its id."""
+    found: dict[str, str] = {}
+    for split in SPLITS:
+        columns = catalog.columns(split, ("id", "family"))
+        found.update(zip(columns["id"], columns["family"], strict=True))
+    return found
+
+
+def items_of(catalog: Catalog) -> dict[str, Item]:
+    """Every item of a catalog by its id."""
+    return {item.listing.id: item for split in SPLITS for item in catalog.items(split)}
