@@ -20,6 +20,7 @@ from pricesmith.pricers.recipes import read_recipe
 from pricesmith.pricers.runs import fit
 from pricesmith.testing import made_catalog, made_model
 from pricesmith.types import render
+from pricesmith.workspace import read_json
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,18 @@ def test_a_person_is_judged_on_what_she_answered(place: Path, tmp_path: Path) ->
     by_name = {evaluation.pricer: evaluation for evaluation in evals.evaluations}
     assert len(by_name["human:her"].rows) == 40
     assert len(by_name["big-ridge"].rows) > 40
+
+
+def test_a_blend_owes_the_fitting_of_its_members(place: Path, tmp_path: Path) -> None:
+    """Its seconds are those of all that was fitted for it, and its parts are named by kind."""
+    whos = [str(place / f"big-{kind}") for kind in ("constant", "ridge", "blend")]
+    meta = contest(whos, open_catalog(place / "big"), tmp_path / "evals").meta
+    own = read_json(place / "big-blend" / "manifest.json")["fit_seconds"]
+    members = meta["big-constant"]["fit_seconds"] + meta["big-ridge"]["fit_seconds"]
+    assert meta["big-blend"]["fit_seconds"] == pytest.approx(own + members)
+    assert meta["big-blend"]["parts"] == {"big-constant": "constant", "big-ridge": "ridge"}
+    assert "parts" not in meta["big-blend"]["settings"]
+    assert "parts" not in meta["big-ridge"]
 
 
 def test_a_small_catalog_is_judged_in_folds(place: Path, tmp_path: Path) -> None:

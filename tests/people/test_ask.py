@@ -80,7 +80,7 @@ def test_a_person_is_judged_as_eval_judges_the_file(place: Path, tmp_path: Path,
 def test_no_true_price_is_shown_before_the_end(place: Path, shop: Catalog, tmp_path: Path, piped: Piped, capfd) -> None:
     """What is printed and what is kept tell nothing of a price until every listing is answered."""
     items = drawn_items(plan_of(shop, "test"), 12, 0)
-    truths = {money(item.price, "USD") for item in items} | {f"{item.price:g}" for item in items}
+    truths = {money(item.price, "USD") for item in items} | {f"{item.price:.2f}" for item in items}
     assert piped(["7"] * 11, "ask", place / "shop", "--n", 12, "--to", tmp_path / "her.csv") == 0
     out, err = capfd.readouterr()
     kept = "".join(path.read_text() for path in tmp_path.iterdir())

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricesmith.pricers.calibrated import Calibrated, calibrate, conformal, merged_edges
+from pricesmith.pricers.calibrated import Calibrated, Table, calibrate, conformal, merged_edges
 from pricesmith.types import Listing, Quote
 
 RANGE = (0.5, 999.49)
@@ -111,6 +111,66 @@ def test_a_pricers_own_bounds_are_widened_or_narrowed() -> None:
         q.low <= t <= q.high for q, t in zip(map(wrapped.bounded, narrow), truths, strict=True) if q.low and q.high
     ]
     assert np.mean(inside) == pytest.approx(0.9, abs=0.01)
+
+
+def test_normalised_intervals_are_those_of_crepes() -> None:
+    """A pricer's own doubt times the factor of its band: the oracle with the same sigmas agrees on every test quote."""
+    from crepes import ConformalRegressor
+
+    def doubted(n: int, seed: int) -> tuple[list[Quote], list[float], np.ndarray]:
+        quotes, truths = drawn(n, seed)
+        doubts = np.random.default_rng(seed).uniform(0.1, 0.8, n)
+        prices = [quote.price or 0.0 for quote in quotes]
+        bounds = zip(prices, doubts, strict=True)
+        return [Quote(p, p * math.exp(-s), p * math.exp(s)) for p, s in bounds], truths, doubts
+
+    quotes, truths, doubts = doubted(1500, 0)
+    table = calibrate(quotes, truths, scaled=True)
+    logs = np.log([quote.price for quote in quotes if quote.price])
+    bands = np.searchsorted(np.array(table.edges), np.exp(logs), side="right")
+    model = ConformalRegressor().fit(residuals=np.log(truths) - logs, sigmas=doubts, bins=bands)
+    fresh, _, later_doubts = doubted(300, 1)
+    later = np.array([quote.price for quote in fresh])
+    found = np.searchsorted(np.array(table.edges), later, side="right")
+    oracle = np.exp(model.predict_int(np.log(later), sigmas=later_doubts, bins=found, confidence=0.9 - HAIR))
+    bounded = [Calibrated(Says(), table, (1e-9, 1e9)).bounded(quote) for quote in fresh]
+    assert [quote.low for quote in bounded] == pytest.approx(oracle[:, 0], rel=1e-9)
+    assert [quote.high for quote in bounded] == pytest.approx(oracle[:, 1], rel=1e-9)
+
+
+def test_a_doubt_that_tells_easy_from_hard_covers_both_and_is_narrow_on_the_easy() -> None:
+    """Half of the goods err ten times as much as the others and say so: nine of ten truths lie inside in each half."""
+    draw = np.random.default_rng(3)
+    spread = np.where(draw.random(8000) < 0.5, 0.03, 0.3)
+    logs = draw.uniform(2, 6, 8000)
+    truths = np.clip(np.exp(logs + draw.normal(0, spread)), *RANGE)
+    quotes = [
+        Quote(float(p), float(p * math.exp(-s)), float(p * math.exp(s)))
+        for p, s in zip(np.exp(logs), spread, strict=True)
+    ]
+    table = calibrate(quotes[:4000], truths[:4000].tolist(), scaled=True)
+    assert table.scaled
+    wrapped = [Calibrated(Says(), table, RANGE).bounded(quote) for quote in quotes[4000:]]
+    inside = np.array([(q.low or 0) <= t <= (q.high or 0) for q, t in zip(wrapped, truths[4000:], strict=True)])
+    factor = np.array([math.sqrt((q.high or 1) / (q.low or 1)) for q in wrapped])
+    easy = spread[4000:] < 0.1
+    assert inside[easy].mean() == pytest.approx(0.9, abs=0.02)
+    assert inside[~easy].mean() == pytest.approx(0.9, abs=0.02)
+    assert np.median(factor[easy]) < 1.1 < 1.4 < np.median(factor[~easy])
+
+
+def test_a_doubt_of_nothing_can_still_be_widened() -> None:
+    """Bounds that sit on the quote have no width to multiply; they are given the least there is."""
+    quotes = [Quote(10.0, 10.0, 10.0)] * 200
+    truths = [10.0 * math.exp(0.1 * (-1) ** number) for number in range(200)]
+    table = calibrate(quotes, truths, scaled=True)
+    bounded = Calibrated(Says(), table, RANGE).bounded(quotes[0])
+    assert (bounded.low, bounded.high) == pytest.approx((10 * math.exp(-0.1), 10 * math.exp(0.1)))
+
+
+def test_a_table_from_before_there_was_a_doubt_is_read() -> None:
+    """Runs fitted by earlier versions have no word on it: their bounds are moved, as they were."""
+    assert not Table(level=0.9, own_bounds=True, edges=(), widths=(0.1,), rows=(200,)).scaled
 
 
 @settings(deadline=None, max_examples=60)

@@ -12,17 +12,21 @@ interval. Every finished part lies in `checkpoints/`, so a killed fit goes on.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from dataclasses import fields as dataclass_fields
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from pricesmith.pricers import recipe_class
 from pricesmith.pricers.features.bags import F32, chunks
+from pricesmith.pricers.features.cores import CORES
 from pricesmith.pricers.features.fields import Fields
 from pricesmith.pricers.features.nearest import F64, SEEN, Nearest
 from pricesmith.pricers.features.vocabulary import gather
@@ -31,7 +35,7 @@ from pricesmith.pricers.networks import Networks, Plan, train_networks
 from pricesmith.pricers.stock import Kept, Stock
 from pricesmith.progress import SILENT, Progress
 from pricesmith.settings import Settings
-from pricesmith.types import Item, Listing, Pricer, Quote
+from pricesmith.types import Item, Listing, Pricer, Quote, Recipe
 from pricesmith.workspace import read_json, write_json
 
 NEAREST = "nearest.npz"
@@ -40,10 +44,17 @@ TREES = "trees"
 DOUBT = "doubt"
 FACTS = "best.json"
 CHECKPOINTS = "checkpoints"
+MEMBERS = "members"
 LEAST_VALIDATION = 20
 DOUBT_TREES = 300
 STRIDE = 1_000_003  # between the seeds of networks
+LEAST_PRICE = 0.01  # a linear model's quote may be below nothing
 SUREST = 0.02  # no quote is surer than x/÷ 1.02
+
+
+def split_commas(value: Any) -> Any:
+    """`a,b` on the command line is two kinds."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 class Best(Settings):
@@ -51,10 +62,14 @@ class Best(Settings):
 
     kind: ClassVar[str] = "best"
     resumes: ClassVar[bool] = True
+    scaled: ClassVar[bool] = True  # its bounds say how far off a quote may be, and are calibrated by a factor
     seed: int = Field(0, ge=0, description="of folds, networks and trees")
+    beside: Annotated[tuple[str, ...], BeforeValidator(split_commas)] = Field(
+        ("sparse_mlp", "ridge"), description="cheap kinds whose answers the trees hear too, as they are shipped"
+    )
     folds: int = Field(5, ge=2, le=50, description="parts that are left out one after another to learn from errors")
-    members: int = Field(6, ge=1, le=64, description="networks that are averaged")
-    fold_members: int = Field(3, ge=1, le=64, description="networks that are averaged on a part left out")
+    members: int = Field(4, ge=1, le=64, description="networks that are averaged")
+    fold_members: int = Field(2, ge=1, le=64, description="networks that are averaged on a part left out")
     near: int = Field(24, ge=1, le=SEEN, description="neighbours that a network looks at")
     width: int = Field(64, ge=1, le=1024, description="length of a feature's embedding")
     hidden: int = Field(64, ge=1, le=1024, description="units of the hidden layer")
@@ -65,12 +80,12 @@ class Best(Settings):
     table_rate: float = Field(0.03, gt=0, description="learning rate of the embeddings")
     money: float = Field(0.8, ge=0, le=1, description="share of the networks' loss that is error in money")
     min_count: int = Field(3, ge=1, description="a feature that occurs less often is not used")
-    tree_rate: float = Field(0.03, gt=0, le=1, description="how much of the error a tree takes away")
+    tree_rate: float = Field(0.05, gt=0, le=1, description="how much of the error a tree takes away")
     leaves: int = Field(127, ge=2, le=4096, description="leaves of a tree")
-    trees: int = Field(2500, ge=1, description="at most this many")
+    trees: int = Field(1000, ge=1, description="at most this many")
     patience: int = Field(100, ge=1, description="trees without progress on validation before it stops")
     forests: int = Field(3, ge=1, le=64, description="sets of trees that are averaged")
-    numbers: int = Field(600, ge=0, description="at most this many kinds of number are columns")
+    numbers: int = Field(160, ge=0, description="at most this many kinds of number are columns")
     min_numbers: int = Field(40, ge=1, description="a kind of number in fewer listings is not a column")
     names: int = Field(200, ge=0, description="at most this many names of a group are told apart")
     min_names: int = Field(30, ge=1, description="a name of a group in fewer listings is not told apart")
@@ -86,10 +101,12 @@ class Best(Settings):
         seeds = [self.seed + STRIDE * number for number in range(self.members)]
         everyone, plan = np.arange(len(shop.logs)), self.plan()
         made = train_networks(plan, shop.raw, shop.found(), columns, shop.logs, everyone, seeds, kept.path, progress)
+        others = self.unseen_others(train, shop, kept, progress)
+        beside = [fitted(kind, train, run / MEMBERS / kind) for kind in self.beside]
         fields = Fields.of(shop.listings, self.numbers, self.min_numbers, self.names, self.min_names)
         soil = Soil(len(fields.groups), self.trees, self.tree_rate, self.leaves, self.patience)
-        pricer = BestPricer(shop.nearest, made, fields, Grove([]), Grove([]), 0.5)
-        told = Told(fields.columns(shop.listings), columns, unseen)
+        pricer = BestPricer(shop.nearest, made, beside, fields, Grove([]), Grove([]), 0.5)
+        told = Told(fields.columns(shop.listings), columns, others, unseen)
         later = pricer.told([item.listing for item in validation])
         truths = np.log([item.price for item in validation])
         progress.start("growing trees", self.forests)
@@ -126,6 +143,23 @@ class Best(Settings):
         made = train_networks(self.plan(), shop.raw, found, columns, shop.logs, chosen, seeds, kept.path, progress)
         return made.logs(made.seen(shop.raw, found, columns).rows(np.flatnonzero(shop.fold == fold)))
 
+    def unseen_others(self, train: Sequence[Item], shop: Stock, kept: Kept, progress: Progress) -> F64:
+        """Log prices [n, kinds beside] that cheap kinds give to the rows of the fold that they have not seen."""
+        answers = np.full((len(train), len(self.beside)), np.median(shop.logs))
+        progress.start("fitting cheap kinds", len(shop.folds) * len(self.beside))
+
+        def learnt(kind: str, out: Any) -> F64:
+            with tempfile.TemporaryDirectory() as folder:
+                pricer = fitted(kind, [train[row] for row in np.flatnonzero(~out).tolist()], Path(folder))
+                return logs_of(pricer, [shop.listings[row] for row in np.flatnonzero(out).tolist()])
+
+        for fold in shop.folds:
+            out = shop.fold == fold
+            for column, kind in enumerate(self.beside):
+                answers[out, column] = kept(f"{kind}-{fold}", partial(learnt, kind, out))
+                progress.advance()
+        return answers
+
     def unseen_errors(
         self, shop: Stock, told: Told, soil: Soil, pricer: BestPricer, kept: Kept, progress: Progress
     ) -> tuple[F32, F64]:
@@ -134,14 +168,16 @@ class Best(Settings):
         progress.start("growing trees for the errors", len(shop.folds))
         trees, table = told.network.copy(), told.table()
 
-        def learnt(out: Any) -> F64:
+        def learnt(fold: int) -> F64:
+            out = shop.fold == fold
             grove = grow(table[~out], shop.logs[~out], soil, [self.seed], rounds=pricer.trees.rounds)
             return grove.predict(table[out])
 
-        for fold in shop.folds:
-            out = shop.fold == fold
-            trees[out] = kept(f"trees-{fold}", partial(learnt, out))
-            progress.advance()
+        with ThreadPoolExecutor(CORES) as pool:
+            answers = pool.map(lambda fold: kept(f"trees-{fold}", partial(learnt, fold)), shop.folds)
+            for fold, answer in zip(shop.folds, answers, strict=True):
+                trees[shop.fold == fold] = answer
+                progress.advance()
         quotes = mixed(told.network, trees, pricer.share)
         return told.doubt(trees, quotes), np.abs(shop.logs - quotes)
 
@@ -151,6 +187,7 @@ class Best(Settings):
         return BestPricer(
             Nearest.load(run / NEAREST),
             Networks.load(run / NETWORKS, self.near),
+            [recipe_class(kind)().load(run / MEMBERS / kind) for kind in self.beside],
             Fields.made(facts["fields"]),
             Grove.load(run / TREES),
             Grove.load(run / DOUBT),
@@ -160,10 +197,12 @@ class Best(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What is known of n listings when the trees are asked: fields, neighbours' columns, networks' logs [n, nets]."""
+    """What is known of n listings when the trees are asked: their fields, neighbours' columns, the log prices of cheap
+    kinds [n, kinds] and of networks [n, networks]."""
 
     fields: F32
     columns: F32
+    others: F64
     answers: F64
 
     @property
@@ -173,7 +212,7 @@ class Told:
 
     def table(self) -> F32:
         """The columns of the trees."""
-        return np.column_stack([self.fields, self.columns, self.network]).astype(np.float32)
+        return np.column_stack([self.fields, self.columns, self.others, self.network]).astype(np.float32)
 
     def doubt(self, trees: F64, quotes: F64) -> F32:
         """The columns of doubt: with the quote, and how far networks and trees are apart."""
@@ -185,10 +224,17 @@ class BestPricer:
     """Quotes a mean of networks and trees, with bounds as far off as nine of ten errors like it."""
 
     def __init__(
-        self, nearest: Nearest, nets: Networks, fields: Fields, trees: Grove, doubt: Grove, share: float
+        self,
+        nearest: Nearest,
+        nets: Networks,
+        beside: Sequence[Pricer],
+        fields: Fields,
+        trees: Grove,
+        doubt: Grove,
+        share: float,
     ) -> None:
-        self.nearest, self.nets, self.fields, self.trees = nearest, nets, fields, trees
-        self.doubt, self.share = doubt, share
+        self.nearest, self.nets, self.beside, self.fields = nearest, nets, beside, fields
+        self.trees, self.doubt, self.share = trees, doubt, share
 
     @property
     def name(self) -> str:
@@ -199,7 +245,9 @@ class BestPricer:
         raw = gather(listings)
         found = self.nearest.search(self.nearest.vectors_of(raw), SEEN)
         columns = self.nearest.columns(found)
-        return Told(self.fields.columns(listings), columns, self.nets.logs(self.nets.seen(raw, found, columns)))
+        others = np.array([logs_of(pricer, listings) for pricer in self.beside]).reshape(-1, len(listings)).T
+        answers = self.nets.logs(self.nets.seen(raw, found, columns))
+        return Told(self.fields.columns(listings), columns, others, answers)
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
         """One quote a listing, with `low` and `high`."""
@@ -220,6 +268,20 @@ class BestPricer:
         self.trees.save(run / TREES)
         self.doubt.save(run / DOUBT)
         write_json(run / FACTS, {"share": self.share, "fields": self.fields.plain()})
+
+
+def fitted(kind: str, train: Sequence[Item], folder: Path) -> Pricer:
+    """A cheap kind as it is shipped, fitted into a folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe: Recipe = recipe_class(kind)()
+    recipe.fit(train, (), folder)
+    return recipe.load(folder)
+
+
+def logs_of(pricer: Pricer, listings: Sequence[Listing]) -> F64:
+    """The logs of a pricer's quotes [n]; NaN without an answer."""
+    prices = [np.nan if quote.price is None else max(quote.price, LEAST_PRICE) for quote in pricer.price(listings)]
+    return np.asarray(np.log(np.array(prices, dtype=np.float64)))
 
 
 def mixed(networks: F64, trees: F64, share: float) -> F64:

@@ -6,8 +6,10 @@
 The score of a calibration row is |log truth - log quote|; the interval is quote x/÷ exp(q), where q is the
 ceil((n + 1) level)-th smallest score of the quote's band (Papadopoulos et al. 2002; Lei et al. 2018; by band: Vovk
 2012, "Mondrian"). A pricer with bounds of its own has them widened or narrowed by one amount on the log scale (Romano
-et al. 2019, conformalised quantile regression). Bands are powers of two of the quote; one under 100 rows joins its
-neighbour. Where a band has too few rows for the level, the interval is the whole price range.
+et al. 2019, conformalised quantile regression) or, where they tell how far off it may be (`scaled`), by one factor:
+the score is then the error in units of its half-width (Papadopoulos et al. 2008, normalised). Bands are powers of two
+of the quote; one under 100 rows joins its neighbour. Where a band has too few rows for the level, the interval is the
+whole price range.
 """
 
 from __future__ import annotations
@@ -24,14 +26,17 @@ from pricesmith.types import Listing, Pricer, Quote
 
 MIN_BAND = 100
 LEVEL = 0.9
+NARROWEST = 1e-3  # an own half-width below this is taken for this, so that it can be widened
 
 
 class Table(Settings):
     """What calibration learnt. Band i holds quotes below `edges[i]`, the last one the rest. `widths` are on the log
-    scale; None where a band has too few rows for the level: then the interval is the whole price range."""
+    scale, or factors of the pricer's own half-widths there (`scaled`); None where a band has too few rows for the
+    level: then the interval is the whole price range."""
 
     level: float
     own_bounds: bool
+    scaled: bool = False
     edges: tuple[float, ...]
     widths: tuple[float | None, ...]
     rows: tuple[int, ...]
@@ -59,18 +64,23 @@ class Clipped:
         return Quote(min(max(quote.price, low), high), bounds[0], bounds[1], quote.raw, quote.cost_usd)
 
 
-def calibrate(quotes: Sequence[Quote], truths: Sequence[float], level: float = LEVEL) -> Table:
-    """One pricer's table from quotes on calibration rows and their true prices; rows without an answer are left out."""
+def calibrate(quotes: Sequence[Quote], truths: Sequence[float], level: float = LEVEL, *, scaled: bool = False) -> Table:
+    """One pricer's table from quotes on calibration rows and their true prices; rows without an answer are left out.
+
+    `scaled`: where the pricer has bounds, they are to be multiplied on the log scale, not moved.
+    """
     kept = [(quote, truth) for quote, truth in zip(quotes, truths, strict=True) if quote.price is not None]
     own = bool(kept) and all(quote.low is not None and quote.high is not None for quote, _ in kept)
     prices = np.array([quote.price for quote, _ in kept], dtype=np.float64)
-    scores = np.array([score(quote, truth, own) for quote, truth in kept], dtype=np.float64)
+    how = scaled_score if own and scaled else score
+    scores = np.array([how(quote, truth, own) for quote, truth in kept], dtype=np.float64)
     edges = merged_edges(prices)
     places = np.searchsorted(np.array(edges), prices, side="right")
     bands = [scores[places == band] for band in range(len(edges) + 1)]
     return Table(
         level=level,
         own_bounds=own,
+        scaled=own and scaled,
         edges=edges,
         widths=tuple(conformal(band, level) for band in bands),
         rows=tuple(len(band) for band in bands),
@@ -85,6 +95,22 @@ def score(quote: Quote, truth: float, own: bool) -> float:
         assert quote.high is not None
         return max(math.log(quote.low) - math.log(truth), math.log(truth) - math.log(quote.high))
     return abs(math.log(truth) - math.log(quote.price))
+
+
+def scaled_score(quote: Quote, truth: float, own: bool) -> float:
+    """How often the half-width on the truth's side fits into the error, on the log scale."""
+    assert quote.price is not None
+    off = math.log(truth) - math.log(quote.price)
+    return abs(off) / half_widths(quote)[off > 0]
+
+
+def half_widths(quote: Quote) -> tuple[float, float]:
+    """How far below and above a quote its own bounds lie, on the log scale; never nothing."""
+    assert quote.price is not None
+    assert quote.low is not None
+    assert quote.high is not None
+    here = math.log(quote.price)
+    return max(here - math.log(quote.low), NARROWEST), max(math.log(quote.high) - here, NARROWEST)
 
 
 def conformal(scores: npt.NDArray[np.float64], level: float) -> float | None:
@@ -131,12 +157,31 @@ class Calibrated:
         if width is None:
             return Quote(quote.price, bottom, top, quote.raw, quote.cost_usd)
         low, high = quote.price, quote.price
-        if self.table.own_bounds and quote.low and quote.high:
-            low, high = quote.low, quote.high
-        low, high = low * math.exp(-width), high * math.exp(width)
+        if self.table.scaled and quote.low and quote.high:
+            below, above = half_widths(quote)
+            low, high = low * math.exp(-width * below), high * math.exp(width * above)
+        else:
+            if self.table.own_bounds and quote.low and quote.high:
+                low, high = quote.low, quote.high
+            low, high = low * math.exp(-width), high * math.exp(width)
         # A narrowed interval of the pricer's own may not leave its quote out.
         low, high = min(max(low, bottom), quote.price), max(min(high, top), quote.price)
         return Quote(quote.price, low, high, quote.raw, quote.cost_usd)
+
+
+def intervals_told(table: Table) -> str:
+    """The narrowest and the widest band as a person reads them, and where rows were too few."""
+    widths = [width for width in table.widths if width is not None]
+    told = []
+    if widths and table.scaled:
+        told.append(f"its own doubt times {min(widths):.2f} to {max(widths):.2f}")
+    elif widths:
+        what = "its own bounds" if table.own_bounds else "price"
+        told.append(f"{what} x/÷ {math.exp(min(widths)):.2f} to {math.exp(max(widths)):.2f}")
+    if None in table.widths:
+        few = sum(n for n, width in zip(table.rows, table.widths, strict=True) if width is None)
+        told.append(f"the whole price range where {few} validation rows are too few for an interval")
+    return ", ".join(told)
 
 
 def facts(table: Table) -> dict[str, Any]:

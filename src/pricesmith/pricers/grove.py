@@ -7,6 +7,7 @@ grove.predict(table)                                        # [n]
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pricesmith.pricers.features.bags import F32
+from pricesmith.pricers.features.cores import CORES
 from pricesmith.pricers.features.nearest import F64
 from pricesmith.progress import SILENT, Progress
 from pricesmith.workspace import write_atomic
@@ -106,17 +108,21 @@ def grow(
 
     `kept` says where a set lies once it is grown, and may be found.
     """
-    boosters = []
-    for seed in seeds:
+
+    def one(seed: int) -> str:
         path = kept(f"forest-{seed}.txt") if kept else None
         if path and path.is_file():
-            text = path.read_text(encoding="utf-8")
-        else:
-            text = one_set(table, truths, soil, seed, watched, rounds)
-            if path:
-                write_atomic(path, text)
-        boosters.append(booster_of(text))  # as it will be loaded: what is calibrated is what is served
-        progress.advance()
+            return path.read_text(encoding="utf-8")
+        text = one_set(table, truths, soil, seed, watched, rounds)
+        if path:
+            write_atomic(path, text)
+        return text
+
+    boosters = []
+    with ThreadPoolExecutor(CORES) as pool:
+        for text in pool.map(one, seeds):
+            boosters.append(booster_of(text))  # as it will be loaded: what is calibrated is what is served
+            progress.advance()
     return Grove(boosters)
 
 

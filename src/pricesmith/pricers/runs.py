@@ -7,7 +7,6 @@ are added, and `manifest.json` (sizes, SHA-256, versions, seconds) is written la
 from __future__ import annotations
 
 import hashlib
-import math
 import platform
 import shutil
 import tempfile
@@ -24,7 +23,7 @@ import numpy as np
 from pricesmith.catalog.comparables import Comparable, Index
 from pricesmith.catalog.store import Catalog
 from pricesmith.errors import InputError
-from pricesmith.pricers.calibrated import Calibrated, Clipped, Table, calibrate
+from pricesmith.pricers.calibrated import Calibrated, Clipped, Table, calibrate, intervals_told
 from pricesmith.pricers.recipes import estimate, read_recipe, settings_of
 from pricesmith.progress import SILENT, Progress
 from pricesmith.settings import parse, write_toml
@@ -127,7 +126,8 @@ def fit_rows(
         progress.start(f"calibrating {recipe.kind}")
         low, high = info["price_range"]
         pricer = Clipped(recipe.load(folder), (low, high))
-        table = calibrate(pricer.price([item.listing for item in rows.calibrate]), [i.price for i in rows.calibrate])
+        quotes = pricer.price([item.listing for item in rows.calibrate])
+        table = calibrate(quotes, [i.price for i in rows.calibrate], scaled=getattr(recipe, "scaled", False))
         write_json(folder / CALIBRATION, table.model_dump(mode="json"))
         progress.start("indexing comparables")
         Index.build(rows.train).save(folder / COMPARABLES)
@@ -285,12 +285,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def told(run: Run) -> str:
     """A fitted run as a person reads it."""
     rows, table = run.manifest["rows"], run.pricer.table if isinstance(run.pricer, Calibrated) else None
-    widths = [math.exp(width) for width in table.widths if width is not None] if table else []
-    what = "its own bounds" if table and table.own_bounds else "price"
-    interval = f", {run.level:.0%} interval {what} x/÷ {min(widths):.2f} to {max(widths):.2f}" if widths else ""
-    if table and None in table.widths:
-        few = sum(n for n, width in zip(table.rows, table.widths, strict=True) if width is None)
-        interval += f", the whole price range where {few} validation rows are too few for an interval"
+    interval = f", {run.level:.0%} interval {intervals_told(table)}" if table else ""
     seconds = run.manifest["fit_seconds"]
     return f"{run.path}: {run.manifest['kind']} fitted on {rows['train']:,} listings in {seconds:.1f} s{interval}"
 

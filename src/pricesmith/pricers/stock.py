@@ -1,8 +1,8 @@
 """The training rows of a pricer that retrieves: their neighbours, their folds, and what is finished of a fit.
 
 stock = Stock.of(items, folds=5, seed=0)
-stock.found                         # neighbours of other families
-stock.without(stock.fold == 0)      # neighbours that are not in fold 0 either
+stock.found()       # neighbours of other families
+stock.found(0)      # neighbours that are not in fold 0 either
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from pricesmith.pricers.features.nearest import F64, SEEN, Found, Nearest, famil
 from pricesmith.pricers.features.vocabulary import Rows, gather
 from pricesmith.types import Item, Listing
 from pricesmith.workspace import atomic_file
+
+CHUNK = 512  # rows whose neighbours are compared at once
 
 
 class Kept:
@@ -41,9 +43,6 @@ class Kept:
             with atomic_file(path) as temporary, temporary.open("wb") as file:
                 np.save(file, found)
         return np.load(path, allow_pickle=False)
-
-
-CHUNK = 512  # rows whose neighbours are compared at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,88 +96,6 @@ class Stock:
             row, told = np.arange(len(among))[:, None, None], []
             for fold in (None, *self.folds):
                 found, order = self.shown(fold, here)
-                told.append(self.nearest.columns(found, among[row, order[:, :, None], order[:, None, :]]))
-            parts.append(np.stack(told))
-        return np.concatenate(parts, axis=1)
-
-
-class Kept:
-    """Finished parts of a fit, each a file in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def path(self, name: str) -> Path:
-        """Where a part lies, or will."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder / f"checkpoint-{name}"
-
-    def __call__(self, name: str, make: Callable[[], Any]) -> Any:
-        """An array, made where it is not there yet."""
-        path = self.path(f"{name}.npy")
-        if not path.is_file():
-            found = make()
-            with atomic_file(path) as temporary, temporary.open("wb") as file:
-                np.save(file, found)
-        return np.load(path, allow_pickle=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Stock:
-    """Training rows: their log prices, families' folds [n], the search over them, and each row's neighbours."""
-
-    listings: Sequence[Listing]
-    logs: F64
-    raw: Rows
-    fold: I64
-    nearest: Nearest
-    wide: Found
-
-    @classmethod
-    def of(cls, items: Sequence[Item], folds: int, seed: int) -> Stock:
-        """The rows, and so many neighbours of each that enough are left when a fold is left out."""
-        listings, logs = [item.listing for item in items], np.log([item.price for item in items])
-        raw, families = gather(listings), families_of(listings)
-        nearest = Nearest.of(raw, logs)
-        count = SEEN * folds // (folds - 1) + SEEN // 2
-        wide = nearest.search(nearest.matrix, count, families, families)
-        return cls(listings, logs, raw, folds_of(families, folds, seed), nearest, wide)
-
-    @property
-    def folds(self) -> list[int]:
-        """The folds that leave something to learn from; none where all is one family."""
-        found = [int(fold) for fold in np.unique(self.fold)]
-        return found if len(found) > 1 else []
-
-    def found(self, fold: int | None = None) -> Found:
-        """The neighbours of each row, of all rows or of those that are not in a fold."""
-        return Found(*(np.take_along_axis(part, self.order(fold), 1) for part in self.shown(fold)))
-
-    def shown(self, fold: int | None, here: slice = slice(None)) -> tuple[I64, F32]:
-        """Places and cosines of the wide neighbours of rows, with those of a fold taken out."""
-        places = self.wide.places[here]
-        kept = (places >= 0) & (self.fold[places] != (-1 if fold is None else fold))
-        return np.where(kept, places, -1), np.where(kept, self.wide.cosines[here], np.float32(0))
-
-    def order(self, fold: int | None, here: slice = slice(None)) -> I64:
-        """Where among the wide neighbours of rows the nearest that are shown stand [n, SEEN]."""
-        places, _ = self.shown(fold, here)
-        return np.argsort(places < 0, axis=1, kind="stable")[:, :SEEN]
-
-    def columns(self) -> F32:
-        """The columns of neighbours' prices [1 + folds, n, columns]: of all rows, then without each fold.
-
-        All are worked out at once, for the cosines among the neighbours take the time.
-        """
-        parts = []
-        for start in range(0, len(self.logs), CHUNK):
-            here = slice(start, start + CHUNK)
-            among = self.nearest.cosines_among(self.wide.places[here])
-            row = np.arange(len(among))[:, None, None]
-            told = []
-            for fold in (None, *self.folds):
-                order = self.order(fold, here)
-                found = Found(*(np.take_along_axis(part, order, 1) for part in self.shown(fold, here)))
                 told.append(self.nearest.columns(found, among[row, order[:, :, None], order[:, None, :]]))
             parts.append(np.stack(told))
         return np.concatenate(parts, axis=1)

@@ -3,8 +3,9 @@
     said = wire.ask(messages, worst=0.04, stop=stop)
 
 Connections are not kept alive: where a server delivers an answer twice, the second one lies there as the answer to the
-next request (16 of 60 answers were another question's, measured on the fake endpoint; so none). The endpoint's way of speaking (whether it takes a JSON schema, a temperature, and
-what it calls the limit of tokens) is found out by its own 400s, which cost nothing, and remembered.
+next request (16 of 60 answers were another question's, measured on the fake endpoint; so none). The endpoint's way of
+speaking (whether it takes a JSON schema, a temperature, and what it calls the limit of tokens) is found out by its own
+400s, which cost nothing, and remembered.
 """
 
 from __future__ import annotations

@@ -80,19 +80,17 @@ def champion_table(found: Findings) -> Facts | None:
 def champion_intro(verdict: Verdict) -> str:
     """What is compared, and what the intervals were corrected for."""
     name = who(verdict.champion)
-    if verdict.chosen == "named" or verdict.among <= 1:
-        why = f"the {count(verdict.comparisons, 'comparison')} of the verdict"
-    else:
-        why = (
-            f"{count(verdict.comparisons, 'comparison')}, those of every pricer that could have been chosen: {name} "
-            "was chosen on these very items, so luck had a part in it. A champion named before judging (--champion) is "
-            "corrected for its own comparisons only"
+    what = f"Each rival's error less that of {name}, item by item on the items that both were asked: right of the line "
+    if not verdict.comparisons:
+        return f"{what}{name} errs less. There are too few common items for an interval, so nobody is told apart."
+    many = f", corrected for {count(verdict.comparisons, 'comparison')}" if verdict.comparisons > 1 else ""
+    if verdict.chosen != "named" and verdict.among > 1:
+        many += (
+            f": those of every pricer that could have been chosen, because {name} was chosen on these very items and "
+            "luck had a part in it. A champion named before judging (--champion) is corrected for its own only"
         )
-    return (
-        f"Each rival's error less that of {name}, item by item on the items that both were asked: right of the line "
-        f"{name} errs less. The intervals hold all together at 95 %, corrected for {why}. One that holds 0 means that "
-        "the order could be chance."
-    )
+    hold = "The intervals hold all together" if verdict.comparisons > 1 else "The interval holds"
+    return f"{what}{name} errs less. {hold} at 95 %{many}. One that holds 0 means that the order could be chance."
 
 
 def versus_line(found: Findings, one: Versus, drawn: Facts | None) -> Facts:

@@ -9,6 +9,7 @@ catalog's currency, costs in US dollars.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,9 +64,14 @@ def hosted_sentences(found: Verdict) -> list[str]:
             return []
         return ["No frontier model was judged here, so this says nothing of how it compares with one."]
     said = [against(one, found) for one in some[:SAID]]
-    if len(some) > SAID:
-        said.append(f"{count(len(some) - SAID, 'hosted model')} more are in the table.")
-    return said
+    return said + ([f"Of {count(len(some) - SAID, 'more hosted model')}: {tally(some[SAID:])}."] if some[SAID:] else [])
+
+
+def tally(some: Sequence[Versus]) -> str:
+    """How many there are of each outcome of the champion's."""
+    said = {"better": "it beats {}", "worse": "it does not yet beat {}", "not told apart": "{} not told apart"}
+    counts = Counter(one.outcome for one in some)
+    return ", ".join(said.get(outcome, "{} not compared").format(number) for outcome, number in counts.items())
 
 
 def against(one: Versus, found: Verdict) -> str:
@@ -180,7 +186,9 @@ def llm_member(one: LlmPair, found: Verdict, mlp: str, slower: str) -> str:
 
 def cost_sentences(found: Verdict) -> list[str]:
     """What a hosted model's fees mean for one's own box: paid back, never, or not known without the box's price."""
-    one = next((one for one in found.versus if one.break_even is not None and fee_of(found, one.rival)), None)
+    one = next(
+        (one for one in found.versus if one.break_even is not None and fee_of(found, one.rival) is not None), None
+    )
     if one is None or one.break_even is None:
         return []
     own, meeting, me = found.costs[found.champion], one.break_even, who(found.champion)

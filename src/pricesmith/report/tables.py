@@ -29,6 +29,10 @@ from pricesmith.report.words import (
 
 Facts = dict[str, Any]
 MOST_COLUMNS = 8
+PLACES = (
+    " A place such as 2–3 is what the pairs' own 95 % tests leave open; the marks are as cautious as the verdict, "
+    "which is corrected for many comparisons."
+)
 
 
 def league_tables(found: Findings) -> list[Facts]:
@@ -50,8 +54,7 @@ def league_table(found: Findings, rows: Sequence[LeagueRow]) -> Facts:
             "so they have no place in the ranking above; the next section compares them on the items in common."
             if first.group
             else "Best first. The bar is the mean error, its strong part the 95 % interval: where it would lie on "
-            "other items of the same kind. A place such as 2–3 is what the pairs' own 95 % tests leave open; the marks "
-            "are as cautious as the verdict, which is corrected for many comparisons."
+            f"other items of the same kind.{PLACES if len(rows) > 1 else ''}"
         ),
         "rows": [league_line(found, row, scale, alone=len(rows) == 1) for row in rows],
         "course": any(row.course_hit is not None for row in rows),

@@ -35,10 +35,12 @@ def seconds(value: float) -> str:
 
 
 def league_table(evals: Evals, rows: Sequence[LeagueRow]) -> Any:
-    """The league as a rich table, one for each set of items; different items are never ranked together."""
+    """The league as a rich table, one for each set of items; different items are never ranked together. Names are data:
+    nothing in them is markup."""
     from rich import box
     from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
     currency = evals.evaluations[0].currency if evals.evaluations else "USD"
     drawn: list[Any] = []
@@ -57,7 +59,7 @@ def league_table(evals: Evals, rows: Sequence[LeagueRow]) -> Any:
         for row in some:
             table.add_row(
                 place(row),
-                row.name,
+                Text(plain(row.name, 60)),
                 amount(row.mean_error, currency),
                 money(row.median_error, currency),
                 f"{row.rmsle:.3f}",
@@ -68,7 +70,7 @@ def league_table(evals: Evals, rows: Sequence[LeagueRow]) -> Any:
                 f"{row.width:.2f}" if row.width else "",
             )
         drawn.append(table)
-        drawn += notes(some)
+        drawn += [Text(plain(note, 1_000)) for note in notes(some)]
     return Group(*drawn)
 
 

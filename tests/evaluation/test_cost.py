@@ -1,0 +1,125 @@
+"""What quotes cost: fees and box hours, unknown where nobody said, and where one becomes cheaper than the other."""
+
+from __future__ import annotations
+
+import pytest
+
+from pricesmith.evaluation.cost import EACH_ITS_OWN, break_even, cost_of, side_of, times
+from pricesmith.types import Evaluation, Row
+
+
+def evaluation(seconds=0.01, cost_usd=0.0, n=10, raw="", name="x"):
+    """An evaluation of `n` quotes that took `seconds` and cost `cost_usd` each."""
+    rows = tuple(Row(str(i), 10.0, 11.0, None, None, raw, seconds, cost_usd) for i in range(n))
+    return Evaluation(name, "c0ffee", rows, 30.0)
+
+
+def own(seconds=0.01, fit_seconds=100.0, box_price=0.36, kind="ridge", **meta):
+    return cost_of(evaluation(seconds), {"kind": kind, "fit_seconds": fit_seconds, **meta}, box_price)
+
+
+def hosted(cost_usd=0.001, **meta):
+    return cost_of(evaluation(1.0, cost_usd), {"kind": "frontier", **meta}, 0.36)
+
+
+def test_own_compute_is_seconds_at_the_boxs_price():
+    """0.01 s at 36 cents an hour are a millionth of a dollar; fitting for 100 s is a cent."""
+    found = own()
+    assert (found.quote, found.fit) == (pytest.approx(1e-6), pytest.approx(0.01))
+
+
+def test_a_box_without_a_price_costs_an_unknown_sum():
+    """Never 0."""
+    found = own(box_price=None)
+    assert (found.quote, found.compute, found.fit) == (None, None, None)
+    assert found.fees == 0
+
+
+def test_fees_that_are_not_known_are_no_zero():
+    """The rows of such a model say 0 dollars; the meta file says that this is no price."""
+    assert hosted(0.0, cost_known=False).quote is None
+    assert hosted(0.0, cost_known=True).quote == 0
+    assert hosted(0.002).quote == pytest.approx(0.002)
+
+
+def test_a_hosted_model_needs_no_price_of_the_box():
+    """Its fees are what it costs."""
+    assert cost_of(evaluation(1.0, 0.001), {"kind": "frontier"}).quote == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize("kind", ["human", "recorded"])
+def test_people_and_saved_answers_have_no_price(kind):
+    """What somebody's time costs is not known here, and a file that is read took no time to think."""
+    found = cost_of(evaluation(), {"kind": kind}, 0.36)
+    assert (found.quote, found.seconds, found.latency) == (None, None, None)
+
+
+def test_a_batchs_share_is_no_latency():
+    """Only answers that were timed one by one have a median and a 95th percentile; those without a reply have none."""
+    assert own().latency is None
+    rows = tuple(Row(str(i), 10.0, 11.0, seconds=float(i + 1)) for i in range(100))
+    lost = (Row("lost", 10.0, None, raw="no reply: HTTP 500", seconds=900.0),)
+    found = cost_of(Evaluation("x", "c", rows + lost, 30.0), {"kind": "frontier", "latency": EACH_ITS_OWN}).latency
+    assert (found.n, found.median) == (100, pytest.approx(50.5))
+    assert found.high == pytest.approx(95.05)
+
+
+def test_the_fits_of_folds_are_not_one_fit():
+    """Five folds were fitted; who serves fits once. One that was not fitted again owes its own fit whole."""
+    folds = {"folds": True, "settings": {"fitted_on": "c0ffee"}}
+    assert own(**folds).fit_seconds == 20.0
+    assert own(folds=True, settings={"fitted_on": "f00d"}).fit_seconds == 100.0
+
+
+def test_an_untuned_model_owes_no_fitting():
+    """And a fit that nobody timed is unknown."""
+    assert own(kind="zero-shot", fit_seconds=None).fit == 0
+    assert own(fit_seconds=None).fit is None
+
+
+def test_break_even_counts_fitting():
+    """A cent of fitting at 0.999 thousandths of a dollar saved a quote: 11 quotes."""
+    found = break_even(own(), hosted())
+    assert (found.quotes, found.why) == (11, "paid back")
+    saved = found.quotes * (hosted().quote - own().quote)
+    assert saved >= own().fit > saved - (hosted().quote - own().quote)
+
+
+def test_a_box_that_is_dearer_a_quote_is_never_paid_back():
+    """Whatever the volume; what the box would have to cost is said."""
+    found = break_even(own(seconds=20.0), hosted())
+    assert (found.quotes, found.why) == (None, "never")
+    assert found.box_price == pytest.approx(0.18)  # 20 s at 18 cents an hour are the host's thousandth of a dollar
+
+
+def test_without_the_boxs_price_the_price_that_would_pay_is_known():
+    """A host's 0.001 dollars buy 0.01 s of a box at 360 dollars an hour."""
+    found = break_even(own(box_price=None), hosted())
+    assert (found.quotes, found.why, found.box_price) == (None, "unknown", pytest.approx(360.0))
+
+
+def test_nothing_is_cheaper_than_free():
+    """A host without fees is never beaten, whether the box has a price or not."""
+    assert break_even(own(), hosted(0.0)).why == "never"
+    assert break_even(own(box_price=None), hosted(0.0)).why == "never"
+    assert times(own(), hosted(0.0)) is None
+
+
+def test_unknown_fees_leave_break_even_unknown():
+    """No volume and no box price is made up."""
+    assert break_even(own(), hosted(0.0, cost_known=False)) == break_even(
+        own(box_price=None), hosted(0, cost_known=False)
+    )
+    assert break_even(own(), hosted(0.0, cost_known=False)).why == "unknown"
+
+
+def test_seconds_that_no_clock_took_are_unknown():
+    """A row of 0 seconds was not timed."""
+    assert own(seconds=0.0).quote is None
+
+
+def test_every_kind_that_is_not_somebody_elses_is_ones_own():
+    """New kinds run on one's own box."""
+    assert [side_of(kind) for kind in ("frontier", "human", "recorded", "best", "zero-shot")] == [
+        "hosted", "person", "saved", "own", "own",
+    ]  # fmt: skip

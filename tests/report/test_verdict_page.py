@@ -1,0 +1,192 @@
+"""The page about the champion, and verdict.json beside it: the same numbers, whole, and nothing made up."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pricesmith.cli import run
+from pricesmith.errors import UsageError
+from pricesmith.evaluation.cost import EACH_ITS_OWN
+from pricesmith.report import report
+from pricesmith.report.duel import bars, clock
+from pricesmith.report.references import references
+
+from .conftest import judged
+
+Folder = Callable[..., Path]
+EACH = {"latency": EACH_ITS_OWN}
+ALL = {
+    "ridge": judged(0.3, 1),
+    "mlp": judged(0.5, 2, kind="sparse_mlp"),
+    "constant": judged(3.0, 3, kind="constant"),
+    "gpt": judged(0.9, 4, kind="frontier", n=200, cost=0.001, seconds=2.0, **EACH),
+    "new": judged(0.25, 5, kind="frontier", n=200, seconds=1.0, cost_known=False, **EACH),
+    "human:ada": judged(1.0, 6, kind="human", n=40),
+}
+
+
+def words_of(page: Path) -> str:
+    """What a reader sees of a page."""
+    text = re.sub(r"<(script|style)\b.*?</\1>", "", page.read_text(), flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", text)).replace("\u00a0", " ").split())
+
+
+def part(page: Path, id: str) -> str:
+    """What a reader sees of one section."""
+    found = re.search(rf'<section id="{id}".*?</section>', page.read_text(), flags=re.DOTALL)
+    assert found is not None
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", found[0])).replace("\u00a0", " ").split())
+
+
+def test_the_verdict_comes_first_and_is_the_files(evals_of: Folder, tmp_path: Path) -> None:
+    """The page opens with the very sentences of verdict.json, before the league."""
+    facts = report(evals_of(ALL), tmp_path / "report.html", box_price=0.36)
+    words = words_of(tmp_path / "report.html")
+    assert json.loads((tmp_path / "verdict.json").read_text()) == json.loads(json.dumps(facts))
+    for sentence in facts["words"]:
+        assert 0 < words.index(" ".join(sentence.split())) < words.index("League table Best first")
+
+
+def test_verdict_json_holds_the_numbers(evals_of: Folder, tmp_path: Path) -> None:
+    """Champion, everybody against it, costs; null where nothing is known, and strict JSON throughout."""
+    report(evals_of(ALL), tmp_path / "report.html", box_price=0.36)
+    facts = json.loads((tmp_path / "verdict.json").read_text(), parse_constant=pytest.fail)
+    assert facts["format"] == 1
+    assert (facts["champion"]["name"], facts["champion"]["side"], facts["champion"]["items"]) == ("ridge", "own", 300)
+    versus = {one["rival"]: one for one in facts["versus"]}
+    assert set(versus) == {"mlp", "constant", "gpt", "new", "human:ada"}
+    assert versus["gpt"]["outcome"] == "better"
+    assert versus["gpt"]["difference"] == pytest.approx(versus["gpt"]["rival_error"] - versus["gpt"]["champion_error"])
+    assert versus["gpt"]["low"] < versus["gpt"]["difference"] < versus["gpt"]["high"]
+    assert versus["gpt"]["break_even"] == {"quotes": 2, "why": "paid back", "box_usd_per_hour": pytest.approx(3600)}
+    costs = {one["pricer"]: one for one in facts["costs"]}
+    assert costs["gpt"]["usd_per_million"] == pytest.approx(1000)
+    assert (costs["new"]["usd_per_1000"], costs["human:ada"]["usd_per_1000"]) == (None, None)
+    assert costs["gpt"]["latency_seconds"] == {"median": 2.0, "high": 2.0, "n": 200}
+    assert costs["ridge"]["latency_seconds"] is None
+
+
+def test_the_same_evaluations_give_the_same_verdict(evals_of: Folder, tmp_path: Path) -> None:
+    """Byte for byte, wherever it is written."""
+    folder = evals_of(ALL)
+    for place in ("a", "b"):
+        report(folder, tmp_path / place / "report.html", box_price=0.36)
+    assert (tmp_path / "a" / "verdict.json").read_bytes() == (tmp_path / "b" / "verdict.json").read_bytes()
+    assert (tmp_path / "a" / "report.html").read_bytes() == (tmp_path / "b" / "report.html").read_bytes()
+
+
+def test_what_is_not_known_is_never_nothing(evals_of: Folder, tmp_path: Path) -> None:
+    """Without the box's price own compute is unknown; without a price per token the hosted model's fees are."""
+    report(evals_of(ALL), tmp_path / "report.html")
+    cost = part(tmp_path / "report.html", "cost")
+    assert "What own compute costs is unknown: the box has no price here" in cost
+    assert "ridge own box" in cost.replace("champion ", "")
+    assert cost.count("unknown") >= 7
+    assert "US$0 " not in cost
+    assert "new hosted unknown no price per token" in cost
+
+
+def test_the_cost_table_says_what_a_thousand_and_a_million_cost(evals_of: Folder, tmp_path: Path) -> None:
+    """Fees, compute, latency, fitting and where own compute becomes the cheaper one."""
+    report(evals_of(ALL), tmp_path / "report.html", box_price=3.6)
+    cost = part(tmp_path / "report.html", "cost")
+    assert "gpt hosted US$1.00 US$1,000.00 2 s median of 200; 95 % within 2 s" in cost
+    assert re.search(r"ridge champion own box US\$0\.001 US\$1\.00 1 ms in batches 10\.0 s US\$0\.01", cost)
+    assert "11 quotes" in cost
+
+
+def test_a_rival_is_chosen_or_named_for_side_by_side(evals_of: Folder, tmp_path: Path) -> None:
+    """The most accurate hosted model, unless another is named; somebody unknown is refused."""
+    folder = evals_of(ALL)
+    report(folder, tmp_path / "report.html")
+    assert part(tmp_path / "report.html", "beside").startswith("ridge and new side by side")
+    report(folder, tmp_path / "report.html", champion="mlp", rival="ridge")
+    assert part(tmp_path / "report.html", "beside").startswith("mlp and ridge side by side")
+    with pytest.raises(UsageError, match="no rival of ridge"):
+        report(folder, tmp_path / "other.html", rival="nobody")
+    assert not (tmp_path / "other.html").exists()
+
+
+def test_published_figures_stand_apart(evals_of: Folder, tmp_path: Path) -> None:
+    """Marked as other items, with source and date, and neither in the league nor in verdict.json."""
+    report(evals_of(ALL), tmp_path / "report.html")
+    elsewhere = part(tmp_path / "report.html", "elsewhere")
+    assert "Not comparable with the figures above." in elsewhere
+    facts = (tmp_path / "verdict.json").read_text()
+    league = part(tmp_path / "report.html", "league")
+    for table in references():
+        assert f"{table.date}." in elsewhere
+        assert " ".join(table.source.split()) in elsewhere
+        for row in table.row:
+            assert row.who in elsewhere
+            if row.who not in ("constant", "ridge"):  # everybody has one of that name
+                assert row.who not in league
+                assert json.dumps(row.who) not in facts
+
+
+def test_a_hostile_name_stays_text(evals_of: Folder, tmp_path: Path) -> None:
+    """In the verdict, the tables and the file for machines."""
+    name = "<img src=x onerror=alert(1)>"
+    report(evals_of({**ALL, name: judged(0.2, 8, kind="<b>frontier</b>")}), tmp_path / "report.html")
+    page = re.sub(r"<(script|style)\b.*?</\1>", "", (tmp_path / "report.html").read_text(), flags=re.DOTALL)
+    assert "<img" not in page
+    assert "<b>frontier" not in page
+    assert name in words_of(tmp_path / "report.html")
+
+
+def test_the_headline_does_not_claim_what_the_verdict_denies(evals_of: Folder, tmp_path: Path) -> None:
+    """The best on all items is not called so where a hosted model beats it on some."""
+    report(evals_of({**ALL, "gpt": judged(0.02, 4, kind="frontier", n=200)}), tmp_path / "report.html")
+    first = re.search(r"<h1>(.*?)</h1>", (tmp_path / "report.html").read_text())
+    assert first is not None
+    assert "does not yet beat gpt" in first[1]
+    assert '<span class="pill best">leads</span>' in (tmp_path / "report.html").read_text()
+
+
+def test_the_page_does_not_go_where_the_verdict_goes(evals_of: Folder, tmp_path: Path) -> None:
+    """One would take the other's place."""
+    with pytest.raises(UsageError, match="verdict for machines"):
+        report(evals_of(ALL), tmp_path / "verdict.json")
+
+
+def test_the_terminal_has_the_verdict_too(evals_of: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In words for a person, whole for --json, nothing for --quiet; exit 2 for a champion that nobody is."""
+    folder, page = str(evals_of(ALL)), str(tmp_path / "out" / "report.html")
+    assert run(["report", folder, "--to", page, "--box-price", "0.36", "--champion", "ridge"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "ridge, the champion you named, is off by" in shown
+    assert "ridge beats gpt by" in shown
+    assert run(["report", folder, "--to", page, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["verdict"] == json.loads((tmp_path / "out" / "verdict.json").read_text())
+    assert run(["report", folder, "--to", page, "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+    assert run(["report", folder, "--to", page, "--champion", "nobody"]) == 2
+
+
+def test_bars_of_differences_share_a_scale_and_stay_inside() -> None:
+    """The line of 0 is where it is for all; one hopeless rival is cut off and marked."""
+    drawn = bars([(1.0, 0.5, 1.5), (-1.0, -2.0, 0.5), (2.0, None, None), (500.0, 450.0, 550.0)])
+    assert len({one["zero"] for one in drawn}) == 1
+    assert [one["cut"] for one in drawn] == ["", "", "", "right"]
+    for one in drawn:
+        assert 0 <= float(one["at"]) <= 100
+        if one["span"] is not None:
+            assert 0 <= float(one["low"]) <= float(one["low"]) + float(one["span"]) <= 100.01
+
+
+def test_no_difference_has_a_bar_too() -> None:
+    """Where everything is 0 there is nothing to divide by."""
+    (one,) = bars([(0.0, 0.0, 0.0)])
+    assert 0 <= float(one["zero"]) <= 100
+
+
+def test_times_read_from_milliseconds_to_hours() -> None:
+    """With the unit that a person would use."""
+    assert [clock(0.00006), clock(2.0), clock(600.0), clock(9_000.0)] == ["0.06 ms", "2 s", "10 min", "2.5 h"]
