@@ -1,6 +1,6 @@
 """AutoGluon-Tabular on the same split, once, in an environment of its own.
 
-    python benchmarks/autogluon_peer.py --goods ../shared/data/goods.jsonl.gz --env /tmp/autogluon --seconds 300
+    python benchmarks/autogluon_peer.py --goods goods.jsonl.gz --env DIR --seconds 300
 
 It is no dependency of ours: a virtual environment is made in --env (or used again), `autogluon.tabular` with LightGBM,
 XGBoost and CatBoost is installed there, and a child with nothing of ours trains on two files with the rows. It gets

@@ -1,6 +1,6 @@
 """The best pricer against the reference ridge: error, seconds, memory, and how narrow its intervals are.
 
-    python benchmarks/best.py --goods ../shared/data/goods.jsonl.gz
+    python benchmarks/best.py --goods goods.jsonl.gz
     python benchmarks/best.py --demo --seeds 0
     python benchmarks/best.py --goods goods.jsonl.gz --work DIR      # keeps what is fitted; a second call goes on
 

@@ -1,6 +1,6 @@
 """Do 90 % intervals hold 90 %? Coverage and width on the test rows of five split seeds, each printed, and their mean.
 
-    python benchmarks/coverage.py --goods ../shared/data/goods.jsonl.gz
+    python benchmarks/coverage.py --goods goods.jsonl.gz
     python benchmarks/coverage.py --demo --recipes ridge
 
 Each seed is a catalog of its own (the same rows, another split by family), each pricer is fitted on it anew.

@@ -1,6 +1,6 @@
 """How the sparse MLP grows: seconds and peak memory of a fit at 12,500 to 400,000 rows, each in a fresh process.
 
-    python benchmarks/growth.py --goods ../shared/data/goods.jsonl.gz
+    python benchmarks/growth.py --goods goods.jsonl.gz
 
 Up to 58,000 the rows are real, drawn at random. Beyond they are not new goods: real rows are repeated, each time with a
 tenth of their words dropped and a model number put in, and their prices jittered by 5 %. That grows vocabulary and work

@@ -1,6 +1,6 @@
 """The cheap pricers side by side: error, ratio to the reference ridge, seconds, listings/s and memory.
 
-    python benchmarks/pricers.py --goods ../shared/data/goods.jsonl.gz
+    python benchmarks/pricers.py --goods goods.jsonl.gz
     python benchmarks/pricers.py --demo --seeds 0 --only ridge,sparse_mlp
 
 Each catalog is curated with split seeds 0, 1 and 2; every pricer and every peer is fitted on the same training rows and

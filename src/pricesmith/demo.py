@@ -56,10 +56,11 @@ def demo(to: Path, *, llm: bool = False, progress: Progress = SILENT) -> dict[st
         from pricesmith.demo_llm import tune_and_judge
 
         tuned = tune_and_judge(to, catalog, fitted, progress)
-    report(to / "evals", to / "report.html")
+    verdict = report(to / "evals", to / "report.html")
     return {
         "evals": str(to / "evals"),
         "report": str(to / "report.html"),
+        "verdict": verdict,
         "example": example(catalog.items("test"), to / "blend"),
         "try": f'{command()} price {to / "blend"} "Diamond, 1.2 carat, ideal cut, colour G, clarity VS1"',
         "seconds": round(time.perf_counter() - started, 1),
@@ -93,10 +94,10 @@ def example(items: list[Item], run: Path) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any], console: Console) -> None:
-    """The league table, the example, and where to look next."""
+    """The league table, the verdict, the example, and where to look next."""
     from pricesmith.evaluation.store import read_evals
     from pricesmith.evaluation.summary import league
-    from pricesmith.report.terminal import league_facts, league_table
+    from pricesmith.report.terminal import league_facts, league_table, verdict_told
 
     if "evals_untuned" in result:
         few = read_evals(Path(result["evals_untuned"]))
@@ -104,9 +105,8 @@ def show(result: dict[str, Any], console: Console) -> None:
     evals = read_evals(Path(result["evals"]))
     rows = league(evals)
     console.say(league_table(evals, rows))
-    if "verdict" in result:
-        worth = "was worth it" if result["verdict"]["worth_it"] else "was not worth it"
-        console.say(f"\nThe LLM {worth} on these goods. {result['verdict']['words']}")
+    console.say()
+    console.say(verdict_told(result["verdict"]["words"]))
     one = result["example"]
 
     def show_money(value: float) -> str:
