@@ -29,11 +29,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig, TrainingArguments
 from llm_speed import clock, matmul_tflops
 from pricesmith.bases.memory import Work, peak
 from pricesmith.bases.shapes import shape_of_config
-from pricesmith.pricers.adapters import with_adapter
-from pricesmith.pricers.batches import Example, PlannedBatches, Schedule, token_losses
-from pricesmith.pricers.checkpoints import Curve
-from pricesmith.pricers.readout import head, states_at
-from pricesmith.pricers.trainer import Judgement, PriceTrainer
+from pricesmith.pricers.language.adapters import with_adapter
+from pricesmith.pricers.language.batches import Example, PlannedBatches, Schedule, token_losses
+from pricesmith.pricers.language.checkpoints import Curve
+from pricesmith.pricers.language.readout import head, states_at
+from pricesmith.pricers.language.trainer import Judgement, PriceTrainer
 from pricesmith.progress import SILENT
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -48,9 +48,9 @@ def clock() -> Any:
 def job_of(what: str, asked: Any, run: Path) -> Any:
     """Our own tuning job on the first rows of the catalog: model, adapter, examples, trainer."""
     from pricesmith.catalog import open as open_catalog
+    from pricesmith.pricers.language.tune import Tuning
     from pricesmith.pricers.recipes import read_recipe
     from pricesmith.pricers.runs import info_of
-    from pricesmith.pricers.tune import Tuning
     from pricesmith.progress import SILENT
     from pricesmith.workspace import write_json
 
@@ -64,7 +64,7 @@ def job_of(what: str, asked: Any, run: Path) -> Any:
 
 def tune_ours(what: str, asked: Any, run: Path) -> dict[str, Any]:
     """Steps of the product's own trainer."""
-    from pricesmith.pricers.batches import Schedule
+    from pricesmith.pricers.language.batches import Schedule
 
     job, watch = job_of(what, asked, run), clock()
     steps = asked.steps
@@ -137,7 +137,7 @@ def tune_peer(what: str, asked: Any, run: Path) -> dict[str, Any]:
 
 
 def plan_of(job: Any) -> list[list[int]]:
-    from pricesmith.pricers.batches import plan
+    from pricesmith.pricers.language.batches import plan
 
     batches = job.trainer.batches
     return plan(batches.lengths, batches.seed, 0, batches.tokens_per_batch, packed=batches.packed)
@@ -151,7 +151,7 @@ def score(what: str, asked: Any, run: Path, *, ours: bool) -> dict[str, Any]:
 
     wares = [item.listing for item in open_catalog(asked.catalog).items("validation")[: asked.scored]]
     if asked.run and what == "score tokens":
-        from pricesmith.pricers.llm import load_adapter
+        from pricesmith.pricers.language.llm import load_adapter
 
         pricer = load_adapter(Path(asked.run))
         model = pricer.model
@@ -226,7 +226,7 @@ def block_weights(base: str) -> int:
     import torch
     from transformers import AutoConfig, AutoModel
 
-    from pricesmith.pricers.weights import find
+    from pricesmith.pricers.language.weights import find
 
     with torch.device("meta"):
         model = AutoModel.from_config(AutoConfig.from_pretrained(find(base).path))

@@ -5,8 +5,8 @@
     python benchmarks/memory.py --case '{"...": ...}'        one case, in this process; what the others start
 
 Each case is a process of its own. CPU: VmHWM at the end minus VmRSS after the imports. GPU: what CUDA says is reserved.
-The code is the product's: PEFT LoRA on every linear layer as `pricers/adapters.py` puts it on, the head at price
-positions only, two optimiser steps; scoring is `LlmPricer.price` with the digit tree.
+The code is the product's: PEFT LoRA on every linear layer as `pricers/language/adapters.py` puts it on, the head at
+price positions only, two optimiser steps; scoring is `LlmPricer.price` with the digit tree.
 """
 
 from __future__ import annotations
@@ -110,10 +110,10 @@ def run_case(case: dict[str, Any]) -> int:
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, LlamaConfig
 
-    from pricesmith.pricers.adapters import mixed, with_adapter
-    from pricesmith.pricers.batches import Example, lay, token_losses
-    from pricesmith.pricers.llm import LlmPricer
-    from pricesmith.pricers.readout import TokenReader
+    from pricesmith.pricers.language.adapters import mixed, with_adapter
+    from pricesmith.pricers.language.batches import Example, lay, token_losses
+    from pricesmith.pricers.language.llm import LlmPricer
+    from pricesmith.pricers.language.readout import TokenReader
     from pricesmith.prompts import Prompt
     from pricesmith.testing.language import made_tokenizer
     from pricesmith.types import Listing

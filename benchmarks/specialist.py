@@ -97,7 +97,7 @@ def by_cpu() -> None:
     from types import SimpleNamespace
 
     from pricesmith.bases import measure
-    from pricesmith.pricers import trainer, tune
+    from pricesmith.pricers.language import trainer, tune
 
     for module in (trainer, tune, measure):
         module.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[attr-defined]
@@ -109,7 +109,7 @@ def judge_frozen(name: str, base: str, catalog: Any, asked: Any, progress: Any) 
 
     from pricesmith.bases.measure import ALPHAS, states_of
     from pricesmith.evaluation.judge import Candidate, judge
-    from pricesmith.pricers.llm import zero_shot
+    from pricesmith.pricers.language.llm import zero_shot
     from pricesmith.progress import SILENT
     from pricesmith.types import Quote
 

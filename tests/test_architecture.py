@@ -33,11 +33,11 @@ LEVELS = (
 LONG_FILES: dict[str, int] = {}
 LONG_FUNCTIONS: dict[str, int] = {}
 # The one way from a pricer to other pricers is KINDS.
-LOADERS = {"runs", "blend"}
-PRICERS = {where.split(":")[0].rpartition(".")[2] for where in KINDS.values()} | {"llm"}
-# What a language model takes to be found, asked, read and tuned; cheap pricers know nothing of it.
-LANGUAGE = {"adapters", "arguments", "batches", "checkpoints", "distribution", "llm", "numbers", "presets", "readout"}
-LANGUAGE |= {"trainer", "tune", "warm", "weights"}
+LOADERS = {("runs",), ("blend",), ("stacked", "best")}
+PRICERS = {tuple(where.split(":")[0].split(".")[2:]) for where in KINDS.values()} | {("language", "llm")}
+PRICERS |= {("hosted", "frontier")}
+# A family of pricers with parts of its own: nobody else's pricer may lean on them.
+FAMILIES = {"hosted", "language", "stacked"}
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "duckdb", "pandas", "fastapi", "lightgbm", "plotly", "numpy")
 
 
@@ -77,14 +77,16 @@ def test_a_module_imports_only_from_its_left(path: Path) -> None:
             assert level(there) < level(here), f"{path.name} imports pricesmith.{'.'.join(parts)}"
 
 
-@pytest.mark.parametrize("path", sorted((SOURCE / "pricers").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((SOURCE / "pricers").rglob("*.py")), ids=lambda path: path.stem)
 def test_no_pricer_imports_another(path: Path) -> None:
     """A way to price is understood from its own file and parts that are no pricers; others go through KINDS."""
-    others = {parts[1] for parts in imports(path) if parts[0] == "pricers" and len(parts) > 1} - {path.stem}
-    allowed = LOADERS if path.stem in LOADERS else {"llm"} if path.stem == "tune" else set()
-    assert others & (PRICERS | LOADERS) - allowed == set()
-    if path.stem not in LANGUAGE:
-        assert others & LANGUAGE == set()
+    here = path.relative_to(SOURCE / "pricers").with_suffix("").parts
+    others = {parts[1:] for parts in imports(path) if parts[0] == "pricers" and len(parts) > 1} - {here}
+    own = {parts for parts in others if parts[0] == here[0]} if here[0] in FAMILIES else set()
+    assert {parts[0] for parts in others - own} & FAMILIES == set()
+    if here in PRICERS:
+        allowed = {("runs",)} if here in LOADERS else {("language", "llm")} if here[0] == "language" else set()
+        assert others & (PRICERS | {("runs",)}) - allowed == set()
 
 
 def test_no_module_of_ours_is_in_a_cycle() -> None:

@@ -15,7 +15,7 @@ from pricesmith.catalog import open as open_catalog
 from pricesmith.catalog.store import ITEMS, LEDGER, Catalog
 from pricesmith.contest import candidate, contest, name_of, rows_of
 from pricesmith.errors import InputError, UsageError
-from pricesmith.pricers.llm import LlmPricer
+from pricesmith.pricers.language.llm import LlmPricer
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.pricers.runs import fit
 from pricesmith.testing import made_catalog, made_model

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from pricesmith.cli import run
-from pricesmith.pricers import weights
+from pricesmith.pricers.language import weights
+from pricesmith.pricers.stacked.best import Best
 from pricesmith.testing import FakeEndpoint, made_csv, made_model
 
 ROOT = Path(__file__).parents[1]
@@ -69,9 +70,13 @@ def test_every_command_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: p
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A made model in the working folder goes by the name of the real base that the pages tune."""
+    """A made model in the working folder goes by the name of the real base that the pages tune; `best` is fitted with
+    few networks and trees, for its minutes would be the tests'."""
     monkeypatch.setattr(weights, "presets", dict)
     made_model(Path("gemma-3-270m"))
+    few = {"folds": 2, "members": 1, "fold_members": 1, "forests": 1, "passes": 1, "trees": 20}
+    fit = Best.fit
+    monkeypatch.setattr(Best, "fit", lambda recipe, *rest: fit(recipe.model_copy(update=few), *rest))
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)

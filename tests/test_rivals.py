@@ -13,7 +13,7 @@ from pricesmith.catalog.store import Catalog, open_catalog
 from pricesmith.cli import run
 from pricesmith.contest import contest, name_of
 from pricesmith.errors import PricesmithError, UsageError
-from pricesmith.pricers.purse import BudgetSpent
+from pricesmith.pricers.hosted.purse import BudgetSpent
 from pricesmith.rivals import Hosting, families_of, items_of, rival_of
 from pricesmith.testing import ChatServer, FakeEndpoint, made_catalog, made_model
 from pricesmith.types import render
@@ -241,7 +241,7 @@ def test_a_real_open_model_behind_http_is_judged_over_http(
     """Gemma 3 270M without a chat template, SmolLM2 with one: a number for every listing, an error of this world."""
     if not all(importlib.util.find_spec(name) for name in (package, "gguf")):
         pytest.skip(f"the weights of {base} are not installed")
-    from pricesmith.pricers.weights import find
+    from pricesmith.pricers.language.weights import find
 
     with monkeypatch.context() as bare:
         bare.delenv("PRICESMITH_CACHE")

@@ -161,7 +161,7 @@ def zero_shot_of(who: str) -> tuple[str, dict[str, str]]:
 
 def untuned(who: str, name: str, catalog: Catalog, progress: Progress) -> Candidate:
     """An untuned base as a candidate; one that is shown examples takes them from the rows that it is not judged on."""
-    from pricesmith.pricers.llm import zero_shot
+    from pricesmith.pricers.language.llm import zero_shot
 
     base, options = zero_shot_of(who)
     shots = int(options.get("shots", "0"))

@@ -1,6 +1,6 @@
 """Hosted models as candidates of `evaluation.judge`: `frontier:MODEL`, what it is asked with, and what it may spend.
 
-frontier:gpt-4.1-nano                                  a model that pricers/providers.toml, or your own file, knows
+frontier:gpt-4.1-nano                                  a model that pricers/hosted/providers.toml or your own file knows
 frontier:ollama/gemma3:4b                              PROVIDER/MODEL
 frontier:tiny@url=http://127.0.0.1:8000/v1             any OpenAI-compatible URL
 frontier:gpt-5.1@comparables=5,effort=low,output=8192  shown the 5 nearest priced training listings of each, behind the
@@ -20,11 +20,11 @@ from pydantic import Field
 from pricesmith.catalog.store import SPLITS, Catalog
 from pricesmith.errors import UsageError
 from pricesmith.evaluation.judge import Candidate
-from pricesmith.pricers.answers import Answers, default_path
-from pricesmith.pricers.bill import Bill
-from pricesmith.pricers.frontier import Asked, FrontierPricer
-from pricesmith.pricers.providers import endpoint_of
-from pricesmith.pricers.purse import Purse
+from pricesmith.pricers.hosted.answers import Answers, default_path
+from pricesmith.pricers.hosted.bill import Bill
+from pricesmith.pricers.hosted.frontier import Asked, FrontierPricer
+from pricesmith.pricers.hosted.providers import endpoint_of
+from pricesmith.pricers.hosted.purse import Purse
 from pricesmith.progress import Progress
 from pricesmith.settings import parse
 from pricesmith.types import Item

@@ -54,7 +54,7 @@ def kept_in_reality(config: Any, layers: int, columns: int, dropout: float) -> i
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM
 
-    from pricesmith.pricers.adapters import mixed, with_adapter
+    from pricesmith.pricers.language.adapters import mixed, with_adapter
 
     config = type(config).from_dict({**config.to_dict(), "num_hidden_layers": layers, "layer_types": None})
     model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
@@ -113,7 +113,7 @@ def test_adapters_are_those_that_peft_makes() -> None:
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM
 
-    from pricesmith.pricers.adapters import with_adapter
+    from pricesmith.pricers.language.adapters import with_adapter
 
     config = configs()["llama"]
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)

@@ -12,7 +12,8 @@ import torch
 from pricesmith.catalog.store import open_catalog
 from pricesmith.errors import InputError
 from pricesmith.export import export
-from pricesmith.pricers import llm, runs
+from pricesmith.pricers import runs
+from pricesmith.pricers.language import llm
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import made_catalog, made_model
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pricesmith.pricers.features import nearest
 from pricesmith.pricers.features.nearest import BIAS, NOISE, RIDGES, SEEN, Nearest, families_of, folds_of
 from pricesmith.pricers.features.vocabulary import gather
-from pricesmith.pricers.stock import Stock
+from pricesmith.pricers.stacked.stock import Stock
 from pricesmith.testing import made_items
 from pricesmith.types import Listing
 
@@ -39,8 +40,12 @@ def test_a_row_is_not_shown_its_own_family(shop: Nearest) -> None:
     assert not (shown & (families[found.places] == families[:, None])).any()
 
 
-def test_cosines_among_neighbours_are_those_of_the_matrix(shop: Nearest) -> None:
-    """The quick product over shared features alone is the whole product."""
+@pytest.mark.parametrize("gram", [0, 4_000], ids=["a large shop", "a small shop"])
+def test_cosines_among_neighbours_are_those_of_the_matrix(
+    shop: Nearest, gram: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The quick product over shared features alone, and in a small shop the one of all pairs, is the whole product."""
+    monkeypatch.setattr(nearest, "GRAM", gram)
     found = shop.search(shop.matrix[:5], 16)
     for row, among in enumerate(shop.cosines_among(found.places)):
         near = shop.matrix[found.places[row]]

@@ -6,10 +6,10 @@ import io
 from typing import Any
 
 from rich.console import Console
+from tests.report.conftest import judged
 
 from pricesmith.evaluation.summary import league
 from pricesmith.report.terminal import league_table
-from tests.report.conftest import judged
 
 
 def shown(evals: Any) -> str:

@@ -119,7 +119,7 @@ def available() -> list[str]:
     """The bases whose weights are here: installed presets, and registry models in the Hub's cache."""
     from huggingface_hub import try_to_load_from_cache
 
-    from pricesmith.pricers.presets import presets
+    from pricesmith.pricers.language.presets import presets
 
     found = [name for name, facts in presets().items() if importlib.util.find_spec(facts["package"])]
     for model in registry().values():
@@ -134,7 +134,7 @@ def on_catalog(
     """The tokeniser audit of the bases that are here, and what they know untuned."""
     from pricesmith.bases.tokens import audit
     from pricesmith.catalog.store import open_catalog
-    from pricesmith.pricers.weights import find, tokenizer_of
+    from pricesmith.pricers.language.weights import find, tokenizer_of
     from pricesmith.prompts import Prompt
 
     catalog = open_catalog(folder)

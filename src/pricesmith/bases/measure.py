@@ -26,8 +26,8 @@ from pricesmith.catalog.store import Catalog
 from pricesmith.errors import InputError, PricesmithError
 from pricesmith.measures.metrics import Array, charge
 from pricesmith.measures.resample import Interval, codes_of, interval
-from pricesmith.pricers.llm import LlmPricer, batches, zero_shot
-from pricesmith.pricers.readout import states_at
+from pricesmith.pricers.language.llm import LlmPricer, batches, zero_shot
+from pricesmith.pricers.language.readout import states_at
 from pricesmith.pricers.ridge import RidgeRecipe
 from pricesmith.progress import SILENT, Progress
 from pricesmith.types import Item

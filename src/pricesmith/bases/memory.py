@@ -39,7 +39,7 @@ CONTEXT = 600_000_000  # a CUDA context with cuBLAS, before the first tensor
 CUDA_SLACK = 0.05  # of all that comes and goes: blocks that the caching allocator cannot reuse
 HEAP, RECOMPUTED_HEAP, SCORING_HEAP = 0.58, 0.36, 0.3  # of kept bytes, and of a layer's states; see above
 MAPPED = 32 * 2**20  # glibc maps larger blocks, and returns them
-LOGITS = 1 << 25  # that pricers/readout.py holds at once
+LOGITS = 1 << 25  # that pricers/language/readout.py holds at once
 LISTING = 180  # tokens of a listing with its question, where no catalog says
 
 

@@ -68,7 +68,7 @@ def licence_of(run: Path) -> tuple[str, Licence]:
 
 def write_merged(run: Run, to: Path) -> None:
     """The base with the adapter in its weights, its tokenizer and what reading a price needs."""
-    from pricesmith.pricers.llm import load_adapter
+    from pricesmith.pricers.language.llm import load_adapter
 
     pricer = load_adapter(run.path, merged=True)
     edges = getattr(pricer.reader, "edges", None)

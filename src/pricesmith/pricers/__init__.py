@@ -17,10 +17,10 @@ KINDS = {
     "boosting": "pricesmith.pricers.boosting:Boosting",
     "sparse_mlp": "pricesmith.pricers.sparse_mlp:SparseMlp",
     "neighbours": "pricesmith.pricers.neighbours:Neighbours",
-    "best": "pricesmith.pricers.best:Best",
+    "best": "pricesmith.pricers.stacked.best:Best",
     "recorded": "pricesmith.pricers.recorded:Recorded",
-    "lora_tokens": "pricesmith.pricers.tune:LoraTokens",
-    "lora_bins": "pricesmith.pricers.tune:LoraBins",
+    "lora_tokens": "pricesmith.pricers.language.tune:LoraTokens",
+    "lora_bins": "pricesmith.pricers.language.tune:LoraBins",
     "blend": "pricesmith.pricers.blend:Blend",
 }
 

@@ -20,7 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
-from pricesmith.pricers.providers import Endpoint, Price
+from pricesmith.pricers.hosted.providers import Endpoint, Price
 
 KEY = "sk-made-0123456789"
 STATUS = {"429": 429, "429-wait": 429, "500": 500, "529": 529, "401": 401, "400": 400}

@@ -33,6 +33,7 @@ F64 = NDArray[np.float64]
 
 MAX_SHARE = 0.04  # a feature of more of the listings tells none apart, and costs the most
 FEW = 1_000  # below so many listings every feature counts
+GRAM = 4_000  # up to so many listings the cosines of all pairs are worked out once: 64 MB
 BLOCK = 256
 CELLS = 16_000_000  # of a block's product with all rows
 SHARPNESS = 4  # weight of a neighbour: its cosine to this power
@@ -65,6 +66,7 @@ class Nearest:
     def __init__(self, words: Vocabulary, matrix: Any, logs: F64) -> None:
         self.words, self.matrix, self.logs = words, matrix, logs
         self.turned = matrix.T.tocsr()
+        self.gram: F32 | None = None
         self.middle = float(logs.mean()) if len(logs) else 0.0
 
     @classmethod
@@ -149,6 +151,13 @@ class Nearest:
     def cosines_among(self, places: I64) -> F32:
         """The cosines among the neighbours of each listing, [n, k, k]; nonsense where there is none."""
         count, k = places.shape
+        if 0 < len(self.logs) <= GRAM:
+            if self.gram is None:
+                self.gram = (self.matrix @ self.turned).toarray()
+            near = np.maximum(places, 0)
+            among = self.gram[near[:, :, None], near[:, None, :]]
+            among[:, np.arange(k), np.arange(k)] = 1.0
+            return among
         among = np.zeros((count, k, k), dtype=np.float32)
         ends, features, values = self.matrix.indptr, self.matrix.indices, self.matrix.data
         place = np.zeros(self.matrix.shape[1], dtype=np.int64)

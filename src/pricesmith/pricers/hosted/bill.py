@@ -1,0 +1,143 @@
+"""What asking a hosted model will cost, told before, and what it came to, told after.
+
+bill = Bill(pricer, items, memory=0)
+bill.before(listings)          notes how many listings, tokens and dollars, at worst too
+bill.after()                   facts for the evaluation's meta file
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pricesmith.pricers.hosted.frontier import FrontierPricer
+from pricesmith.pricers.hosted.recital import chosen, recite, request_of
+from pricesmith.pricers.hosted.replies import CUT
+from pricesmith.types import Item, Listing
+
+CHUNK = 256
+LETTERS_A_TOKEN = 4.0  # of English, roughly
+SHORT_ANSWER = 8.0  # tokens of {"price": 24.5}
+
+
+class Bill:
+    """Watches a hosted model at work. `items` gives the judged items by id, for the check of its memory."""
+
+    def __init__(self, pricer: FrontierPricer, items: Callable[[], Mapping[str, Item]], memory: int = 0) -> None:
+        self.pricer, self.items, self.memory = pricer, items, memory
+        self.to_recite: list[Item] = []
+        self.batch = 8 * pricer.concurrency  # large enough to keep all busy, small enough to show progress
+
+    def before(self, listings: Sequence[Listing]) -> None:
+        """Note what asking about these listings takes."""
+        pricer = self.pricer
+        if self.memory:
+            known = self.items()
+            self.to_recite = chosen([known[ware.id] for ware in listings if ware.id in known], self.memory)
+        waiting = letters = 0
+        worst = 0.0
+        for start in range(0, len(listings) + len(self.to_recite), CHUNK):
+            requests = pricer.requests(listings[start : start + CHUNK])
+            if start == 0:
+                requests += [request_of(pricer, item.listing) for item in self.to_recite]
+            found = pricer.answers.find(request.key for request in requests)
+            for request in {one.key: one for one in requests if one.key not in found}.values():
+                waiting, letters, worst = waiting + 1, letters + request.letters, worst + request.worst
+        for line in self.lines(len(listings), waiting, letters, worst):
+            pricer.progress.note(line)
+
+    def lines(self, count: int, waiting: int, letters: int, worst: float) -> list[str]:
+        """The estimate in words."""
+        pricer, price = self.pricer, self.pricer.endpoint.price
+        who = f"{pricer.endpoint.model} at {pricer.endpoint.host}"
+        also = f" and {len(self.to_recite):,} recitals" if self.memory else ""
+        if not waiting:
+            return [f"{who}: {count:,} listings{also}, all remembered: nothing is asked, nothing is paid."]
+        usual = pricer.answers.usual_output(pricer.endpoint.url, pricer.endpoint.model)
+        tokens_in, tokens_out = letters / LETTERS_A_TOKEN, waiting * (SHORT_ANSWER if usual is None else usual)
+        how = "without reasoning" if usual is None else "as in its remembered answers"
+        said = [
+            f"{who}: {count:,} listings{also}, {waiting:,} requests to send; about {tokens_in:,.0f} tokens in "
+            f"and {tokens_out:,.0f} out ({how})."
+        ]
+        if price is None:
+            return [*said, "What that costs is not known: no price of this model is known. It is shown as unknown."]
+        about, read = price.of(round(tokens_in), round(tokens_out)), f" of {price.date}" if price.date else ""
+        said.append(
+            f"About ${about:,.4f}; ${worst:,.2f} at worst, with {pricer.asked.output:,} tokens out each "
+            f"(${price.input:g} in, ${price.output:g} out for a million tokens{read}, {price.source})."
+        )
+        budget = pricer.purse.budget
+        if budget is not None and worst > budget - pricer.purse.spent:
+            said.append(
+                f"The budget of ${budget:g} covers the estimate, not the worst: it stops before it is passed."
+                if about <= budget - pricer.purse.spent
+                else f"The budget of ${budget:g} will not be enough: it stops before it is passed."
+            )
+        return said
+
+    def after(self) -> dict[str, Any]:
+        """What it came to: for the meta file, and noted."""
+        pricer, tally, wire = self.pricer, self.pricer.tally, self.pricer.wire
+        known = tally.cost_known and not (tally.lost and pricer.endpoint.price is None)
+        facts: dict[str, Any] = {
+            "cost_known": known,
+            "price": asdict(pricer.endpoint.price) if pricer.endpoint.price else None,
+            "tokens": {"input": tally.tokens["input"], "output": tally.tokens["output"]},
+            "spent": tally.cost if known else None,
+            "answers": {"asked": tally.asked, "remembered": tally.remembered, "asked_again": tally.again},
+            "requests": wire.sent,
+            "faults": dict(sorted(wire.faults.items())),
+            "failures": dict(sorted(tally.failures.items())),
+            "lost": dict(sorted(tally.lost.items())),
+            "latency": "each answer's own",
+        }
+        if self.memory:
+            facts["memory"] = recite(pricer, self.to_recite, self.memory)
+            pricer.progress.note(recital_line(facts["memory"]))
+        self.tell(facts)
+        return facts
+
+    def tell(self, facts: Mapping[str, Any]) -> None:
+        """Note what it came to."""
+        pricer, purse = self.pricer, self.pricer.purse
+        answers = facts["answers"]
+        cost = f"these answers cost ${facts['spent']:.4f}" if facts["cost_known"] else "what they cost is unknown"
+        note = pricer.progress.note
+        note(
+            f"{pricer.endpoint.model}: {answers['asked']:,} asked now in {facts['requests']:,} requests, "
+            f"{answers['remembered']:,} remembered; {cost}."
+        )
+        if purse.budget is not None or purse.lost:
+            lost = (
+                f", of which ${purse.lost:.4f} for answers that never came, if they are charged" if purse.lost else ""
+            )
+            budget = f" of the budget of ${purse.budget:g}" if purse.budget is not None else ""
+            note(f"Spent by this command so far: ${purse.spent:.4f}{budget}{lost}.")
+        if facts["faults"]:
+            note("Faults on the way: " + counted(facts["faults"]) + ".")
+        if facts["failures"]:
+            note("No answer: " + counted(facts["failures"]) + ".")
+        if CUT in facts["failures"]:
+            note(f"Answers were cut off at {pricer.asked.output:,} tokens: ask with a larger output= after the @.")
+        if facts["lost"]:
+            note(
+                "No reply after all tries: "
+                + counted(facts["lost"])
+                + ". --fresh asks for these again, and only these."
+            )
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """`3 a range, 2 a refusal`."""
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items())
+
+
+def recital_line(memory: Mapping[str, Any]) -> str:
+    """The check of memory in words."""
+    return (
+        f"Memory: of {memory['asked']:,} listings it was given the first half of, it went on word for word for 8 words "
+        f"with {memory['eight_words']:,}, to the end with {memory['whole']:,}, and named the price to the cent with "
+        f"{memory['price']:,} ({memory['price_by_chance']:g} by chance)."
+    )

@@ -1,0 +1,156 @@
+"""What came back from an endpoint: an answer, or a fault with what it means for the request, the budget and the work.
+
+A fault is tried `again`, is a way of `speech` that the endpoint does not take, a reason to `skip` this listing, or to
+`stop`.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pricesmith.console import CONTROL
+from pricesmith.pricers.hosted.answers import Said
+from pricesmith.pricers.hosted.providers import Price
+from pricesmith.prompts import sound
+
+LONGEST = 20_000  # characters of an answer that are kept; a price has fewer
+WORDS = 300
+AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
+OF_THE_LISTING = ("context_length", "content_filter", "content_policy", "moderation", "flagged", "too long")
+OF_THE_ACCOUNT = ("insufficient_quota", "billing", "credit balance", "insufficient credits", "api key", "api_key")
+REJECTED = "rejected"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why there is no answer. `wait` is what the endpoint asks for, in seconds; `billed` where it may charge for it."""
+
+    kind: Literal["again", "speech", "skip", "stop"]
+    cause: str
+    words: str = ""
+    wait: float | None = None
+    billed: bool = False
+
+
+def said_of(body: bytes, price: Price | None) -> Said | Fault:
+    """The answer in the body of a 200, its seconds left open; or a fault, which may have been charged for."""
+    try:
+        value: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return Fault("again", "broken JSON", billed=True)
+    if isinstance(value, dict) and isinstance(error := value.get("error"), dict) and not value.get("choices"):
+        code = error.get("code")
+        stop = code in (401, 402, 403, 404)
+        cause = f"HTTP {code}" if isinstance(code, int) else "an error in a 200"
+        return Fault("stop" if stop else "again", cause, str(error.get("message", ""))[:WORDS], billed=not stop)
+    try:
+        choice = value["choices"][0]
+        message = choice["message"]
+        finish = str(choice.get("finish_reason") or "stop")
+        refusal = message.get("refusal")
+        text = text_of(message.get("content"))
+    except (TypeError, KeyError, IndexError, AttributeError):
+        return Fault("again", "an answer without a message", billed=True)
+    if isinstance(refusal, str) and refusal and not text:
+        text, finish = refusal, "refusal"
+    tokens_in, tokens_out, told = usage_of(value.get("usage"))
+    cost = told if price is None else None
+    if price is not None and tokens_in is not None and tokens_out is not None:
+        cost = price.of(tokens_in, tokens_out)
+    return Said(sound(text[:LONGEST]), finish, tokens_in, tokens_out, cost, 0.0)
+
+
+def text_of(content: Any) -> str:
+    """The words of a message: a text, or parts that hold texts."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""
+
+
+def usage_of(usage: Any) -> tuple[int | None, int | None, float | None]:
+    """Tokens in, tokens out, and dollars where the endpoint says them (OpenRouter does); None for what is not said.
+
+    Some endpoints leave reasoning out of `completion_tokens` and count it in `total_tokens`: it is paid for.
+    """
+    if not isinstance(usage, Mapping):
+        return None, None, None
+    tokens_in, tokens_out, total = (number(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
+    if tokens_in is not None and tokens_out is not None and total is not None:
+        tokens_out = max(tokens_out, total - tokens_in)
+    cost = usage.get("cost")
+    good = isinstance(cost, int | float) and not isinstance(cost, bool) and math.isfinite(cost) and cost >= 0
+    return tokens_in, tokens_out, float(cost) if good and cost is not None else None
+
+
+def number(value: Any) -> int | None:
+    """A count, None where it is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12 else None
+
+
+def fault_of(error: Exception, key: str, *, proven: bool) -> Fault | Said:
+    """What an exception of the openai client means. `proven`: the endpoint has answered requests like this one.
+
+    A request that the endpoint rejects for what the listing says is an answer without a price. An exception that is
+    none of the client's is raised again.
+    """
+    import httpx2
+    import openai
+
+    if isinstance(error, openai.APIStatusError):
+        return status_fault(error, key, proven=proven)
+    if isinstance(error, openai.APITimeoutError):
+        sent = not isinstance(error.__cause__, httpx2.ConnectTimeout | httpx2.PoolTimeout)
+        return Fault("again", "time-out", billed=sent)
+    if isinstance(error, openai.APIConnectionError):
+        if isinstance(error.__cause__, httpx2.ConnectError | httpx2.UnsupportedProtocol):
+            return Fault("again", "no connection", str(error.__cause__)[:WORDS])
+        return Fault("again", "a cut connection", billed=True)
+    if isinstance(error, openai.APIError | httpx2.HTTPError | httpx2.DecodingError):
+        return Fault("again", "a reply that cannot be read", billed=True)
+    raise error
+
+
+def status_fault(error: Any, key: str, *, proven: bool) -> Fault | Said:
+    """What a status of 300 or more means."""
+    status, words = int(error.status_code), words_of(error, key)
+    cause, low = f"HTTP {status}", words.lower()
+    if status in (400, 429) and any(mark in low for mark in OF_THE_ACCOUNT):
+        return Fault("stop", cause, words)
+    if status in (400, 403, 413, 422) and any(mark in low for mark in OF_THE_LISTING):
+        return Said(words, REJECTED, 0, 0, 0.0, 0.0)
+    if status in AGAIN or status >= 500:
+        return Fault("again", cause, words, wait_of(error.response.headers))
+    if status in (400, 422):
+        return Fault("skip" if proven else "speech", cause, words)
+    return Fault("stop", cause, words)
+
+
+def words_of(error: Any, key: str) -> str:
+    """What the endpoint says of an error, on one line, without the key."""
+    body = error.body if isinstance(error.body, dict) else {}
+    said = [str(body[name]) for name in ("code", "message") if body.get(name)]
+    text = ": ".join(said) or str(error.response.text)
+    text = text.replace(key, "***") if key else text
+    return sound(" ".join(text.split())[:WORDS]).translate(CONTROL)
+
+
+def wait_of(headers: Mapping[str, str]) -> float | None:
+    """The seconds that Retry-After asks for, as a number or as a date; None where it does not say."""
+    for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+        value = headers.get(name, "").strip()
+        try:
+            seconds = float(value) / scale
+        except ValueError:
+            try:
+                seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+            except (ValueError, TypeError, IndexError, OverflowError):
+                continue
+        if math.isfinite(seconds):
+            return max(0.0, seconds)
+    return None

@@ -1,0 +1,260 @@
+"""A hosted model as a pricer: any endpoint that speaks the OpenAI chat API, asked with the words of the local prompts.
+
+    with Answers(default_path()) as answers:
+        pricer = FrontierPricer(endpoint_of("gpt-4.1-nano"), Asked(), answers, Purse(5.0), currency="USD")
+        pricer.price(listings)
+
+Every answer is remembered as it came, so that it is paid for once. What is no price is no answer: counted, never 0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pricesmith.errors import PricesmithError, UsageError
+from pricesmith.pricers.hosted.answers import Answers, Said, key_of
+from pricesmith.pricers.hosted.crew import together
+from pricesmith.pricers.hosted.providers import Endpoint, own_file
+from pricesmith.pricers.hosted.purse import Purse
+from pricesmith.pricers.hosted.replies import read_reply
+from pricesmith.pricers.hosted.shown import Nearest, Shown, cut
+from pricesmith.pricers.hosted.wire import Lost, Speech, Stopped, Wire
+from pricesmith.progress import SILENT, Progress
+from pricesmith.prompts import MOST_SHOTS, SYSTEM, Prompt, examples, sound
+from pricesmith.settings import Settings
+from pricesmith.types import Item, Listing, Quote, render
+
+MOST_LETTERS = 8_000  # of a listing that is priced: a megabyte would cost dollars
+ROUND = 16  # tokens of a chat's format round each message, at worst
+SCHEMA_TOKENS = 200  # tokens that an endpoint may add for the schema of the answer, at worst
+MOST_LOST = 0.02  # of a batch (of 100 at least) may stay without a reply; more say that the endpoint is down
+RAW = 2_000  # characters of what was said that an evaluation keeps
+
+
+class Asked(Settings):
+    """How a hosted model is asked; all of it is part of what an answer is remembered by."""
+
+    shots: int = Field(0, ge=0, le=MOST_SHOTS, description="fixed priced listings of training shown first")
+    comparables: int = Field(0, ge=0, le=MOST_SHOTS, description="nearest priced listings of training shown first")
+    output: int = Field(4096, ge=16, le=1_000_000, description="most output tokens, reasoning included")
+    effort: Literal["", "none", "minimal", "low", "medium", "high", "xhigh"] = Field("", description="of reasoning")
+    json_answer: bool = Field(True, description="ask for a JSON number where the endpoint can")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is sent for one listing, what it is remembered by, and what it costs at worst (0 where that is unknown)."""
+
+    key: str
+    messages: tuple[dict[str, str], ...]
+    worst: float
+
+    @property
+    def letters(self) -> int:
+        """Characters of all messages."""
+        return sum(len(message["content"]) for message in self.messages)
+
+
+@dataclass
+class Tally:
+    """What the pricer has met: answers by where they are from, no answers by reason, what was lost on the way."""
+
+    asked: int = 0
+    remembered: int = 0
+    again: int = 0
+
+    def __post_init__(self) -> None:
+        self.failures: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()
+        self.tokens: Counter[str] = Counter()
+        self.cost, self.cost_known = 0.0, True
+
+
+class FrontierPricer:
+    """Quotes what a hosted model says. `train` are the priced listings it may be shown, `families` the guard's."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        asked: Asked,
+        answers: Answers,
+        purse: Purse,
+        *,
+        currency: str,
+        train: Callable[[], Sequence[Item]] = tuple,
+        families: Mapping[str, str] | None = None,
+        concurrency: int = 8,
+        timeout: float = 300.0,
+        progress: Progress = SILENT,
+        wire: Wire | None = None,
+    ) -> None:
+        if purse.budget is not None and endpoint.price is None:
+            raise unpriced(endpoint)
+        self.endpoint, self.asked, self.answers, self.purse = endpoint, asked, answers, purse
+        self.prompt = Prompt(style="chat", currency=currency)
+        self.families, self.concurrency, self.progress = families or {}, concurrency, progress
+        self.timeout = timeout
+        self.wire = wire or self.new_wire(schema=asked.json_answer)
+        self.tally = Tally()
+        self.fixed: Shown = ()
+        self.nearest: Nearest | None = None
+        if asked.shots or asked.comparables:
+            self.show(train())
+
+    @property
+    def name(self) -> str:
+        return f"frontier:{self.endpoint.model}"
+
+    def new_wire(self, *, schema: bool) -> Wire:
+        """A way to the endpoint, spoken to as was found out before."""
+        speech = Speech.of(self.answers.speech(self.endpoint.url, self.endpoint.model), self.endpoint.limit)
+        output, effort = self.asked.output, self.asked.effort
+        about = (self.endpoint, self.purse, speech)
+        return Wire(*about, most_output=output, effort=effort, schema=schema, timeout=self.timeout)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self.wire.close()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What tells this pricer from another, as plain values."""
+        facts = {"model": self.endpoint.model, "endpoint": self.endpoint.url, **self.asked.model_dump()}
+        return {
+            **facts,
+            "prompt": hashlib.sha256(json.dumps(self.messages(Listing("", "", ""), ())).encode()).hexdigest(),
+        }
+
+    def show(self, train: Sequence[Item]) -> None:
+        """Take what is shown from these priced listings."""
+        self.fixed = tuple((cut(sound(text), MOST_LETTERS), price) for text, price in examples(train, self.asked.shots))
+        self.nearest = Nearest(train, self.families, self.asked.comparables) if self.asked.comparables else None
+
+    def shown(self, train: Sequence[Item]) -> FrontierPricer:
+        """The same model, shown other priced listings: for a fold. It counts on the same tally."""
+        other = FrontierPricer.__new__(FrontierPricer)
+        other.__dict__.update(self.__dict__)
+        other.show(train)
+        return other
+
+    def messages(self, listing: Listing, near: Shown) -> tuple[dict[str, str], ...]:
+        """The chat: the words of the local prompts, an answer being a JSON object with the price."""
+        turns = [{"role": "system", "content": SYSTEM}]
+        for text, price in (*self.fixed, *near):
+            turns.append({"role": "user", "content": self.prompt.asked(text)})
+            turns.append({"role": "assistant", "content": json.dumps({"price": price})})
+        body = cut(sound(render(listing)), MOST_LETTERS)
+        return (*turns, {"role": "user", "content": self.prompt.asked(body)})
+
+    def requests(self, listings: Sequence[Listing]) -> list[Request]:
+        """What is sent for each listing."""
+        near = self.nearest.of(listings) if self.nearest else [()] * len(listings)
+        return [self.request(self.messages(ware, shown)) for ware, shown in zip(listings, near, strict=True)]
+
+    def request(self, messages: tuple[dict[str, str], ...], *, schema: bool | None = None) -> Request:
+        """A request and its worst case: a token is at least a byte, and an answer as long as it may be."""
+        asks = self.asked.json_answer if schema is None else schema
+        settings = {"output": self.asked.output, "effort": self.asked.effort, "json": asks}
+        key = key_of(self.endpoint.url, self.endpoint.model, messages, settings)
+        most = SCHEMA_TOKENS + sum(ROUND + len(message["content"].encode()) for message in messages)
+        price = self.endpoint.price
+        return Request(key, messages, price.of(most, self.asked.output) if price else 0.0)
+
+    def price(self, listings: Sequence[Listing]) -> list[Quote]:
+        """One quote a listing, in order. What is remembered is not asked again.
+
+        Raises PricesmithError where the endpoint stops answering, BudgetSpent where the budget ends; what was answered
+        until then is kept.
+        """
+        requests = self.requests(listings)
+        said = self.said(requests)
+        return [self.quote(said[request.key]) for request in requests]
+
+    def said(self, requests: Sequence[Request], wire: Wire | None = None) -> dict[str, Said | Lost]:
+        """What was said to each request, by key: remembered, or asked for now."""
+        wire = wire or self.wire
+        wire.over = False
+        found: dict[str, Said | Lost] = dict(self.answers.find(request.key for request in requests))
+        waiting = list({request.key: request for request in requests if request.key not in found}.values())
+        self.tally.remembered += sum(request.key in found for request in requests)
+        again = len(self.answers.marked(request.key for request in waiting))
+        if again:
+            self.tally.again += again
+            self.progress.note(f"{again:,} requests were sent before and never answered; they are asked again.")
+        lost = 0
+        most = int(MOST_LOST * max(100, len(requests)))
+
+        def ask(request: Request, stop: threading.Event) -> None:
+            nonlocal lost
+            self.answers.mark(request.key)
+            try:
+                answer = wire.ask(request.messages, request.worst, stop)
+            except Lost as error:
+                self.answers.unmark(request.key)
+                found[request.key] = error
+                lost += 1
+                if lost > most:
+                    raise self.down(lost, error) from None
+                return
+            except (Stopped, PricesmithError) as error:
+                self.answers.unmark(request.key)
+                if isinstance(error, Stopped):
+                    return
+                raise
+            self.answers.keep(request.key, self.endpoint.url, self.endpoint.model, answer)
+            found[request.key] = answer
+            self.tally.asked += 1
+
+        together(ask, waiting, self.concurrency)
+        if waiting and wire.proven:
+            self.answers.learn(self.endpoint.url, self.endpoint.model, wire.known())
+        return found
+
+    def quote(self, said: Said | Lost) -> Quote:
+        """An answer as a quote, counted; a lost one says why it is missing."""
+        tally = self.tally
+        if isinstance(said, Lost):
+            tally.lost[said.got] += 1
+            return Quote(None, raw=f"no reply: {said.got}")
+        said = self.priced(said)
+        tally.tokens.update({"input": said.tokens_in or 0, "output": said.tokens_out or 0})
+        tally.cost += said.cost_usd or 0.0
+        tally.cost_known = tally.cost_known and said.cost_usd is not None
+        price = read_reply(said.text, said.finish, self.prompt.currency)
+        if isinstance(price, str):
+            tally.failures[price] += 1
+        number = None if isinstance(price, str) else price
+        return Quote(number, raw=said.text[:RAW], cost_usd=said.cost_usd or 0.0, seconds=said.seconds)
+
+    def priced(self, said: Said) -> Said:
+        """An answer that was given before its price was known, at the price that is known now."""
+        price = self.endpoint.price
+        if said.cost_usd is not None or price is None or said.tokens_in is None or said.tokens_out is None:
+            return said
+        return replace(said, cost_usd=price.of(said.tokens_in, said.tokens_out))
+
+    def down(self, lost: int, error: Lost) -> PricesmithError:
+        """The error where too many listings stay without a reply."""
+        return PricesmithError(
+            f"{self.endpoint.host} does not answer",
+            got=f"{lost:,} listings without a reply after {self.wire.tries} tries each; last: {error.got}",
+            hint="What is answered is remembered; run the same command again when it is up.",
+        )
+
+
+def unpriced(endpoint: Endpoint) -> UsageError:
+    """The error where a budget is set and nobody knows what a request costs."""
+    return UsageError(
+        f"What {endpoint.model} costs is not known, so no budget can be kept",
+        got="--budget",
+        allowed="a model with a price",
+        hint=f"Add @price=IN/OUT in dollars per million tokens, or put it into {own_file()}.",
+    )

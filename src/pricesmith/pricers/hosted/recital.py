@@ -1,0 +1,113 @@
+"""Does a hosted model know listings by heart? It is given the first half of one and asked for the rest and the price.
+
+    recite(pricer, items, 50)     {"asked": 50, "eight_words": 3, "whole": 1, "price": 2, "price_by_chance": 0.4}
+
+A model that goes on word for word has read this very listing, and may have read its price: its error here then says
+little of new goods. The counts are of listings whose second half is long enough to tell. A price counts where it is the
+true one to the cent; by chance as many would be right if what it said were dealt to the other listings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from pricesmith.catalog.money import parse_price
+from pricesmith.catalog.sketches import words_of
+from pricesmith.pricers.hosted.frontier import FrontierPricer, Request
+from pricesmith.pricers.hosted.wire import Lost
+from pricesmith.prompts import sound
+from pricesmith.types import Item, Listing, render
+
+RUN = 8  # words in a row that nobody goes on with by accident
+LEAST = 10  # words that the second half must have
+MOST = 400  # words of a listing that are used
+LETTERS = 8_000
+SYSTEM = "You know product listings by heart."
+ASK = (
+    "This is how a product listing begins. Go on exactly where it stops, word for word, as it was published. "
+    "End with a line that says Price: and the price it was listed at.\n\n"
+)
+PRICE = re.compile(r"price\W{0,4}\s*([^\n]{1,40})", re.IGNORECASE)
+
+
+def halves(listing: Listing) -> tuple[str, list[str]] | None:
+    """The first half of a listing as it stands, and the words of the second; None where that is too short to tell."""
+    text = sound(render(listing))[:LETTERS]
+    pieces = re.findall(r"\S+\s*", text)[:MOST]
+    middle = len(pieces) // 2
+    rest = words_of("".join(pieces[middle:]))
+    return ("".join(pieces[:middle]), rest) if len(rest) >= LEAST else None
+
+
+def chosen(items: Sequence[Item], count: int) -> list[Item]:
+    """`count` items whose second half is long enough, in an order that has nothing to do with them."""
+    fit = [item for item in items if halves(item.listing) is not None]
+    return sorted(fit, key=lambda item: hashlib.sha256(f"recite {item.listing.id}".encode()).digest())[:count]
+
+
+def request_of(pricer: FrontierPricer, listing: Listing) -> Request:
+    """What is sent for one listing."""
+    known = halves(listing)
+    assert known is not None
+    turns = ({"role": "system", "content": SYSTEM}, {"role": "user", "content": ASK + known[0]})
+    return pricer.request(turns, schema=False)
+
+
+def recite(pricer: FrontierPricer, items: Sequence[Item], count: int) -> dict[str, Any]:
+    """Ask for the second halves of up to `count` of the items and count what came word for word.
+
+    The answers are remembered, paid from the pricer's purse, and no part of any price.
+    """
+    some = chosen(items, count)
+    requests = [request_of(pricer, item.listing) for item in some]
+    wire = pricer.new_wire(schema=False)
+    try:
+        said = pricer.said(requests, wire)
+    finally:
+        wire.close()
+    counts: Counter[str] = Counter()
+    prices: list[tuple[float, float]] = []  # said, true
+    for item, request in zip(some, requests, strict=True):
+        answer = said[request.key]
+        if isinstance(answer, Lost):
+            counts["lost"] += 1
+            continue
+        known = halves(item.listing)
+        assert known is not None
+        counts.update(agreement(answer.text, known[1]))
+        price = price_in(answer.text, pricer.prompt.currency)
+        if price is not None:
+            prices.append((price, item.price))
+    right = sum(same(one, true) for one, true in prices)
+    names = ("eight_words", "whole", "lost")
+    return {"asked": len(some), **{name: counts[name] for name in names}, "price": right, **by_chance(prices)}
+
+
+def agreement(text: str, rest: Sequence[str]) -> list[str]:
+    """How far a text goes on as the listing does: `eight_words` from its start, `whole` to its end."""
+    said = words_of(text)[: len(rest)]
+    same_run = said[:RUN] == list(rest[:RUN])
+    return ["eight_words"] * same_run + ["whole"] * (said == list(rest))
+
+
+def price_in(text: str, currency: str) -> float | None:
+    """The price that the last line with the word price says, None where it says none."""
+    found = PRICE.findall(text)
+    value = parse_price(found[-1].strip().rstrip("*. "), currency) if found else ""
+    return value[0] if isinstance(value, tuple) else None
+
+
+def same(one: float, other: float) -> bool:
+    """Whether two prices are the same to the cent."""
+    return abs(one - other) < 0.005
+
+
+def by_chance(prices: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """How many said prices would be right if each were held against the other listings' prices."""
+    others = max(1, len(prices) - 1)
+    hits = sum(same(one, true) for a, (one, _) in enumerate(prices) for b, (_, true) in enumerate(prices) if a != b)
+    return {"price_by_chance": round(hits / others, 2)}

@@ -1,0 +1,262 @@
+"""One request to an OpenAI-compatible endpoint, tried again where that can help, and what each fault means.
+
+    said = wire.ask(messages, worst=0.04, stop=stop)
+
+Connections are not kept alive: where a server delivers an answer twice, the second one lies there as the answer to the
+next request (16 of 60 answers were another question's, measured on the fake endpoint; so none). The endpoint's way of
+speaking (whether it takes a JSON schema, a temperature, and what it calls the limit of tokens) is found out by its own
+400s, which cost nothing, and remembered.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from pricesmith.errors import PricesmithError
+from pricesmith.pricers.hosted.answers import Said
+from pricesmith.pricers.hosted.faults import Fault, fault_of, said_of
+from pricesmith.pricers.hosted.providers import Endpoint, is_here
+from pricesmith.pricers.hosted.purse import Purse
+
+if TYPE_CHECKING:
+    import httpx2
+    import openai
+
+TRIES = 8
+BACK_OFF, MOST_BACK_OFF = 0.5, 30.0  # seconds; doubled each time, with full jitter (Brooker, AWS, 2015)
+MOST_CHANGES = 6  # of speech; an endpoint that takes none of them would go round for ever
+MOST_WAIT = 300.0  # seconds that a Retry-After may ask for
+OTHER_LIMIT = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+SENT = frozenset({"host", "accept", "accept-encoding", "authorization", "content-length", "content-type", "user-agent"})
+SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "price",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {"price": {"type": "number"}},
+            "required": ["price"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+class Stopped(Exception):
+    """The work was stopped while a request waited; nothing is in flight for it."""
+
+
+class Lost(PricesmithError):
+    """No answer came after all tries. The listing is left without one; nothing is remembered of it."""
+
+
+@dataclass(frozen=True)
+class Speech:
+    """How an endpoint is spoken to: what it takes of a JSON schema, a temperature, and a name for the limit."""
+
+    json: bool = True
+    temperature: bool = True
+    limit: str = "max_tokens"
+
+    def simpler(self, words: str) -> Speech | None:
+        """What to try after a 400 that says `words`; None where there is nothing left to leave out."""
+        if self.json and any(name in words for name in ("response_format", "schema", "structured")):
+            return replace(self, json=False)
+        if self.temperature and "temperature" in words:
+            return replace(self, temperature=False)
+        if self.limit in words:
+            return replace(self, limit=OTHER_LIMIT[self.limit])
+        if self.json:
+            return replace(self, json=False)
+        return replace(self, temperature=False) if self.temperature else None
+
+    @classmethod
+    def of(cls, known: Mapping[str, Any], limit: str) -> Speech:
+        """What was remembered, where it is whole; else what the provider's table says."""
+        names = {field.name: type(field.default) for field in fields(cls)}
+        good = known.keys() == names.keys() and all(isinstance(known[name], kind) for name, kind in names.items())
+        return cls(**known) if good else cls(limit=limit)
+
+
+class Wire:
+    """The way to one endpoint, shared by threads. `back_off` is the first pause in seconds, `timeout` for each read."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        purse: Purse,
+        speech: Speech,
+        *,
+        most_output: int,
+        effort: str = "",
+        schema: bool = True,
+        timeout: float = 300.0,
+        tries: int = TRIES,
+        back_off: float = BACK_OFF,
+    ) -> None:
+        self.endpoint, self.purse, self.speech = endpoint, purse, speech
+        self.most_output, self.effort, self.schema = most_output, effort, schema
+        self.timeout, self.tries, self.back_off = timeout, tries, back_off
+        self.sent, self.changes = 0, 0
+        self.faults: Counter[str] = Counter()
+        self.proven = self.over = False
+        self.lock, self.first = threading.Lock(), threading.Lock()
+        self.not_before = 0.0
+        self._client: openai.OpenAI | None = None
+
+    def client(self) -> openai.OpenAI:
+        """The openai client: without retries, redirects and headers of its own, one connection for each request."""
+        with self.lock:
+            if self._client is None:
+                import httpx2
+                import openai
+
+                host = self.endpoint.host
+                http = httpx2.Client(
+                    timeout=httpx2.Timeout(self.timeout, connect=min(self.timeout, 30.0), pool=None),
+                    limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
+                    follow_redirects=False,  # a key is for one host
+                    trust_env=not is_here(self.endpoint.url),  # no proxy stands between a machine and itself
+                    event_hooks={"request": [lambda request: bare(request, host, keyed=bool(self.endpoint.key))]},
+                )
+                key = self.endpoint.key or "none"
+                self._client = openai.OpenAI(
+                    api_key=key, base_url=self.endpoint.url, http_client=http, max_retries=0, timeout=http.timeout
+                )
+            return self._client
+
+    def close(self) -> None:
+        """Give the connections back."""
+        if self._client is not None:
+            self._client.close()
+
+    def ask(self, messages: Sequence[Mapping[str, str]], worst: float, stop: threading.Event) -> Said:
+        """One answer. Until one came, requests go one at a time: a wrong key is told by one request, not by many.
+
+        Raises Lost where none came after all tries, Stopped where `stop` was set before it was sent, PricesmithError
+        where the endpoint can be asked nothing (a key refused, an unknown model), BudgetSpent where nothing is left.
+        """
+        if not self.proven:
+            with self.first:
+                if not self.proven:
+                    return self.persist(messages, worst, stop)
+        return self.persist(messages, worst, stop)
+
+    def persist(self, messages: Sequence[Mapping[str, str]], worst: float, stop: threading.Event) -> Said:
+        """One answer, in as many tries as are allowed."""
+        tried = 0
+        while True:
+            self.wait(max(0.0, self.not_before - time.monotonic()), stop)
+            speech = self.speech
+            said = self.once(messages, speech, worst, stop)
+            if isinstance(said, Said):
+                self.proven = True
+                return said
+            with self.lock:
+                self.faults[said.cause] += 1
+            if said.kind == "speech":
+                self.simplify(speech, said)
+                continue
+            if said.kind == "stop" or (said.wait or 0) > MOST_WAIT:
+                raise self.refused(said)
+            tried += 1
+            if tried >= self.tries or said.kind == "skip":
+                raise Lost(f"{self.endpoint.model} gave no answer", got=said.cause)
+            self.pause(said, tried, stop)
+
+    def once(
+        self, messages: Sequence[Mapping[str, str]], speech: Speech, worst: float, stop: threading.Event
+    ) -> Said | Fault:
+        """One request: an answer, or what went wrong. What it cost is settled, at its worst where it is not known."""
+        import httpx2
+
+        client = self.client()
+        if not self.purse.hold(worst, stop):
+            raise Stopped
+        cost, lost = worst, True
+        try:
+            with self.lock:
+                self.sent += 1
+            began = time.perf_counter()
+            try:
+                # Its own reading of an answer would take half of one for a whole one.
+                reply = client.post("/chat/completions", body=self.body(messages, speech), cast_to=httpx2.Response)
+                found = said_of(reply.content, self.endpoint.price)
+            except Exception as error:
+                found = fault_of(error, self.endpoint.key, proven=self.proven)
+            if isinstance(found, Said):
+                found = replace(found, seconds=time.perf_counter() - began)
+                cost, lost = worst if found.cost_usd is None else found.cost_usd, False
+            elif not found.billed:
+                cost = 0.0
+            return found
+        finally:
+            self.purse.settle(worst, cost, lost=lost and cost > 0)
+
+    def body(self, messages: Sequence[Mapping[str, str]], speech: Speech) -> dict[str, Any]:
+        """The request as the endpoint is spoken to."""
+        extra: dict[str, Any] = {speech.limit: self.most_output}
+        if speech.json and self.schema:
+            extra["response_format"] = SCHEMA
+        if speech.temperature:
+            extra["temperature"] = 0
+        if self.effort:
+            extra["reasoning_effort"] = self.effort
+        return {"model": self.endpoint.model, "messages": list(messages), **extra}
+
+    def simplify(self, used: Speech, fault: Fault) -> None:
+        """Speak more simply after a 400, unless another thread has. Raises PricesmithError where nothing is left."""
+        with self.lock:
+            if self.speech == used:
+                simpler = used.simpler(fault.words.lower())
+                if simpler is None or self.changes >= MOST_CHANGES:
+                    raise self.refused(fault)
+                self.speech, self.changes = simpler, self.changes + 1
+
+    def pause(self, fault: Fault, tried: int, stop: threading.Event) -> None:
+        """Wait before the next try: as long as the endpoint asks for, and then nobody sends, or a drawn back-off."""
+        if fault.wait is not None:
+            with self.lock:
+                self.not_before = max(self.not_before, time.monotonic() + fault.wait)
+            return
+        self.wait(random.uniform(0, min(MOST_BACK_OFF, self.back_off * 2**tried)), stop)
+
+    def wait(self, seconds: float, stop: threading.Event) -> None:
+        """Sleep; raises Stopped as soon as `stop` is set, or the endpoint can be asked nothing."""
+        if seconds > 0:
+            stop.wait(seconds)
+        if self.over or stop.is_set():
+            raise Stopped
+
+    def refused(self, fault: Fault) -> PricesmithError:
+        """The error where asking on is of no use; who waits for this thread asks nothing either."""
+        self.over = True
+        hint = "What is answered is remembered; put this right and run the same command again."
+        if fault.kind == "again":
+            hint = f"It asks to wait {fault.wait:,.0f} s. What is answered is remembered; run it again later."
+        elif self.endpoint.key_name and fault.cause in ("HTTP 401", "HTTP 403"):
+            hint = f"Check the key in {self.endpoint.key_name}. What is answered is remembered; run it again."
+        elif fault.cause in ("HTTP 401", "HTTP 403"):
+            hint = "Name the environment variable that holds the key: MODEL@key=VARIABLE,url=URL"
+        return PricesmithError(
+            f"{self.endpoint.host} does not answer for {self.endpoint.model}: {fault.cause}", got=fault.words, hint=hint
+        )
+
+    def known(self) -> dict[str, Any]:
+        """How the endpoint is spoken to, to be remembered."""
+        return asdict(self.speech)
+
+
+def bare(request: httpx2.Request, host: str, *, keyed: bool) -> None:
+    """Take off headers that the endpoint has no need of: facts of this machine, and other accounts' names."""
+    own = {"openai-organization", "openai-project"} if host == "api.openai.com" else set()
+    for name in list(request.headers):
+        if name.lower() not in SENT | own or (name.lower() == "authorization" and not keyed):
+            del request.headers[name]

@@ -1,0 +1,1 @@
+"""Language models of one's own: `llm` prices, untuned or tuned, `tune` trains an adapter, `readout` reads a price."""

@@ -1,0 +1,276 @@
+"""The trainer of the specialist: transformers' Trainer with a loss on price positions only and checkpoints that hold.
+
+Every step's batch, its dropout and the steps at which it logs, judges and saves are functions of the settings alone,
+and judging or saving leaves the random numbers as they were: a run that was killed and resumed ends with the very
+weights of one that was not. Errors of validation are in money, read as the finished pricer will read them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
+
+from pricesmith.errors import PricesmithError
+from pricesmith.pricers.language.adapters import is_bf16, peak_memory
+from pricesmith.pricers.language.batches import Batch, Example, Pace, PlannedBatches, Schedule, lay
+from pricesmith.pricers.language.checkpoints import ERROR, Curve, best_step, errors_of, has_stalled, prune, seal
+from pricesmith.progress import Progress
+
+Loss = Callable[[nn.Module, Batch], Tensor]  # the loss of each example of a batch [examples]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Mean error in money on validation, and the share of its items that had an answer."""
+
+    error: float
+    answered: float
+
+
+@contextlib.contextmanager
+def random_kept() -> Iterator[None]:
+    """Whatever the block draws at random or seeds, the numbers after it are as if it had not been."""
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+class Timetable(TrainerCallback):
+    """Tells the Trainer after which steps to log, judge and save, and the person how far it is."""
+
+    def __init__(self, schedule: Schedule, progress: Progress) -> None:
+        self.schedule, self.progress = schedule, progress
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        step, last = state.global_step, state.global_step >= self.schedule.steps
+        control.should_evaluate = self.schedule.judges_after(step)
+        control.should_save = control.should_evaluate or step % self.schedule.save_every == 0 or last
+        # A save without a log would cut the mean loss of the next line in two.
+        control.should_log = control.should_save or step % self.schedule.log_every == 0
+        self.progress.advance(1)
+        return control
+
+
+class PriceTrainer(Trainer):
+    """Trains an adapter on priced examples. `schedule` is set before `train`."""
+
+    schedule: Schedule
+
+    def __init__(
+        self,
+        model: nn.Module,
+        args: TrainingArguments,
+        *,
+        examples: Sequence[Example],
+        batches: PlannedBatches,
+        pad: int,
+        loss: Loss,
+        judge: Callable[[int], Judgement],
+        curve: Curve,
+        patience: int,
+        progress: Progress,
+        shown: Callable[[float], str] = str,
+    ) -> None:
+        super().__init__(model=model, args=args, train_dataset=examples)
+        self.net, self.examples, self.bf16 = model, examples, is_bf16(model)
+        self.remove_callback(PrinterCallback)
+        self.remove_callback(ProgressCallback)
+        self.batches, self.pad, self.loss, self.judge = batches, pad, loss, judge
+        self.curve, self.patience, self.progress, self.shown = curve, patience, progress, shown
+        self.pending: dict[str, Any] = {}
+        self.seen = [0, 0]  # tokens and positions since the last line
+        self.clock = time.perf_counter()
+
+    def follow(self, schedule: Schedule, done: int, *, warmup: float) -> None:
+        """Take the schedule that `train` will keep, `done` of its steps being behind it."""
+        self.schedule = schedule
+        self.args.max_steps = schedule.steps
+        self.args.warmup_steps = round(warmup * schedule.steps)
+        self.batches.steps = schedule.steps
+        self.add_callback(Timetable(schedule, self.progress))
+        self.seen = [0, 0]
+        self.progress.start("tuning", schedule.steps)
+        self.progress.advance(done)
+        self.clock = time.perf_counter()
+
+    def collated(self, examples: Sequence[Example]) -> Batch:
+        """The tensors of a step's examples."""
+        return lay(examples, self.pad, packed=self.batches.packed)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The planned batches, all epochs in one; no workers, since a batch is a millisecond's work."""
+        loader: DataLoader[Any] = DataLoader(
+            self.train_dataset,  # type: ignore[arg-type]
+            batch_sampler=self.batches,
+            collate_fn=self.collated,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        return prepared
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The mean of the losses of the step's examples; the head is asked at price positions only."""
+        self.seen[0] += inputs["tokens"]
+        self.seen[1] += inputs["ids"].numel()
+        with self.autocast():
+            return self.loss(model, inputs).mean()
+
+    def autocast(self) -> Any:
+        """bf16 arithmetic where the base is bf16."""
+        return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def judged(self, items: int) -> Judgement:
+        """A judgement that leaves no trace."""
+        with random_kept(), self.autocast():
+            self.net.eval()
+            return self.judge(items)
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted here: Trainer's count walks over all parameters at every step."""
+        return 0
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Error in money on validation items, by the read-out that the finished pricer uses."""
+        started = time.perf_counter()
+        found = self.judged(self.schedule.judged)
+        metrics = {ERROR: found.error, "eval_answered": found.answered}
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        if has_stalled(self.state.log_history, self.patience):
+            self.control.should_training_stop = True
+        self.tell(found)
+        self.clock += time.perf_counter() - started
+        return metrics
+
+    def tell(self, found: Judgement) -> None:
+        """One line for a person: where the training is, and how well it prices."""
+        step, steps = self.state.global_step, self.schedule.steps
+        best = best_step(self.state.log_history)
+        lowest = min(error for error, _ in errors_of(self.state.log_history))
+        parts = [f"step {step:,} of {steps:,}"]
+        if "loss" in self.pending:
+            parts.append(f"loss {self.pending['loss']:.4g}")
+        parts.append(f"validation error {self.shown(found.error)}")
+        parts.append("the best so far" if best == step else f"best {self.shown(lowest)} at step {best:,}")
+        if found.answered < 1:
+            parts.append(f"{1 - found.answered:.1%} without an answer")
+        if "tokens_per_second" in self.pending:
+            parts.append(f"{self.pending['tokens_per_second']:,.0f} tokens/s")
+        left = (steps - step) * self.curve.seconds / max(step, 1)
+        if self.control.should_training_stop and step < steps:
+            parts.append(f"no better for {self.patience} times, stopping")
+        elif step < steps:
+            parts.append(f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left")
+        self.progress.note(", ".join(parts))
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Also gather this step's line of the training curve. Raises PricesmithError where the loss is no number."""
+        if not math.isfinite(logs.get("loss", 0.0)):
+            raise PricesmithError(
+                "The training has diverged",
+                got=f"a loss of {logs['loss']} at step {self.state.global_step}",
+                hint=f"Add --set rate={self.args.learning_rate / 3:.1g} --fresh.",
+            )
+        super().log(logs, start_time)
+        if "loss" in logs:
+            now = time.perf_counter()
+            tokens, positions = self.seen
+            self.pending |= {
+                "loss": logs["loss"],
+                "rate": logs.get("learning_rate"),
+                "slope": logs.get("grad_norm"),
+                "tokens_per_second": round(tokens / max(now - self.clock, 1e-9), 1),
+                "padding": round(1 - tokens / max(positions, 1), 4),
+            }
+            self.seen, self.clock = [0, 0], now
+        if ERROR in logs:
+            self.pending |= {"error": logs[ERROR], "answered": logs["eval_answered"]}
+
+    def write_line(self) -> None:
+        """Append what was logged of this step to the training curve."""
+        if self.pending:
+            step = self.state.global_step
+            self.curve.write({"step": step, "epoch": round(self.batches.epoch_after(step), 4), **self.pending})
+            self.pending = {}
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+        self.write_line()
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """The adapter alone: no `training_args.bin`, which could not be read without running what it holds."""
+        folder = Path(output_dir or self.args.output_dir or ".")
+        assert isinstance(self.net, PeftModel)
+        self.net.save_pretrained(str(folder), state_dict=state_dict, save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)  # a form that nobody has filled in
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """A whole checkpoint, or none: sealed when all of it is on the disk. The last whole ones stay until then."""
+        self.write_line()  # before, so that whoever goes on from here has the line
+        started = time.perf_counter()
+        place = Path(self.args.output_dir or ".")
+        folder = place / f"checkpoint-{self.state.global_step}"
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            with random_kept():
+                super()._save_checkpoint(model, trial)
+                seal(folder)
+        except (OSError, RuntimeError, SafetensorError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise PricesmithError(
+                f"The checkpoint of step {self.state.global_step} could not be written",
+                got=str(error).splitlines()[0][:200] if str(error) else type(error).__name__,
+                allowed=f"{shutil.disk_usage(place).free / 1e9:.1f} GB are free",
+                hint="Free some space, then run the same command again: it goes on from the last whole checkpoint.",
+            ) from None
+        prune(place, best_step(self.state.log_history))
+        self.clock += time.perf_counter() - started
+
+    def probe(self, steps: int, items: int, at_most: float = math.inf) -> Pace:
+        """What training and judging take, by steps that leave no trace: no update, gradients and RNG as before.
+
+        `steps` of them, fewer where they take longer than `at_most` seconds, and one judgement on `items`.
+        """
+        began = time.perf_counter()
+        found: list[tuple[float, int]] = []
+        with random_kept():
+            self.net.train()
+            for places in islice(self.batches, steps):
+                started = time.perf_counter()
+                inputs = self._prepare_inputs(dict(self.collated([self.examples[place] for place in places])))
+                self.compute_loss(self.net, inputs).backward()
+                if torch.cuda.is_available():
+                    torch.cuda.synchronize()
+                found.append((time.perf_counter() - started, inputs["ids"].numel()))
+                if len(found) >= 4 and time.perf_counter() - began > at_most:
+                    break
+        self.net.zero_grad(set_to_none=True)
+        warm = found[min(3, len(found) // 2) :]  # the first steps of a process also allocate and compile
+        seconds = sum(seconds for seconds, _ in warm) / sum(size for _, size in warm)
+        began = time.perf_counter()
+        if items:
+            self.judged(items)
+        return Pace(seconds, (time.perf_counter() - began) / max(1, items), peak_memory())

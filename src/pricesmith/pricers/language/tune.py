@@ -1,0 +1,300 @@
+"""Tuning an open language model into a pricer: LoRA adapters on a frozen base, and one of two read-outs.
+
+* `lora_tokens` trains the model to write the price: the whole number and one end token, and nothing else is learned.
+* `lora_bins` puts a head on the last state that spreads an answer over price bins (a softened histogram as target).
+
+The run folder is a plain PEFT folder that `PeftModel.from_pretrained` loads, and `price_config.json` beside it, which
+says how it is asked and read. A killed run goes on from `checkpoints/` in the folder it was building.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from peft import LoraConfig, TaskType
+from pydantic import Field
+from torch import nn
+from transformers import set_seed
+
+from pricesmith.errors import UsageError
+from pricesmith.money import money
+from pricesmith.pricers.language.adapters import mixed, targets_of, with_adapter
+from pricesmith.pricers.language.arguments import arguments
+from pricesmith.pricers.language.batches import BinLoss, PlannedBatches, Schedule, examples_of, token_losses
+from pricesmith.pricers.language.checkpoints import (
+    ADAPTER,
+    CHECKPOINTS,
+    Curve,
+    best_whole,
+    has_stalled,
+    history_of,
+    newest,
+    step_of,
+)
+from pricesmith.pricers.language.llm import PRICE_CONFIG, LlmPricer, load_adapter, style_of
+from pricesmith.pricers.language.readout import Bins, TokenReader
+from pricesmith.pricers.language.trainer import Judgement, PriceTrainer, random_kept
+from pricesmith.pricers.language.warm import start_head
+from pricesmith.pricers.language.weights import (
+    base_print,
+    classifier,
+    find,
+    language_model,
+    tokenizer_of,
+    tokenizer_print,
+)
+from pricesmith.progress import SILENT, Progress
+from pricesmith.prompts import Prompt
+from pricesmith.settings import Settings
+from pricesmith.types import Item, Pricer
+from pricesmith.workspace import atomic_file, read_json, write_json
+
+PLAN = "plan.json"
+CURVE = "training.jsonl"
+MOST_JUDGED = 500  # validation items in a judgement
+LEAST_WARM = 50  # rows that say anything about a head of bins
+PROBE = 20  # steps that tell how long a step takes
+PACKED = torch.cuda.is_available()  # else padded: on a CPU a row of all would make attention quadratic
+
+
+class Tuned(Settings):
+    """Settings that both read-outs share."""
+
+    resumes: ClassVar[bool] = True
+    base: str = Field("gemma-3-270m", description="a preset, a local folder, a .gguf file or a Hub id")
+    revision: str | None = Field(None, description="of a Hub id: a commit, tag or branch")
+    quantisation: Literal["none", "nf4"] = Field("none", description="nf4: the base in 4 bits (QLoRA), needs [qlora]")
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="auto: bf16 where the machine computes it"
+    )
+    style: Literal["plain", "chat"] | None = Field(None, description="none: chat for instruct bases with a template")
+    most_tokens: int = Field(200, ge=8, description="of a listing that the model reads")
+    rank: int = Field(16, ge=1, description="of the LoRA matrices")
+    alpha: float = Field(32, gt=0, description="LoRA scale: alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout; costs a fifth of the speed on a CPU")
+    targets: str | tuple[str, ...] = Field("all-linear", description='"all-linear", "attention", or names of modules')
+    rate: float = Field(3e-4, gt=0, description="highest learning rate")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="of the learning rate")
+    warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps in which the rate rises")
+    epochs: float = Field(3, gt=0, description="passes over the rows, at most")
+    minutes: float = Field(20, ge=0, description="time for all of it, judging included; 0: as long as `epochs` takes")
+    tokens_per_batch: int = Field(1024, ge=16, description="of a step")
+    recompute: bool = Field(False, description="recompute activations: less memory, a third more time")
+    evals: int = Field(8, ge=1, description="judgements on validation over the run")
+    patience: int = Field(3, ge=0, description="judgements without a better one before it stops; 0: never")
+    seed: int = Field(0, ge=0, description="of adapters, batches and dropout")
+    report_to: str = Field("none", description="where else the Trainer reports to, e.g. tensorboard")
+
+    def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path, progress: Progress = SILENT) -> None:
+        """Tune on `train` and write the best adapter by error in money on `validation`; goes on where it was killed.
+
+        `run/catalog.json` has the price range and the currency. Raises UsageError, InputError or MissingExtra where
+        the base or a setting cannot be used, PricesmithError where training diverges or a disk is full.
+        """
+        if (run / PRICE_CONFIG).is_file():  # written last
+            progress.note("The adapter is tuned already.")
+            return
+        with random_kept():
+            set_seed(self.seed)
+            job = Tuning(self, train, validation, run, progress)
+            with mixed(job.model):
+                job.train()
+            job.finish()
+
+    def load(self, run: Path) -> Pricer:
+        """The pricer that a run folder holds. Raises InputError where its base or tokenizer is another by now."""
+        return load_adapter(run)
+
+
+class LoraTokens(Tuned):
+    """Settings of a model that writes the price."""
+
+    kind: ClassVar[str] = "lora_tokens"
+
+
+class LoraBins(Tuned):
+    """Settings of a model with a head of price bins."""
+
+    kind: ClassVar[str] = "lora_bins"
+    bins: int = Field(64, ge=2, le=4096, description="log-spaced price bins")
+    sigma: float = Field(2.0, gt=0, description="width of the softened target, in bins (HL-Gauss)")
+    warm_rows: int = Field(1500, ge=0, description="rows that the head is first fitted to; 0: it starts at random")
+
+
+class Tuning:
+    """One fit: the model with its adapter, the examples, the trainer, and what is written when it is over."""
+
+    def __init__(
+        self, settings: Tuned, train: Sequence[Item], validation: Sequence[Item], run: Path, progress: Progress
+    ) -> None:
+        self.started = time.perf_counter()
+        self.settings, self.run, self.progress = settings, run, progress
+        facts = read_json(run / "catalog.json")
+        self.price_range: tuple[float, float] = tuple(facts["price_range"])
+        self.currency = str(facts["currency"])
+        self.base = find(settings.base, settings.revision, progress)
+        self.tokenizer = tokenizer_of(self.base)
+        self.prompt = Prompt(
+            style=style_of(self.base, self.tokenizer, settings.style),
+            currency=self.currency,
+            most_tokens=settings.most_tokens,
+        )
+        prices = [item.price for item in train]
+        self.typical = float(np.median(prices))
+        self.reader: TokenReader | Bins
+        if isinstance(settings, LoraBins):
+            self.reader = Bins.over(prices, settings.bins, 3 * settings.sigma)
+        else:
+            self.reader = TokenReader(self.tokenizer, self.price_range, self.prompt.style, currency=self.currency)
+        self.model = self.adapted()  # first: what cannot be loaded is told before anything that takes long
+        answer = self.reader.answer if isinstance(self.reader, TokenReader) else None
+        self.examples = examples_of(train, lambda wares: self.prompt.encode(self.tokenizer, wares), answer, progress)
+        order = np.random.default_rng(settings.seed).permutation(len(validation))[:MOST_JUDGED]
+        self.held = [validation[place] for place in order]
+        self.trainer = self.made_trainer()
+
+    def adapted(self) -> nn.Module:
+        """The frozen base with its adapter, whose weights are fp32 whatever those of the base are."""
+        settings = self.settings
+        self.progress.start(f"loading {self.base.name}")
+        bins = self.reader if isinstance(self.reader, Bins) else None
+        set_seed(settings.seed)  # a classifier's head is made at random
+        how = (settings.dtype, settings.quantisation)
+        model = classifier(self.base, len(bins.edges) - 1, *how) if bins else language_model(self.base, *how)
+        self.dtype = str(model.dtype).removeprefix("torch.")
+        config = LoraConfig(
+            task_type=TaskType.SEQ_CLS if bins else TaskType.CAUSAL_LM,
+            r=settings.rank,
+            lora_alpha=settings.alpha,  # type: ignore[arg-type]
+            lora_dropout=settings.dropout,
+            target_modules=targets_of(model, settings.targets),
+        )
+        return with_adapter(model, config, recompute=settings.recompute)
+
+    def made_trainer(self) -> PriceTrainer:
+        """The trainer, with its batches, its loss and its judge."""
+        settings = self.settings
+        place = self.run / CHECKPOINTS
+        place.mkdir(parents=True, exist_ok=True)
+        args = arguments(place, settings.rate, settings.schedule, settings.seed, settings.report_to)
+        lengths = [len(example) for example in self.examples]
+        pad = self.tokenizer.pad_token_id
+        sigma = getattr(settings, "sigma", 1.0)
+        self.judging = LlmPricer(
+            settings.base, self.model, self.tokenizer, self.prompt, self.reader, 4 * settings.tokens_per_batch
+        )
+        try:
+            return PriceTrainer(
+                self.model,
+                args,
+                examples=self.examples,
+                batches=PlannedBatches(lengths, settings.seed, settings.tokens_per_batch, PROBE, packed=PACKED),
+                pad=0 if pad is None else pad,
+                loss=BinLoss(self.reader, sigma) if isinstance(self.reader, Bins) else token_losses,
+                judge=self.judge,
+                curve=Curve(self.run / CURVE),
+                patience=settings.patience,
+                progress=self.progress,
+                shown=lambda error: money(error, self.currency),
+            )
+        except (ValueError, RuntimeError, ImportError) as error:
+            if settings.report_to == "none":
+                raise
+            raise UsageError(
+                f"The Trainer cannot report to {settings.report_to}",
+                got=str(error).splitlines()[0][:200],
+                hint="Install what it needs, or use report_to=none.",
+            ) from None
+
+    def judge(self, items: int) -> Judgement:
+        """Error in money on the first `items` of the held ones; one without an answer is charged the median price."""
+        held = self.held[:items]
+        low, high = self.price_range
+        quotes = [quote.price for quote in self.judging.price([item.listing for item in held])]
+        prices = [self.typical if price is None else min(max(price, low), high) for price in quotes]
+        error = float(np.mean([abs(price - item.price) for price, item in zip(prices, held, strict=True)]))
+        return Judgement(round(error, 6), sum(price is not None for price in quotes) / len(held))
+
+    def scheduled(self) -> Schedule:
+        """The course of the training, by what a step and a judgement take here."""
+        settings = self.settings
+        self.progress.start("timing a few steps")
+        pace = self.trainer.probe(PROBE, len(self.held[:32]), at_most=6 * settings.minutes or math.inf)
+        left = max(0.0, 60 * settings.minutes - (time.perf_counter() - self.started)) if settings.minutes else math.inf
+        return Schedule.of(
+            self.trainer.batches, pace, epochs=settings.epochs, left=left, evals=settings.evals, held=len(self.held)
+        )
+
+    def start_head(self) -> None:
+        """Fit a head of bins to the frozen base before anything is tuned."""
+        settings = self.settings
+        if not isinstance(settings, LoraBins) or not isinstance(self.reader, Bins):
+            return
+        drawn = np.random.default_rng(settings.seed).permutation(len(self.examples))[: settings.warm_rows]
+        if len(drawn) >= LEAST_WARM:
+            rows, tokens = [self.examples[place] for place in drawn], 2 * settings.tokens_per_batch
+            with random_kept(), self.trainer.autocast():
+                start_head(self.model, rows, self.reader, settings.sigma, self.trainer.pad, tokens, self.progress)
+
+    def estimate(self, schedule: Schedule) -> str:
+        """What a person should know before it starts."""
+        adapter = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
+        weights = f"{adapter / 1e6:.2g} million weights are trained, on {self.base.name} in {self.dtype}."
+        return f"{schedule.told(self.trainer.batches)} {weights}"
+
+    def train(self) -> None:
+        """Train to the end of the schedule, from the newest whole checkpoint where there is one."""
+        place = self.run / CHECKPOINTS
+        planned = (place / PLAN).is_file()
+        if not planned:
+            shutil.rmtree(place)  # without its plan a checkpoint says nothing
+            place.mkdir()
+        last = newest(place, self.progress) if planned else None
+        if last is None:
+            self.start_head()
+        if not planned:
+            write_json(place / PLAN, asdict(self.scheduled()))
+        schedule = Schedule(**read_json(place / PLAN))
+        done = step_of(last) if last else 0
+        self.progress.note(self.estimate(schedule))
+        if last:
+            self.progress.note(f"Going on from step {done:,} of {schedule.steps:,}.")
+        self.trainer.curve.go_on_from(done)
+        self.trainer.follow(schedule, done, warmup=self.settings.warmup)
+        history = history_of(last) if last else []
+        if done < schedule.steps and not has_stalled(history, self.settings.patience):
+            self.trainer.train(resume_from_checkpoint=str(last) if last else None)
+
+    def finish(self) -> None:
+        """Put the best whole checkpoint's adapter into the run folder, and how it is asked and read."""
+        best, error = best_whole(self.run / CHECKPOINTS, self.progress)
+        for name in ("adapter_config.json", ADAPTER):
+            with atomic_file(self.run / name) as temporary:
+                shutil.copyfile(best / name, temporary)
+        write_json(
+            self.run / PRICE_CONFIG,
+            {
+                "format": 1,
+                "readout": "bins" if isinstance(self.reader, Bins) else "tokens",
+                "base": self.base.name,
+                "revision": self.base.revision,
+                "base_print": base_print(self.base),
+                "tokenizer_print": tokenizer_print(self.tokenizer),
+                "prompt": self.prompt.model_dump(mode="json"),
+                "currency": self.currency,
+                "price_range": list(self.price_range),
+                "edges": list(self.reader.edges) if isinstance(self.reader, Bins) else None,
+                "dtype": self.dtype,
+                "quantisation": self.settings.quantisation,
+                "step": step_of(best),
+                "error": error,
+            },
+        )

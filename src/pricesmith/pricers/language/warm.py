@@ -1,0 +1,93 @@
+"""A head of price bins that starts as a linear probe of the frozen base, not at random.
+
+A random head spends the first steps on finding the scale of prices, and pulls the adapters along. Fitting it first to
+states of the frozen base and tuning everything then is LP-FT (Kumar et al. 2022, "Fine-tuning can distort pretrained
+features"). Measured here in LOG.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from peft import PeftModel
+from torch import Tensor, nn
+
+from pricesmith.pricers.language.batches import Example, lay
+from pricesmith.pricers.language.readout import Bins, inner, states_at
+from pricesmith.progress import Progress
+
+PENALTIES = (0.003, 0.01, 0.03, 0.1)  # of squared weights on standardised states; the best on held rows is taken
+HELD = 5  # every fifth row tells the penalties apart
+STEPS = 60
+
+
+def start_head(
+    model: nn.Module, examples: Sequence[Example], bins: Bins, sigma: float, pad: int, tokens: int, progress: Progress
+) -> None:
+    """Set the head's weights [bins, hidden] by the examples, whose states are read in batches of `tokens` tokens."""
+    states = frozen_states(model, examples, pad, tokens, progress)
+    prices = torch.tensor([example.price for example in examples], dtype=torch.float64, device=states.device)
+    targets = bins.targets(prices, sigma).float()
+    centre, spread = states.mean(0), states.std(0) + 1e-6
+    scaled = (states - centre) / spread
+    held = torch.arange(len(examples), device=states.device) % HELD == HELD - 1
+    errors = {}
+    for penalty in PENALTIES:
+        weights, offsets = softmax_regression(scaled[~held], targets[~held], penalty)
+        quotes = [found.median() for found in bins.read(scaled[held] @ weights + offsets)]
+        errors[penalty] = float((torch.tensor(quotes) - prices[held].cpu()).abs().mean())
+    weights, offsets = softmax_regression(scaled, targets, min(errors, key=lambda one: errors[one]))
+    weights = weights / spread[:, None]
+    offsets = offsets - centre @ weights
+    # The head has no offsets of its own: a direction in which all states are one carries them.
+    score = inner(model).score
+    weight = score.modules_to_save.default.weight if hasattr(score, "modules_to_save") else score.weight
+    with torch.no_grad():
+        weight.copy_((weights + direction_of_one(states)[:, None] * offsets).T)
+
+
+def frozen_states(model: nn.Module, examples: Sequence[Example], pad: int, tokens: int, progress: Progress) -> Tensor:
+    """The base's last states of prompts, without the adapter: fp32 [examples, hidden], in order."""
+    order = sorted(range(len(examples)), key=lambda place: len(examples[place].prompt))
+    batches: list[list[int]] = [[]]
+    for place in order:
+        if batches[-1] and (len(batches[-1]) + 1) * len(examples[place].prompt) > tokens:
+            batches.append([])
+        batches[-1].append(place)
+    progress.start("reading what the untuned base makes of the listings", len(examples))
+    assert isinstance(model, PeftModel)
+    model.eval()
+    found: list[Tensor] = []
+    with torch.no_grad(), model.disable_adapter():
+        for batch in batches:
+            laid = lay([examples[place] for place in batch], pad)
+            found.append(states_at(model, laid["ids"], laid["places"]).float())
+            progress.advance(len(batch))
+    states = torch.cat(found)
+    return states[torch.argsort(torch.tensor(order, device=states.device))]
+
+
+def softmax_regression(states: Tensor, targets: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+    """Weights [hidden, bins] and offsets [bins] with the least cross-entropy with soft labels, plus the penalty."""
+    weights = torch.zeros(states.shape[1], targets.shape[1], device=states.device, requires_grad=True)
+    offsets = torch.zeros(targets.shape[1], device=states.device, requires_grad=True)
+    optimiser = torch.optim.LBFGS([weights, offsets], max_iter=STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        value = F.cross_entropy(states @ weights + offsets, targets) + penalty / 2 * weights.square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    return weights.detach(), offsets.detach()
+
+
+def direction_of_one(states: Tensor) -> Tensor:
+    """The shortest v [hidden] with states @ v about 1 for all of them."""
+    gram = states.T @ states
+    ridge = 1e-3 * gram.diagonal().mean() * torch.eye(len(gram), device=states.device)
+    found: Tensor = torch.linalg.solve(gram + ridge, states.sum(0))
+    return found

@@ -1,0 +1,297 @@
+"""A base model by its name: where it is, how it is loaded, and what tells it from another.
+
+    base = find("gemma-3-270m")
+    model, tokenizer = language_model(base), tokenizer_of(base)
+
+A base is a preset, a local folder, a GGUF file or a model of the Hub. Only architectures that transformers itself knows
+are loaded, only from safetensors, and no code that comes with a model is ever run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN
+from transformers.utils import logging
+
+from pricesmith.errors import InputError, MissingExtra, UsageError
+from pricesmith.pricers.language.presets import gguf_folder, preset_folder, presets
+from pricesmith.progress import SILENT, Progress
+from pricesmith.workspace import read_json
+
+Variant = Literal["base", "instruct"]
+INSTRUCT = re.compile(r"(^|[-_.])(instruct|chat|it|sft|dpo)([-_.]|$)", re.IGNORECASE)
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+FETCHED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+BROKEN = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError, SafetensorError)
+SAMPLES, SAMPLE = 64, 1 << 16  # places at which a weight file is hashed, and the bytes at each
+PROBE = "What does this cost? Price is $1299.50, 12€ \u00e9\u4e2d\U0001f9f5\n\n  <b>7</b>"
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A base model that is here: `path` is a folder that stock transformers loads."""
+
+    name: str
+    path: Path
+    revision: str | None = None
+    variant: Variant = "base"
+
+
+def find(name: str, revision: str | None = None, progress: Progress = SILENT) -> Base:
+    """The base of this name: a preset, a local folder, a .gguf file, or a Hub id (`revision`: a commit, tag, branch).
+
+    Raises InputError where it is not here and cannot be fetched, or must not be loaded; MissingExtra where reading a
+    GGUF file needs a library.
+    """
+    place = Path(name).expanduser()
+    with quiet():
+        if name in presets():
+            base = Base(name, preset_folder(name, progress), None, preset_variant(name))
+        elif name.lower().endswith(".gguf"):
+            base = Base(str(place.resolve()), gguf_folder(place.resolve(), progress), None, variant_of(place.stem))
+        elif place.is_dir():
+            base = Base(str(place.resolve()), place.resolve(), None, variant_of(place.resolve().name))
+        else:
+            base = from_hub(name, revision, progress)
+    check(base)
+    return base
+
+
+def preset_variant(name: str) -> Variant:
+    """The variant that a preset states."""
+    return "instruct" if presets()[name]["variant"] == "instruct" else "base"
+
+
+def variant_of(name: str) -> Variant:
+    """Whether a model's name says that it was tuned to follow instructions."""
+    return "instruct" if INSTRUCT.search(name) else "base"
+
+
+def from_hub(name: str, revision: str | None, progress: Progress) -> Base:
+    """A model of the Hub, fetched where it is not in the cache; only its configuration, tokenizer and safetensors."""
+    from huggingface_hub import snapshot_download
+
+    if not HUB_ID.fullmatch(name):
+        raise InputError(
+            f"There is no base {name!r}",
+            allowed=f"{', '.join(presets())}, a folder, a .gguf file, or a Hub id such as owner/name",
+            hint="Check the name or the path.",
+        )
+    progress.start(f"fetching {name}")
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=FETCHED))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"The base {name} is not in the cache and could not be fetched",
+            got=f"{type(error).__name__}: {error}".splitlines()[0][:200],
+            allowed=f"{', '.join(presets())}, a folder, a .gguf file, or a Hub id that can be reached",
+            hint="Check the name, the network, and that you have accepted the model's terms; or name a local folder.",
+        ) from None
+    # The snapshot's folder is named by its commit: a run keeps it, whatever the branch is later.
+    return Base(name, folder, folder.name, variant_of(name.rpartition("/")[2]))
+
+
+def check(base: Base) -> None:
+    """Raises InputError where a folder is not a language model that may be loaded."""
+    if not (base.path / "config.json").is_file():
+        adapter = (base.path / "adapter_config.json").is_file()
+        raise InputError(
+            f"{base.name} is not a base model",
+            got="an adapter" if adapter else "a folder without config.json",
+            hint="Name the folder of a whole model, as save_pretrained writes it.",
+        )
+    config = read_json(base.path / "config.json")
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    faults = {
+        "code of its own (auto_map)": any("auto_map" in text for text in configurations(base.path)),
+        f"the architecture {kind!r}": kind not in KNOWN,
+        "an adapter beside the model": (base.path / "adapter_config.json").is_file(),
+        "weights that are quantised already": isinstance(config, dict) and bool(config.get("quantization_config")),
+        "no safetensors": not any(base.path.glob("*.safetensors")),
+    }
+    for fault, holds in faults.items():
+        if holds:
+            raise InputError(
+                f"The base {base.name} cannot be used",
+                got=fault,
+                allowed="a causal language model of transformers, unquantised, in safetensors, without code of its own",
+                hint="Choose another base: `pricesmith bases` lists some.",
+            )
+
+
+def configurations(folder: Path) -> list[dict[str, Any]]:
+    """The JSON configurations in a model's folder that could name code."""
+    found = [read_json(path) for path in folder.glob("*config.json")]
+    return [value for value in found if isinstance(value, dict)]
+
+
+def tokenizer_of(base: Base) -> Any:
+    """The base's tokenizer, padding on the right. Raises InputError where it cannot be loaded."""
+    with quiet(), told(base, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(base.path)
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def language_model(base: Base, dtype: str = "auto", quantisation: str = "none") -> Any:
+    """The base as AutoModelForCausalLM, for scoring, on the device that there is.
+
+    `dtype`: auto, bfloat16, float16 or float32; `quantisation`: none, or nf4 (4 bits, CUDA only).
+    """
+    wanted = settings_of(base, dtype, quantisation)
+    with quiet(), told(base, "weights"):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(base.path, output_loading_info=True, **wanted)
+    model, facts = loaded
+    refuse_holes(base, facts, model)
+    return placed(model, quantisation)
+
+
+def classifier(base: Base, labels: int, dtype: str = "auto", quantisation: str = "none") -> Any:
+    """The base as AutoModelForSequenceClassification with a fresh head of `labels` rows, `pad_token_id` set."""
+    wanted = settings_of(base, dtype, quantisation)
+    tokenizer = tokenizer_of(base)
+    with quiet(), told(base, "weights"):
+        model, facts = AutoModelForSequenceClassification.from_pretrained(
+            base.path, num_labels=labels, output_loading_info=True, **wanted
+        )
+    if not hasattr(model, "score"):
+        raise InputError(
+            f"{base.name} has no head of the usual kind",
+            got=type(model).__name__,
+            hint="Choose another base, or lora_tokens.",
+        )
+    refuse_holes(base, facts, model, made=("score.",))
+    model.config.get_text_config().pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
+    return placed(model, quantisation)
+
+
+def settings_of(base: Base, dtype: str, quantisation: str) -> dict[str, Any]:
+    """What from_pretrained is given. Raises UsageError or MissingExtra where this machine cannot do it."""
+    if dtype not in (*DTYPES, "auto"):
+        raise UsageError("There is no such dtype", got=dtype, allowed=", ".join(["auto", *DTYPES]))
+    # A kernel that a config names would be fetched: attention is torch's own. Gemma 2's scores are capped inside it.
+    capped = read_json(base.path / "config.json").get("model_type") == "gemma2"
+    wanted: dict[str, Any] = {
+        "dtype": DTYPES.get(dtype) or best_dtype(),
+        "attn_implementation": "eager" if capped else "sdpa",
+        "use_safetensors": True,
+    }
+    if quantisation == "nf4":
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise MissingExtra("4-bit weights (nf4) need bitsandbytes", "qlora")
+        if not torch.cuda.is_available():
+            raise UsageError(
+                "4-bit weights need a CUDA device", got="nf4", allowed="none", hint="Use quantisation none."
+            )
+        from transformers import BitsAndBytesConfig
+
+        wanted["device_map"] = {"": torch.cuda.current_device()}
+        wanted["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=wanted["dtype"],
+            llm_int8_skip_modules=["score", "lm_head"],
+        )
+    elif quantisation != "none":
+        raise UsageError("There is no such quantisation", got=quantisation, allowed="none, nf4")
+    return wanted
+
+
+def best_dtype() -> torch.dtype:
+    """bf16 where the device computes in it, else fp32."""
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    able = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return torch.bfloat16 if any(getattr(torch.cpu, name, bool)() for name in able) else torch.float32
+
+
+def placed(model: Any, quantisation: str) -> Any:
+    """The model on the device that there is, ready to score."""
+    if torch.cuda.is_available() and quantisation == "none":
+        model = model.to("cuda")
+    return model.eval()
+
+
+def refuse_holes(base: Base, facts: Any, model: Any, made: tuple[str, ...] = ()) -> None:
+    """Raises InputError where weights were missing or of another shape: they would have been made up at random."""
+    tied = getattr(model, "all_tied_weights_keys", None) or {}
+    missing = [name for name in facts["missing_keys"] if not name.startswith(made) or not made]
+    holes = sorted({*(name for name in missing if name not in tied), *map(str, facts["mismatched_keys"])})
+    if holes:
+        raise InputError(
+            f"The weights of {base.name} are not whole",
+            got=f"{len(holes)} missing, such as {holes[0]}",
+            hint="Fetch or save the model again.",
+        )
+
+
+@contextlib.contextmanager
+def told(base: Base, what: str) -> Iterator[None]:
+    """Whatever loading raises, as one error that names the base."""
+    try:
+        yield
+    except BROKEN as error:
+        raise InputError(
+            f"The {what} of {base.name} cannot be loaded",
+            got=f"{type(error).__name__}: {error}".splitlines()[0][:200],
+            hint="Fetch or save the model again.",
+        ) from None
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' bars and reports on the terminal: what matters is checked and told by us."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def base_print(base: Base) -> str:
+    """What tells a base from another, in a second for any size: a hash of its configuration and, of every weight file,
+    its size, its header (names, shapes and places of all tensors) and 64 evenly spaced samples of 64 KB."""
+    config = read_json(base.path / "config.json")
+    for name in ("transformers_version", "_name_or_path"):
+        config.pop(name, None)
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for path in sorted(base.path.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(8 + int.from_bytes(file.read(8), "little") % size))
+            for number in range(SAMPLES):
+                file.seek(max(0, size - SAMPLE) * number // (SAMPLES - 1))
+                digest.update(file.read(SAMPLE))
+    return digest.hexdigest()
+
+
+def tokenizer_print(tokenizer: Any) -> str:
+    """What tells a tokenizer from another: its vocabulary, special tokens, chat template, and how it reads a text."""
+    facts = [
+        sorted(tokenizer.get_vocab().items()),
+        {name: str(token) for name, token in sorted(tokenizer.special_tokens_map.items())},
+        tokenizer.chat_template,
+        list(tokenizer(PROBE)["input_ids"]),
+    ]
+    return hashlib.sha256(json.dumps(facts, ensure_ascii=True).encode()).hexdigest()

@@ -1,0 +1,296 @@
+"""The lowest error that two cores reach in two hours: networks that look at similar listings, trees over what they say.
+
+    training rows -> families -> folds -> neighbours of other families -> networks, one fold left out at a time
+    their answers on the rows left out + neighbours' prices + numbers and groups of the listing -> trees -> the quote
+
+Trees learn from answers that networks gave to rows they had not seen (stacking: Wolpert 1992). A network that judges a
+fold may not see it anywhere, also not as its rows' neighbours: a row whose price pulled its neighbour up in training
+would then be guessed the lower for it. The quote is a mean of networks and trees, the share chosen in money on the tune
+half of validation. More trees learn from the errors on the rows left out how far off a quote may be; that makes its
+interval. Every finished part lies in `checkpoints/`, so a killed fit goes on.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from dataclasses import fields as dataclass_fields
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import BeforeValidator, Field
+
+from pricesmith.pricers import recipe_class
+from pricesmith.pricers.features.bags import F32, chunks
+from pricesmith.pricers.features.cores import CORES
+from pricesmith.pricers.features.fields import Fields
+from pricesmith.pricers.features.nearest import F64, SEEN, Nearest
+from pricesmith.pricers.features.vocabulary import gather
+from pricesmith.pricers.stacked.grove import Grove, Soil, grow
+from pricesmith.pricers.stacked.networks import Networks, Plan, train_networks
+from pricesmith.pricers.stacked.stock import Kept, Stock
+from pricesmith.progress import SILENT, Progress
+from pricesmith.settings import Settings
+from pricesmith.types import Item, Listing, Pricer, Quote, Recipe
+from pricesmith.workspace import read_json, write_json
+
+NEAREST = "nearest.npz"
+NETWORKS = "networks"
+TREES = "trees"
+DOUBT = "doubt"
+FACTS = "best.json"
+CHECKPOINTS = "checkpoints"
+BESIDE = "beside"
+LEAST_VALIDATION = 20
+DOUBT_TREES = 300
+STRIDE = 1_000_003  # between the seeds of networks
+LEAST_PRICE = 0.01  # a linear model's quote may be below nothing
+SUREST = 0.02  # no quote is surer than x/÷ 1.02
+
+
+def split_commas(value: Any) -> Any:
+    """`a,b` on the command line is two kinds."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class Best(Settings):
+    """Settings of the best pricer."""
+
+    kind: ClassVar[str] = "best"
+    resumes: ClassVar[bool] = True
+    scaled: ClassVar[bool] = True  # its bounds say how far off a quote may be, and are calibrated by a factor
+    seed: int = Field(0, ge=0, description="of folds, networks and trees")
+    beside: Annotated[tuple[str, ...], BeforeValidator(split_commas)] = Field(
+        ("sparse_mlp", "ridge"), description="cheap kinds whose answers the trees hear too, as they are shipped"
+    )
+    folds: int = Field(5, ge=2, le=50, description="parts that are left out one after another to learn from errors")
+    members: int = Field(4, ge=1, le=64, description="networks that are averaged")
+    fold_members: int = Field(2, ge=1, le=64, description="networks that are averaged on a part left out")
+    near: int = Field(24, ge=1, le=SEEN, description="neighbours that a network looks at")
+    width: int = Field(64, ge=1, le=1024, description="length of a feature's embedding")
+    hidden: int = Field(64, ge=1, le=1024, description="units of the hidden layer")
+    keys: int = Field(32, ge=1, le=1024, description="length of the key by which neighbours are chosen")
+    passes: int = Field(6, ge=1, le=100, description="over the rows; the batch doubles in the last half of them")
+    batch: int = Field(512, ge=1, description="rows in a step of the first passes; fewer where there are few rows")
+    rate: float = Field(0.01, gt=0, description="learning rate of the networks")
+    table_rate: float = Field(0.03, gt=0, description="learning rate of the embeddings")
+    money: float = Field(0.8, ge=0, le=1, description="share of the networks' loss that is error in money")
+    min_count: int = Field(3, ge=1, description="a feature that occurs less often is not used")
+    tree_rate: float = Field(0.05, gt=0, le=1, description="how much of the error a tree takes away")
+    leaves: int = Field(127, ge=2, le=4096, description="leaves of a tree")
+    trees: int = Field(1000, ge=1, description="at most this many")
+    patience: int = Field(100, ge=1, description="trees without progress on validation before it stops")
+    forests: int = Field(3, ge=1, le=64, description="sets of trees that are averaged")
+    numbers: int = Field(160, ge=0, description="at most this many kinds of number are columns")
+    min_numbers: int = Field(40, ge=1, description="a kind of number in fewer listings is not a column")
+    names: int = Field(200, ge=0, description="at most this many names of a group are told apart")
+    min_names: int = Field(30, ge=1, description="a name of a group in fewer listings is not told apart")
+
+    def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path, progress: Progress = SILENT) -> None:
+        """Write the search, the networks, the trees of the quote and of its doubt, and how they are put together."""
+        kept = Kept(run / CHECKPOINTS)
+        progress.start("finding families and neighbours")
+        shop = Stock.of(train, self.folds, self.seed)
+        columns, *without = kept("columns", shop.columns)
+        unseen = self.unseen_networks(shop, without, kept, progress)
+        progress.start("training networks", self.members)
+        seeds = [self.seed + STRIDE * number for number in range(self.members)]
+        everyone, plan = np.arange(len(shop.logs)), self.plan()
+        made = train_networks(plan, shop.raw, shop.found(), columns, shop.logs, everyone, seeds, kept.path, progress)
+        others = self.unseen_others(train, shop, kept, progress)
+        beside = [fitted(kind, train, run / BESIDE / kind) for kind in self.beside]
+        fields = Fields.of(shop.listings, self.numbers, self.min_numbers, self.names, self.min_names)
+        soil = Soil(len(fields.groups), self.trees, self.tree_rate, self.leaves, self.patience)
+        pricer = BestPricer(shop.nearest, made, beside, fields, Grove([]), Grove([]), 0.5)
+        told = Told(fields.columns(shop.listings), columns, others, unseen)
+        later = pricer.told([item.listing for item in validation])
+        truths = np.log([item.price for item in validation])
+        progress.start("growing trees", self.forests)
+        watched = (later.table(), truths) if len(validation) >= LEAST_VALIDATION else None
+        seeds = [self.seed + number for number in range(self.forests)]
+        pricer.trees = grow(told.table(), shop.logs, soil, seeds, watched, kept=kept.path, progress=progress)
+        if watched is not None:
+            pricer.share = share_of(later.network, pricer.trees.predict(later.table()), truths)
+        errors = self.unseen_errors(shop, told, soil, pricer, kept, progress)
+        pricer.doubt = grow(errors[0], errors[1], self.doubtful(soil), [self.seed], rounds=DOUBT_TREES)
+        pricer.save(run)
+
+    def plan(self) -> Plan:
+        """How networks are trained."""
+        return Plan(**{one.name: getattr(self, one.name) for one in dataclass_fields(Plan)})
+
+    def doubtful(self, soil: Soil) -> Soil:
+        """How the trees of doubt grow: what nine of ten errors stay under."""
+        return replace(soil, rate=0.05, leaves=min(31, self.leaves), quantile=0.9, least=50)
+
+    def unseen_networks(self, shop: Stock, columns: Sequence[F32], kept: Kept, progress: Progress) -> F64:
+        """Log prices [n, fold_members] that networks give to the rows of the fold that they have not seen."""
+        answers = np.full((len(shop.logs), self.fold_members), np.median(shop.logs))
+        for fold, without in zip(shop.folds, columns, strict=True):
+            progress.start(f"training networks without part {fold + 1} of {len(shop.folds)}", self.fold_members)
+            learnt = partial(self.fold_networks, shop, fold, without, kept, progress)
+            answers[shop.fold == fold] = kept(f"fold-{fold}", learnt)
+        return answers
+
+    def fold_networks(self, shop: Stock, fold: int, columns: F32, kept: Kept, progress: Progress) -> F64:
+        """What networks that know nothing of a fold say to its rows."""
+        seeds = [self.seed + STRIDE * number + 7919 * (fold + 1) for number in range(self.fold_members)]
+        found, chosen = shop.found(fold), np.flatnonzero(shop.fold != fold)
+        made = train_networks(self.plan(), shop.raw, found, columns, shop.logs, chosen, seeds, kept.path, progress)
+        return made.logs(made.seen(shop.raw, found, columns).rows(np.flatnonzero(shop.fold == fold)))
+
+    def unseen_others(self, train: Sequence[Item], shop: Stock, kept: Kept, progress: Progress) -> F64:
+        """Log prices [n, kinds beside] that cheap kinds give to the rows of the fold that they have not seen."""
+        answers = np.full((len(train), len(self.beside)), np.median(shop.logs))
+        progress.start("fitting cheap kinds", len(shop.folds) * len(self.beside))
+
+        def learnt(kind: str, out: Any) -> F64:
+            with tempfile.TemporaryDirectory() as folder:
+                pricer = fitted(kind, [train[row] for row in np.flatnonzero(~out).tolist()], Path(folder))
+                return logs_of(pricer, [shop.listings[row] for row in np.flatnonzero(out).tolist()])
+
+        for fold in shop.folds:
+            out = shop.fold == fold
+            for column, kind in enumerate(self.beside):
+                answers[out, column] = kept(f"{kind}-{fold}", partial(learnt, kind, out))
+                progress.advance()
+        return answers
+
+    def unseen_errors(
+        self, shop: Stock, told: Told, soil: Soil, pricer: BestPricer, kept: Kept, progress: Progress
+    ) -> tuple[F32, F64]:
+        """The columns of doubt of the training rows, and the errors in logs of quotes by trees that have not seen
+        them."""
+        progress.start("growing trees for the errors", len(shop.folds))
+        trees, table = told.network.copy(), told.table()
+
+        def learnt(fold: int) -> F64:
+            out = shop.fold == fold
+            grove = grow(table[~out], shop.logs[~out], soil, [self.seed], rounds=pricer.trees.rounds)
+            return grove.predict(table[out])
+
+        with ThreadPoolExecutor(CORES) as pool:
+            answers = pool.map(lambda fold: kept(f"trees-{fold}", partial(learnt, fold)), shop.folds)
+            for fold, answer in zip(shop.folds, answers, strict=True):
+                trees[shop.fold == fold] = answer
+                progress.advance()
+        quotes = mixed(told.network, trees, pricer.share)
+        return told.doubt(trees, quotes), np.abs(shop.logs - quotes)
+
+    def load(self, run: Path) -> Pricer:
+        """The pricer that a run folder holds."""
+        facts = read_json(run / FACTS)
+        return BestPricer(
+            Nearest.load(run / NEAREST),
+            Networks.load(run / NETWORKS, self.near),
+            [recipe_class(kind)().load(run / BESIDE / kind) for kind in self.beside],
+            Fields.made(facts["fields"]),
+            Grove.load(run / TREES),
+            Grove.load(run / DOUBT),
+            float(facts["share"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is known of n listings when the trees are asked: their fields, neighbours' columns, the log prices of cheap
+    kinds [n, kinds] and of networks [n, networks]."""
+
+    fields: F32
+    columns: F32
+    others: F64
+    answers: F64
+
+    @property
+    def network(self) -> F64:
+        """The networks' log price."""
+        return np.asarray(self.answers.mean(axis=1))
+
+    def table(self) -> F32:
+        """The columns of the trees."""
+        return np.column_stack([self.fields, self.columns, self.others, self.network]).astype(np.float32)
+
+    def doubt(self, trees: F64, quotes: F64) -> F32:
+        """The columns of doubt: with the quote, and how far networks and trees are apart."""
+        apart = np.abs(self.network - trees)
+        return np.column_stack([self.table(), quotes, apart, self.answers.std(axis=1)]).astype(np.float32)
+
+
+class BestPricer:
+    """Quotes a mean of networks and trees, with bounds as far off as nine of ten errors like it."""
+
+    def __init__(
+        self,
+        nearest: Nearest,
+        nets: Networks,
+        beside: Sequence[Pricer],
+        fields: Fields,
+        trees: Grove,
+        doubt: Grove,
+        share: float,
+    ) -> None:
+        self.nearest, self.nets, self.beside, self.fields = nearest, nets, beside, fields
+        self.trees, self.doubt, self.share = trees, doubt, share
+
+    @property
+    def name(self) -> str:
+        return "best"
+
+    def told(self, listings: Sequence[Listing]) -> Told:
+        """What is known of listings before the trees are asked."""
+        raw = gather(listings)
+        found = self.nearest.search(self.nearest.vectors_of(raw), SEEN)
+        columns = self.nearest.columns(found)
+        others = np.array([logs_of(pricer, listings) for pricer in self.beside]).reshape(-1, len(listings)).T
+        answers = self.nets.logs(self.nets.seen(raw, found, columns))
+        return Told(self.fields.columns(listings), columns, others, answers)
+
+    def price(self, listings: Sequence[Listing]) -> list[Quote]:
+        """One quote a listing, with `low` and `high`."""
+        quotes: list[Quote] = []
+        for part in chunks(listings) if listings else ():
+            told = self.told(part)
+            trees = self.trees.predict(told.table())
+            logs = mixed(told.network, trees, self.share)
+            off = np.maximum(self.doubt.predict(told.doubt(trees, logs)), SUREST)
+            bounds = zip(np.exp(logs), np.exp(logs - off), np.exp(logs + off), strict=True)
+            quotes += [Quote(float(price), float(low), float(high)) for price, low, high in bounds]
+        return quotes
+
+    def save(self, run: Path) -> None:
+        """Write everything into a run folder."""
+        self.nearest.save(run / NEAREST)
+        self.nets.save(run / NETWORKS)
+        self.trees.save(run / TREES)
+        self.doubt.save(run / DOUBT)
+        write_json(run / FACTS, {"share": self.share, "fields": self.fields.plain()})
+
+
+def fitted(kind: str, train: Sequence[Item], folder: Path) -> Pricer:
+    """A cheap kind as it is shipped, fitted into a folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    recipe: Recipe = recipe_class(kind)()
+    recipe.fit(train, (), folder)
+    return recipe.load(folder)
+
+
+def logs_of(pricer: Pricer, listings: Sequence[Listing]) -> F64:
+    """The logs of a pricer's quotes [n]; NaN without an answer."""
+    prices = [np.nan if quote.price is None else max(quote.price, LEAST_PRICE) for quote in pricer.price(listings)]
+    return np.asarray(np.log(np.array(prices, dtype=np.float64)))
+
+
+def mixed(networks: F64, trees: F64, share: float) -> F64:
+    """The log of the weighted mean of two prices; `share` is the networks'."""
+    return np.asarray(np.log(share * np.exp(networks) + (1 - share) * np.exp(trees)))
+
+
+def share_of(networks: F64, trees: F64, truths: F64) -> float:
+    """The networks' share that errs least in money, to a fiftieth; all in logs [n]."""
+    shares = np.linspace(0, 1, 51)
+    errors = [np.abs(np.exp(mixed(networks, trees, share)) - np.exp(truths)).mean() for share in shares]
+    return float(shares[int(np.argmin(errors))])

@@ -1,0 +1,182 @@
+"""Several networks of `attention.py` with what they need to read a listing: vocabulary, scale of columns, labels.
+
+    nets = train_networks(plan, raw, found, columns, prices, chosen)
+    nets.logs(nets.seen(gather(wares), found, columns))         # log prices [n, members]
+
+Networks that differ in their seed alone are trained one to a core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from pricesmith.pricers.features.bags import F32
+from pricesmith.pricers.features.buffer import I64
+from pricesmith.pricers.features.cores import CORES, one_thread_each
+from pricesmith.pricers.features.nearest import F64, Found
+from pricesmith.pricers.features.vocabulary import BITS, Rows, Vocabulary
+from pricesmith.pricers.sparse_steps import Prices
+from pricesmith.pricers.stacked.attention import Lesson, Net, Reader, Seen, Shape, train
+from pricesmith.progress import SILENT, Progress
+from pricesmith.workspace import atomic_file
+
+VOCABULARY = "vocabulary.npz"
+FAR = 4.0  # a column is cut at so many standard deviations
+LEAST_STEPS = 150
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Sizes, rates and passes of networks, as the recipe has them."""
+
+    near: int
+    width: int
+    hidden: int
+    keys: int
+    passes: int
+    batch: int
+    rate: float
+    table_rate: float
+    money: float
+    min_count: int
+
+    def sizes(self, rows: int) -> list[int]:
+        """The batch of each pass: doubling in the last half of them; more passes where there are few rows."""
+        first = min(self.batch, max(16, rows // 100))
+        sizes = [first << max(0, number - self.passes // 2 + 1) for number in range(self.passes)]
+        while sum(-(-rows // size) for size in sizes) < LEAST_STEPS and len(sizes) < LEAST_STEPS:
+            sizes.insert(0, first)
+        return sizes
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Means and spreads of columns, both [columns]; what is missing is put at the mean."""
+
+    means: F64
+    spreads: F64
+
+    @classmethod
+    def of(cls, columns: F32) -> Scale:
+        there = np.isfinite(columns)
+        counts = np.maximum(there.sum(axis=0), 1)
+        means = np.where(there, columns, 0.0).sum(axis=0, dtype=np.float64) / counts
+        squares = np.where(there, (columns - means) ** 2, 0.0).sum(axis=0, dtype=np.float64) / counts
+        return cls(means, np.sqrt(squares) + 1e-6)
+
+    def __call__(self, columns: F32) -> F32:
+        """The columns, standardised."""
+        scaled = np.nan_to_num((columns - self.means) / self.spreads, nan=0.0, posinf=FAR, neginf=-FAR)
+        return np.clip(scaled, -FAR, FAR).astype(np.float32)
+
+
+class Networks:
+    """Trained networks. `labels` [rows]: the standardised log prices of all rows that can be neighbours."""
+
+    def __init__(self, near: int, words: Vocabulary, scale: Scale, span: F64, labels: F64, nets: Sequence[Net]) -> None:
+        self.near, self.words, self.scale, self.labels, self.nets = near, words, scale, labels, list(nets)
+        self.span = span  # mean and spread of log1p prices, the lowest and the highest
+        self.readers: list[Reader] = []
+
+    def know(self, matrix: Any) -> None:
+        """Work out the keys of the rows that can be neighbours."""
+        self.readers = [Reader(net, net.keys(matrix), self.labels) for net in self.nets]
+
+    def seen(self, raw: Rows, found: Found, columns: F32) -> Seen:
+        """Listings, their neighbours and columns, as the networks see them."""
+        return Seen(self.words.rows(raw).csr(self.words.size), found.head(self.near), self.scale(columns))
+
+    def logs(self, seen: Seen) -> F64:
+        """Log prices [n, members], inside the range of the training prices."""
+        mean, spread, low, high = self.span
+        told = np.stack([reader.answers(seen) for reader in self.readers], axis=1)
+        logs: F64 = np.log(np.expm1(np.clip(told * spread + mean, low, high)))
+        return logs
+
+    def save(self, folder: Path) -> None:
+        """Write vocabulary, networks, keys and labels into a folder, which is made."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.words.save(folder / VOCABULARY)
+        np.savez(folder / "scale.npz", means=self.scale.means, spreads=self.scale.spreads, span=self.span)
+        for number, (net, reader) in enumerate(zip(self.nets, self.readers, strict=True)):
+            keys = {"table": net.table.half(), "memory": reader.memory.float()}
+            save_file({**net.parts, **keys}, folder / f"network-{number}.safetensors")
+        save_file({"labels": torch.from_numpy(self.labels)}, folder / "labels.safetensors")
+
+    @classmethod
+    def load(cls, folder: Path, near: int) -> Networks:
+        """The networks that `save` wrote."""
+        with np.load(folder / "scale.npz", allow_pickle=False) as arrays:
+            scale, span = Scale(arrays["means"], arrays["spreads"]), arrays["span"]
+        labels = tensors_of(folder / "labels.safetensors")["labels"].numpy()
+        nets, memories = [], []
+        for path in sorted(folder.glob("network-*.safetensors"), key=lambda path: int(path.stem.split("-")[1])):
+            parts = tensors_of(path)
+            memories.append(parts.pop("memory"))
+            nets.append(Net(parts.pop("table").float(), parts))
+        found = cls(near, Vocabulary.load(folder / VOCABULARY), scale, span, labels, nets)
+        found.readers = [Reader(net, memory, labels) for net, memory in zip(nets, memories, strict=True)]
+        return found
+
+
+def tensors_of(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file."""
+    return load_file(path)
+
+
+def train_networks(
+    plan: Plan,
+    raw: Rows,
+    found: Found,
+    columns: F32,
+    logs: F64,
+    chosen: I64,
+    seeds: Sequence[int],
+    kept: Callable[[str], Path],
+    progress: Progress = SILENT,
+) -> Networks:
+    """Networks trained on the rows `chosen`; the neighbours `found` of all rows, and their columns, name only those.
+
+    `logs` are the log prices of all rows; `kept` says where a part of the work lies once it is done, and may be found.
+    """
+    words = vocabulary_of(raw, chosen, plan.min_count)
+    scale = Scale.of(columns[chosen])
+    of_chosen = Prices.of(np.exp(logs[chosen]).tolist())
+    told = replace(of_chosen, logs=np.log1p(np.exp(logs)))
+    span = np.array([told.mean, told.spread, of_chosen.logs.min(), told.top])
+    nets = Networks(plan.near, words, scale, span, (told.logs - told.mean) / told.spread, [])
+    seen = nets.seen(raw, found, columns)
+    shape = Shape(words.size, plan.width, plan.hidden, plan.keys, columns.shape[1])
+
+    def one(seed: int) -> Net:
+        path = kept(f"network-{seed}.safetensors")
+        if path.is_file():
+            parts = tensors_of(path)
+            return Net(parts.pop("table").float(), parts)
+        lesson = Lesson(shape, plan.sizes(len(chosen)), plan.rate, plan.table_rate, plan.money, seed)
+        net = train(lesson, seen, told, chosen)
+        with atomic_file(path) as temporary:
+            save_file({**net.parts, "table": net.table.half()}, temporary)
+        return net
+
+    with one_thread_each, ThreadPoolExecutor(CORES) as pool:
+        for net in pool.map(one, seeds):
+            nets.nets.append(net)
+            progress.advance()
+    nets.know(seen.matrix)
+    return nets
+
+
+def vocabulary_of(raw: Rows, chosen: I64, least: int) -> Vocabulary:
+    """The vocabulary of some rows: a feature that none of them has would be noise in the others."""
+    part = raw.csr(1 << BITS)[chosen]
+    return Vocabulary.of(Rows(part.indices, part.data, part.indptr.astype(np.int64)), least, 1 << BITS)

@@ -1,0 +1,110 @@
+"""Answers are remembered as they came, by everything that could have changed them."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from pricesmith.errors import InputError
+from pricesmith.pricers.hosted.answers import Answers, Said, key_of
+
+SAID = Said('{"price": 24}', "stop", 60, 5, 0.0001, 0.8)
+TURNS = [{"role": "user", "content": "a hose \ud83d\x00"}]
+
+
+def test_what_is_kept_comes_back_from_another_process_s_file(tmp_path: Path) -> None:
+    """Words, tokens, seconds and dollars, unknown ones as unknown."""
+    unknown = Said("I can't", "refusal", None, None, None, 0.2)
+    with Answers(tmp_path / "deep" / "a.sqlite") as answers:
+        answers.keep("one", "url", "model", SAID)
+        answers.keep("two", "url", "model", unknown)
+    with Answers(tmp_path / "deep" / "a.sqlite") as answers:
+        assert answers.find(["one", "two", "three"]) == {"one": SAID, "two": unknown}
+
+
+def test_the_key_is_of_everything_that_could_change_the_answer() -> None:
+    """Endpoint, model, words, settings."""
+    keys = {
+        key_of(url, model, turns, settings)
+        for url in ("a", "b")
+        for model in ("m", "n")
+        for turns in (TURNS, [*TURNS, *TURNS])
+        for settings in ({"output": 1}, {"output": 2})
+    }
+    assert len(keys) == 16
+    assert key_of("a", "m", TURNS, {"x": 1, "y": 2}) == key_of("a", "m", TURNS, {"y": 2, "x": 1})
+
+
+def test_the_first_answer_stays(tmp_path: Path) -> None:
+    """A second one to the same question would change what was already told."""
+    with Answers(tmp_path / "a.sqlite") as answers:
+        answers.keep("one", "url", "model", SAID)
+        answers.keep("one", "url", "model", Said("other", "stop", 1, 1, 0.0, 0.0))
+        assert answers.find(["one"])["one"] == SAID
+
+
+def test_a_mark_stands_until_the_answer_is_kept(tmp_path: Path) -> None:
+    """What was sent and never answered can be told after a kill."""
+    with Answers(tmp_path / "a.sqlite") as answers:
+        for key in ("one", "two", "three"):
+            answers.mark(key)
+        answers.keep("one", "url", "model", SAID)
+        answers.unmark("two")
+    with Answers(tmp_path / "a.sqlite") as answers:
+        assert answers.marked(["one", "two", "three", "four"]) == {"three"}
+
+
+def test_threads_share_it(tmp_path: Path) -> None:
+    """Many at once lose nothing."""
+    with Answers(tmp_path / "a.sqlite") as answers:
+
+        def work(number: int) -> None:
+            for one in range(20):
+                answers.mark(f"{number}-{one}")
+                answers.keep(f"{number}-{one}", "url", "model", SAID)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        keys = [f"{number}-{one}" for number in range(6) for one in range(20)]
+        assert len(answers.find(keys)) == 120
+        assert answers.marked(keys) == set()
+
+
+def test_more_keys_than_a_statement_takes(tmp_path: Path) -> None:
+    """A catalog of any size is looked up."""
+    with Answers(tmp_path / "a.sqlite") as answers:
+        answers.keep("k1700", "url", "model", SAID)
+        assert answers.find(f"k{n}" for n in range(2_000)).keys() == {"k1700"}
+
+
+@pytest.mark.parametrize("data", [b"no database, " * 100, b"SQLite format 3\x00" + b"\xff" * 4_000])
+def test_a_damaged_store_is_told_and_left_alone(tmp_path: Path, data: bytes) -> None:
+    """What is in it was paid for: it is not written over."""
+    path = tmp_path / "a.sqlite"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="cannot be used"), Answers(path) as answers:
+        answers.find(["one"])
+    assert path.read_bytes() == data
+
+
+def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    """And not changed."""
+    base = sqlite3.connect(tmp_path / "a.sqlite")
+    base.execute("PRAGMA user_version = 99")
+    base.close()
+    with pytest.raises(InputError, match="version 99"):
+        Answers(tmp_path / "a.sqlite")
+
+
+def test_how_an_endpoint_is_spoken_to_is_remembered(tmp_path: Path) -> None:
+    """For the endpoint and the model."""
+    with Answers(tmp_path / "a.sqlite") as answers:
+        answers.learn("url", "model", {"json": False})
+        assert answers.speech("url", "model") == {"json": False}
+        assert answers.speech("url", "other") == {}

@@ -1,0 +1,80 @@
+"""Whether a hosted model knows listings by heart is counted, against what chance would give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pricesmith.pricers.hosted.answers import Answers
+from pricesmith.pricers.hosted.frontier import Asked, FrontierPricer
+from pricesmith.pricers.hosted.purse import Purse
+from pricesmith.pricers.hosted.recital import ASK, by_chance, chosen, halves, price_in, recite
+from pricesmith.testing import FakeEndpoint, made_items
+from pricesmith.types import Item, Listing, render
+
+ITEMS = made_items(30, seed=4)[0]
+
+
+def by_heart(question: str) -> str:
+    """What a model says that has read every second of the listings."""
+    begun = question.removeprefix(ASK)
+    for place, item in enumerate(ITEMS):
+        text = render(item.listing)
+        if text.startswith(begun):
+            return f"{text[len(begun) :]}\nPrice: ${item.price:.2f}" if place % 2 == 0 else "It is red.\nPrice: $7.77"
+    return "I do not know."
+
+
+def test_what_is_known_by_heart_is_counted(tmp_path: Path) -> None:
+    """Word for word and to the cent; the answers are remembered."""
+    with FakeEndpoint(by_heart) as fake, Answers(tmp_path / "a.sqlite") as answers:
+        endpoint = fake.endpoint()
+        pricer = FrontierPricer(endpoint, Asked(), answers, Purse(), currency="USD")
+        found = recite(pricer, ITEMS, 30)
+        assert found["asked"] == 30
+        # Of some families the first half is the same: there the second half is another colour's.
+        assert 10 <= found["whole"] <= found["eight_words"] <= 18
+        assert 10 <= found["price"] <= found["eight_words"]
+        assert found["price_by_chance"] < 2
+        requests = len(fake.seen)
+        assert recite(pricer, ITEMS, 30) == found
+        assert len(fake.seen) == requests
+        assert all("response_format" not in seen.body for seen in fake.seen)
+        pricer.close()
+
+
+def test_a_model_that_knows_nothing_is_found_to_know_nothing(tmp_path: Path) -> None:
+    """And a refusal is no recital."""
+    with FakeEndpoint(lambda _: "I'm sorry, I can't recite that.") as fake, Answers(tmp_path / "a.sqlite") as answers:
+        pricer = FrontierPricer(fake.endpoint(), Asked(), answers, Purse(), currency="USD")
+        found = recite(pricer, ITEMS, 5)
+        pricer.close()
+    assert (found["asked"], found["eight_words"], found["whole"], found["price"]) == (5, 0, 0, 0)
+
+
+def test_a_listing_too_short_to_tell_is_not_asked_about() -> None:
+    """Ten words of the second half at least."""
+    short = Item(Listing("s", "Hose", "a red hose of ten metres"), 9.0)
+    assert halves(short.listing) is None
+    assert [item.listing.id for item in chosen([short, *ITEMS], 100)] != []
+    assert short not in chosen([short, *ITEMS], 100)
+    assert chosen(ITEMS, 5) == chosen(list(reversed(ITEMS)), 5)
+
+
+def test_the_halves_make_the_whole() -> None:
+    """The first is as it stands, the second is its words."""
+    first, rest = halves(ITEMS[0].listing) or ("", [])
+    assert render(ITEMS[0].listing).startswith(first)
+    assert " ".join(rest[-3:]) in render(ITEMS[0].listing).lower().replace(":", "").replace("\n", " ")
+
+
+def test_the_last_price_line_counts() -> None:
+    """As an amount in the catalog's currency, else none."""
+    assert price_in("Old price: $5\nPrice: **$24.99**", "USD") == 24.99
+    assert price_in("Price: unknown", "USD") is None
+    assert price_in("It costs 5", "USD") is None
+
+
+def test_chance_is_what_dealing_the_prices_round_would_give() -> None:
+    """All say 10 and half of the others cost 10: half of them would be right."""
+    assert by_chance([(10.0, 10.0), (10.0, 10.0), (10.0, 20.0)]) == {"price_by_chance": 2.0}
+    assert by_chance([]) == {"price_by_chance": 0.0}

@@ -1,0 +1,124 @@
+"""What a hosted model said is a price or a counted reason, never a guess and never 0."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pricesmith.pricers.hosted.replies import (
+    A_RANGE,
+    BROKEN,
+    CUT,
+    MANY,
+    NO_NUMBER,
+    NOTHING,
+    OTHER_MONEY,
+    PROSE,
+    REFUSED,
+    read_reply,
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "price"),
+    [
+        ('{"price": 24.5}', 24.5),
+        ('{"price": 24}', 24.0),
+        ('{"price": "$1,299.00"}', 1299.0),
+        ('```json\n{"price": 5}\n```', 5.0),
+        ("24", 24.0),
+        ("$24.99", 24.99),
+        ("$4,999", 4999.0),
+        ("$19.99 USD", 19.99),
+        ("24 dollars", 24.0),
+        ("Price is $24", 24.0),
+        ("The price is: $24.", 24.0),
+        ("**$24.99**", 24.99),
+        ("<think>perhaps 30, or 40</think>\n\n25", 25.0),
+    ],
+)
+def test_one_amount_is_a_price(said: str, price: float) -> None:
+    """A JSON number, a bare number, or an amount as a shop writes it."""
+    assert read_reply(said, "stop", "USD") == price
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("", NOTHING),
+        (" \n", NOTHING),
+        ("2 for $30", MANY),
+        ("$4,999 for a $50 thing", MANY),
+        ("$20 - $30", A_RANGE),
+        ("$20 to $30", A_RANGE),
+        ("between $20 and $30", A_RANGE),
+        ('{"price": "20-30"}', A_RANGE),
+        ('{"price": {"low": 20, "high": 30}}', A_RANGE),
+        ("This garden hose typically sells for $25.", PROSE),
+        ("about $25", PROSE),
+        ("$24/each", PROSE),
+        ("twenty dollars", NO_NUMBER),
+        ("I'm sorry, but I can't help with that.", REFUSED),
+        ("I cannot determine a price without more information.", REFUSED),
+        ("I can't say; between $20 and $900 or $1,000", REFUSED),
+        ('{"price": 24', BROKEN),
+        ('{"price": 24}{"price": 24}', BROKEN),
+        ('{"price": 24, "price": 30}', BROKEN),
+        ('{"cost": 24}', BROKEN),
+        ("[24]", BROKEN),
+        ("[" * 100_000, BROKEN),
+        ('{"price": ' + "9" * 5_000 + "}", BROKEN),
+        ("€20", OTHER_MONEY),
+        ('{"price": 24, "currency": "EUR"}', OTHER_MONEY),
+        ("1.299 €", "an ambiguous number"),
+        ("0", "a price of zero"),
+        ('{"price": 0}', "a price of zero"),
+        ('{"price": 0.0}', "a price of zero"),
+        ("-5", "a negative price"),
+        ('{"price": null}', "no price"),
+        ('{"price": true}', "no price"),
+        ('{"price": NaN}', "no price"),
+        ('{"price": 1e999}', "no price"),
+    ],
+)
+def test_what_is_no_single_amount_is_no_price_and_has_a_reason(said: str, reason: str) -> None:
+    """Prose, ranges, refusals, two numbers, zero: none of them becomes a number."""
+    assert read_reply(said, "stop", "USD") == reason
+
+
+@pytest.mark.parametrize("said", ["$1", "Price is $1", '{"price": 1', "{}"])
+def test_an_answer_that_was_cut_off_is_never_read(said: str) -> None:
+    """$199.99 cut after its first digit reads as $1: a published comparison was wrong by such answers."""
+    assert read_reply(said, "length", "USD") == CUT
+
+
+@pytest.mark.parametrize("finish", ["refusal", "content_filter"])
+def test_a_refusal_that_the_endpoint_calls_one_is_one(finish: str) -> None:
+    """Whatever number its words hold."""
+    assert read_reply("24", finish, "USD") == REFUSED
+
+
+def test_the_currency_is_the_catalogs() -> None:
+    """The same words are a price in one catalog and none in another."""
+    assert read_reply("€20", "stop", "EUR") == 20.0
+    assert read_reply("20 euros", "stop", "EUR") == 20.0
+    assert read_reply("20 dollars", "stop", "EUR") == PROSE
+
+
+@given(st.floats(0.01, 1e7, allow_nan=False))
+@settings(deadline=None, max_examples=100)
+def test_a_price_in_json_comes_back_as_it_was(price: float) -> None:
+    """The number that was written is the number that is read, to the last digit."""
+    assert read_reply(json.dumps({"price": price}), "stop", "USD") == price
+
+
+@given(st.text(max_size=60), st.sampled_from(["stop", "length", "refusal", "other"]))
+@settings(deadline=None, max_examples=300)
+def test_whatever_is_said_is_a_price_above_0_or_a_reason(text: str, finish: str) -> None:
+    """No text breaks the reader, and none becomes 0."""
+    found = read_reply(text, finish, "USD")
+    assert isinstance(found, str) or (found > 0 and math.isfinite(found))

@@ -1,0 +1,342 @@
+"""Every fault of an endpoint ends as an answer, a counted failure or a clear stop; the table of them is printed here.
+
+pytest -s tests/pricers/hosted/test_wire.py -k table
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pricesmith.errors import PricesmithError
+from pricesmith.pricers.hosted.answers import Answers
+from pricesmith.pricers.hosted.faults import said_of, usage_of, wait_of
+from pricesmith.pricers.hosted.frontier import Asked, FrontierPricer
+from pricesmith.pricers.hosted.providers import Price
+from pricesmith.pricers.hosted.purse import BudgetSpent, Purse
+from pricesmith.testing import FakeEndpoint, made_items
+from pricesmith.types import Listing, Quote
+
+WARES = [item.listing for item in made_items(12, seed=11)[0]]
+BUDGET = 5.0
+PRICE = (100.0, 200.0)  # dollars per million tokens: dear, so that a budget is felt
+
+
+def priced(question: str) -> int:
+    """The one right answer to a question: another one would be another question's."""
+    return int(hashlib.sha256(question.encode()).hexdigest()[:4], 16) % 900 + 1
+
+
+def answer(question: str) -> str:
+    return json.dumps({"price": priced(question)})
+
+
+def pricer_of(fake: FakeEndpoint, answers: Answers, purse: Purse, **more: Any) -> FrontierPricer:
+    """A pricer of a fake endpoint with short pauses."""
+    price = more.pop("price", PRICE)
+    options = {"currency": "USD", "concurrency": 3, "timeout": 0.5, **more}
+    asked = options.pop("asked", Asked(output=64))
+    pricer = FrontierPricer(fake.endpoint(price), asked, answers, purse, **options)
+    pricer.wire.back_off = 0.005
+    return pricer
+
+
+@dataclass
+class Outcome:
+    """What a run over the twelve listings came to."""
+
+    quotes: list[Quote]
+    ended: str
+    purse: Purse
+    pricer: FrontierPricer
+
+
+def run_once(fake: FakeEndpoint, store: Path, budget: float | None = BUDGET, **more: Any) -> Outcome:
+    """Price the twelve listings; an error that stops the work is an outcome."""
+    purse = Purse(budget)
+    with Answers(store) as answers:
+        pricer = pricer_of(fake, answers, purse, **more)
+        try:
+            quotes, ended = pricer.price(WARES), "all answered"
+        except PricesmithError as error:
+            quotes, ended = [], f"{type(error).__name__}: {error.what}"
+        pricer.close()
+    return Outcome(quotes, ended, purse, pricer)
+
+
+def some(fault: str) -> Callable[[int, int], str | None]:
+    """A fault on every third request, where the question is asked for the first time."""
+    return lambda number, before: fault if number % 3 == 1 and not before else None
+
+
+SCENARIOS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "429 without Retry-After": {"faults": some("429")},
+    "429 with Retry-After": {"faults": some("429-wait"), "wait": "0.05"},
+    "500": {"faults": some("500")},
+    "529 overloaded": {"faults": some("529")},
+    "hang": {"faults": some("hang")},
+    "cut stream": {"faults": some("cut")},
+    "broken JSON": {"faults": some("broken")},
+    "refusal": {"faults": {2: "refusal", 5: "refusal"}},
+    "price in words": {"faults": {2: "words", 5: "words"}},
+    "delivered twice": {"faults": some("duplicate")},
+    "no JSON schema, no temperature": {"refuses": ("response_format", "temperature")},
+    "other name of the limit": {"refuses": ("max_tokens",)},
+    "key revoked half-way": {"revoked_after": 6},
+    "down for good": {"faults": lambda number, before: "500"},
+    "budget ends": {"think": 40},
+}
+STOPS = {"key revoked half-way": "HTTP 401", "down for good": "does not answer", "budget ends": "budget does not cover"}
+UNANSWERED = {"refusal": 2, "price in words": 2}
+
+
+def test_the_fault_table(tmp_path: Path) -> None:
+    """Stored answers asked again: 0. Spent over budget: 0. Failures scored as price 0: none."""
+    rows = []
+    for number, (name, faults) in enumerate(SCENARIOS.items()):
+        store = tmp_path / f"{number}.sqlite"
+        with FakeEndpoint(answer, **faults) as fake:
+            first = run_once(fake, store, budget=0.2 if name == "budget ends" else BUDGET)
+            requests, billed = len(fake.seen), fake.billed_usd(*PRICE)
+            fake.faults, fake.revoked_after, fake.refuses, fake.think = {}, None, (), 0
+            kept = len(fake.billed())
+            second = run_once(fake, store)
+            again = sum(fake.times(question) - 1 for question in fake.asked if fake.times(question) > 1)
+        assert again == 0, name
+        assert first.purse.budget is not None
+        assert billed - 1e-12 <= first.purse.spent <= first.purse.budget, name
+        assert not [quote for quote in [*first.quotes, *second.quotes] if quote.price is not None and quote.price <= 0]
+        ends = STOPS.get(name, "all answered")
+        assert ends in first.ended, f"{name}: {first.ended}"
+        assert second.ended == "all answered", f"{name}: {second.ended}"
+        nothing = sum(quote.price is None for quote in second.quotes)
+        assert nothing == UNANSWERED.get(name, 0), name
+        right = [priced(f"What does this cost to the nearest dollar?\n\n{text_of(ware)}") for ware in WARES]
+        said = zip(second.quotes, right, strict=True)
+        assert all(quote.price in (None, true) for quote, true in said), f"{name}: another question's answer"
+        rows.append(
+            (
+                name,
+                f"stopped: {ends}" if name in STOPS else ends,
+                requests,
+                kept,
+                nothing,
+                first.purse.spent,
+                billed,
+                len(fake.seen) - requests,
+            )
+        )
+    print("\n\nTwelve listings, 3 requests at once; then the same again without the fault.\n")
+    heads = ("requests", "answers", "no price", "spent", "billed", "2nd run")
+    print(f"{'fault':31}{'what happened':45}" + "".join(f"{head:>9}" for head in heads))
+    for name, ended, requests, kept, nothing, spent, billed, more in rows:
+        print(f"{name:31}{ended:45}{requests:9}{kept:8}{nothing:9}{spent:9.4f}{billed:9.4f}{more:9}")
+    print("\nstored answers asked again 0, spent over budget 0, failures scored as price 0: none")
+
+
+def text_of(ware: Listing) -> str:
+    """A listing as it is asked about."""
+    from pricesmith.types import render
+
+    return render(ware)
+
+
+def test_retry_after_holds_everybody_back(tmp_path: Path) -> None:
+    """After a 429 that says how long, no request is sent until then."""
+    with FakeEndpoint(answer, faults={4: "429-wait"}, wait="0.6") as fake:
+        began = time.perf_counter()
+        outcome = run_once(fake, tmp_path / "a.sqlite")
+        took = time.perf_counter() - began
+    assert outcome.ended == "all answered"
+    assert took >= 0.6
+
+
+def test_a_wait_that_is_too_long_stops_with_how_long(tmp_path: Path) -> None:
+    """Nobody sits in front of a terminal for an hour without knowing why."""
+    with FakeEndpoint(answer, faults={0: "429-wait"}, wait="3600") as fake:
+        outcome = run_once(fake, tmp_path / "a.sqlite")
+    assert "HTTP 429" in outcome.ended
+    assert len(fake.seen) == 1
+
+
+def test_a_wrong_key_costs_one_request_and_is_not_repeated(tmp_path: Path) -> None:
+    """Until one answer came requests go one at a time; the key is in no error."""
+    with FakeEndpoint(answer, revoked_after=0) as fake, Answers(tmp_path / "a.sqlite") as answers:
+        pricer = pricer_of(fake, answers, Purse(BUDGET), concurrency=8)
+        with pytest.raises(PricesmithError, match="HTTP 401") as caught:
+            pricer.price(WARES)
+        pricer.close()
+    assert len(fake.seen) == 1
+    assert fake.key not in str(caught.value)
+    assert "MADE_KEY" in str(caught.value)
+
+
+def test_no_more_requests_are_in_flight_than_were_allowed(tmp_path: Path) -> None:
+    """And more than one at a time."""
+    with FakeEndpoint(answer, delay=0.05) as fake:
+        run_once(fake, tmp_path / "a.sqlite", concurrency=4)
+    assert 2 <= fake.most_flying <= 4
+
+
+def test_a_lost_answer_is_paid_for_in_the_budget(tmp_path: Path) -> None:
+    """The endpoint may charge for what we never saw: it counts at its worst."""
+    with FakeEndpoint(answer, faults={3: "hang", 4: "cut", 5: "broken"}) as fake:
+        outcome = run_once(fake, tmp_path / "a.sqlite")
+        billed = fake.billed_usd(*PRICE)
+    assert outcome.purse.lost > 0
+    assert outcome.purse.spent == pytest.approx(billed + outcome.purse.lost)
+
+
+def test_an_endpoint_without_a_limit_of_tokens_is_stopped(tmp_path: Path) -> None:
+    """No budget can be kept there: one request over, then no more."""
+    with FakeEndpoint(answer, think=10_000, keeps_limit=False) as fake:
+        outcome = run_once(fake, tmp_path / "a.sqlite", budget=5.0, concurrency=1)
+    assert "does not keep the limit" in outcome.ended
+    assert len(fake.seen) == 1
+
+
+def test_what_is_sent_is_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No facts of this machine, and no other account's names, keys or addresses from the environment."""
+    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_API_KEY", "OPENAI_ADMIN_KEY"):
+        monkeypatch.setenv(name, "planted-secret")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Planted: planted-secret")
+    with FakeEndpoint(answer) as fake:
+        outcome = run_once(fake, tmp_path / "a.sqlite")
+    assert outcome.ended == "all answered"
+    headers = {name.lower() for seen in fake.seen for name in seen.headers}
+    allowed = {"host", "accept", "accept-encoding", "authorization", "content-length", "content-type", "user-agent"}
+    assert headers <= allowed
+    assert "planted-secret" not in str(fake.seen)
+
+
+def test_how_to_speak_is_found_out_once(tmp_path: Path) -> None:
+    """A second pricer of the endpoint sends no request that is refused."""
+    with FakeEndpoint(answer, refuses=("max_tokens", "temperature", "response_format")) as fake:
+        run_once(fake, tmp_path / "a.sqlite")
+        assert sum(seen.status == 400 for seen in fake.seen) == 3
+        other = Asked(output=65)
+        run_once(fake, tmp_path / "a.sqlite", asked=other)
+        assert sum(seen.status == 400 for seen in fake.seen) == 3
+        assert "max_completion_tokens" in fake.seen[-1].body
+
+
+def test_an_endpoint_that_takes_nothing_is_told(tmp_path: Path) -> None:
+    """A 400 to everything ends, with its words."""
+    with FakeEndpoint(answer, refuses=("messages",)) as fake:
+        outcome = run_once(fake, tmp_path / "a.sqlite")
+    assert "HTTP 400" in outcome.ended
+    assert len(fake.seen) <= 4
+
+
+@pytest.mark.parametrize("words", ["API key not valid. Please pass a valid API key.", "Your credit balance is too low"])
+def test_a_400_about_the_account_stops_at_once(tmp_path: Path, words: str) -> None:
+    """Some endpoints say with a 400 what others say with a 401 or 402; no listing is blamed for it."""
+    with FakeEndpoint(answer, faults=lambda number, before: "400" if number >= 5 else None, message=words) as fake:
+        outcome = run_once(fake, tmp_path / "a.sqlite", concurrency=1)
+        assert "HTTP 400" in outcome.ended
+        assert len(fake.seen) == 6
+        fake.faults = {}
+        assert run_once(fake, tmp_path / "a.sqlite").ended == "all answered"
+        assert len(fake.billed()) == 12
+
+
+def test_a_listing_that_the_endpoint_rejects_is_no_answer_and_remembered(tmp_path: Path) -> None:
+    """Too long, or flagged: the reason is counted; asking again would say the same."""
+    words = "This model's maximum context_length is exceeded"
+    with FakeEndpoint(answer, faults={4: "400"}, message=words) as fake:
+        first = run_once(fake, tmp_path / "a.sqlite", concurrency=1)
+        second = run_once(fake, tmp_path / "a.sqlite")
+        assert len(fake.seen) == 12
+    assert first.quotes == second.quotes
+    assert first.pricer.tally.failures == {"a request that the endpoint rejected": 1}
+    assert [quote.raw for quote in second.quotes if quote.price is None] == [words]
+
+
+def test_a_400_that_nobody_understands_is_not_remembered(tmp_path: Path) -> None:
+    """One listing is left without a reply and asked again the next time; many stop the work."""
+    with FakeEndpoint(answer, faults={4: "400"}) as fake:
+        first = run_once(fake, tmp_path / "a.sqlite", concurrency=1)
+        second = run_once(fake, tmp_path / "a.sqlite")
+        assert len(fake.seen) == 13
+    assert first.pricer.tally.lost == {"HTTP 400": 1}
+    assert all(quote.price for quote in second.quotes)
+
+
+def test_hostile_words_break_neither_the_store_nor_a_terminal(tmp_path: Path) -> None:
+    """Half a surrogate pair, NUL and escape codes, in answers and in errors."""
+    with FakeEndpoint(lambda _: "\ud83d \x00 \x1b[2J") as fake:
+        outcome = run_once(fake, tmp_path / "a.sqlite")
+    assert outcome.ended == "all answered"
+    assert all(quote.price is None and quote.raw.encode() for quote in outcome.quotes)
+    with FakeEndpoint(revoked_after=0, message="\x1b[2J\ud83d no") as fake, Answers(tmp_path / "b.sqlite") as answers:
+        pricer = pricer_of(fake, answers, Purse())
+        with pytest.raises(PricesmithError) as caught:
+            pricer.price(WARES)
+        pricer.close()
+    assert "\x1b" not in str(caught.value)
+    assert str(caught.value).encode()
+
+
+def test_a_proxy_of_the_environment_does_not_stand_before_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A local server is asked directly."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with FakeEndpoint(answer) as fake:
+        assert run_once(fake, tmp_path / "a.sqlite").ended == "all answered"
+
+
+def test_nobody_there_is_told(tmp_path: Path) -> None:
+    """A server that is not started is no reason to wait for long."""
+    with FakeEndpoint(answer) as fake:
+        pass
+    outcome = run_once(fake, tmp_path / "a.sqlite")
+    assert "does not answer" in outcome.ended
+
+
+def test_a_budget_that_covers_no_request_sends_none(tmp_path: Path) -> None:
+    """The worst case of the first one is over it."""
+    with FakeEndpoint(answer) as fake:
+        outcome = run_once(fake, tmp_path / "a.sqlite", budget=1e-6)
+    assert BudgetSpent.__name__ in outcome.ended
+    assert fake.seen == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [({"retry-after": "2"}, 2.0), ({"retry-after-ms": "250"}, 0.25), ({"retry-after": "soon"}, None), ({}, None)],
+)
+def test_retry_after_is_read(headers: dict[str, str], seconds: float | None) -> None:
+    """As seconds, as milliseconds, or not at all."""
+    assert wait_of(headers) == seconds
+
+
+def test_retry_after_may_be_a_date() -> None:
+    """One in the past asks for no wait."""
+    assert wait_of({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"null", b'{"choices": []}', b'{"choices": [{"message": null}]}', b"\xff\xfe", b"[" * 100_000],
+)
+def test_a_body_that_is_no_answer_is_a_fault(body: bytes) -> None:
+    """Charged for, perhaps; tried again; never an answer."""
+    found = said_of(body, Price(1, 2, "", ""))
+    assert getattr(found, "kind", None) == "again"
+
+
+def test_reasoning_that_only_the_total_counts_is_paid_for() -> None:
+    """Some endpoints leave it out of the completion."""
+    assert usage_of({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115}) == (10, 105, None)
+    assert usage_of({"prompt_tokens": -1, "completion_tokens": True, "cost": float("nan")}) == (None, None, None)

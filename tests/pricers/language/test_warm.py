@@ -1,0 +1,87 @@
+"""A head that starts as a probe of the frozen base says what the probe says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, TaskType
+
+from pricesmith.pricers.language.adapters import with_adapter
+from pricesmith.pricers.language.batches import Example
+from pricesmith.pricers.language.readout import Bins, head, inner
+from pricesmith.pricers.language.warm import direction_of_one, frozen_states, softmax_regression, start_head
+from pricesmith.pricers.language.weights import classifier, find
+from pricesmith.progress import SILENT
+from pricesmith.testing import made_model
+
+BINS = Bins.over([1.0, 100.0], 32, 3)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> PeftModel:
+    """A tiny classifier with an adapter."""
+    base = find(str(made_model(tmp_path_factory.mktemp("base"))))
+    config = LoraConfig(task_type=TaskType.SEQ_CLS, r=4, target_modules="all-linear")
+    made = with_adapter(classifier(base, 32, "float32", "none"), config)
+    assert isinstance(made, PeftModel)
+    return made
+
+
+@pytest.fixture(scope="module")
+def examples() -> list[Example]:
+    """Prompts of two words, one of which makes the price ten times that of the other."""
+    rng = np.random.default_rng(0)
+    made = []
+    for _ in range(120):
+        dear = bool(rng.integers(2))
+        prompt = [1, *rng.integers(5, 60, rng.integers(3, 9)).tolist(), 70 if dear else 71]
+        made.append(Example(prompt, (), 40.0 if dear else 4.0))
+    return made
+
+
+def test_states_come_in_the_order_of_the_examples(model: PeftModel, examples: list[Example]) -> None:
+    """Batches are by length, their states are not."""
+    together = frozen_states(model, examples, 0, 64, SILENT)
+    one = frozen_states(model, examples[7:8], 0, 64, SILENT)
+    assert torch.allclose(together[7:8], one, atol=1e-5)
+
+
+def test_the_started_head_prices_like_the_probe(model: PeftModel, examples: list[Example]) -> None:
+    """A random head knows nothing; the started one tells dear from cheap, before any tuning."""
+    states = frozen_states(model, examples, 0, 256, SILENT)
+    prices = np.array([example.price for example in examples])
+
+    def error() -> float:
+        with torch.no_grad():
+            found = [one.median() for one in BINS.read(head(model)(states))]
+        return float(np.abs(np.array(found) - prices).mean())
+
+    before = error()
+    start_head(model, examples, BINS, 1.0, 0, 256, SILENT)
+    assert error() < 2.0 < before
+    weight = inner(model).score.modules_to_save.default.weight
+    assert weight.requires_grad
+    assert weight.shape == (32, states.shape[1])
+
+
+def test_the_same_rows_give_the_same_head(model: PeftModel, examples: list[Example]) -> None:
+    """A run that was killed before its first checkpoint starts as it did before."""
+    heads = []
+    for _ in range(2):
+        start_head(model, examples, BINS, 1.0, 0, 128, SILENT)
+        heads.append(inner(model).score.modules_to_save.default.weight.detach().clone())
+    assert torch.equal(*heads)
+
+
+def test_softmax_regression_finds_the_shares_of_soft_labels() -> None:
+    """Without a state that says anything the offsets are the log shares."""
+    targets = torch.tensor([[0.7, 0.3], [0.5, 0.5]]).repeat(20, 1)
+    _, offsets = softmax_regression(torch.zeros(40, 3), targets, 0.1)
+    assert torch.softmax(offsets, 0).tolist() == pytest.approx([0.6, 0.4], abs=1e-3)
+
+
+def test_offsets_ride_on_a_direction_in_which_all_states_are_one() -> None:
+    """States that share a large mean have such a direction."""
+    states = torch.randn(200, 16, generator=torch.Generator().manual_seed(0)) * 0.1 + 3.0
+    assert torch.allclose(states @ direction_of_one(states), torch.ones(200), atol=0.1)
