@@ -95,7 +95,7 @@ def test_a_fold_left_out_is_nowhere_among_the_neighbours() -> None:
         shown = found.places >= 0
         assert shown.sum(axis=1).mean() > 0.9 * SEEN
         assert not (shown & (stock.fold[found.places] == fold)).any()
-        again = stock.nearest.columns(found)
+        again = stock.nearest.columns(found, middle_log=float(stock.logs[stock.fold != fold].mean()))
         assert np.allclose(columns[number + 1], again, atol=1e-4, equal_nan=True)
     families = families_of(WARES)
     pairs = {(int(family), int(fold)) for family, fold in zip(families, stock.fold, strict=True)}

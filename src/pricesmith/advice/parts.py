@@ -101,6 +101,18 @@ class LeftOut:
         codes = codes_of(self.families[mask].tolist())
         return range_of(interval(self.errors[4][mask], codes, minus=self.errors[2][mask], confidence=confidence))
 
+    def more_than_all(self, mask: Mask, confidence: float) -> Range:
+        """By how much the fall on some of the rows is larger than that on all of them.
+
+        The interval is of the linearised difference of two means over the same families: each row's influence on it.
+        """
+        fall = self.errors[4][self.judged] - self.errors[2][self.judged]
+        some = mask[self.judged]
+        here, every = fall[some].mean(), fall.mean()
+        influence = np.where(some, (fall - here) / some.mean(), 0.0) - (fall - every)
+        codes = codes_of(self.families[self.judged].tolist())
+        return range_of(interval(here - every + influence, codes, confidence=confidence))
+
     def every_draw(self, mask: Mask) -> bool:
         """Whether the error fell in each draw on its own."""
         falls = []
@@ -125,7 +137,8 @@ def needs_of(rows: LeftOut) -> tuple[tuple[Need, ...], Range | None, Share | Non
     found = []
     for label in measured:
         mask = (rows.labels == label) & rows.judged
-        gain, every = rows.gain(mask, 1 - 0.05 / len(measured)), rows.every_draw(mask)
+        confidence = 1 - 0.05 / len(measured)
+        gain, more, every = rows.gain(mask, confidence), rows.more_than_all(mask, confidence), rows.every_draw(mask)
         errors = rows.errors[2][mask]
         need = Need(
             category=label,
@@ -137,7 +150,7 @@ def needs_of(rows: LeftOut) -> tuple[tuple[Need, ...], Range | None, Share | Non
             ratio=float(np.exp(rows.logs[mask].mean())),
             gain=gain,
             every_fit=every,
-            needs=every and gain.low is not None and gain.low > max(0.0, overall.point),
+            needs=every and min(one.low or 0.0 for one in (gain, more)) > 0,
         )
         found.append(need)
     found.sort(key=lambda one: (not one.needs, -(one.gain.low if one.gain.low is not None else -1.0), one.category))

@@ -54,12 +54,18 @@ def doctor(json: Json = False, quiet: Quiet = False) -> None:
 
 @app.command()
 def bases(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[BASE]...", help="Further bases: a Hub id, a folder, a .gguf file.")
+    ] = None,
     memory: Annotated[str | None, typer.Option(help="What the box has, such as 24GB; none: this box.")] = None,
     purpose: Annotated[str, typer.Option("--for", help="train or serve.")] = "train",
     catalog: Annotated[
         Path | None, typer.Option("--catalog", help="Count its tokens; with --measure, try the bases.")
     ] = None,
-    measure: Annotated[bool, typer.Option("--measure", help="Untuned error of the bases at hand.")] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Untuned error of the bases named, or of those at hand.")
+    ] = False,
+    minutes: Annotated[float, typer.Option(help="How long --measure may take.")] = 10.0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -68,6 +74,8 @@ def bases(
 
     console = Console(json=json, quiet=quiet)
     with console.progress() as progress:
-        found = choose.choose(memory, purpose, catalog, measure=measure, progress=progress)
+        found = choose.choose(
+            memory, purpose, catalog, names=names or (), measure=measure, minutes=minutes, progress=progress
+        )
     console.say(choose.told(found))
     console.result(found)

@@ -5,8 +5,9 @@
 
 The champion is named, or it is one's own pricer with the smallest mean error on the items that most were judged on. One
 that is chosen by looking at these very items has luck on its side, so the correction then covers the comparisons of
-every pricer that could have been chosen; a champion who is named beforehand is corrected for its own only. All
-intervals hold together at 95 % (`compare_together`). report/sentences.py makes the words.
+every pricer that could have been chosen; a champion who is named beforehand is corrected for its own only. The
+intervals of its differences hold together at 95 % (`compare_together`); that of its own error is a plain one.
+report/sentences.py makes the words.
 """
 
 from __future__ import annotations

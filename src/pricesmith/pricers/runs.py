@@ -25,6 +25,7 @@ from pricesmith.catalog.store import Catalog
 from pricesmith.errors import InputError
 from pricesmith.pricers.calibrated import Calibrated, Clipped, Table, calibrate, intervals_told
 from pricesmith.pricers.recipes import estimate, read_recipe, settings_of
+from pricesmith.pricers.spent import forget, spent_before
 from pricesmith.progress import SILENT, Progress
 from pricesmith.settings import parse, write_toml
 from pricesmith.types import Item, Listing, Pricer, Quote, Recipe
@@ -120,9 +121,7 @@ def fit_rows(
             progress.note(told)
         progress.start(f"fitting {recipe.kind} on {len(rows.train):,} listings")
         write_json(folder / CATALOG, dict(info))  # first: a blend looks there for what its members must be of
-        started = time.perf_counter()
-        fit_recipe(recipe, rows, build, progress)
-        seconds = time.perf_counter() - started
+        seconds = fit_recipe(recipe, rows, build, progress)
         progress.start(f"calibrating {recipe.kind}")
         low, high = info["price_range"]
         pricer = Clipped(recipe.load(folder), (low, high))
@@ -146,13 +145,15 @@ def fit_rows(
         )
 
 
-def fit_recipe(recipe: Recipe, rows: Rows, build: Build, progress: Progress) -> None:
-    """Let a recipe write its model files. One that `resumes` keeps what it has done when it is interrupted."""
-    folder = build.folder
+def fit_recipe(recipe: Recipe, rows: Rows, build: Build, progress: Progress) -> float:
+    """Let a recipe write its model files; the seconds it took. One that `resumes` keeps what it has done when it is
+    interrupted, and counts the seconds of all its processes."""
+    folder, started = build.folder, time.perf_counter()
     if not getattr(recipe, "resumes", False):
         recipe.fit(rows.train, rows.tune, folder)
         write_atomic(folder / RECIPE, write_toml(settings_of(recipe)))
-        return
+        return time.perf_counter() - started
+    before = spent_before(folder)
     try:
         cast(Resuming, recipe).fit(rows.train, rows.tune, folder, progress)
         build.keep = True  # what follows can be done again in seconds, fitting cannot
@@ -162,6 +163,8 @@ def fit_recipe(recipe: Recipe, rows: Rows, build: Build, progress: Progress) -> 
         # Without a checkpoint there is nothing to go on with, and the folder would only refuse other settings.
         build.keep = build.keep or any((folder / CHECKPOINTS).glob("checkpoint-*"))
         raise
+    forget(folder)
+    return before + time.perf_counter() - started
 
 
 @runtime_checkable

@@ -2,7 +2,7 @@
 
     paragraph(verdict(evals), about) -> ["On 2,915 items of goods (test split) blend misses ...", "It beats ...", ...]
 
-A number in brackets is an interval, and the intervals of one paragraph hold all together. "Beats" is said only where
+A number in brackets is an interval; those of differences hold all together. "Beats" is said only where
 the interval leaves out 0; "worth it" is about error alone, and the seconds it takes stand beside it. Errors are in the
 catalog's currency, costs in US dollars.
 """
@@ -154,7 +154,7 @@ def llm_sentences(found: Verdict) -> list[str]:
 def llm_sentence(one: LlmPair, found: Verdict, *, tuned: bool) -> str:
     """One comparison of a language model with the sparse MLP."""
     slower = f", at {short(one.seconds_times)} times the MLP's seconds a quote" if one.seconds_times else ""
-    mlp = f"the sparse MLP {who(one.mlp)}"
+    mlp = "the sparse MLP" if one.mlp == "sparse_mlp" else f"the sparse MLP {who(one.mlp)}"
     if one.role == "member":
         return llm_member(one, found, mlp, slower)
     kind = "An LLM" if tuned else "An untuned LLM"

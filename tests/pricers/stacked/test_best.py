@@ -69,12 +69,13 @@ def test_its_interval_is_its_own_doubt_times_a_factor(runs: dict[str, Path], sho
     assert max(own) > 1.2 * min(own)
 
 
-@pytest.mark.parametrize("count", [1, 3, 40])
-def test_few_rows_are_enough_to_fit(count: int, tmp_path: Path) -> None:
-    """One row, or rows that are one family, leave nothing to learn errors from: it quotes all the same."""
+@pytest.mark.parametrize(("count", "later"), [(1, 1), (3, 3), (40, 0)])
+def test_few_rows_are_enough_to_fit(count: int, later: int, tmp_path: Path) -> None:
+    """One row, or rows that are one family, leave nothing to learn errors from; a small catalog may have no validation
+    rows for settings: it quotes all the same."""
     items = made_items(count, seed=1)[0]
     recipe = Best(**TINY)
-    recipe.fit(items, items[:3], tmp_path)
+    recipe.fit(items, items[:later], tmp_path)
     quotes = recipe.load(tmp_path).price([items[0].listing, Listing("0", "", "")])
     assert all(quote.price and np.isfinite(quote.price) for quote in quotes)
 
@@ -90,7 +91,7 @@ def test_the_share_of_networks_and_trees_is_the_one_that_errs_least_in_money() -
 def test_a_line_gives_its_numbers_their_product_and_its_name() -> None:
     """Two modules of 8: the second number and 16 are there, and what the line says is a group."""
     numbers, groups = read_fields(Listing("1", "DDR5 16 GB", "modules: 2,8\ncolour: Red", "memory"))
-    assert numbers["modules#0"], numbers["modules#1"] == (2, 8)
+    assert (numbers["modules#0"], numbers["modules#1"]) == (2, 8)
     assert numbers["modules#product"] == 16
     assert numbers["gb"] == numbers["title gb"] == 16
     assert groups["colour:"] == "red"

@@ -105,16 +105,18 @@ class Nearest:
                 places[start + row, : len(near)], cosines[start + row, : len(near)] = near, scores
         return Found(places, cosines)
 
-    def columns(self, found: Found, among: F32 | None = None) -> F32:
+    def columns(self, found: Found, among: F32 | None = None, middle_log: float | None = None) -> F32:
         """What the prices of `SEEN` neighbours say, in logs [n, columns]: local ridges with their standard deviations;
         weighted means and spreads of the nearest few; medians, extremes, the first three; cosines. NaN without any.
 
-        `among` are the cosines among the neighbours [n, SEEN, SEEN], where they are known already."""
+        `among` are the cosines among the neighbours [n, SEEN, SEEN], where they are known already; `middle_log` is the
+        mean log price of the rows that may be seen, where that is not all of them."""
         found = found.head(SEEN)
         there = found.places >= 0
         logs = np.where(there, self.logs[np.maximum(found.places, 0)] if len(self.logs) else 0.0, np.nan)
         weights = np.where(there, np.maximum(found.cosines, 1e-6).astype(np.float64) ** SHARPNESS, 0.0)
-        told: list[Any] = [self.local_ridges(found, there, logs, among)]
+        centre = self.middle if middle_log is None else middle_log
+        told: list[Any] = [self.local_ridges(found, there, logs, among, centre)]
         some = there.any(axis=1)
         for k in MEANS:
             share, near = weights[:, :k], np.nan_to_num(logs[:, :k])
@@ -128,12 +130,12 @@ class Nearest:
         told += [found.cosines[:, [0, 2, 7]], found.cosines[:, :8].mean(axis=1, dtype=np.float64), logs[:, :3]]
         return np.column_stack(told).astype(np.float32)
 
-    def local_ridges(self, found: Found, there: NDArray[np.bool_], logs: F64, known: F32 | None) -> F64:
+    def local_ridges(self, found: Found, there: NDArray[np.bool_], logs: F64, known: F32 | None, centre: float) -> F64:
         """For each k of RIDGES the answer of a ridge regression among the k nearest, and its standard deviation."""
         answers = np.empty((len(there), 2 * len(RIDGES)))
         for start in range(0, len(there), CHUNK):
             here = slice(start, start + CHUNK)
-            errors = np.nan_to_num(logs[here] - self.middle)
+            errors = np.nan_to_num(logs[here] - centre)
             to_them = np.where(there[here], BIAS + found.cosines[here], 0.0)
             cosines = self.cosines_among(found.places[here]) if known is None else known[here]
             # A missing neighbour has a variance of its own and touches nothing.
@@ -143,7 +145,7 @@ class Nearest:
                 noise = np.where(there[here, :k], NOISE, 1.0)
                 system = among[:, :k, :k] + np.eye(k) * noise[:, :, None]
                 solved = np.linalg.solve(system, np.stack([errors[:, :k], to_them[:, :k]], axis=-1))
-                answers[here, 2 * column] = (to_them[:, :k] * solved[..., 0]).sum(axis=1) + self.middle
+                answers[here, 2 * column] = (to_them[:, :k] * solved[..., 0]).sum(axis=1) + centre
                 left = BIAS + 1.0 + NOISE - (to_them[:, :k] * solved[..., 1]).sum(axis=1)
                 answers[here, 2 * column + 1] = np.sqrt(np.maximum(left, 1e-6))
         return answers

@@ -136,7 +136,7 @@ def train(lesson: Lesson, seen: Seen, prices: Prices, chosen: I64) -> Net:
     table, small = Table(net.table), list(net.parts.values())
     for tensor in small:
         tensor.requires_grad_()
-    adam, judge = Adam(small), Judge(prices, lesson.money)
+    adam, judge = Adam(small), Judge(prices, lesson.money, chosen)
     columns = torch.from_numpy(seen.columns)
     step, steps = 0, sum(math.ceil(len(chosen) / size) for size in lesson.sizes)
     for size in lesson.sizes:
@@ -172,13 +172,15 @@ class NearKeys:
 
 
 class Judge:
-    """The loss: mean absolute error, in logs and in money, each in units of what a constant quote errs by."""
+    """The loss: mean absolute error, in logs and in money, each in units of what a constant quote errs by on
+    the rows `chosen`."""
 
-    def __init__(self, prices: Prices, money: float) -> None:
+    def __init__(self, prices: Prices, money: float, chosen: I64) -> None:
         self.prices, self.share = prices, money
         self.targets = torch.from_numpy(((prices.logs - prices.mean) / prices.spread).astype(np.float32))
         self.money = torch.from_numpy(np.expm1(prices.logs).astype(np.float32))
-        self.typical = float((self.money - self.money.median()).abs().mean()) or 1.0
+        learnt = self.money[torch.from_numpy(chosen)]
+        self.typical = float((learnt - learnt.median()).abs().mean()) or 1.0
 
     def loss(self, answers: Tensor, batch: Tensor) -> Tensor:
         """Of the answers to the rows `batch`."""

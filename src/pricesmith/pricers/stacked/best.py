@@ -107,13 +107,14 @@ class Best(Settings):
         soil = Soil(len(fields.groups), self.trees, self.tree_rate, self.leaves, self.patience)
         pricer = BestPricer(shop.nearest, made, beside, fields, Grove([]), Grove([]), 0.5)
         told = Told(fields.columns(shop.listings), columns, others, unseen)
-        later = pricer.told([item.listing for item in validation])
-        truths = np.log([item.price for item in validation])
         progress.start("growing trees", self.forests)
-        watched = (later.table(), truths) if len(validation) >= LEAST_VALIDATION else None
+        later, truths, watched = None, np.log([item.price for item in validation]), None
+        if len(validation) >= LEAST_VALIDATION:
+            later = pricer.told([item.listing for item in validation])
+            watched = (later.table(), truths)
         seeds = [self.seed + number for number in range(self.forests)]
         pricer.trees = grow(told.table(), shop.logs, soil, seeds, watched, kept=kept.path, progress=progress)
-        if watched is not None:
+        if later is not None:
             pricer.share = share_of(later.network, pricer.trees.predict(later.table()), truths)
         errors = self.unseen_errors(shop, told, soil, pricer, kept, progress)
         pricer.doubt = grow(errors[0], errors[1], self.doubtful(soil), [self.seed], rounds=DOUBT_TREES)
@@ -245,8 +246,9 @@ class BestPricer:
         raw = gather(listings)
         found = self.nearest.search(self.nearest.vectors_of(raw), SEEN)
         columns = self.nearest.columns(found)
-        others = np.array([logs_of(pricer, listings) for pricer in self.beside]).reshape(-1, len(listings)).T
+        others = np.array([logs_of(pricer, listings) for pricer in self.beside])
         answers = self.nets.logs(self.nets.seen(raw, found, columns))
+        others = others.reshape(len(self.beside), len(listings)).T
         return Told(self.fields.columns(listings), columns, others, answers)
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:

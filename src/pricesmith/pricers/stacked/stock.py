@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from pricesmith import __version__
 from pricesmith.pricers.features.bags import F32
 from pricesmith.pricers.features.buffer import I64
 from pricesmith.pricers.features.nearest import F64, SEEN, Found, Nearest, families_of, folds_of
@@ -25,7 +26,7 @@ CHUNK = 512  # rows whose neighbours are compared at once
 
 
 class Kept:
-    """Finished parts of a fit, each a file in a folder."""
+    """Finished parts of a fit, each a file in a folder; those of another version of the program are not taken."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -33,7 +34,7 @@ class Kept:
     def path(self, name: str) -> Path:
         """Where a part lies, or will."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder / f"checkpoint-{name}"
+        return self.folder / f"checkpoint-{__version__}-{name}"
 
     def __call__(self, name: str, make: Callable[[], Any]) -> Any:
         """An array, made where it is not there yet."""
@@ -96,6 +97,7 @@ class Stock:
             row, told = np.arange(len(among))[:, None, None], []
             for fold in (None, *self.folds):
                 found, order = self.shown(fold, here)
-                told.append(self.nearest.columns(found, among[row, order[:, :, None], order[:, None, :]]))
+                near = among[row, order[:, :, None], order[:, None, :]]
+                told.append(self.nearest.columns(found, near, float(self.logs[self.fold != fold].mean())))
             parts.append(np.stack(told))
         return np.concatenate(parts, axis=1)
