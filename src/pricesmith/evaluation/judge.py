@@ -154,7 +154,8 @@ def check(candidates: Sequence[Candidate], catalog: Catalog, limit: int | None, 
         raise UsageError("The limit is not a number of items", got=str(limit), allowed="1 or more")
     twice = [name for name, count in Counter(one.name for one in candidates).items() if count > 1]
     if twice:
-        raise UsageError("Two pricers have the same name", got=twice[0], hint="Rename one of the run folders.")
+        hint = "Rename one of the run folders; a hosted model takes @name=NAME."
+        raise UsageError("Two pricers have the same name", got=twice[0], hint=hint)
     for one in candidates:
         if one.currency is not None and one.currency != catalog.currency:
             raise UsageError(
