@@ -86,3 +86,20 @@ def test_an_endpoint_that_costs_more_than_its_worst_case_is_asked_no_more() -> N
     purse.settle(0.1, 0.5)
     with pytest.raises(BudgetSpent, match="does not keep the limit"):
         purse.hold(0.1)
+
+
+def test_one_who_waits_is_not_let_through_after_that() -> None:
+    """What is in flight may show that the endpoint keeps no limit, and free enough for the one who waits."""
+    purse = Purse(1.0)
+    purse.hold(0.1)
+    purse.hold(0.8)
+
+    def end() -> None:
+        purse.settle(0.1, 0.2)
+        purse.settle(0.8, 0.1)
+
+    later = threading.Timer(0.2, end)
+    later.start()
+    with pytest.raises(BudgetSpent, match="does not keep the limit"):
+        purse.hold(0.15)
+    later.join()

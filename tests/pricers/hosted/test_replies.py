@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pricesmith.pricers.hosted.replies import (
     A_RANGE,
     BROKEN,
+    BROKEN_OFF,
     CUT,
     MANY,
     NO_NUMBER,
@@ -90,13 +91,26 @@ def test_what_is_no_single_amount_is_no_price_and_has_a_reason(said: str, reason
     assert read_reply(said, "stop", "USD") == reason
 
 
+@pytest.mark.parametrize("finish", ["length", "max_tokens", "MAX_TOKENS", "max_output_tokens"])
 @pytest.mark.parametrize("said", ["$1", "Price is $1", '{"price": 1', "{}"])
-def test_an_answer_that_was_cut_off_is_never_read(said: str) -> None:
+def test_an_answer_that_was_cut_off_is_never_read(said: str, finish: str) -> None:
     """$199.99 cut after its first digit reads as $1: a published comparison was wrong by such answers."""
-    assert read_reply(said, "length", "USD") == CUT
+    assert read_reply(said, finish, "USD") == CUT
 
 
-@pytest.mark.parametrize("finish", ["refusal", "content_filter"])
+@pytest.mark.parametrize("finish", ["error", "tool_calls", "abort", "no word that we know"])
+def test_an_answer_that_did_not_end_by_itself_is_never_read(finish: str) -> None:
+    """Whatever ended it may have taken digits with it."""
+    assert read_reply("$1", finish, "USD") == BROKEN_OFF
+
+
+@pytest.mark.parametrize("finish", ["stop", "STOP", "end_turn", "eos", "stop_sequence"])
+def test_servers_call_a_whole_answer_by_several_names(finish: str) -> None:
+    """All of them are read."""
+    assert read_reply("$19", finish, "USD") == 19.0
+
+
+@pytest.mark.parametrize("finish", ["refusal", "content_filter", "SAFETY", "RECITATION"])
 def test_a_refusal_that_the_endpoint_calls_one_is_one(finish: str) -> None:
     """Whatever number its words hold."""
     assert read_reply("24", finish, "USD") == REFUSED
@@ -107,6 +121,8 @@ def test_the_currency_is_the_catalogs() -> None:
     assert read_reply("€20", "stop", "EUR") == 20.0
     assert read_reply("20 euros", "stop", "EUR") == 20.0
     assert read_reply("20 dollars", "stop", "EUR") == PROSE
+    assert read_reply('{"price": 20, "currency": "$"}', "stop", "USD") == 20.0
+    assert read_reply('{"price": 20, "currency": "€"}', "stop", "USD") == OTHER_MONEY
 
 
 @given(st.floats(0.01, 1e7, allow_nan=False))

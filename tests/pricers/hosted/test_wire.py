@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx2
+import openai
 import pytest
 
 from pricesmith.errors import PricesmithError
 from pricesmith.pricers.hosted.answers import Answers
-from pricesmith.pricers.hosted.faults import said_of, usage_of, wait_of
+from pricesmith.pricers.hosted.faults import fault_of, said_of, usage_of, wait_of
 from pricesmith.pricers.hosted.frontier import Asked, FrontierPricer
 from pricesmith.pricers.hosted.providers import Price
 from pricesmith.pricers.hosted.purse import BudgetSpent, Purse
@@ -319,6 +321,58 @@ def test_a_budget_that_covers_no_request_sends_none(tmp_path: Path) -> None:
 def test_retry_after_is_read(headers: dict[str, str], seconds: float | None) -> None:
     """As seconds, as milliseconds, or not at all."""
     assert wait_of(headers) == seconds
+
+
+def status(code: int, message: str, headers: dict[str, str]) -> Any:
+    """What a status of the endpoint means."""
+    request = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
+    reply = httpx2.Response(code, headers=headers, request=request)
+    return fault_of(openai.APIStatusError(message, response=reply, body={"message": message}), "", proven=True)
+
+
+@pytest.mark.parametrize(
+    ("message", "headers", "wait"),
+    [
+        (
+            "You exceeded your current quota, please check your plan and billing details. Please retry in 23.5s.",
+            {},
+            23.5,
+        ),
+        ("Too many requests for your billing tier", {"retry-after": "7"}, 7.0),
+        ("insufficient_quota for this minute", {"retry-after": "7"}, 7.0),
+    ],
+)
+def test_a_rate_limit_that_speaks_of_billing_is_waited_for(message: str, headers: dict[str, str], wait: float) -> None:
+    """A wait that is told is a limit of rate, not an empty account."""
+    found = status(429, message, headers)
+    assert (found.kind, found.wait) == ("again", wait)
+
+
+def test_an_empty_account_stops() -> None:
+    """Nobody says when to come back."""
+    assert status(429, "insufficient_quota: you have no credit left", {}).kind == "stop"
+
+
+@pytest.mark.parametrize(
+    ("code", "billed"), [(504, True), (524, True), (502, True), (408, True), (429, False), (503, False)]
+)
+def test_a_gateway_that_gave_up_may_have_been_charged_for(code: int, billed: bool) -> None:
+    """Who was asked behind it may have answered; one that was not let in has not."""
+    assert status(code, "later", {}).billed == billed
+
+
+def test_the_endpoints_own_cost_counts_where_it_is_higher() -> None:
+    """Web searches and tools are charged beside the tokens."""
+    usage = {"prompt_tokens": 10, "completion_tokens": 2, "cost": 5.0}
+    body = {"choices": [{"message": {"content": "$1"}, "finish_reason": "stop"}], "usage": usage}
+    assert said_of(json.dumps(body).encode(), Price(1, 2, "", "")).cost_usd == 5.0  # type: ignore[union-attr]
+
+
+def test_an_error_inside_an_answer_is_no_answer() -> None:
+    """What was said before it is not read."""
+    choice = {"message": {"content": "$1"}, "finish_reason": "error", "error": {"message": "upstream died"}}
+    found = said_of(json.dumps({"choices": [choice]}).encode(), Price(1, 2, "", ""))
+    assert (found.kind, found.billed) == ("again", True)  # type: ignore[union-attr]
 
 
 def test_retry_after_may_be_a_date() -> None:

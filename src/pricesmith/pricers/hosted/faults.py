@@ -9,6 +9,7 @@ from __future__ import annotations
 import email.utils
 import json
 import math
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +24,10 @@ LONGEST = 20_000  # characters of an answer that are kept; a price has fewer
 WORDS = 300
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 OF_THE_LISTING = ("context_length", "content_filter", "content_policy", "moderation", "flagged", "too long")
-OF_THE_ACCOUNT = ("insufficient_quota", "billing", "credit balance", "insufficient credits", "api key", "api_key")
+OF_THE_ACCOUNT = ("insufficient_quota", "credit balance", "insufficient credits", "api key", "api_key")
+# A gateway gave up waiting: who was asked behind it may have answered, and charged.
+BEHIND_A_GATEWAY = frozenset({408, 502, 504, 520, 522, 524})
+LATER = re.compile(r"\b(?:retry|try again) in ([\d.]+) ?(m?s)", re.IGNORECASE)
 REJECTED = "rejected"
 
 
@@ -51,6 +55,8 @@ def said_of(body: bytes, price: Price | None) -> Said | Fault:
         return Fault("stop" if stop else "again", cause, str(error.get("message", ""))[:WORDS], billed=not stop)
     try:
         choice = value["choices"][0]
+        if choice.get("error") or choice.get("finish_reason") == "error":
+            return Fault("again", "an error in an answer", str(choice.get("error") or "")[:WORDS], billed=True)
         message = choice["message"]
         finish = str(choice.get("finish_reason") or "stop")
         refusal = message.get("refusal")
@@ -62,7 +68,7 @@ def said_of(body: bytes, price: Price | None) -> Said | Fault:
     tokens_in, tokens_out, told = usage_of(value.get("usage"))
     cost = told if price is None else None
     if price is not None and tokens_in is not None and tokens_out is not None:
-        cost = price.of(tokens_in, tokens_out)
+        cost = max(price.of(tokens_in, tokens_out), told or 0.0)
     return Said(sound(text[:LONGEST]), finish, tokens_in, tokens_out, cost, 0.0)
 
 
@@ -120,12 +126,13 @@ def status_fault(error: Any, key: str, *, proven: bool) -> Fault | Said:
     """What a status of 300 or more means."""
     status, words = int(error.status_code), words_of(error, key)
     cause, low = f"HTTP {status}", words.lower()
-    if status in (400, 429) and any(mark in low for mark in OF_THE_ACCOUNT):
+    wait = wait_of(error.response.headers, words)
+    if status in (400, 429) and wait is None and any(mark in low for mark in OF_THE_ACCOUNT):
         return Fault("stop", cause, words)
     if status in (400, 403, 413, 422) and any(mark in low for mark in OF_THE_LISTING):
         return Said(words, REJECTED, 0, 0, 0.0, 0.0)
     if status in AGAIN or status >= 500:
-        return Fault("again", cause, words, wait_of(error.response.headers))
+        return Fault("again", cause, words, wait, billed=status in BEHIND_A_GATEWAY)
     if status in (400, 422):
         return Fault("skip" if proven else "speech", cause, words)
     return Fault("stop", cause, words)
@@ -140,8 +147,8 @@ def words_of(error: Any, key: str) -> str:
     return sound(" ".join(text.split())[:WORDS]).translate(CONTROL)
 
 
-def wait_of(headers: Mapping[str, str]) -> float | None:
-    """The seconds that Retry-After asks for, as a number or as a date; None where it does not say."""
+def wait_of(headers: Mapping[str, str], words: str = "") -> float | None:
+    """The seconds that Retry-After asks for, as a number or as a date, or else the words; None where nothing does."""
     for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         value = headers.get(name, "").strip()
         try:
@@ -153,4 +160,5 @@ def wait_of(headers: Mapping[str, str]) -> float | None:
                 continue
         if math.isfinite(seconds):
             return max(0.0, seconds)
-    return None
+    said = LATER.search(words)
+    return float(said[1].rstrip(".")) / (1000 if said[2].lower() == "ms" else 1) if said else None

@@ -33,20 +33,25 @@ class Purse:
         Raises BudgetSpent where nothing is in flight and it does not fit.
         """
         with self.change:
-            if self.overrun:
-                raise BudgetSpent(
-                    "The endpoint does not keep the limit of output tokens, so no budget can be kept",
-                    got=f"${self.spent:.4f} is spent",
-                    hint="What is answered is remembered. Ask this endpoint without --budget, or not at all.",
-                )
+            self.refuse_overrun()
             while self.budget is not None and self.spent + self.held + worst > self.budget:
                 if stop is not None and stop.is_set():
                     return False
                 if self.held <= 0:
                     raise self.empty(worst)
                 self.change.wait(0.1)
+                self.refuse_overrun()
             self.held += worst
             return True
+
+    def refuse_overrun(self) -> None:
+        """Raises BudgetSpent where an answer has cost more than its worst case."""
+        if self.overrun:
+            raise BudgetSpent(
+                "The endpoint does not keep the limit of output tokens, so no budget can be kept",
+                got=f"${self.spent:.4f} is spent",
+                hint="What is answered is remembered. Ask this endpoint without --budget, or not at all.",
+            )
 
     def settle(self, worst: float, cost: float, *, lost: bool = False) -> None:
         """The request has ended: `cost` is spent, the rest is free again. `lost`: its answer never came.

@@ -24,6 +24,7 @@ CUT = "cut off at the limit of output tokens"
 REFUSED = "a refusal"
 REJECTED = "a request that the endpoint rejected"
 BROKEN = "broken JSON"
+BROKEN_OFF = "an answer that did not end by itself"
 NOTHING = "nothing was said"
 A_RANGE = "a range"
 MANY = "more than one number"
@@ -31,6 +32,10 @@ PROSE = "prose round a number"
 NO_NUMBER = "words without a number"
 OTHER_MONEY = "another currency"
 OTHER = "no price"
+
+# Endpoints' words for an answer that is whole; whatever else ended it may have taken digits with it.
+WHOLE = frozenset({"stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete", "completed", "finish", "done"})
+FILTERED = ("refus", "filter", "safety", "moderat", "recitation", "blocklist", "prohibited", "spii", "flagged")
 
 REASONS = {
     RANGE: A_RANGE,
@@ -55,12 +60,13 @@ def read_reply(text: str, finish: str, currency: str) -> float | str:
 
     `finish` is the endpoint's word for why it ended; `currency` the catalog's.
     """
-    if finish == "length":
-        return CUT
-    if finish == "rejected":
+    ended = finish.casefold()
+    if ended == "rejected":
         return REJECTED
-    if finish in ("refusal", "content_filter"):
-        return REFUSED
+    if "length" in ended or "max" in ended:
+        return CUT
+    if ended not in WHOLE:
+        return REFUSED if any(mark in ended for mark in FILTERED) else BROKEN_OFF
     said = THOUGHT.sub("", text.strip()).strip()
     if fenced := FENCE.fullmatch(said):
         said = fenced[1]
@@ -83,9 +89,9 @@ def read_object(text: str, currency: str) -> float | str:
         return BROKEN
     if not isinstance(value, dict) or "price" not in value:
         return BROKEN
-    if str(value.get("currency") or currency).upper() != currency.upper():
+    price, said = value["price"], value.get("currency")
+    if said and str(said).upper() != currency.upper() and read_amount(f"{said} 1", currency) != 1:
         return OTHER_MONEY
-    price = value["price"]
     if isinstance(price, list | dict):
         return A_RANGE if len(price) > 1 else OTHER
     return read_amount(price, currency)

@@ -221,11 +221,11 @@ class Wire:
                 self.speech, self.changes = simpler, self.changes + 1
 
     def pause(self, fault: Fault, tried: int, stop: threading.Event) -> None:
-        """Wait before the next try: as long as the endpoint asks for, and then nobody sends, or a drawn back-off."""
+        """Wait before the next try: as long as the endpoint asks for, while nobody sends, and a drawn back-off on top,
+        so that not all come back at once, or at once where it asks for no time."""
         if fault.wait is not None:
             with self.lock:
                 self.not_before = max(self.not_before, time.monotonic() + fault.wait)
-            return
         self.wait(random.uniform(0, min(MOST_BACK_OFF, self.back_off * 2**tried)), stop)
 
     def wait(self, seconds: float, stop: threading.Event) -> None:
