@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from pricesmith.bases.memory import Work, peak
+from pricesmith.bases.registry import known_as
 from pricesmith.errors import InputError, UsageError
 from pricesmith.pricers import KINDS, recipe_class
 from pricesmith.pricers.recipes import (
@@ -37,6 +40,25 @@ def test_a_recipe_for_another_box_shows_all_that_makes_it_one(name: str) -> None
     recipe = read_recipe(name)
     assert name.startswith(recipe.kind)
     assert recipe != recipe_class(recipe.kind)()
+
+
+@pytest.mark.parametrize("name", [name for name in shipped() if name.endswith(("3b", "3b_instruct", "8b", "qlora"))])
+def test_a_recipe_for_a_gpu_fits_the_card_that_it_names(name: str) -> None:
+    """By the planner, with a tenth to spare: "on one GPU of 24 GB" in its first words is a promise."""
+    recipe = read_recipe(name)
+    card = re.search(r"one GPU of (\d+) GB", shipped()[name].read_text(encoding="utf-8"))
+    base = known_as(recipe.base)
+    assert card
+    assert base
+    work = Work(
+        recipe.tokens_per_batch,
+        listing=recipe.most_tokens,
+        rank=recipe.rank,
+        dropout=recipe.dropout,
+        checkpointing=recipe.recompute,
+        quantisation=recipe.quantisation,
+    )
+    assert peak(base[0].shape, "train", work).total < 0.9e9 * int(card[1])
 
 
 @pytest.mark.parametrize("name", shipped())

@@ -38,6 +38,19 @@ def test_a_broken_config_is_an_error_with_its_facts(tmp_path: Path, content: str
         shape_of_folder(tmp_path)
 
 
+def test_code_that_a_config_names_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where a person would say yes: a folder is data, and nothing in data runs."""
+    (tmp_path / "config.json").write_text(
+        '{"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config"}, "architectures": ["Evil"]}'
+    )
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Config: pass\n")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(InputError, match="not a model's folder") as caught:
+        shape_of_folder(tmp_path)
+    assert "auto_map" in (caught.value.got or "")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_name_that_is_nowhere_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Offline, a Hub id without a config here is told so, and what would do instead."""
     import huggingface_hub

@@ -42,6 +42,14 @@ def test_fees_that_are_not_known_are_no_zero():
     assert hosted(0.002).quote == pytest.approx(0.002)
 
 
+def test_a_reply_that_never_came_does_not_make_the_others_cheaper():
+    """Its row says 0 dollars, which nobody knows: dollars a quote are those of the answers that came."""
+    lost = tuple(Row(f"lost {i}", 10.0, None, None, None, "no reply: time-out", 0.0, 0.0) for i in range(10))
+    found = evaluation(1.0, 0.001)
+    found = Evaluation("x", "c0ffee", found.rows + lost, 30.0)
+    assert cost_of(found, {"kind": "frontier"}, 0.36).fees == pytest.approx(0.001)
+
+
 def test_a_hosted_model_needs_no_price_of_the_box():
     """Its fees are what it costs."""
     assert cost_of(evaluation(1.0, 0.001), {"kind": "frontier"}).quote == pytest.approx(0.001)

@@ -163,7 +163,9 @@ def shape_of_folder(folder: Path) -> Shape:
 
     path = folder / "config.json"
     try:
-        json.loads(path.read_text(encoding="utf-8"))
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(known, dict) or "auto_map" in known:
+            raise ValueError("a config that names code of its own (auto_map), or none")
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, RecursionError) as error:
         raise InputError(

@@ -153,6 +153,13 @@ def lasting(run: Path) -> list[dict[str, Any]]:
     return [{name: line[name] for name in line if name not in {"seconds", "tokens_per_second"}} for line in lines]
 
 
+def lines_at_the_last_checkpoint(run: Path) -> list[str]:
+    """The curve up to the newest whole checkpoint, clock and all; nothing where there is none."""
+    steps = [int(path.name.rpartition("-")[2]) for path in checkpoints(run / CHECKPOINTS) if (path / MARKER).exists()]
+    lines = (run / "training.jsonl").read_text().splitlines() if steps else []
+    return [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= max(steps)]
+
+
 def last_adapter(run: Path) -> bytes:
     return (checkpoints(run / CHECKPOINTS)[0] / ADAPTER).read_bytes()
 
@@ -162,15 +169,20 @@ def killed_and_resumed(forge: Forge, base: Path, place: Path, kind: str, kills: 
     settings = {**SMALL, "base": str(base), "dropout": 0.2, "evals": 4}
     assert forge.fit(place / "straight", kind, settings) == 0
     wanted = lasting(place / "straight")
-    draw = random.Random(0)
+    draw, went_on = random.Random(0), 0
     for number in range(kills):
         run = place / f"killed-{number}"
         after, delay = draw.randrange(1, len(wanted)), draw.choice((0.0, draw.uniform(0, 0.06)))
         assert forge.kill(run, kind, settings, after, delay) == -9
+        before = lines_at_the_last_checkpoint(run)
         assert forge.fit(run, kind, settings) == 0, (run / "error.txt").read_text()
+        # One that started over would reach the same weights, but its lines would tell other seconds.
+        assert (run / "training.jsonl").read_text().splitlines()[: len(before)] == before
+        went_on += bool(before)
         assert last_adapter(run) == last_adapter(place / "straight"), (after, delay)
         assert (run / ADAPTER).read_bytes() == (place / "straight" / ADAPTER).read_bytes()
         assert lasting(run) == wanted, (after, delay)
+    assert went_on >= kills / 2
 
 
 def test_a_killed_and_resumed_run_ends_with_the_same_weights(forge: Forge, base: Path, tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ class Bill:
             "price": asdict(pricer.endpoint.price) if pricer.endpoint.price else None,
             "tokens": {"input": tally.tokens["input"], "output": tally.tokens["output"]},
             "spent": tally.cost if known else None,
+            "lost_usd": pricer.purse.lost if known else None,  # at worst, for replies that never came
             "answers": {"asked": tally.asked, "remembered": tally.remembered, "asked_again": tally.again},
             "requests": wire.sent,
             "faults": dict(sorted(wire.faults.items())),
