@@ -16,6 +16,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from pricesmith.errors import InputError, UsageError
+from pricesmith.pricers.language.batches import Example, lay, token_losses
 from pricesmith.pricers.language.distribution import Distribution
 from pricesmith.pricers.language.readout import TREES, Bins, TokenReader, head, inner, states_at
 from pricesmith.prompts import Prompt
@@ -147,11 +148,9 @@ def test_only_prices_of_the_range_are_read(made: Made, numbers: str, price_range
     assert price_range[0] <= found.values.min() <= found.values.max() <= price_range[1]
 
 
-@pytest.mark.parametrize("kind", TREES.split())
-def test_the_tree_reads_every_architecture_it_accepts(made: Made, kind: str) -> None:
-    """Windows shorter than the prompt, several kinds of layers, capped and scaled logits: as plain forwards."""
-    _, tokenizer = made()
-    config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), **{**SMALL, **OWN.get(kind, {})})
+def architecture(kind: str, vocabulary: int) -> Any:
+    """A small model of this architecture with large random weights."""
+    config = AutoConfig.for_model(kind, vocab_size=vocabulary, **{**SMALL, **OWN.get(kind, {})})
     attention = "eager" if kind == "gemma2" else "sdpa"
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -159,10 +158,46 @@ def test_the_tree_reads_every_architecture_it_accepts(made: Made, kind: str) -> 
         for weight in model.parameters():
             if weight.dim() > 1:
                 torch.nn.init.normal_(weight, 0, 0.2)
+    return model
+
+
+@pytest.mark.parametrize("kind", TREES.split())
+def test_the_tree_reads_every_architecture_it_accepts(made: Made, kind: str) -> None:
+    """Windows shorter than the prompt, several kinds of layers, capped and scaled logits: as plain forwards."""
+    _, tokenizer = made()
+    model = architecture(kind, len(tokenizer))
     reader = TokenReader(tokenizer, (1, 120), cut=0, least=0)
     prompts = Prompt().encode(tokenizer, WARES)
     assert max(map(len, prompts)) > 32
     same(model, reader, prompts)
+
+
+def packed_apart(model: Any, prompts: list[list[int]]) -> float:
+    """How far the losses of packed items are from each item's alone, at most, relative."""
+    examples = [Example(prompt, [40 + place, 41], 10.0) for place, prompt in enumerate(prompts)]
+    with torch.no_grad():
+        alone = torch.cat([token_losses(model, lay([one], 0)) for one in examples])
+        packed = token_losses(model, lay(examples, 0, packed=True))
+    return float(((packed - alone) / alone).abs().max())
+
+
+@pytest.mark.parametrize("kind", TREES.split())
+def test_every_architecture_that_is_packed_keeps_items_apart(made: Made, kind: str) -> None:
+    """Restarting positions without a mask: a packed item's loss is its loss alone."""
+    _, tokenizer = made()
+    assert packed_apart(architecture(kind, len(tokenizer)), Prompt().encode(tokenizer, WARES)) < 1e-4
+
+
+def test_one_that_has_no_positions_lets_packed_items_see_each_other(made: Made) -> None:
+    """ALiBi counts along the row: so only the architectures above are packed."""
+    _, tokenizer = made()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = AutoConfig.for_model("bloom", vocab_size=len(tokenizer), hidden_size=32, n_layer=2, n_head=4)
+        config.initializer_range = 0.2
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    assert "bloom" not in TREES.split()
+    assert packed_apart(model, Prompt().encode(tokenizer, WARES)) > 1e-3
 
 
 @pytest.mark.parametrize("numbers", ["digits", "single"])

@@ -127,6 +127,20 @@ class PlannedBatches(Sampler[list[int]]):
             yield from batches[:left]
             left, epoch = left - len(batches), epoch + 1
 
+    def told(self) -> str:
+        """What there is to learn from, for a person."""
+        tokens, examples = sum(self.lengths), len(self.lengths)
+        return f"{examples:,} examples, {tokens:,} tokens ({tokens / examples:.0f} each)"
+
+    def expected(self, epochs: float, minutes: float) -> str:
+        """What is known before anything was timed: the rows, the steps that they make, and what ends it."""
+        steps = math.ceil(sum(self.lengths) / self.tokens_per_batch)
+        limit = f" or {minutes:g} minutes" if minutes else ""
+        return (
+            f"{self.told()}: some {steps:,} steps of {self.tokens_per_batch:,} tokens a pass, at most {epochs:g} passes"
+            f"{limit}."
+        )
+
     def epoch_after(self, step: int) -> float:
         """Passes over the examples that are done after `step` batches; a part of one by its share of the batches."""
         for epoch, size in enumerate(self.sizes):
@@ -174,9 +188,8 @@ class Schedule:
 
     def told(self, batches: PlannedBatches) -> str:
         """What a person should know before it starts."""
-        tokens, examples = sum(batches.lengths), len(batches.lengths)
         return (
-            f"{examples:,} examples, {tokens:,} tokens ({tokens / examples:.0f} each, {self.padding:.1%} padding), "
+            f"{batches.told()}, {self.padding:.1%} padding, "
             f"{self.steps:,} steps of {batches.tokens_per_batch:,} tokens ({self.passes:.2g} passes), {self.evals} "
             f"judgements on {self.judged} items: about {self.seconds / 60:.0f} minutes, {self.memory_gb:.1f} GB of "
             "memory at the peak so far."

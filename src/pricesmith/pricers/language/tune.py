@@ -40,7 +40,7 @@ from pricesmith.pricers.language.checkpoints import (
     step_of,
 )
 from pricesmith.pricers.language.llm import PRICE_CONFIG, LlmPricer, load_adapter, style_of
-from pricesmith.pricers.language.readout import Bins, TokenReader
+from pricesmith.pricers.language.readout import TREES, Bins, TokenReader
 from pricesmith.pricers.language.trainer import Judgement, PriceTrainer, random_kept
 from pricesmith.pricers.language.warm import start_head
 from pricesmith.pricers.language.weights import (
@@ -187,7 +187,7 @@ class Tuning:
         args = arguments(place, settings.rate, settings.schedule, settings.seed, settings.report_to)
         lengths = [len(example) for example in self.examples]
         pad = self.tokenizer.pad_token_id
-        sigma = getattr(settings, "sigma", 1.0)
+        sigma, packed = getattr(settings, "sigma", 1.0), PACKED and self.model.config.model_type in TREES.split()
         self.judging = LlmPricer(
             settings.base, self.model, self.tokenizer, self.prompt, self.reader, 4 * settings.tokens_per_batch
         )
@@ -196,7 +196,7 @@ class Tuning:
                 self.model,
                 args,
                 examples=self.examples,
-                batches=PlannedBatches(lengths, settings.seed, settings.tokens_per_batch, PROBE, packed=PACKED),
+                batches=PlannedBatches(lengths, settings.seed, settings.tokens_per_batch, PROBE, packed=packed),
                 pad=0 if pad is None else pad,
                 loss=BinLoss(self.reader, sigma) if isinstance(self.reader, Bins) else token_losses,
                 judge=self.judge,
