@@ -66,7 +66,7 @@ def test_a_league_without_the_run_is_refused(shop: Path, tmp_path: Path) -> None
 def test_a_run_that_is_its_rows_says_that_they_go_along(shop: Path, tmp_path: Path) -> None:
     """Neighbours cannot be handed on without titles and prices: the card says so in bold."""
     export(shop / "neighbours", tmp_path / "out", "hub")
-    assert "**This folder holds ids, titles and prices" in (tmp_path / "out" / "README.md").read_text()
+    assert "**This folder holds prices of the training rows" in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("form", ["merged", "adapter", "sft", "gguf"])

@@ -12,6 +12,8 @@ import torch
 from pricesmith.catalog.store import open_catalog
 from pricesmith.errors import InputError
 from pricesmith.export import export
+from pricesmith.export.card import model_card
+from pricesmith.export.models import licence_of
 from pricesmith.pricers import runs
 from pricesmith.pricers.language import llm
 from pricesmith.pricers.recipes import read_recipe
@@ -122,3 +124,32 @@ def test_an_export_of_a_run_whose_base_changed_is_refused(shop: Path, tmp_path: 
     finally:
         shutil.rmtree(shop / "base")
         shutil.copytree(tmp_path / "kept", shop / "base")
+
+
+@pytest.mark.parametrize("form", ["merged", "adapter"])
+def test_an_export_names_no_folder_of_this_machine(shop: Path, tmp_path: Path, form: str) -> None:
+    """Neither in the card nor in the adapter's file; what is merged is no adapter."""
+    export(shop / "bins", tmp_path / "out", form)
+    texts = [path.read_text() for path in (tmp_path / "out").iterdir() if path.suffix == ".md"]
+    texts += [path.read_text() for path in (tmp_path / "out").glob("adapter_config.json")]
+    assert texts
+    for text in texts:
+        assert str(shop) not in text
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"library_name: {'transformers' if form == 'merged' else 'peft'}" in card
+
+
+def test_a_base_of_the_registry_goes_by_its_hub_id(tmp_path: Path) -> None:
+    """A preset's short name is known here only."""
+    (tmp_path / "price_config.json").write_text('{"base": "gemma-3-270m"}')
+    name, licence = licence_of(tmp_path)
+    assert name == "google/gemma-3-270m"
+    assert licence.name == "Gemma Terms of Use"
+
+
+def test_a_card_of_a_merged_4_bit_run_says_that_it_is_not_what_was_judged(shop: Path) -> None:
+    """The results were those of the adapter on the base in 4 bits."""
+    run = runs.load(shop / "bins")
+    run.manifest["settings"]["quantisation"] = "nf4"
+    assert "4 bits" in model_card(run, base="a/b", merged=True)
+    assert "4 bits" not in model_card(run, base="a/b").replace("quantisation", "")

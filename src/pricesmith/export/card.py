@@ -38,25 +38,30 @@ class Licence:
     title_begins: str = ""
 
 
-def model_card(run: Run, *, base: str = "", licence: Licence | None = None, evals: Path | None = None) -> str:
-    """The card as Markdown with front matter. `base` is the base model's name, empty for a run without one."""
+def model_card(
+    run: Run, *, base: str = "", licence: Licence | None = None, evals: Path | None = None, merged: bool = False
+) -> str:
+    """The card as Markdown with front matter. `base` is the base model's name, empty for a run without one; `merged`
+    where its weights and the adapter's are one."""
     licence = licence or Licence()
     rows = standing(run, evals) if evals else []
     title = " ".join(part for part in (licence.title_begins, run.name, "prices") if part)
     parts = [
-        f"---\n{front_matter(run, title, base, licence, rows)}\n---\n",
+        f"---\n{front_matter(run, title, base, licence, rows, merged)}\n---\n",
         f"# {title}\n",
         f"Prices {run.info['currency']} goods from their description. Made with Pricesmith {__version__}; "
         "a specialist: it can do nothing else.\n",
         *duties(licence),
         section("How it was made", made(run, base, licence)),
         section("How it stands", results(run, rows, evals)),
-        section("Limits", limits(run)),
+        section(
+            "Limits", limits(run) + (NF4 if merged and run.manifest["settings"].get("quantisation") == "nf4" else "")
+        ),
     ]
     return "\n".join(parts)
 
 
-def front_matter(run: Run, title: str, base: str, licence: Licence, rows: list[LeagueRow]) -> str:
+def front_matter(run: Run, title: str, base: str, licence: Licence, rows: list[LeagueRow], merged: bool) -> str:
     """The YAML that the Hub reads."""
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -77,9 +82,9 @@ def front_matter(run: Run, title: str, base: str, licence: Licence, rows: list[L
         known = HUB_NAMES.get(licence.name)
         named = {"license": known} if known else {"license": "other", "license_name": licence.name}
     data = ModelCardData(
-        base_model=base or None,
-        base_model_relation="adapter" if base else None,
-        library_name="peft" if base else "pricesmith",
+        base_model=base if "/" in base else None,
+        base_model_relation=("finetune" if merged else "adapter") if "/" in base else None,
+        library_name=("transformers" if merged else "peft") if base else "pricesmith",
         tags=["pricing", "regression", "pricesmith"],
         model_name=title,
         license_link=licence.link or None,
@@ -130,19 +135,26 @@ def made(run: Run, base: str, licence: Licence) -> str:
         f"{money(high, currency)}. {INSIDE if holds_rows(run) else OUTSIDE}",
         f"* Fitted in {run.manifest['fit_seconds']:,.0f} s; "
         + ", ".join(f"{name} {version}" for name, version in run.manifest["versions"].items()),
-        "* Settings: " + ", ".join(f"{name} = {value}" for name, value in shown_settings(run.manifest).items()),
+        "* Settings: "
+        + ", ".join(
+            f"{name} = {base if name == 'base' else value}" for name, value in shown_settings(run.manifest).items()
+        ),
     ]
     return "\n".join(lines)
 
 
-INSIDE = "**This folder holds ids, titles and prices of the training rows**: they are the model."
+NF4 = (
+    "\n* It was tuned and judged on a base in 4 bits; here the adapter is in the published base, so quotes differ "
+    "a little from those that were judged."
+)
+INSIDE = "**This folder holds prices of the training rows, with titles or hashed words**: they are the model."
 OUTSIDE = "No row of it is in this folder."
 
 
 def holds_rows(run: Run) -> bool:
     """Whether a run cannot do without its training rows: it asks neighbours, or remembers answers."""
     kinds = {run.manifest["kind"], *(path.parent.name for path in map(Path, run.manifest["files"]))}
-    return bool(kinds & {"neighbours", "recorded"})
+    return bool(kinds & {"neighbours", "recorded", "best"})
 
 
 def shown_settings(manifest: Mapping[str, Any]) -> dict[str, Any]:

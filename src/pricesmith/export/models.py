@@ -16,7 +16,7 @@ from pricesmith.errors import UsageError
 from pricesmith.export.card import Licence, holds_rows, model_card
 from pricesmith.pricers.runs import COMPARABLES, MANIFEST, Run, load
 from pricesmith.progress import Progress
-from pricesmith.workspace import build_folder, read_json, write_atomic
+from pricesmith.workspace import build_folder, read_json, write_atomic, write_json
 
 PRICE_CONFIG = "price_config.json"
 CARD = "README.md"
@@ -36,7 +36,7 @@ def export(source: Path, to: Path, form: str, evals: Path | None, progress: Prog
             hint=f"pricesmith export {source} --to {to} --format hub",
         )
     base, licence = licence_of(source) if tuned else ("", Licence())
-    card = model_card(run, base=base, licence=licence, evals=evals)
+    card = model_card(run, base=base, licence=licence, evals=evals, merged=form == "merged")
     settings = {"run": run.identity, "format": form, "evals": None if evals is None else str(evals)}
     with build_folder(to, MARKER, settings, noun="export") as build:
         if build is None:
@@ -44,7 +44,11 @@ def export(source: Path, to: Path, form: str, evals: Path | None, progress: Prog
         else:
             progress.start(f"exporting {source.name} as {form}")
             if holds_rows(run):
-                progress.note("Ids, titles and prices of training rows go with this run: they are its model.")
+                progress.note(
+                    "Prices of training rows, with their titles or hashed words, go along: they are its model."
+                )
+            if tuned and form != "merged" and "/" not in base:
+                progress.note(f"The base is {base}, which no hub is known to have: hand it on too, or merge.")
             {"merged": write_merged, "adapter": write_adapter, "hub": write_hub}[form](run, build.folder)
             write_atomic(build.folder / CARD, card)
             build.finish({"format": form, "base": base})
@@ -53,13 +57,14 @@ def export(source: Path, to: Path, form: str, evals: Path | None, progress: Prog
 
 
 def licence_of(run: Path) -> tuple[str, Licence]:
-    """The base of a tuned run and its licence, as far as the registry knows it."""
+    """The base of a tuned run, by its Hub id where it has one, and its licence, as far as the registry knows them."""
     from pricesmith.bases.registry import known_as
 
     name = str(read_json(run / PRICE_CONFIG)["base"])
     found = known_as(name)
-    if found is None:
-        return name, Licence()
+    if found is None:  # a folder of this machine has a name here, and nowhere else
+        return Path(name).name if Path(name).exists() else name, Licence()
+    name = found[0].base if found[1] == "base" else found[0].instruct
     model, asked = found[0], found[0].license
     link = model.sources[asked.source].url if asked.source else ""
     # "Begin the name of a distributed model that was tuned from it with Llama."
@@ -83,9 +88,11 @@ def write_merged(run: Run, to: Path) -> None:
 
 
 def write_adapter(run: Run, to: Path) -> None:
-    """The adapter as PEFT wrote it."""
+    """The adapter as PEFT wrote it, of the base by its public name."""
     for name in OF_ADAPTER:
         shutil.copyfile(run.path / name, to / name)
+    config = read_json(to / OF_ADAPTER[0])
+    write_json(to / OF_ADAPTER[0], {**config, "base_model_name_or_path": licence_of(run.path)[0]})
 
 
 def write_hub(run: Run, to: Path) -> None:

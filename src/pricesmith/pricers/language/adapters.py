@@ -43,8 +43,9 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-def with_adapter(model: Any, config: LoraConfig, *, recompute: bool = False) -> nn.Module:
-    """A frozen model with a LoRA adapter, whose weights are fp32 whatever those of the base are.
+def with_adapter(model: Any, config: LoraConfig, *, recompute: bool = False, base: str = "") -> nn.Module:
+    """A frozen model with a LoRA adapter, whose weights are fp32 whatever those of the base are. `base` is the name
+    that the adapter's own file gives for it; else it is the folder that the model was read from.
 
     Raises UsageError where the model has no such modules.
     """
@@ -59,6 +60,8 @@ def with_adapter(model: Any, config: LoraConfig, *, recompute: bool = False) -> 
             allowed='"all-linear", "attention", or names of its linear modules',
             hint="Change targets.",
         ) from None
+    if base:
+        adapted.peft_config["default"].base_model_name_or_path = base  # type: ignore[union-attr,index]
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()

@@ -26,7 +26,7 @@ from transformers import set_seed
 
 from pricesmith.errors import UsageError
 from pricesmith.money import money
-from pricesmith.pricers.language.adapters import mixed, targets_of, with_adapter
+from pricesmith.pricers.language.adapters import mixed, peak_memory, targets_of, with_adapter
 from pricesmith.pricers.language.arguments import arguments
 from pricesmith.pricers.language.batches import BinLoss, PlannedBatches, Schedule, examples_of, token_losses
 from pricesmith.pricers.language.checkpoints import (
@@ -57,8 +57,7 @@ from pricesmith.settings import Settings
 from pricesmith.types import Item, Pricer
 from pricesmith.workspace import atomic_file, read_json, write_json
 
-PLAN = "plan.json"
-CURVE = "training.jsonl"
+PLAN, CURVE = "plan.json", "training.jsonl"
 MOST_JUDGED = 500  # validation items in a judgement
 LEAST_WARM = 50  # rows that say anything about a head of bins
 PROBE = 20  # steps that tell how long a step takes
@@ -177,17 +176,16 @@ class Tuning:
             lora_dropout=settings.dropout,
             target_modules=targets_of(model, settings.targets),
         )
-        return with_adapter(model, config, recompute=settings.recompute)
+        return with_adapter(model, config, recompute=settings.recompute, base=settings.base)
 
     def made_trainer(self) -> PriceTrainer:
         """The trainer, with its batches, its loss and its judge."""
         settings = self.settings
-        place = self.run / CHECKPOINTS
-        place.mkdir(parents=True, exist_ok=True)
+        (place := self.run / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         args = arguments(place, settings.rate, settings.schedule, settings.seed, settings.report_to)
         lengths = [len(example) for example in self.examples]
-        pad = self.tokenizer.pad_token_id
-        sigma, packed = getattr(settings, "sigma", 1.0), PACKED and self.model.config.model_type in TREES.split()
+        kind = getattr(self.model.config, "model_type", "")
+        sigma, packed = getattr(settings, "sigma", 1.0), PACKED and kind in TREES.split()
         self.judging = LlmPricer(
             settings.base, self.model, self.tokenizer, self.prompt, self.reader, 4 * settings.tokens_per_batch
         )
@@ -197,7 +195,7 @@ class Tuning:
                 args,
                 examples=self.examples,
                 batches=PlannedBatches(lengths, settings.seed, settings.tokens_per_batch, PROBE, packed=packed),
-                pad=0 if pad is None else pad,
+                pad=int(self.tokenizer.pad_token_id or 0),
                 loss=BinLoss(self.reader, sigma) if isinstance(self.reader, Bins) else token_losses,
                 judge=self.judge,
                 curve=Curve(self.run / CURVE),
@@ -257,6 +255,8 @@ class Tuning:
         if not planned:
             shutil.rmtree(place)  # without its plan a checkpoint says nothing
             place.mkdir()
+            known = self.trainer.batches.expected(self.settings.epochs, self.settings.minutes)
+            self.progress.note(f"{known} {peak_memory():.1f} GB of memory so far; a few steps are timed next.")
         last = newest(place, self.progress) if planned else None
         if last is None:
             self.start_head()
