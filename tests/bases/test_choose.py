@@ -170,3 +170,58 @@ def test_measuring_without_a_base_says_how_to_get_one(tmp_path: Path) -> None:
     """An empty machine is told what to install."""
     with pytest.raises(InputError, match="No base"):
         module.on_catalog(made_catalog(tmp_path / "catalog", 300), [], True, 1.0, module.SILENT)
+
+
+def test_only_a_base_whose_weights_are_all_in_the_cache_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A config that a plan has fetched is no model, nor are half of its shards."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    name = "meta-llama/Llama-3.2-3B"
+    folder = tmp_path / "models--meta-llama--Llama-3.2-3B" / "snapshots" / "1a2b"
+    folder.mkdir(parents=True)
+    (folder.parents[1] / "refs").mkdir()
+    (folder.parents[1] / "refs" / "main").write_text("1a2b")
+    (folder / "config.json").write_text("{}")
+    assert name not in module.available()
+    shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": dict(zip("ab", shards, strict=True))})
+    )
+    (folder / shards[0]).write_bytes(b"")
+    assert name not in module.available()
+    (folder / shards[1]).write_bytes(b"")
+    assert name in module.available()
+    for path in folder.glob("model*"):
+        path.unlink()
+    (folder / "model.safetensors").write_bytes(b"")
+    assert name in module.available()
+
+
+def test_the_audit_of_a_hub_model_fetches_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tokenizer and its config say all that is asked; 16 GB would say no more."""
+    import shutil
+    from fnmatch import fnmatch
+
+    import huggingface_hub
+
+    made = made_model(tmp_path / "made")
+    fetched: list[str] = []
+
+    def snapshot(name: str, *, allow_patterns: list[str], **_: Any) -> str:
+        folder = tmp_path / "cache" / "1a2b"
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in made.iterdir():
+            if any(fnmatch(path.name, pattern) for pattern in allow_patterns):
+                shutil.copyfile(path, folder / path.name)
+                fetched.append(path.name)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    catalog = made_catalog(tmp_path / "catalog", 300)
+    facts = module.on_catalog(catalog, ["owner/model-8b"], False, 1.0, module.SILENT)
+    assert facts["tokens"][0]["numbers"] == "digits"
+    assert "tokenizer.json" in fetched
+    assert not [name for name in fetched if name.endswith(".safetensors")]

@@ -51,6 +51,32 @@ def test_code_that_a_config_names_is_not_asked_for(tmp_path: Path, monkeypatch: 
     assert not (tmp_path / "ran").exists()
 
 
+def test_code_that_a_part_of_a_config_names_is_not_asked_for(tmp_path: Path) -> None:
+    """A known model may hold a text model of its own that names code."""
+    inner = '{"model_type": "llama", "auto_map": {"AutoModelForCausalLM": "evil.Model"}}'
+    (tmp_path / "config.json").write_text(f'{{"model_type": "llava", "text_config": {inner}}}')
+    with pytest.raises(InputError, match="not a model's folder") as caught:
+        shape_of_folder(tmp_path)
+    assert "auto_map" in (caught.value.got or "")
+
+
+def test_a_config_is_read_without_trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else names code, transformers is told never to ask."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    trust: list[Any] = []
+    for owner, name in ((AutoConfig, "from_pretrained"), (AutoModelForCausalLM, "from_config")):
+        real = getattr(owner, name)
+
+        def watched(*found: Any, real: Any = real, **more: Any) -> Any:
+            trust.append(more.get("trust_remote_code"))
+            return real(*found, **more)
+
+        monkeypatch.setattr(owner, name, watched)
+    shape_of_folder(made_model(tmp_path / "model"))
+    assert trust[-2:] == [False, False]
+
+
 def test_a_name_that_is_nowhere_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Offline, a Hub id without a config here is told so, and what would do instead."""
     import huggingface_hub

@@ -10,13 +10,15 @@ import pytest
 import torch
 
 from pricesmith.catalog.store import open_catalog
-from pricesmith.errors import InputError
-from pricesmith.export import export
+from pricesmith.contest import contest
+from pricesmith.errors import InputError, UsageError
+from pricesmith.export import export, models
 from pricesmith.export.card import model_card
 from pricesmith.export.models import licence_of
 from pricesmith.pricers import runs
 from pricesmith.pricers.language import llm
 from pricesmith.pricers.recipes import read_recipe
+from pricesmith.progress import Progress
 from pricesmith.testing import made_catalog, made_model
 
 READOUTS = ("bins", "tokens")
@@ -130,11 +132,8 @@ def test_an_export_of_a_run_whose_base_changed_is_refused(shop: Path, tmp_path: 
 def test_an_export_names_no_folder_of_this_machine(shop: Path, tmp_path: Path, form: str) -> None:
     """Neither in the card nor in the adapter's file; what is merged is no adapter."""
     export(shop / "bins", tmp_path / "out", form)
-    texts = [path.read_text() for path in (tmp_path / "out").iterdir() if path.suffix == ".md"]
-    texts += [path.read_text() for path in (tmp_path / "out").glob("adapter_config.json")]
-    assert texts
-    for text in texts:
-        assert str(shop) not in text
+    for path in (tmp_path / "out").rglob("*"):
+        assert not path.is_file() or str(shop).encode() not in path.read_bytes(), path
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"library_name: {'transformers' if form == 'merged' else 'peft'}" in card
 
@@ -153,3 +152,51 @@ def test_a_card_of_a_merged_4_bit_run_says_that_it_is_not_what_was_judged(shop: 
     run.manifest["settings"]["quantisation"] = "nf4"
     assert "4 bits" in model_card(run, base="a/b", merged=True)
     assert "4 bits" not in model_card(run, base="a/b").replace("quantisation", "")
+
+
+class Notes(Progress):
+    """What a person was told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_a_person_is_told_what_a_folder_for_others_is_not(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Merged from 4 bits it is not what was judged; without its base a run is of no use to others."""
+    notes = Notes()
+    export(shop / "bins", tmp_path / "hub", "hub", progress=notes)
+    assert "which no hub is known to have" in notes.said[-1]
+    assert "path on this machine" in notes.said[-1]
+    load = runs.load
+
+    def in_4_bits(path: Path) -> runs.Run:
+        run = load(path)
+        run.manifest["settings"]["quantisation"] = "nf4"
+        return run
+
+    monkeypatch.setattr(models, "load", in_4_bits)
+    export(shop / "bins", tmp_path / "out", "merged", progress=notes)
+    assert "judged on the base in 4 bits" in notes.said[-1]
+    assert "tuned and judged on a base in 4 bits" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_an_export_draws_no_bar_of_a_library(shop: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """In a pipe nothing is drawn but what we draw."""
+    export(shop / "bins", tmp_path / "out", "merged")
+    said = capfd.readouterr()
+    assert said.out + said.err == ""
+
+
+def test_the_folder_of_an_evaluation_is_not_told(shop: Path, tmp_path: Path) -> None:
+    """The marker of an export goes with it."""
+    contest([str(shop / "bins")], open_catalog(shop / "catalog"), tmp_path / "evals")
+    export(shop / "bins", tmp_path / "out", "adapter", evals=tmp_path / "evals")
+    assert str(tmp_path) not in (tmp_path / "out" / "export.json").read_text()
+    export(shop / "bins", tmp_path / "out", "adapter", evals=tmp_path / "evals")
+    with pytest.raises(UsageError):
+        export(shop / "bins", tmp_path / "out", "adapter")

@@ -21,6 +21,7 @@ from pricesmith.bases.shapes import Shape, shape_of_folder, shape_of_gguf
 from pricesmith.bases.sizes import read_size
 from pricesmith.errors import InputError, PricesmithError, UsageError
 from pricesmith.progress import SILENT, Progress
+from pricesmith.workspace import read_json
 
 BATCH = {"train": 2048, "serve": 8192}  # tokens
 
@@ -124,8 +125,18 @@ def available() -> list[str]:
     found = [name for name, facts in presets().items() if importlib.util.find_spec(facts["package"])]
     for model in registry().values():
         ids = [name for name in (model.base, model.instruct) if name]
-        found += [name for name in ids if isinstance(try_to_load_from_cache(name, "config.json"), str)]
+        found += [name for name in ids if weights_beside(try_to_load_from_cache(name, "config.json"))]
     return found
+
+
+def weights_beside(config: Any) -> bool:
+    """Whether all weights lie beside a config of the Hub's cache; a plan or an audit brings the config alone."""
+    if not isinstance(config, str):
+        return False
+    folder = Path(config).parent
+    index = folder / "model.safetensors.index.json"
+    names = set(read_json(index)["weight_map"].values()) if index.is_file() else {"model.safetensors"}
+    return all((folder / name).is_file() for name in names)
 
 
 def on_catalog(
@@ -143,7 +154,7 @@ def on_catalog(
     rows: list[dict[str, Any]] = []
     for name in bases:
         try:
-            tokenizer = tokenizer_of(find(name, progress=progress))
+            tokenizer = tokenizer_of(find(name, progress=progress, weights=False))
             rows.append(asdict(audit(name, tokenizer, prompt, listings, catalog.price_range[1])))
         except PricesmithError as error:
             rows.append({"base": name, "note": error.what})

@@ -141,7 +141,7 @@ def shape_of_config(config: Any, where: str) -> Shape:
         )
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(text, dtype=torch.bfloat16)
+            model = AutoModelForCausalLM.from_config(text, dtype=torch.bfloat16, trust_remote_code=False)
     except (ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise InputError(
             f"transformers cannot build {where}", got=str(error).splitlines()[0][:200], hint="Choose another base."
@@ -157,6 +157,12 @@ def first(config: Any, names: tuple[str, ...]) -> Any:
     return next((getattr(config, name) for name in names if getattr(config, name, None)), None)
 
 
+def names_code(value: Any) -> bool:
+    """Whether a part of a config, however deep, names code of its own."""
+    parts = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    return (isinstance(value, dict) and "auto_map" in value) or any(names_code(part) for part in parts)
+
+
 def shape_of_folder(folder: Path) -> Shape:
     """The shape of a local model folder. Raises InputError where its config.json cannot be used."""
     from transformers import AutoConfig
@@ -164,9 +170,9 @@ def shape_of_folder(folder: Path) -> Shape:
     path = folder / "config.json"
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(known, dict) or "auto_map" in known:
+        if not isinstance(known, dict) or names_code(known):
             raise ValueError("a config that names code of its own (auto_map), or none")
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RecursionError) as error:
         raise InputError(
             f"{folder} is not a model's folder",

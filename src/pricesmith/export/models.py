@@ -7,6 +7,7 @@ hub       any run as Pricesmith loads it, with the front matter of the Hub: read
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +22,8 @@ from pricesmith.workspace import build_folder, read_json, write_atomic, write_js
 PRICE_CONFIG = "price_config.json"
 CARD = "README.md"
 MARKER = "export.json"
+# A run is loaded by the path of its base, and its files are held to their hashes.
+NAMED = {"adapter": "", "hub": " Its path on this machine is in price_config.json."}
 OF_ADAPTER = ("adapter_config.json", "adapter_model.safetensors", PRICE_CONFIG, "calibration.json", "catalog.json")
 
 
@@ -37,7 +40,9 @@ def export(source: Path, to: Path, form: str, evals: Path | None, progress: Prog
         )
     base, licence = licence_of(source) if tuned else ("", Licence())
     card = model_card(run, base=base, licence=licence, evals=evals, merged=form == "merged")
-    settings = {"run": run.identity, "format": form, "evals": None if evals is None else str(evals)}
+    # By its hash: the marker leaves the house too, and a folder of this machine is nobody's business.
+    told = evals and hashlib.sha256(str(evals.resolve()).encode()).hexdigest()[:16]
+    settings = {"run": run.identity, "format": form, "evals": told}
     with build_folder(to, MARKER, settings, noun="export") as build:
         if build is None:
             progress.note(f"{to} is already exported with these settings.")
@@ -48,7 +53,13 @@ def export(source: Path, to: Path, form: str, evals: Path | None, progress: Prog
                     "Prices of training rows, with their titles or hashed words, go along: they are its model."
                 )
             if tuned and form != "merged" and "/" not in base:
-                progress.note(f"The base is {base}, which no hub is known to have: hand it on too, or merge.")
+                progress.note(
+                    f"The base is {base}, which no hub is known to have: hand it on too, or merge.{NAMED[form]}"
+                )
+            if form == "merged" and run.manifest["settings"].get("quantisation") == "nf4":
+                progress.note(
+                    "It was judged on the base in 4 bits; merged into the published one, its quotes differ a little."
+                )
             {"merged": write_merged, "adapter": write_adapter, "hub": write_hub}[form](run, build.folder)
             write_atomic(build.folder / CARD, card)
             build.finish({"format": form, "base": base})
@@ -63,7 +74,7 @@ def licence_of(run: Path) -> tuple[str, Licence]:
     name = str(read_json(run / PRICE_CONFIG)["base"])
     found = known_as(name)
     if found is None:  # a folder of this machine has a name here, and nowhere else
-        return Path(name).name if Path(name).exists() else name, Licence()
+        return Path(name).name if Path(name).is_absolute() else name, Licence()
     name = found[0].base if found[1] == "base" else found[0].instruct
     model, asked = found[0], found[0].license
     link = model.sources[asked.source].url if asked.source else ""
@@ -74,6 +85,7 @@ def licence_of(run: Path) -> tuple[str, Licence]:
 def write_merged(run: Run, to: Path) -> None:
     """The base with the adapter in its weights, its tokenizer and what reading a price needs."""
     from pricesmith.pricers.language.llm import load_adapter
+    from pricesmith.pricers.language.weights import quiet
 
     pricer = load_adapter(run.path, merged=True)
     edges = getattr(pricer.reader, "edges", None)
@@ -81,18 +93,25 @@ def write_merged(run: Run, to: Path) -> None:
         names = [f"{low:.2f} to {high:.2f} {run.info['currency']}" for low, high in pairwise(edges)]
         pricer.model.config.id2label = dict(enumerate(names))
         pricer.model.config.label2id = {name: number for number, name in enumerate(names)}
-    pricer.model.save_pretrained(to)
-    pricer.tokenizer.save_pretrained(to)
-    for name in (PRICE_CONFIG, "calibration.json", "catalog.json"):
+    with quiet():
+        pricer.model.save_pretrained(to)
+        pricer.tokenizer.save_pretrained(to)
+    for name in OF_ADAPTER[2:]:
         shutil.copyfile(run.path / name, to / name)
+    rename_base(to / PRICE_CONFIG, "base", run)
 
 
 def write_adapter(run: Run, to: Path) -> None:
     """The adapter as PEFT wrote it, of the base by its public name."""
     for name in OF_ADAPTER:
         shutil.copyfile(run.path / name, to / name)
-    config = read_json(to / OF_ADAPTER[0])
-    write_json(to / OF_ADAPTER[0], {**config, "base_model_name_or_path": licence_of(run.path)[0]})
+    rename_base(to / OF_ADAPTER[0], "base_model_name_or_path", run)
+    rename_base(to / PRICE_CONFIG, "base", run)
+
+
+def rename_base(path: Path, key: str, run: Run) -> None:
+    """Give the base by its public name in a file that names it as it is known on this machine."""
+    write_json(path, {**read_json(path), key: licence_of(run.path)[0]})
 
 
 def write_hub(run: Run, to: Path) -> None:

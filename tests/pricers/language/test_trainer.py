@@ -214,9 +214,42 @@ def test_the_curve_has_a_line_a_log(llama: Path, tmp_path: Path) -> None:
     assert [line["step"] for line in lines if "error" in line][-1] == schedule["steps"]
     assert sum("error" in line for line in lines) == 3
     assert lines[-1]["epoch"] == 1.0
-    assert "120 examples" in notes.said[0]
-    assert all(word in notes.said[0] for word in ("tokens", "steps", "minutes", "GB"))
+    assert "120 examples" in notes.said[1]
+    assert all(word in notes.said[1] for word in ("tokens", "steps", "minutes", "GB"))
     assert "validation error $" in notes.said[-1]
+
+
+@pytest.mark.parametrize(("known", "packed"), [("llama", True), ("gemma mistral", False)])
+def test_only_an_architecture_that_is_known_to_pack_is_packed(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: str, packed: bool
+) -> None:
+    """Where a machine packs, a base that is not in the list is padded: its items would see each other in silence."""
+    kept: list[bool] = []
+    monkeypatch.setattr(tune, "PACKED", True)
+    monkeypatch.setattr(tune, "TREES", known)
+    monkeypatch.setattr(Tuning, "train", lambda job: kept.append(job.trainer.batches.packed))
+    monkeypatch.setattr(Tuning, "finish", lambda _: None)
+    fitted(LoraTokens, llama, tmp_path / "run", Progress())
+    assert kept == [packed]
+
+
+def test_what_is_known_is_told_before_anything_is_timed(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Warming a head and timing steps may take minutes: who sees millions of rows by mistake stops before."""
+
+    class Stopped(Exception): ...
+
+    def stop(_: Tuning) -> None:
+        raise Stopped
+
+    monkeypatch.setattr(Tuning, "start_head", stop)
+    notes = Notes()
+    with pytest.raises(Stopped):
+        fitted(LoraBins, llama, tmp_path / "run", notes, epochs=2, minutes=5)
+    (said,) = notes.said
+    assert "120 examples" in said
+    assert all(word in said for word in ("tokens", "steps of 512 tokens", "at most 2 passes or 5 minutes", "GB"))
 
 
 def test_it_stops_when_it_gets_no_better_and_keeps_the_best(

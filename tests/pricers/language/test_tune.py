@@ -210,7 +210,12 @@ def test_a_run_that_is_killed_again_and_again_gets_there(forge: Forge, base: Pat
     data = bytearray((newest / "optimizer.pt").read_bytes())
     data[len(data) // 2] ^= 1
     (newest / "optimizer.pt").write_bytes(data)
+    (newest / MARKER).rename(run / MARKER)
+    before = lines_at_the_last_checkpoint(run)
+    (run / MARKER).rename(newest / MARKER)
     assert forge.fit(run, "bins", settings) == 0
+    assert before
+    assert (run / "training.jsonl").read_text().splitlines()[: len(before)] == before, "it started over"
     assert last_adapter(run) == last_adapter(tmp_path / "straight")
 
 
@@ -224,7 +229,10 @@ def test_a_full_disk_keeps_the_last_whole_checkpoint(forge: Forge, base: Path, t
         whole = [path for path in checkpoints(run / CHECKPOINTS) if (path / MARKER).exists()]
         assert whole
         assert whole == checkpoints(run / CHECKPOINTS), "nothing half written is left"
+    before = lines_at_the_last_checkpoint(run)
     assert forge.fit(run, "bins", settings) == 0
+    assert before
+    assert (run / "training.jsonl").read_text().splitlines()[: len(before)] == before, "it started over"
     assert last_adapter(run) == last_adapter(tmp_path / "straight")
 
 
@@ -261,8 +269,10 @@ def test_an_interrupted_fit_goes_on_with_the_same_command(base: Path, shop: Cata
     assert any((building / CHECKPOINTS).glob("checkpoint-*"))
     with pytest.raises(UsageError, match="other settings"):
         fit(bins(base, rate=0.5), shop, run)
+    second = Interrupting(stage="calibrating")
     with pytest.raises(KeyboardInterrupt):
-        fit(bins(base), shop, run, progress=Interrupting(stage="calibrating"))
+        fit(bins(base), shop, run, progress=second)
+    assert [said for said in second.said if said.startswith("Going on from step")]
     assert not (building / CHECKPOINTS).exists()
     last = Interrupting()
     fit(bins(base), shop, run, progress=last)

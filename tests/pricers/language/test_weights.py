@@ -101,6 +101,23 @@ def test_what_must_not_be_loaded_is_refused(copy: Path) -> None:
         find(str(copy))
 
 
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlnet", "cpmant"])
+def test_a_model_whose_tokens_see_those_after_them_is_refused(copy: Path, kind: str) -> None:
+    """transformers gives these a language model's head; padding, and the very answer, would be seen."""
+    edit(copy / "config.json", model_type=kind)
+    with pytest.raises(InputError, match="cannot be used") as caught:
+        find(str(copy))
+    assert caught.value.got == f"the architecture {kind!r}, whose tokens see those after them"
+
+
+def test_without_its_weights_a_base_has_a_tokenizer_all_the_same(copy: Path) -> None:
+    """Who wants to count tokens needs no more; who wants the model is told what is missing."""
+    (copy / "model.safetensors").unlink()
+    assert tokenizer_of(find(str(copy), weights=False))("lamp")["input_ids"]
+    with pytest.raises(InputError, match="cannot be used"):
+        find(str(copy))
+
+
 def test_an_adapter_is_no_base(copy: Path) -> None:
     """Neither alone, nor beside a model, where transformers would load it unasked."""
     (copy / "adapter_config.json").write_text('{"peft_type": "LORA"}')

@@ -33,8 +33,12 @@ from pricesmith.workspace import read_json
 Variant = Literal["base", "instruct"]
 INSTRUCT = re.compile(r"(^|[-_.])(instruct|chat|it|sft|dpo)([-_.]|$)", re.IGNORECASE)
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-FETCHED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+FETCHED = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]  # weights; configuration and tokenizer
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+TWO_WAY = (  # no causal models, though transformers knows language model heads for them
+    "bert bert-generation big_bird camembert cpmant data2vec-text electra ernie megatron-bert reformer rembert roberta "
+    "roberta-prelayernorm roc_bert roformer xlm xlm-roberta xlm-roberta-xl xlnet xmod"
+)
 BROKEN = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError, SafetensorError)
 SAMPLES, SAMPLE = 64, 1 << 16  # places at which a weight file is hashed, and the bytes at each
 PROBE = "What does this cost? Price is $1299.50, 12€ \u00e9\u4e2d\U0001f9f5\n\n  <b>7</b>"
@@ -50,8 +54,9 @@ class Base:
     variant: Variant = "base"
 
 
-def find(name: str, revision: str | None = None, progress: Progress = SILENT) -> Base:
+def find(name: str, revision: str | None = None, progress: Progress = SILENT, *, weights: bool = True) -> Base:
     """The base of this name: a preset, a local folder, a .gguf file, or a Hub id (`revision`: a commit, tag, branch).
+    `weights` false: it need not have any, and none are fetched from the Hub, for whoever wants the tokenizer alone.
 
     Raises InputError where it is not here and cannot be fetched, or must not be loaded; MissingExtra where reading a
     GGUF file needs a library.
@@ -59,20 +64,16 @@ def find(name: str, revision: str | None = None, progress: Progress = SILENT) ->
     place = Path(name).expanduser()
     with quiet():
         if name in presets():
-            base = Base(name, preset_folder(name, progress), None, preset_variant(name))
+            stated: Variant = "instruct" if presets()[name]["variant"] == "instruct" else "base"
+            base = Base(name, preset_folder(name, progress), None, stated)
         elif name.lower().endswith(".gguf"):
             base = Base(str(place.resolve()), gguf_folder(place.resolve(), progress), None, variant_of(place.stem))
         elif place.is_dir():
             base = Base(str(place.resolve()), place.resolve(), None, variant_of(place.resolve().name))
         else:
-            base = from_hub(name, revision, progress)
-    check(base)
+            base = from_hub(name, revision, progress, FETCHED if weights else FETCHED[1:])
+    check(base, weights)
     return base
-
-
-def preset_variant(name: str) -> Variant:
-    """The variant that a preset states."""
-    return "instruct" if presets()[name]["variant"] == "instruct" else "base"
 
 
 def variant_of(name: str) -> Variant:
@@ -80,8 +81,8 @@ def variant_of(name: str) -> Variant:
     return "instruct" if INSTRUCT.search(name) else "base"
 
 
-def from_hub(name: str, revision: str | None, progress: Progress) -> Base:
-    """A model of the Hub, fetched where it is not in the cache; only its configuration, tokenizer and safetensors."""
+def from_hub(name: str, revision: str | None, progress: Progress, files: list[str]) -> Base:
+    """A model of the Hub, such `files` of it fetched as are not in the cache."""
     from huggingface_hub import snapshot_download
 
     if not HUB_ID.fullmatch(name):
@@ -92,7 +93,7 @@ def from_hub(name: str, revision: str | None, progress: Progress) -> Base:
         )
     progress.start(f"fetching {name}")
     try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=FETCHED))
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=files))
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
             f"The base {name} is not in the cache and could not be fetched",
@@ -104,7 +105,7 @@ def from_hub(name: str, revision: str | None, progress: Progress) -> Base:
     return Base(name, folder, folder.name, variant_of(name.rpartition("/")[2]))
 
 
-def check(base: Base) -> None:
+def check(base: Base, weights: bool = True) -> None:
     """Raises InputError where a folder is not a language model that may be loaded."""
     if not (base.path / "config.json").is_file():
         adapter = (base.path / "adapter_config.json").is_file()
@@ -118,9 +119,10 @@ def check(base: Base) -> None:
     faults = {
         "code of its own (auto_map)": any("auto_map" in text for text in configurations(base.path)),
         f"the architecture {kind!r}": kind not in KNOWN,
+        f"the architecture {kind!r}, whose tokens see those after them": kind in TWO_WAY.split(),
         "an adapter beside the model": (base.path / "adapter_config.json").is_file(),
         "weights that are quantised already": isinstance(config, dict) and bool(config.get("quantization_config")),
-        "no safetensors": not any(base.path.glob("*.safetensors")),
+        "no safetensors": weights and not any(base.path.glob("*.safetensors")),
     }
     for fault, holds in faults.items():
         if holds:
