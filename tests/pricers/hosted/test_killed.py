@@ -15,6 +15,8 @@ from pricesmith.catalog.store import Catalog
 from pricesmith.cli import run
 from pricesmith.testing import FakeEndpoint
 
+# Tests that run behind a shell's & inherit that Ctrl-C is ignored.
+LISTENING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
 SCRIPT = "import sys; from pricesmith.cli import run; sys.exit(run(sys.argv[1:]))"
 
 
@@ -31,7 +33,10 @@ class Command:
     def ended_by(self, number: int, requests: int) -> tuple[int, str]:
         """Start it, send a signal when so many requests were seen; its exit code and errors."""
         process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, *self.words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", LISTENING + SCRIPT, *self.words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         until = time.monotonic() + 60
         while len(self.fake.seen) < requests:
