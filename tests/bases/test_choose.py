@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -18,6 +19,7 @@ from pricesmith.errors import InputError, UsageError
 from pricesmith.prompts import Prompt
 from pricesmith.testing import made_catalog, made_items, made_model
 from pricesmith.testing.language import made_tokenizer
+from pricesmith.types import Quote
 
 
 def drawn(facts: dict[str, Any]) -> str:
@@ -157,13 +159,30 @@ def test_the_reference_ridge_is_the_yardstick(measured: tuple[dict[str, Any], Pa
 
 
 def test_no_time_still_ends(tmp_path: Path) -> None:
-    """A budget of nothing measures one chunk of each, and says what it is."""
+    """A budget of nothing asks for a few listings of each, and says what it is."""
     from pricesmith.bases.measure import measure, sample_of
 
     sample = sample_of(open_catalog(made_catalog(tmp_path / "catalog", 600)))
     found = measure(sample, [str(made_model(tmp_path / "model"))], minutes=0.0)
     assert len(found) == 1
-    assert found[0].taught <= len(sample.taught)
+    assert found[0].untuned is None or found[0].untuned.n <= 32
+    assert 0 < found[0].taught <= 128
+
+
+def test_a_slow_base_does_not_take_all_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is read between pieces that begin small: at 2 s a listing, 10 s are over after six of them."""
+    from pricesmith.bases import measure
+
+    clock = [0.0]
+
+    class Slow:
+        def price(self, listings: Any) -> list[Quote]:
+            clock[0] += 2 * len(listings)
+            return [Quote(1.0) for _ in listings]
+
+    monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    sample = measure.sample_of(open_catalog(made_catalog(tmp_path / "catalog", 600)))
+    assert len(measure.asked(Slow(), sample, 10, module.SILENT)) == 6  # type: ignore[arg-type]
 
 
 def test_measuring_without_a_base_says_how_to_get_one(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,8 +137,8 @@ def asked(pricer: LlmPricer, sample: Sample, seconds: float, progress: Progress)
     """The untuned quotes of the first items, as many as there is time for, clipped to the range."""
     ends, quotes = time.perf_counter() + seconds, list[float | None]()
     low, high = sample.price_range
-    for start in range(0, len(sample.judged), CHUNK):
-        some = [item.listing for item in sample.judged[start : start + CHUNK]]
+    for start, end in growing(len(sample.judged), CHUNK):
+        some = [item.listing for item in sample.judged[start:end]]
         prices = [quote.price for quote in pricer.price(some)]
         quotes += [None if price is None else float(np.clip(price, low, high)) for price in prices]
         progress.advance(len(some))
@@ -147,12 +147,21 @@ def asked(pricer: LlmPricer, sample: Sample, seconds: float, progress: Progress)
     return quotes
 
 
+def growing(rows: int, most: int) -> Iterator[tuple[int, int]]:
+    """Where pieces of so many rows begin and end: two at first, then twice as many, for nobody knows yet how slow a
+    base is, and the clock is read between pieces."""
+    start, size = 0, 2
+    while start < rows:
+        yield start, min(start + size, rows)
+        start, size = start + size, min(2 * size, most)
+
+
 @torch.inference_mode()
 def states_of(pricer: LlmPricer, listings: Sequence[Any], seconds: float, progress: Progress) -> Array:
     """The last-token states [n, hidden] of the prompts of the first listings, as many as there is time for."""
     ends, found = time.perf_counter() + seconds, []
-    for start in range(0, len(listings), 4 * CHUNK):
-        prompts = pricer.prompt.encode(pricer.tokenizer, listings[start : start + 4 * CHUNK])
+    for start, end in growing(len(listings), 4 * CHUNK):
+        prompts = pricer.prompt.encode(pricer.tokenizer, listings[start:end])
         rows = [np.zeros(0)] * len(prompts)
         for places in batches([len(prompt) for prompt in prompts], pricer.tokens_per_batch):
             columns = max(len(prompts[place]) for place in places)
