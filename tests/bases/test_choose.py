@@ -159,14 +159,14 @@ def test_the_reference_ridge_is_the_yardstick(measured: tuple[dict[str, Any], Pa
 
 
 def test_no_time_still_ends(tmp_path: Path) -> None:
-    """A budget of nothing asks for a few listings of each, and says what it is."""
+    """A budget of nothing is a second: something is measured in it."""
     from pricesmith.bases.measure import measure, sample_of
 
     sample = sample_of(open_catalog(made_catalog(tmp_path / "catalog", 600)))
     found = measure(sample, [str(made_model(tmp_path / "model"))], minutes=0.0)
     assert len(found) == 1
-    assert found[0].untuned is None or found[0].untuned.n <= 32
-    assert 0 < found[0].taught <= 128
+    assert found[0].untuned is not None
+    assert found[0].taught > 0
 
 
 def test_a_slow_base_does_not_take_all_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
