@@ -55,6 +55,8 @@ def who_of(fake: FakeEndpoint, monkeypatch: pytest.MonkeyPatch, more: str = "pri
         ("frontier:claude@20250101", "frontier-claude@20250101"),
         ("frontier:claude@20250101@shots=2", "frontier-claude@20250101-2-shot"),
         ("frontier:m@name=mine", "mine"),
+        ("frontier:m@output=8192,json_answer=no", "frontier-m-8192-output-words"),
+        ("frontier:m@output=4096", "frontier-m"),
     ],
 )
 def test_a_hosted_model_goes_by_its_name_and_how_it_was_asked(who: str, name: str) -> None:
@@ -129,6 +131,21 @@ def test_in_folds_no_relative_of_the_judged_listing_is_shown(
         names = [by_text[turn.partition("\n\n")[2]] for turn in turns]
         assert len(names) == 4
         assert names[-1] not in names[:-1]
+
+
+def test_a_second_run_in_folds_is_told_to_be_free_and_needs_no_key(
+    corner: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The estimate is of what each fold sends, and a key is for sending."""
+    with FakeEndpoint() as fake:
+        words = ["eval", who_of(fake, monkeypatch, "comparables=3,shots=2,price=1/2"), "--catalog", str(corner.path)]
+        assert run([*words, "--to", str(tmp_path / "evals")]) == 0
+        requests = len(fake.seen)
+        monkeypatch.delenv("MADE_KEY")
+        capsys.readouterr()
+        assert run([*words, "--to", str(tmp_path / "again")]) == 0
+        assert len(fake.seen) == requests
+    assert "all remembered: nothing is asked, nothing is paid" in capsys.readouterr().out
 
 
 def test_two_models_share_one_budget(shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

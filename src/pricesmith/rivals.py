@@ -20,6 +20,7 @@ from pydantic import Field
 from pricesmith.catalog.store import SPLITS, Catalog
 from pricesmith.errors import UsageError
 from pricesmith.evaluation.judge import Candidate
+from pricesmith.evaluation.plan import FOLD_ROWS, plan_of, row_count
 from pricesmith.pricers.hosted.answers import Answers, default_path
 from pricesmith.pricers.hosted.bill import Bill
 from pricesmith.pricers.hosted.frontier import Asked, FrontierPricer
@@ -59,6 +60,8 @@ class Rival:
         said = [f"{options.shots}-shot"] * bool(options.shots)
         said += [f"{options.comparables}-comparables"] * bool(options.comparables)
         said += [f"{options.effort}-effort"] * bool(options.effort)
+        said += [f"{options.output}-output"] * (options.output != Asked.model_fields["output"].default)
+        said += ["words"] * (not options.json_answer)
         return "-".join(["frontier", self.model.replace("/", "-"), *said])
 
 
@@ -125,12 +128,13 @@ def rival_of(who: str) -> Rival:
 def hosted(who: str, name: str, catalog: Catalog, hosting: Hosting, progress: Progress) -> Candidate:
     """A hosted model as a candidate. One that is shown training listings is shown others in each fold.
 
-    Raises UsageError where it is not known who hosts it, its key is not set, or a budget has no price to keep to.
+    Raises UsageError where it is not known who hosts it, or a budget has no price to keep to. A key that is not set is
+    missed when something must be asked.
     """
     rival = rival_of(who)
     options = rival.options
     pricer = FrontierPricer(
-        endpoint_of(rival.model, url=options.url, key=options.key, price=options.price),
+        endpoint_of(rival.model, url=options.url, key=options.key, price=options.price, keyless=True),
         Asked(**{name: getattr(options, name) for name in Asked.model_fields}),
         hosting.answers(),
         hosting.purse,
@@ -150,8 +154,15 @@ def hosted(who: str, name: str, catalog: Catalog, hosting: Hosting, progress: Pr
         fitted_on=catalog.fingerprint if shown else None,
         facts={**pricer.facts, "memory_check": options.memory},
         refit=(lambda train, _: pricer.shown(train)) if shown else None,
-        watch=Bill(pricer, lambda: items_of(catalog), options.memory),
+        watch=Bill(pricer, lambda: items_of(catalog), options.memory, lambda: folds_of(catalog) if shown else ()),
     )
+
+
+def folds_of(catalog: Catalog) -> list[tuple[list[Item], list[Item]]]:
+    """What is judged and what may be shown in each fold; none where a catalog is judged on one split."""
+    if row_count(catalog) >= FOLD_ROWS:
+        return []
+    return [(fold.items, fold.train) for fold in plan_of(catalog, "test").folds]
 
 
 def families_of(catalog: Catalog) -> dict[str, str]:

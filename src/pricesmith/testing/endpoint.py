@@ -4,8 +4,10 @@
         fake.url, fake.key
     fake.times(question), fake.billed_usd(1.0, 2.0)
 
-Faults: 429, 429-wait (with Retry-After), 500, 529, hang, cut (the body breaks off), broken (JSON that is none),
-refusal, words, duplicate (the whole reply is delivered twice), 401, 400. It bills letters / 4 as tokens, rounded up.
+Faults: 429, 429-wait (with Retry-After), 500, 529, 504 (a gateway gave up), hang, drip (a byte now and then, without
+end), cut (the body breaks off), broken (JSON that is none), refusal, words, duplicate (the whole reply is delivered
+twice), 401, 400. It bills letters / 4 as tokens, rounded up, also for 504, hang, drip, cut and broken: answers that
+are lost on the way.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ from typing import Any
 from pricesmith.pricers.hosted.providers import Endpoint, Price
 
 KEY = "sk-made-0123456789"
-STATUS = {"429": 429, "429-wait": 429, "500": 500, "529": 529, "401": 401, "400": 400}
+STATUS = {"429": 429, "429-wait": 429, "500": 500, "529": 529, "504": 504, "401": 401, "400": 400}
+LOST = ("504", "hang", "drip", "cut", "broken")  # answered and billed, and never seen whole
 NEVER = 3600.0
+DRIP = 0.05  # seconds between bytes
 Faults = Mapping[int, str] | Callable[[int, int], str | None]
 
 
@@ -98,16 +102,20 @@ class FakeEndpoint:
         self.thread.join(5)
 
     def billed(self) -> list[Seen]:
-        """The requests that were answered and billed."""
+        """The requests that were billed, whether their answers arrived or not."""
         return [one for one in self.seen if one.tokens_out]
+
+    def answered(self) -> list[Seen]:
+        """The requests whose answers went out whole."""
+        return [one for one in self.billed() if one.fault not in LOST]
 
     def billed_usd(self, price_in: float, price_out: float) -> float:
         """What they come to, at prices for a million tokens."""
         return sum(one.tokens_in * price_in + one.tokens_out * price_out for one in self.billed()) / 1e6
 
     def times(self, question: str) -> int:
-        """How often a question was answered and billed."""
-        return sum(one.question == question for one in self.billed())
+        """How often a question was answered whole."""
+        return sum(one.question == question for one in self.answered())
 
     def fault_of(self, number: int, before: int, keyed: bool, body: Mapping[str, Any]) -> str:
         """What goes wrong with a request; empty where nothing does."""
@@ -181,7 +189,7 @@ def handler_of(fake: FakeEndpoint) -> type[BaseHTTPRequestHandler]:
                 fake.asked[question] += 1
                 value, tokens_in, tokens_out = fake.reply(question, body, fault)
                 status = 0 if fault == "hang" else STATUS.get(fault, 200)
-                billed = status == 200 and fault not in ("cut", "broken")
+                billed = status == 200 or fault in LOST
                 tokens = (tokens_in, tokens_out) if billed else (0, 0)
                 fake.seen.append(Seen(question, body, dict(self.headers), status, fault, *tokens))
             fake.over.wait(fake.delay)
@@ -199,6 +207,10 @@ def handler_of(fake: FakeEndpoint) -> type[BaseHTTPRequestHandler]:
             lines = [f"HTTP/1.1 {status} Made", "Content-Type: application/json", f"Content-Length: {len(data)}"]
             lines += [f"Retry-After: {fake.wait}"] if fault == "429-wait" else []
             whole = "\r\n".join([*lines, "", ""]).encode() + data
+            if fault == "drip":
+                drip(self.wfile.write, whole, len(whole) - len(data), fake.over)
+                self.close_connection = True
+                return
             if fault == "cut":
                 self.wfile.write(whole[: -len(data) // 2])
                 self.close_connection = True
@@ -207,6 +219,14 @@ def handler_of(fake: FakeEndpoint) -> type[BaseHTTPRequestHandler]:
             self.wfile.flush()
 
     return Handler
+
+
+def drip(write: Callable[[bytes], Any], whole: bytes, head: int, over: threading.Event) -> None:
+    """Send the head of a reply at once and then a byte now and then."""
+    write(whole[:head])
+    for place in range(head, len(whole)):
+        over.wait(DRIP)
+        write(whole[place : place + 1])
 
 
 def message_of(fault: str, fake: FakeEndpoint, body: Mapping[str, Any]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from pricesmith.pricers.hosted.answers import Answers
 from pricesmith.pricers.hosted.frontier import Asked, FrontierPricer
 from pricesmith.pricers.hosted.purse import Purse
@@ -36,7 +38,9 @@ def test_what_is_known_by_heart_is_counted(tmp_path: Path) -> None:
         assert 10 <= found["price"] <= found["eight_words"]
         assert found["price_by_chance"] < 2
         requests = len(fake.seen)
-        assert recite(pricer, ITEMS, 30) == found
+        assert found["requests"] == requests
+        assert found["spent"] == pytest.approx(fake.billed_usd(1, 2))
+        assert recite(pricer, ITEMS, 30) == {**found, "requests": 0}
         assert len(fake.seen) == requests
         assert all("response_format" not in seen.body for seen in fake.seen)
         pricer.close()

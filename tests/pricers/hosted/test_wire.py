@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
-import openai
 import pytest
 
 from pricesmith.errors import PricesmithError
 from pricesmith.pricers.hosted.answers import Answers
-from pricesmith.pricers.hosted.faults import fault_of, said_of, usage_of, wait_of
+from pricesmith.pricers.hosted.faults import Fault
 from pricesmith.pricers.hosted.frontier import Asked, FrontierPricer
-from pricesmith.pricers.hosted.providers import Price
 from pricesmith.pricers.hosted.purse import BudgetSpent, Purse
 from pricesmith.testing import FakeEndpoint, made_items
 from pricesmith.types import Listing, Quote
@@ -84,7 +82,9 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "429 with Retry-After": {"faults": some("429-wait"), "wait": "0.05"},
     "500": {"faults": some("500")},
     "529 overloaded": {"faults": some("529")},
+    "504 of a gateway": {"faults": some("504")},
     "hang": {"faults": some("hang")},
+    "a byte now and then": {"faults": some("drip")},
     "cut stream": {"faults": some("cut")},
     "broken JSON": {"faults": some("broken")},
     "refusal": {"faults": {2: "refusal", 5: "refusal"}},
@@ -109,7 +109,7 @@ def test_the_fault_table(tmp_path: Path) -> None:
             first = run_once(fake, store, budget=0.2 if name == "budget ends" else BUDGET)
             requests, billed = len(fake.seen), fake.billed_usd(*PRICE)
             fake.faults, fake.revoked_after, fake.refuses, fake.think = {}, None, (), 0
-            kept = len(fake.billed())
+            kept = len(fake.answered())
             second = run_once(fake, store)
             again = sum(fake.times(question) - 1 for question in fake.asked if fake.times(question) > 1)
         assert again == 0, name
@@ -192,9 +192,27 @@ def test_a_lost_answer_is_paid_for_in_the_budget(tmp_path: Path) -> None:
     """The endpoint may charge for what we never saw: it counts at its worst."""
     with FakeEndpoint(answer, faults={3: "hang", 4: "cut", 5: "broken"}) as fake:
         outcome = run_once(fake, tmp_path / "a.sqlite")
-        billed = fake.billed_usd(*PRICE)
-    assert outcome.purse.lost > 0
-    assert outcome.purse.spent == pytest.approx(billed + outcome.purse.lost)
+        billed, whole = fake.billed_usd(*PRICE), len(fake.answered())
+    assert (len(fake.billed()), whole) == (15, 12)
+    assert billed < outcome.purse.spent <= BUDGET
+    assert outcome.pricer.wire.lost_usd == outcome.purse.lost > 0
+    assert sum(quote.cost_usd for quote in outcome.quotes) == pytest.approx(outcome.purse.spent)
+
+
+def test_a_wait_that_is_told_is_waited_with_a_drawn_pause_on_top(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None told, 0 or a past date: the back-off alone. Nor do all who were held back come at once."""
+    waited: list[float] = []
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    with FakeEndpoint(answer) as fake, Answers(tmp_path / "a.sqlite") as answers:
+        wire = pricer_of(fake, answers, Purse()).wire
+        wire.back_off = 0.5
+        monkeypatch.setattr(wire, "wait", lambda seconds, stop: waited.append(seconds))
+        for told in (None, 0.0, 20.0):
+            wire.pause(Fault("again", "HTTP 429", wait=told), 1, threading.Event())
+        wire.hold_back(threading.Event())
+    assert waited == [1.0, 1.0, 21.0, pytest.approx(20.5, abs=0.4)]
 
 
 def test_an_endpoint_without_a_limit_of_tokens_is_stopped(tmp_path: Path) -> None:
@@ -218,59 +236,6 @@ def test_what_is_sent_is_what_is_needed(tmp_path: Path, monkeypatch: pytest.Monk
     allowed = {"host", "accept", "accept-encoding", "authorization", "content-length", "content-type", "user-agent"}
     assert headers <= allowed
     assert "planted-secret" not in str(fake.seen)
-
-
-def test_how_to_speak_is_found_out_once(tmp_path: Path) -> None:
-    """A second pricer of the endpoint sends no request that is refused."""
-    with FakeEndpoint(answer, refuses=("max_tokens", "temperature", "response_format")) as fake:
-        run_once(fake, tmp_path / "a.sqlite")
-        assert sum(seen.status == 400 for seen in fake.seen) == 3
-        other = Asked(output=65)
-        run_once(fake, tmp_path / "a.sqlite", asked=other)
-        assert sum(seen.status == 400 for seen in fake.seen) == 3
-        assert "max_completion_tokens" in fake.seen[-1].body
-
-
-def test_an_endpoint_that_takes_nothing_is_told(tmp_path: Path) -> None:
-    """A 400 to everything ends, with its words."""
-    with FakeEndpoint(answer, refuses=("messages",)) as fake:
-        outcome = run_once(fake, tmp_path / "a.sqlite")
-    assert "HTTP 400" in outcome.ended
-    assert len(fake.seen) <= 4
-
-
-@pytest.mark.parametrize("words", ["API key not valid. Please pass a valid API key.", "Your credit balance is too low"])
-def test_a_400_about_the_account_stops_at_once(tmp_path: Path, words: str) -> None:
-    """Some endpoints say with a 400 what others say with a 401 or 402; no listing is blamed for it."""
-    with FakeEndpoint(answer, faults=lambda number, before: "400" if number >= 5 else None, message=words) as fake:
-        outcome = run_once(fake, tmp_path / "a.sqlite", concurrency=1)
-        assert "HTTP 400" in outcome.ended
-        assert len(fake.seen) == 6
-        fake.faults = {}
-        assert run_once(fake, tmp_path / "a.sqlite").ended == "all answered"
-        assert len(fake.billed()) == 12
-
-
-def test_a_listing_that_the_endpoint_rejects_is_no_answer_and_remembered(tmp_path: Path) -> None:
-    """Too long, or flagged: the reason is counted; asking again would say the same."""
-    words = "This model's maximum context_length is exceeded"
-    with FakeEndpoint(answer, faults={4: "400"}, message=words) as fake:
-        first = run_once(fake, tmp_path / "a.sqlite", concurrency=1)
-        second = run_once(fake, tmp_path / "a.sqlite")
-        assert len(fake.seen) == 12
-    assert first.quotes == second.quotes
-    assert first.pricer.tally.failures == {"a request that the endpoint rejected": 1}
-    assert [quote.raw for quote in second.quotes if quote.price is None] == [words]
-
-
-def test_a_400_that_nobody_understands_is_not_remembered(tmp_path: Path) -> None:
-    """One listing is left without a reply and asked again the next time; many stop the work."""
-    with FakeEndpoint(answer, faults={4: "400"}) as fake:
-        first = run_once(fake, tmp_path / "a.sqlite", concurrency=1)
-        second = run_once(fake, tmp_path / "a.sqlite")
-        assert len(fake.seen) == 13
-    assert first.pricer.tally.lost == {"HTTP 400": 1}
-    assert all(quote.price for quote in second.quotes)
 
 
 def test_hostile_words_break_neither_the_store_nor_a_terminal(tmp_path: Path) -> None:
@@ -312,85 +277,3 @@ def test_a_budget_that_covers_no_request_sends_none(tmp_path: Path) -> None:
         outcome = run_once(fake, tmp_path / "a.sqlite", budget=1e-6)
     assert BudgetSpent.__name__ in outcome.ended
     assert fake.seen == []
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [({"retry-after": "2"}, 2.0), ({"retry-after-ms": "250"}, 0.25), ({"retry-after": "soon"}, None), ({}, None)],
-)
-def test_retry_after_is_read(headers: dict[str, str], seconds: float | None) -> None:
-    """As seconds, as milliseconds, or not at all."""
-    assert wait_of(headers) == seconds
-
-
-def status(code: int, message: str, headers: dict[str, str]) -> Any:
-    """What a status of the endpoint means."""
-    request = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
-    reply = httpx2.Response(code, headers=headers, request=request)
-    return fault_of(openai.APIStatusError(message, response=reply, body={"message": message}), "", proven=True)
-
-
-@pytest.mark.parametrize(
-    ("message", "headers", "wait"),
-    [
-        (
-            "You exceeded your current quota, please check your plan and billing details. Please retry in 23.5s.",
-            {},
-            23.5,
-        ),
-        ("Too many requests for your billing tier", {"retry-after": "7"}, 7.0),
-        ("insufficient_quota for this minute", {"retry-after": "7"}, 7.0),
-    ],
-)
-def test_a_rate_limit_that_speaks_of_billing_is_waited_for(message: str, headers: dict[str, str], wait: float) -> None:
-    """A wait that is told is a limit of rate, not an empty account."""
-    found = status(429, message, headers)
-    assert (found.kind, found.wait) == ("again", wait)
-
-
-def test_an_empty_account_stops() -> None:
-    """Nobody says when to come back."""
-    assert status(429, "insufficient_quota: you have no credit left", {}).kind == "stop"
-
-
-@pytest.mark.parametrize(
-    ("code", "billed"), [(504, True), (524, True), (502, True), (408, True), (429, False), (503, False)]
-)
-def test_a_gateway_that_gave_up_may_have_been_charged_for(code: int, billed: bool) -> None:
-    """Who was asked behind it may have answered; one that was not let in has not."""
-    assert status(code, "later", {}).billed == billed
-
-
-def test_the_endpoints_own_cost_counts_where_it_is_higher() -> None:
-    """Web searches and tools are charged beside the tokens."""
-    usage = {"prompt_tokens": 10, "completion_tokens": 2, "cost": 5.0}
-    body = {"choices": [{"message": {"content": "$1"}, "finish_reason": "stop"}], "usage": usage}
-    assert said_of(json.dumps(body).encode(), Price(1, 2, "", "")).cost_usd == 5.0  # type: ignore[union-attr]
-
-
-def test_an_error_inside_an_answer_is_no_answer() -> None:
-    """What was said before it is not read."""
-    choice = {"message": {"content": "$1"}, "finish_reason": "error", "error": {"message": "upstream died"}}
-    found = said_of(json.dumps({"choices": [choice]}).encode(), Price(1, 2, "", ""))
-    assert (found.kind, found.billed) == ("again", True)  # type: ignore[union-attr]
-
-
-def test_retry_after_may_be_a_date() -> None:
-    """One in the past asks for no wait."""
-    assert wait_of({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
-
-
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"{", b"[]", b"null", b'{"choices": []}', b'{"choices": [{"message": null}]}', b"\xff\xfe", b"[" * 100_000],
-)
-def test_a_body_that_is_no_answer_is_a_fault(body: bytes) -> None:
-    """Charged for, perhaps; tried again; never an answer."""
-    found = said_of(body, Price(1, 2, "", ""))
-    assert getattr(found, "kind", None) == "again"
-
-
-def test_reasoning_that_only_the_total_counts_is_paid_for() -> None:
-    """Some endpoints leave it out of the completion."""
-    assert usage_of({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115}) == (10, 105, None)
-    assert usage_of({"prompt_tokens": -1, "completion_tokens": True, "cost": float("nan")}) == (None, None, None)

@@ -7,13 +7,15 @@ bill.after()                   facts for the evaluation's meta file
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from pricesmith.pricers.hosted.frontier import FrontierPricer
+from pricesmith.pricers.hosted.frontier import FrontierPricer, Request
 from pricesmith.pricers.hosted.recital import chosen, recite, request_of
 from pricesmith.pricers.hosted.replies import CUT
+from pricesmith.pricers.hosted.wire import both
 from pricesmith.types import Item, Listing
 
 CHUNK = 256
@@ -22,10 +24,17 @@ SHORT_ANSWER = 8.0  # tokens of {"price": 24.5}
 
 
 class Bill:
-    """Watches a hosted model at work. `items` gives the judged items by id, for the check of its memory."""
+    """Watches a hosted model at work. `items` gives the judged items by id, for the check of its memory; `folds` the
+    judged and the shown items of each fold, none where all are judged by the pricer as it is."""
 
-    def __init__(self, pricer: FrontierPricer, items: Callable[[], Mapping[str, Item]], memory: int = 0) -> None:
-        self.pricer, self.items, self.memory = pricer, items, memory
+    def __init__(
+        self,
+        pricer: FrontierPricer,
+        items: Callable[[], Mapping[str, Item]],
+        memory: int = 0,
+        folds: Callable[[], Sequence[tuple[Sequence[Item], Sequence[Item]]]] = tuple,
+    ) -> None:
+        self.pricer, self.items, self.memory, self.folds = pricer, items, memory, folds
         self.to_recite: list[Item] = []
         self.batch = 8 * pricer.concurrency  # large enough to keep all busy, small enough to show progress
 
@@ -37,15 +46,27 @@ class Bill:
             self.to_recite = chosen([known[ware.id] for ware in listings if ware.id in known], self.memory)
         waiting = letters = 0
         worst = 0.0
-        for start in range(0, len(listings) + len(self.to_recite), CHUNK):
-            requests = pricer.requests(listings[start : start + CHUNK])
-            if start == 0:
-                requests += [request_of(pricer, item.listing) for item in self.to_recite]
+        for requests in self.requests(listings):
             found = pricer.answers.find(request.key for request in requests)
             for request in {one.key: one for one in requests if one.key not in found}.values():
                 waiting, letters, worst = waiting + 1, letters + request.letters, worst + request.worst
+        if waiting:
+            pricer.endpoint.check_key()
         for line in self.lines(len(listings), waiting, letters, worst):
             pricer.progress.note(line)
+
+    def requests(self, listings: Sequence[Listing]) -> Iterator[list[Request]]:
+        """What will be sent, in parts: in folds what each fold's pricer sends, which is shown other listings."""
+        pricer = self.pricer
+        wanted = {ware.id for ware in listings}
+        parts = [
+            (pricer.shown(list(train)), [item.listing for item in judged if item.listing.id in wanted])
+            for judged, train in self.folds()
+        ]
+        for one, wares in parts or [(pricer, list(listings))]:
+            for start in range(0, len(wares), CHUNK):
+                yield one.requests(wares[start : start + CHUNK])
+        yield [request_of(pricer, item.listing) for item in self.to_recite]
 
     def lines(self, count: int, waiting: int, letters: int, worst: float) -> list[str]:
         """The estimate in words."""
@@ -80,13 +101,13 @@ class Bill:
     def after(self) -> dict[str, Any]:
         """What it came to: for the meta file, and noted."""
         pricer, tally, wire = self.pricer, self.pricer.tally, self.pricer.wire
-        known = tally.cost_known and not (tally.lost and pricer.endpoint.price is None)
+        known = tally.cost_known
         facts: dict[str, Any] = {
             "cost_known": known,
             "price": asdict(pricer.endpoint.price) if pricer.endpoint.price else None,
             "tokens": {"input": tally.tokens["input"], "output": tally.tokens["output"]},
             "spent": tally.cost if known else None,
-            "lost_usd": pricer.purse.lost if known else None,  # at worst, for replies that never came
+            "lost_usd": wire.lost_usd if wire.lost_known else None,  # at worst, for replies that never came
             "answers": {"asked": tally.asked, "remembered": tally.remembered, "asked_again": tally.again},
             "requests": wire.sent,
             "faults": dict(sorted(wire.faults.items())),
@@ -97,6 +118,7 @@ class Bill:
         if self.memory:
             facts["memory"] = recite(pricer, self.to_recite, self.memory)
             pricer.progress.note(recital_line(facts["memory"]))
+            facts |= together(facts, facts["memory"])
         self.tell(facts)
         return facts
 
@@ -104,7 +126,9 @@ class Bill:
         """Note what it came to."""
         pricer, purse = self.pricer, self.pricer.purse
         answers = facts["answers"]
-        cost = f"these answers cost ${facts['spent']:.4f}" if facts["cost_known"] else "what they cost is unknown"
+        most = "at most " if facts["lost_usd"] else ""
+        known = facts["spent"] is not None
+        cost = f"these answers cost {most}${facts['spent']:.4f}" if known else "what they cost is unknown"
         note = pricer.progress.note
         note(
             f"{pricer.endpoint.model}: {answers['asked']:,} asked now in {facts['requests']:,} requests, "
@@ -128,6 +152,18 @@ class Bill:
                 + counted(facts["lost"])
                 + ". --fresh asks for these again, and only these."
             )
+
+
+def together(facts: Mapping[str, Any], memory: Mapping[str, Any]) -> dict[str, Any]:
+    """Requests, tokens, faults and dollars of the quotes and of the check of memory."""
+    tokens = Counter(facts["tokens"])
+    tokens.update(memory["tokens"])
+    return {
+        "requests": facts["requests"] + memory["requests"],
+        "tokens": dict(tokens),
+        "faults": dict(sorted((Counter(facts["faults"]) + Counter(memory["faults"])).items())),
+        **{name: both(facts[name], memory[name]) for name in ("spent", "lost_usd")},
+    }
 
 
 def counted(counts: Mapping[str, int]) -> str:

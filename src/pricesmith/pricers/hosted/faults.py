@@ -23,12 +23,24 @@ from pricesmith.prompts import sound
 LONGEST = 20_000  # characters of an answer that are kept; a price has fewer
 WORDS = 300
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
-OF_THE_LISTING = ("context_length", "content_filter", "content_policy", "moderation", "flagged", "too long")
-OF_THE_ACCOUNT = ("insufficient_quota", "credit balance", "insufficient credits", "api key", "api_key")
+OF_THE_LISTING = ("content_filter", "content_policy", "moderation", "flagged")
+OF_THE_CONTEXT = ("context_length", "context length", "context window", "too long")
+OF_THE_OUTPUT = ("max_tokens", "max_completion_tokens", "max_output_tokens", "completion", "output tokens")
+OF_THE_ACCOUNT = (
+    *("insufficient_quota", "credit balance", "insufficient credits", "api key", "api_key"),
+    *("billing_hard_limit", "billing hard limit", "billing_not_active"),
+)
+# What an endpoint says of an answer that it broke off itself: another try may bring it whole.
+INTERRUPTED = frozenset({"error", "abort", "aborted", "cancelled", "canceled", "insufficient_system_resource"})
 # A gateway gave up waiting: who was asked behind it may have answered, and charged.
 BEHIND_A_GATEWAY = frozenset({408, 502, 504, 520, 522, 524})
-LATER = re.compile(r"\b(?:retry|try again) in ([\d.]+) ?(m?s)", re.IGNORECASE)
+LATER = re.compile(
+    r"\b(?:retry|try again) (?:in|after) (?:(\d+) ?h(?:ours?|rs?)?(?![a-z]) ?)?(?:(\d+) ?m(?:in\w*)?(?![a-z]) ?)?"
+    r"(?:(\d+(?:\.\d+)?) ?(ms|milli|s))?",
+    re.IGNORECASE,
+)
 REJECTED = "rejected"
+CONTEXT = "more than its context holds"
 
 
 @dataclass(frozen=True)
@@ -42,8 +54,11 @@ class Fault:
     billed: bool = False
 
 
-def said_of(body: bytes, price: Price | None) -> Said | Fault:
-    """The answer in the body of a 200, its seconds left open; or a fault, which may have been charged for."""
+def said_of(body: bytes, price: Price | None, most: float = math.inf) -> Said | Fault:
+    """The answer in the body of a 200, its seconds left open; or a fault, which may have been charged for.
+
+    `most` output tokens were allowed: where the endpoint does not say why an answer ended, one that takes all is cut.
+    """
     try:
         value: Any = json.loads(body)
     except (ValueError, RecursionError):
@@ -55,17 +70,21 @@ def said_of(body: bytes, price: Price | None) -> Said | Fault:
         return Fault("stop" if stop else "again", cause, str(error.get("message", ""))[:WORDS], billed=not stop)
     try:
         choice = value["choices"][0]
-        if choice.get("error") or choice.get("finish_reason") == "error":
-            return Fault("again", "an error in an answer", str(choice.get("error") or "")[:WORDS], billed=True)
+        finish = str(choice.get("finish_reason") or "")
+        error = choice.get("error") or value.get("error")
+        if error or finish.casefold() in INTERRUPTED:
+            return Fault("again", "an error in an answer", str(error or finish)[:WORDS], billed=True)
         message = choice["message"]
-        finish = str(choice.get("finish_reason") or "stop")
         refusal = message.get("refusal")
         text = text_of(message.get("content"))
+        called = bool(message.get("tool_calls"))
     except (TypeError, KeyError, IndexError, AttributeError):
         return Fault("again", "an answer without a message", billed=True)
     if isinstance(refusal, str) and refusal and not text:
         text, finish = refusal, "refusal"
     tokens_in, tokens_out, told = usage_of(value.get("usage"))
+    if not finish:  # some local servers never say why
+        finish = "tool_calls" if called else "length" if (tokens_out or 0) >= most else "stop"
     cost = told if price is None else None
     if price is not None and tokens_in is not None and tokens_out is not None:
         cost = max(price.of(tokens_in, tokens_out), told or 0.0)
@@ -113,6 +132,8 @@ def fault_of(error: Exception, key: str, *, proven: bool) -> Fault | Said:
     if isinstance(error, openai.APITimeoutError):
         sent = not isinstance(error.__cause__, httpx2.ConnectTimeout | httpx2.PoolTimeout)
         return Fault("again", "time-out", billed=sent)
+    if isinstance(error, openai.APIConnectionError) and isinstance(error.__cause__, httpx2.DecodingError):
+        return Fault("again", "a reply that cannot be read", str(error.__cause__)[:WORDS], billed=True)
     if isinstance(error, openai.APIConnectionError):
         if isinstance(error.__cause__, httpx2.ConnectError | httpx2.UnsupportedProtocol):
             return Fault("again", "no connection", str(error.__cause__)[:WORDS])
@@ -129,7 +150,11 @@ def status_fault(error: Any, key: str, *, proven: bool) -> Fault | Said:
     wait = wait_of(error.response.headers, words)
     if status in (400, 429) and wait is None and any(mark in low for mark in OF_THE_ACCOUNT):
         return Fault("stop", cause, words)
-    if status in (400, 403, 413, 422) and any(mark in low for mark in OF_THE_LISTING):
+    if status in (400, 403, 413, 422) and any(mark in low for mark in (*OF_THE_CONTEXT, *OF_THE_LISTING)):
+        # Where nothing was answered yet, or the words speak of the answer, output= asks for more than there is.
+        ours = not proven or any(mark in low for mark in OF_THE_OUTPUT)
+        if ours and any(mark in low for mark in OF_THE_CONTEXT):
+            return Fault("skip", f"{cause}, {CONTEXT}", words)
         return Said(words, REJECTED, 0, 0, 0.0, 0.0)
     if status in AGAIN or status >= 500:
         return Fault("again", cause, words, wait, billed=status in BEHIND_A_GATEWAY)
@@ -161,4 +186,7 @@ def wait_of(headers: Mapping[str, str], words: str = "") -> float | None:
         if math.isfinite(seconds):
             return max(0.0, seconds)
     said = LATER.search(words)
-    return float(said[1].rstrip(".")) / (1000 if said[2].lower() == "ms" else 1) if said else None
+    if said is None or not any(said.groups()):
+        return None
+    hours, minutes, rest = (float(part or 0) for part in said.groups()[:3])
+    return hours * 3600 + minutes * 60 + rest / (1000 if (said[4] or "").lower().startswith("m") else 1)

@@ -22,6 +22,7 @@ from pydantic import Field
 from pricesmith.errors import PricesmithError, UsageError
 from pricesmith.pricers.hosted.answers import Answers, Said, key_of
 from pricesmith.pricers.hosted.crew import together
+from pricesmith.pricers.hosted.faults import CONTEXT
 from pricesmith.pricers.hosted.providers import Endpoint, own_file
 from pricesmith.pricers.hosted.purse import Purse
 from pricesmith.pricers.hosted.replies import read_reply
@@ -184,6 +185,8 @@ class FrontierPricer:
         wire.over = False
         found: dict[str, Said | Lost] = dict(self.answers.find(request.key for request in requests))
         waiting = list({request.key: request for request in requests if request.key not in found}.values())
+        if waiting:
+            self.endpoint.check_key()
         self.tally.remembered += sum(request.key in found for request in requests)
         again = len(self.answers.marked(request.key for request in waiting))
         if again:
@@ -221,18 +224,19 @@ class FrontierPricer:
     def quote(self, said: Said | Lost) -> Quote:
         """An answer as a quote, counted; a lost one says why it is missing."""
         tally = self.tally
+        said = said if isinstance(said, Lost) else self.priced(said)
+        cost = said.cost_usd or 0.0
+        tally.cost += cost
+        tally.cost_known = tally.cost_known and said.cost_usd is not None
         if isinstance(said, Lost):
             tally.lost[said.got] += 1
-            return Quote(None, raw=f"no reply: {said.got}")
-        said = self.priced(said)
+            return Quote(None, raw=f"no reply: {said.got}", cost_usd=cost)
         tally.tokens.update({"input": said.tokens_in or 0, "output": said.tokens_out or 0})
-        tally.cost += said.cost_usd or 0.0
-        tally.cost_known = tally.cost_known and said.cost_usd is not None
         price = read_reply(said.text, said.finish, self.prompt.currency)
         if isinstance(price, str):
             tally.failures[price] += 1
         number = None if isinstance(price, str) else price
-        return Quote(number, raw=said.text[:RAW], cost_usd=said.cost_usd or 0.0, seconds=said.seconds)
+        return Quote(number, raw=said.text[:RAW], cost_usd=cost, seconds=said.seconds)
 
     def priced(self, said: Said) -> Said:
         """An answer that was given before its price was known, at the price that is known now."""
@@ -243,10 +247,14 @@ class FrontierPricer:
 
     def down(self, lost: int, error: Lost) -> PricesmithError:
         """The error where too many listings stay without a reply."""
+        hint = "What is answered is remembered; run the same command again when it is up."
+        tries = f" after {self.wire.tries} tries each"
+        if error.got.endswith(CONTEXT):
+            tries, hint = "", f"Ask with a smaller output= after the @ (it is {self.asked.output:,}), or show it less."
         return PricesmithError(
             f"{self.endpoint.host} does not answer",
-            got=f"{lost:,} listings without a reply after {self.wire.tries} tries each; last: {error.got}",
-            hint="What is answered is remembered; run the same command again when it is up.",
+            got=f"{lost:,} listings without a reply{tries}; last: {error.got}",
+            hint=hint,
         )
 
 

@@ -25,6 +25,7 @@ from pricesmith.settings import Settings, parse, read_toml
 
 SHIPPED = Path(__file__).with_name("providers.toml")
 OWN = "PRICESMITH_PROVIDERS"
+URL = "URL"  # the name of a provider that no table knows
 MILLION = 1_000_000
 Limit = Literal["max_tokens", "max_completion_tokens"]
 
@@ -81,6 +82,11 @@ class Endpoint:
         """The host and port, for people."""
         return urlsplit(self.url).netloc
 
+    def check_key(self) -> None:
+        """Raises UsageError where a key is needed and there is none."""
+        if self.key_name and not self.key:
+            key_of(self.key_name, self.provider if self.provider != URL else self.url)
+
 
 def own_file() -> Path:
     """The user's own table, whether it is there or not."""
@@ -130,10 +136,11 @@ def price_of(model: Model | None) -> Price | None:
     return Price(model.input, model.output, model.date, model.source, model.note)
 
 
-def endpoint_of(model: str, *, url: str = "", key: str = "", price: str = "") -> Endpoint:
+def endpoint_of(model: str, *, url: str = "", key: str = "", price: str = "", keyless: bool = False) -> Endpoint:
     """Where a model is asked. `key` names another variable for the key, `price` is IN/OUT in dollars per million.
 
-    Raises UsageError where the model belongs to nobody that is known, its key is not set, or would be sent in the open.
+    `keyless`: a key that is not set is missed when something must be asked, not here. Raises UsageError where the model
+    belongs to nobody that is known, its key is not set, or would be sent in the open.
     """
     providers, models = table()
     if url:
@@ -144,8 +151,9 @@ def endpoint_of(model: str, *, url: str = "", key: str = "", price: str = "") ->
         provider = providers[name]
     key_name = key or provider.key
     known = price_of(models.get(name, {}).get(model))
-    asked = (name or "URL", checked_url(provider.url), model, given_price(price) if price else known, key_name)
-    found = Endpoint(*asked, key_of(key_name, name or url), provider.limit)
+    asked = (name or URL, checked_url(provider.url), model, given_price(price) if price else known, key_name)
+    missing = keyless and not os.environ.get(key_name, "").strip()
+    found = Endpoint(*asked, "" if missing else key_of(key_name, name or url), provider.limit)
     if found.key and found.url.startswith("http:") and not is_here(found.url):
         raise UsageError(
             f"The key in {key_name} would be sent to {found.host} in the open",

@@ -10,15 +10,17 @@ true one to the cent; by chance as many would be right if what it said were deal
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pricesmith.catalog.money import parse_price
 from pricesmith.catalog.sketches import words_of
+from pricesmith.pricers.hosted.answers import Said
 from pricesmith.pricers.hosted.frontier import FrontierPricer, Request
-from pricesmith.pricers.hosted.wire import Lost
+from pricesmith.pricers.hosted.wire import Lost, Wire
 from pricesmith.prompts import sound
 from pricesmith.types import Item, Listing, render
 
@@ -58,7 +60,7 @@ def request_of(pricer: FrontierPricer, listing: Listing) -> Request:
 
 
 def recite(pricer: FrontierPricer, items: Sequence[Item], count: int) -> dict[str, Any]:
-    """Ask for the second halves of up to `count` of the items and count what came word for word.
+    """Ask for the second halves of up to `count` of the items and count what came word for word, and what it took.
 
     The answers are remembered, paid from the pricer's purse, and no part of any price.
     """
@@ -84,7 +86,24 @@ def recite(pricer: FrontierPricer, items: Sequence[Item], count: int) -> dict[st
             prices.append((price, item.price))
     right = sum(same(one, true) for one, true in prices)
     names = ("eight_words", "whole", "lost")
-    return {"asked": len(some), **{name: counts[name] for name in names}, "price": right, **by_chance(prices)}
+    found = {"asked": len(some), **{name: counts[name] for name in names}, "price": right, **by_chance(prices)}
+    return {**found, **taken(pricer, wire, said)}
+
+
+def taken(pricer: FrontierPricer, wire: Wire, said: Mapping[str, Said | Lost]) -> dict[str, Any]:
+    """What the check took: requests of this time, tokens and dollars of all its answers, None where not known."""
+    heard = [pricer.priced(one) for one in said.values() if isinstance(one, Said)]
+    costs = [one.cost_usd for one in heard] + [one.cost_usd for one in said.values() if isinstance(one, Lost)]
+    return {
+        "requests": wire.sent,
+        "tokens": {
+            "input": sum(one.tokens_in or 0 for one in heard),
+            "output": sum(one.tokens_out or 0 for one in heard),
+        },
+        "spent": None if None in costs else math.fsum(cost or 0.0 for cost in costs),
+        "lost_usd": wire.lost_usd if wire.lost_known else None,
+        "faults": dict(sorted(wire.faults.items())),
+    }
 
 
 def agreement(text: str, rest: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pricesmith.errors import PricesmithError
 from pricesmith.pricers.hosted.answers import Said
-from pricesmith.pricers.hosted.faults import Fault, fault_of, said_of
+from pricesmith.pricers.hosted.faults import REJECTED, Fault, fault_of, said_of
 from pricesmith.pricers.hosted.providers import Endpoint, is_here
 from pricesmith.pricers.hosted.purse import Purse
 
@@ -54,7 +54,14 @@ class Stopped(Exception):
 
 
 class Lost(PricesmithError):
-    """No answer came after all tries. The listing is left without one; nothing is remembered of it."""
+    """No answer came after all tries. The listing is left without one; nothing is remembered of it.
+
+    `cost_usd` is what its tries cost at worst, None where that is not known.
+    """
+
+    def __init__(self, what: str, *, got: str = "", cost_usd: float | None = 0.0) -> None:
+        super().__init__(what, got=got)
+        self.cost_usd = cost_usd
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,10 @@ class Speech:
 
 
 class Wire:
-    """The way to one endpoint, shared by threads. `back_off` is the first pause in seconds, `timeout` for each read."""
+    """The way to one endpoint, shared by threads. `back_off` is the first pause in seconds, `timeout` for an answer.
+
+    `lost_usd` is what replies that never came cost at worst, `lost_known` whether there is a price to say it.
+    """
 
     def __init__(
         self,
@@ -106,6 +116,7 @@ class Wire:
         self.timeout, self.tries, self.back_off = timeout, tries, back_off
         self.sent, self.changes = 0, 0
         self.faults: Counter[str] = Counter()
+        self.lost_usd, self.lost_known = 0.0, True
         self.proven = self.over = False
         self.lock, self.first = threading.Lock(), threading.Lock()
         self.not_before = 0.0
@@ -118,13 +129,18 @@ class Wire:
                 import httpx2
                 import openai
 
+                from pricesmith.pricers.hosted.bounds import begin, bounded
+
                 host = self.endpoint.host
                 http = httpx2.Client(
                     timeout=httpx2.Timeout(self.timeout, connect=min(self.timeout, 30.0), pool=None),
                     limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
                     follow_redirects=False,  # a key is for one host
                     trust_env=not is_here(self.endpoint.url),  # no proxy stands between a machine and itself
-                    event_hooks={"request": [lambda request: bare(request, host, keyed=bool(self.endpoint.key))]},
+                    event_hooks={
+                        "request": [lambda request: bare(request, host, keyed=bool(self.endpoint.key)), begin],
+                        "response": [lambda reply: bounded(reply, self.timeout)],
+                    },
                 )
                 key = self.endpoint.key or "none"
                 self._client = openai.OpenAI(
@@ -150,15 +166,18 @@ class Wire:
         return self.persist(messages, worst, stop)
 
     def persist(self, messages: Sequence[Mapping[str, str]], worst: float, stop: threading.Event) -> Said:
-        """One answer, in as many tries as are allowed."""
+        """One answer, in as many tries as are allowed. It costs what the tries before it cost, too."""
         tried = 0
+        wasted: float | None = 0.0
         while True:
-            self.wait(max(0.0, self.not_before - time.monotonic()), stop)
+            self.hold_back(stop)
             speech = self.speech
             said = self.once(messages, speech, worst, stop)
             if isinstance(said, Said):
-                self.proven = True
-                return said
+                self.proven = self.proven or said.finish != REJECTED
+                return replace(said, cost_usd=both(said.cost_usd, wasted))
+            if said.billed:
+                wasted = both(wasted, worst if self.endpoint.price else None)
             with self.lock:
                 self.faults[said.cause] += 1
             if said.kind == "speech":
@@ -168,7 +187,7 @@ class Wire:
                 raise self.refused(said)
             tried += 1
             if tried >= self.tries or said.kind == "skip":
-                raise Lost(f"{self.endpoint.model} gave no answer", got=said.cause)
+                raise Lost(f"{self.endpoint.model} gave no answer", got=said.cause, cost_usd=wasted)
             self.pause(said, tried, stop)
 
     def once(
@@ -188,17 +207,20 @@ class Wire:
             try:
                 # Its own reading of an answer would take half of one for a whole one.
                 reply = client.post("/chat/completions", body=self.body(messages, speech), cast_to=httpx2.Response)
-                found = said_of(reply.content, self.endpoint.price)
+                found = said_of(reply.content, self.endpoint.price, self.most_output)
             except Exception as error:
                 found = fault_of(error, self.endpoint.key, proven=self.proven)
             if isinstance(found, Said):
                 found = replace(found, seconds=time.perf_counter() - began)
                 cost, lost = worst if found.cost_usd is None else found.cost_usd, False
             elif not found.billed:
-                cost = 0.0
+                cost, lost = 0.0, False
             return found
         finally:
-            self.purse.settle(worst, cost, lost=lost and cost > 0)
+            if lost:
+                with self.lock:
+                    self.lost_usd, self.lost_known = self.lost_usd + cost, self.endpoint.price is not None
+            self.purse.settle(worst, cost, lost=lost)
 
     def body(self, messages: Sequence[Mapping[str, str]], speech: Speech) -> dict[str, Any]:
         """The request as the endpoint is spoken to."""
@@ -223,10 +245,15 @@ class Wire:
     def pause(self, fault: Fault, tried: int, stop: threading.Event) -> None:
         """Wait before the next try: as long as the endpoint asks for, while nobody sends, and a drawn back-off on top,
         so that not all come back at once, or at once where it asks for no time."""
-        if fault.wait is not None:
-            with self.lock:
-                self.not_before = max(self.not_before, time.monotonic() + fault.wait)
-        self.wait(random.uniform(0, min(MOST_BACK_OFF, self.back_off * 2**tried)), stop)
+        told = fault.wait or 0.0
+        with self.lock:
+            self.not_before = max(self.not_before, time.monotonic() + told)
+        self.wait(told + random.uniform(0, min(MOST_BACK_OFF, self.back_off * 2**tried)), stop)
+
+    def hold_back(self, stop: threading.Event) -> None:
+        """Wait until requests may be sent again; a drawn pause on top parts those who waited."""
+        left = self.not_before - time.monotonic()
+        self.wait(left + random.uniform(0, self.back_off) if left > 0 else 0.0, stop)
 
     def wait(self, seconds: float, stop: threading.Event) -> None:
         """Sleep; raises Stopped as soon as `stop` is set, or the endpoint can be asked nothing."""
@@ -252,6 +279,11 @@ class Wire:
     def known(self) -> dict[str, Any]:
         """How the endpoint is spoken to, to be remembered."""
         return asdict(self.speech)
+
+
+def both(one: float | None, other: float | None) -> float | None:
+    """A sum of dollars, not known where either is not."""
+    return None if one is None or other is None else one + other
 
 
 def bare(request: httpx2.Request, host: str, *, keyed: bool) -> None:
