@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pricesmith.evaluation.cost import EACH_ITS_OWN, break_even, cost_of, side_of, times
@@ -43,11 +45,13 @@ def test_fees_that_are_not_known_are_no_zero():
 
 
 def test_a_reply_that_never_came_does_not_make_the_others_cheaper():
-    """Its row says 0 dollars, which nobody knows: dollars a quote are those of the answers that came."""
+    """What it may have cost is shared by the answers that came."""
     lost = tuple(Row(f"lost {i}", 10.0, None, None, None, "no reply: time-out", 0.0, 0.0) for i in range(10))
     found = evaluation(1.0, 0.001)
     found = Evaluation("x", "c0ffee", found.rows + lost, 30.0)
     assert cost_of(found, {"kind": "frontier"}, 0.36).fees == pytest.approx(0.001)
+    dear = tuple(replace(row, cost_usd=0.002) for row in lost)
+    assert cost_of(replace(found, rows=found.rows[:10] + dear), {"kind": "frontier"}, 0.36).fees == pytest.approx(0.003)
 
 
 def test_a_hosted_model_needs_no_price_of_the_box():

@@ -80,8 +80,8 @@ def cost_of(evaluation: Evaluation, meta: Mapping[str, Any], box_price: float | 
     rows = evaluation.rows
     side = side_of(str(meta.get("kind", "")))
     known = meta.get("cost_known", True) is not False and side not in ("person", "saved")
-    paid = [row.cost_usd for row in rows if not row.raw.startswith(NO_REPLY)]  # what a lost reply cost nobody knows
-    fees = math.fsum(paid) / len(paid) if known and paid else None
+    answered = sum(not row.raw.startswith(NO_REPLY) for row in rows)  # a lost reply costs, and is no quote
+    fees = math.fsum(row.cost_usd for row in rows) / answered if known and answered else None
     seconds = math.fsum(row.seconds for row in rows) / len(rows) if rows and side == "own" else None
     seconds = seconds or None  # no clock reads 0
     fit_seconds = fitting_seconds(evaluation, meta)
