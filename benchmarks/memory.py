@@ -41,10 +41,11 @@ def work_of(case: dict[str, Any]) -> Work:
         quantisation=case.get("quantisation", "none"),
         gpu=case["gpu"],
         packed=case["gpu"],
+        width=case.get("width", 2),
     )
 
 
-def made(gigabytes: float, purpose: str, tokens: int, hidden: int, intermediate: int) -> dict[str, Any]:
+def made(gigabytes: float, purpose: str, tokens: int, hidden: int, intermediate: int, width: int = 2) -> dict[str, Any]:
     """The case whose predicted peak is nearest to `gigabytes`: as many layers as that takes."""
 
     def case(layers: int) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def made(gigabytes: float, purpose: str, tokens: int, hidden: int, intermediate:
             "vocabulary": 32_000,
             "tied": True,
         }
-        return {"purpose": purpose, "tokens": tokens, "listing": LISTING, "gpu": False, "shape": shape}
+        return {"purpose": purpose, "tokens": tokens, "listing": LISTING, "gpu": False, "width": width, "shape": shape}
 
     return min((case(layers) for layers in range(1, 200)), key=lambda one: abs(predicted(one) - gigabytes * 1e9))
 
@@ -68,13 +69,13 @@ def predicted(case: dict[str, Any]) -> int:
     return found.total - (600_000_000 if case["gpu"] else 0)
 
 
-def cpu_cases(targets: tuple[float, ...] = TARGETS) -> list[dict[str, Any]]:
-    """Tuning and scoring, two batches each, for each peak."""
+def cpu_cases(targets: tuple[float, ...] = TARGETS, width: int = 2) -> list[dict[str, Any]]:
+    """Tuning and scoring, two batches each, for each peak; `width`: 2 bytes a number, or 4."""
     found = []
     for gigabytes in targets:
         few, many = (256, 1024) if gigabytes <= 2 else (512, 2048)
-        found += [made(gigabytes, "train", few, 1536, 4096), made(gigabytes, "train", many, 768, 2048)]
-        found += [made(gigabytes, "serve", 1024, 2048, 5632), made(gigabytes, "serve", 4096, 1536, 4096)]
+        found += [made(gigabytes, "train", few, 1536, 4096, width), made(gigabytes, "train", many, 768, 2048, width)]
+        found += [made(gigabytes, "serve", 1024, 2048, 5632, width), made(gigabytes, "serve", 4096, 1536, 4096, width)]
     return found
 
 
@@ -129,11 +130,12 @@ def run_case(case: dict[str, Any]) -> int:
         tie_word_embeddings=shape.tied,
         max_position_embeddings=4096,
     )
+    half = case.get("width", 2) == 2
     tokenizer = made_tokenizer("digits", chat=False)
     before = status("VmRSS")
     torch.manual_seed(0)
     with torch.device("cuda" if case["gpu"] else "cpu"):
-        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16 if half else torch.float32)
     if case.get("quantisation") == "nf4":
         quantise(model)
     if case["gpu"]:
@@ -149,7 +151,7 @@ def run_case(case: dict[str, Any]) -> int:
         batch = lay([Example(text, [5, 6, 7, 2], 100.0) for text in texts], 0, packed=case["gpu"])
         for _ in range(2):
             with mixed(adapted):
-                with torch.autocast("cuda" if case["gpu"] else "cpu", torch.bfloat16):
+                with torch.autocast("cuda" if case["gpu"] else "cpu", torch.bfloat16, enabled=half):
                     loss = token_losses(adapted, batch).mean()
                 loss.backward()
             optimizer.step()
@@ -203,11 +205,16 @@ def main() -> None:
     parser.add_argument("--case")
     parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--targets", default=",".join(map(str, TARGETS)))
+    parser.add_argument("--fp32", action="store_true", help="a CPU that does not compute in bf16")
     asked = parser.parse_args()
     if asked.case:
         print(run_case(json.loads(asked.case)))
         return
-    cases = gpu_cases() if asked.gpu else cpu_cases(tuple(float(one) for one in asked.targets.split(",")))
+    cases = (
+        gpu_cases()
+        if asked.gpu
+        else cpu_cases(tuple(float(one) for one in asked.targets.split(",")), 4 if asked.fp32 else 2)
+    )
     if asked.gpu:
         import torch
 

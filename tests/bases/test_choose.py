@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from pricesmith.bases import choose as module
+from pricesmith.bases.box import Box
 from pricesmith.bases.choose import choose, told
 from pricesmith.bases.tokens import audit
 from pricesmith.catalog.store import open_catalog
@@ -39,7 +40,20 @@ def test_without_an_amount_of_memory_this_box_is_planned_for() -> None:
     text = drawn(facts)
     assert "Llama 3.1 Community License" in text
     assert "MMLU 5-shot 66.7 / 69.4" in text
-    assert facts["gpu"] or {mode["mode"] for mode in facts["models"][0]["modes"]} == {"bf16", "bf16, recomputed"}
+    dtype = "bf16" if facts["width"] == 2 else "fp32"
+    assert facts["gpu"] or [mode["mode"] for mode in facts["models"][0]["modes"]] == [dtype, f"{dtype}, recomputed"]
+
+
+def test_a_box_without_bf16_is_planned_for_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same models take more, and both the modes and the note under the table say why."""
+    peaks = {}
+    for width in (2, 4):
+        monkeypatch.setattr(module, "this_box", lambda width=width: Box(16 * 10**9, False, width))
+        facts = choose()
+        peaks[width] = {model["name"]: model["modes"][0]["peak"] for model in facts["models"]}
+    assert all(1.4 < peaks[4][name] / peaks[2][name] < 2.0 for name in peaks[2])
+    assert "fp32, recomputed" in drawn(facts)
+    assert "on a CPU that does not compute in bf16" in drawn(facts)
 
 
 def test_what_fits_comes_first_and_the_limits_are_told() -> None:

@@ -48,7 +48,7 @@ def configs() -> dict[str, Any]:
     }
 
 
-def kept_in_reality(config: Any, layers: int, columns: int, dropout: float) -> int:
+def kept_in_reality(config: Any, layers: int, columns: int, dropout: float, dtype: str) -> int:
     """Bytes that autograd keeps of a forward of two rows, parameters left out."""
     import torch
     from peft import LoraConfig
@@ -57,7 +57,7 @@ def kept_in_reality(config: Any, layers: int, columns: int, dropout: float) -> i
     from pricesmith.pricers.language.adapters import mixed, with_adapter
 
     config = type(config).from_dict({**config.to_dict(), "num_hidden_layers": layers, "layer_types": None})
-    model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model: Any = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
     adapted: Any = with_adapter(model, LoraConfig(r=8, target_modules="all-linear", lora_dropout=dropout)).train()
     own = {one.untyped_storage().data_ptr() for one in adapted.parameters()}
     kept: dict[int, tuple[int, Any]] = {}
@@ -72,12 +72,13 @@ def kept_in_reality(config: Any, layers: int, columns: int, dropout: float) -> i
     with (
         mixed(adapted),
         torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
-        torch.autocast("cpu", torch.bfloat16),
+        torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"),
     ):
         adapted.base_model.model.model(input_ids=ids, use_cache=False)
     return sum(size for size, _ in kept.values())
 
 
+@pytest.mark.parametrize(("dtype", "width"), [("bfloat16", 2), ("float32", 4)])
 @pytest.mark.parametrize(
     ("family", "dropout"),
     [
@@ -90,14 +91,15 @@ def kept_in_reality(config: Any, layers: int, columns: int, dropout: float) -> i
         ("olmo2", 0.05),
     ],
 )
-def test_a_layer_keeps_what_the_planner_says(family: str, dropout: float) -> None:
+def test_a_layer_keeps_what_the_planner_says(family: str, dropout: float, dtype: str, width: int) -> None:
     """To the byte: what autograd keeps of one more layer for one more token is the planner's sum."""
     config = configs()[family]
     shape = shape_of_config(config, family)
-    counts = {(n, c): kept_in_reality(config, n, c, dropout) for n in (1, 2) for c in (32, 64)}
+    counts = {(n, c): kept_in_reality(config, n, c, dropout, dtype) for n in (1, 2) for c in (32, 64)}
     layer = {columns: counts[2, columns] - counts[1, columns] for columns in (32, 64)}
     for_one_token = (layer[64] - layer[32]) / 64
-    assert sum(kept_by_layer(shape, Work(64, rank=8, dropout=dropout, gpu=False, packed=False))) == for_one_token
+    work = Work(64, rank=8, dropout=dropout, gpu=False, packed=False, width=width)
+    assert sum(kept_by_layer(shape, work)) == for_one_token
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "gemma3", "phi3", "olmo2"])

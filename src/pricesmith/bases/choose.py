@@ -8,12 +8,12 @@ choose(catalog=Path("out/catalog"), measure=True)    what the bases that are her
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from pricesmith.bases.box import Box, this_box
 from pricesmith.bases.fit import Mode, best, plan, why_not
 from pricesmith.bases.memory import LISTING, Purpose, Work
 from pricesmith.bases.registry import Model, known_as, registry
@@ -55,19 +55,19 @@ def choose(
         raise UsageError("A box is for one of two things", got=purpose, allowed="train, serve", hint="Use --for train.")
     if measure and catalog is None:
         raise UsageError("Measuring needs a catalog", hint="Add --catalog CATALOG.")
-    size, gpu = this_box() if memory is None else (read_size(memory), True)
+    box = this_box() if memory is None else Box(read_size(memory), gpu=True)
     choices = [Choice(model.name, model.shape, model) for model in registry().values()]
     choices += [choice_of(name) for name in names if known_as(name) is None]
-    facts: dict[str, Any] = {"memory": size, "gpu": gpu, "for": purpose, "batch": BATCH[purpose], "listing": LISTING}
+    facts: dict[str, Any] = {**asdict(box), "for": purpose, "batch": BATCH[purpose], "listing": LISTING}
     if catalog is not None:
         here = list(names) or available()
         facts |= on_catalog(catalog, here, measure, minutes, progress)
         asked = [found["asked"] for found in facts["tokens"] if found.get("asked")]
         facts["listing"] = round(max(asked)) if asked else LISTING
-    work = Work(tokens=facts["batch"], listing=facts["listing"], gpu=gpu, packed=gpu)
+    work = Work(tokens=facts["batch"], listing=facts["listing"], gpu=box.gpu, packed=box.gpu, width=box.width)
     meant = cast(Purpose, purpose)
-    facts["models"] = sorted((planned(choice, size, meant, work) for choice in choices), key=rank)
-    facts["limits"] = limits(choices, size, meant, work)
+    facts["models"] = sorted((planned(choice, box.memory, meant, work) for choice in choices), key=rank)
+    facts["limits"] = limits(choices, box.memory, meant, work)
     return facts
 
 
@@ -76,15 +76,6 @@ def told(facts: dict[str, Any]) -> Any:
     from pricesmith.bases.show import tables
 
     return tables(facts)
-
-
-def this_box() -> tuple[int, bool]:
-    """The memory in bytes of this box's GPU, or of the box where it has none; and whether it is a GPU's."""
-    import torch
-
-    if torch.cuda.is_available():
-        return int(torch.cuda.get_device_properties(0).total_memory), True
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), False
 
 
 def choice_of(name: str) -> Choice:

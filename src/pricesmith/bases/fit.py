@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from pricesmith.bases.memory import Peak, Purpose, Quantisation, Work, peak
+from pricesmith.bases.memory import FP32, Peak, Purpose, Quantisation, Work, peak
 from pricesmith.bases.shapes import Shape
 from pricesmith.bases.sizes import told
 
@@ -51,6 +51,8 @@ def plan(shape: Shape, memory: int, purpose: Purpose, work: Work | None = None) 
     for name, quantisation, checkpointing in MODES:
         if (purpose == "serve" and checkpointing) or (quantisation == "nf4" and not asked.gpu):
             continue
+        if asked.width == FP32:
+            name = name.replace("bf16", "fp32")
         one = replace(asked, quantisation=quantisation, checkpointing=checkpointing)
         modes.append(
             Mode(

@@ -1,9 +1,9 @@
 """The memory planner: peak bytes of scoring and of tuning, term by term, and what fits a box.
 
-Weights. bf16 is 2 bytes a parameter. NF4 is half a byte for the matrices of the layers and, in blocks of 64 with double
-quantisation, 1/64 byte for each block's 8-bit constant and 4/(64 x 256) bytes for the constants' own: 0.5159 bytes a
-parameter; embeddings, norms and the head stay bf16, and one matrix at a time is unpacked to bf16. Source: Dettmers et
-al. 2023, "QLoRA", section 3.
+Weights. bf16 is 2 bytes a parameter; fp32, for boxes that do not compute in bf16, 4, as are its states. NF4 is half a
+byte for the matrices of the layers and, in blocks of 64 with double quantisation, 1/64 byte for each block's 8-bit
+constant and 4/(64 x 256) bytes for the constants' own: 0.5159 bytes a parameter; embeddings, norms and the head stay as
+they are, and one matrix at a time is unpacked. Source: Dettmers et al. 2023, "QLoRA", section 3.
 
 Adapters. LoRA on every linear layer: 4 bytes for a weight, 4 for its gradient, 8 for Adam's two moments, 2 for the copy
 that a step computes with.
@@ -25,7 +25,7 @@ of the kept bytes again for tensors under 32 MiB (larger ones are mapped and ret
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from pricesmith.bases.shapes import Shape
@@ -49,8 +49,8 @@ class Work:
 
     `tokens` are the positions of one batch, in listings of `listing` tokens. `answer` counts the tokens of an answer
     that are trained, `branches` the nodes of the tree by which one is read: 99 are all numbers of two digits, and 0
-    where a number is one token. `packed`: one row of many listings on a GPU, with a mask of tokens x tokens.
-    `adapter_bytes`: 2 where LoRA computes in bf16 as the base does, 4 where in fp32 on copies of its inputs.
+    where a number is one token. `packed`: one row of many listings on a GPU, with a mask of tokens x tokens. `width`:
+    bytes of a weight and of a state, 2 in bf16, 4 in fp32.
     """
 
     tokens: int
@@ -58,7 +58,7 @@ class Work:
     answer: int = 4
     rank: int = 16
     dropout: float = 0.05
-    adapter_bytes: int = BF16
+    width: int = BF16
     checkpointing: bool = False
     quantisation: Quantisation = "none"
     branches: int = 99
@@ -87,21 +87,21 @@ class Peak:
         return sum(vars(self).values())
 
 
-def weights(shape: Shape, quantisation: Quantisation) -> int:
+def weights(shape: Shape, quantisation: Quantisation, width: int = BF16) -> int:
     """Bytes of the base."""
     if quantisation == "none":
-        return BF16 * shape.parameters
-    return round(NF4 * shape.blocks) + BF16 * (shape.parameters - shape.blocks)
+        return width * shape.parameters
+    return round(NF4 * shape.blocks) + width * (shape.parameters - shape.blocks)
 
 
-def unpacked(shape: Shape, quantisation: Quantisation) -> int:
-    """Bytes of the largest matrix in bf16 while it is used, where weights are kept in 4 bits."""
-    return 0 if quantisation == "none" else BF16 * max(one.inputs * one.outputs for one in shape.linears)
+def unpacked(shape: Shape, quantisation: Quantisation, width: int = BF16) -> int:
+    """Bytes of the largest matrix while it is used, where weights are kept in 4 bits."""
+    return 0 if quantisation == "none" else width * max(one.inputs * one.outputs for one in shape.linears)
 
 
 def kept_by_layer(shape: Shape, work: Work) -> list[int]:
     """The tensors that autograd keeps of one layer, each as its bytes for one token."""
-    h, i, q, k = shape.hidden, shape.intermediate, shape.queries, shape.keys
+    h, i, q, k, width = shape.hidden, shape.intermediate, shape.queries, shape.keys, work.width
     kept = [FP32 * h, FP32] * shape.norms
     if shape.qk_norm:
         kept += [
@@ -109,15 +109,15 @@ def kept_by_layer(shape: Shape, work: Work) -> list[int]:
             FP32 * k,
             *([FP32 * shape.heads, FP32 * shape.kv_heads] if shape.qk_norm == "head" else [FP32] * 2),
         ]
-    kept += [BF16 * q, BF16 * q, FP32 * shape.heads]  # queries, output, a number a head
+    kept += [width * q, width * q, FP32 * shape.heads]  # queries, output, a number a head
     if masked(work):  # keys and values are repeated for each head, and the mask is a number for each pair of tokens
-        kept += [BF16 * q, BF16 * q, BF16 * work.tokens]
+        kept += [width * q, width * q, width * work.tokens]
     else:
-        kept += [BF16 * k, BF16 * (q + 2 * k if shape.fused else k)]  # a view of a fused projection keeps all of it
+        kept += [width * k, width * (q + 2 * k if shape.fused else k)]  # a view of a fused projection keeps all of it
     if shape.fused:
-        kept += [BF16 * 2 * i, BF16 * i]
+        kept += [width * 2 * i, width * i]
     else:
-        kept += [BF16 * i] * 3
+        kept += [width * i] * 3
     return kept + kept_by_adapters(shape, work)
 
 
@@ -128,13 +128,11 @@ def masked(work: Work) -> bool:
 
 def kept_by_adapters(shape: Shape, work: Work) -> list[int]:
     """What the LoRA layers of one layer keep: their inputs, dropout's marks, and `rank` numbers each."""
-    width = work.adapter_bytes
+    width = work.width
     kept = [width * work.rank] * len(shape.linears)
     if work.dropout:
         marks = 1 if work.gpu else width  # the CPU keeps dropout's factors, not bits
         return kept + [size * one.inputs for one in shape.linears for size in (width, marks)]
-    if width == FP32:
-        return kept + [width * one.inputs for one in shape.linears]
     inputs = {one.reads: one.inputs for one in shape.linears}
     if not shape.fused:
         inputs.pop("attention out")  # attention keeps its output anyway; a fused one's is copied for the next matrix
@@ -144,7 +142,7 @@ def kept_by_adapters(shape: Shape, work: Work) -> list[int]:
 def passing(shape: Shape, work: Work) -> int:
     """Bytes for one token that come and go inside one layer: its widest states, their gradients, and casts of them."""
     wide = max(shape.intermediate, shape.queries)
-    return 4 * BF16 * wide + 2 * FP32 * shape.hidden + work.adapter_bytes * wide
+    return 5 * work.width * wide + 2 * FP32 * shape.hidden
 
 
 def training(shape: Shape, work: Work) -> Peak:
@@ -154,16 +152,16 @@ def training(shape: Shape, work: Work) -> Peak:
     heap = sum(size for size in kept if size * work.tokens < MAPPED) * work.tokens * shape.layers
     activations = layer * shape.layers
     if work.checkpointing:
-        activations = layer + BF16 * shape.hidden * work.tokens * shape.layers
+        activations = layer + work.width * shape.hidden * work.tokens * shape.layers
     activations += passing(shape, work) * work.tokens
-    # Logits in bf16 and fp32, their log-softmax and its gradient, at each token of an answer.
-    head = work.listings * work.answer * shape.vocabulary * (BF16 + 3 * FP32)
-    unpack = unpacked(shape, work.quantisation)
+    # Logits as the base computes and in fp32, their log-softmax and its gradient, at each token of an answer.
+    head = work.listings * work.answer * shape.vocabulary * (work.width + 3 * FP32)
+    unpack = unpacked(shape, work.quantisation, work.width)
     slack = round((RECOMPUTED_HEAP if work.checkpointing else HEAP) * heap)
     runtime = CONTEXT + round(CUDA_SLACK * (activations + head + unpack)) if work.gpu else slack
     return Peak(
-        weights=weights(shape, work.quantisation),
-        adapters=(ADAM + (BF16 if work.adapter_bytes == BF16 else 0)) * shape.adapters(work.rank),
+        weights=weights(shape, work.quantisation, work.width),
+        adapters=(ADAM + (BF16 if work.width == BF16 else 0)) * shape.adapters(work.rank),
         activations=activations,
         head=head,
         cache=0,
@@ -174,17 +172,18 @@ def training(shape: Shape, work: Work) -> Peak:
 
 def scoring(shape: Shape, work: Work) -> Peak:
     """The peak of a scoring pass with its key-value cache, the adapter merged; the head is asked at last positions."""
-    states = (passing(shape, replace(work, adapter_bytes=0)) + 2 * BF16 * shape.queries) * work.tokens
+    wide = max(shape.intermediate, shape.queries)  # the adapter's part of what passes is not there
+    states = (passing(shape, work) - work.width * wide + 2 * work.width * shape.queries) * work.tokens
     nodes = work.listings * work.branches
     rows = min(max(work.listings, nodes), max(1, LOGITS // shape.vocabulary))
-    head = rows * shape.vocabulary * (BF16 + 2 * FP32)
-    cache = 2 * BF16 * shape.keys * shape.layers * (work.tokens + nodes) if nodes else 0
-    unpack = unpacked(shape, work.quantisation)
+    head = rows * shape.vocabulary * (work.width + 2 * FP32)
+    cache = 2 * work.width * shape.keys * shape.layers * (work.tokens + nodes) if nodes else 0
+    unpack = unpacked(shape, work.quantisation, work.width)
     runtime = (
         CONTEXT + round(CUDA_SLACK * (states + head + cache + unpack)) if work.gpu else round(SCORING_HEAP * states)
     )
     return Peak(
-        weights=weights(shape, work.quantisation),
+        weights=weights(shape, work.quantisation, work.width),
         adapters=0,
         activations=states,
         head=head,

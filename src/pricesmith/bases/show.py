@@ -19,6 +19,7 @@ def tables(facts: Facts) -> Any:
     drawn: list[Any] = [models(facts)]
     drawn += [limit(row) for row in facts["limits"]]
     box = "on a GPU" if facts["gpu"] else "on a CPU"
+    box += "" if facts["width"] == 2 else " that does not compute in bf16"
     drawn.append(
         f"Peaks are at a batch of {facts['batch']:,} tokens, {facts['listing']:,} a listing, {box}. recomputed:\n"
         "activations are computed again in the backward pass, a third slower. nf4 needs [qlora].\n"

@@ -176,8 +176,9 @@ def intervals_told(table: Table) -> str:
     if widths and table.scaled:
         told.append(f"its own doubt times {min(widths):.2f} to {max(widths):.2f}")
     elif widths:
-        what = "its own bounds" if table.own_bounds else "price"
-        told.append(f"{what} x/÷ {math.exp(min(widths)):.2f} to {math.exp(max(widths)):.2f}")
+        span = f"{math.exp(min(widths)):.2f} to {math.exp(max(widths)):.2f}"
+        moved = f"its own bounds moved out by a factor of {span} (under 1: in)"
+        told.append(moved if table.own_bounds else f"price x/÷ {span}")
     if None in table.widths:
         few = sum(n for n, width in zip(table.rows, table.widths, strict=True) if width is None)
         told.append(f"the whole price range where {few} validation rows are too few for an interval")

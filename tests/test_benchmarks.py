@@ -1,0 +1,50 @@
+"""The scripts in benchmarks/ that need a GPU or real weights for their figures: small, on a CPU, with made models.
+
+They must work on the day that a GPU is at hand. What they print here is no figure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pricesmith.testing import made_catalog, made_model
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def table(script: str, words: str, *paths: str) -> list[list[str]]:
+    """The cells of every row that a script printed, its head left out."""
+    command = [sys.executable, str(BENCHMARKS / script), *words.split(), *paths]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if re.match(r"\| \w", line)]
+    return rows[1:]
+
+
+def test_the_gpu_script_tunes_and_scores_both_sides(tmp_path: Path) -> None:
+    """Ours and the peer, tuning and scoring, each with a speed, a ratio and a plan; the same as JSON."""
+    kept = tmp_path / "gpu.json"
+    rows = table("gpu.py", "--shapes tiny --lengths 40 --steps 5 --scored 40 --tokens 512", f"--json={kept}")
+    assert [row[:3] for row in rows] == [["tune", "tiny", "40"], ["score", "tiny", "40"]]
+    for row in rows:
+        ours, peer, ratio = map(float, (cell.replace(",", "") for cell in row[3:6]))
+        assert ratio == pytest.approx(ours / peer, abs=0.02)
+    found = json.loads(kept.read_text())
+    assert [one["ours"]["listings"] > 0 and one["peer"]["listings"] > 0 for one in found["rows"]] == [True, True]
+
+
+@pytest.mark.slow
+def test_the_speed_script_measures_four_kinds_of_work(tmp_path: Path) -> None:
+    """Tuning and scoring by tokens and by bins, each side in a process of its own."""
+    catalog, base = made_catalog(tmp_path / "catalog", 400), made_model(tmp_path / "base")
+    small = "--rows 200 --steps 4 --scored 8 --rounds 1 --threads 1"
+    rows = table("llm_speed.py", small, f"--catalog={catalog}", f"--base={base}")
+    assert [row[0] for row in rows] == ["tune tokens", "tune bins", "score tokens", "score bins"]
+    assert all(float(row[1].replace(",", "")) > 0 and float(row[2].replace(",", "")) > 0 for row in rows)

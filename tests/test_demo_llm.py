@@ -1,0 +1,36 @@
+"""The language model's part of the demo, with a made base in a second's tuning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pricesmith import demo_llm
+from pricesmith.catalog.store import open_catalog
+from pricesmith.evaluation.store import read_evals
+from pricesmith.pricers import runs
+from pricesmith.pricers.recipes import read_recipe
+from pricesmith.progress import SILENT
+from pricesmith.testing import made_catalog, made_model
+
+
+def test_the_base_is_judged_untuned_tuned_and_blended_on_the_same_items(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two evaluations: a few items for the untuned base and everyone, all items for everyone but the untuned base."""
+    monkeypatch.setattr(demo_llm, "BASE", str(made_model(tmp_path / "base")))
+    monkeypatch.setattr(demo_llm, "MINUTES", 0.02)
+    monkeypatch.setattr(demo_llm, "UNTUNED", 12)
+    catalog, to = open_catalog(made_catalog(tmp_path / "catalog", 2100)), tmp_path / "demo"
+    for kind in ("ridge", "sparse_mlp"):
+        runs.fit(read_recipe(kind), catalog, to / kind)
+    found = demo_llm.tune_and_judge(to, catalog, [to / "ridge", to / "sparse_mlp"], SILENT)
+    cheap = {"ridge", "sparse_mlp", demo_llm.TUNED, demo_llm.WITH}
+    few, all_items = read_evals(Path(found["evals_untuned"])), read_evals(to / "evals")
+    names = {one.pricer for one in few.evaluations}
+    assert cheap < names
+    assert [name for name in names - cheap if "zero-shot" in name]
+    assert {len(one.rows) for one in few.evaluations} == {12}
+    assert {one.pricer for one in all_items.evaluations} == cheap
+    assert {len(one.rows) for one in all_items.evaluations} == {len(catalog.items("test"))}
