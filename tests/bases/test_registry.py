@@ -38,9 +38,17 @@ def test_every_fact_names_a_source_that_was_opened() -> None:
         facts = model.facts()
         assert facts["license"]["says"] in facts["sources"]
         assert facts["license"]["duties"]
+        assert facts["license"]["source"] in facts["sources"]
+        assert facts["ids_source"] in facts["sources"]
         assert all(score["source"] in facts["sources"] and score["date"] for score in facts["scores"])
         opened = [datetime.date.fromisoformat(source["opened"]) for source in facts["sources"].values()]
         assert all(datetime.date(2026, 1, 1) <= day <= max(today, datetime.date(2026, 11, 23)) for day in opened)
+
+
+def test_no_source_is_listed_that_says_nothing() -> None:
+    """What backs no fact was not needed."""
+    listed = tomllib.loads(REGISTRY.read_text(encoding="utf-8"))["sources"]
+    assert set(listed) == {name for model in registry().values() for name in model.facts()["sources"]}
 
 
 def test_both_variants_are_there_but_where_none_was_published() -> None:
@@ -90,8 +98,8 @@ def test_a_score_without_source_or_date_is_refused(tmp_path: Path, missing: str)
         read_registry(path)
 
 
-@pytest.mark.parametrize("source", ["license_source", "shape_source"])
-def test_a_licence_or_a_shape_without_source_is_refused(tmp_path: Path, source: str) -> None:
+@pytest.mark.parametrize("source", ["license_source", "shape_source", "ids_source"])
+def test_a_licence_a_shape_or_a_hub_id_without_source_is_refused(tmp_path: Path, source: str) -> None:
     """What a model may be used for is not a matter of memory."""
     with pytest.raises(UsageError, match=source):
         read_registry(written(tmp_path, lambda model: model.pop(source)))

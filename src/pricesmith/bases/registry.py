@@ -40,7 +40,7 @@ class License(Settings):
 
     name: str
     duties: tuple[str, ...]
-    source: str = ""
+    source: str = Field(min_length=1)
 
 
 class Score(Settings):
@@ -60,6 +60,7 @@ class Row(Settings):
     family: str
     base: str = ""
     instruct: str = ""
+    ids_source: str = Field(min_length=1)
     parameters_billion: float | None = None
     parameters_source: str = ""
     license: str
@@ -99,7 +100,7 @@ class Model:
         """What is published, as plain values, each with its source."""
         row = self.row.model_dump(mode="json", exclude={"shape", "scores", "license", "license_source"})
         used = {value for key, value in row.items() if key.endswith("_source") and value}
-        used |= {self.row.license_source, *(score.source for score in self.row.scores)} | {self.license.source} - {""}
+        used |= {self.row.license_source, *(score.source for score in self.row.scores)} | {self.license.source}
         return {
             **row,
             "parameters": self.shape.parameters,
@@ -127,7 +128,8 @@ def read_registry(path: Path) -> dict[str, Model]:
     found: dict[str, Model] = {}
     for values in data["models"]:
         row = parse(Row, values, where=f"{where}, model {values.get('name', '?')}")
-        named = {row.license_source, row.shape_source, row.tied_source, row.context_source, row.parameters_source}
+        named = {value for key, value in row.model_dump().items() if key.endswith("_source")}
+        named |= {licenses[row.license].source} if row.license in licenses else set()
         unknown = sorted((named | {score.source for score in row.scores}) - {"", *sources})
         if unknown or row.license not in licenses or not (row.base or row.instruct):
             raise InputError(
