@@ -1,7 +1,7 @@
 """Tuning and scoring of 8B- and 3B-shaped Llama models with random weights on one GPU: ours against plain Hugging Face.
 
     python benchmarks/gpu.py --shapes 8b,3b --lengths 110,180 --json gpu.json      on a GPU, about 15 minutes
-    python benchmarks/gpu.py --shapes tiny --lengths 40 --steps 3                  on a CPU, to see that it works
+    python benchmarks/gpu.py --shapes tiny --lengths 40 --steps 5 --tokens 512     on a CPU, to see that it works
 
 Random weights cost what trained ones cost. Ours: the product's trainer (packed listings, head at price positions, bf16,
 no checkpointing) and read-out; the peer: transformers with PEFT at the settings of the course that the idea comes from
@@ -88,15 +88,15 @@ def peak_gb() -> float | None:
     return torch.cuda.max_memory_allocated() / 1e9 if DEVICE == "cuda" else None
 
 
-def tune_ours(config: LlamaConfig, examples: list[Example], asked: Any) -> dict[str, Any]:
+def tune_ours(config: LlamaConfig, examples: list[Example], tokens: int, steps: int) -> dict[str, Any]:
     """Steps of the product's trainer: whole optimiser steps on packed batches (padded on a CPU)."""
     reset()
     packed = DEVICE == "cuda"
     model = with_adapter(model_of(config), lora())
-    batches = PlannedBatches([len(one) for one in examples], 0, asked.tokens, asked.steps, packed=packed)
+    batches = PlannedBatches([len(one) for one in examples], 0, tokens, steps, packed=packed)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
-            output_dir=folder, max_steps=asked.steps, report_to="none", disable_tqdm=True, use_cpu=not packed,
+            output_dir=folder, max_steps=steps, report_to="none", disable_tqdm=True, use_cpu=not packed,
             logging_strategy="no", save_strategy="no", optim="adamw_torch",
         )  # fmt: skip
         trainer = PriceTrainer(
@@ -104,13 +104,13 @@ def tune_ours(config: LlamaConfig, examples: list[Example], asked: Any) -> dict[
             judge=lambda _: Judgement(0.0, 1.0), curve=Curve(Path(folder) / "curve.jsonl"), patience=0, progress=SILENT,
         )  # fmt: skip
         never = {"passes": 1.0, "log_every": 10**6, "save_every": 10**6, "evals": 1, "judged": 0}
-        trainer.follow(Schedule(steps=asked.steps, **never, seconds=0.0, memory_gb=0.0, padding=0.0), 0, warmup=0.0)
+        trainer.follow(Schedule(steps=steps, **never, seconds=0.0, memory_gb=0.0, padding=0.0), 0, warmup=0.0)
         watch = clock()
         trainer.add_callback(watch)
         trainer.train()
-    taken = list(batches)[WARM : asked.steps]
-    tokens = sum(len(examples[place]) for batch in taken for place in batch)
-    return {"seconds": sum(watch.seconds[WARM:]), "listings": sum(map(len, taken)), "tokens": tokens, "gb": peak_gb()}
+    taken = list(batches)[WARM:steps]
+    read = sum(len(examples[place]) for batch in taken for place in batch)
+    return {"seconds": sum(watch.seconds[WARM:]), "listings": sum(map(len, taken)), "tokens": read, "gb": peak_gb()}
 
 
 def tune_peer(config: LlamaConfig, examples: list[Example], asked: Any) -> dict[str, Any]:
@@ -143,12 +143,12 @@ def tune_peer(config: LlamaConfig, examples: list[Example], asked: Any) -> dict[
 
 
 @torch.inference_mode()
-def score(config: LlamaConfig, examples: list[Example], asked: Any, *, ours: bool) -> dict[str, Any]:
+def score(config: LlamaConfig, examples: list[Example], tokens: int, many: int, *, ours: bool) -> dict[str, Any]:
     """One number for each listing: the head at last positions of batches by length, or `generate` of five tokens."""
     reset()
     model = model_of(config).eval()
-    rows = sorted((one.prompt for one in examples[: asked.scored]), key=len, reverse=True)
-    size = max(1, asked.tokens // len(rows[0]))
+    rows = sorted((one.prompt for one in examples[:many]), key=len, reverse=True)
+    size = max(1, tokens // len(rows[0]))
 
     def answer(part: list[Any]) -> None:
         columns = max(map(len, part))
@@ -172,11 +172,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default="8b,3b")
     parser.add_argument("--lengths", default="110,180")
-    parser.add_argument("--tokens", type=int, default=16_384, help="of a step, and of a scoring batch")
+    parser.add_argument(
+        "--tokens", type=int, default=16_384, help="of a step, and of a scoring batch; halved until it fits"
+    )
     parser.add_argument("--steps", type=int, default=13)
     parser.add_argument("--scored", type=int, default=2_000)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
+    if asked.steps <= WARM:
+        parser.error(f"--steps must be over {WARM}: the first {WARM} are not timed")
     ceiling = matmul_tflops("bfloat16")
     name = torch.cuda.get_device_name() if DEVICE == "cuda" else f"{platform.machine()} without a GPU"
     print(f"{time.strftime('%Y-%m-%d')}, {name}, torch {torch.__version__}: bf16 matmul {ceiling:,.2f} TFLOP/s\n")
@@ -187,25 +191,28 @@ def main() -> None:
         config = config_of(shape)
         blocks = sum(p.numel() for n, p in meta(config).named_parameters() if "layers" in n)
         for length in map(int, asked.lengths.split(",")):
-            many = max(asked.scored, asked.steps * max(COURSE_BATCH, 2 * asked.tokens // length))
+            tokens = batch_that_fits(config, asked.tokens, length)
+            many = max(asked.scored, asked.steps * max(COURSE_BATCH, 2 * tokens // length))
             examples = examples_of(config, length, many)
             for work, ours, peer in (
-                ("tune", tune_ours(config, examples, asked), tune_peer(config, examples, asked)),
-                ("score", *(score(config, examples, asked, ours=mine) for mine in (True, False))),
+                ("tune", tune_ours(config, examples, tokens, asked.steps), tune_peer(config, examples, asked)),
+                ("score", *(score(config, examples, tokens, asked.scored, ours=mine) for mine in (True, False))),
             ):
                 speeds = [one["listings"] / one["seconds"] for one in (ours, peer)]
                 rate = ours["tokens"] / ours["seconds"]
                 share = rate * blocks * (4 if work == "tune" else 2) / 1e12 / ceiling
-                plan = planned_gb(config, work, asked.tokens, length)
+                plan = planned(config, work, tokens, length) / 1e9
                 measured = "-" if ours["gb"] is None else f"{ours['gb']:.1f}"
                 print(
                     f"| {work} | {shape} | {length} | {speeds[0]:,.1f} | {speeds[1]:,.1f} "
                     f"| {speeds[0] / speeds[1]:.2f} | {rate:,.0f} | {share:.1%} | {measured} | {plan:.1f} |",
                     flush=True,
                 )
-                kept.append({"work": work, "shape": shape, "length": length, "ours": ours, "peer": peer, "plan": plan})
-    if asked.json:
-        asked.json.write_text(json.dumps({"device": name, "matmul_tflops": ceiling, "rows": kept}, indent=1) + "\n")
+                row = {"work": work, "shape": shape, "length": length, "tokens": tokens, "plan": plan}
+                kept.append({**row, "ours": ours, "peer": peer})
+                if asked.json:  # after each row: a card that is full later loses nothing
+                    facts = {"device": name, "matmul_tflops": ceiling, "rows": kept}
+                    asked.json.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def meta(config: LlamaConfig) -> Any:
@@ -214,12 +221,20 @@ def meta(config: LlamaConfig) -> Any:
         return AutoModelForCausalLM.from_config(config)
 
 
-def planned_gb(config: LlamaConfig, work: str, tokens: int, length: int) -> float:
-    """What the planner says of the same work, in GB, without the CUDA context that the allocator does not count."""
+def planned(config: LlamaConfig, work: str, tokens: int, length: int) -> int:
+    """What the planner says of the same work, in bytes, without the CUDA context that the allocator does not count."""
     shape = shape_of_config(config, "the made model")
     asked = Work(tokens=tokens, listing=length, answer=2, rank=RANK, dropout=0.0, branches=0, gpu=DEVICE == "cuda")
     found = peak(shape, "train" if work == "tune" else "serve", asked)
-    return (found.total - found.runtime) / 1e9
+    return found.total - found.runtime
+
+
+def batch_that_fits(config: LlamaConfig, tokens: int, length: int) -> int:
+    """The tokens asked for, halved until the planner leaves a tenth of the card free."""
+    memory = torch.cuda.get_device_properties(0).total_memory if DEVICE == "cuda" else float("inf")
+    while tokens > length and planned(config, "tune", tokens, length) > 0.9 * memory:
+        tokens //= 2
+    return tokens
 
 
 if __name__ == "__main__":

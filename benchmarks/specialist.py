@@ -2,6 +2,7 @@
 
     python benchmarks/specialist.py --goods goods.jsonl.gz --minutes 20 --work out/specialist
     python benchmarks/specialist.py --goods goods.jsonl.gz --only ridge,sparse_mlp,llama-3b-base,llama-3b-instruct
+    python benchmarks/specialist.py --goods goods.jsonl.gz --epochs 3 --items 3000 --work out/epochs      on a GPU
 
 Plain prompt against chat template (SmolLM2 Instruct), `tokens` against `bins` (Gemma 3 270M), tuned against a ridge on
 frozen states, Gemma base against SmolLM2 instruct, and what the cheap pricers make of the same items. Every arm is a
@@ -50,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--goods", required=True, help="a file to curate, with --range course")
     parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--epochs", type=float, help="passes over all rows instead of minutes: for a GPU")
     parser.add_argument("--items", type=int, default=1000, help="test items, in an order drawn by family")
     parser.add_argument("--untuned", type=int, default=200, help="test items for the untuned bases, which are slow")
     parser.add_argument("--work", type=Path, default=Path("out/specialist"))
@@ -79,7 +81,8 @@ def main() -> None:
         for name, (kind, settings) in {**ARMS, **VARIANTS}.items():
             if name not in names:
                 continue
-            timed = {"minutes": asked.minutes, **settings} if kind in ("lora_bins", "lora_tokens") else settings
+            length = {"minutes": 0, "epochs": asked.epochs} if asked.epochs else {"minutes": asked.minutes}
+            timed = {**length, **settings} if kind in ("lora_bins", "lora_tokens") else settings
             runs.fit(read_recipe(kind, timed), catalog, asked.work / name, progress=progress)
             progress.note(f"{name}: {runs.told(runs.load(asked.work / name))}")
         who = [str(asked.work / name) for name in (*ARMS, *VARIANTS) if name in names]
@@ -90,8 +93,9 @@ def main() -> None:
         if "untuned" in names:
             few = [*who, *(f"zero-shot:{base}" for base in (GEMMA, SMOL))]
             contest(few, catalog, asked.work / "evals-untuned", limit=asked.untuned, progress=progress)
-    clock = "CPU minutes" if asked.cpu_clock else "minutes"
-    print(f"{started}, {platform.machine()}, {asked.threads} threads, {asked.minutes} {clock} of tuning each\n")
+    clock = f"{asked.minutes} {'CPU minutes' if asked.cpu_clock else 'minutes'}"
+    clock = f"{asked.epochs} passes" if asked.epochs else clock
+    print(f"{started}, {platform.machine()}, {asked.threads} threads, {clock} of tuning each\n")
     for folder in ("evals", "evals-untuned"):
         if (asked.work / folder).is_dir():
             evals = read_evals(asked.work / folder)

@@ -31,11 +31,12 @@ def fit(
     fresh: bool = False,
 ) -> Run:
     """Fit a recipe, by its shipped name, its TOML file or itself, on a catalog; the run folder `to` as a pricer."""
+    from pricesmith.bases.tuning import planned_for_box
     from pricesmith.pricers.recipes import read_recipe
     from pricesmith.pricers.runs import fit as run_fit
 
     chosen = read_recipe(recipe, settings or {}) if isinstance(recipe, str) else recipe
-    run_fit(chosen, opened(catalog), Path(to), fresh=fresh)
+    run_fit(planned_for_box(chosen), opened(catalog), Path(to), fresh=fresh)
     return load(to)
 
 

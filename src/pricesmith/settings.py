@@ -38,7 +38,7 @@ def parse(cls: type[S], values: Mapping[str, Any], *, where: str) -> S:
         names = sorted(cls.model_fields)
         if first["type"] == "extra_forbidden":
             near = difflib.get_close_matches(key, names, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else "Remove it."
+            hint = f"Did you mean {near[0]!r}?" if near else "Remove it, or name one of those above."
             raise UsageError(
                 f"{where} has no setting {key!r}", got=key, allowed=", ".join(names) or "no settings", hint=hint
             ) from None

@@ -86,11 +86,13 @@ def choice_of(name: str) -> Choice:
     known = known_as(name)
     if known is not None:
         return Choice(known[0].name, known[0].shape, known[0])
-    path = Path(name)
+    path = Path(name).expanduser()
     if name.lower().endswith(".gguf"):
         if not path.is_file():
             raise InputError(f"There is no file {name}", hint="Check the path.")
         return Choice(path.name, shape_of_gguf(path))
+    if not path.is_dir() and (path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1):
+        raise InputError(f"There is no folder {name}", allowed="a folder with a config.json", hint="Check the path.")
     if path.is_dir():
         return Choice(path.resolve().name, shape_of_folder(path))
     from huggingface_hub import hf_hub_download
@@ -164,13 +166,18 @@ def on_catalog(
 
 def planned(choice: Choice, memory: int, purpose: Purpose, work: Work) -> dict[str, Any]:
     """One model's facts and its modes in an amount of memory."""
-    known = choice.known.facts() if choice.known else {"name": choice.name, "parameters": choice.shape.parameters}
+    known = choice.known.facts() if choice.known else own_facts(choice)
     modes = plan(choice.shape, memory, purpose, work)
     found = best(modes)
     known["modes"] = [mode_facts(mode) for mode in modes]
     known["best"] = mode_facts(found) if found else None
     known["why_not"] = "" if found else why_not(modes)
     return known
+
+
+def own_facts(choice: Choice) -> dict[str, Any]:
+    """What is known of a base that is not in the registry: what its config says."""
+    return {"name": choice.name, "parameters": choice.shape.parameters, "shape": asdict(choice.shape)}
 
 
 def mode_facts(mode: Mode) -> dict[str, Any]:

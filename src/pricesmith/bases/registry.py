@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,6 +104,7 @@ class Model:
         return {
             **row,
             "parameters": self.shape.parameters,
+            "shape": asdict(self.shape),
             "license": {**self.license.model_dump(mode="json"), "says": self.row.license_source},
             "scores": [score.model_dump(mode="json") for score in self.row.scores],
             "sources": {key: self.sources[key].model_dump(mode="json") for key in sorted(used)},

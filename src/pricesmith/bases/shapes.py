@@ -192,7 +192,12 @@ def shape_of_gguf(path: Path) -> Shape:
     try:
         reader = GGUFReader(path)
     except (OSError, ValueError, IndexError, KeyError) as error:
-        raise InputError(f"{path} is not a GGUF file", got=str(error)[:200], hint="Check the file.") from None
+        raise InputError(
+            f"{path} cannot be read as a GGUF file",
+            got=f"{path.stat().st_size:,} bytes, {type(error).__name__}: {error}"[:200],
+            allowed="a whole .gguf file of a language model",
+            hint="Fetch it again: it may have been cut short.",
+        ) from None
 
     def field(name: str) -> Any:
         key = f"{architecture}.{name}" if "." not in name or not name.startswith("general") else name

@@ -109,6 +109,7 @@ def fit(
         raise UsageError(
             f"fit needs {missing}", hint=f"pricesmith fit {recipe} --catalog out/catalog --to out/{Path(recipe).stem}"
         )
+    from pricesmith.bases.tuning import planned_for_box
     from pricesmith.catalog import open as open_catalog
     from pricesmith.pricers import runs
     from pricesmith.pricers.recipes import read_recipe
@@ -116,7 +117,8 @@ def fit(
     overrides = {key: read_value(value) for key, value in read_pairs(set or [], "--set").items()}
     chosen = read_recipe(recipe, overrides)
     with console.progress() as progress:
-        runs.fit(chosen, open_catalog(catalog), to, fresh=fresh, progress=progress)
+        goods = open_catalog(catalog)
+        runs.fit(planned_for_box(chosen, progress), goods, to, fresh=fresh, progress=progress)
     run = runs.load(to)
     console.say(runs.told(run))
     console.result(runs.facts(run))

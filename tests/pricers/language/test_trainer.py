@@ -272,10 +272,11 @@ def test_it_stops_when_it_gets_no_better_and_keeps_the_best(
     assert "stopping" in notes.said[-1]
 
 
-def test_a_diverged_training_says_so(llama: Path, tmp_path: Path) -> None:
-    """A loss that is no number ends it with one error and advice, not with a run."""
+@pytest.mark.parametrize("rate", [1e3, 1e30])
+def test_a_diverged_training_says_so(llama: Path, tmp_path: Path, rate: float) -> None:
+    """A loss or a gradient that is no number ends it with one error and advice, not with a run."""
     with pytest.raises(PricesmithError, match="diverged") as told:
-        fitted(LoraBins, llama, tmp_path / "run", Progress(), rate=1e30)
+        fitted(LoraBins, llama, tmp_path / "run", Progress(), rate=rate)
     assert "rate" in told.value.hint
     assert not (tmp_path / "run" / "price_config.json").exists()
 

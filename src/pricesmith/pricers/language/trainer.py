@@ -188,10 +188,12 @@ class PriceTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Also gather this step's line of the training curve. Raises PricesmithError where the loss is no number."""
-        if not math.isfinite(logs.get("loss", 0.0)):
+        wild = [name for name in ("loss", "grad_norm") if not math.isfinite(logs.get(name, 0.0))]
+        if wild:
+            what = {"loss": "loss", "grad_norm": "gradient"}[wild[0]]
             raise PricesmithError(
                 "The training has diverged",
-                got=f"a loss of {logs['loss']} at step {self.state.global_step}",
+                got=f"a {what} of {logs[wild[0]]} at step {self.state.global_step}",
                 hint=f"Add --set rate={self.args.learning_rate / 3:.1g} --fresh.",
             )
         super().log(logs, start_time)

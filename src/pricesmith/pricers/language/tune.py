@@ -70,7 +70,7 @@ class Tuned(Settings):
     resumes: ClassVar[bool] = True
     base: str = Field("gemma-3-270m", description="a preset, a local folder, a .gguf file or a Hub id")
     revision: str | None = Field(None, description="of a Hub id: a commit, tag or branch")
-    quantisation: Literal["none", "nf4"] = Field("none", description="nf4: the base in 4 bits (QLoRA), needs [qlora]")
+    quantisation: Literal["auto", "none", "nf4"] = Field("auto", description="nf4: 4 bits (QLoRA, needs [qlora])")
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="auto: bf16 where the machine computes it"
     )
@@ -86,7 +86,7 @@ class Tuned(Settings):
     epochs: float = Field(3, gt=0, description="passes over the rows, at most")
     minutes: float = Field(20, ge=0, description="time for all of it, judging included; 0: as long as `epochs` takes")
     tokens_per_batch: int = Field(1024, ge=16, description="of a step")
-    recompute: bool = Field(False, description="recompute activations: less memory, a third more time")
+    recompute: Literal["auto"] | bool = Field("auto", description="activations: less memory, a third slower")
     evals: int = Field(8, ge=1, description="judgements on validation over the run")
     patience: int = Field(3, ge=0, description="judgements without a better one before it stops; 0: never")
     seed: int = Field(0, ge=0, description="of adapters, batches and dropout")
@@ -176,7 +176,7 @@ class Tuning:
             lora_dropout=settings.dropout,
             target_modules=targets_of(model, settings.targets),
         )
-        return with_adapter(model, config, recompute=settings.recompute, base=settings.base)
+        return with_adapter(model, config, recompute=settings.recompute is True, base=settings.base)
 
     def made_trainer(self) -> PriceTrainer:
         """The trainer, with its batches, its loss and its judge."""
@@ -293,7 +293,7 @@ class Tuning:
                 "price_range": list(self.price_range),
                 "edges": list(self.reader.edges) if isinstance(self.reader, Bins) else None,
                 "dtype": self.dtype,
-                "quantisation": self.settings.quantisation,
+                "quantisation": "nf4" if self.settings.quantisation == "nf4" else "none",
                 "step": step_of(best),
                 "error": error,
             },

@@ -210,8 +210,8 @@ def settings_of(base: Base, dtype: str, quantisation: str) -> dict[str, Any]:
             bnb_4bit_compute_dtype=wanted["dtype"],
             llm_int8_skip_modules=["score", "lm_head"],
         )
-    elif quantisation != "none":
-        raise UsageError("There is no such quantisation", got=quantisation, allowed="none, nf4")
+    elif quantisation not in ("none", "auto"):  # what nobody has decided is as it was published
+        raise UsageError("There is no such quantisation", got=quantisation, allowed="none, nf4, auto")
     return wanted
 
 
@@ -225,7 +225,7 @@ def best_dtype() -> torch.dtype:
 
 def placed(model: Any, quantisation: str) -> Any:
     """The model on the device that there is, ready to score."""
-    if torch.cuda.is_available() and quantisation == "none":
+    if torch.cuda.is_available() and quantisation != "nf4":
         model = model.to("cuda")
     return model.eval()
 

@@ -1,0 +1,93 @@
+"""What tuning a base takes on this box, before any weight is loaded, and the mode that is chosen for it.
+
+    recipe with `auto` -> config of the base -> memory planner -> the same recipe with a mode, told with its reason
+
+bf16, nothing recomputed and no 4 bits where memory allows; else the first of the planner's modes that fits.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from pricesmith.bases.box import Box, this_box
+from pricesmith.bases.fit import Mode, best, plan
+from pricesmith.bases.memory import LISTING, Work
+from pricesmith.bases.shapes import Shape, shape_of_folder
+from pricesmith.bases.sizes import told
+from pricesmith.errors import InputError, UsageError
+from pricesmith.progress import SILENT, Progress
+from pricesmith.types import Recipe
+
+AUTO = "auto"
+
+
+def planned_for_box(recipe: Recipe, progress: Progress = SILENT) -> Recipe:
+    """The recipe with the mode in which it is tuned here, which is told with its memory; another kind as it is.
+
+    Raises InputError where the base is nowhere to be found, UsageError where it has no revisions and one is named.
+    """
+    if not hasattr(recipe, "tokens_per_batch"):
+        return recipe
+    from pricesmith.pricers.language.weights import find
+
+    settings: Any = recipe
+    base = find(settings.base, settings.revision, progress, weights=False)
+    if settings.revision and base.revision is None:
+        raise UsageError(
+            "Only a base of the Hub has revisions", got=settings.revision, hint="Leave revision out, or name a Hub id."
+        )
+    box = this_box()
+    if settings.dtype != AUTO:
+        box = Box(box.memory, box.gpu, 4 if settings.dtype == "float32" else 2)
+    try:
+        shape = shape_of_folder(base.path)
+    except InputError as error:  # an architecture that the planner does not know may still be tuned
+        progress.note(f"Memory is not planned for {settings.base}: {error}")
+        return recipe
+    chosen, reason = choose_mode(settings, shape, box)
+    progress.note(reason)
+    mode = {"quantisation": chosen.quantisation, "recompute": chosen.checkpointing}
+    changed: Recipe = settings.model_copy(update=mode)
+    return changed
+
+
+def choose_mode(settings: Any, shape: Shape, box: Box) -> tuple[Mode, str]:
+    """The mode for a tuned recipe's settings on a box, and why: the first that they allow and that fits, else the one
+    that misses by least."""
+    work = Work(
+        settings.tokens_per_batch,
+        listing=min(LISTING, settings.most_tokens, settings.tokens_per_batch),
+        answer=1 if hasattr(settings, "bins") else 4,
+        rank=settings.rank,
+        dropout=settings.dropout,
+        gpu=box.gpu,
+        packed=box.gpu,
+        width=box.width,
+    )
+    here = [mode for mode in plan(shape, box.memory, "train", work) if allowed(mode, settings)]
+    able = [mode for mode in here if mode.quantisation == "none" or settings.quantisation == "nf4" or has_nf4()]
+    modes = able or [mode for mode in plan(shape, box.memory, "train", work) if mode.quantisation == "none"]
+    chosen = best(modes)
+    place = f"the {told(box.memory)} of this {'GPU' if box.gpu else 'box'}"
+    batch = f"with batches of {work.tokens:,} tokens"
+    if chosen is None:
+        nearest = min(modes, key=lambda mode: mode.peak.total)
+        smaller = f"Try --set tokens_per_batch={nearest.tokens}" if nearest.tokens else "Choose a smaller base"
+        return nearest, (
+            f"Memory: {nearest.name} {batch} takes about {told(nearest.peak.total)}, more than {place}: it will "
+            f"hardly finish. {smaller}; `pricesmith bases --for train` lists what fits."
+        )
+    passed = modes[: modes.index(chosen)]
+    instead = f", as {passed[0].name} would take {told(passed[0].peak.total)}" if passed else ""
+    return chosen, f"Memory: {chosen.name} {batch} takes about {told(chosen.peak.total)} of {place}{instead}."
+
+
+def allowed(mode: Mode, settings: Any) -> bool:
+    """Whether a mode is one that the settings leave open."""
+    return settings.quantisation in (AUTO, mode.quantisation) and settings.recompute in (AUTO, mode.checkpointing)
+
+
+def has_nf4() -> bool:
+    """Whether 4-bit weights could be loaded."""
+    return importlib.util.find_spec("bitsandbytes") is not None
