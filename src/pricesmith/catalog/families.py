@@ -52,9 +52,8 @@ def find_families(
         keys[:, start : start + CHUNK] = band_keys(np.asarray(sketches[here]))
         release()
     buckets = keys.view(np.int32)
-    sizes = number_buckets(keys, buckets, progress)
+    shelf = Shelf(number_buckets(keys, buckets, progress))
     centres = np.arange(count, dtype=np.int64)
-    shelf = Shelf(sizes)
     start, size = 0, min(FIRST_BLOCK, BLOCK)
     while start < count:
         here = np.arange(start, min(start + size, count), dtype=np.int64)
@@ -67,9 +66,9 @@ def find_families(
     return centres
 
 
-def number_buckets(keys: Any, buckets: Any, progress: Progress) -> Ints:
+def number_buckets(keys: Any, buckets: Any, progress: Progress) -> NDArray[np.int32]:
     """Turn keys, in place, into bucket numbers: -1 where a row is alone with its key. The size of each bucket."""
-    sizes: list[NDArray[np.int64]] = []
+    sizes: list[NDArray[np.int32]] = []
     first = 0
     for band in range(len(keys)):
         key = np.asarray(keys[band])
@@ -82,20 +81,25 @@ def number_buckets(keys: Any, buckets: Any, progress: Progress) -> Ints:
         placed = np.empty(len(key), dtype=np.int32)
         placed[order] = np.repeat(number, counts)
         buckets[band] = placed
-        sizes.append(counts[shared])
+        sizes.append(counts[shared].astype(np.int32))
         first += int(shared.sum())
         progress.advance()
-    return np.concatenate(sizes) if sizes else np.empty(0, np.int64)
+    return np.concatenate(sizes) if sizes else np.empty(0, np.int32)
 
 
 class Shelf:
-    """The centres found so far, by bucket: at most `CAP` in each, in ascending order."""
+    """The centres found so far, by bucket: at most `CAP` in each, in ascending order.
 
-    def __init__(self, sizes: Ints) -> None:
+    Millions of rows have tens of millions of buckets: their numbers are as short as they can be.
+    """
+
+    def __init__(self, sizes: NDArray[np.int32]) -> None:
         room = np.minimum(sizes, CAP)
-        self.starts = np.r_[0, np.cumsum(room)]
-        self.filled = np.zeros(len(sizes), dtype=np.int32)
-        self.held = np.zeros(int(self.starts[-1]), dtype=np.int32)
+        total = int(room.sum(dtype=np.int64))
+        self.starts: NDArray[Any] = np.zeros(len(sizes) + 1, dtype=np.int32 if total < 2**31 else np.int64)
+        np.cumsum(room, out=self.starts[1:])
+        self.filled = np.zeros(len(sizes), dtype=np.uint8)
+        self.held = np.zeros(total, dtype=np.int32)
 
     def pairs(self, block: Ints) -> tuple[Ints, Ints]:
         """For rows with the buckets `block` (rows, bands): every different pair (place in block, centre), sorted."""

@@ -63,6 +63,7 @@ def connect(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         ("autoinstall_known_extensions", False),
         ("autoload_known_extensions", False),
         ("enable_progress_bar", False),
+        ("allocator_background_threads", True),  # else what a query has freed stays with the process
     ):
         base.execute(f"SET {name} = $value", {"value": value})
     base.execute("SET lock_configuration = true")
