@@ -48,3 +48,13 @@ def test_the_speed_script_measures_four_kinds_of_work(tmp_path: Path) -> None:
     rows = table("llm_speed.py", small, f"--catalog={catalog}", f"--base={base}")
     assert [row[0] for row in rows] == ["tune tokens", "tune bins", "score tokens", "score bins"]
     assert all(float(row[1].replace(",", "")) > 0 and float(row[2].replace(",", "")) > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_the_profile_shares_out_all_of_the_time(tmp_path: Path) -> None:
+    """Four kinds of work, each with the operations that it needs and with shares that add up."""
+    catalog, base = made_catalog(tmp_path / "catalog", 400), made_model(tmp_path / "base")
+    rows = table("llm_profile.py", "--rows 200 --steps 3 --scored 8", f"--catalog={catalog}", f"--base={base}")
+    assert [row[0] for row in rows] == ["tune tokens", "tune bins", "score tokens", "score bins"]
+    for row in rows:
+        assert sum(int(cell.rstrip("%")) for cell in row[4:]) == pytest.approx(100, abs=4)

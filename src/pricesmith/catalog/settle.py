@@ -26,7 +26,7 @@ from pricesmith.progress import Progress
 if TYPE_CHECKING:
     import duckdb
 
-MEMORY = "700MB"  # of duckdb; a catalog of two million rows then holds under 1.5 GB in all
+MEMORY = "600MB"  # of duckdb; a catalog of two million rows then holds under 1.5 GB in all
 THREADS = 2
 GROUP = 10_000  # rows of one row group of items.parquet
 MOST_PAIRS = 50  # rows of one text whose pairs are counted
