@@ -82,7 +82,8 @@ def test_money_and_provenance_of_a_shop_export_stay_out() -> None:
 @pytest.mark.parametrize(
     "name",
     ["source", "url", "Product URL", "link", "image_link", "images", "sku", "gtin13", "EAN", "item_group_id", "ids",
-     "date", "release date", "created_at", "timestamp", "handle", "imageUrl"],
+     "date", "release date", "created_at", "timestamp", "handle", "imageUrl",
+     "Date Added", "last_updated", "Date First Available", "updated on", "first seen"],
 )  # fmt: skip
 def test_provenance_is_left_out(name: str) -> None:
     """Where a row came from is not what the thing is."""
@@ -91,7 +92,18 @@ def test_provenance_is_left_out(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["light source", "image sensor", "link speed", "handle material", "video output", "item_condition_id", "width"],
+    [
+        "light source",
+        "image sensor",
+        "link speed",
+        "handle material",
+        "video output",
+        "item_condition_id",
+        "width",
+        "published",
+        "delivery time",
+        "first owner",
+    ],
 )
 def test_a_fact_of_the_thing_is_kept(name: str) -> None:
     """A word of provenance inside a name that is about the thing does not cost the column."""

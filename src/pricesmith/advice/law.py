@@ -196,15 +196,16 @@ def doubled(points: Sequence[Point], curves: Curves) -> Doubling:
         return told.model_copy(update={"answer": "no law"})
     laws = (fit_law(rows, curves.resampled), straight(rows, curves.resampled))
     best = fit_law(rows, curves.point[None, :])
-    gain = range_of(
-        float((best.error(rows[-1]) - best.error(twice))[0]), *(law.error(rows[-1]) - law.error(twice) for law in laws)
-    )
+    falls = [law.error(rows[-1]) - law.error(twice) for law in laws]
+    fall = float((best.error(rows[-1]) - best.error(twice))[0])
+    gain = range_of(fall, *falls)
     least, most = gain.low or 0.0, gain.high or 0.0
     answer: Answer = "little" if most <= LITTLE * last else "buys" if least >= SURE * last else "unclear"
     return told.model_copy(
         update={
             "answer": answer,
-            "error": range_of(float(best.error(twice)[0]), *(law.error(twice) for law in laws)),
+            # From the measured error down, not from the law's own: what is told must add up.
+            "error": range_of(last - fall, *(curves.resampled[:, -1] - one for one in falls)),
             "gain": gain,
             "exponent": range_of(float(best.exponent[0]), laws[0].exponent),
         }

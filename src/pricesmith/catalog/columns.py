@@ -47,7 +47,8 @@ PICTURE_PART = wordset(
     """src path file files name names position alt text product variant main additional primary large small
     hi res high medium count list hash data"""
 )
-AT = wordset("created updated modified published scraped crawled listed fetched deleted added")
+AT = wordset("created updated modified published posted scraped crawled listed fetched deleted added seen retrieved")
+WHEN = {*LAST, *AT, *wordset("on at first last day time available")}
 
 
 class Columns(Settings):
@@ -128,7 +129,8 @@ def why_left_out(name: str) -> str:
         part in PICTURE or part in PICTURE_PART or part in CODES or part in LAST for part in rest
     )
     code = any(re.sub(r"\d+$", "", part) in CODES for part in parts) and "condition" not in parts
-    dated = rest[-1] in LAST or (rest[-1] == "at" and bool(AT & set(rest)))
+    dated = rest[-1] in LAST or (len(rest) > 1 and WHEN.issuperset(rest) and not (LAST | AT).isdisjoint(rest))
+    dated = dated or (rest[-1] == "at" and not AT.isdisjoint(rest))
     if picture or code or dated or "".join(rest) in WHOLE or (rest[0] in PICTURE and len(rest) == 1):
         return "provenance: says where the row came from, not what the thing is"
     return ""

@@ -43,7 +43,8 @@ def price(
         facts: dict[str, Any] = {"identity": loaded.identity, "decline": decline}
         with console.progress() as progress:
             result = batch.price_file(loaded, loaded.info, file, to, progress=progress, **facts)
-        console.say("{rows:,} rows: {priced:,} priced, {not_priced:,} not, each with the reason: {to}".format(**result))
+        left = "{not_priced:,} not, each with the reason" if result["not_priced"] else "none left out"
+        console.say(f"{{rows:,}} rows: {{priced:,}} priced, {left}: {{to}}".format(**result))
     console.result(result)
 
 

@@ -15,7 +15,7 @@ from pricesmith.evaluation.verdict import Verdict, Versus
 from pricesmith.report.findings import Findings
 from pricesmith.report.references import Reference, ReferenceTable, references
 from pricesmith.report.sentences import brackets, outcome_words, who
-from pricesmith.report.words import about, amount, count, plain, priced_band, seconds, usd
+from pricesmith.report.words import about, amount, count, plain, priced_band, quotes_of, seconds, usd
 
 Facts = dict[str, Any]
 MARKS = {"better": "good", "worse": "bad", "not told apart": "tie", "too few items": "none", "other items": "none"}
@@ -193,7 +193,7 @@ def met(one: Versus, verdict: Verdict) -> tuple[str, str]:
     assert meeting is not None
     level = f"while the box costs under {usd(meeting.box_price)} an hour" if meeting.box_price else ""
     if meeting.quotes is not None:
-        return f"{about(meeting.quotes)} quotes", ""
+        return quotes_of(meeting.quotes).removeprefix("about "), ""
     if meeting.why == "never":
         return "never", f"only {level}" if level else "its quotes are free"
     return "unknown", f"cheaper a quote {level}" if level and verdict.box_price is None else ""

@@ -15,7 +15,7 @@ from typing import Any
 
 from pricesmith.evaluation.compare import Difference
 from pricesmith.evaluation.verdict import LlmPair, Outcome, Verdict, Versus
-from pricesmith.report.words import about, amount, count, listed, plain, usd
+from pricesmith.report.words import about, amount, count, listed, plain, quotes_of, usd
 
 SAID = 4  # hosted models that get a sentence each; the table has them all
 NAMED = 3
@@ -193,9 +193,7 @@ def cost_sentences(found: Verdict) -> list[str]:
         return []
     own, meeting, me = found.costs[found.champion], one.break_even, who(found.champion)
     if meeting.quotes is not None:
-        return [
-            f"{me}'s fitting is paid back after about {about(meeting.quotes)} quotes not asked of {who(one.rival)}."
-        ]
+        return [f"{me}'s fitting is paid back after {quotes_of(meeting.quotes)} not asked of {who(one.rival)}."]
     if meeting.why == "never":
         return [f"{me} does not become cheaper than {who(one.rival)} here, however many quotes."]
     if found.box_price is None:

@@ -87,6 +87,11 @@ def about(number: int) -> str:
     return f"{-(-number // unit) * unit:,}"
 
 
+def quotes_of(number: int) -> str:
+    """`1 quote`, `about 6,000 quotes`."""
+    return "1 quote" if number == 1 else f"about {about(number)} quotes"
+
+
 def listed(names: Sequence[str], most: int = 3) -> str:
     """`a`, `a and b`, `a, b and 4 more`."""
     shown = [*names[:most], f"{len(names) - most} more"] if len(names) > most else list(names)
