@@ -49,7 +49,7 @@ def league_table(evals: Evals, rows: Sequence[LeagueRow]) -> Any:
         table = Table(
             box=box.SIMPLE_HEAD,
             title=f"{evals.about['split']}: {some[0].n:,} items"
-            + ("" if group == 0 else " (other items: not ranked with the first table)"),
+            + ("" if group == 0 else " (other items, so not ranked above; the report compares on common ones)"),
             title_justify="left",
         )
         for name in ("", "pricer"):
