@@ -281,6 +281,23 @@ def test_work_that_failed_leaves_the_old_catalog(tmp_path: Path) -> None:
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a.csv", "out"]
 
 
+def test_too_few_rows_say_where_the_others_went(tmp_path: Path) -> None:
+    """And a file of which no row can be read is not called empty."""
+    path = tmp_path / "a.csv"
+    path.write_text("name,text,price\nDrill,x\nSaw,x\nLamp,a lamp of oak,5\nHose,a long hose,free\n")
+    with pytest.raises(InputError) as found:
+        curate([str(path)], tmp_path / "out")
+    assert found.value.got.startswith("1 of 4 rows; 2 ")
+    assert "1 price is not a number" in found.value.got
+    path.write_text("name,text,price\nDrill,x\nSaw,x\n")
+    with pytest.raises(InputError, match=r"No row of a\.csv can be read") as found:
+        curate([str(path)], tmp_path / "out")
+    assert found.value.got.startswith("2 x ")
+    path.write_text("name,text,price\n")
+    with pytest.raises(InputError, match="has no rows"):
+        curate([str(path)], tmp_path / "out")
+
+
 def test_a_killed_build_is_started_over(tmp_path: Path) -> None:
     """What it left behind is swept, not read."""
     path = write(tmp_path / "a.csv", rows(150))
@@ -381,3 +398,12 @@ def test_a_key_that_comes_too_late_to_be_looked_at_is_left_out_by_name(
     assert ("amaranth" in words, "plangent" in words) == (True, False)
     assert catalog.ledger["columns"]["left_out"]["Sound"] == "first seen after row 100"
     assert "maps" not in catalog.ledger
+
+
+def test_from_python_a_source_may_be_a_path_or_one_name(tmp_path: Path) -> None:
+    """Not only a list of names; one name is not taken for a list of letters."""
+    path = Path(write(tmp_path / "a.csv", rows(150)))
+    fingerprints = {
+        curate(source, tmp_path / str(number)).fingerprint for number, source in enumerate((path, str(path), [path]))
+    }
+    assert len(fingerprints) == 1

@@ -17,8 +17,9 @@ from pricesmith.catalog.store import open_catalog as open
 __all__ = ["Catalog", "curate", "open"]
 
 
-def curate(sources: Sequence[str], to: Path | str, **options: Any) -> Catalog:
+def curate(sources: Sequence[str | Path] | str | Path, to: Path | str, **options: Any) -> Catalog:
     """A catalog from files, folders or globs. The options are those of `pricesmith.catalog.curation.curate`."""
     from pricesmith.catalog.curation import curate as run
 
-    return run(sources, Path(to), **options)
+    several = [sources] if isinstance(sources, str | Path) else sources
+    return run([str(source) for source in several], Path(to), **options)

@@ -144,7 +144,7 @@ def make(
                 rejects.add(names[source], number, DUPLICATE)
             settle.keep(base)
             left = stage.count - sum(reasons[DUPLICATE] for reasons in tally.rejected.values())
-            shares_of(split, left)
+            shares_of(split, left, tally.told(left))
             noise = settle.label_noise(base)
             limit = family_limit(left)
             settled = settle.settle(base, work, limit, split, seed, progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
@@ -65,11 +66,12 @@ def file_feed(source: Source, mapping: Mapping[str, str], limits: Limits, progre
     """One file, its columns chosen and its leaks found."""
     progress.start(f"looking at {source.name}")
     seen: list[Batch] = []
+    bad: Counter[str] = Counter()
     stream = read(source, limits)
     try:
-        header = header_of(stream, source.format, seen)
+        header = header_of(stream, source.format, seen, bad)
         if not header:
-            raise InputError(f"{source.name} has no rows", got="0 rows", hint="Leave it out.")
+            raise nothing_in(source.name, bad)
         try:
             columns = choose(header, mapping)
         except UsageError as error:
@@ -90,16 +92,29 @@ def file_feed(source: Source, mapping: Mapping[str, str], limits: Limits, progre
     )
 
 
-def header_of(stream: Iterator[Batch], kind: str, seen: list[Batch]) -> tuple[str, ...]:
+def nothing_in(name: str, bad: Counter[str]) -> InputError:
+    """The error for a file without a row that can be read; `bad` counts those that cannot, by reason."""
+    if not bad:
+        return InputError(f"{name} has no rows", got="0 rows", hint="Leave it out.")
+    return InputError(
+        f"No row of {name} can be read",
+        got=", ".join(f"{count:,} x {reason}" for reason, count in bad.most_common(3)),
+        hint="Look at its first lines: is the first one the header, with as many cells as the others?",
+    )
+
+
+def header_of(stream: Iterator[Batch], kind: str, seen: list[Batch], bad: Counter[str]) -> tuple[str, ...]:
     """A file's columns in its order; in JSON Lines, where rows have their own, those of its first 20,000 rows.
 
-    The batches read of another kind of file go into `seen`.
+    The batches read of another kind of file go into `seen`; rows that cannot be read are counted in `bad` by reason.
     """
     header: dict[str, None] = {}
     count = 0
     for batch in stream:
         for row in batch:
-            if isinstance(row, RawRow) and not row.values.keys() <= header.keys():
+            if isinstance(row, BadRow):
+                bad[row.reason] += 1
+            elif not row.values.keys() <= header.keys():
                 header.update(dict.fromkeys(row.values))
         count += len(batch)
         if kind != "jsonl":

@@ -47,8 +47,9 @@ def check_split(split: str) -> tuple[float, float, float] | None:
     return parts[0] / 100, parts[1] / 100, parts[2] / 100
 
 
-def shares_of(split: str, rows: int) -> Shares:
-    """The sizes of the splits. `auto`: test is max(5 %, min(1,000 items, 20 %)), and validation alike.
+def shares_of(split: str, rows: int, told: str = "") -> Shares:
+    """The sizes of the splits. `auto`: test is max(5 %, min(1,000 items, 20 %)), and validation alike. `told`, where
+    given, is what is said of too few rows.
 
     Raises UsageError for shares that are none, and InputError under 100 rows.
     """
@@ -56,7 +57,7 @@ def shares_of(split: str, rows: int) -> Shares:
     if rows < FEWEST:
         raise InputError(
             "Too few rows are left for a catalog",
-            got=f"{rows:,} rows",
+            got=told or f"{rows:,} rows",
             allowed=f"at least {FEWEST}",
             hint="Give more rows, or a wider price range.",
         )

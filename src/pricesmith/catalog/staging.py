@@ -66,6 +66,13 @@ class Tally:
     def reject(self, file: str, reason: str, count: int = 1) -> None:
         self.rejected.setdefault(file, Counter())[reason] += count
 
+    def told(self, left: int) -> str:
+        """How many rows are left and why the others are not: `1 of 3 rows; 2 missing cells`."""
+        reasons: Counter[str] = sum(self.rejected.values(), Counter())
+        return "; ".join(
+            [f"{left:,} of {self.rows.total():,} rows", *(f"{n:,} {why}" for why, n in reasons.most_common())]
+        )
+
     def facts(self, files: Sequence[str]) -> list[dict[str, Any]]:
         """For each file: rows in, kept, and rejected by reason."""
         return [

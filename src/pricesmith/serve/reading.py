@@ -7,6 +7,7 @@ that gave a price away there.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,7 @@ def reading_of(source: Source, info: Mapping[str, Any]) -> Reading:
     maps = [parse(Columns, one, where="catalog.json") for one in info.get("maps") or [info["columns"]]]
     stream = read(source, Limits())
     try:
-        header = header_of(stream, source.format, [])
+        header = header_of(stream, source.format, [], Counter())
     finally:
         getattr(stream, "close", lambda: None)()
     columns = fitting(header, maps, own_keys=source.format == "jsonl")
