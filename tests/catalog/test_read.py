@@ -217,3 +217,11 @@ def test_reading_loads_no_table_library_here(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "2\n"
+
+
+def test_a_catalog_is_not_read_as_a_folder_of_tables(tmp_path: Path) -> None:
+    """Its items.parquet has cleaned text, and its rejects are no goods."""
+    written(tmp_path / "ledger.json", "{}")
+    written(tmp_path / "items.csv", CSV)
+    with pytest.raises(InputError, match="is a catalog, not a table"):
+        resolve([str(tmp_path)])

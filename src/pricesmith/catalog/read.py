@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pricesmith.catalog.store import LEDGER
 from pricesmith.errors import InputError
 from pricesmith.progress import SILENT, Progress
 
@@ -142,6 +143,9 @@ def matches(source: str, progress: Progress) -> Iterator[tuple[Path, bool]]:
     """The usable files behind one source, and whether it stood for a group of files."""
     path = Path(source).expanduser()
     if path.is_dir():
+        if (path / LEDGER).is_file():
+            hint = f"Name the files that it was made from; `pricesmith show {source}` shows it."
+            raise InputError(f"{source} is a catalog, not a table", got=f"a folder with {LEDGER}", hint=hint)
         skipped: list[Path] = []
         usable: list[Path] = []
         for child in sorted(path.iterdir()):
