@@ -1,7 +1,9 @@
-"""Every `pricesmith ...` line of the README and the docs runs, in order, on the made catalog."""
+"""Every `pricesmith ...` line of the README and the docs runs, in order, on the made catalog, and examples hold."""
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import io
 import re
 import shlex
@@ -90,3 +92,15 @@ def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pyte
             assert run(words) == 0
     for block in blocks(page, "python"):
         exec(compile(block, page.name, "exec"), {})
+
+
+MODULES = [path for path in sorted((ROOT / "src").rglob("*.py")) if ">>> " in path.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_the_examples_in_docstrings_hold(path: Path) -> None:
+    """What an example shows is what comes."""
+    name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
+    found = doctest.testmod(importlib.import_module(name))
+    assert found.attempted > 0
+    assert found.failed == 0

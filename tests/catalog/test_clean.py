@@ -20,14 +20,33 @@ MONEY = (
     "$1,299.00", "15.00 USD", "€ 5", "1.299,00 €", "99 dollars", "usd 20", "$5k", "$.99", "USD15", "12.99USD", "99¢",
     "1 299 €", "5,- €", "US$ 5.99", "R$ 12,50", "CHF 20", "CAD 12.99", "100 kr", "Rs. 500", "₹1,00,000", "$5-10",
     "25 cents", "£12.50", "kr 500,00", "10-20 USD", "$1.2 million",
+    "$-5", "20 quid", "twelve dollars", "One hundred and twenty-five Euros", "five thousand yen",
 )  # fmt: skip
 NOT_MONEY = (
     "5 pounds of steel", "Fisher-Price 3 in 1", "1.5 GB", "AutoCAD 2020", "try 2", "02G-P3-2619-KR", "Corsair 240 RS",
     "LEGO Porsche 911 GT3 RS", "AUD30131 headset", "costs 50% less", "ISO 9001", "12.5 x 3.4 in", "RTX 4090",
+    "Million Dollar Baby", "one hundred sheets", "twelve of the dollars",
 )  # fmt: skip
 PIECES = st.sampled_from(
     [
-        *("5", "12.99", "1,299", "$", "€", "usd", " ", "price: ", "\n", "kr 5,00", "dollars", "rs", "-", ";", "word"),
+        *(
+            "5",
+            "12.99",
+            "1,299",
+            "$",
+            "€",
+            "usd",
+            " ",
+            "price: ",
+            "\n",
+            "kr 5,00",
+            "dollars",
+            "twelve",
+            "rs",
+            "-",
+            ";",
+            "word",
+        ),
         *("&amp;", "&lt;b&gt;", "<b>", "</p>", "<!--", "-->", "&#36;5", "&", "<", "AB12345678"),
         *("\u200b", "\x00", "\ud800", "e\u0301", "\u037e"),
     ]

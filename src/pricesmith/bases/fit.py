@@ -2,7 +2,7 @@
 
 >>> from pricesmith.bases.registry import registry
 >>> [mode.name for mode in plan(registry()["llama-3.1-8b"].shape, 24 * 10**9, "train") if mode.fits]
-['bf16, recomputed', 'nf4', 'nf4, recomputed']
+['bf16, recomputed', 'nf4, recomputed']
 """
 
 from __future__ import annotations

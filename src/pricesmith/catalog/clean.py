@@ -1,7 +1,9 @@
 """A raw row becomes the text that curate, price and eval all see: one code path, a function of the listing alone.
 
+>>> from pricesmith.catalog.columns import Columns
 >>> columns = Columns(title="name", text=None, price="price", extra=("weight",))
->>> listing_of({"name": "Garden&nbsp;hose <b>25 m</b>", "price": "24.50", "weight": "2 kg"}, columns, CleanSettings())
+>>> row = {"name": "Garden&nbsp;hose <b>25 m</b>", "price": "24.50", "weight": "2 kg"}
+>>> listing_of(row, columns, CleanSettings())
 Listing(id='', title='Garden hose 25 m', text='weight: 2 kg', category='', brand='')
 """
 

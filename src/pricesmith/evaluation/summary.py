@@ -1,7 +1,6 @@
 """What evaluations come to: the league table, bands, coverage, running error, the worst items.
 
-    >>> league(read_evals("out/evals"))[0].mean_error.point
-    38.9
+`league(read_evals("out/evals"))[0].mean_error.point` is the mean error of the best, 38.9 say.
 
 Different items are never ranked together: pricers judged on the same items form a group, the largest group
 first. Within a group, in order of mean error, a rank is a range: the first place that the tests leave open, one more
