@@ -14,7 +14,7 @@ from pricesmith.pricers.features.fields import Fields, read_fields
 from pricesmith.pricers.recipes import read_recipe, settings_of
 from pricesmith.pricers.runs import fit, load
 from pricesmith.pricers.stacked import networks
-from pricesmith.pricers.stacked.best import Best, BestPricer, share_of
+from pricesmith.pricers.stacked.best import Best, BestPricer
 from pricesmith.pricers.stacked.networks import Plan, Scale
 from pricesmith.testing import made_catalog, made_items
 from pricesmith.types import Item, Listing
@@ -78,14 +78,6 @@ def test_few_rows_are_enough_to_fit(count: int, later: int, tmp_path: Path) -> N
     recipe.fit(items, items[:later], tmp_path)
     quotes = recipe.load(tmp_path).price([items[0].listing, Listing("0", "", "")])
     assert all(quote.price and np.isfinite(quote.price) for quote in quotes)
-
-
-def test_the_share_of_networks_and_trees_is_the_one_that_errs_least_in_money() -> None:
-    """Halfway between two that err to both sides; all of the one that is right."""
-    truths = np.log(np.linspace(10, 500, 200))
-    over, under = np.log(np.exp(truths) + 3), np.log(np.exp(truths) - 3)
-    assert share_of(over, under, truths) == pytest.approx(0.5)
-    assert share_of(truths, under, truths) == 1.0
 
 
 def test_a_line_gives_its_numbers_their_product_and_its_name() -> None:

@@ -5,9 +5,9 @@
 
 Trees learn from answers that networks gave to rows they had not seen (stacking: Wolpert 1992). A network that judges a
 fold may not see it anywhere, also not as its rows' neighbours: a row whose price pulled its neighbour up in training
-would then be guessed the lower for it. The quote is a mean of networks and trees, the share chosen in money on the tune
-half of validation. More trees learn from the errors on the rows left out how far off a quote may be; that makes its
-interval. Every finished part lies in `checkpoints/`, so a killed fit goes on.
+would then be guessed the lower for it. The quote is a mean of networks and trees (`trust.py`). More trees learn from
+the errors on the rows left out how far off a quote may be; that makes its interval. Every finished part lies in
+`checkpoints/`, so a killed fit goes on.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from pricesmith.pricers.features.vocabulary import gather
 from pricesmith.pricers.stacked.grove import Grove, Soil, grow
 from pricesmith.pricers.stacked.networks import Networks, Plan, train_networks
 from pricesmith.pricers.stacked.stock import Kept, Stock
+from pricesmith.pricers.stacked.trust import NEUTRAL, Trust
 from pricesmith.progress import SILENT, Progress
 from pricesmith.settings import Settings
 from pricesmith.types import Item, Listing, Pricer, Quote, Recipe
@@ -105,19 +106,20 @@ class Best(Settings):
         beside = [fitted(kind, train, run / BESIDE / kind) for kind in self.beside]
         fields = Fields.of(shop.listings, self.numbers, self.min_numbers, self.names, self.min_names)
         soil = Soil(len(fields.groups), self.trees, self.tree_rate, self.leaves, self.patience)
-        pricer = BestPricer(shop.nearest, made, beside, fields, Grove([]), Grove([]), 0.5)
+        pricer = BestPricer(shop.nearest, made, beside, fields, Grove([]), Grove([]))
         told = Told(fields.columns(shop.listings), columns, others, unseen)
         progress.start("growing trees", self.forests)
-        later, truths, watched = None, np.log([item.price for item in validation]), None
+        watched = None
         if len(validation) >= LEAST_VALIDATION:
             later = pricer.told([item.listing for item in validation])
-            watched = (later.table(), truths)
+            watched = (later.table(), np.log([item.price for item in validation]))
         seeds = [self.seed + number for number in range(self.forests)]
         pricer.trees = grow(told.table(), shop.logs, soil, seeds, watched, kept=kept.path, progress=progress)
-        if later is not None:
-            pricer.share = share_of(later.network, pricer.trees.predict(later.table()), truths)
-        errors = self.unseen_errors(shop, told, soil, pricer, kept, progress)
-        pricer.doubt = grow(errors[0], errors[1], self.doubtful(soil), [self.seed], rounds=DOUBT_TREES)
+        trees = self.unseen_trees(shop, told, soil, pricer.trees.rounds, kept, progress)
+        pricer.trust = Trust.of(told.network, trees, shop.logs)
+        quotes = pricer.trust.mixed(told.network, trees)
+        off = np.abs(shop.logs - quotes)
+        pricer.doubt = grow(told.doubt(trees, quotes), off, self.doubtful(soil), [self.seed], rounds=DOUBT_TREES)
         pricer.save(run)
 
     def plan(self) -> Plan:
@@ -161,26 +163,21 @@ class Best(Settings):
                 progress.advance()
         return answers
 
-    def unseen_errors(
-        self, shop: Stock, told: Told, soil: Soil, pricer: BestPricer, kept: Kept, progress: Progress
-    ) -> tuple[F32, F64]:
-        """The columns of doubt of the training rows, and the errors in logs of quotes by trees that have not seen
-        them."""
+    def unseen_trees(self, shop: Stock, told: Told, soil: Soil, rounds: int, kept: Kept, progress: Progress) -> F64:
+        """What trees say [n], in logs, of training rows that they have not seen."""
         progress.start("growing trees for the errors", len(shop.folds))
         trees, table = told.network.copy(), told.table()
 
         def learnt(fold: int) -> F64:
             out = shop.fold == fold
-            grove = grow(table[~out], shop.logs[~out], soil, [self.seed], rounds=pricer.trees.rounds)
-            return grove.predict(table[out])
+            return grow(table[~out], shop.logs[~out], soil, [self.seed], rounds=rounds).predict(table[out])
 
         with ThreadPoolExecutor(CORES) as pool:
             answers = pool.map(lambda fold: kept(f"trees-{fold}", partial(learnt, fold)), shop.folds)
             for fold, answer in zip(shop.folds, answers, strict=True):
                 trees[shop.fold == fold] = answer
                 progress.advance()
-        quotes = mixed(told.network, trees, pricer.share)
-        return told.doubt(trees, quotes), np.abs(shop.logs - quotes)
+        return trees
 
     def load(self, run: Path) -> Pricer:
         """The pricer that a run folder holds."""
@@ -192,7 +189,7 @@ class Best(Settings):
             Fields.made(facts["fields"]),
             Grove.load(run / TREES),
             Grove.load(run / DOUBT),
-            float(facts["share"]),
+            Trust.made(facts["trust"]),
         )
 
 
@@ -232,10 +229,10 @@ class BestPricer:
         fields: Fields,
         trees: Grove,
         doubt: Grove,
-        share: float,
+        trust: Trust = NEUTRAL,
     ) -> None:
         self.nearest, self.nets, self.beside, self.fields = nearest, nets, beside, fields
-        self.trees, self.doubt, self.share = trees, doubt, share
+        self.trees, self.doubt, self.trust = trees, doubt, trust
 
     @property
     def name(self) -> str:
@@ -257,7 +254,7 @@ class BestPricer:
         for part in chunks(listings) if listings else ():
             told = self.told(part)
             trees = self.trees.predict(told.table())
-            logs = mixed(told.network, trees, self.share)
+            logs = self.trust.mixed(told.network, trees)
             off = np.maximum(self.doubt.predict(told.doubt(trees, logs)), SUREST)
             bounds = zip(np.exp(logs), np.exp(logs - off), np.exp(logs + off), strict=True)
             quotes += [Quote(float(price), float(low), float(high)) for price, low, high in bounds]
@@ -269,7 +266,7 @@ class BestPricer:
         self.nets.save(run / NETWORKS)
         self.trees.save(run / TREES)
         self.doubt.save(run / DOUBT)
-        write_json(run / FACTS, {"share": self.share, "fields": self.fields.plain()})
+        write_json(run / FACTS, {"trust": self.trust.plain(), "fields": self.fields.plain()})
 
 
 def fitted(kind: str, train: Sequence[Item], folder: Path) -> Pricer:
@@ -284,15 +281,3 @@ def logs_of(pricer: Pricer, listings: Sequence[Listing]) -> F64:
     """The logs of a pricer's quotes [n]; NaN without an answer."""
     prices = [np.nan if quote.price is None else max(quote.price, LEAST_PRICE) for quote in pricer.price(listings)]
     return np.asarray(np.log(np.array(prices, dtype=np.float64)))
-
-
-def mixed(networks: F64, trees: F64, share: float) -> F64:
-    """The log of the weighted mean of two prices; `share` is the networks'."""
-    return np.asarray(np.log(share * np.exp(networks) + (1 - share) * np.exp(trees)))
-
-
-def share_of(networks: F64, trees: F64, truths: F64) -> float:
-    """The networks' share that errs least in money, to a fiftieth; all in logs [n]."""
-    shares = np.linspace(0, 1, 51)
-    errors = [np.abs(np.exp(mixed(networks, trees, share)) - np.exp(truths)).mean() for share in shares]
-    return float(shares[int(np.argmin(errors))])
