@@ -43,7 +43,8 @@ class Console:
     def result(self, value: Any) -> None:
         """The verb's result for a machine; nothing without --json."""
         if self.json:
-            print(json.dumps(value, ensure_ascii=False, allow_nan=False, default=str))
+            plain = not (sys.stdout.encoding or "").lower().startswith("utf")
+            print(json.dumps(value, ensure_ascii=plain, allow_nan=False, default=str))
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:

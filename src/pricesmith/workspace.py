@@ -26,6 +26,11 @@ SETTINGS = ".settings.json"
 LOCK = ".lock"
 
 
+def sayable(name: str) -> bool:
+    """Whether a name is UTF-8: one that is not could not be written into any file of ours."""
+    return name.isprintable() or not any("\ud800" <= sign <= "\udfff" for sign in name)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames inside `folder` last."""
     handle = os.open(folder, os.O_RDONLY)

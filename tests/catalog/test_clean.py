@@ -78,11 +78,35 @@ def test_a_number_that_the_word_price_introduces_is_masked() -> None:
     assert mask_money("Price: 24.99, MSRP 30.00")[0] == "Price: [amount], MSRP [amount]"
 
 
+@pytest.mark.parametrize(
+    ("currency", "amounts"),
+    [
+        ("HUF", "2400 Ft|2 400 Ft|Ft 990|990 HUF"),
+        ("CAD", "24 CAD|CAD 24|CAD24|C$ 5"),
+        ("INR", "Rs 500|500 rs|Rs. 500|₹5"),
+        ("RON", "24,99 lei|24 lei"),
+        ("PLN", "24,99 zł|24 PLN"),
+        ("USD", "24 US$|24 (USD)|US $12.99|24 Kč|24,99 zł|2400円|1200 руб"),
+    ],
+)
+def test_the_signs_of_the_catalogs_own_currency_are_money(currency: str, amounts: str) -> None:
+    """Also those that are a length or a model's name elsewhere."""
+    for amount in amounts.split("|"):
+        assert mask_money(f"only {amount} today", currency)[0] == "only [amount] today"
+    assert mask_money("a hose of 25 ft, 12 lei, 240 RS", "USD")[1] == []
+
+
+@pytest.mark.parametrize("text", ["Price (USD): 24", "price - 24.99", "MSRP 24", "RRP: 30", "Cost = 5"])
+def test_a_word_for_price_introduces_its_number(text: str) -> None:
+    """Whatever stands between them."""
+    assert mask_money(text, "USD")[0].endswith("[amount]")
+
+
 @settings(deadline=None, max_examples=300)
-@given(ODD, st.booleans())
-def test_cleaning_clean_text_changes_nothing(text: str, scrub: bool) -> None:
+@given(ODD, st.booleans(), st.sampled_from(["", "USD", "SEK", "HUF", "CAD"]))
+def test_cleaning_clean_text_changes_nothing(text: str, scrub: bool, currency: str) -> None:
     """clean(clean(x)) == clean(x), for markup, signs and characters of every kind."""
-    how = CleanSettings(scrub=scrub, max_chars=40)
+    how = CleanSettings(scrub=scrub, max_chars=40, currency=currency)
     once = clean_text(text, how)
     assert clean_text(once, how) == once
 

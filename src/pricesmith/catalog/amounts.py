@@ -12,6 +12,10 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
+from functools import cache
+
+from pricesmith.catalog.money import SIGNS as SIGNS_OF
 
 TOKEN = "[amount]"
 PASSES = 8  # a masked amount can uncover another one, rarely; made texts would go on for long
@@ -21,7 +25,11 @@ MAJOR = "usd|eur|gbp"
 CODES = (
     "usd|eur|gbp|jpy|cny|rmb|inr|aud|nzd|chf|sek|nok|dkk|pln|czk|huf|rub|brl|mxn|krw|hkd|sgd|twd|zar|ils|thb|aed|sar"
 )
-WORDS = "dollars?|euros?|bucks|cents|rupees|yen|yuan|pence|quid|eurocents|pesos|zloty|kronor|kroner"
+WORDS = (
+    "dollars?|euros?|bucks|cents|rupees|yen|yuan|pence|quid|eurocents|pesos|zloty|kronor|kroner|zł|kč|руб|грн|円|元|원"
+)
+PRICE = "price|cost|msrp|rrp"
+DOLLARS = "us|ca?|au?|nz|hk|nt|mx|s|r"  # before their sign: 24 US$
 # Amounts written out. Money in the plural only: a million dollar baby is a film.
 ONES = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen"
 SPELT = f"{ONES}|eighteen|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand|million"
@@ -39,62 +47,74 @@ NUMBER = (
 CENTS = r"\d+(?:[.,']\d{3})*[.,]\d\d(?!\d)"
 # Letters only: a word boundary would not part 5usd5usd, and masking one amount would uncover the next.
 FROM, TO = r"(?<![a-z])", r"(?![a-z])"
-SIGN = rf"(?:{FROM}[a-z]{{1,3}})?[{SIGNS}]"
-BEFORE = rf"(?:{SIGN}\s?[-−]?|{FROM}(?:{CODES}){TO}(?:\.\s?|\s)|{FROM}(?:{MAJOR})(?=\d)|{FROM}rs\.\s?)"
-AFTER = rf"(?:\s?[{SIGNS}]|\s?(?:{MAJOR}|{WORDS}){TO}|\s(?:{CODES}|kr){TO})"
+SIGN = rf"(?:{FROM}(?:[a-z]{{1,3}}|us\s))?[{SIGNS}]"
 DASH = r"(?:[.,][-–—]{1,2}(?!\w))?"
-AMOUNT = re.compile(
-    rf"{BEFORE}(?P<a>{NUMBER})(?:\s?[-–—]\s?(?:{SIGN}\s?)?{NUMBER})?{DASH}{AFTER}?"
-    rf"|{FROM}(?:{DOUBTFUL}|{CODES})\.?\s?(?P<b>{CENTS})"
-    rf"|(?<![\d.,])(?P<c>{NUMBER})(?:[-–—]{NUMBER})?{DASH}{AFTER}"
-    rf"|(?<![\d.,])(?P<d>{CENTS})\s?(?:{DOUBTFUL}|{CODES}){TO}"
-    r"|(?<![-\w])(?P<word>(?:price|cost|msrp|rrp)s?(?:\s?(?:[:=]|\b(?:is|was|now|only)\b)\s?|\s(?=\d+[.,]\d\d\b)))"
-    rf"(?P<e>{NUMBER})(?!\s?%)"
-    rf"|\b(?:{SPELT})(?:(?:\s|-|\sand\s)(?:{SPELT}))*\s(?:{SPELT_MONEY})\b",
-    re.IGNORECASE,
-)
-HINT = re.compile(
-    rf"[{SIGNS}]|{FROM}(?:{CODES}|{DOUBTFUL})(?=[\d\s.,])"
-    rf"|(?:{SPELT})\s(?:{SPELT_MONEY})"
-    rf"|[\dknd](?:[.,][-–—]{{1,2}})?\s?(?:{CODES}|{DOUBTFUL}|{WORDS}){TO}"
-    r"|(?:price|cost|msrp|rrp)s?\s?(?:[:=\d]|is|was|now|only)"
-)
+SAID = (*"dollar euro bucks cents rupees yuan pence quid pesos zloty zł kč руб грн 円 元 원".split(), " yen", "kron")
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """What finds amounts of money, and what says quickly that there may be one."""
+
+    amount: re.Pattern[str]
+    hint: re.Pattern[str]
+    hints: tuple[str, ...]
+
+
+@cache
+def patterns_of(currency: str) -> Patterns:
+    """The patterns for a catalog of a currency: its own code and signs are money wherever a number stands beside them,
+    also those that are doubtful elsewhere (`Ft`, `kr`, `CAD`)."""
+    marks = sorted({currency.lower(), *(sign.rstrip(".") for sign, meant in SIGNS_OF.items() if currency in meant)})
+    marks = [mark for mark in marks if mark.isalpha()]
+    own = "|".join(marks) or "(?!)"
+    before = (
+        rf"(?:{SIGN}\s?[-−]?|{FROM}(?:{CODES}){TO}(?:\.\s?|\s)|{FROM}(?:{MAJOR})(?=\d)|{FROM}rs\.\s?"
+        rf"|{FROM}(?:{own}){TO}\.?\s?)"
+    )
+    after = (
+        rf"(?:\s?(?:{DOLLARS})?[{SIGNS}]|\s?(?:{MAJOR}|{WORDS}|{own}){TO}|\s(?:{CODES}|kr){TO}"
+        rf"|\s?\((?:{CODES}|{own}|[{SIGNS}])\))"
+    )
+    amount = (
+        rf"{before}(?P<a>{NUMBER})(?:\s?[-–—]\s?(?:{SIGN}\s?)?{NUMBER})?{DASH}{after}?"
+        rf"|{FROM}(?:{DOUBTFUL}|{CODES})\.?\s?(?P<b>{CENTS})"
+        rf"|(?<![\d.,])(?P<c>{NUMBER})(?:[-–—]{NUMBER})?{DASH}{after}"
+        rf"|(?<![\d.,])(?P<d>{CENTS})\s?(?:{DOUBTFUL}|{CODES}){TO}"
+        rf"|(?<![-\w])(?P<word>(?:{PRICE})s?(?:\s?\((?:{CODES}|{own}|[{SIGNS}])\))?(?:\s?(?:[:=]|\b(?:is|was|now|only)\b)\s?"
+        rf"|\s(?:[-–—]\s)?(?=\d+[.,]\d\d\b))|(?:msrp|rrp)\s)(?P<e>{NUMBER})(?!\s?%)"
+        rf"|\b(?:{SPELT})(?:(?:\s|-|\sand\s)(?:{SPELT}))*\s(?:{SPELT_MONEY})\b"
+    )
+    hint = (
+        rf"[{SIGNS}]|{FROM}(?:{CODES}|{DOUBTFUL}|{own})(?=[\d\s.,])"
+        rf"|[\dknd](?:[.,][-–—]{{1,2}})?\s?\(?(?:{CODES}|{DOUBTFUL}|yen|{own}){TO}"
+        rf"|(?:{PRICE})s?\s?(?:[:=\d(–—-]|is|was|now|only)"
+    )
+    hints = (*CODES.split("|"), *DOUBTFUL.split("|"), *PRICE.split("|"), *marks)
+    return Patterns(re.compile(amount, re.IGNORECASE), re.compile(hint), tuple(dict.fromkeys(hints)))
 
 
 # Plain searches are several times as fast as the pattern above, and most texts hold none of these.
 SIGN_HINT = re.compile(f"[{SIGNS}]")
-HINTS = (*CODES.split("|"), "cad", "try", "kr", "rs", "price", "cost", "msrp", "rrp")
-HINTS += (
-    "dollar",
-    "euro",
-    "bucks",
-    "cents",
-    "rupees",
-    "yen",
-    "yuan",
-    "pence",
-    "quid",
-    "pesos",
-    "zloty",
-    "kronor",
-    "kroner",
-)
 
 
-def hinted(text: str) -> bool:
+def hinted(text: str, patterns: Patterns) -> bool:
     """Whether a text may hold an amount of money: a quick look that never misses one."""
     if SIGN_HINT.search(text) is not None:
         return True
     lower = text.lower()
-    for hint in HINTS:
-        if hint in lower:
-            return HINT.search(lower) is not None
-    return False
+    if any(word in lower for word in SAID):
+        return True
+    return any(hint in lower for hint in patterns.hints) and patterns.hint.search(lower) is not None
 
 
-def mask_money(text: str) -> tuple[str, list[float]]:
-    """The text with every amount of money as one neutral token, and the amounts, in order."""
-    if not hinted(text):
+def mask_money(text: str, currency: str = "") -> tuple[str, list[float]]:
+    """The text with every amount of money as one neutral token, and the amounts, in order.
+
+    `currency` is the catalog's code.
+    """
+    patterns = patterns_of(currency)
+    if not hinted(text, patterns):
         return text, []
     found: list[float] = []
 
@@ -105,7 +125,7 @@ def mask_money(text: str) -> tuple[str, list[float]]:
 
     for _ in range(PASSES):
         before = len(found)
-        text = AMOUNT.sub(mask, text)
+        text = patterns.amount.sub(mask, text)
         if len(found) == before:
             break
     return text, found

@@ -39,6 +39,7 @@ class CleanSettings(Settings):
     max_title: int = Field(400, ge=20, description="a longer title is cut at a word")
     max_name: int = Field(200, ge=20, description="a longer category or brand is cut at a word")
     scrub: bool = Field(False, description="take out part-numbers: words of 7 characters or more with a digit")
+    currency: str = Field("", description="the catalog's: its own signs are money also where they are doubtful")
 
 
 BREAKS = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
@@ -130,7 +131,7 @@ def clean_field(text: str, limit: int, settings: CleanSettings, *, lines: bool =
     if "&" in text or "<" in text:
         text = without_markup(text)
     text = spaced(text, lines)
-    text, amounts = mask_money(text)
+    text, amounts = mask_money(text, settings.currency)
     short = text if len(text) <= limit else cut(text, limit)
     if settings.scrub or short is not text:
         short = settled(short, limit, settings, lines, amounts)
@@ -143,7 +144,7 @@ def settled(text: str, limit: int, settings: CleanSettings, lines: bool, amounts
         before = text
         if settings.scrub:
             text = spaced(PART_NUMBER.sub("", text), lines)
-        text, more = mask_money(text)
+        text, more = mask_money(text, settings.currency)
         amounts.extend(more)
         text = cut(text, limit)
         if text == before:

@@ -18,17 +18,18 @@ import numpy as np
 from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import Columns
 from pricesmith.catalog.feeds import SAMPLE, merged, open_feeds
-from pricesmith.catalog.money import CODES
+from pricesmith.catalog.money import CODES, named_currency
 from pricesmith.catalog.read import Limits
 from pricesmith.catalog.split import check_split, shares_of
 from pricesmith.catalog.staging import BALANCED, DUPLICATE, Feed, Rejects, Rules, Stage, Tally, stage_feeds
 from pricesmith.catalog.store import CARD, ITEMS, LEDGER, REJECTS, SPLITS, Catalog, open_catalog
-from pricesmith.errors import PricesmithError, UsageError
+from pricesmith.errors import InputError, PricesmithError, UsageError
 from pricesmith.progress import SILENT, Progress
 from pricesmith.workspace import Build, build_folder
 
 RANGES = {"course": (0.50, 999.49)}
 HIGHEST = 1e9
+FEWEST_FAMILIES = 20
 FORMAT = 1
 
 
@@ -56,8 +57,9 @@ def curate(
     to = Path(to)
     low, high = range_of(min_price, max_price, price_range)
     currency = check(currency, split, target)
-    rules = Rules(CleanSettings(scrub=scrub), currency, low, high)
+    rules = Rules(CleanSettings(scrub=scrub, currency=currency), currency, low, high)
     feeds = open_feeds(sources, mapping or {}, limits or Limits(), progress)
+    check_currency(feeds, currency)
     settings = {
         **{f"source {feed.name}": feed.facts for feed in feeds},
         "map": dict(sorted((mapping or {}).items())),
@@ -77,6 +79,18 @@ def curate(
                     shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
             make(build, feeds, rules, split, split_seed, target, progress)
     return open_catalog(to)
+
+
+def check_currency(feeds: Sequence[Feed], currency: str) -> None:
+    """Raise UsageError where a column of prices says in its name that it is in another currency."""
+    for feed in feeds:
+        said = named_currency(feed.columns.price)
+        if said and said != currency and not feed.columns.currency:
+            raise UsageError(
+                f"{feed.name}: the column {feed.columns.price!r} is in {said} by its name",
+                got=f"--currency {currency}",
+                hint=f"Use --currency {said}, name another column with --map price=COLUMN, or rename it.",
+            )
 
 
 def range_of(low: float, high: float | None, named: str | None) -> tuple[float, float]:
@@ -148,6 +162,7 @@ def make(
             noise = settle.label_noise(base)
             limit = family_limit(left)
             settled = settle.settle(base, work, limit, split, seed, progress)
+            check_families(settled)
             kept, balanced = balanced_train(settled, target, seed)
             if not kept.all():
                 for source, number in dropped(base, kept):
@@ -216,6 +231,19 @@ def rows_facts(tally: Tally, names: Sequence[str], kept: int) -> dict[str, Any]:
     if rows["in"] != kept + sum(rejected.values()) or kept != sum(one["kept"] for one in files):
         raise PricesmithError("The ledger does not add up", got=f"{rows}", hint="This is a defect: please report it.")
     return {"rows": rows, "files": files}
+
+
+def check_families(settled: Any) -> None:
+    """Raise InputError where near-duplicates leave a split without rows, or too few families to judge by."""
+    rows = np.bincount(settled.splits, minlength=len(SPLITS))
+    sizes = np.unique(settled.families, return_counts=True)[1]
+    if len(sizes) < FEWEST_FAMILIES or not rows.all():
+        raise InputError(
+            "The rows are too much alike for a catalog",
+            got=f"{rows.sum():,} rows in {len(sizes):,} families of near-duplicates, the largest of {sizes.max():,}",
+            allowed=f"at least {FEWEST_FAMILIES} families, and some rows for each of {', '.join(SPLITS)}",
+            hint="Give more different rows, or map a column that tells them apart: --map text=COLUMN.",
+        )
 
 
 def family_facts(settled: Any, kept: Any, limit: int) -> dict[str, Any]:

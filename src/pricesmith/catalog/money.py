@@ -48,6 +48,7 @@ CODES = wordset(
     STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VES VND VUV WST XAF XCD XOF
     XPF YER ZAR ZMW ZWG"""
 )
+ALSO_WORDS = wordset("ALL BAM CUP GEL MAD MOP PEN SOS TOP TRY")
 # A sign and the currencies it may stand for; the first is meant where the catalog's own is not among them.
 SIGNS: dict[str, tuple[str, ...]] = {
     "us$": ("USD",),
@@ -106,6 +107,7 @@ SPACES = dict.fromkeys(map(ord, "\u00a0\u2007\u2008\u2009\u200a\u202f\t\r\n"), "
 MINUS = dict.fromkeys(map(ord, "\u2212\u2012\u2013\u2014"), "-")
 NOTHING = wordset("- -- none null n/a na #n/a nil tbd tba") | {""}
 
+DOLLAR = re.compile(r"\b(us|ca|c|au|a|nz|hk|s|nt|mx|r)\s\$")  # "US $12.99", as auction houses write it
 SIGN = "|".join(re.escape(sign) for sign in sorted(SIGNS, key=len, reverse=True)) + "|[a-z]{3}"
 NUMBER = r"(?:[0-9][0-9 .,'’]*|[.,][0-9]+)"
 AMOUNT = rf"(?:{SIGN})?\s*{NUMBER}\s*(?:{SIGN})?"
@@ -122,6 +124,10 @@ BRACKETED = re.compile(r"\((.*)\)")
 
 # The words by which a column's name says that it holds money (a rule of fair measurement: see `columns`).
 MONEY_WORDS = wordset("price prices priced pricing cost costs msrp rrp list discount sale wholesale")
+# Names without a break between their words; a costume is none of them.
+RUN_TOGETHER = re.compile(
+    r"price|msrp|rrp|cost(?!um|a)|per(?:unit|item|piece|pack|kg|lb|oz|g|gb|tb|mb|sqm|sqft|litre|liter)$"
+)
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_a-zA-Z]+")
 
 
@@ -134,11 +140,24 @@ def says_price(name: str) -> str:
     """The word by which a column's name says that it holds a price, or an empty text."""
     parts = words(name)
     for place, part in enumerate(parts):
-        if part in MONEY_WORDS or part.endswith(("price", "cost", "msrp")) or part.startswith("discount"):
+        if (
+            part in MONEY_WORDS
+            or part.endswith(("price", "cost", "msrp"))
+            or part.startswith("discount")
+            or RUN_TOGETHER.match(part)
+        ):
             return part
         if part == "per" and place + 1 < len(parts):
             return "per_"
     return ""
+
+
+def named_currency(name: str) -> str:
+    """The currency that the name of a column of prices says (`price_usd`, `PriceEUR`), or an empty text."""
+    parts = [part.upper() for part in words(name)]
+    ends = re.search(r"(?:PRICE|AMOUNT|VALUE)([A-Z]{3})$", "".join(parts))
+    said = [*parts[:1], *parts[-1:], *([ends[1]] if ends else [])]
+    return next((code for code in said if code in CODES and code not in ALSO_WORDS), "")
 
 
 def parse_price(value: object, currency: str = "USD") -> tuple[float, str | None] | str:
@@ -156,7 +175,7 @@ def parse_price(value: object, currency: str = "USD") -> tuple[float, str | None
         return NOT_A_NUMBER
     if PLAIN.fullmatch(value) and len(value) <= LONGEST:
         return checked(float(value), "", None)
-    text = value.translate(SPACES).strip().lower()
+    text = DOLLAR.sub(r"\1$", value.translate(SPACES).strip().lower())
     if text in NOTHING:
         return NO_PRICE
     if len(text) > LONGEST:

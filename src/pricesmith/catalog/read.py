@@ -21,6 +21,7 @@ from pathlib import Path
 from pricesmith.catalog.store import LEDGER
 from pricesmith.errors import InputError
 from pricesmith.progress import SILENT, Progress
+from pricesmith.workspace import sayable
 
 TEXT_FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 TABLE_FORMATS = {".parquet": "parquet", ".xlsx": "xlsx"}
@@ -151,6 +152,8 @@ def matches(source: str, progress: Progress) -> Iterator[tuple[Path, bool]]:
         for child in sorted(path.iterdir()):
             if child.name.startswith((".", "_")):
                 continue
+            if not sayable(child.name):
+                raise InputError(f"A file's name in {source} is not UTF-8", got=repr(child.name), hint="Rename it.")
             (usable if child.is_file() and kind_of(child)[0] else skipped).append(child)
         if skipped:
             shown = ", ".join(child.name for child in skipped[:5]) + (" ..." if len(skipped) > 5 else "")

@@ -5,6 +5,7 @@ Every verb takes --json (one object for machines) and --quiet. Exit: 0 it worked
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ import typer
 
 from pricesmith import __version__
 from pricesmith.console import INTERRUPTED, explain
+from pricesmith.workspace import sayable
 
 app = typer.Typer(
     name="pricesmith",
@@ -47,6 +49,13 @@ def front(
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; its exit code. Errors go to standard error, on one screen."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # where a terminal has no such sign, `?` stands for it
+    if odd := next((word for word in arguments if not sayable(word)), None):
+        hint = "Rename the file, or set the terminal to UTF-8."
+        print(f"Error: A word of the command is not UTF-8\n  got: {odd!r}\n  next: {hint}", file=sys.stderr)
+        return 2
     code: Any = 0
     try:
         code = app(args=list(arguments) or ["--help"], standalone_mode=False, prog_name="pricesmith")

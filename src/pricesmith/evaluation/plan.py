@@ -103,7 +103,9 @@ def folds_of(items: Sequence[Item], families: Mapping[str, str]) -> list[Fold]:
         load[place[family]] += sizes[family]
     folds = []
     for number in range(FOLDS):
-        others = sorted((family for family in sizes if place[family] != number), key=lambda one: drawn(f"held {one}"))
+        # Each fold draws its own, or all would be calibrated on the same few.
+        order = {family: drawn(f"held {number} {family}") for family in sizes if place[family] != number}
+        others = sorted(order, key=order.__getitem__)
         held = set(others[: -(-len(others) // 9)])
         here: tuple[list[Item], list[Item], list[Item]] = ([], [], [])
         for item in items:
