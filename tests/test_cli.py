@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,6 +81,7 @@ def test_quiet_is_quiet(
         (["price", "ridge", "  "], 2, "nothing to price"),
         (["price", "ridge", "a lamp", "--decline", "0.5"], 2, "ratio above 1"),
         (["recipe", "cp", "ridge", "shop.csv"], 2, "exists"),
+        (["price", "ridge", "--file", "sh\udcffp.csv", "--to", "x.csv"], 2, "not UTF-8"),
         (["nonsense"], 2, "nonsense"),
         (["fit", "--nonsense"], 2, "--nonsense"),
     ],
@@ -145,3 +149,15 @@ def test_a_listing_cannot_move_the_terminal(
     assert run(["curate", "odd.csv", "--to", "odd"]) == 0
     assert run(["show", "odd"]) == 0
     assert "\x1b" not in capfd.readouterr().out
+
+
+def test_a_terminal_without_the_signs_gets_question_marks(shop: Path) -> None:
+    """A bar or an accent is no reason for a traceback; JSON stays whole."""
+    command = [sys.executable, "-c", "import sys; from pricesmith.cli import run; sys.exit(run(sys.argv[1:]))"]
+    words = ["show", str(shop / "catalog")]
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    for more in ([], ["--json"]):
+        done = subprocess.run([*command, *words, *more], capture_output=True, env=ascii_only)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.isascii()
+    assert json.loads(done.stdout)["fingerprint"]

@@ -83,7 +83,7 @@ def test_money_and_provenance_of_a_shop_export_stay_out() -> None:
     "name",
     ["source", "url", "Product URL", "link", "image_link", "images", "sku", "gtin13", "EAN", "item_group_id", "ids",
      "date", "release date", "created_at", "timestamp", "handle", "imageUrl",
-     "Date Added", "last_updated", "Date First Available", "updated on", "first seen"],
+     "Date Added", "last_updated", "Date First Available", "updated on", "first seen", "website", "filename"],
 )  # fmt: skip
 def test_provenance_is_left_out(name: str) -> None:
     """Where a row came from is not what the thing is."""
@@ -108,6 +108,20 @@ def test_provenance_is_left_out(name: str) -> None:
 def test_a_fact_of_the_thing_is_kept(name: str) -> None:
     """A word of provenance inside a name that is about the thing does not cost the column."""
     assert name in choose(["title", "price", name], {}).extra
+
+
+@pytest.mark.parametrize(
+    "name", ["pricewithtax", "pricepergb", "priceold", "msrpusd", "costbasis", "perunit", "wholesale"]
+)
+def test_a_name_that_says_price_without_a_break_is_a_leak(name: str) -> None:
+    """Not every shop writes `price_with_tax`."""
+    assert choose(["title", "price", name], {}).left_out[name].startswith("leak: its name says")
+
+
+@pytest.mark.parametrize("name", ["costume_size", "performance", "perfume", "percentage", "coastal"])
+def test_a_word_that_only_begins_like_one_is_kept(name: str) -> None:
+    """A costume costs nothing by its name."""
+    assert choose(["title", "price", name], {}).extra == (name,)
 
 
 def test_a_map_overrides_the_usual_names() -> None:
@@ -187,6 +201,24 @@ def test_a_quotient_that_makes_the_price_is_a_leak() -> None:
     assert list(leaks_in(["share", "seven", "rpm"], made())) == ["share"]
     table = [row | {"inverse": 1 / float(str(row["rate"]))} for row in made()]
     assert list(leaks_in(["capacity", "inverse"], table)) == ["inverse"]
+
+
+def test_a_multiple_of_the_price_is_a_leak_and_a_weight_is_none() -> None:
+    """With tax, in cents, in words; what is sold by weight costs in proportion to few weights."""
+    draw = random.Random(2)
+    table: list[dict[str, object]] = []
+    for _ in range(400):
+        grams = draw.choice((1, 2, 5, 10, 20, 50, 100))
+        price = draw.uniform(5, 900)
+        table.append(
+            {"name": "Bar", "price": f"{price:.2f}", "gross": price * 1.19, "cents": round(100 * price),
+             "now": f"Now {price:.2f}", "each": f"{price:.2f} each", "grams": grams}
+        )  # fmt: skip
+    leaks = leaks_in(["gross", "cents", "now", "each", "grams"], table)
+    assert list(leaks) == ["gross", "cents", "now", "each"]
+    assert leaks["gross"].startswith("leak: 1.19 times the price in over half of 400")
+    bullion = [row | {"price": 60 * int(str(row["grams"])) * draw.uniform(0.99, 1.01)} for row in table]
+    assert leaks_in(["grams"], bullion) == {}
 
 
 def test_half_of_the_rows_is_not_enough() -> None:

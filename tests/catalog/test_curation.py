@@ -407,3 +407,49 @@ def test_from_python_a_source_may_be_a_path_or_one_name(tmp_path: Path) -> None:
         curate(source, tmp_path / str(number)).fingerprint for number, source in enumerate((path, str(path), [path]))
     }
     assert len(fingerprints) == 1
+
+
+@pytest.mark.parametrize(
+    ("others", "price", "reason"),
+    [("899,50", 1299.0, ""), ("899.50", 1.299, ""), ("899", 1.299, ""), ("899,50|899.50", None, "price is ambiguous")],
+)
+def test_the_other_prices_of_a_file_say_what_a_point_means(
+    others: str, price: float | None, reason: str, tmp_path: Path
+) -> None:
+    """`1.299` among `899,50` is 1299, among both marks it is refused."""
+    kinds = others.split("|")
+    data = [{**row, "price": kinds[place % len(kinds)]} for place, row in enumerate(rows(150))]
+    data[3]["price"] = "1.299"
+    made = curate([write(tmp_path / "a.csv", data)], tmp_path / "out")
+    prices = {item.price for split in ("train", "validation", "test") for item in made.items(split)}
+    assert (price in prices) is (price is not None)
+    assert made.ledger["rows"]["rejected"] == ({reason: 1} if reason else {})
+
+
+def test_spare_separators_at_the_end_of_rows_cost_nothing(tmp_path: Path) -> None:
+    """As spreadsheets write them; a cell too many that says something is another matter."""
+    path = Path(write(tmp_path / "a.csv", rows(150)))
+    head, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([head, *(line + ",, " for line in lines[:-1]), lines[-1] + ",x"]))
+    made = curate([path], tmp_path / "out")
+    assert made.ledger["rows"]["rejected"] == {"wrong number of fields": 1}
+
+
+def test_rows_that_are_all_alike_are_refused(tmp_path: Path) -> None:
+    """A family is not split, so there would be nothing to judge by."""
+    same = {"name": "A garden hose of rubber", "description": "", "brand": ""}
+    data = [{**row, **same} for row in rows(150)]
+    with pytest.raises(InputError, match="too much alike") as found:
+        curate([write(tmp_path / "a.csv", data)], tmp_path / "out")
+    assert "families of near-duplicates" in found.value.got
+
+
+@pytest.mark.parametrize("name", ["price_usd", "PriceUSD", "usd price"])
+def test_a_price_that_says_another_currency_in_its_name_is_refused(name: str, tmp_path: Path) -> None:
+    """Never converted, and never taken for another."""
+    data = [{name if key == "price" else key: value for key, value in row.items()} for row in rows(150)]
+    path = write(tmp_path / "a.csv", data)
+    mapping = {"price": name}
+    with pytest.raises(UsageError, match="is in USD by its name"):
+        curate([path], tmp_path / "out", currency="EUR", mapping=mapping)
+    assert curate([path], tmp_path / "out", mapping=mapping).currency == "USD"

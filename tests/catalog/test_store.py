@@ -78,6 +78,19 @@ def test_a_changed_items_file_is_refused(shop: Catalog, tmp_path: Path) -> None:
         open_catalog(tmp_path)
 
 
+def test_a_flipped_bit_in_the_items_is_found(shop: Catalog, tmp_path: Path) -> None:
+    """Its size is the ledger's, and a price could be another: the pages have checksums."""
+    for path in shop.path.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    damaged = tmp_path / "items.parquet"
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 3] ^= 4
+    damaged.write_bytes(data)
+    with pytest.raises(InputError, match="is damaged"):
+        for split in SPLITS:
+            open_catalog(tmp_path).items(split)
+
+
 def test_the_ledger_is_strict_json(shop: Catalog) -> None:
     """No NaN, no infinity."""
 

@@ -176,6 +176,8 @@ def test_folds_keep_families_whole_and_are_of_like_size():
         assert sum(len(side) for side in sides) == len(set.union(*sides))
         assert len(fold.items) + len(fold.train) + len(fold.validation) == 500
         assert 20 <= len(fold.validation) <= 80
+    held = [{item.listing.id for item in fold.validation} for fold in folds]
+    assert max(len(one & other) for one in held for other in held if one is not other) < 30
 
 
 def test_a_run_that_cannot_be_refitted_is_not_judged_in_folds(made, small, tmp_path):

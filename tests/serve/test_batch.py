@@ -108,6 +108,46 @@ def test_parts_that_are_whole_are_not_priced_again(tmp_path: Path) -> None:
     assert len(read_csv(tmp_path / "prices.csv")) == 95
 
 
+@pytest.mark.parametrize("left", [[".plan.json.99.tmp"], ["part-000003.parquet"], ["part-000000.parquet", ".x.1.tmp"]])
+def test_what_a_kill_left_before_its_plan_or_after_it_is_swept(left: list[str], tmp_path: Path) -> None:
+    """Killed while the plan was written, or while the folder was taken away: the same command starts clean."""
+    file = write_rows(tmp_path / "new.jsonl", rows(15))
+    parts = tmp_path / "prices.csv.parts"
+    parts.mkdir()
+    for name in left:
+        (parts / name).write_bytes(b"half")
+    price_file(ByLength(), INFO, file, tmp_path / "prices.csv", identity="a", part_rows=10)
+    assert len(read_csv(tmp_path / "prices.csv")) == 15
+    assert not parts.exists()
+    parts.mkdir()
+    (parts / "mine.txt").write_text("not ours")
+    with pytest.raises(UsageError, match="in the way"):
+        price_file(ByLength(), INFO, file, tmp_path / "prices.csv", identity="a", part_rows=10)
+    assert (parts / "mine.txt").exists()
+
+
+def test_a_part_that_the_disk_has_damaged_is_priced_again(tmp_path: Path) -> None:
+    """One flipped bit: the part's checksum does not hold, and the others are kept."""
+    file = write_rows(tmp_path / "new.jsonl", rows(30))
+
+    class Breaks(ByLength):
+        def price(self, listings: Sequence[Listing]) -> list[Quote]:
+            if self.asked >= 20:
+                raise RuntimeError("the power went")
+            return super().price(listings)
+
+    with pytest.raises(RuntimeError):
+        price_file(Breaks(), INFO, file, tmp_path / "prices.csv", identity="a", part_rows=10)
+    part = tmp_path / "prices.csv.parts" / "part-000001.parquet"
+    data = bytearray(part.read_bytes())
+    data[len(data) // 4] ^= 1
+    part.write_bytes(data)
+    second = ByLength()
+    price_file(second, INFO, file, tmp_path / "prices.csv", identity="a", part_rows=10)
+    assert second.asked == 20
+    assert len(read_csv(tmp_path / "prices.csv")) == 30
+
+
 def test_parts_of_other_work_are_refused(tmp_path: Path) -> None:
     """Prices of another run are never joined with this one's."""
     file = write_rows(tmp_path / "new.jsonl", rows(5))

@@ -49,7 +49,8 @@ CENTS = r"\d+(?:[.,']\d{3})*[.,]\d\d(?!\d)"
 FROM, TO = r"(?<![a-z])", r"(?![a-z])"
 SIGN = rf"(?:{FROM}(?:[a-z]{{1,3}}|us\s))?[{SIGNS}]"
 DASH = r"(?:[.,][-–—]{1,2}(?!\w))?"
-SAID = (*"dollar euro bucks cents rupees yuan pence quid pesos zloty zł kč руб грн 円 元 원".split(), " yen", "kron")
+# What says money by itself; elsewhere the pattern of hints has to agree.
+SAID = re.compile("dollar|euro|bucks|cents|rupees|yuan| yen|pence|quid|pesos|zloty|kron|zł|kč|руб|грн|円|元|원")
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def hinted(text: str, patterns: Patterns) -> bool:
     if SIGN_HINT.search(text) is not None:
         return True
     lower = text.lower()
-    if any(word in lower for word in SAID):
+    if SAID.search(lower) is not None:
         return True
     return any(hint in lower for hint in patterns.hints) and patterns.hint.search(lower) is not None
 

@@ -39,8 +39,8 @@ USUAL = {
 CODES = wordset("id ids sku skus gtin barcode ean upc isbn asin mpn uuid guid url urls uri href permalink slug")
 LAST = wordset("link links date dates datetime timestamp timestamps")
 WHOLE = wordset(
-    """source handle video videos crawled scraped created updated modified datasource sourcefile sourcename
-    boughttogether"""
+    """source handle video videos crawled scraped created updated modified datasource sourcefile sourcename website
+    domain filename filepath index rowindex rownumber boughttogether"""
 )
 PICTURE = wordset("image images img imgs picture pictures photo photos thumbnail thumbnails thumb")
 PICTURE_PART = wordset(
@@ -49,6 +49,9 @@ PICTURE_PART = wordset(
 )
 AT = wordset("created updated modified published posted scraped crawled listed fetched deleted added seen retrieved")
 WHEN = {*LAST, *AT, *wordset("on at first last day time available")}
+
+
+NAMELESS = re.compile(r"column \d+|Unnamed: \d+")  # ours for an empty name, and that of pandas
 
 
 class Columns(Settings):
@@ -121,6 +124,8 @@ def why_left_out(name: str) -> str:
     """The reason why a column of this name stays out of the text, or an empty text."""
     if word := says_price(name):
         return f"leak: its name says {word}"
+    if NAMELESS.fullmatch(name):
+        return "it has no name"
     parts = words(name)
     rest = [part for part in parts if not part.isdigit()]
     if not rest:

@@ -9,6 +9,7 @@ from functools import partial
 
 from pricesmith.catalog.columns import Columns, choose
 from pricesmith.catalog.leaks import find_leaks, without
+from pricesmith.catalog.money import marks_of
 from pricesmith.catalog.read import BadRow, Limits, RawRow, Source, read, resolve
 from pricesmith.catalog.staging import Feed
 from pricesmith.errors import InputError, UsageError
@@ -82,6 +83,11 @@ def file_feed(source: Source, mapping: Mapping[str, str], limits: Limits, progre
             columns = without(columns, find_leaks(again, columns))
     finally:
         getattr(stream, "close", lambda: None)()
+    cells = (row.values.get(columns.price) for batch in seen for row in batch if isinstance(row, RawRow))
+    marks = marks_of(cells)
+    if "," in marks:
+        told = "1.299 is 1299" if marks == "," else "and a decimal point, so 1.299 is refused as ambiguous"
+        progress.note(f"{source.name}: prices have a decimal comma, {told}")
     facts = f"{source.path.stat().st_size} bytes, SHA-256 {sha256(source.path)}"
     return Feed(
         source.name,
@@ -89,6 +95,7 @@ def file_feed(source: Source, mapping: Mapping[str, str], limits: Limits, progre
         partial(read, source, limits, progress),
         facts,
         columns,
+        marks=marks,
     )
 
 

@@ -3,7 +3,9 @@
 One raw row: {"name": "990 Pro", "price": 149.99, "capacity": 2000, "unit": 0.075}
 
 The rule: a column which itself, or whose product or quotient with another numeric column, is within 2 % of
-the price in over half of the rows where all of them are present. Where it takes two columns, it is enough
+the price in over half of the rows where all of them are present; or which, with a hundred different values or
+more, is the price times one and the same number (with tax, in cents, in another currency). Of several numbers
+in a cell the nearest to the price counts. Where it takes two columns, it is enough
 that one of them stays out: the one with more different values, since it is the one worked out from the
 price, and the other is a fact of the thing. The first 20,000 rows with a price are looked at; the reason
 says how many.
@@ -11,6 +13,7 @@ says how many.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -24,10 +27,13 @@ if TYPE_CHECKING:
 SAMPLE = 20_000  # rows
 NEAR = 0.02  # of the price
 SHARE = 0.5  # of the rows where the columns are present
+MANY = 100  # different values of a column that is a multiple of the price
 FEWEST = 5  # rows, below which a share says nothing
 PAIRED = 64  # columns whose pairs are tried: the ones with most numbers
 FIRST_LOOK = 1_000  # rows that choose the pairs worth a full look
 
+LOOKED_AT = 300  # characters of a cell with several numbers
+ANY = re.compile(r"(?<![\w.,])[1-9][0-9]*(?:\.[0-9]+)?(?![\w.,])", re.ASCII)
 MEASURE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*[a-zA-Z%°\"']{0,8}", re.ASCII)
 
 
@@ -50,7 +56,7 @@ def find_leaks(batches: Iterable[Sequence[RawRow | BadRow]], columns: Columns) -
             prices.append(price[0])
             for held, name in zip(cells, names, strict=True):
                 value = values.get(name)
-                held.append(nan if value is None or value == "" else number(value))
+                held.append(nan if value is None or value == "" else number(value, price[0]))
         if len(prices) >= SAMPLE:
             break
     if len(prices) < FEWEST or not names:
@@ -59,15 +65,19 @@ def find_leaks(batches: Iterable[Sequence[RawRow | BadRow]], columns: Columns) -
     return leaks_of(names, table, np.array(prices[:SAMPLE]))
 
 
-def number(value: object) -> float:
-    """A cell as a positive number, NaN where it is none. A unit behind it ("2000 GB") is passed over."""
+def number(value: object, price: float) -> float:
+    """A cell as a positive number, NaN where it is none. A unit behind it ("2000 GB") is passed over; of several
+    numbers ("Now 8.22 was 9.99") the nearest to the price is taken."""
     if isinstance(value, bool):
         return float("nan")
     if isinstance(value, str) and (measure := MEASURE.fullmatch(value.strip()[:40])):
         amount = float(measure[1])
         return amount if amount > 0 else float("nan")
     parsed = parse_price(value)
-    return float("nan") if isinstance(parsed, str) else parsed[0]
+    if not isinstance(parsed, str):
+        return parsed[0]
+    said = ANY.findall(value[:LOOKED_AT]) if isinstance(value, str) else []
+    return min(map(float, said), key=lambda one: abs(math.log(one / price)), default=float("nan"))
 
 
 def leaks_of(names: Sequence[str], table: Any, prices: Any) -> dict[str, str]:
@@ -82,6 +92,8 @@ def leaks_of(names: Sequence[str], table: Any, prices: Any) -> dict[str, str]:
         share, rows = near_share(logs[place], target)
         if share > SHARE:
             found[name] = f"leak: within 2 % of the price in {share:.0%} of {rows:,} sampled rows"
+        elif times := multiple(logs[place], target):
+            found[name] = f"leak: {times:.4g} times the price in over half of {rows:,} sampled rows"
     rest = [place for place in np.argsort(-filled, kind="stable") if filled[place] >= FEWEST]
     rest = [place for place in rest if names[place] not in found][:PAIRED]
     different = {place: len(np.unique(table[place][np.isfinite(table[place])])) for place in rest}
@@ -102,6 +114,22 @@ def leaks_of(names: Sequence[str], table: Any, prices: Any) -> dict[str, str]:
         how = {"x": f"its product with {names[other]}"}.get(sign, f"its quotient with {names[other]}")
         found[names[out]] = f"leak: {how} is within 2 % of the price in {share:.0%} of {rows:,} sampled rows"
     return {name: found[name] for name in names if name in found}
+
+
+def multiple(logs: Any, target: Any) -> float:
+    """The number by which the price is multiplied in over half of the rows to within 2 %, 0 where there is none.
+
+    A weight may be one, of what is sold by weight; so only a column of many different values is.
+    """
+    import numpy as np
+
+    present = np.isfinite(logs)
+    if len(np.unique(logs[present])) < MANY:
+        return 0.0
+    over = logs[present] - target[present]
+    middle = float(np.median(over))
+    steady = float((np.abs(np.expm1(over - middle)) <= NEAR).mean())
+    return float(np.exp(middle)) if steady > SHARE else 0.0
 
 
 def combined(a: Any, b: Any) -> list[tuple[str, Any]]:

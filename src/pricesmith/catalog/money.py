@@ -11,7 +11,8 @@ Where separators leave room for two readings, this is the rule. With both `.` an
 decimal mark. A lone `,` before exactly three digits groups thousands ("1,299" is 1299), unless a zero
 stands before it ("0,125"). A lone `.` in a bare number is the decimal mark, as in every programming
 language ("1.299" is 1.299); with a currency beside it and exactly three digits after it ("1.299 €") it
-could be either: refused as ambiguous.
+could be either: refused as ambiguous. What the other prices of a file say comes first (`marks_of`): where they have
+a decimal comma only, "1.299" is 1299; where they have both marks, it is refused.
 
 Standard library only: the process that parses untrusted files imports this module.
 """
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 
 NO_PRICE = "no price"
 NOT_A_NUMBER = "price is not a number"
@@ -117,6 +119,7 @@ ONE = re.compile(
     rf"(?P<m1>[-+]?)\s*(?:(?P<code>[a-z]{{3}})\s*(?=\D))?(?P<before>{SIGN})?\s*(?P<m2>[-+]?)\s*(?P<number>{NUMBER})"
     rf"\s*(?P<after>{SIGN})?(?P<m3>-?)"
 )
+CENTS = re.compile(r"\d([.,])\d\d?(?!\d|[.,]\d)")
 WHOLE = re.compile(r"[.,]\s?-{1,2}(?!\d)")  # "15,-" is fifteen and no cents
 TWO = re.compile(rf"{AMOUNT}\s*(?:-|\.\.+|~|\bto\b|\bbis\b|\band\b|\bor\b)\s*{AMOUNT}")
 OPEN = re.compile(rf"(?:from|starting at|as low as|ab|up to|over|under|[<>~≥≤]=?)\s*{AMOUNT}|{AMOUNT}\s*(?:\+|and up)")
@@ -160,10 +163,17 @@ def named_currency(name: str) -> str:
     return next((code for code in said if code in CODES and code not in ALSO_WORDS), "")
 
 
-def parse_price(value: object, currency: str = "USD") -> tuple[float, str | None] | str:
+def marks_of(values: Iterable[object]) -> str:
+    """The decimal marks that prices of a file show where they leave no doubt: `.`, `,`, both or none."""
+    ends = {found[1] for value in values if isinstance(value, str) and (found := CENTS.search(value))}
+    return "".join(sorted(ends))
+
+
+def parse_price(value: object, currency: str = "USD", marks: str = ".") -> tuple[float, str | None] | str:
     """The amount and the currency found beside it (None where there is none), or the reason it is refused.
 
-    `currency` is the catalog's: it decides what a sign that several currencies share stands for (`$`, `kr`).
+    `currency` is the catalog's: it decides what a sign that several currencies share stands for (`$`, `kr`). `marks`
+    are the decimal marks of the file's prices: `.`, `,` or both.
     """
     if value is None:
         return NO_PRICE
@@ -173,7 +183,7 @@ def parse_price(value: object, currency: str = "USD") -> tuple[float, str | None
         return checked(value, "", None)
     if not isinstance(value, str):
         return NOT_A_NUMBER
-    if PLAIN.fullmatch(value) and len(value) <= LONGEST:
+    if "," not in marks and PLAIN.fullmatch(value) and len(value) <= LONGEST:
         return checked(float(value), "", None)
     text = DOLLAR.sub(r"\1$", value.translate(SPACES).strip().lower())
     if text in NOTHING:
@@ -182,13 +192,13 @@ def parse_price(value: object, currency: str = "USD") -> tuple[float, str | None
         return NOT_A_NUMBER
     if any(letter.isdigit() and not letter.isascii() for letter in text):
         return OTHER_DIGITS
-    return parse_text(text.translate(MINUS), currency)
+    return parse_text(text.translate(MINUS), currency, marks)
 
 
-def parse_text(text: str, currency: str) -> tuple[float, str | None] | str:
+def parse_text(text: str, currency: str, marks: str) -> tuple[float, str | None] | str:
     """`parse_price` for a short text in lower case."""
     if bracketed := BRACKETED.fullmatch(text):
-        inner = parse_text(bracketed[1].strip(), currency)
+        inner = parse_text(bracketed[1].strip(), currency, marks)
         return inner if isinstance(inner, str) else NEGATIVE
     if SCIENTIFIC.fullmatch(text):
         return checked(float(text), "", None)
@@ -202,7 +212,7 @@ def parse_text(text: str, currency: str) -> tuple[float, str | None] | str:
         return NOT_A_NUMBER
     if said and not meant:
         return TWO_CURRENCIES
-    amount = read_number(found["number"].strip(), marked=bool(meant))
+    amount = read_number(found["number"].strip(), marked=bool(meant), marks=marks)
     if isinstance(amount, str):
         return amount
     sign = "-" if "-" in found["m1"] + found["m2"] + found["m3"] else ""
@@ -229,7 +239,7 @@ def checked(amount: float, sign: str, currency: str | None) -> tuple[float, str 
     return amount, currency
 
 
-def read_number(text: str, *, marked: bool) -> float | str:
+def read_number(text: str, *, marked: bool, marks: str) -> float | str:
     """Digits with separators as a number, or the reason. `marked`: a currency stands beside it."""
     dots, commas = text.count("."), text.count(",")
     whole, decimals = text, ""
@@ -242,7 +252,9 @@ def read_number(text: str, *, marked: bool) -> float | str:
         mark = "." if dots else ","
         left, _, right = text.partition(mark)
         three = len(right) == 3 and 1 <= len(left) <= 3 and not left.startswith("0")
-        if mark == "." and three and marked:
+        if mark == "." and three and marks == ",":
+            return float(left + right)
+        if mark == "." and three and (marked or marks == ",."):
             return AMBIGUOUS
         if mark == "." or not three:
             whole, decimals = left, right

@@ -231,6 +231,11 @@ def separator_of(head: str) -> str:
     return best
 
 
+def without_spare(row: list[str], width: int) -> list[str]:
+    """A row without the empty cells that separators at its end have made beyond the header's."""
+    return row[:width] if len(row) > width and not "".join(row[width:]).strip() else row
+
+
 def separated(text: io.TextIOWrapper, head: str, separator: str, limits: Any, answer: Answer) -> None:
     """CSV or TSV, a row at a time. An empty `separator` is told from `head`, or from Excel's line `sep=;`."""
     if said := SAID.match(head):
@@ -251,7 +256,7 @@ def separated(text: io.TextIOWrapper, head: str, separator: str, limits: Any, an
             answer.row(entry, 0)
         elif not entry:
             continue
-        elif len(entry) != len(header):
+        elif len(entry := without_spare(entry, len(header))) != len(header):
             answer.row(WRONG_FIELDS, 0)
         elif rows.size > limits.cell and max(map(len, entry)) > limits.cell:
             answer.row(TOO_LARGE, 0)

@@ -238,7 +238,7 @@ def write_items(
     text = pa.string()
     types = [text, text, text, text, text, pa.float64(), text, text, text, text]
     schema = pa.schema(list(zip([field.name for field in stream.schema], types, strict=True)))
-    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=3) as out:
+    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=3, write_page_checksum=True) as out:
         waiting: list[Any] = []
         held = 0
         for batch in stream:

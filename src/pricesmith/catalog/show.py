@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from pricesmith.catalog.staging import ABOVE, BELOW
-from pricesmith.catalog.store import ITEMS, SPLITS, Catalog
+from pricesmith.catalog.store import SPLITS, Catalog
 from pricesmith.money import money
 
 BARS = 16
@@ -121,10 +121,7 @@ def families(catalog: Catalog) -> list[str]:
 
 def prices_of(catalog: Catalog) -> list[float]:
     """Every price of the catalog."""
-    import pyarrow.parquet as pq
-
-    prices: list[float] = pq.read_table(catalog.path / ITEMS, columns=["price"]).column("price").to_pylist()
-    return prices
+    return [price for batch in catalog.batches(["price"]) for price in batch.column("price").to_pylist()]
 
 
 def bins_of(prices: list[float]) -> tuple[list[float], list[int]]:
@@ -156,12 +153,10 @@ def histogram(prices: list[float], currency: str) -> list[str]:
 
 def examples(catalog: Catalog) -> list[dict[str, Any]]:
     """The first items of each split; the order is that of a hash, so they are a fair sample."""
-    import pyarrow.parquet as pq
-
     found: list[dict[str, Any]] = []
     names = ["split", "title", "category", "brand", "price", "text"]
     need = dict.fromkeys(SPLITS, EXAMPLES)
-    for batch in pq.ParquetFile(catalog.path / ITEMS).iter_batches(1_000, columns=names):
+    for batch in catalog.batches(names, 1_000):
         for one in batch.to_pylist():
             if need[one["split"]]:
                 need[one["split"]] -= 1

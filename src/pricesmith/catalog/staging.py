@@ -45,7 +45,8 @@ Hashes = tuple[int, int]
 
 @dataclass(frozen=True)
 class Feed:
-    """One source of raw rows: a file or the demo goods. `named` says that its rows name their own families."""
+    """One source of raw rows: a file or the demo goods. `named` says that its rows name their own families; `marks` are
+    the decimal marks that its prices show (`money.marks_of`)."""
 
     name: str
     category: str
@@ -53,6 +54,7 @@ class Feed:
     facts: str
     columns: Columns
     named: bool = False
+    marks: str = "."
 
 
 @dataclass
@@ -236,7 +238,7 @@ def stage_feeds(feeds: Sequence[Feed], rules: Rules, stage: Stage, rejects: Reje
 def examine(raw: RawRow, feed: Feed, rules: Rules) -> tuple[Listing, float, list[float]] | str:
     """A row's listing, price and masked amounts, or the reason why it is refused."""
     columns, values = feed.columns, raw.values
-    parsed = parse_price(values.get(columns.price), rules.currency)
+    parsed = parse_price(values.get(columns.price), rules.currency, feed.marks)
     if isinstance(parsed, str):
         return parsed
     price, found = parsed

@@ -8,14 +8,17 @@ One row of items.parquet:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pricesmith.errors import InputError
 from pricesmith.types import Item, Listing
 from pricesmith.workspace import is_whole, read_json
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ITEMS = "items.parquet"
 LEDGER = "ledger.json"
@@ -50,12 +53,29 @@ class Catalog:
         low, high = self.ledger["price_range"]
         return float(low), float(high)
 
-    def columns(self, split: str, names: Sequence[str]) -> dict[str, list[Any]]:
-        """Some columns of a split, as lists of equal length, in file order."""
+    def batches(self, names: Sequence[str], rows: int = 10_000) -> Iterator[pa.RecordBatch]:
+        """Some columns, a number of rows at a time, in file order. Raises InputError where the file is damaged."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        table = pq.read_table(self.path / ITEMS, columns=list(names), filters=[("split", "=", split)])
-        return {name: table.column(name).to_pylist() for name in names}
+        path = self.path / ITEMS
+        try:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                yield from file.iter_batches(rows, columns=list(names))
+        except (pa.ArrowException, OSError) as error:
+            hint = "Build the catalog again with --fresh."
+            raise InputError(f"{path} is damaged", got=str(error)[:200], hint=hint) from None
+
+    def columns(self, split: str, names: Sequence[str]) -> dict[str, list[Any]]:
+        """Some columns of a split, as lists of equal length, in file order."""
+        import pyarrow.compute as pc
+
+        found: dict[str, list[Any]] = {name: [] for name in names}
+        for batch in self.batches(list(dict.fromkeys([*names, "split"]))):
+            some = batch.filter(pc.equal(batch.column("split"), split))
+            for name in names:
+                found[name] += some.column(name).to_pylist()
+        return found
 
     def items(self, split: str) -> list[Item]:
         """The items of a split: train, validation or test."""

@@ -140,7 +140,7 @@ def write_items(folder: Path, items: Iterable[EvalItem], about: Mapping[str, Any
     )
     table = pa.Table.from_pylist([asdict(item) for item in items], schema=schema)
     with atomic_file(folder / ITEMS) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(table, temporary, write_page_checksum=True)
 
 
 def items_about(folder: Path) -> dict[str, Any] | None:
@@ -173,7 +173,7 @@ def read_items(folder: Path) -> dict[str, EvalItem]:
     path = folder / ITEMS
     try:
         with path.open("rb") as handle:
-            rows = pq.read_table(handle).to_pylist()
+            rows = pq.read_table(handle, page_checksum_verification=True).to_pylist()
         return {row["id"]: EvalItem(**{**row, "near": tuple(Near(**near) for near in row["near"])}) for row in rows}
     except (pa.ArrowException, OSError, KeyError, TypeError) as error:
         raise damaged(path, error) from None

@@ -153,14 +153,32 @@ def begin(parts: Path, plan: Mapping[str, Any]) -> set[int]:
                 got=f"another {differing}",
                 hint="Delete that folder, or choose another --to.",
             )
-    elif parts.is_symlink() or (parts.exists() and (not parts.is_dir() or any(parts.iterdir()))):
+    elif parts.is_symlink() or (parts.exists() and not (parts.is_dir() and all(map(is_ours, parts.iterdir())))):
         raise UsageError(f"{parts} is in the way", hint="Move it, or choose another --to.")
     else:
-        parts.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(parts, ignore_errors=True)  # of a command killed before it wrote its plan, or while it swept
+        parts.mkdir(parents=True)
         write_json(parts / PLAN, dict(plan))
     for leftover in parts.glob(".*.tmp"):
         leftover.unlink(missing_ok=True)
-    return {int(path.stem.removeprefix("part-")) for path in parts.glob("part-*.parquet")}
+    return {int(path.stem.removeprefix("part-")) for path in parts.glob("part-*.parquet") if is_sound(path)}
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file in a folder of parts is of our making: a part, or one half written."""
+    return path.is_file() and (path.match("part-*.parquet") or path.match(".*.tmp"))
+
+
+def is_sound(path: Path) -> bool:
+    """Whether a part can be read; one that a disk has damaged is made again."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        pq.read_table(path, page_checksum_verification=True)
+    except (OSError, pa.ArrowException):
+        return False
+    return True
 
 
 def chunks(source: Source, size: int) -> Iterator[list[RawRow | BadRow]]:
@@ -206,7 +224,7 @@ def write_part(path: Path, answers: Sequence[Answer]) -> None:
     columns = [[getattr(one, name) for one in answers] for name in NAMES]
     table = pa.table(dict(zip(NAMES, columns, strict=True)), schema=schema())
     with atomic_file(path) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(table, temporary, write_page_checksum=True)
 
 
 def join(parts: Path, count: int, part_rows: int, to: Path) -> dict[str, Any]:
