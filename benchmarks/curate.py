@@ -2,7 +2,7 @@
 
     PRICESMITH_GOODS=goods.jsonl.gz python benchmarks/curate.py               # the real file once; prints JSON
     PRICESMITH_GOODS=goods.jsonl.gz python benchmarks/curate.py --rows 2000000
-    python benchmarks/curate.py --source demo:goods
+    python benchmarks/curate.py --source demo:goods [--rows 2000000]
 
 With --rows the real rows are repeated, each time with 5 to 30 % of the words of title and description dropped and the
 price jittered by about 10 %: near-duplicates are far more frequent there than in any real catalog. Peak memory is the
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -35,22 +36,31 @@ print(json.dumps({"seconds": time.perf_counter() - start, "rows": ledger["rows"]
 """
 
 
-def repeated(goods: Path, to: Path, rows: int, seed: int = 0) -> None:
+def rows_of(source: str) -> list[dict[str, Any]]:
+    """The real rows of a JSON Lines file, or of the demo goods."""
+    if source.startswith("demo:"):
+        from pricesmith.catalog.demo import read_goods
+        from pricesmith.catalog.read import RawRow
+
+        return [dict(row.values) for batch in read_goods() for row in batch if isinstance(row, RawRow)]
+    with gzip.open(source, "rt", encoding="utf-8") as handle:
+        return [json.loads(line) for line in handle]
+
+
+def repeated(real: Sequence[dict[str, Any]], to: Path, rows: int, seed: int = 0) -> None:
     """Write `rows` rows: the real ones, again and again, with words dropped and prices jittered."""
     draw = random.Random(seed)
-    with gzip.open(goods, "rt", encoding="utf-8") as handle:
-        real = [json.loads(line) for line in handle]
     with to.open("w", encoding="utf-8") as out:
         for number in range(rows):
             row = dict(real[number % len(real)])
             if number >= len(real):
                 rate = draw.uniform(0.05, 0.3)
-                row["id"] = f"{row['id']}-{number // len(real)}"
+                row["id"] = f"{row.get('id', number % len(real))}-{number // len(real)}"
                 for name in ("title", "description"):
-                    lines = row[name].split("\n")
+                    lines = str(row[name]).split("\n")
                     kept = [" ".join(w for w in line.split(" ") if draw.random() > rate) for line in lines]
                     row[name] = "\n".join(kept)
-                row["price"] = round(row["price"] * draw.lognormvariate(0, 0.1), 2)
+                row["price"] = round(float(row["price"]) * draw.lognormvariate(0, 0.1), 2)
             out.write(json.dumps(row) + "\n")
 
 
@@ -107,8 +117,8 @@ def main() -> None:
         source = options.source
         if options.rows:
             source = str(Path(folder) / f"repeated-{options.rows}.jsonl")
-            repeated(Path(options.source), Path(source), options.rows)
-        course = "" if source.startswith("demo:") else "course"
+            repeated(rows_of(options.source), Path(source), options.rows)
+        course = "" if options.source.startswith("demo:") else "course"
         print(json.dumps(measure(source, Path(folder) / "out", course)), flush=True)
 
 
