@@ -20,6 +20,7 @@ from pricesmith.bases.registry import Model, known_as, registry
 from pricesmith.bases.shapes import Shape, shape_of_folder, shape_of_gguf
 from pricesmith.bases.sizes import read_size
 from pricesmith.errors import InputError, PricesmithError, UsageError
+from pricesmith.pricers.language.hub import quietly, why
 from pricesmith.progress import SILENT, Progress
 from pricesmith.workspace import read_json
 
@@ -98,11 +99,12 @@ def choice_of(name: str) -> Choice:
     from huggingface_hub import hf_hub_download
 
     try:
-        config = hf_hub_download(name, "config.json")
+        with quietly():
+            config = hf_hub_download(name, "config.json")
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
             f"The shape of {name!r} is not known here",
-            got=f"{type(error).__name__}: {error}".splitlines()[0][:160],
+            got=why(error),
             allowed="a base of the registry, a folder with a config.json, a .gguf file, or a Hub id in reach",
             hint="`pricesmith bases` lists the registry.",
         ) from None

@@ -26,6 +26,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging
 
 from pricesmith.errors import InputError, MissingExtra, UsageError
+from pricesmith.pricers.language.hub import fetch
 from pricesmith.pricers.language.presets import gguf_folder, preset_folder, presets
 from pricesmith.progress import SILENT, Progress
 from pricesmith.workspace import read_json
@@ -83,8 +84,6 @@ def variant_of(name: str) -> Variant:
 
 def from_hub(name: str, revision: str | None, progress: Progress, files: list[str]) -> Base:
     """A model of the Hub, such `files` of it fetched as are not in the cache."""
-    from huggingface_hub import snapshot_download
-
     if not HUB_ID.fullmatch(name):
         raise InputError(
             f"There is no base {name!r}",
@@ -92,15 +91,7 @@ def from_hub(name: str, revision: str | None, progress: Progress, files: list[st
             hint="Check the name or the path.",
         )
     progress.start(f"fetching {name}")
-    try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=files))
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"The base {name} is not in the cache and could not be fetched",
-            got=f"{type(error).__name__}: {error}".splitlines()[0][:200],
-            allowed=f"{', '.join(presets())}, a folder, a .gguf file, or a Hub id that can be reached",
-            hint="Check the name, the network, and that you have accepted the model's terms; or name a local folder.",
-        ) from None
+    folder = fetch(name, revision, files, presets())
     # The snapshot's folder is named by its commit: a run keeps it, whatever the branch is later.
     return Base(name, folder, folder.name, variant_of(name.rpartition("/")[2]))
 
