@@ -225,3 +225,28 @@ def test_a_catalog_is_not_read_as_a_folder_of_tables(tmp_path: Path) -> None:
     written(tmp_path / "items.csv", CSV)
     with pytest.raises(InputError, match="is a catalog, not a table"):
         resolve([str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("style", "said"),
+    [
+        ("General", 24.5), ("0.00", 24.5), ("#,##0.00 [$€-407]", "€ 24.500000"), ("[$USD] #,##0.00", "USD 24.500000"),
+        ('#,##0.00 "zł"', "zł 24.500000"), ("_($* #,##0.00_)", "$ 24.500000"), ("[$-409]d-mmm", None),
+        ('0.0 "kg"', 24.5),
+    ],
+)  # fmt: skip
+def test_a_cell_that_excel_shows_as_money_says_its_currency(style: str, said: object, tmp_path: Path) -> None:
+    """Euros in a dollar catalog are then refused by name, and not taken for dollars."""
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    book.active.append(["name", "price"])
+    book.active.append(["Hose", 24.5])
+    book.active["B2"].number_format = style
+    book.save(tmp_path / "a.xlsx")
+    (row,) = cells(tmp_path / "a.xlsx")
+    assert isinstance(row, dict)
+    if said is None:
+        assert not str(row["price"]).startswith("$")
+    else:
+        assert row["price"] == said

@@ -7,17 +7,22 @@ becomes ["Hose", 24.5, "25 m\\nbrass", "2024-05-01T00:00:00"].
 from __future__ import annotations
 
 import datetime
+import math
 import os
+import re
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, BinaryIO
 
 from pricesmith.catalog.answer import FREE, TOO_LARGE, WRONG_FIELDS, Answer, Refused, Value
+from pricesmith.catalog.money import CODES, SIGNS
 from pricesmith.catalog.parse_json import flat
 
 PARQUET_ROWS = 64  # read at a time: a cell may be a million times larger than the file says
 XLSX_ROWS = 1_048_576  # that a sheet can have
 XLSX_PARTS = 10_000
+SHOWN = re.compile(r"""\[\$([^]-]+)[^]]*\]|"([^"]+)"|(?<!\[)([$€£¥₹])""")  # what an Excel format writes beside a number
 
 
 def parquet(file: BinaryIO, limits: Any, answer: Answer) -> None:
@@ -96,14 +101,30 @@ def xlsx(file: BinaryIO, limits: Any, answer: Answer) -> None:
 
 def sheet_rows(sheet: Any, limits: Any) -> Iterator[list[Any]]:
     """The rows of a sheet that have anything in them, without their empty end."""
-    for number, row in enumerate(sheet.iter_rows(values_only=True)):
+    for number, row in enumerate(sheet.iter_rows()):
         if number > XLSX_ROWS:
             raise Refused("it has too many rows", f"over {XLSX_ROWS:,}", f"{XLSX_ROWS:,}", "Save it as CSV.")
-        cells = list(row)
+        cells = [cell.value if cell.value is None else with_currency(cell) for cell in row]
         while cells and (cells[-1] is None or cells[-1] == ""):
             cells.pop()
         if cells:
             yield cells
+
+
+def with_currency(cell: Any) -> Any:
+    """A cell's value; a number that its format shows as money gets the sign, or 24.5 € would be taken for dollars."""
+    value = cell.value
+    if value.__class__ not in (int, float) or cell.number_format == "General":
+        return value
+    sign = currency_of(cell.number_format)
+    return f"{sign} {value:.6f}" if sign and math.isfinite(value) else value
+
+
+@cache
+def currency_of(style: str) -> str:
+    """The currency that an Excel format shows: `€` of `#,##0.00 [$€-407]`, empty where there is none."""
+    shown = (next(filter(None, found)).strip() for found in SHOWN.findall(style.partition(";")[0]))
+    return next((sign for sign in shown if sign.lower() in SIGNS or sign in CODES), "")
 
 
 def answer_row(cells: list[Any], width: int, limits: Any, answer: Answer) -> None:
