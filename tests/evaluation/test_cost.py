@@ -54,6 +54,14 @@ def test_a_reply_that_never_came_does_not_make_the_others_cheaper():
     assert cost_of(replace(found, rows=found.rows[:10] + dear), {"kind": "frontier"}, 0.36).fees == pytest.approx(0.003)
 
 
+def test_what_lost_replies_may_have_cost_stands_beside_the_fees():
+    """A rival is not called dear for what it may not have charged."""
+    cost = hosted(0.005, lost_of_quotes_usd=0.04)
+    assert cost.fees == pytest.approx(0.001)
+    assert cost.quote == pytest.approx(0.001)
+    assert cost.lost == pytest.approx(0.004)
+
+
 def test_a_hosted_model_needs_no_price_of_the_box():
     """Its fees are what it costs."""
     assert cost_of(evaluation(1.0, 0.001), {"kind": "frontier"}).quote == pytest.approx(0.001)

@@ -13,7 +13,7 @@ import pytest
 from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import Columns
 from pricesmith.errors import InputError, UsageError
-from pricesmith.serve.batch import check_decline, price_file
+from pricesmith.serve.batch import answer, check_decline, price_file
 from pricesmith.types import Listing, Quote
 
 INFO: dict[str, Any] = {
@@ -175,6 +175,12 @@ def test_a_wide_interval_is_declined(tmp_path: Path) -> None:
     price_file(ByLength(), INFO, file, tmp_path / "prices.csv", identity="a", decline=1.5)
     assert {row["price"] for row in read_csv(tmp_path / "prices.csv")} == {""}
     assert "declined" in read_csv(tmp_path / "prices.csv")[0]["note"]
+
+
+def test_an_interval_cut_off_by_the_price_range_is_as_wide_as_its_other_side() -> None:
+    """$900 in [$300, $1,000] may be three times too dear, whatever its upper end is."""
+    assert answer("1", Quote(900.0, 300.0, 1000.0), "USD", 2.0).price is None
+    assert answer("1", Quote(900.0, 300.0, 1000.0), "USD", 3.1).price == 900.0
 
 
 def test_a_ratio_that_cannot_be_kept_is_refused() -> None:

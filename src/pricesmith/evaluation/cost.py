@@ -42,8 +42,9 @@ class Latency:
 class Cost:
     """What one pricer's quotes cost. Dollars are for one quote; `fit` is what fitting it cost, once.
 
-    `fees` is what was paid to a host, `compute` what the box cost at `seconds` a quote; `quote` is their sum. `seconds`
-    is the batch's, shared evenly; `latency` is there only where each answer was timed by itself.
+    `fees` is what was paid to a host, `lost` what replies that never came may have cost beside it, at worst;
+    `compute` what the box cost at `seconds` a quote; `quote` is the sum of fees and compute. `seconds` is the
+    batch's, shared evenly; `latency` is there only where each answer was timed by itself.
     """
 
     pricer: str
@@ -55,6 +56,7 @@ class Cost:
     latency: Latency | None
     fit_seconds: float | None
     fit: float | None
+    lost: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,9 @@ def cost_of(evaluation: Evaluation, meta: Mapping[str, Any], box_price: float | 
     side = side_of(str(meta.get("kind", "")))
     known = meta.get("cost_known", True) is not False and side not in ("person", "saved")
     answered = sum(not row.raw.startswith(NO_REPLY) for row in rows)  # a lost reply costs, and is no quote
-    fees = math.fsum(row.cost_usd for row in rows) / answered if known and answered else None
+    # A reply that never came may not have been charged: it is an upper end, and no reason to call a rival dear.
+    lost = float(meta.get("lost_of_quotes_usd") or 0.0) if known else 0.0
+    fees = max(0.0, math.fsum(row.cost_usd for row in rows) - lost) / answered if known and answered else None
     seconds = math.fsum(row.seconds for row in rows) / len(rows) if rows and side == "own" else None
     seconds = seconds or None  # no clock reads 0
     fit_seconds = fitting_seconds(evaluation, meta)
@@ -96,6 +100,7 @@ def cost_of(evaluation: Evaluation, meta: Mapping[str, Any], box_price: float | 
         latency_of(rows, meta),
         fit_seconds,
         0.0 if fit_seconds == 0 else rent(fit_seconds, box_price),
+        lost / answered if answered else 0.0,
     )
 
 

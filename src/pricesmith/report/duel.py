@@ -166,7 +166,11 @@ def cost_line(found: Findings, cost: Cost, meeting: Versus | None) -> Facts:
         "mark_kind": "best",
         "thousand": usd(1_000 * cost.quote) if cost.quote is not None else "unknown" if counted else "–",
         "million": usd(1_000_000 * cost.quote) if cost.quote is not None else "unknown" if counted else "–",
-        "why": "" if known else unknown,
+        "why": unknown
+        if not known
+        else f"{usd(1_000 * cost.lost)} more, if lost replies are charged"
+        if cost.lost
+        else "",
         "takes": "–",
         "how": "not measured",
         "fitting": "–",

@@ -116,6 +116,7 @@ def cost_facts(one: Cost, kind: str) -> dict[str, Any]:
         "usd_per_1000": None if one.quote is None else 1_000 * one.quote,
         "usd_per_million": None if one.quote is None else 1_000_000 * one.quote,
         "usd_of_fees_per_1000": None if one.fees is None else 1_000 * one.fees,
+        "usd_lost_per_1000_at_most": None if one.fees is None else 1_000 * one.lost,
         "seconds_per_quote_in_batches": one.seconds,
         "latency_seconds": None if one.latency is None else asdict(one.latency),
         "fit_seconds": one.fit_seconds,

@@ -135,7 +135,7 @@ def headline(found: Findings) -> str:
     if len(found.main) == 1:
         return f"{name} misses the price by {error} on average"
     if ties:
-        return f"{name} misses least, by {error} on average, but is not told apart from {listed(ties, 2)}"
+        return f"{name} misses the price by {error} on average, the least, but is not told apart from {listed(ties, 2)}"
     whole = f"the {len(found.main)}" if len(found.rows) == len(found.main) else f"the {len(found.main)} on all items"
     return f"{name} is the best of {whole}: it misses the price by {error} on average"
 

@@ -44,11 +44,12 @@ class Answer:
 
 
 def answer(listing_id: str, quote: Quote, currency: str, decline: float | None) -> Answer:
-    """A quote as an output row. It is declined where its interval is wider than price x/÷ `decline`."""
+    """A quote as an output row. It is declined where its interval is wider than price x/÷ `decline`, to either side:
+    one that ends at the catalog's highest price looks narrow on that side only."""
     if quote.price is None:
         return Answer(listing_id, None, None, None, currency, f"no usable answer: {quote.raw[:200]}".rstrip(": "))
     if decline is not None and quote.low and quote.high:
-        width = math.sqrt(quote.high / quote.low)
+        width = max(quote.high / quote.price, quote.price / quote.low)
         if width > decline:
             note = f"declined: the interval is price x/÷ {width:.2f}"
             return Answer(listing_id, None, quote.low, quote.high, currency, note)

@@ -52,12 +52,16 @@ def test_a_lost_reply_and_one_that_was_asked_twice_cost_what_the_purse_paid(tmp_
         quotes, facts, purse = judged(fake, tmp_path / "a.sqlite")
         billed = fake.billed_usd(1, 2)
         fake.faults = {}
-        again, _, _ = judged(fake, tmp_path / "a.sqlite")
+        again, later, _ = judged(fake, tmp_path / "a.sqlite")
     assert all(one == two for one, two in zip(quotes, again, strict=True) if one.price is not None)
     assert [quote.price for quote in quotes].count(None) == 1
     assert facts["spent"] == pytest.approx(purse.spent) == pytest.approx(sum(quote.cost_usd for quote in quotes))
     assert facts["spent"] > billed
     assert facts["lost_usd"] == pytest.approx(purse.lost)
+    # The reply that never came has come by now; what was answered costs what its tokens do, and no more.
+    assert 0 < later["lost_of_quotes_usd"] < facts["lost_usd"]
+    sure = sum(one.tokens_in + 2 * one.tokens_out for one in fake.answered()) / 1e6
+    assert later["spent"] - later["lost_of_quotes_usd"] == pytest.approx(sure)
     dear = [quote for quote in quotes if quote.cost_usd > 0.005]
     assert [quote.price is None for quote in dear] == [False, True, False]
 

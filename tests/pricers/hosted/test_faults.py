@@ -9,7 +9,7 @@ import httpx2
 import openai
 import pytest
 
-from pricesmith.pricers.hosted.faults import CONTEXT, REJECTED, fault_of, said_of, usage_of, wait_of
+from pricesmith.pricers.hosted.faults import CONTEXT, REJECTED, Fault, fault_of, said_of, usage_of, wait_of
 from pricesmith.pricers.hosted.providers import Price
 
 
@@ -168,3 +168,18 @@ def test_reasoning_that_only_the_total_counts_is_paid_for() -> None:
     """Some endpoints leave it out of the completion."""
     assert usage_of({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115}) == (10, 105, None)
     assert usage_of({"prompt_tokens": -1, "completion_tokens": True, "cost": float("nan")}) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"code": 401, "message": "Incorrect key: Bearer sk-secret \x1b[31m"}},
+        {"choices": [{"error": {"message": "sk-secret\x07"}, "message": {}}]},
+    ],
+)
+def test_an_error_in_a_200_shows_no_key_and_moves_no_terminal(body: dict[str, object]) -> None:
+    """As words of other statuses do not."""
+    found = said_of(json.dumps(body).encode(), None, key="sk-secret")
+    assert isinstance(found, Fault)
+    assert "sk-secret" not in found.words
+    assert found.words.isprintable()

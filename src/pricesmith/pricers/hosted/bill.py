@@ -107,7 +107,8 @@ class Bill:
             "price": asdict(pricer.endpoint.price) if pricer.endpoint.price else None,
             "tokens": {"input": tally.tokens["input"], "output": tally.tokens["output"]},
             "spent": tally.cost if known else None,
-            "lost_usd": wire.lost_usd if wire.lost_known else None,  # at worst, for replies that never came
+            "lost_usd": tally.lost_usd if known else None,  # of it, for replies that never came, at worst
+            "lost_of_quotes_usd": tally.lost_usd if known else None,  # the same without the check of memory
             "answers": {"asked": tally.asked, "remembered": tally.remembered, "asked_again": tally.again},
             "requests": wire.sent,
             "faults": dict(sorted(wire.faults.items())),

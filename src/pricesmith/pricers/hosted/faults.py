@@ -54,10 +54,11 @@ class Fault:
     billed: bool = False
 
 
-def said_of(body: bytes, price: Price | None, most: float = math.inf) -> Said | Fault:
+def said_of(body: bytes, price: Price | None, most: float = math.inf, key: str = "") -> Said | Fault:
     """The answer in the body of a 200, its seconds left open; or a fault, which may have been charged for.
 
     `most` output tokens were allowed: where the endpoint does not say why an answer ended, one that takes all is cut.
+    `key` is in no words that are shown.
     """
     try:
         value: Any = json.loads(body)
@@ -67,13 +68,13 @@ def said_of(body: bytes, price: Price | None, most: float = math.inf) -> Said | 
         code = error.get("code")
         stop = code in (401, 402, 403, 404)
         cause = f"HTTP {code}" if isinstance(code, int) else "an error in a 200"
-        return Fault("stop" if stop else "again", cause, str(error.get("message", ""))[:WORDS], billed=not stop)
+        return Fault("stop" if stop else "again", cause, shown(error.get("message", ""), key), billed=not stop)
     try:
         choice = value["choices"][0]
         finish = str(choice.get("finish_reason") or "")
         error = choice.get("error") or value.get("error")
         if error or finish.casefold() in INTERRUPTED:
-            return Fault("again", "an error in an answer", str(error or finish)[:WORDS], billed=True)
+            return Fault("again", "an error in an answer", shown(error or finish, key), billed=True)
         message = choice["message"]
         refusal = message.get("refusal")
         text = text_of(message.get("content"))
@@ -168,7 +169,12 @@ def words_of(error: Any, key: str) -> str:
     body = error.body if isinstance(error.body, dict) else {}
     said = [str(body[name]) for name in ("code", "message") if body.get(name)]
     text = ": ".join(said) or str(error.response.text)
-    text = text.replace(key, "***") if key else text
+    return shown(text, key)
+
+
+def shown(said: object, key: str) -> str:
+    """Words of an endpoint on one line of bounded length, without the key and without what moves a terminal."""
+    text = str(said).replace(key, "***") if key else str(said)
     return sound(" ".join(text.split())[:WORDS]).translate(CONTROL)
 
 

@@ -77,6 +77,7 @@ class Tally:
         self.lost: Counter[str] = Counter()
         self.tokens: Counter[str] = Counter()
         self.cost, self.cost_known = 0.0, True
+        self.lost_usd = 0.0  # of the cost, for replies that never came, at worst
 
 
 class FrontierPricer:
@@ -228,6 +229,7 @@ class FrontierPricer:
         cost = said.cost_usd or 0.0
         tally.cost += cost
         tally.cost_known = tally.cost_known and said.cost_usd is not None
+        tally.lost_usd += cost if isinstance(said, Lost) else said.lost_usd
         if isinstance(said, Lost):
             tally.lost[said.got] += 1
             return Quote(None, raw=f"no reply: {said.got}", cost_usd=cost)

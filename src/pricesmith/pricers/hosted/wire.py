@@ -175,7 +175,7 @@ class Wire:
             said = self.once(messages, speech, worst, stop)
             if isinstance(said, Said):
                 self.proven = self.proven or said.finish != REJECTED
-                return replace(said, cost_usd=both(said.cost_usd, wasted))
+                return replace(said, cost_usd=both(said.cost_usd, wasted), lost_usd=wasted or 0.0)
             if said.billed:
                 wasted = both(wasted, worst if self.endpoint.price else None)
             with self.lock:
@@ -207,7 +207,7 @@ class Wire:
             try:
                 # Its own reading of an answer would take half of one for a whole one.
                 reply = client.post("/chat/completions", body=self.body(messages, speech), cast_to=httpx2.Response)
-                found = said_of(reply.content, self.endpoint.price, self.most_output)
+                found = said_of(reply.content, self.endpoint.price, self.most_output, self.endpoint.key)
             except Exception as error:
                 found = fault_of(error, self.endpoint.key, proven=self.proven)
             if isinstance(found, Said):
