@@ -117,6 +117,19 @@ def test_its_evaluation_says_what_it_cost(shop: Catalog, tmp_path: Path, monkeyp
     assert again.meta["frontier-made"]["answers"] == {"asked": 0, "remembered": 40, "asked_again": 0}
 
 
+def test_an_evaluation_at_another_price_is_another_one(
+    shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused with both prices, and judging again pays for nothing."""
+    with FakeEndpoint() as fake:
+        contest([who_of(fake, monkeypatch)], shop, tmp_path / "evals", limit=10)
+        dear = who_of(fake, monkeypatch, "price=10/20")
+        with pytest.raises(UsageError, match=r"usd_per_million: \[1\.0, 2\.0\] -> \[10\.0, 20\.0\]"):
+            contest([dear], shop, tmp_path / "evals", limit=10)
+        again = contest([dear], shop, tmp_path / "evals", limit=10, fresh=True).meta["frontier-made"]
+        assert (again["spent"], again["requests"]) == (pytest.approx(fake.billed_usd(10, 20)), 0)
+
+
 def test_in_folds_no_relative_of_the_judged_listing_is_shown(
     corner: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,7 +95,7 @@ def rows_wanted(found: Advice) -> str:
     names = [f"{plain(one.category, 40)} ({one.rows:,} rows)" for one in wanted if one.category != NAMELESS]
     names += [f"rows without a category ({one.rows:,})" for one in wanted if one.category == NAMELESS]
     if not names:
-        return "No category needs rows more than the others do."
+        return "No category is seen to need rows more than the others."
     return f"Rows are needed most in {listed(names, NAMED)}."
 
 
@@ -126,9 +126,9 @@ def method(found: Advice) -> list[str]:
     """How it was measured."""
     fits = f"{found.draws} fits" if found.draws > 1 else "one fit"
     luck = (
-        "The spread between fits on as many rows, the luck of the draw, is in every interval."
+        "The spread between fits on as many rows, the luck of the draw, is in the intervals of the curve."
         if found.draws > 1
-        else "With one draw the luck of the draw is not known, and not in the intervals."
+        else "With one draw the luck of the draw is not known, and in no interval."
     )
     return [
         f"Every fit is judged on the same {found.judged:,} items ({found.held}); the test split is not looked at. "

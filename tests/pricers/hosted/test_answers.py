@@ -110,16 +110,17 @@ def test_how_an_endpoint_is_spoken_to_is_remembered(tmp_path: Path) -> None:
         assert answers.speech("url", "other") == {}
 
 
-def test_a_store_made_before_losses_were_kept_is_read(tmp_path: Path) -> None:
-    """Answers cost money: an older file gets the column, and its answers lost nothing that is known."""
+def test_a_store_made_before_losses_and_told_dollars_were_kept_is_read(tmp_path: Path) -> None:
+    """Answers cost money: an older file gets the columns, and its answers lost nothing that is known."""
     path = tmp_path / "a.sqlite"
     with Answers(path) as answers:
         answers.keep("one", "url", "model", SAID)
     base = sqlite3.connect(path)
-    base.execute("ALTER TABLE answers DROP COLUMN lost_usd")
+    for column in ("lost_usd", "told_usd"):
+        base.execute(f"ALTER TABLE answers DROP COLUMN {column}")
     base.commit()
     base.close()
-    lost = Said('{"price": 24}', "stop", 60, 5, 0.0401, 0.8, 0.04)
+    lost = Said('{"price": 24}', "stop", 60, 5, 0.0401, 0.8, 0.04, 0.0001)
     with Answers(path) as answers:
         answers.keep("two", "url", "model", lost)
     with Answers(path) as answers:

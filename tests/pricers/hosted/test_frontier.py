@@ -121,6 +121,26 @@ def test_a_price_that_is_found_later_is_told_of_old_answers(tmp_path: Path) -> N
     assert sum(quote.cost_usd for quote in quotes) == pytest.approx(fake.billed_usd(1, 2))
 
 
+@pytest.mark.parametrize(("told", "first", "then"), [(None, 1, 10), (0.001, 1, 1000)])
+def test_a_price_that_is_put_right_later_holds_for_old_answers(
+    told: float | None, first: float, then: float, tmp_path: Path
+) -> None:
+    """Dollars are of the tokens at the price of now, and never less than the endpoint told."""
+    spent = []
+    with FakeEndpoint(cost=told) as fake, Answers(tmp_path / "a.sqlite") as answers:
+        for price in (first, then):
+            pricer = FrontierPricer(fake.endpoint((price, price)), Asked(), answers, Purse(), currency="USD")
+            quotes = pricer.price(WARES[:3])
+            facts = Bill(pricer, dict).after()
+            tokens = sum(facts["tokens"].values())
+            assert facts["spent"] == pytest.approx(max(tokens * price / 1e6, 3 * (told or 0)))
+            assert facts["spent"] == pytest.approx(sum(quote.cost_usd for quote in quotes))
+            spent.append(facts["spent"])
+            pricer.close()
+        assert len(fake.seen) == 3
+    assert spent[1] > spent[0]
+
+
 def test_a_budget_without_a_price_is_refused(tmp_path: Path) -> None:
     """Before anything is asked, with where a price can be put."""
     with FakeEndpoint() as fake, Answers(tmp_path / "a.sqlite") as answers:

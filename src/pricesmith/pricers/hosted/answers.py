@@ -29,7 +29,7 @@ CHUNK = 500  # keys of one query
 TABLES = """
 CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL,
   text TEXT NOT NULL, finish TEXT NOT NULL, tokens_in INTEGER, tokens_out INTEGER, cost_usd REAL,
-  seconds REAL NOT NULL, at REAL NOT NULL, lost_usd REAL) WITHOUT ROWID;
+  seconds REAL NOT NULL, at REAL NOT NULL, lost_usd REAL, told_usd REAL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_model ON answers (endpoint, model);
 CREATE TABLE IF NOT EXISTS asked (key TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS speech (endpoint TEXT NOT NULL, model TEXT NOT NULL, said TEXT NOT NULL,
@@ -43,6 +43,7 @@ class Said:
 
     Tokens and dollars are None where they are not known; `seconds` is from the request to the whole answer. `lost_usd`
     is what of the dollars is for tries before it whose replies never came, at worst: they may not have been charged.
+    `told_usd` is what the endpoint itself said that the answer cost.
     """
 
     text: str
@@ -52,6 +53,7 @@ class Said:
     cost_usd: float | None
     seconds: float
     lost_usd: float = 0.0
+    told_usd: float | None = None
 
 
 def default_path() -> Path:
@@ -81,8 +83,9 @@ class Answers:
                 if version not in (0, VERSION):
                     raise sqlite3.DatabaseError(f"version {version}, not {VERSION}")
                 self.base.executescript(TABLES)
-                if not any(row[1] == "lost_usd" for row in self.base.execute("PRAGMA table_info(answers)")):
-                    self.base.execute("ALTER TABLE answers ADD COLUMN lost_usd REAL")  # of a store made before it
+                there = {row[1] for row in self.base.execute("PRAGMA table_info(answers)")}
+                for column in sorted({"lost_usd", "told_usd"} - there):  # of a store made before them
+                    self.base.execute(f"ALTER TABLE answers ADD COLUMN {column} REAL")
                 self.base.execute(f"PRAGMA user_version = {VERSION}")
             except BaseException:
                 self.base.close()
@@ -111,7 +114,7 @@ class Answers:
 
     def find(self, keys: Iterable[str]) -> dict[str, Said]:
         """The remembered answers among `keys`."""
-        columns = "key, text, finish, tokens_in, tokens_out, cost_usd, seconds, COALESCE(lost_usd, 0.0)"
+        columns = "key, text, finish, tokens_in, tokens_out, cost_usd, seconds, COALESCE(lost_usd, 0.0), told_usd"
         return {row[0]: Said(*row[1:]) for row in self.among(f"SELECT {columns} FROM answers", keys)}
 
     def marked(self, keys: Iterable[str]) -> set[str]:
@@ -142,8 +145,10 @@ class Answers:
             with self.lock:
                 self.base.execute("BEGIN IMMEDIATE")
                 try:
-                    row = (key, endpoint, model, *facts, time.time(), said.lost_usd)
-                    self.base.execute("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?)", row)
+                    row = (key, endpoint, model, *facts, time.time(), said.lost_usd, said.told_usd)
+                    into = "key, endpoint, model, text, finish, tokens_in, tokens_out, cost_usd, seconds, at"
+                    into = f"{into}, lost_usd, told_usd"  # named: columns added later stand in another order
+                    self.base.execute(f"INSERT OR IGNORE INTO answers ({into}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", row)
                     self.base.execute("DELETE FROM asked WHERE key = ?", (key,))
                     self.base.execute("COMMIT")
                 except BaseException:

@@ -86,10 +86,15 @@ def said_of(body: bytes, price: Price | None, most: float = math.inf, key: str =
     tokens_in, tokens_out, told = usage_of(value.get("usage"))
     if not finish:  # some local servers never say why
         finish = "tool_calls" if called else "length" if (tokens_out or 0) >= most else "stop"
-    cost = told if price is None else None
-    if price is not None and tokens_in is not None and tokens_out is not None:
-        cost = max(price.of(tokens_in, tokens_out), told or 0.0)
-    return Said(sound(text[:LONGEST]), finish, tokens_in, tokens_out, cost, 0.0)
+    cost = cost_of(price, tokens_in, tokens_out, told) if price else told
+    return Said(sound(text[:LONGEST]), finish, tokens_in, tokens_out, cost, 0.0, told_usd=told)
+
+
+def cost_of(price: Price, tokens_in: int | None, tokens_out: int | None, told: float | None) -> float | None:
+    """Dollars of an answer: those of its tokens, or those that the endpoint told, if more. None without tokens."""
+    if tokens_in is None or tokens_out is None:
+        return None
+    return max(price.of(tokens_in, tokens_out), told or 0.0)
 
 
 def text_of(content: Any) -> str:

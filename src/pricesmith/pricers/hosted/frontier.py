@@ -22,7 +22,7 @@ from pydantic import Field
 from pricesmith.errors import PricesmithError, UsageError
 from pricesmith.pricers.hosted.answers import Answers, Said, key_of
 from pricesmith.pricers.hosted.crew import together
-from pricesmith.pricers.hosted.faults import CONTEXT
+from pricesmith.pricers.hosted.faults import CONTEXT, cost_of
 from pricesmith.pricers.hosted.providers import Endpoint, own_file
 from pricesmith.pricers.hosted.purse import Purse
 from pricesmith.pricers.hosted.replies import read_reply
@@ -128,8 +128,10 @@ class FrontierPricer:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What tells this pricer from another, as plain values."""
+        """What tells this pricer from another, as plain values; its price, since an evaluation holds dollars."""
+        price = self.endpoint.price
         facts = {"model": self.endpoint.model, "endpoint": self.endpoint.url, **self.asked.model_dump()}
+        facts["usd_per_million"] = [price.input, price.output] if price else None
         return {
             **facts,
             "prompt": hashlib.sha256(json.dumps(self.messages(Listing("", "", ""), ())).encode()).hexdigest(),
@@ -241,11 +243,10 @@ class FrontierPricer:
         return Quote(number, raw=said.text[:RAW], cost_usd=cost, seconds=said.seconds)
 
     def priced(self, said: Said) -> Said:
-        """An answer that was given before its price was known, at the price that is known now."""
+        """An answer at the price that is known now, which may not have been known, or right, when it was given."""
         price = self.endpoint.price
-        if said.cost_usd is not None or price is None or said.tokens_in is None or said.tokens_out is None:
-            return said
-        return replace(said, cost_usd=price.of(said.tokens_in, said.tokens_out))
+        now = cost_of(price, said.tokens_in, said.tokens_out, said.told_usd) if price else None
+        return said if now is None else replace(said, cost_usd=now + said.lost_usd)
 
     def down(self, lost: int, error: Lost) -> PricesmithError:
         """The error where too many listings stay without a reply."""
