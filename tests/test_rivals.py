@@ -82,6 +82,19 @@ def test_what_is_not_known_is_refused(who: str, what: str) -> None:
         rival_of(who)
 
 
+@pytest.mark.parametrize(
+    "options", ["url=http://u:secret@127.0.0.1/v1", "url=http://u:se,secret@h/v1", "shots=-1,url=http://u:secret@h/v1"]
+)
+def test_a_password_in_an_address_is_refused_and_not_shown(
+    options: str, shop: Catalog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever is wrong beside it."""
+    assert run(["eval", f"frontier:m@{options}", "--catalog", str(shop.path), "--to", str(tmp_path / "evals")]) == 2
+    told = capsys.readouterr()
+    assert "Error" in told.err
+    assert "secret" not in told.err + told.out
+
+
 @pytest.mark.parametrize("wrong", [{"budget": 0.0}, {"budget": float("nan")}, {"concurrency": 0}, {"timeout": 0.0}])
 def test_limits_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
     """Before anything is opened."""

@@ -9,6 +9,7 @@ frontier:gpt-5.1@comparables=5,effort=low,output=8192  shown the 5 nearest price
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ from pricesmith.types import Item
 
 FRONTIER = "frontier:"
 NEVER = 86_400.0
+ASKED_WITH = re.compile(r"@(?=[a-z_]+=)")  # an @ can be part of a model's name
 
 
 class Options(Asked):
@@ -106,23 +108,24 @@ class Hosting:
 
 def rival_of(who: str) -> Rival:
     """The model and the options of `frontier:MODEL@name=value,...`. Raises UsageError where one is not known."""
-    model, at, tail = who.removeprefix(FRONTIER).rpartition("@")
-    if not at or "=" not in tail:  # an @ can be part of a model's name
-        model, tail = who.removeprefix(FRONTIER), ""
+    model, tail = who.removeprefix(FRONTIER), ""
+    if options := ASKED_WITH.search(model):
+        model, tail = model[: options.start()], model[options.end() :]
+    said = f"{FRONTIER}{model}"  # without the options: an address may hold a password
     values: dict[str, str] = {}
     for text in tail.split(",") if tail else []:
         name, equals, value = text.partition("=")
         if not equals or not value or name in values:
             raise UsageError(
-                f"{who!r} asks for what is not known",
-                got=text,
+                f"{said!r} asks for what is not known",
+                got=text.rpartition("@")[2],
                 allowed=f"{FRONTIER}MODEL@name=value,..., each at most once, of {', '.join(Options.model_fields)}",
                 hint="Put this right after the @, or leave it out.",
             )
         values[name] = value
     if not model:
-        raise UsageError("frontier: names no model", got=who, hint="For example frontier:gpt-4.1-nano")
-    return Rival(model, parse(Options, values, where=who))
+        raise UsageError("frontier: names no model", got=said, hint="For example frontier:gpt-4.1-nano")
+    return Rival(model, parse(Options, values, where=said))
 
 
 def hosted(who: str, name: str, catalog: Catalog, hosting: Hosting, progress: Progress) -> Candidate:

@@ -51,16 +51,15 @@ def parse(cls: type[S], values: Mapping[str, Any], *, where: str) -> S:
         ) from None
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as plain values. Raises InputError where it cannot be read."""
+def read_toml(path: Path, *, like: str = "`pricesmith recipe ls`") -> dict[str, Any]:
+    """A TOML file as plain values. Raises InputError, with what is `like` it, where it cannot be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"There is no file {path}", hint="Check the path.") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(
-            f"{path} is not a TOML file", got=str(error), hint="Compare it with `pricesmith recipe ls`."
-        ) from None
+        got = "a folder" if path.is_dir() else str(error)
+        raise InputError(f"{path} is not a TOML file", got=got, hint=f"Compare it with {like}.") from None
 
 
 def read_value(text: str) -> Any:

@@ -168,6 +168,7 @@ def test_reasoning_that_only_the_total_counts_is_paid_for() -> None:
     """Some endpoints leave it out of the completion."""
     assert usage_of({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115}) == (10, 105, None)
     assert usage_of({"prompt_tokens": -1, "completion_tokens": True, "cost": float("nan")}) == (None, None, None)
+    assert usage_of({"prompt_tokens": 10**400, "completion_tokens": 1.5, "cost": 10**400}) == (None, None, None)
 
 
 @pytest.mark.parametrize(

@@ -63,12 +63,24 @@ def test_after_kill_9_at_most_concurrency_requests_are_asked_again(
         assert run(command.words) == 0
         said = capsys.readouterr().out
         twice = command.twice()
-    told = re.search(r"(\d+) requests were sent before and never answered; they are asked again", said)
+    told = re.search(r"(\d+) requests? (?:was|were) sent before and never answered", said)
     assert told is not None
     assert twice <= int(told[1]) <= 4
     remembered = re.search(r"asked now in [\d,]+ requests, ([\d,]+) remembered", said)
     assert remembered is not None
     assert int(remembered[1]) >= 36
+
+
+def test_what_only_waited_when_it_was_killed_is_not_told_as_sent(
+    shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Until one answer came the others wait for it: the endpoint has seen one request, and one is asked again."""
+    with FakeEndpoint(faults={0: "hang"}) as fake:
+        command = Command(fake, shop, tmp_path, monkeypatch)
+        command.ended_by(signal.SIGKILL, 1)
+        capsys.readouterr()
+        assert run(command.words) == 0
+    assert "1 request was sent before and never answered; it is asked again." in capsys.readouterr().out
 
 
 def test_an_interruption_loses_no_answer_and_the_same_command_goes_on(

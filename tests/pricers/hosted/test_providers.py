@@ -80,6 +80,8 @@ def test_the_users_own_file_overrides_the_shipped_one(monkeypatch: pytest.Monkey
         ('[openai]\nadress = "x"\n', "no setting 'adress'"),
         ('[openai.models."m"]\ninput = -1\noutput = 2\n', "cannot have this value"),
         ("openai = 3\n", "not a table"),
+        ('[openai.models."m"]\ninput = 1\noutput = 2\nsource = "s"\ndate = "2026-13-45"\n', "no day"),
+        ("not toml [", "docs/frontier.md"),
     ],
 )
 def test_a_wrong_own_file_is_refused(text: str, what: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -102,6 +104,13 @@ def test_a_missing_key_is_told_with_the_variable(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UsageError, match="key for openai is not set") as caught:
         endpoint_of("gpt-4.1-nano")
     assert "export OPENAI_API_KEY" in str(caught.value)
+
+
+def test_a_key_in_the_place_of_its_variables_name_is_not_shown() -> None:
+    """It would stand in a terminal's history and in logs."""
+    with pytest.raises(UsageError, match="no name of a variable") as caught:
+        endpoint_of("m", url="http://127.0.0.1:8000/v1", key="sk-live-abcdef")
+    assert "abcdef" not in str(caught.value)
 
 
 def test_an_unknown_model_is_told_with_what_there_is() -> None:

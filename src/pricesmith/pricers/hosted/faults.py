@@ -22,6 +22,7 @@ from pricesmith.prompts import sound
 
 LONGEST = 20_000  # characters of an answer that are kept; a price has fewer
 WORDS = 300
+MOST_USD = 1e6  # of an answer; more was never meant
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 OF_THE_LISTING = ("content_filter", "content_policy", "moderation", "flagged")
 OF_THE_CONTEXT = ("context_length", "context length", "context window", "too long")
@@ -115,7 +116,7 @@ def usage_of(usage: Any) -> tuple[int | None, int | None, float | None]:
     if tokens_in is not None and tokens_out is not None and total is not None:
         tokens_out = max(tokens_out, total - tokens_in)
     cost = usage.get("cost")
-    good = isinstance(cost, int | float) and not isinstance(cost, bool) and math.isfinite(cost) and cost >= 0
+    good = isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < MOST_USD  # NaN is in no range
     return tokens_in, tokens_out, float(cost) if good and cost is not None else None
 
 

@@ -15,6 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import Field
@@ -27,7 +28,8 @@ from pricesmith.pricers.hosted.providers import Endpoint, own_file
 from pricesmith.pricers.hosted.purse import Purse
 from pricesmith.pricers.hosted.replies import read_reply
 from pricesmith.pricers.hosted.shown import Nearest, Shown, cut
-from pricesmith.pricers.hosted.wire import Lost, Speech, Stopped, Wire
+from pricesmith.pricers.hosted.speech import Speech
+from pricesmith.pricers.hosted.wire import Call, Lost, Stopped, Wire
 from pricesmith.progress import SILENT, Progress
 from pricesmith.prompts import MOST_SHOTS, SYSTEM, Prompt, examples, sound
 from pricesmith.settings import Settings
@@ -194,15 +196,17 @@ class FrontierPricer:
         again = len(self.answers.marked(request.key for request in waiting))
         if again:
             self.tally.again += again
-            self.progress.note(f"{again:,} requests were sent before and never answered; they are asked again.")
+            those = "1 request was" if again == 1 else f"{again:,} requests were"
+            they = "it is" if again == 1 else "they are"
+            self.progress.note(f"{those} sent before and never answered; {they} asked again.")
         lost = 0
         most = int(MOST_LOST * max(100, len(requests)))
 
         def ask(request: Request, stop: threading.Event) -> None:
             nonlocal lost
-            self.answers.mark(request.key)
             try:
-                answer = wire.ask(request.messages, request.worst, stop)
+                sending = partial(self.answers.mark, request.key)
+                answer = wire.ask(Call(request.messages, request.worst, stop, sending))
             except Lost as error:
                 self.answers.unmark(request.key)
                 found[request.key] = error

@@ -9,9 +9,11 @@ A price that is not known is None, never 0. A key goes to the provider that it i
 
 from __future__ import annotations
 
+import datetime
 import difflib
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +29,7 @@ SHIPPED = Path(__file__).with_name("providers.toml")
 OWN = "PRICESMITH_PROVIDERS"
 URL = "URL"  # the name of a provider that no table knows
 MILLION = 1_000_000
+VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")  # as the names of variables are written; a key is not
 Limit = Literal["max_tokens", "max_completion_tokens"]
 
 
@@ -100,7 +103,9 @@ def table() -> tuple[dict[str, Provider], dict[str, dict[str, Model]]]:
     Raises InputError where the user's file cannot be read, UsageError where it says what is not known.
     """
     shipped, own = read_toml(SHIPPED), own_file()
-    mine: dict[str, Any] = read_toml(own) if own.is_file() or os.environ.get(OWN) else {}
+    mine: dict[str, Any] = (
+        read_toml(own, like="the one in docs/frontier.md") if own.is_file() or os.environ.get(OWN) else {}
+    )
     providers: dict[str, Provider] = {}
     models: dict[str, dict[str, Model]] = {}
     for name in {**shipped, **mine}:
@@ -118,6 +123,10 @@ def table() -> tuple[dict[str, Provider], dict[str, dict[str, Model]]]:
 def checked(facts: Any, where: str) -> Model:
     """A model's facts. Raises UsageError where a price is half a price, or has no date or no source."""
     model = parse(Model, facts if isinstance(facts, dict) else {"model": facts}, where=where)
+    try:
+        datetime.date.fromisoformat(model.date or "2000-01-01")
+    except ValueError:
+        raise UsageError(f"{where} has a date that is no day", got=model.date, allowed="a day as 2026-11-22") from None
     if (model.input is None) != (model.output is None):
         raise UsageError(f"{where} has half a price", allowed="input and output, dollars per million tokens")
     if model.input is not None and not (model.date and model.source):
@@ -204,6 +213,13 @@ def key_of(name: str, whose: str) -> str:
     if not name:
         return ""
     key = os.environ.get(name, "").strip()
+    if not key and not VARIABLE.fullmatch(name):  # it may be the key itself, so it is not shown
+        raise UsageError(
+            f"key= for {whose} is no name of a variable",
+            got=f"{len(name)} characters that are not shown",
+            allowed="the name of an environment variable that holds the key, as OPENAI_API_KEY",
+            hint="export MY_KEY=... and then key=MY_KEY",
+        )
     if not key:
         raise UsageError(f"The key for {whose} is not set", got=f"no {name}", hint=f"export {name}=...")
     if not key.isascii() or not key.isprintable():

@@ -1,6 +1,6 @@
 """One request to an OpenAI-compatible endpoint, tried again where that can help, and what each fault means.
 
-    said = wire.ask(messages, worst=0.04, stop=stop)
+    said = wire.ask(Call(messages, worst=0.04, stop=stop))
 
 Connections are not kept alive: where a server delivers an answer twice, the second one lies there as the answer to the
 next request (16 of 60 answers were another question's, measured on the fake endpoint; so none). The endpoint's way of
@@ -14,8 +14,8 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pricesmith.errors import PricesmithError
@@ -23,6 +23,7 @@ from pricesmith.pricers.hosted.answers import Said
 from pricesmith.pricers.hosted.faults import REJECTED, Fault, fault_of, said_of
 from pricesmith.pricers.hosted.providers import Endpoint, is_here
 from pricesmith.pricers.hosted.purse import Purse
+from pricesmith.pricers.hosted.speech import SCHEMA, Speech
 
 if TYPE_CHECKING:
     import httpx2
@@ -32,21 +33,18 @@ TRIES = 8
 BACK_OFF, MOST_BACK_OFF = 0.5, 30.0  # seconds; doubled each time, with full jitter (Brooker, AWS, 2015)
 MOST_CHANGES = 6  # of speech; an endpoint that takes none of them would go round for ever
 MOST_WAIT = 300.0  # seconds that a Retry-After may ask for
-OTHER_LIMIT = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 SENT = frozenset({"host", "accept", "accept-encoding", "authorization", "content-length", "content-type", "user-agent"})
-SCHEMA = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "price",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "properties": {"price": {"type": "number"}},
-            "required": ["price"],
-            "additionalProperties": False,
-        },
-    },
-}
+
+
+@dataclass(frozen=True)
+class Call:
+    """What is asked, its worst case in dollars, and what ends the waiting. `sending` is called right before each try
+    goes out, and not while it waits for its turn, for money or for the endpoint."""
+
+    messages: Sequence[Mapping[str, str]]
+    worst: float
+    stop: threading.Event
+    sending: Callable[[], object] = int
 
 
 class Stopped(Exception):
@@ -62,34 +60,6 @@ class Lost(PricesmithError):
     def __init__(self, what: str, *, got: str = "", cost_usd: float | None = 0.0) -> None:
         super().__init__(what, got=got)
         self.cost_usd = cost_usd
-
-
-@dataclass(frozen=True)
-class Speech:
-    """How an endpoint is spoken to: what it takes of a JSON schema, a temperature, and a name for the limit."""
-
-    json: bool = True
-    temperature: bool = True
-    limit: str = "max_tokens"
-
-    def simpler(self, words: str) -> Speech | None:
-        """What to try after a 400 that says `words`; None where there is nothing left to leave out."""
-        if self.json and any(name in words for name in ("response_format", "schema", "structured")):
-            return replace(self, json=False)
-        if self.temperature and "temperature" in words:
-            return replace(self, temperature=False)
-        if self.limit in words:
-            return replace(self, limit=OTHER_LIMIT[self.limit])
-        if self.json:
-            return replace(self, json=False)
-        return replace(self, temperature=False) if self.temperature else None
-
-    @classmethod
-    def of(cls, known: Mapping[str, Any], limit: str) -> Speech:
-        """What was remembered, where it is whole; else what the provider's table says."""
-        names = {field.name: type(field.default) for field in fields(cls)}
-        good = known.keys() == names.keys() and all(isinstance(known[name], kind) for name, kind in names.items())
-        return cls(**known) if good else cls(limit=limit)
 
 
 class Wire:
@@ -153,7 +123,7 @@ class Wire:
         if self._client is not None:
             self._client.close()
 
-    def ask(self, messages: Sequence[Mapping[str, str]], worst: float, stop: threading.Event) -> Said:
+    def ask(self, call: Call) -> Said:
         """One answer. Until one came, requests go one at a time: a wrong key is told by one request, not by many.
 
         Raises Lost where none came after all tries, Stopped where `stop` was set before it was sent, PricesmithError
@@ -162,22 +132,22 @@ class Wire:
         if not self.proven:
             with self.first:
                 if not self.proven:
-                    return self.persist(messages, worst, stop)
-        return self.persist(messages, worst, stop)
+                    return self.persist(call)
+        return self.persist(call)
 
-    def persist(self, messages: Sequence[Mapping[str, str]], worst: float, stop: threading.Event) -> Said:
+    def persist(self, call: Call) -> Said:
         """One answer, in as many tries as are allowed. It costs what the tries before it cost, too."""
         tried = 0
         wasted: float | None = 0.0
         while True:
-            self.hold_back(stop)
+            self.hold_back(call.stop)
             speech = self.speech
-            said = self.once(messages, speech, worst, stop)
+            said = self.once(call, speech)
             if isinstance(said, Said):
                 self.proven = self.proven or said.finish != REJECTED
                 return replace(said, cost_usd=both(said.cost_usd, wasted), lost_usd=wasted or 0.0)
             if said.billed:
-                wasted = both(wasted, worst if self.endpoint.price else None)
+                wasted = both(wasted, call.worst if self.endpoint.price else None)
             with self.lock:
                 self.faults[said.cause] += 1
             if said.kind == "speech":
@@ -188,31 +158,31 @@ class Wire:
             tried += 1
             if tried >= self.tries or said.kind == "skip":
                 raise Lost(f"{self.endpoint.model} gave no answer", got=said.cause, cost_usd=wasted)
-            self.pause(said, tried, stop)
+            self.pause(said, tried, call.stop)
 
-    def once(
-        self, messages: Sequence[Mapping[str, str]], speech: Speech, worst: float, stop: threading.Event
-    ) -> Said | Fault:
+    def once(self, call: Call, speech: Speech) -> Said | Fault:
         """One request: an answer, or what went wrong. What it cost is settled, at its worst where it is not known."""
         import httpx2
 
         client = self.client()
-        if not self.purse.hold(worst, stop):
+        if not self.purse.hold(call.worst, call.stop):
             raise Stopped
-        cost, lost = worst, True
+        cost, lost = 0.0, False
         try:
+            call.sending()
+            cost, lost = call.worst, True
             with self.lock:
                 self.sent += 1
             began = time.perf_counter()
             try:
                 # Its own reading of an answer would take half of one for a whole one.
-                reply = client.post("/chat/completions", body=self.body(messages, speech), cast_to=httpx2.Response)
+                reply = client.post("/chat/completions", body=self.body(call.messages, speech), cast_to=httpx2.Response)
                 found = said_of(reply.content, self.endpoint.price, self.most_output, self.endpoint.key)
             except Exception as error:
                 found = fault_of(error, self.endpoint.key, proven=self.proven)
             if isinstance(found, Said):
                 found = replace(found, seconds=time.perf_counter() - began)
-                cost, lost = worst if found.cost_usd is None else found.cost_usd, False
+                cost, lost = call.worst if found.cost_usd is None else found.cost_usd, False
             elif not found.billed:
                 cost, lost = 0.0, False
             return found
@@ -220,7 +190,7 @@ class Wire:
             if lost:
                 with self.lock:
                     self.lost_usd, self.lost_known = self.lost_usd + cost, self.endpoint.price is not None
-            self.purse.settle(worst, cost, lost=lost)
+            self.purse.settle(call.worst, cost, lost=lost)
 
     def body(self, messages: Sequence[Mapping[str, str]], speech: Speech) -> dict[str, Any]:
         """The request as the endpoint is spoken to."""
