@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,18 @@ def test_a_mark_stands_until_the_answer_is_kept(tmp_path: Path) -> None:
         answers.unmark("two")
     with Answers(tmp_path / "a.sqlite") as answers:
         assert answers.marked(["one", "two", "three", "four"]) == {"three"}
+
+
+def test_a_mark_of_a_running_command_is_its_own(tmp_path: Path) -> None:
+    """It is not told as left behind, cannot be taken away, and counts for as long as an answer may take."""
+    with Answers(tmp_path / "a.sqlite") as answers:
+        answers.run("INSERT INTO asked (key, at, pid) VALUES ('one', ?, ?)", (time.time() - 5, os.getppid()))
+        answers.run("INSERT INTO asked (key, at, pid) VALUES ('two', ?, ?)", (time.time() - 5, 2**22 + 1))
+        answers.unmark("one")
+        assert answers.marked(["one", "two"]) == {"two"}
+        assert answers.is_asked_elsewhere("one", 60)
+        assert not answers.is_asked_elsewhere("one", 1)
+        assert not answers.is_asked_elsewhere("two", 60)
 
 
 def test_threads_share_it(tmp_path: Path) -> None:
@@ -118,6 +132,7 @@ def test_a_store_made_before_losses_and_told_dollars_were_kept_is_read(tmp_path:
     base = sqlite3.connect(path)
     for column in ("lost_usd", "told_usd"):
         base.execute(f"ALTER TABLE answers DROP COLUMN {column}")
+    base.execute("ALTER TABLE asked DROP COLUMN pid")
     base.commit()
     base.close()
     lost = Said('{"price": 24}', "stop", 60, 5, 0.0401, 0.8, 0.04, 0.0001)

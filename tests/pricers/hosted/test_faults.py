@@ -111,6 +111,22 @@ def test_the_endpoints_own_cost_counts_where_it_is_higher() -> None:
 
 
 @pytest.mark.parametrize(
+    ("usage", "cost"),
+    [
+        ({"cost": 0.01}, 0.01),
+        ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, None),
+        ({"prompt_tokens": 10, "completion_tokens": 0}, None),
+        ({"prompt_tokens": 0, "completion_tokens": 0, "cost": 0}, None),
+        ({}, None),
+    ],
+)
+def test_an_answer_without_counts_costs_what_is_told_or_an_unknown_sum(usage: dict[str, float], cost: float) -> None:
+    """A server that counts nothing says 0 tokens; that is not for nothing."""
+    body = {"choices": [{"message": {"content": "$1"}, "finish_reason": "stop"}], "usage": usage}
+    assert said_of(json.dumps(body).encode(), Price(1, 2, "", "")).cost_usd == cost  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
     "more",
     [
         {"finish_reason": "error"},
@@ -168,6 +184,7 @@ def test_reasoning_that_only_the_total_counts_is_paid_for() -> None:
     """Some endpoints leave it out of the completion."""
     assert usage_of({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115}) == (10, 105, None)
     assert usage_of({"prompt_tokens": -1, "completion_tokens": True, "cost": float("nan")}) == (None, None, None)
+    assert usage_of({"prompt_tokens": 0, "completion_tokens": 0, "cost": 0.01}) == (None, None, 0.01)
     assert usage_of({"prompt_tokens": 10**400, "completion_tokens": 1.5, "cost": 10**400}) == (None, None, None)
 
 

@@ -83,6 +83,27 @@ def test_what_only_waited_when_it_was_killed_is_not_told_as_sent(
     assert "1 request was sent before and never answered; it is asked again." in capsys.readouterr().out
 
 
+def test_two_commands_at_once_pay_for_each_answer_once(
+    shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The one waits for what the other is being answered, and says nothing of requests that were never answered."""
+    with FakeEndpoint(delay=0.05) as fake:
+        command = Command(fake, shop, tmp_path, monkeypatch)
+        first = subprocess.Popen([sys.executable, "-c", SCRIPT, *command.words], stdout=subprocess.PIPE, text=True)
+        until = time.monotonic() + 60
+        while len(fake.seen) < 8:
+            assert first.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        to = [str(tmp_path / "other") if word == str(tmp_path / "evals") else word for word in command.words]
+        assert run(to) == 0
+        told = first.communicate(timeout=60)[0] + capsys.readouterr().out
+        assert first.returncode == 0
+        twice = command.twice()
+    assert "never answered" not in told
+    assert twice <= 4  # two that look at the same moment
+
+
 def test_an_interruption_loses_no_answer_and_the_same_command_goes_on(
     shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

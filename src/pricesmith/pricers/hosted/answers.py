@@ -23,15 +23,17 @@ from pathlib import Path
 from typing import Any
 
 from pricesmith.errors import InputError
+from pricesmith.workspace import is_living
 
 VERSION = 1
 CHUNK = 500  # keys of one query
+ADDED = (("answers", "lost_usd REAL"), ("answers", "told_usd REAL"), ("asked", "pid INTEGER"))  # to older stores
 TABLES = """
 CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL,
   text TEXT NOT NULL, finish TEXT NOT NULL, tokens_in INTEGER, tokens_out INTEGER, cost_usd REAL,
   seconds REAL NOT NULL, at REAL NOT NULL, lost_usd REAL, told_usd REAL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_model ON answers (endpoint, model);
-CREATE TABLE IF NOT EXISTS asked (key TEXT PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS asked (key TEXT PRIMARY KEY, at REAL NOT NULL, pid INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS speech (endpoint TEXT NOT NULL, model TEXT NOT NULL, said TEXT NOT NULL,
   PRIMARY KEY (endpoint, model)) WITHOUT ROWID;
 """
@@ -83,9 +85,10 @@ class Answers:
                 if version not in (0, VERSION):
                     raise sqlite3.DatabaseError(f"version {version}, not {VERSION}")
                 self.base.executescript(TABLES)
-                there = {row[1] for row in self.base.execute("PRAGMA table_info(answers)")}
-                for column in sorted({"lost_usd", "told_usd"} - there):  # of a store made before them
-                    self.base.execute(f"ALTER TABLE answers ADD COLUMN {column} REAL")
+                for name, column in ADDED:
+                    there = {row[1] for row in self.base.execute(f"PRAGMA table_info({name})")}
+                    if column.split()[0] not in there:
+                        self.base.execute(f"ALTER TABLE {name} ADD COLUMN {column}")
                 self.base.execute(f"PRAGMA user_version = {VERSION}")
             except BaseException:
                 self.base.close()
@@ -119,7 +122,12 @@ class Answers:
 
     def marked(self, keys: Iterable[str]) -> set[str]:
         """Those of `keys` that were sent and never answered, as a kill leaves them."""
-        return {row[0] for row in self.among("SELECT key FROM asked", keys)}
+        return {key for key, pid in self.among("SELECT key, pid FROM asked", keys) if not is_others(pid)}
+
+    def is_asked_elsewhere(self, key: str, seconds: float) -> bool:
+        """Whether another command that is running has sent this in the last `seconds`, and has no answer yet."""
+        rows = self.run("SELECT at, pid FROM asked WHERE key = ?", (key,))
+        return any(is_others(pid) and at > time.time() - seconds for at, pid in rows)
 
     def among(self, select: str, keys: Iterable[str]) -> list[tuple[Any, ...]]:
         """The rows of a SELECT whose key is one of `keys`."""
@@ -132,11 +140,11 @@ class Answers:
 
     def mark(self, key: str) -> None:
         """Say that a request is about to be sent."""
-        self.run("INSERT OR REPLACE INTO asked VALUES (?, ?)", (key, time.time()))
+        self.run("INSERT OR REPLACE INTO asked (key, at, pid) VALUES (?, ?, ?)", (key, time.time(), os.getpid()))
 
     def unmark(self, key: str) -> None:
-        """Say that a request has ended without an answer."""
-        self.run("DELETE FROM asked WHERE key = ?", (key,))
+        """Say that a request of this command has ended without an answer, or was never sent."""
+        self.run("DELETE FROM asked WHERE key = ? AND pid = ?", (key, os.getpid()))
 
     def keep(self, key: str, endpoint: str, model: str, said: Said) -> None:
         """Remember an answer; the first one of a key stays."""
@@ -175,6 +183,11 @@ class Answers:
             "SELECT COUNT(tokens_out), AVG(tokens_out) FROM answers WHERE endpoint = ? AND model = ?", (endpoint, model)
         )
         return float(row[1]) if row[0] >= 5 else None
+
+
+def is_others(pid: int | None) -> bool:
+    """Whether a mark is of another command that is running."""
+    return pid is not None and pid != os.getpid() and is_living(pid)
 
 
 def damaged(path: Path, error: Exception) -> InputError:

@@ -85,6 +85,8 @@ def said_of(body: bytes, price: Price | None, most: float = math.inf, key: str =
     if isinstance(refusal, str) and refusal and not text:
         text, finish = refusal, "refusal"
     tokens_in, tokens_out, told = usage_of(value.get("usage"))
+    if text and not tokens_out:
+        tokens_out = None
     if not finish:  # some local servers never say why
         finish = "tool_calls" if called else "length" if (tokens_out or 0) >= most else "stop"
     cost = cost_of(price, tokens_in, tokens_out, told) if price else told
@@ -92,9 +94,9 @@ def said_of(body: bytes, price: Price | None, most: float = math.inf, key: str =
 
 
 def cost_of(price: Price, tokens_in: int | None, tokens_out: int | None, told: float | None) -> float | None:
-    """Dollars of an answer: those of its tokens, or those that the endpoint told, if more. None without tokens."""
+    """Dollars of an answer: those of its tokens, or those that the endpoint told, if more; None without either."""
     if tokens_in is None or tokens_out is None:
-        return None
+        return told or None  # no dollars and no tokens is nothing told
     return max(price.of(tokens_in, tokens_out), told or 0.0)
 
 
@@ -113,6 +115,8 @@ def usage_of(usage: Any) -> tuple[int | None, int | None, float | None]:
     if not isinstance(usage, Mapping):
         return None, None, None
     tokens_in, tokens_out, total = (number(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
+    if not tokens_in:  # every question has some: a server that counts nothing says 0
+        tokens_in = tokens_out = None
     if tokens_in is not None and tokens_out is not None and total is not None:
         tokens_out = max(tokens_out, total - tokens_in)
     cost = usage.get("cost")

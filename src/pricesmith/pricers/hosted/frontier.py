@@ -39,6 +39,7 @@ MOST_LETTERS = 8_000  # of a listing that is priced: a megabyte would cost dolla
 ROUND = 16  # tokens of a chat's format round each message, at worst
 SCHEMA_TOKENS = 200  # tokens that an endpoint may add for the schema of the answer, at worst
 MOST_LOST = 0.02  # of a batch (of 100 at least) may stay without a reply; more say that the endpoint is down
+PATIENCE = 0.1  # seconds between two looks at what another command was answered
 RAW = 2_000  # characters of what was said that an evaluation keeps
 
 
@@ -199,11 +200,17 @@ class FrontierPricer:
             those = "1 request was" if again == 1 else f"{again:,} requests were"
             they = "it is" if again == 1 else "they are"
             self.progress.note(f"{those} sent before and never answered; {they} asked again.")
+        asked: list[str] = []
+        meanwhile: list[str] = []  # answered to another command that runs beside this one
         lost = 0
         most = int(MOST_LOST * max(100, len(requests)))
 
         def ask(request: Request, stop: threading.Event) -> None:
             nonlocal lost
+            if (known := self.heard(request.key, stop)) is not None:
+                found[request.key] = known
+                meanwhile.append(request.key)
+                return
             try:
                 sending = partial(self.answers.mark, request.key)
                 answer = wire.ask(Call(request.messages, request.worst, stop, sending))
@@ -221,12 +228,22 @@ class FrontierPricer:
                 raise
             self.answers.keep(request.key, self.endpoint.url, self.endpoint.model, answer)
             found[request.key] = answer
-            self.tally.asked += 1
+            asked.append(request.key)
 
-        together(ask, waiting, self.concurrency)
+        try:
+            together(ask, waiting, self.concurrency)
+        finally:
+            self.tally.asked += len(asked)
+            self.tally.remembered += len(meanwhile)
         if waiting and wire.proven:
             self.answers.learn(self.endpoint.url, self.endpoint.model, wire.known())
         return found
+
+    def heard(self, key: str, stop: threading.Event) -> Said | None:
+        """What another command was answered meanwhile; while it waits for that answer, so does this one."""
+        while self.answers.is_asked_elsewhere(key, self.timeout) and not stop.wait(PATIENCE):
+            pass
+        return self.answers.find([key]).get(key)
 
     def quote(self, said: Said | Lost) -> Quote:
         """An answer as a quote, counted; a lost one says why it is missing."""
