@@ -130,6 +130,18 @@ def test_its_evaluation_says_what_it_cost(shop: Catalog, tmp_path: Path, monkeyp
     assert again.meta["frontier-made"]["answers"] == {"asked": 0, "remembered": 40, "asked_again": 0}
 
 
+def test_what_it_will_cost_is_told_to_machines_too(
+    shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Beside the one JSON object, which alone is on standard output."""
+    with FakeEndpoint() as fake:
+        words = ["eval", who_of(fake, monkeypatch), "--catalog", str(shop.path), "--to", str(tmp_path / "evals")]
+        assert run([*words, "--limit", "5", "--json"]) == 0
+    told = capsys.readouterr()
+    assert "at worst" in told.err
+    json.loads(told.out)
+
+
 def test_an_evaluation_at_another_price_is_another_one(
     shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

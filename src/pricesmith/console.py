@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-INTERRUPTED = "Interrupted. The same command again goes on, or starts clean."
+INTERRUPTED = "Interrupted. What is kept already is not lost: the same command again goes on with it, or starts clean."
 # The text of a listing may hold anything; these would move a terminal's cursor or change its title.
 CONTROL = dict.fromkeys((*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)), "�")
 
 
 class Console:
-    """Where a verb's words go. With `json` the one result goes to standard output and nothing else does."""
+    """Where a verb's words go. With `json` the one result goes to standard output, and notes to standard error."""
 
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self.json, self.quiet = json, quiet
@@ -48,10 +48,10 @@ class Console:
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """Bars with time left on a terminal, notes as plain lines elsewhere, silence with --json or --quiet."""
-        if self.json or self.quiet:
+        """Bars with time left on a terminal, notes as plain lines elsewhere and with --json, silence with --quiet."""
+        if self.quiet:
             yield Progress()
-        elif not sys.stderr.isatty():
+        elif self.json or not sys.stderr.isatty():
             yield Notes(self)
         else:
             from rich import progress as bar
@@ -71,13 +71,16 @@ class Console:
 
 
 class Notes(Progress):
-    """Progress where there is no terminal: only the notes."""
+    """Progress where nothing is drawn: only the notes."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
 
     def note(self, text: str) -> None:
-        self.console.say(text)
+        if self.console.json:  # what it will cost is told to machines' logs too
+            print(text.translate(CONTROL), file=sys.stderr)
+        else:
+            self.console.say(text)
 
 
 class Drawn(Progress):

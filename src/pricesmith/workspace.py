@@ -81,14 +81,14 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """JSON from a file of ours. Raises InputError where it is missing or damaged."""
+def read_json(path: Path, *, hint: str = "Run the stage again with --fresh.") -> Any:
+    """JSON from a file of ours. Raises InputError, with a `hint`, where it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"There is no file {path}", hint="Check the path, or run the stage again.") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged", got=str(error)[:200], hint="Run the stage again with --fresh.") from None
+        raise InputError(f"{path} is damaged", got=str(error)[:200], hint=hint) from None
 
 
 def sha256(path: Path) -> str:

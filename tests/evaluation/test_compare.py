@@ -52,6 +52,14 @@ def test_without_a_verdict_nobody_is_better_and_more_items_are_needed():
     assert found.needed > found.n
 
 
+@pytest.mark.parametrize("n", [6, 12, 30])
+def test_what_is_not_told_apart_needs_more_items_than_there_are(n):
+    """With few families an interval is wider than the normal one, and so is what is needed."""
+    for seed in range(40):
+        found = compare(noisy("one", 0.5, seed=2 * seed, n=n), noisy("two", 0.8, seed=2 * seed + 1, n=n))
+        assert found.told_apart or found.needed is None or found.needed > n
+
+
 def test_a_pricer_is_not_told_apart_from_itself():
     """The difference is 0 and no number of items would change that."""
     one = noisy("one", 0.3)

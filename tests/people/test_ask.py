@@ -111,6 +111,7 @@ def test_the_same_lines_go_on_and_other_lines_are_refused(place: Path, tmp_path:
         ("-5", "price is negative"),
         ("€10", "price is in EUR; this catalog is in USD"),
         ("$1.299", "price is ambiguous"),
+        ("1.299", "price is ambiguous"),
         ("99999", "is outside of this catalog's"),
         ("b", "a word for a terminal"),
     ],
@@ -123,6 +124,16 @@ def test_a_line_that_is_no_price_ends_a_pipe(place, tmp_path, piped: Piped, capf
     assert told in err
     assert "Line 2" in err
     assert [row["price"] for row in rows(tmp_path / "her.csv")] == ["10"]
+
+
+def test_an_end_before_the_beginning_and_a_damaged_quiz_say_what_to_do(place, tmp_path, piped: Piped, capfd) -> None:
+    """The command that begins has no --end; answers whose quiz cannot be read are judged as a file."""
+    words = ("ask", place / "shop", "--n", 5, "--to", tmp_path / "her.csv")
+    assert piped([], *words, "--end") == 0
+    assert "the same command, without --end, begins" in capfd.readouterr().out
+    (tmp_path / "her.csv.quiz.json").write_text("{")
+    assert piped(["10"], *words) == 1
+    assert f"human:{tmp_path / 'her.csv'}" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -162,11 +162,21 @@ class Paired:
     def families(self) -> int:
         return int(self.codes.max()) + 1
 
+    def error(self, found: Interval, confidence: float) -> float | None:
+        """The standard error that its interval speaks of, on the side of zero: with few families it is wider than the
+        normal one, and what is not told apart needs more items than there are."""
+        from scipy import stats
+
+        if found.se is None or found.low is None or found.high is None:
+            return None
+        half = found.point - found.low if found.point > 0 else found.high - found.point
+        return max(found.se, half / float(stats.norm.ppf(0.5 + confidence / 2)))
+
     def difference(self, found: Interval, confidence: float) -> Difference:
         """The difference with its interval, and whether it tells the two apart."""
         told = found.low is not None and found.high is not None and (found.low > 0 or found.high < 0)
         better = (self.a if self.metric.improves(found.point) else self.b) if told else None
-        needed = items_needed(found.n, found.point, found.se, confidence)
+        needed = items_needed(found.n, found.point, self.error(found, confidence), confidence)
         who = (self.metric.name, self.metric.unit, self.a, self.b, found.n, found.families, self.a_value, self.b_value)
         return Difference(*who, found.point, found.low, found.high, told, better, needed, confidence)
 

@@ -163,7 +163,7 @@ def shown(asked: Asked, catalog: Catalog) -> list[Any]:
     if asked.place is not None:
         return told(asked.place, catalog.currency, asked.seconds)
     if not asked.answered and not asked.skipped:
-        return ["Nothing is answered yet; the same command begins."]
+        return ["Nothing is answered yet; the same command, without --end, begins."]
     lines = [
         f"{asked.answered:,} answered, {asked.skipped:,} skipped, {asked.left:,} left; all of it is in {asked.sheet}."
     ]

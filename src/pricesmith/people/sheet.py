@@ -106,7 +106,7 @@ def claim(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What stands beside the sheet; written where the sheet is new."""
     place = beside(path)
     if place.exists():
-        old = read_json(place)
+        old = read_json(place, hint=f"The answers in {path} are judged by human:{path}; ask on in another file.")
         if not isinstance(old, dict) or not isinstance(old.get("quiz"), dict) or "ended" not in old:
             raise InputError(f"{place} does not describe a quiz", hint="Choose another file with --to.")
         if old["quiz"] != settings:

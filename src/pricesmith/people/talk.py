@@ -38,7 +38,7 @@ def read_reply(line: str, currency: str, price_range: tuple[float, float]) -> Re
     said = line.strip()
     if word := WORDS.get(said.lower()):
         return Reply(word)
-    found = parse_price(said, currency)
+    found = parse_price(said, currency, ",.")  # both marks are typed: 1.299 may be either
     if isinstance(found, str):
         return "nothing was typed" if found == NO_PRICE and not said else found
     price, sign = found

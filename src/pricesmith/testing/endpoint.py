@@ -50,9 +50,9 @@ class FakeEndpoint:
 
     `answer` gives the words for a question (the last message). `faults` names the fault of the n-th request, from 0, or
     is called with its number and how often this question was asked before. `refuses` names parameters of a request that
-    are answered with a 400; `message` is what errors say. `think` is how many reasoning tokens each answer takes;
-    `delay` seconds are waited before each. `usage`: whether answers say their tokens; `cost`: the dollars that they say
-    they cost; `keeps_limit`: whether the limit of output tokens is kept.
+    are answered with a 400, `rejects` a text in a question that always is; `message` is what errors say. `think` is
+    how many reasoning tokens each answer takes; `delay` seconds are waited before each. `usage`: whether answers say
+    their tokens; `cost`: the dollars that they say they cost; `keeps_limit`: whether the limit of tokens is kept.
     """
 
     def __init__(
@@ -69,11 +69,12 @@ class FakeEndpoint:
         usage: bool = True,
         cost: float | None = None,
         message: str = "",
+        rejects: str = "",
     ) -> None:
         self.answer, self.faults, self.refuses = answer, faults or {}, refuses
         self.revoked_after, self.wait, self.think, self.delay = revoked_after, wait, think, delay
         self.keeps_limit, self.usage, self.cost, self.key = keeps_limit, usage, cost, KEY
-        self.message = message
+        self.message, self.rejects = message, rejects
         self.seen: list[Seen] = []
         self.asked: Counter[str] = Counter()
         self.flying = self.most_flying = 0
@@ -121,7 +122,8 @@ class FakeEndpoint:
         """What goes wrong with a request; empty where nothing does."""
         if not keyed or (self.revoked_after is not None and number >= self.revoked_after):
             return "401"
-        if any(name in body for name in self.refuses):
+        rejected = bool(self.rejects) and self.rejects in str(body["messages"][-1]["content"])
+        if rejected or any(name in body for name in self.refuses):
             return "400"
         found = self.faults(number, before) if callable(self.faults) else self.faults.get(number)
         return found or ""

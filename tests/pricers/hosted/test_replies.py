@@ -76,6 +76,8 @@ def test_one_amount_is_a_price(said: str, price: float) -> None:
         ("€20", OTHER_MONEY),
         ('{"price": 24, "currency": "EUR"}', OTHER_MONEY),
         ("1.299 €", "an ambiguous number"),
+        ("1.299", "an ambiguous number"),
+        ('{"price": "1.299"}', "an ambiguous number"),
         ("0", "a price of zero"),
         ('{"price": 0}', "a price of zero"),
         ('{"price": 0.0}', "a price of zero"),

@@ -10,6 +10,7 @@ from tests.pricers.hosted.test_wire import WARES, answer, run_once
 from pricesmith.pricers.hosted.answers import Answers
 from pricesmith.pricers.hosted.frontier import Asked
 from pricesmith.testing import FakeEndpoint
+from pricesmith.types import render
 
 
 def test_an_answer_longer_than_the_context_is_remembered_of_no_listing(tmp_path: Path) -> None:
@@ -35,11 +36,24 @@ def test_how_to_speak_is_found_out_once(tmp_path: Path) -> None:
 
 
 def test_an_endpoint_that_takes_nothing_is_told(tmp_path: Path) -> None:
-    """A 400 to everything ends, with its words."""
+    """A 400 to everything, whatever is left out, for three listings ends, with its words."""
     with FakeEndpoint(answer, refuses=("messages",)) as fake:
         outcome = run_once(fake, tmp_path / "a.sqlite")
     assert "HTTP 400" in outcome.ended
-    assert len(fake.seen) <= 4
+    assert len(fake.seen) == 3 * 3
+
+
+@pytest.mark.parametrize("place", [0, 1, 7])
+def test_a_listing_that_gets_400_in_every_way_keeps_no_other_from_being_asked(tmp_path: Path, place: int) -> None:
+    """Wherever it stands, also where it is asked for again alone: the endpoint's way of speaking is not blamed."""
+    with FakeEndpoint(answer, rejects=render(WARES[place])) as fake:
+        for _ in range(2):
+            outcome = run_once(fake, tmp_path / "a.sqlite", concurrency=2)
+            assert outcome.ended == "all answered"
+            assert [quote.price is None for quote in outcome.quotes] == [ware is WARES[place] for ware in WARES]
+            assert outcome.pricer.tally.lost == {"HTTP 400": 1}
+        assert len(fake.billed()) == len(WARES) - 1
+    assert all("response_format" in seen.body for seen in fake.billed())
 
 
 @pytest.mark.parametrize("words", ["API key not valid. Please pass a valid API key.", "Your credit balance is too low"])

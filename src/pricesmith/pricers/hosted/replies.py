@@ -107,7 +107,7 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def read_amount(value: object, currency: str) -> float | str:
     """One amount in the catalog's currency, or the reason."""
-    found = parse_price(value, currency)
+    found = parse_price(value, currency, ",.")  # nobody knows the writer's marks: 1.299 may be either
     if isinstance(found, tuple):
         amount, said = found
         return amount if said in (None, currency) else OTHER_MONEY

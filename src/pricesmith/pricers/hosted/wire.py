@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 TRIES = 8
 BACK_OFF, MOST_BACK_OFF = 0.5, 30.0  # seconds; doubled each time, with full jitter (Brooker, AWS, 2015)
 MOST_CHANGES = 6  # of speech; an endpoint that takes none of them would go round for ever
+MOST_REJECTED = 3  # listings refused in every way of speaking, one after another, before anything was answered
 MOST_WAIT = 300.0  # seconds that a Retry-After may ask for
 SENT = frozenset({"host", "accept", "accept-encoding", "authorization", "content-length", "content-type", "user-agent"})
 
@@ -84,7 +85,7 @@ class Wire:
         self.endpoint, self.purse, self.speech = endpoint, purse, speech
         self.most_output, self.effort, self.schema = most_output, effort, schema
         self.timeout, self.tries, self.back_off = timeout, tries, back_off
-        self.sent, self.changes = 0, 0
+        self.first_speech, self.sent, self.changes, self.rejected = speech, 0, 0, 0
         self.faults: Counter[str] = Counter()
         self.lost_usd, self.lost_known = 0.0, True
         self.proven = self.over = False
@@ -150,13 +151,12 @@ class Wire:
                 wasted = both(wasted, call.worst if self.endpoint.price else None)
             with self.lock:
                 self.faults[said.cause] += 1
-            if said.kind == "speech":
-                self.simplify(speech, said)
+            if said.kind == "speech" and self.simplify(speech, said):
                 continue
             if said.kind == "stop" or (said.wait or 0) > MOST_WAIT:
                 raise self.refused(said)
             tried += 1
-            if tried >= self.tries or said.kind == "skip":
+            if tried >= self.tries or said.kind in ("skip", "speech"):
                 raise Lost(f"{self.endpoint.model} gave no answer", got=said.cause, cost_usd=wasted)
             self.pause(said, tried, call.stop)
 
@@ -203,14 +203,23 @@ class Wire:
             extra["reasoning_effort"] = self.effort
         return {"model": self.endpoint.model, "messages": list(messages), **extra}
 
-    def simplify(self, used: Speech, fault: Fault) -> None:
-        """Speak more simply after a 400, unless another thread has. Raises PricesmithError where nothing is left."""
+    def simplify(self, used: Speech, fault: Fault) -> bool:
+        """Speak more simply after a 400, unless another thread has; False where nothing is left to leave out.
+
+        It may be the listing that is refused: the next one is asked as the first was. Raises PricesmithError where
+        several were refused so.
+        """
         with self.lock:
             if self.speech == used:
                 simpler = used.simpler(fault.words.lower())
                 if simpler is None or self.changes >= MOST_CHANGES:
-                    raise self.refused(fault)
+                    self.rejected += 1
+                    if self.rejected >= MOST_REJECTED:
+                        raise self.refused(fault)
+                    self.speech, self.changes = self.first_speech, 0
+                    return False
                 self.speech, self.changes = simpler, self.changes + 1
+            return True
 
     def pause(self, fault: Fault, tried: int, stop: threading.Event) -> None:
         """Wait before the next try: as long as the endpoint asks for, while nobody sends, and a drawn back-off on top,
