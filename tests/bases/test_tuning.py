@@ -73,6 +73,13 @@ def test_what_is_set_stands(settings: dict[str, Any], mode: str) -> None:
     assert chosen.name == mode
 
 
+def test_4_bits_without_a_gpu_are_refused_and_not_passed_over() -> None:
+    """What is set stands, or is told to be impossible before any weight is loaded."""
+    settings = LoraBins(base="llama-3.1-8b", quantisation="nf4")
+    with pytest.raises(UsageError, match="need a CUDA device"):
+        choose_mode(settings, registry()["llama-3.1-8b"].shape, Box(64 * 10**9, False))
+
+
 def test_a_batch_that_is_too_large_is_told_with_one_that_fits() -> None:
     """The number in the advice fits when it is tried."""
     asked = read_recipe("lora_bins_8b", {"quantisation": "none", "recompute": True, "tokens_per_batch": 100_000})

@@ -27,7 +27,7 @@ from pricesmith.errors import InputError, PricesmithError
 from pricesmith.measures.metrics import Array, charge
 from pricesmith.measures.resample import Interval, codes_of, interval
 from pricesmith.pricers.language.llm import LlmPricer, batches, zero_shot
-from pricesmith.pricers.language.readout import states_at
+from pricesmith.pricers.language.readout import finite, states_at
 from pricesmith.pricers.ridge import RidgeRecipe
 from pricesmith.progress import SILENT, Progress
 from pricesmith.types import Item
@@ -124,8 +124,11 @@ def measure_base(sample: Sample, base: str, seconds: float, progress: Progress =
         quotes, note = [], error.what
     untuned = error_of(quotes, sample) if quotes else None
     progress.start(f"states of {base}", len(sample.judged) + len(sample.taught))
-    inputs = states_of(pricer, [item.listing for item in sample.judged], SHARES[1] * left, progress)
-    rows = states_of(pricer, [item.listing for item in sample.taught], SHARES[2] * left, progress)
+    try:
+        inputs = states_of(pricer, [item.listing for item in sample.judged], SHARES[1] * left, progress)
+        rows = states_of(pricer, [item.listing for item in sample.taught], SHARES[2] * left, progress)
+    except InputError as error:
+        inputs, rows, note = np.zeros((0, 0)), np.zeros((0, 0)), error.what
     del pricer
     ridges = on_states(rows, inputs, sample)
     answered = sum(quote is not None for quote in quotes) / len(quotes) if quotes else None
@@ -167,7 +170,7 @@ def states_of(pricer: LlmPricer, listings: Sequence[Any], seconds: float, progre
             columns = max(len(prompts[place]) for place in places)
             ids = torch.tensor([[*prompts[place], *[pricer.pad] * (columns - len(prompts[place]))] for place in places])
             ask = torch.tensor([row * columns + len(prompts[place]) - 1 for row, place in enumerate(places)])
-            states = states_at(pricer.model, ids, ask).float().cpu().numpy()
+            states = finite(states_at(pricer.model, ids, ask).float()).cpu().numpy()
             for place, state in zip(places, states, strict=True):
                 rows[place] = state
         found += rows

@@ -54,7 +54,11 @@ def planned_for_box(recipe: Recipe, progress: Progress = SILENT) -> Recipe:
 
 def choose_mode(settings: Any, shape: Shape, box: Box) -> tuple[Mode, str]:
     """The mode for a tuned recipe's settings on a box, and why: the first that they allow and that fits, else the one
-    that misses by least."""
+    that misses by least. Raises UsageError where 4 bits are set and there is no GPU."""
+    if settings.quantisation == "nf4" and not box.gpu:
+        raise UsageError(
+            "4-bit weights need a CUDA device", got="nf4", allowed="none", hint="Use --set quantisation=none here."
+        )
     work = Work(
         settings.tokens_per_batch,
         listing=min(LISTING, settings.most_tokens, settings.tokens_per_batch),
@@ -67,18 +71,17 @@ def choose_mode(settings: Any, shape: Shape, box: Box) -> tuple[Mode, str]:
     )
     here = [mode for mode in plan(shape, box.memory, "train", work) if allowed(mode, settings)]
     able = [mode for mode in here if mode.quantisation == "none" or settings.quantisation == "nf4" or has_nf4()]
-    modes = able or [mode for mode in plan(shape, box.memory, "train", work) if mode.quantisation == "none"]
-    chosen = best(modes)
+    chosen = best(able)
     place = f"the {told(box.memory)} of this {'GPU' if box.gpu else 'box'}"
     batch = f"with batches of {work.tokens:,} tokens"
     if chosen is None:
-        nearest = min(modes, key=lambda mode: mode.peak.total)
+        nearest = min(able, key=lambda mode: mode.peak.total)
         smaller = f"Try --set tokens_per_batch={nearest.tokens}" if nearest.tokens else "Choose a smaller base"
         return nearest, (
             f"Memory: {nearest.name} {batch} takes about {told(nearest.peak.total)}, more than {place}: it will "
             f"hardly finish. {smaller}; `pricesmith bases --for train` lists what fits."
         )
-    passed = modes[: modes.index(chosen)]
+    passed = able[: able.index(chosen)]
     instead = f", as {passed[0].name} would take {told(passed[0].peak.total)}" if passed else ""
     return chosen, f"Memory: {chosen.name} {batch} takes about {told(chosen.peak.total)} of {place}{instead}."
 

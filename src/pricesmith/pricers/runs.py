@@ -111,7 +111,7 @@ def fit_rows(
     recipe: Recipe, rows: Rows, info: Mapping[str, Any], to: Path, *, fresh: bool = False, progress: Progress = SILENT
 ) -> None:
     """`fit`, on rows that need not be a catalog's splits."""
-    settings = {**settings_of(recipe), "catalog": info["fingerprint"], **content_of(recipe)}
+    begun, settings = time.time(), {**settings_of(recipe), "catalog": info["fingerprint"], **content_of(recipe)}
     with build_folder(to, MANIFEST, settings, fresh=fresh, noun="run") as build:
         if build is None:
             progress.note(f"{to} is already fitted with these settings.")
@@ -121,7 +121,7 @@ def fit_rows(
             progress.note(told)
         progress.start(f"fitting {recipe.kind} on {len(rows.train):,} listings")
         write_json(folder / CATALOG, dict(info))  # first: a blend looks there for what its members must be of
-        seconds = fit_recipe(recipe, rows, build, progress)
+        seconds = fit_recipe(recipe, rows, build, begun, progress)
         progress.start(f"calibrating {recipe.kind}")
         low, high = info["price_range"]
         pricer = Clipped(recipe.load(folder), (low, high))
@@ -145,7 +145,7 @@ def fit_rows(
         )
 
 
-def fit_recipe(recipe: Recipe, rows: Rows, build: Build, progress: Progress) -> float:
+def fit_recipe(recipe: Recipe, rows: Rows, build: Build, begun: float, progress: Progress) -> float:
     """Let a recipe write its model files; the seconds it took. One that `resumes` keeps what it has done when it is
     interrupted, and counts the seconds of all its processes."""
     folder, started = build.folder, time.perf_counter()
@@ -153,7 +153,7 @@ def fit_recipe(recipe: Recipe, rows: Rows, build: Build, progress: Progress) -> 
         recipe.fit(rows.train, rows.tune, folder)
         write_atomic(folder / RECIPE, write_toml(settings_of(recipe)))
         return time.perf_counter() - started
-    before = spent_before(folder)
+    before = spent_before(folder, begun)
     try:
         cast(Resuming, recipe).fit(rows.train, rows.tune, folder, progress)
         build.keep = True  # what follows can be done again in seconds, fitting cannot

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, TaskType
 
+from pricesmith.errors import InputError
 from pricesmith.pricers.language.adapters import with_adapter
 from pricesmith.pricers.language.batches import Example
 from pricesmith.pricers.language.readout import Bins, head, inner
@@ -45,6 +48,17 @@ def test_states_come_in_the_order_of_the_examples(model: PeftModel, examples: li
     together = frozen_states(model, examples, 0, 64, SILENT)
     one = frozen_states(model, examples[7:8], 0, 64, SILENT)
     assert torch.allclose(together[7:8], one, atol=1e-5)
+
+
+def test_states_that_are_no_numbers_are_told(tmp_path: Path, examples: list[Example]) -> None:
+    """A model that overflows, or whose weights are damaged, ends with one line and not in the solver."""
+    base = find(str(made_model(tmp_path / "base")))
+    config = LoraConfig(task_type=TaskType.SEQ_CLS, r=4, target_modules="all-linear")
+    broken = with_adapter(classifier(base, 32, "float32", "none"), config)
+    with torch.no_grad():
+        inner(broken).model.layers[0].mlp.down_proj.base_layer.weight.fill_(float("nan"))
+    with pytest.raises(InputError, match="is no number"):
+        start_head(broken, examples, BINS, 1.0, 0, 64, SILENT)
 
 
 def test_the_started_head_prices_like_the_probe(model: PeftModel, examples: list[Example]) -> None:

@@ -137,7 +137,7 @@ class PlannedBatches(Sampler[list[int]]):
         steps = math.ceil(sum(self.lengths) / self.tokens_per_batch)
         limit = f" or {minutes:g} minutes" if minutes else ""
         return (
-            f"{self.told()}: some {steps:,} steps of {self.tokens_per_batch:,} tokens a pass, at most {epochs:g} passes"
+            f"{self.told()}: some {steps:,} steps of {self.tokens_per_batch:,} tokens a pass, at most {epochs:g} of them"
             f"{limit}."
         )
 
@@ -190,7 +190,7 @@ class Schedule:
         """What a person should know before it starts."""
         return (
             f"{batches.told()}, {self.padding:.1%} padding, "
-            f"{self.steps:,} steps of {batches.tokens_per_batch:,} tokens ({self.passes:.2g} passes), {self.evals} "
+            f"{self.steps:,} steps of {batches.tokens_per_batch:,} tokens (passes: {self.passes:.2g}), {self.evals} "
             f"judgements on {self.judged} items: about {self.seconds / 60:.0f} minutes, {self.memory_gb:.1f} GB of "
             "memory at the peak so far."
         )

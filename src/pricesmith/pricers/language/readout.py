@@ -102,6 +102,17 @@ def states_at(model: nn.Module, ids: Tensor, places: Tensor, *, positions: Tenso
     return states.flatten(0, 1)[places.to(states.device)]
 
 
+def finite(states: Tensor) -> Tensor:
+    """The same states. Raises InputError where one is no number."""
+    if not torch.isfinite(states).all():
+        raise InputError(
+            "What this base makes of a listing is no number",
+            got="NaN or infinity in its last states",
+            hint="Use dtype float32 (float16 overflows in some models); else its weights are damaged.",
+        )
+    return states
+
+
 def head(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """From hidden states [n, hidden] to logits: of a classifier's bins, or of the vocabulary as the model scales it."""
     own: Any = inner(model)

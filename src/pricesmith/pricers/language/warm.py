@@ -15,7 +15,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from pricesmith.pricers.language.batches import Example, lay
-from pricesmith.pricers.language.readout import Bins, inner, states_at
+from pricesmith.pricers.language.readout import Bins, finite, inner, states_at
 from pricesmith.progress import Progress
 
 PENALTIES = (0.003, 0.01, 0.03, 0.1)  # of squared weights on standardised states; the best on held rows is taken
@@ -49,7 +49,8 @@ def start_head(
 
 
 def frozen_states(model: nn.Module, examples: Sequence[Example], pad: int, tokens: int, progress: Progress) -> Tensor:
-    """The base's last states of prompts, without the adapter: fp32 [examples, hidden], in order."""
+    """The base's last states of prompts, without the adapter: fp32 [examples, hidden], in order. Raises InputError
+    where they are no numbers."""
     order = sorted(range(len(examples)), key=lambda place: len(examples[place].prompt))
     batches: list[list[int]] = [[]]
     for place in order:
@@ -65,7 +66,7 @@ def frozen_states(model: nn.Module, examples: Sequence[Example], pad: int, token
             laid = lay([examples[place] for place in batch], pad)
             found.append(states_at(model, laid["ids"], laid["places"]).float())
             progress.advance(len(batch))
-    states = torch.cat(found)
+    states = finite(torch.cat(found))
     return states[torch.argsort(torch.tensor(order, device=states.device))]
 
 
