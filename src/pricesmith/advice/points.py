@@ -157,14 +157,14 @@ def run_task(task: Task, material: Material, recipe: Recipe, folder: Path, progr
             return Done(arrays["held"], arrays["left_out"], float(arrays["seconds"]))
     inside = chosen(material.names, task)
     train = [item for item, here in zip(material.train, inside, strict=True) if here]
-    place = folder / f"{task.name}.fitting"
+    begun, place = time.time(), folder / f"{task.name}.fitting"
     if not getattr(recipe, "resumes", False):
         shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True, exist_ok=True)
     progress.start(f"fitting {recipe.kind} on {task.told}")
     write_json(place / CATALOG, info_of(material.catalog, train))
     began = time.perf_counter()
-    fit_recipe(recipe, Rows(train, material.tune, []), Build(place, place, "", {}), progress)
+    fit_recipe(recipe, Rows(train, material.tune, []), Build(place, place, "", {}), begun, progress)
     seconds = time.perf_counter() - began
     pricer = recipe.load(place)
     unseen = [] if task.part == 1 else [material.train[at] for at in left_out(material, task.draw)]

@@ -137,7 +137,7 @@ class PlannedBatches(Sampler[list[int]]):
         steps = math.ceil(sum(self.lengths) / self.tokens_per_batch)
         limit = f" or {minutes:g} minutes" if minutes else ""
         return (
-            f"{self.told()}: some {steps:,} steps of {self.tokens_per_batch:,} tokens a pass, at most {epochs:g} of them"
+            f"{self.told()}: some {steps:,} steps of {self.tokens_per_batch:,} tokens a pass; at most {epochs:g} of these"
             f"{limit}."
         )
 
