@@ -137,8 +137,8 @@ class PlannedBatches(Sampler[list[int]]):
         steps = math.ceil(sum(self.lengths) / self.tokens_per_batch)
         limit = f" or {minutes:g} minutes" if minutes else ""
         return (
-            f"{self.told()}: some {steps:,} steps of {self.tokens_per_batch:,} tokens a pass; at most {epochs:g} of these"
-            f"{limit}."
+            f"{self.told()}: some {steps:,} steps of {self.tokens_per_batch:,} tokens a pass; passes: at most "
+            f"{epochs:g}{limit}."
         )
 
     def epoch_after(self, step: int) -> float:
