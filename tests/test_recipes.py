@@ -147,3 +147,6 @@ def test_an_estimate_grows_with_the_rows() -> None:
     assert estimate("recorded", 1000) == ""
     assert "about 2 seconds" in estimate("sparse_mlp", 100)
     assert "minutes" in estimate("sparse_mlp", 4_000_000)
+    assert "about 18 seconds on two cores, about 0.7 GB" in estimate("best", 1_560)
+    assert "about 5 minutes on two cores, about 3.1 GB" in estimate("best", 52_469)
+    assert "about 12 seconds" in estimate("best", 240)

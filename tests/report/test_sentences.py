@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -45,6 +46,29 @@ def test_the_best_of_ones_own_is_said_to_be_that(read_of: Read) -> None:
     named, _ = said(read_of, TWO, champion="mlp")
     assert "mlp, the champion you named, is off by" in named
     assert "mlp does not beat ridge, which is off by" in named
+
+
+@pytest.mark.parametrize(
+    ("missing", "words"),
+    [
+        (200, "gpt answered none of the 200 items: each is charged at the median price."),
+        (50, "gpt answered 150 of the 200 items; the other 50 are charged at the median price."),
+        (1, "gpt answered 199 of the 200 items; the other one is charged at the median price."),
+    ],
+)
+@pytest.mark.parametrize("kind", ["frontier", "zero-shot", "human"])
+def test_missing_answers_of_a_rival_are_said_where_it_is_beaten(
+    missing: int, words: str, kind: str, read_of: Read
+) -> None:
+    """To beat who says nothing is no feat, and who reads the verdict alone must see it."""
+    rows, meta = judged(0.9, 3, kind=kind, n=200)
+    rows = tuple(replace(row, price=None) if place < missing else row for place, row in enumerate(rows))
+    told, found = said(read_of, {**OWN, "gpt": (rows, meta)})
+    assert words in told
+    assert [one.unanswered for one in found.versus] == [missing]
+    told, found = said(read_of, {"gpt": (rows, meta), "other": judged(0.9, 4, kind="human")}, champion="gpt")
+    assert words in told
+    assert found.unanswered == missing
 
 
 def test_no_frontier_model_is_said(read_of: Read) -> None:

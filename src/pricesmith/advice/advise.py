@@ -29,9 +29,9 @@ from pricesmith.advice.points import (
 )
 from pricesmith.catalog.store import Catalog
 from pricesmith.errors import UsageError
-from pricesmith.pricers.recipes import MEASURED, settings_of
+from pricesmith.pricers.recipes import expected, settings_of
 from pricesmith.progress import SILENT, Progress
-from pricesmith.settings import parse, read_toml
+from pricesmith.settings import parse
 from pricesmith.types import Recipe
 from pricesmith.workspace import build_folder, read_json
 
@@ -93,7 +93,7 @@ def fit_all(material: Material, recipe: Recipe, draws: int, folder: Path, progre
     kept = [task for task in tasks if (folder / f"{task.name}.npz").is_file()]
     progress.note(estimate(material, recipe.kind, tasks, len(kept)))
     done: dict[Task, Done] = {}
-    began, rows, known = time.perf_counter(), 0, "seconds" in read_toml(MEASURED).get(recipe.kind, {})
+    began, rows, known = time.perf_counter(), 0, expected(recipe.kind, 1) is not None
     for task in tasks:
         done[task] = run_task(task, material, recipe, folder, progress)
         if task in kept:
@@ -113,13 +113,12 @@ def estimate(material: Material, kind: str, tasks: Sequence[Task], kept: int) ->
     told = f"{len(tasks)} fits of {kind} on {rows:,} rows in all, judged on {len(material.held):,} rows of validation"
     if kept:
         told += f"; {kept} are kept from before"
-    measured = read_toml(MEASURED)
-    known = measured.get(kind, {})
-    if "seconds" not in known:
+    largest = expected(kind, len(material.train))
+    if largest is None:
         return f"{told}. How long that takes is told after the first."
-    seconds = known["seconds"] * rows / measured["rows"]
+    each = [expected(kind, len(material.train) / task.part) for task in tasks]
+    seconds, memory = sum(one[0] for one in each if one), largest[1]
     length = f"{seconds / 60:.0f} minutes" if seconds > 120 else f"{max(5.0, seconds):.0f} seconds"
-    memory = 0.3 + max(0.0, known["gb"] - 0.3) * len(material.train) / measured["rows"]
     return f"{told}: about {length} of fitting on two cores, about {memory:.1f} GB of memory."
 
 

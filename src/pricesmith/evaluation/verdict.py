@@ -48,6 +48,7 @@ Chosen = Literal["named", "own", "any"]  # own: the best of one's own; any: ther
 class Versus:
     """The champion against one rival on the items that both have. `pair` is rival minus champion: above 0 the champion
     errs less. `outcome` is the champion's. `times` is how many times the champion's cost a quote of the rival's is.
+    `unanswered` counts the rival's missing answers among these items, which are charged like everybody's.
     """
 
     rival: str
@@ -57,6 +58,7 @@ class Versus:
     pair: Difference | None
     times: float | None
     break_even: BreakEven | None
+    unanswered: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,8 @@ class LlmQuestion:
 class Verdict:
     """The champion, everybody against it, and what all cost. Errors in the catalog's currency, costs in US dollars.
 
-    `among` is how many it was chosen from. `comparisons` counts what the intervals were corrected for; `each` is the
-    confidence of one of them by itself, the lowest.
+    `among` is how many it was chosen from, `unanswered` its own missing answers. `comparisons` counts what the
+    intervals were corrected for; `each` is the confidence of one of them by itself, the lowest.
     """
 
     champion: str
@@ -109,6 +111,7 @@ class Verdict:
     each: float
     box_price: float | None
     confidence: float = CONFIDENCE
+    unanswered: int = 0
 
 
 def verdict(evals: Evals, *, champion: str | None = None, box_price: float | None = None, seed: int = 0) -> Verdict:
@@ -146,13 +149,14 @@ def verdict(evals: Evals, *, champion: str | None = None, box_price: float | Non
         among=len(candidates),
         error=interval(data.error, data.families, seed=seed),
         currency=best.currency,
-        versus=tuple(versus(one, kinds, compared[one.pricer, best.pricer], costs, best.pricer) for one in rivals),
+        versus=tuple(versus(one, kinds, compared[one.pricer, best.pricer], costs, best) for one in rivals),
         llm=llm_question(alone, members, cheap, compared, costs, kinds),
         costs=costs,
         kinds=kinds,
         comparisons=len(tested),
         each=min((one.confidence for one in tested), default=CONFIDENCE),
         box_price=box_price,
+        unanswered=silences(best, best),
     )
 
 
@@ -198,13 +202,20 @@ def named_one(ordered: Sequence[Evaluation], name: str, option: str) -> Evaluati
 
 
 def versus(
-    rival: Evaluation, kinds: Mapping[str, str], pair: Difference | None, costs: Mapping[str, Cost], champion: str
+    rival: Evaluation, kinds: Mapping[str, str], pair: Difference | None, costs: Mapping[str, Cost], best: Evaluation
 ) -> Versus:
     """The champion against one rival."""
     kind = kinds[rival.pricer]
-    own, other = costs[champion], costs[rival.pricer]
+    own, other = costs[best.pricer], costs[rival.pricer]
     meeting = break_even(own, other) if own.side == "own" and other.side == "hosted" else None
-    return Versus(rival.pricer, kind, side_of(kind), outcome_of(pair, champion), pair, times(own, other), meeting)
+    outcome, silent = outcome_of(pair, best.pricer), silences(rival, best)
+    return Versus(rival.pricer, kind, side_of(kind), outcome, pair, times(own, other), meeting, silent)
+
+
+def silences(one: Evaluation, other: Evaluation) -> int:
+    """How many of the items that both have `one` has no answer to."""
+    both = {row.id for row in other.rows}
+    return sum(row.price is None for row in one.rows if row.id in both)
 
 
 def outcome_of(pair: Difference | None, of: str) -> Outcome:

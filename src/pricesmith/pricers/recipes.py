@@ -47,16 +47,26 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
     return {"kind": recipe.kind, **cast(Settings, recipe).model_dump(mode="json")}
 
 
+def expected(kind: str, rows: float) -> tuple[float, float] | None:
+    """Seconds and peak GB of a fit, on the lines through what was measured on many rows and on few, for libraries and
+    rounds are there however few the rows; None where nothing was measured."""
+    measured = read_toml(MEASURED)
+    known, few = measured.get(kind, {}), measured["small_rows"]
+    if "seconds" not in known:
+        return None
+    share = (rows - few) / (measured["rows"] - few)
+    small = (known.get("small_seconds", 0.0), known.get("small_gb", 0.3))
+    seconds, gb = (low + (high - low) * share for low, high in zip(small, (known["seconds"], known["gb"]), strict=True))
+    return max(0.0, seconds), gb
+
+
 def estimate(kind: str, rows: int) -> str:
     """How long a fit will take and the memory it needs, from what was measured; empty where nothing was."""
-    measured = read_toml(MEASURED)
-    known = measured.get(kind, {})
-    if "seconds" not in known:
+    known = expected(kind, rows)
+    if known is None:
         return ""
-    seconds = known["seconds"] * rows / measured["rows"]
+    seconds, memory = known
     told = f"about {seconds / 60:.0f} minutes" if seconds > 120 else f"about {max(2, seconds):.0f} seconds"
-    # Libraries and buffers are there however few the rows.
-    memory = 0.3 + max(0.0, known["gb"] - 0.3) * rows / measured["rows"]
     return f"{kind} on {rows:,} listings: {told} on two cores, about {memory:.1f} GB of memory."
 
 

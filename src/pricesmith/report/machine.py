@@ -4,18 +4,20 @@
      "words": ["On 2,915 items of goods (test split) blend, ... is off by $31.20 [29.90, 32.60] on average.", ...],
      "catalog": {"name": "goods", "fingerprint": "9f86d0...", "split": "test", "currency": "USD"},
      "champion": {"name": "blend", "kind": "blend", "side": "own", "chosen": "own", "among": 4, "items": 2915,
-                  "families": 2810, "mean_error": 31.2, "low": 29.9, "high": 32.6},
+                  "unanswered": 0, "families": 2810, "mean_error": 31.2, "low": 29.9, "high": 32.6},
      "confidence": 0.95, "comparisons": 9, "confidence_of_each": 0.9931, "box_usd_per_hour": 0.4,
      "versus": [{"rival": "frontier-gpt", "kind": "frontier", "side": "hosted", "outcome": "better",
                  "difference": 12.3, "low": 9.1, "high": 15.4, "items": 1000, "families": 990,
-                 "champion_error": 30.9, "rival_error": 43.2, "items_needed": 150, "cost_times": 210.0,
+                 "champion_error": 30.9, "rival_error": 43.2, "items_needed": 150, "unanswered": 3,
+                 "cost_times": 210.0,
                  "break_even": {"quotes": 12000, "why": "paid back", "box_usd_per_hour": 88.0}}],
      "llm": {"state": "compared", "tuned": true, "pairs": [...]},
      "costs": [{"pricer": "blend", "side": "own", "usd_per_1000": 0.0031, "usd_per_million": 3.1, ...}]}
 
 `difference` is the rival's mean error minus the champion's, in the catalog's currency: above 0 the champion errs less.
 `outcome` is the champion's: better, worse, not told apart, too few items, other items. The intervals of differences
-hold all together. A cost that is not known is null, never 0; `usd_per_...` are for quotes, fitting not counted.
+hold all together. `unanswered` counts missing answers, a rival's on the common items. A cost that is not known is null,
+never 0; `usd_per_...` are for quotes, fitting not counted.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ def verdict_facts(found: Verdict, words: Sequence[str], catalog: Mapping[str, An
             "chosen": found.chosen,
             "among": found.among,
             "items": error.n,
+            "unanswered": found.unanswered,
             "families": error.families,
             "mean_error": error.point,
             "low": error.low,
@@ -62,6 +65,7 @@ def verdict_facts(found: Verdict, words: Sequence[str], catalog: Mapping[str, An
                 "side": one.side,
                 "outcome": one.outcome,
                 **pair_facts(one.pair, "champion_error", "rival_error"),
+                "unanswered": one.unanswered,
                 "cost_times": one.times,
                 "break_even": meeting_facts(one.break_even),
             }

@@ -53,7 +53,8 @@ def opening(found: Verdict, evals_about: Mapping[str, Any]) -> str:
     }[found.chosen]
     miss = f"{amount(found.error.point, found.currency)}{brackets(found.error.low, found.error.high)}"
     without = " No pricer of your own was judged." if found.chosen == "any" else ""
-    return f"{where} ({split}) {name}{role} is off by {miss} on average.{without}"
+    said = f"{where} ({split}) {name}{role} is off by {miss} on average.{without}"
+    return said + unanswered(name, found.unanswered, found.error.n)
 
 
 def hosted_sentences(found: Verdict) -> list[str]:
@@ -84,12 +85,23 @@ def against(one: Versus, found: Verdict) -> str:
     if one.outcome == "too few items":
         return f"Of {rival} nothing can be said: {count(one.pair.n, 'common item')} are too few for an interval."
     gap = f"{amount(abs(one.pair.difference), found.currency)}{spread(one.pair)}"
+    silent = unanswered(rival, one.unanswered, one.pair.n)
     if one.outcome == "better":
-        return f"{me} beats {rival} by {gap} {items}{price}."
+        return f"{me} beats {rival} by {gap} {items}{price}.{silent}"
     if one.outcome == "worse":
         yet = "not yet" if one.side == "hosted" else "not"
-        return f"{me} does {yet} beat {rival}, which is off by {gap} less {items}{price}."
-    return f"{me} is not told apart from {rival} {items}: {undecided(one.pair, me, found.currency)}{price}."
+        return f"{me} does {yet} beat {rival}, which is off by {gap} less {items}{price}.{silent}"
+    return f"{me} is not told apart from {rival} {items}: {undecided(one.pair, me, found.currency)}{price}.{silent}"
+
+
+def unanswered(name: str, missing: int, n: int) -> str:
+    """A sentence on missing answers, which count as the constant's quote; empty where there are none."""
+    if not missing:
+        return ""
+    if missing == n:
+        return f" {name} answered none of the {count(n, 'item')}: each is charged at the median price."
+    other = "the other one is" if missing == 1 else f"the other {missing:,} are"
+    return f" {name} answered {n - missing:,} of the {count(n, 'item')}; {other} charged at the median price."
 
 
 def undecided(pair: Difference, name: str, currency: str) -> str:
@@ -131,7 +143,9 @@ def others(found: Verdict) -> list[str]:
         parts.append(f"is not told apart from {tied_with(told['not told apart'])}")
     mine = "your other pricers" if found.side == "own" else "your pricers"
     said = [f"Of {mine} {who(found.champion)} {' and '.join(parts)}."] if parts else []
-    return said + [against(one, found) for one in some if one.outcome in ("worse", *INFERIOR)][:SAID]
+    said += [against(one, found) for one in some if one.outcome in ("worse", *INFERIOR)][:SAID]
+    silent = [(one.rival, one.unanswered, one.pair.n) for one in some if one.outcome in told and one.pair]
+    return said + [unanswered(who(name), missing, n)[1:] for name, missing, n in silent if missing][:SAID]
 
 
 def tied_with(some: Sequence[Versus]) -> str:
