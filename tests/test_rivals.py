@@ -130,6 +130,18 @@ def test_its_evaluation_says_what_it_cost(shop: Catalog, tmp_path: Path, monkeyp
     assert again.meta["frontier-made"]["answers"] == {"asked": 0, "remembered": 40, "asked_again": 0}
 
 
+def test_notes_go_by_the_name_that_tables_use(
+    shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where one model is asked in several ways, nobody could tell which of them a note is about."""
+    with FakeEndpoint() as fake:
+        words = ["--catalog", str(shop.path), "--to", str(tmp_path / "evals"), "--limit", "3"]
+        assert run(["eval", who_of(fake, monkeypatch, "price=1/2,name=mine"), *words]) == 0
+        assert "mine (made): 3 asked now" in capsys.readouterr().out
+        assert run(["eval", who_of(fake, monkeypatch, "name=free"), *words, "--budget", "1"]) == 2
+    assert "What free costs is not known" in capsys.readouterr().err
+
+
 def test_what_it_will_cost_is_told_to_machines_too(
     shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -142,6 +142,7 @@ def hosted(who: str, name: str, catalog: Catalog, hosting: Hosting, progress: Pr
         hosting.answers(),
         hosting.purse,
         currency=catalog.currency,
+        called=options.name,
         train=lambda: catalog.items("train"),
         families=families_of(catalog) if options.comparables else {},
         concurrency=hosting.concurrency,

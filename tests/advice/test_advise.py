@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from pathlib import Path
@@ -13,12 +14,13 @@ import pricesmith as ps
 from pricesmith.advice import advise
 from pricesmith.advice.points import LEARN_NOTHING, Task, chosen, left_out, material_of, order_of, tasks_of
 from pricesmith.advice.show import told
+from pricesmith.advice.words import rows_wanted
 from pricesmith.catalog.store import Catalog, open_catalog
 from pricesmith.cli import run
 from pricesmith.errors import InputError, UsageError
 from pricesmith.pricers import recipe_class
 from pricesmith.pricers.recipes import read_recipe
-from pricesmith.testing import made_catalog
+from pricesmith.testing import made_catalog, made_csv
 
 from .conftest import Known, curve
 
@@ -154,6 +156,7 @@ def test_the_verb_prints_one_object_and_writes_a_page(made: Path, tmp_path: Path
     assert "<script" not in page
     assert "default-src 'none'" in page
     assert "<svg" in page
+    assert 'data-label="Less than with half the rows"' in page  # on a phone each row is a card
     assert run(words) == 0
     out = capfd.readouterr().out
     assert "is finished already" in out
@@ -162,6 +165,19 @@ def test_the_verb_prints_one_object_and_writes_a_page(made: Path, tmp_path: Path
     assert capfd.readouterr() == ("", "")
     assert run([*words, "--set", "alpha=2"]) == 2
     assert "alpha: 1.0 -> 2" in capfd.readouterr().err
+
+
+def test_a_catalog_without_categories_is_said_to_have_none(tmp_path: Path) -> None:
+    """It is not the rows that are too few."""
+    with made_csv(tmp_path / "shop.csv", 1_200).open(newline="") as file:
+        rows = [{name: value for name, value in row.items() if name != "category"} for row in csv.DictReader(file)]
+    with (tmp_path / "plain.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, rows[0].keys())
+        table.writeheader()
+        table.writerows(rows)
+    plain = ps.catalog.curate(tmp_path / "plain.csv", tmp_path / "plain")
+    found = ps.advise(plain, tmp_path / "advice", recipe="ridge", draws=1)
+    assert rows_wanted(found).startswith("The catalog has no categories")
 
 
 def test_a_hostile_category_stays_text(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:

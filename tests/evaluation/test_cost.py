@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pricesmith.evaluation.cost import EACH_ITS_OWN, break_even, cost_of, side_of, times
+from pricesmith.evaluation.cost import EACH_ITS_OWN, break_even, cost_of, refits_told, side_of, times
 from pricesmith.types import Evaluation, Row
 
 
@@ -82,6 +82,16 @@ def test_a_batchs_share_is_no_latency():
     found = cost_of(Evaluation("x", "c", rows + lost, 30.0), {"kind": "frontier", "latency": EACH_ITS_OWN}).latency
     assert (found.n, found.median) == (100, pytest.approx(50.5))
     assert found.high == pytest.approx(95.05)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [([], ""), ([0.2, 0.5], ""), ([2.0, 8.0], "about 50 seconds"), ([60.0], "about 5 minutes")],
+)
+def test_what_is_fitted_again_in_folds_is_told_with_its_time(seconds, words):
+    """Five times what each fit took; a few seconds are not worth a word."""
+    assert words in refits_told(seconds)
+    assert bool(words) is bool(refits_told(seconds))
 
 
 def test_the_fits_of_folds_are_not_one_fit():

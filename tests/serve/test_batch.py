@@ -169,6 +169,13 @@ def test_a_formula_in_an_id_does_not_run(tmp_path: Path) -> None:
     assert (cell.data_type, cell.value) == ("s", "'=1+1")
 
 
+def test_a_declined_width_is_never_told_as_one_that_is_allowed() -> None:
+    """1.3004 is over 1.3, and reads so."""
+    said = answer("a", Quote(100.0, 100 / 1.3004, 130.04), "USD", 1.3)
+    assert said.price is None
+    assert said.note.endswith("x/÷ 1.31")
+
+
 def test_a_wide_interval_is_declined(tmp_path: Path) -> None:
     """With --decline the price is left out and the interval and the reason stay."""
     file = write_rows(tmp_path / "new.jsonl", rows(3))

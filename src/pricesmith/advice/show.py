@@ -6,6 +6,7 @@ from typing import Any
 
 from pricesmith.advice import words
 from pricesmith.advice.found import Advice, Range, Share
+from pricesmith.report.sentences import brackets
 from pricesmith.report.words import amount, plain, priced_band, share
 
 BAR = 16
@@ -54,7 +55,7 @@ def ranged(found: Range | None, currency: str) -> str:
     if found is None:
         return ""
     point = amount(found.point, currency)
-    return point if found.low is None or found.high is None else f"{point} [{found.low:,.2f}, {found.high:,.2f}]"
+    return f"{point}{brackets(found.low, found.high)}"
 
 
 def curve(found: Advice) -> Any:

@@ -89,6 +89,8 @@ def where(found: Advice) -> str:
 
 def rows_wanted(found: Advice) -> str:
     """Which categories need rows, named."""
+    if not found.needs and not found.categories:
+        return "The catalog has no categories, so it is not known where rows are needed most."
     if not found.needs:
         return "No category has rows enough for a curve of its own."
     wanted = [one for one in found.needs if one.needs]
@@ -134,7 +136,8 @@ def method(found: Advice) -> list[str]:
         f"Every fit is judged on the same {found.judged:,} items ({found.held}); the test split is not looked at. "
         f"Parts of the rows are whole families, each part inside the next; {fits} of each part. {luck}",
         "Twice the rows: error = floor + b × rows^-c, with floor and b from 0 and c from 0 to 1, is fitted to the "
-        "curve and to 2,000 resamples of it by families; an interval is their middle 95 %. It is for more rows like "
+        "curve and to 2,000 resamples of it by families, with the floor and without one; an interval is the outer of "
+        "the middle 95 % of both. It is for more rows like "
         f"these, and for one doubling only. “Little” is at most {share(LITTLE)} of the error.",
         NEEDS,
     ]

@@ -10,7 +10,7 @@ token nobody gave, seconds that no clock took, a box without a price.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -150,3 +150,10 @@ def break_even(own: Cost, hosted: Cost) -> BreakEven:
 def times(one: Cost, other: Cost) -> float | None:
     """How many times `one`'s cost for a quote `other`'s is; None where one is unknown or free."""
     return other.quote / one.quote if one.quote and other.quote else None
+
+
+def refits_told(seconds: Sequence[float]) -> str:
+    """How long fitting again in every fold takes, by what each fit took; empty for a few seconds."""
+    total = FOLDS * sum(seconds)
+    length = f"{total / 60:.0f} minutes" if total > 120 else f"{total:.0f} seconds"
+    return f" That takes about {length} of fitting." if total >= 5 else ""

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from pricesmith.catalog.store import Catalog
 from pricesmith.errors import PricesmithError, UsageError
+from pricesmith.evaluation.cost import refits_told
 from pricesmith.evaluation.evaluate import BATCH, evaluate
 from pricesmith.evaluation.pairs import META, settle
 from pricesmith.evaluation.plan import FOLD_ROWS, FOLDS, Index, Plan, judged_items, limited, plan_of, row_count
@@ -98,7 +99,8 @@ def judge(
         progress.note(f"{one.name} is already judged.")
     waiting = [one for one in candidates if one not in done]
     if whole.folded and waiting:
-        progress.note(f"{len(whole.families):,} rows are under {FOLD_ROWS:,}: {IN_FOLDS}.")
+        again = [float(one.facts.get("fit_seconds") or 0.0) for one in waiting if is_refitted(one, catalog)]
+        progress.note(f"{len(whole.families):,} rows are under {FOLD_ROWS:,}: {IN_FOLDS}.{refits_told(again)}")
     if not there:
         progress.start("finding near training listings")
         write_items(folder, judged_items(catalog, whole, index), whole.about)
@@ -154,8 +156,7 @@ def check(candidates: Sequence[Candidate], catalog: Catalog, limit: int | None, 
         raise UsageError("The limit is not a number of items", got=str(limit), allowed="1 or more")
     twice = [name for name, count in Counter(one.name for one in candidates).items() if count > 1]
     if twice:
-        hint = "Rename one of the run folders; a hosted model takes @name=NAME."
-        raise UsageError("Two pricers have the same name", got=twice[0], hint=hint)
+        raise UsageError("Two pricers have the same name", got=twice[0], hint="Rename a run folder, or use @name=NAME.")
     for one in candidates:
         if one.currency is not None and one.currency != catalog.currency:
             raise UsageError(
@@ -194,8 +195,7 @@ def check_folds(candidates: Sequence[Candidate], catalog: Catalog, plan: Plan) -
 
 
 def is_refitted(one: Candidate, catalog: Catalog) -> bool:
-    """Whether folds of this catalog are judged by the candidate fitted again. A run of another catalog is judged as it
-    is."""
+    """Whether folds of this catalog are judged by the candidate fitted again; a run of another is judged as it is."""
     return one.refit is not None and one.fitted_on == catalog.fingerprint
 
 

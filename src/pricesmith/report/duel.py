@@ -87,7 +87,7 @@ def champion_intro(verdict: Verdict) -> str:
     if verdict.chosen != "named" and verdict.among > 1:
         many += (
             f": those of every pricer that could have been chosen, because {name} was chosen on these very items and "
-            "luck had a part in it. A champion named before judging (--champion) is corrected for its own only"
+            "luck had a part in it. A champion named before judging is corrected for its own only"
         )
     hold = "The intervals hold all together" if verdict.comparisons > 1 else "The interval holds"
     return f"{what}{name} errs less. {hold} at 95 %{many}. One that holds 0 means that the order could be chance."

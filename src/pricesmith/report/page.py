@@ -187,9 +187,7 @@ def scatter_words(found: Findings, points: int) -> dict[str, Any]:
         else f"All {total:,} items"
     )
     silent = sum(row.no_answers for row in found.main)
-    without = (
-        f" {count(silent, 'item')} without an answer {'is' if silent == 1 else 'are'} not drawn." if silent else ""
-    )
+    without = f" Missing answers ({silent:,} of all pricers together) are not drawn." if silent else ""
     return {
         "id": "chart-quotes",
         "intro": "One point an item: on the line the quote is the price, in the grey band it is within 20 % of it.",

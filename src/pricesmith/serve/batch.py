@@ -51,7 +51,7 @@ def answer(listing_id: str, quote: Quote, currency: str, decline: float | None) 
     if decline is not None and quote.low and quote.high:
         width = max(quote.high / quote.price, quote.price / quote.low)
         if width > decline:
-            note = f"declined: the interval is price x/÷ {width:.2f}"
+            note = f"declined: the interval is price x/÷ {math.ceil(100 * width) / 100:.2f}"
             return Answer(listing_id, None, quote.low, quote.high, currency, note)
     return Answer(listing_id, quote.price, quote.low, quote.high, currency)
 

@@ -71,7 +71,7 @@ class Bill:
     def lines(self, count: int, waiting: int, letters: int, worst: float) -> list[str]:
         """The estimate in words."""
         pricer, price = self.pricer, self.pricer.endpoint.price
-        who = f"{pricer.endpoint.model} at {pricer.endpoint.host}"
+        who = f"{pricer.called} at {pricer.endpoint.host}"
         also = f" and {len(self.to_recite):,} recitals" if self.memory else ""
         if not waiting:
             return [f"{who}: {count:,} listings{also}, all remembered: nothing is asked, nothing is paid."]
@@ -132,7 +132,7 @@ class Bill:
         cost = f"these answers cost {most}${facts['spent']:.4f}" if known else "what they cost is unknown"
         note = pricer.progress.note
         note(
-            f"{pricer.endpoint.model}: {answers['asked']:,} asked now in {facts['requests']:,} requests, "
+            f"{pricer.called}: {answers['asked']:,} asked now in {facts['requests']:,} requests, "
             f"{answers['remembered']:,} remembered; {cost}."
         )
         if purse.budget is not None or purse.lost:

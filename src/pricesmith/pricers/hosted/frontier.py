@@ -84,7 +84,8 @@ class Tally:
 
 
 class FrontierPricer:
-    """Quotes what a hosted model says. `train` are the priced listings it may be shown, `families` the guard's."""
+    """Quotes what a hosted model says. `train` are the priced listings it may be shown, `families` the guard's;
+    `called` is the name it has in notes, before the model's."""
 
     def __init__(
         self,
@@ -94,6 +95,7 @@ class FrontierPricer:
         purse: Purse,
         *,
         currency: str,
+        called: str = "",
         train: Callable[[], Sequence[Item]] = tuple,
         families: Mapping[str, str] | None = None,
         concurrency: int = 8,
@@ -102,8 +104,9 @@ class FrontierPricer:
         wire: Wire | None = None,
     ) -> None:
         if purse.budget is not None and endpoint.price is None:
-            raise unpriced(endpoint)
+            raise unpriced(endpoint, called)
         self.endpoint, self.asked, self.answers, self.purse = endpoint, asked, answers, purse
+        self.called = f"{called} ({endpoint.model})" if called else endpoint.model
         self.prompt = Prompt(style="chat", currency=currency)
         self.families, self.concurrency, self.progress = families or {}, concurrency, progress
         self.timeout = timeout
@@ -282,10 +285,10 @@ class FrontierPricer:
         )
 
 
-def unpriced(endpoint: Endpoint) -> UsageError:
+def unpriced(endpoint: Endpoint, called: str) -> UsageError:
     """The error where a budget is set and nobody knows what a request costs."""
     return UsageError(
-        f"What {endpoint.model} costs is not known, so no budget can be kept",
+        f"What {called or endpoint.model} costs is not known, so no budget can be kept",
         got="--budget",
         allowed="a model with a price",
         hint=f"Add @price=IN/OUT in dollars per million tokens, or put it into {own_file()}.",
