@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -16,8 +20,9 @@ from pricesmith.pricers.calibrated import Clipped
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.pricers.runs import Rows, fit, load, refitted, told
 from pricesmith.progress import Progress
+from pricesmith.settings import Settings
 from pricesmith.testing import made_catalog
-from pricesmith.types import Listing, Quote
+from pricesmith.types import Item, Listing, Quote
 
 
 class Notes(Progress):
@@ -40,6 +45,51 @@ def edited(run: Path, **facts: object) -> None:
     """Put other facts into a manifest."""
     manifest = json.loads((run / "manifest.json").read_text())
     (run / "manifest.json").write_text(json.dumps({**manifest, **facts}))
+
+
+class Slow(Settings):
+    """A recipe that goes on: its first fit takes a while, a later one finds the work done."""
+
+    kind: ClassVar[str] = "slow"
+    resumes: ClassVar[bool] = True
+    dies: ClassVar[bool] = True
+
+    def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path, progress: Progress) -> None:
+        if not (run / "model.json").is_file():
+            time.sleep(0.4)
+            (run / "model.json").write_text("{}")
+
+    def load(self, run: Path) -> Any:
+        if Slow.dies:
+            Slow.dies = False
+            raise KeyboardInterrupt
+        return Steady()
+
+
+class Steady:
+    """Says 10 of everything."""
+
+    name = "steady"
+
+    def price(self, listings: Sequence[Listing]) -> list[Quote]:
+        return [Quote(10.0) for _ in listings]
+
+
+def test_a_fit_that_ends_while_it_is_calibrated_keeps_its_seconds(tmp_path: Path) -> None:
+    """They are the cost of its fitting, whenever the rest is done; not a second of the time between is."""
+    shop = open_catalog(made_catalog(tmp_path / "shop", 300))
+    recipe = cast(Any, Slow())
+    with pytest.raises(KeyboardInterrupt):
+        fit(recipe, shop, tmp_path / "run")
+    building = tmp_path / ".run.building"
+    spent = json.loads((building / ".spent.json").read_text())
+    (building / ".spent.json").write_text(json.dumps({**spent, "began": spent["began"] - 5000}))
+    for path in building.rglob("*"):  # as if it had been killed an hour and a half ago
+        os.utime(path, (path.stat().st_mtime - 5000,) * 2)
+    fit(recipe, shop, tmp_path / "run")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert 0.35 <= manifest["fit_seconds"] < 2000
+    assert not [name for name in manifest["files"] if "spent" in name]
 
 
 def test_a_manifest_says_what_the_run_was_made_with(runs: dict[str, Path]) -> None:

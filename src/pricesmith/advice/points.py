@@ -163,9 +163,7 @@ def run_task(task: Task, material: Material, recipe: Recipe, folder: Path, progr
     place.mkdir(parents=True, exist_ok=True)
     progress.start(f"fitting {recipe.kind} on {task.told}")
     write_json(place / CATALOG, info_of(material.catalog, train))
-    began = time.perf_counter()
-    fit_recipe(recipe, Rows(train, material.tune, []), Build(place, place, "", {}), begun, progress)
-    seconds = time.perf_counter() - began
+    seconds = fit_recipe(recipe, Rows(train, material.tune, []), Build(place, place, "", {}), begun, progress)
     pricer = recipe.load(place)
     unseen = [] if task.part == 1 else [material.train[at] for at in left_out(material, task.draw)]
     progress.start(f"judging {recipe.kind} of {task.told}", len(material.held) + len(unseen))

@@ -130,6 +130,7 @@ def fit_rows(
         write_json(folder / CALIBRATION, table.model_dump(mode="json"))
         progress.start("indexing comparables")
         Index.build(rows.train).save(folder / COMPARABLES)
+        forget(folder)  # not before: one that is killed while it is calibrated has been fitted for its seconds
         files = inventory(folder)
         build.finish(
             {
@@ -163,7 +164,6 @@ def fit_recipe(recipe: Recipe, rows: Rows, build: Build, begun: float, progress:
         # Without a checkpoint there is nothing to go on with, and the folder would only refuse other settings.
         build.keep = build.keep or any((folder / CHECKPOINTS).glob("checkpoint-*"))
         raise
-    forget(folder)
     return before + time.perf_counter() - started
 
 
