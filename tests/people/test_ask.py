@@ -87,7 +87,8 @@ def test_no_true_price_is_shown_before_the_end(place: Path, shop: Catalog, tmp_p
     assert not [truth for truth in truths if truth in out + err + kept]
     assert "11 answered, 0 skipped, 1 left" in out
     assert piped(["7"] * 12, "ask", place / "shop", "--n", 12, "--to", tmp_path / "her.csv") == 0
-    assert [truth for truth in truths if truth in capfd.readouterr().out]
+    shown = capfd.readouterr().out
+    assert [truth for truth in truths if truth in shown]
 
 
 def test_the_same_lines_go_on_and_other_lines_are_refused(place: Path, tmp_path: Path, piped: Piped, capfd) -> None:
