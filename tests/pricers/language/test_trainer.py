@@ -249,7 +249,7 @@ def test_what_is_known_is_told_before_anything_is_timed(
         fitted(LoraBins, llama, tmp_path / "run", notes, epochs=2, minutes=5)
     (said,) = notes.said
     assert "120 examples" in said
-    assert all(word in said for word in ("tokens", "steps of 512 tokens", "passes: at most 2 or 5 minutes", "GB"))
+    assert all(word in said for word in ("tokens", "steps of 512 tokens", "at most 2 passes or 5 minutes", "GB"))
 
 
 def test_it_stops_when_it_gets_no_better_and_keeps_the_best(

@@ -137,8 +137,8 @@ class PlannedBatches(Sampler[list[int]]):
         steps = math.ceil(sum(self.lengths) / self.tokens_per_batch)
         limit = f" or {minutes:g} minutes" if minutes else ""
         return (
-            f"{self.told()}: some {steps:,} steps of {self.tokens_per_batch:,} tokens a pass; passes: at most "
-            f"{epochs:g}{limit}."
+            f"{self.told()}: some {steps:,} steps of {self.tokens_per_batch:,} tokens a pass, at most "
+            f"{passes_told(epochs)}{limit}."
         )
 
     def epoch_after(self, step: int) -> float:
@@ -190,7 +190,7 @@ class Schedule:
         """What a person should know before it starts."""
         return (
             f"{batches.told()}, {self.padding:.1%} padding, "
-            f"{self.steps:,} steps of {batches.tokens_per_batch:,} tokens (passes: {self.passes:.2g}), {self.evals} "
+            f"{self.steps:,} steps of {batches.tokens_per_batch:,} tokens ({passes_told(self.passes)}), {self.evals} "
             f"judgements on {self.judged} items: about {self.seconds / 60:.0f} minutes, {self.memory_gb:.1f} GB of "
             "memory at the peak so far."
         )
@@ -292,3 +292,9 @@ class BinLoss:
         logits = logits_at(model, batch)
         targets = self.bins.targets(batch["prices"], self.sigma).to(logits)
         return F.cross_entropy(logits, targets, reduction="none")
+
+
+def passes_told(number: float) -> str:
+    """`1 pass`, `0.25 passes`."""
+    shown = f"{number:.2g}"
+    return f"{shown} pass" if shown == "1" else f"{shown} passes"
