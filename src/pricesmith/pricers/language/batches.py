@@ -296,5 +296,5 @@ class BinLoss:
 
 def passes_told(number: float) -> str:
     """`1 pass`, `0.25 passes`."""
-    shown = f"{number:.2g}"
+    shown = f"{round(number, 2):g}"
     return f"{shown} pass" if shown == "1" else f"{shown} passes"
