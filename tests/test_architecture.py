@@ -29,7 +29,7 @@ LEVELS = (
     {"demo"},
     {"cli"},
 )
-# An absolute ceiling for what is over the rule of 300 lines, with its reason.
+# An absolute ceiling for what is over the rule of 500 lines, with its reason.
 LONG_FILES: dict[str, int] = {}
 LONG_FUNCTIONS: dict[str, int] = {}
 # The one way from a pricer to other pricers is KINDS.
@@ -118,10 +118,10 @@ def test_the_front_door_is_light(code: str) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
 def test_files_and_functions_stay_in_their_budget(path: Path) -> None:
-    """At most 300 lines a file and 60 a function; no module is a drawer for everything."""
+    """At most 500 lines a file and 60 a function; no module is a drawer for everything."""
     name = path.relative_to(SOURCE).as_posix()
     source = path.read_text()
-    assert len(source.splitlines()) <= LONG_FILES.get(name, 300)
+    assert len(source.splitlines()) <= LONG_FILES.get(name, 500)
     assert path.stem not in {"utils", "helpers", "common", "misc"}
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
