@@ -16,7 +16,9 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # A module imports only from levels before its own, or from its own package.
 LEVELS = (
-    {"types", "errors", "progress", "money"},
+    {"types", "errors", "progress"},
+    {"text"},
+    {"money"},
     {"workspace", "console"},
     {"settings"},
     {"prompts", "measures"},

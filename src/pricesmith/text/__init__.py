@@ -1,0 +1,1 @@
+"""Words and amounts of money in text: currencies, tokenization, formatting."""
