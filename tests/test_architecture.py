@@ -18,7 +18,6 @@ FILES = sorted(SOURCE.rglob("*.py"))
 LEVELS = (
     {"types", "errors", "progress"},
     {"text"},
-    {"money"},
     {"workspace", "console"},
     {"settings"},
     {"prompts", "measures"},

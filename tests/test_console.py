@@ -9,7 +9,7 @@ import pytest
 
 from pricesmith.console import Console, explain
 from pricesmith.errors import InputError, MissingExtra, UsageError
-from pricesmith.money import money
+from pricesmith.text.formatting import money
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from typing import Any
 
 from pricesmith.catalog import open as open_catalog
 from pricesmith.console import Console
-from pricesmith.money import money
 from pricesmith.progress import SILENT, Progress
+from pricesmith.text.formatting import money
 from pricesmith.types import Item
 from pricesmith.workspace import read_json
 

@@ -20,8 +20,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from pricesmith.errors import UsageError
-from pricesmith.money import SIGNS
 from pricesmith.settings import Settings
+from pricesmith.text.formatting import SIGNS
 from pricesmith.types import Item, Listing, render
 
 Style = Literal["plain", "chat"]

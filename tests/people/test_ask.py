@@ -15,10 +15,10 @@ from pricesmith.catalog.store import Catalog, open_catalog
 from pricesmith.contest import contest
 from pricesmith.errors import UsageError
 from pricesmith.evaluation.plan import limited, plan_of
-from pricesmith.money import money
 from pricesmith.people.quiz import ask, drawn_items
 from pricesmith.people.sheet import COLUMNS, Answer, open_sheet
 from pricesmith.testing import made_catalog
+from pricesmith.text.formatting import money
 
 Piped = Callable[..., int]
 

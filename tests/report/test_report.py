@@ -16,8 +16,8 @@ import pytest
 from pricesmith.errors import InputError, UsageError
 from pricesmith.evaluation.store import EvalItem, Near, read_evals, write_evaluation, write_items
 from pricesmith.evaluation.summary import league
-from pricesmith.money import money
 from pricesmith.report import report
+from pricesmith.text.formatting import money
 from pricesmith.types import Evaluation, Row
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror=alert(2)> "oak" & =1+1'

@@ -12,7 +12,7 @@ import pytest
 from pricesmith.evaluation.store import Evals
 from pricesmith.evaluation.verdict import Verdict, verdict
 from pricesmith.report.sentences import paragraph, short
-from pricesmith.report.words import about
+from pricesmith.text.formatting import about
 
 from .conftest import judged
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pricesmith.advice import words
 from pricesmith.advice.found import Advice, Range, Share
-from pricesmith.report.words import amount, between, plain, priced_band, share, unbroken
+from pricesmith.text.formatting import amount, between, plain, priced_band, share, unbroken
 from pricesmith.workspace import write_atomic
 
 TEMPLATE = "advice.html.j2"

@@ -7,7 +7,7 @@ from typing import Any
 from pricesmith.advice import words
 from pricesmith.advice.found import Advice, Range, Share
 from pricesmith.report.sentences import brackets
-from pricesmith.report.words import amount, plain, priced_band, share
+from pricesmith.text.formatting import amount, plain, priced_band, share
 
 BAR = 16
 EIGHTHS = " ▏▎▍▌▋▊▉"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pricesmith.advice.found import Advice, Range, Share
 from pricesmith.advice.law import LITTLE
 from pricesmith.advice.parts import NAMELESS, NEEDS
-from pricesmith.report.words import amount, between, listed, plain, priced_band, share
+from pricesmith.text.formatting import amount, between, listed, plain, priced_band, share
 
 NAMED = 6
 HALF = 0.5

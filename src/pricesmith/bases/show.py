@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pricesmith.bases.sizes import told
-from pricesmith.money import money
+from pricesmith.text.formatting import money
 
 Facts = Mapping[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pricesmith.money import money
+from pricesmith.text.formatting import money
 
 
 def card(ledger: Mapping[str, Any]) -> str:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from pricesmith.catalog.amounts import TOKEN, mask_money
 from pricesmith.settings import Settings
+from pricesmith.text.masking import TOKEN, mask_money
 from pricesmith.types import Listing
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
-from pricesmith.catalog.money import says_price, words, wordset
 from pricesmith.errors import UsageError
 from pricesmith.settings import Settings
+from pricesmith.text.price_parser import says_price, words, wordset
 
 FIELDS = ("title", "text", "price", "currency", "category", "brand", "id")
 

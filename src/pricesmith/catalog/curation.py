@@ -18,13 +18,13 @@ import numpy as np
 from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import Columns
 from pricesmith.catalog.feeds import SAMPLE, merged, open_feeds
-from pricesmith.catalog.money import CODES, named_currency
 from pricesmith.catalog.read import Limits
 from pricesmith.catalog.split import check_split, shares_of
 from pricesmith.catalog.staging import BALANCED, DUPLICATE, Feed, Rejects, Rules, Stage, Tally, stage_feeds
 from pricesmith.catalog.store import CARD, ITEMS, LEDGER, REJECTS, SPLITS, Catalog, open_catalog
 from pricesmith.errors import InputError, PricesmithError, UsageError
 from pricesmith.progress import SILENT, Progress
+from pricesmith.text.price_parser import CODES, named_currency
 from pricesmith.workspace import Build, build_folder
 
 RANGES = {"course": (0.50, 999.49)}

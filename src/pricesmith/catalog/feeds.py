@@ -9,11 +9,11 @@ from functools import partial
 
 from pricesmith.catalog.columns import Columns, choose
 from pricesmith.catalog.leaks import find_leaks, without
-from pricesmith.catalog.money import marks_of
 from pricesmith.catalog.read import BadRow, Limits, RawRow, Source, read, resolve
 from pricesmith.catalog.staging import Feed
 from pricesmith.errors import InputError, UsageError
 from pricesmith.progress import Progress
+from pricesmith.text.price_parser import marks_of
 from pricesmith.workspace import sha256
 
 Batch = list[RawRow | BadRow]

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pricesmith.catalog.money import parse_price
+from pricesmith.text.price_parser import parse_price
 
 if TYPE_CHECKING:
     from pricesmith.catalog.columns import Columns

@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from pricesmith.catalog.answer import TOO_LARGE, Answer, Refused, Value
-from pricesmith.catalog.money import says_price
+from pricesmith.text.price_parser import says_price
 
 DEEPEST = 64  # levels of nesting
 

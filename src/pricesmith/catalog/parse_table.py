@@ -16,8 +16,8 @@ from functools import cache
 from typing import Any, BinaryIO
 
 from pricesmith.catalog.answer import FREE, TOO_LARGE, WRONG_FIELDS, Answer, Refused, Value
-from pricesmith.catalog.money import CODES, SIGNS
 from pricesmith.catalog.parse_json import flat
+from pricesmith.text.price_parser import CODES, SIGNS
 
 PARQUET_ROWS = 64  # read at a time: a cell may be a million times larger than the file says
 XLSX_ROWS = 1_048_576  # that a sheet can have

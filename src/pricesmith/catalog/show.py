@@ -11,7 +11,7 @@ from typing import Any
 
 from pricesmith.catalog.staging import ABOVE, BELOW
 from pricesmith.catalog.store import SPLITS, Catalog
-from pricesmith.money import money
+from pricesmith.text.formatting import money
 
 BARS = 16
 WIDTH = 46

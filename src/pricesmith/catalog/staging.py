@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from pricesmith.catalog.clean import CleanSettings, body_of, cleaned, plain, spaced, too_short, visible
-from pricesmith.catalog.money import SIGNS, parse_price
 from pricesmith.catalog.read import BadRow, RawRow
 from pricesmith.catalog.sketches import PLACES, sketch_words, word_key, words_of
 from pricesmith.progress import Progress
+from pricesmith.text.price_parser import SIGNS, parse_price
 from pricesmith.types import Listing
 
 if TYPE_CHECKING:

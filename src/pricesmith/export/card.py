@@ -15,8 +15,8 @@ from pricesmith import __version__
 from pricesmith.errors import UsageError
 from pricesmith.evaluation.store import read_evals
 from pricesmith.evaluation.summary import LeagueRow, league
-from pricesmith.money import money
 from pricesmith.pricers.runs import Run
+from pricesmith.text.formatting import money
 
 # What the Hub calls a licence; any other is "other" with its name and link.
 HUB_NAMES = {

@@ -20,12 +20,11 @@ from pricesmith.evaluation.evaluate import columns_of, evaluate, only
 from pricesmith.evaluation.plan import Plan
 from pricesmith.evaluation.store import Evals, read_evals
 from pricesmith.evaluation.summary import LeagueRow, league
-from pricesmith.money import money
 from pricesmith.people.sheet import Answer
 from pricesmith.pricers import recipe_class
 from pricesmith.pricers.recorded import RecordedPricer, read_prices
 from pricesmith.report.terminal import amount as amount_of
-from pricesmith.report.words import about, between, count, plain
+from pricesmith.text.formatting import about, between, count, money, plain
 from pricesmith.types import Evaluation, Item, Quote, Row
 
 CONSTANT = "constant"

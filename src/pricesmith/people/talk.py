@@ -10,11 +10,10 @@ import sys
 from dataclasses import dataclass
 from typing import IO, Any, Literal
 
-from pricesmith.catalog.money import NO_PRICE, parse_price
 from pricesmith.console import Console
 from pricesmith.errors import InputError, UsageError
-from pricesmith.money import money
-from pricesmith.report.words import UNSEEN, amount, plain
+from pricesmith.text.formatting import UNSEEN, amount, money, plain
+from pricesmith.text.price_parser import NO_PRICE, parse_price
 from pricesmith.types import Listing, render
 
 LINES = 24  # of a long listing that are shown before it is asked for more

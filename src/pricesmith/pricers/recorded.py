@@ -17,11 +17,11 @@ from typing import ClassVar
 from pydantic import Field
 
 from pricesmith.catalog.clean import plain
-from pricesmith.catalog.money import parse_price
 from pricesmith.catalog.read import BadRow, Limits, RawRow, read, resolve
 from pricesmith.catalog.staging import clean_id, same_currency
 from pricesmith.errors import InputError
 from pricesmith.settings import Settings
+from pricesmith.text.price_parser import parse_price
 from pricesmith.types import Item, Listing, Pricer, Quote
 from pricesmith.workspace import read_json, sha256
 

@@ -16,7 +16,7 @@ from typing import Any
 from pricesmith.measures.bands import CoverageBand, ErrorBand
 from pricesmith.measures.resample import Interval
 from pricesmith.report.findings import Findings
-from pricesmith.report.words import amount, in_chart, short_band, sign
+from pricesmith.text.formatting import amount, in_chart, short_band, sign
 
 Figure = dict[str, Any]
 FIRST = 20  # a mean of fewer items jumps too far to be drawn

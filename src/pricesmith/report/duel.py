@@ -15,7 +15,7 @@ from pricesmith.evaluation.verdict import Verdict, Versus
 from pricesmith.report.findings import Findings
 from pricesmith.report.references import Reference, ReferenceTable, references
 from pricesmith.report.sentences import brackets, outcome_words, who
-from pricesmith.report.words import about, amount, count, plain, priced_band, quotes_of, seconds, usd
+from pricesmith.text.formatting import about, amount, count, plain, priced_band, quotes_of, seconds, usd
 
 Facts = dict[str, Any]
 MARKS = {"better": "good", "worse": "bad", "not told apart": "tie", "too few items": "none", "other items": "none"}

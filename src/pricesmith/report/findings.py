@@ -29,7 +29,7 @@ from pricesmith.evaluation.summary import (
 from pricesmith.evaluation.verdict import CONSTANT, Verdict, verdict
 from pricesmith.measures.bands import CoverageBand, ErrorBand
 from pricesmith.report.sentences import paragraph
-from pricesmith.report.words import listed, plain
+from pricesmith.text.formatting import listed, plain
 from pricesmith.types import Evaluation
 
 HUES = 7  # the palette of style.css, without the grey that a constant is drawn in

@@ -15,7 +15,7 @@ from typing import Any
 from pricesmith.errors import UsageError
 from pricesmith.report import charts, duel, machine, tables
 from pricesmith.report.findings import Findings, find
-from pricesmith.report.words import amount, count, listed, plain, sign, unbroken
+from pricesmith.text.formatting import amount, count, listed, plain, sign, unbroken
 from pricesmith.workspace import write_atomic, write_json
 
 TEMPLATES = "templates"

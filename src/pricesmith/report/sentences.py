@@ -15,7 +15,7 @@ from typing import Any
 
 from pricesmith.evaluation.compare import Difference
 from pricesmith.evaluation.verdict import LlmPair, Outcome, Verdict, Versus
-from pricesmith.report.words import about, amount, count, listed, plain, quotes_of, usd
+from pricesmith.text.formatting import about, amount, count, listed, plain, quotes_of, usd
 
 SAID = 4  # hosted models that get a sentence each; the table has them all
 NAMED = 3

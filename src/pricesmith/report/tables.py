@@ -12,7 +12,7 @@ from pricesmith.evaluation.cost import side_of
 from pricesmith.evaluation.summary import LeagueRow, Worst
 from pricesmith.measures.bands import ErrorBand
 from pricesmith.report.findings import Findings
-from pricesmith.report.words import (
+from pricesmith.text.formatting import (
     amount,
     between,
     bounds,

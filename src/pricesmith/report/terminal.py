@@ -9,8 +9,7 @@ from typing import Any
 from pricesmith.evaluation.store import Evals
 from pricesmith.evaluation.summary import LeagueRow
 from pricesmith.measures.resample import Interval
-from pricesmith.money import money
-from pricesmith.report.words import plain
+from pricesmith.text.formatting import money, plain
 
 
 def league_facts(evals: Evals, rows: Sequence[LeagueRow]) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from pricesmith.catalog.clean import CleanSettings, listing_of
 from pricesmith.catalog.columns import Columns
 from pricesmith.errors import UsageError
-from pricesmith.money import money
 from pricesmith.serve.batch import answer
 from pricesmith.settings import parse
+from pricesmith.text.formatting import money
 from pricesmith.types import Listing
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pricesmith.catalog.money import parse_price
 from pricesmith.catalog.sketches import words_of
 from pricesmith.pricers.hosted.answers import Said
 from pricesmith.pricers.hosted.frontier import FrontierPricer, Request
 from pricesmith.pricers.hosted.wire import Lost, Wire
 from pricesmith.prompts import sound
+from pricesmith.text.price_parser import parse_price
 from pricesmith.types import Item, Listing, render
 
 RUN = 8  # words in a row that nobody goes on with by accident

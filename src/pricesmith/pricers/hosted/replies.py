@@ -17,8 +17,8 @@ import json
 import re
 from typing import Any
 
-from pricesmith.catalog.money import AMBIGUOUS, NEGATIVE, RANGE, TWO_CURRENCIES, ZERO, parse_price
 from pricesmith.prompts import WORDS
+from pricesmith.text.price_parser import AMBIGUOUS, NEGATIVE, RANGE, TWO_CURRENCIES, ZERO, parse_price
 
 CUT = "cut off at the limit of output tokens"
 REFUSED = "a refusal"

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricesmith.errors import UsageError
-from pricesmith.money import SIGNS
 from pricesmith.prompts import encode_text, whole_price
+from pricesmith.text.formatting import SIGNS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -25,7 +25,6 @@ from torch import nn
 from transformers import set_seed
 
 from pricesmith.errors import UsageError
-from pricesmith.money import money
 from pricesmith.pricers.language.adapters import mixed, peak_memory, targets_of, with_adapter
 from pricesmith.pricers.language.arguments import arguments
 from pricesmith.pricers.language.batches import BinLoss, PlannedBatches, Schedule, examples_of, token_losses
@@ -54,6 +53,7 @@ from pricesmith.pricers.language.weights import (
 from pricesmith.progress import SILENT, Progress
 from pricesmith.prompts import Prompt
 from pricesmith.settings import Settings
+from pricesmith.text.formatting import money
 from pricesmith.types import Item, Pricer
 from pricesmith.workspace import atomic_file, read_json, write_json
 

@@ -1,4 +1,4 @@
-r"""How figures read in the report: amounts in the catalog's currency, shares, factors, names.
+r"""How figures are written for people: amounts in the catalog's currency, shares, factors, names.
 
 >>> share(0.8973), factor(1.934), seconds(0.0421)
 ('89.7 %', '×/\u2060÷\xa01.93', '0.042')
@@ -9,14 +9,37 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
+from typing import Protocol
 
-from pricesmith.measures.resample import Interval
-from pricesmith.money import SIGNS, money
-
+SIGNS = {
+    "USD": "$",
+    "EUR": "€",
+    "GBP": "£",
+    "JPY": "¥",
+    "INR": "₹",
+    "CNY": "CN¥",
+    "KRW": "₩",
+    "BRL": "R$",
+    "CHF": "CHF ",
+}
 WHOLE = {"JPY", "KRW"}  # currencies without a smaller unit
 MINUS = "−"
 # Control characters draw as nothing or move text about; bidirectional overrides turn the text after them round.
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff]")
+
+
+class Bounds(Protocol):
+    """An interval; `low` and `high` are None where there is none."""
+
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+
+
+def money(value: float, currency: str, places: int = 2) -> str:
+    """`$1,299.00`; a currency without a sign of its own goes by its code."""
+    return f"{SIGNS.get(currency, f'{currency} ')}{value:,.{places}f}"
 
 
 def sign(currency: str) -> str:
@@ -35,7 +58,7 @@ def between(low: float | None, high: float | None, currency: str) -> str:
     return "" if low is None or high is None else f"{amount(low, currency)} to {amount(high, currency)}"
 
 
-def bounds(found: Interval, currency: str) -> str:
+def bounds(found: Bounds, currency: str) -> str:
     """An interval of money in words; it says so where there are too few families for one."""
     return between(found.low, found.high, currency) or "too few items for an interval"
 
@@ -45,7 +68,7 @@ def share(value: float) -> str:
     return f"{value:.1%}".replace("%", " %")
 
 
-def share_bounds(found: Interval) -> str:
+def share_bounds(found: Bounds) -> str:
     """An interval of a share, in per cent; a share is never under 0 or over 1."""
     if found.low is None or found.high is None:
         return "too few items"

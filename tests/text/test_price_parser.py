@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricesmith.catalog import money
-from pricesmith.catalog.money import parse_price, says_price
+from pricesmith.text import price_parser as money
+from pricesmith.text.price_parser import parse_price, says_price
 
 REASONS = {
     money.NO_PRICE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricesmith.report.words import about, amount, in_chart, listed, plain, priced_band, seconds, short_band, usd
+from pricesmith.text.formatting import about, amount, in_chart, listed, plain, priced_band, seconds, short_band, usd
 
 
 def test_an_amount_has_the_places_that_mean_something() -> None:

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from pricesmith.catalog.money import SIGNS as SIGNS_OF
+from pricesmith.text.price_parser import SIGNS as SIGNS_OF
 
 TOKEN = "[amount]"
 PASSES = 8  # a masked amount can uncover another one, rarely; made texts would go on for long
