@@ -101,14 +101,55 @@ class Evaluation:
 
 
 def render(listing: Listing) -> str:
-    """The one text of a listing, for every kind of pricer: title, category, brand, text; the title not repeated."""
-    text = listing.text
-    if listing.title and text.startswith(listing.title):
-        text = text[len(listing.title) :].lstrip("\n ")
+    """The one text of a listing, for every kind of pricer: title, category, brand, text; no line is repeated."""
     parts = (
         listing.title,
         f"Category: {listing.category}" if listing.category else "",
         f"Brand: {listing.brand}" if listing.brand else "",
-        text,
+        text_without_repeats(listing),
     )
     return "\n".join(part for part in parts if part)
+
+
+def text_without_repeats(listing: Listing) -> str:
+    """The text without an opening title, and without lines that repeat the title, the category, the brand or a line
+    before.
+
+    Case, spaces and closing punctuation do not count. Only a line "Name: value" or one of at least `MIN_WORDS` words
+    is a repeat of another line of the text: in "Width\n10 cm\nHeight\n10 cm" both sizes are kept.
+    """
+    title, text = listing.title, listing.text
+    if title and text.startswith(title) and not (is_letter(title[-1]) and is_letter(text[len(title) :][:1])):
+        text = text[len(title) :].lstrip("\n ")
+    if not text:
+        return ""
+    seen = {line_key(line) for line in (title, f"title: {title}", f"name: {title}") if title}
+    if listing.category:
+        seen.add(line_key(f"category: {listing.category}"))
+    if listing.brand:
+        seen.add(line_key(f"brand: {listing.brand}"))
+    lines = text.split("\n")
+    if len(lines) == 1:
+        return "" if line_key(text) in seen else text
+    kept = []
+    for line in lines:
+        key = line_key(line)
+        if key in seen:
+            continue
+        if ":" in key or key.count(" ") + 1 >= MIN_WORDS:
+            seen.add(key)
+        kept.append(line)
+    return "\n".join(kept)
+
+
+MIN_WORDS = 4  # shorter lines may repeat: "10 cm" or "yes" in a table whose cells became lines
+
+
+def is_letter(sign: str) -> bool:
+    """Whether a character is a digit or a letter of a script with upper and lower case, which has words with spaces."""
+    return sign.isdigit() or sign.lower() != sign.upper()
+
+
+def line_key(line: str) -> str:
+    """A line as it is compared with others: lower case, single spaces, no punctuation at the end."""
+    return " ".join(line.casefold().replace(":", ": ").split()).rstrip(" .,;!")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pricesmith.types import Listing
+from pricesmith.types import Listing, text_without_repeats
 
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
@@ -79,12 +79,10 @@ class Text:
 
 
 def read(listings: Sequence[Listing]) -> Text:
-    """The buffer. The title is not repeated where the text opens with it, as `render` has it."""
+    """The buffer. A line is not repeated, as in `render`."""
     fields: list[str] = []
     for ware in listings:
-        text = ware.text[: MAX_CHARS + len(ware.title)]
-        if ware.title and text.startswith(ware.title):
-            text = text[len(ware.title) :]
+        text = text_without_repeats(ware)
         fields += [part[:MAX_CHARS].lower() for part in (ware.title, ware.category, ware.brand, text)]
     starts = np.zeros(len(fields) + 1, dtype=np.int64)
     np.cumsum([len(part) + 1 for part in fields], out=starts[1:])
