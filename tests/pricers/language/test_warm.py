@@ -13,9 +13,15 @@ from pricesmith.errors import InputError
 from pricesmith.pricers.language.adapters import with_adapter
 from pricesmith.pricers.language.batches import Example
 from pricesmith.pricers.language.readout import Bins, head, inner
-from pricesmith.pricers.language.warm import direction_of_one, frozen_states, softmax_regression, start_head
+from pricesmith.pricers.language.warm import (
+    direction_of_one,
+    fit_head,
+    frozen_states,
+    softmax_regression,
+    start_head,
+)
 from pricesmith.pricers.language.weights import classifier, find
-from pricesmith.progress import SILENT
+from pricesmith.progress import SILENT, Progress
 from pricesmith.testing import made_model
 
 BINS = Bins.over([1.0, 100.0], 32, 3)
@@ -99,3 +105,64 @@ def test_offsets_ride_on_a_direction_in_which_all_states_are_one() -> None:
     """States that share a large mean have such a direction."""
     states = torch.randn(200, 16, generator=torch.Generator().manual_seed(0)) * 0.1 + 3.0
     assert torch.allclose(states @ direction_of_one(states), torch.ones(200), atol=0.1)
+
+
+def bf16_model(folder: Path) -> PeftModel:
+    """A tiny classifier whose frozen weights are bf16, as on a machine that computes in it."""
+    config = LoraConfig(task_type=TaskType.SEQ_CLS, r=4, target_modules="all-linear")
+    made = with_adapter(classifier(find(str(made_model(folder))), 32, "bfloat16", "none"), config)
+    assert isinstance(made, PeftModel)
+    return made
+
+
+def head_weight(model: PeftModel) -> torch.Tensor:
+    weight: torch.Tensor = inner(model).score.modules_to_save.default.weight.detach().clone()
+    return weight
+
+
+def test_the_head_is_the_same_with_and_without_an_outer_autocast(tmp_path: Path, examples: list[Example]) -> None:
+    """Autocast is for the frozen states alone. Inside it the solver would see stale bf16 copies of its own weights:
+    that head is another one, so this test can fail."""
+    model = bf16_model(tmp_path / "base")
+    start_head(model, examples, BINS, 1.0, 0, 256, SILENT)
+    outside = head_weight(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        start_head(model, examples, BINS, 1.0, 0, 256, SILENT)
+    assert torch.equal(outside, head_weight(model))
+    states = frozen_states(model, examples, 0, 256, SILENT)
+    with torch.autocast("cpu", torch.bfloat16):
+        fit_head(model, states, examples, BINS, 1.0, SILENT)
+    assert not torch.allclose(outside, head_weight(model), atol=1e-3)
+
+
+def test_the_solver_works_in_full_precision_on_states_of_a_bf16_base(tmp_path: Path, examples: list[Example]) -> None:
+    """The states of a bf16 base are handed over in fp32, and give the head that fp32 arithmetic gives."""
+    model = bf16_model(tmp_path / "base")
+    with torch.autocast("cpu", torch.bfloat16):
+        states = frozen_states(model, examples, 0, 256, SILENT)
+        start_head(model, examples, BINS, 1.0, 0, 256, SILENT)
+    assert states.dtype == torch.float32
+    started = head_weight(model)
+    fit_head(model, states, examples, BINS, 1.0, SILENT)
+    assert torch.equal(started, head_weight(model))
+
+
+def test_progress_is_told_while_states_are_read_and_while_the_head_is_fitted(
+    model: PeftModel, examples: list[Example]
+) -> None:
+    """Both stages have a length and reach it."""
+
+    class Stages(Progress):
+        def __init__(self) -> None:
+            self.stages: list[list[int | None]] = []
+
+        def start(self, what: str, total: int | None = None) -> None:
+            self.stages.append([total, 0])
+
+        def advance(self, steps: int = 1) -> None:
+            self.stages[-1][1] = (self.stages[-1][1] or 0) + steps
+
+    progress = Stages()
+    start_head(model, examples, BINS, 1.0, 0, 128, progress)
+    assert len(progress.stages) == 2
+    assert all(total == done and done for total, done in progress.stages)

@@ -28,6 +28,7 @@ from pricesmith.pricers.language.weights import (
     find,
     language_model,
     quiet,
+    refuse_prompt,
     tokenizer_of,
     tokenizer_print,
 )
@@ -187,6 +188,7 @@ def zero_shot(
         most_tokens=most_tokens,
         examples=examples(train, shots),
     )
+    refuse_prompt(base, tokenizer, prompt)
     reader = TokenReader(tokenizer, price_range, prompt.style, currency=currency)
     progress.start(f"loading {base.name}")
     facts = {
@@ -221,6 +223,7 @@ def load_adapter(run: Path, *, merged: bool | None = None) -> LlmPricer:
                 allowed=was[:16],
                 hint="Put that version of the base back, or fit again.",
             )
+    refuse_prompt(base, tokenizer, config.prompt)
     merged = config.quantisation == "none" if merged is None else merged
     quantisation = "none" if merged else config.quantisation
     reader: TokenReader | Bins

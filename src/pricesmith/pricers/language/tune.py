@@ -47,6 +47,7 @@ from pricesmith.pricers.language.weights import (
     classifier,
     find,
     language_model,
+    refuse_prompt,
     tokenizer_of,
     tokenizer_print,
 )
@@ -146,6 +147,7 @@ class Tuning:
             currency=self.currency,
             most_tokens=settings.most_tokens,
         )
+        refuse_prompt(self.base, self.tokenizer, self.prompt)
         prices = [item.price for item in train]
         self.typical = float(np.median(prices))
         self.reader: TokenReader | Bins
@@ -239,7 +241,7 @@ class Tuning:
         drawn = np.random.default_rng(settings.seed).permutation(len(self.examples))[: settings.warm_rows]
         if len(drawn) >= LEAST_WARM:
             rows, tokens = [self.examples[place] for place in drawn], 2 * settings.tokens_per_batch
-            with random_kept(), self.trainer.autocast():
+            with random_kept():
                 start_head(self.model, rows, self.reader, settings.sigma, self.trainer.pad, tokens, self.progress)
 
     def estimate(self, schedule: Schedule) -> str:

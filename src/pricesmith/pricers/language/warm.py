@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from peft import PeftModel
 from torch import Tensor, nn
 
+from pricesmith.pricers.language.adapters import is_bf16
 from pricesmith.pricers.language.batches import Example, lay
 from pricesmith.pricers.language.readout import Bins, finite, inner, states_at
 from pricesmith.progress import Progress
@@ -26,8 +27,27 @@ STEPS = 60
 def start_head(
     model: nn.Module, examples: Sequence[Example], bins: Bins, sigma: float, pad: int, tokens: int, progress: Progress
 ) -> None:
-    """Set the head's weights [bins, hidden] by the examples, whose states are read in batches of `tokens` tokens."""
-    states = frozen_states(model, examples, pad, tokens, progress)
+    """Set the head's weights [bins, hidden] by the examples, whose states are read in batches of `tokens` tokens.
+
+    Only the frozen base runs in bf16 (if its weights are bf16); the head is fitted in fp32 even if the caller has
+    enabled autocast. Autocast caches the bf16 copy of an fp32 tensor, and L-BFGS changes the tensor in place: the loss
+    would be computed from the stale copy.
+    """
+    device = next(model.parameters()).device.type
+    with torch.autocast(device, torch.bfloat16, enabled=is_bf16(model)):
+        states = frozen_states(model, examples, pad, tokens, progress)
+    with torch.autocast(device, enabled=False):
+        fit_head(model, states, examples, bins, sigma, progress)
+
+
+def fit_head(
+    model: nn.Module, states: Tensor, examples: Sequence[Example], bins: Bins, sigma: float, progress: Progress
+) -> None:
+    """Fit a softmax regression of the soft labels on the examples' states [n, hidden], fp32, and copy it into the head.
+
+    The penalty is the one of PENALTIES with the lowest MAE on every HELD-th row.
+    """
+    progress.start("fitting the head to the states of the untuned base", len(PENALTIES) + 1)
     prices = torch.tensor([example.price for example in examples], dtype=torch.float64, device=states.device)
     targets = bins.targets(prices, sigma).float()
     centre, spread = states.mean(0), states.std(0) + 1e-6
@@ -38,7 +58,9 @@ def start_head(
         weights, offsets = softmax_regression(scaled[~held], targets[~held], penalty)
         quotes = [found.median() for found in bins.read(scaled[held] @ weights + offsets)]
         errors[penalty] = float((torch.tensor(quotes) - prices[held].cpu()).abs().mean())
+        progress.advance(1)
     weights, offsets = softmax_regression(scaled, targets, min(errors, key=lambda one: errors[one]))
+    progress.advance(1)
     weights = weights / spread[:, None]
     offsets = offsets - centre @ weights
     # The head has no offsets of its own: a direction in which all states are one carries them.

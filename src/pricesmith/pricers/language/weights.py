@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN
 from transformers.utils import logging
 
@@ -29,6 +29,8 @@ from pricesmith.errors import InputError, MissingExtra, UsageError
 from pricesmith.pricers.language.hub import fetch
 from pricesmith.pricers.language.presets import gguf_folder, preset_folder, presets
 from pricesmith.progress import SILENT, Progress
+from pricesmith.prompts import Prompt, steering_ids
+from pricesmith.types import Listing
 from pricesmith.workspace import read_json
 
 Variant = Literal["base", "instruct"]
@@ -40,7 +42,14 @@ TWO_WAY = (  # no causal models, though transformers knows language model heads 
     "bert bert-generation big_bird camembert cpmant data2vec-text electra ernie megatron-bert reformer rembert roberta "
     "roberta-prelayernorm roc_bert roformer xlm xlm-roberta xlm-roberta-xl xlnet xmod"
 )
-BROKEN = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError, SafetensorError)
+BROKEN = (
+    *(OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError, SafetensorError),
+    *(AssertionError, IndexError),  # torch's answer to a pad token outside the embedding table
+)
+RESIZE = (
+    "Use the tokenizer that the model was published with; or call model.resize_token_embeddings(len(tokenizer)), train "
+    "the new rows, and save the model again."
+)
 SAMPLES, SAMPLE = 64, 1 << 16  # places at which a weight file is hashed, and the bytes at each
 PROBE = "What does this cost? Price is $1299.50, 12€ \u00e9\u4e2d\U0001f9f5\n\n  <b>7</b>"
 
@@ -132,13 +141,71 @@ def configurations(folder: Path) -> list[dict[str, Any]]:
 
 
 def tokenizer_of(base: Base) -> Any:
-    """The base's tokenizer, padding on the right. Raises InputError where it cannot be loaded."""
+    """The base's tokenizer, padding on the right. Raises InputError where it cannot be loaded, or does not fit the
+    base's embedding table.
+
+    The pad token is only ever laid where no other token looks: one that is missing or has no embedding is replaced.
+    """
     with quiet(), told(base, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(base.path)
     tokenizer.padding_side = "right"
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    rows = embedding_rows(base)
+    refuse_unembedded(base, tokenizer, rows)
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= rows:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
     return tokenizer
+
+
+def embedding_rows(base: Base) -> int:
+    """The number of rows of the base's embedding table, from its configuration. Raises InputError where that cannot be
+    read, or names special tokens outside the table."""
+    with quiet(), told(base, "configuration"):
+        config = AutoConfig.from_pretrained(base.path).get_text_config()
+        rows = int(config.vocab_size)
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        ids = getattr(config, name, None)
+        outside = [one for one in (ids if isinstance(ids, list) else [ids]) if isinstance(one, int) and one >= rows]
+        if outside:
+            raise InputError(
+                f"The configuration of {base.name} does not fit its embedding table",
+                got=f"{name} {outside[0]}, with vocab_size {rows}",
+                allowed=f"token ids from 0 to {rows - 1}",
+                hint=RESIZE,
+            )
+    return rows
+
+
+def refuse_unembedded(base: Base, tokenizer: Any, rows: int) -> None:
+    """Raises InputError where a listing, or the end of an answer, could become a token without an embedding.
+
+    Special tokens without one are allowed: no listing may hold them (`prompts.steering_ids`). Gemma 3's tokenizer has
+    one for images, which its text models do not embed. Ids are compared, not counted: a vocabulary may have gaps.
+    """
+    harmless = steering_ids(tokenizer) - {tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id}
+    outside = sorted((id, token) for token, id in tokenizer.get_vocab().items() if id >= rows and id not in harmless)
+    if outside:
+        id, token = outside[0]
+        more = f", and {len(outside) - 1:,} more" if len(outside) > 1 else ""
+        raise InputError(
+            f"The tokenizer of {base.name} has tokens that the model has no embedding for",
+            got=f"token {token!r} with id {id}{more}",
+            allowed=f"ids from 0 to {rows - 1}, the rows of the embedding table",
+            hint=RESIZE,
+        )
+
+
+def refuse_prompt(base: Base, tokenizer: Any, prompt: Prompt) -> None:
+    """Raises InputError where the fixed part of the prompt, such as the marks of a chat template, holds tokens without
+    an embedding."""
+    rows = embedding_rows(base)
+    outside = [id for id in prompt.encode(tokenizer, [Listing("", "", "")])[0] if id >= rows]
+    if outside:
+        raise InputError(
+            f"The {prompt.style} prompt of {base.name} has tokens that the model has no embedding for",
+            got=f"token {tokenizer.convert_ids_to_tokens(outside[0])!r} with id {outside[0]}",
+            allowed=f"ids from 0 to {rows - 1}, the rows of the embedding table",
+            hint=RESIZE if prompt.style == "plain" else f"{RESIZE} Or use style plain.",
+        )
 
 
 def language_model(base: Base, dtype: str = "auto", quantisation: str = "none") -> Any:
@@ -240,9 +307,11 @@ def told(base: Base, what: str) -> Iterator[None]:
     try:
         yield
     except BROKEN as error:
+        shapes = "ignore_mismatched_sizes" in str(error)  # transformers' own report of them is not shown
+        got = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise InputError(
             f"The {what} of {base.name} cannot be loaded",
-            got=f"{type(error).__name__}: {error}".splitlines()[0][:200],
+            got="weights of other shapes than config.json says" if shapes else got,
             hint="Fetch or save the model again.",
         ) from None
 
