@@ -102,7 +102,7 @@ def test_parquet_values_come_as_plain_ones(tmp_path: Path) -> None:
 
 
 def test_the_first_sheet_of_a_workbook_is_read(tmp_path: Path) -> None:
-    """Empty rows are no rows, short rows are filled up, and the other sheets are named in a note."""
+    """Blank rows keep their place, short rows are filled up, and a note names the sheet."""
     import openpyxl
 
     book = openpyxl.Workbook()
@@ -112,11 +112,12 @@ def test_the_first_sheet_of_a_workbook_is_read(tmp_path: Path) -> None:
     book.save(tmp_path / "a.xlsx")
     notes = Notes()
     assert cells(tmp_path / "a.xlsx", notes=notes) == [
+        "blank row",
         {"name": "Hose", "price": 24.5, "added": "2024-05-01T00:00:00"},
         {"name": "Lamp", "price": 35, "added": None},
         "wrong number of fields",
     ]
-    assert "first of its 2 sheets" in notes.notes[0]
+    assert "of its 2 sheets, 'Sheet' is read" in notes.notes[0]
 
 
 def test_rows_come_in_batches_and_a_reader_may_stop(tmp_path: Path) -> None:

@@ -249,3 +249,20 @@ def test_an_id_is_cleaned_as_curate_does(tmp_path: Path) -> None:
     names = {"sku": [1.0, None, 3.5], "name": ["Oak lamp", "Pine lamp", "Ash lamp"], "description": ["brass"] * 3}
     pq.write_table(pa.table(names), tmp_path / "new.parquet")
     assert [row["id"] for row in answers(tmp_path / "new.parquet", tmp_path / "prices.csv")] == ["1", "2", "3.5"]
+
+
+@pytest.mark.parametrize("name", ["id", "SKU", "Variant SKU", "asin"])
+def test_ids_are_found_though_the_catalog_had_none(tmp_path: Path, name: str) -> None:
+    """By their usual names, also beside a category and a brand that the catalog never had."""
+    data = [{"name": item.listing.title, "price": item.price} for item in made_items(SHARE)[0]]
+    (tmp_path / "in").mkdir()
+    with (tmp_path / "in" / "shop.csv").open("w", newline="") as handle:
+        out = csv.DictWriter(handle, ("name", "price"))
+        out.writeheader()
+        out.writerows(data)
+    catalog = curate([str(tmp_path / "in" / "shop.csv")], tmp_path / "out")
+    new = tmp_path / "in" / "new.csv"
+    new.write_text(f"{name},name\nc-3,Brass hose\nb-2,Steel lamp\nb-2,Oak desk\n")
+    assert list(priced(catalog, new)) == ["c-3", "b-2"]
+    (tmp_path / "in" / "wide.csv").write_text(f"{name},name,Vendor,product_type\nc-3,Brass hose,Acme,hoses\n")
+    assert priced(catalog, tmp_path / "in" / "wide.csv") == {"c-3": Listing("c-3", "Brass hose", "", "hoses", "Acme")}

@@ -10,11 +10,15 @@ import signal
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
+from pricesmith.text.price_parser import marks_of
+
 BATCH_ROWS = 2_000
 BATCH_SIZE = 2_000_000  # characters
 FREE = 64_000_000  # unpacked bytes before the ratio to the packed ones counts
 TOO_LARGE = "cell too large"
 WRONG_FIELDS = "wrong number of fields"
+BLANK = "blank row"
+SCANNED = 50_000  # rows between signs of life of a scan
 
 Value = str | float | int | bool | None
 
@@ -33,7 +37,7 @@ class Answer:
     def __init__(self, limits: Any, out: BinaryIO) -> None:
         self.limits, self.out = limits, out
         self.batch: list[Any] = []
-        self.size = self.rows = self.weight = 0
+        self.size = self.rows = self.weight = self.blanks = 0
 
     def say(self, **message: Any) -> None:
         """Send one message; the time the reader takes is not ours."""
@@ -44,13 +48,22 @@ class Answer:
 
     def row(self, entry: Sequence[Value] | dict[str, Value] | str, size: int) -> None:
         """One row, or the name of the reason why there is none. `size` is its length in characters."""
+        if self.blanks:
+            blanks, self.blanks = self.blanks, 0
+            for _ in range(blanks):
+                self.row(BLANK, 0)
         self.batch.append(entry)
         self.size += size
         self.weight += size
         if len(self.batch) >= BATCH_ROWS or self.size >= BATCH_SIZE:
             self.send()
 
+    def blank(self) -> None:
+        """A row without a value. It keeps its place between other rows; at the end of a file nothing is said of it."""
+        self.blanks += 1
+
     def send(self) -> None:
+        """Send the rows gathered so far. Raises Refused over the limit of rows."""
         if not self.batch:
             return
         self.rows += len(self.batch)
@@ -80,6 +93,37 @@ class Answer:
             clean.append(name)
         self.say(header=clean)
         return clean
+
+
+class Scan(Answer):
+    """Looks at one column of all rows and sends no row: the decimal marks of a whole file's prices."""
+
+    def __init__(self, limits: Any, out: BinaryIO, column: str) -> None:
+        super().__init__(limits, out)
+        self.column, self.marks = column, ""
+        self.names: list[str] = []
+
+    def say(self, **message: Any) -> None:
+        """Send a sign of life or the end; notes and headers were sent when the file was first opened."""
+        if "header" in message:
+            self.names = [*message["header"]]
+        if not {"header", "note"} & message.keys():
+            super().say(**message)
+
+    def send(self) -> None:
+        """Look at the prices of the rows gathered so far."""
+        place = self.names.index(self.column) if self.column in self.names else -1
+        cells = []
+        for entry in self.batch:
+            if entry.__class__ is dict:
+                cells.append(entry.get(self.column))
+            elif entry.__class__ is not str and place >= 0:
+                cells.append(entry[place])
+        self.marks = "".join(sorted({*self.marks, *marks_of(cells)}))
+        before, self.rows = self.rows, self.rows + len(self.batch)
+        self.batch, self.size = [], 0
+        if before // SCANNED < self.rows // SCANNED:
+            self.say(alive=self.rows)
 
 
 def too_many_columns(got: int, allowed: int) -> Refused:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from pricesmith.catalog.columns import Columns, choose
 from pricesmith.catalog.leaks import find_leaks, without
-from pricesmith.catalog.read import BadRow, Limits, RawRow, Source, read, resolve
+from pricesmith.catalog.read import BadRow, Limits, RawRow, Source, find_marks, read, resolve
 from pricesmith.catalog.staging import Feed
 from pricesmith.errors import InputError, UsageError
 from pricesmith.progress import Progress
-from pricesmith.text.price_parser import marks_of
 from pricesmith.workspace import sha256
 
 Batch = list[RawRow | BadRow]
@@ -36,8 +36,13 @@ def open_feeds(sources: Sequence[str], mapping: Mapping[str, str], limits: Limit
         leaks = {**feed.columns.left_out, **leaks}
     if len(feeds) == 1:
         return feeds
+    shown = "".join(sorted({*"".join(feed.marks for feed in feeds if not feed.named)}))
     return [
-        Feed(feed.name, feed.category, feed.read, feed.facts, without(feed.columns, leaks), feed.named)
+        replace(
+            feed,
+            columns=without(feed.columns, leaks),
+            marks=feed.marks or shown,  # a file whose own prices have no cents: those of the other files decide
+        )
         for feed in feeds
     ]
 
@@ -78,13 +83,12 @@ def file_feed(source: Source, mapping: Mapping[str, str], limits: Limits, progre
         except UsageError as error:
             what = f"{source.name}: {error.what}"
             raise UsageError(what, got=error.got, allowed=error.allowed, hint=error.hint) from None
+        marks = find_marks(source, columns.price, limits)
         if columns.extra:
             again = read(source, limits) if source.format == "jsonl" else itertools.chain(seen, stream)
-            columns = without(columns, find_leaks(again, columns))
+            columns = without(columns, find_leaks(again, columns, marks))
     finally:
         getattr(stream, "close", lambda: None)()
-    cells = (row.values.get(columns.price) for batch in seen for row in batch if isinstance(row, RawRow))
-    marks = marks_of(cells)
     if "," in marks:
         told = "1.299 is 1299" if marks == "," else "and a decimal point, so 1.299 is refused as ambiguous"
         progress.note(f"{source.name}: prices have a decimal comma, {told}")

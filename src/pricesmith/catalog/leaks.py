@@ -34,11 +34,14 @@ FIRST_LOOK = 1_000  # rows that choose the pairs worth a full look
 
 LOOKED_AT = 300  # characters of a cell with several numbers
 ANY = re.compile(r"(?<![\w.,])[1-9][0-9]*(?:\.[0-9]+)?(?![\w.,])", re.ASCII)
+COMMA = re.compile(r"(?<![\w.,])([0-9]{1,3}(?:\.[0-9]{3})+|[0-9]+)(?:,([0-9]+))?(?![\w.,]*[0-9])", re.ASCII)
 MEASURE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*[a-zA-Z%°\"']{0,8}", re.ASCII)
 
 
-def find_leaks(batches: Iterable[Sequence[RawRow | BadRow]], columns: Columns) -> dict[str, str]:
+def find_leaks(batches: Iterable[Sequence[RawRow | BadRow]], columns: Columns, marks: str = ".") -> dict[str, str]:
     """The columns of `columns.extra` that give the price away by their values, each with the reason.
+
+    `marks` are the decimal marks of the file's prices, which its other numbers are read by too.
 
     Reads batches only as far as the sample needs. Names are judged by `choose` already.
     """
@@ -51,12 +54,12 @@ def find_leaks(batches: Iterable[Sequence[RawRow | BadRow]], columns: Columns) -
     for batch in batches:
         for row in batch:
             values = getattr(row, "values", None)
-            if values is None or isinstance(price := parse_price(values.get(columns.price)), str):
+            if values is None or isinstance(price := parse_price(values.get(columns.price), marks=marks), str):
                 continue
             prices.append(price[0])
             for held, name in zip(cells, names, strict=True):
                 value = values.get(name)
-                held.append(nan if value is None or value == "" else number(value, price[0]))
+                held.append(nan if value is None or value == "" else number(value, price[0], marks))
         if len(prices) >= SAMPLE:
             break
     if len(prices) < FEWEST or not names:
@@ -65,19 +68,26 @@ def find_leaks(batches: Iterable[Sequence[RawRow | BadRow]], columns: Columns) -
     return leaks_of(names, table, np.array(prices[:SAMPLE]))
 
 
-def number(value: object, price: float) -> float:
+def number(value: object, price: float, marks: str = ".") -> float:
     """A cell as a positive number, NaN where it is none. A unit behind it ("2000 GB") is passed over; of several
     numbers ("Now 8.22 was 9.99") the nearest to the price is taken."""
     if isinstance(value, bool):
         return float("nan")
+    if marks == "," and isinstance(value, str):
+        value = COMMA.sub(with_point, value[:LOOKED_AT])
     if isinstance(value, str) and (measure := MEASURE.fullmatch(value.strip()[:40])):
         amount = float(measure[1])
         return amount if amount > 0 else float("nan")
-    parsed = parse_price(value)
+    parsed = parse_price(value, marks="." if marks == "," else marks)
     if not isinstance(parsed, str):
         return parsed[0]
     said = ANY.findall(value[:LOOKED_AT]) if isinstance(value, str) else []
     return min(map(float, said), key=lambda one: abs(math.log(one / price)), default=float("nan"))
+
+
+def with_point(number: re.Match[str]) -> str:
+    """A number with a decimal comma as one with a decimal point: `1.299,50` is `1299.50`."""
+    return number[1].replace(".", "") + (f".{number[2]}" if number[2] else "")
 
 
 def leaks_of(names: Sequence[str], table: Any, prices: Any) -> dict[str, str]:

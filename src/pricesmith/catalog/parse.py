@@ -1,9 +1,9 @@
 """The child that parses one untrusted file: `python -m pricesmith.catalog.parse TASK < FILE`.
 
 TASK is JSON: {"name": "shop.csv.gz", "format": "csv", "packing": "gz", "sound": false, "limits": {...}}, where
-`sound` says that the packed file was seen whole before. It answers in JSON lines: `header`, `note`, `rows`,
-`alive`, and at the end `done` or `refused`. A row is a list (by header), an object, or, where it could not be
-read, the name of the reason.
+`sound` says that the packed file was seen whole before. With "scan": COLUMN the rows are not sent, but at the end
+the decimal `marks` of that column. It answers in JSON lines: `header`, `note`, `rows`, `alive`, and at the end
+`done` or `refused`. A row is a list (by header), an object, or, where it could not be read, the name of the reason.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 from types import SimpleNamespace
 from typing import Any, BinaryIO
 
-from pricesmith.catalog.answer import Answer, Refused
+from pricesmith.catalog.answer import Answer, Refused, Scan
 
 ADDRESSES = 3_000_000_000  # bytes of address space above the limit on data
 NEW_NETWORK = 0x40000000  # CLONE_NEWNET
@@ -62,14 +62,15 @@ def parse(task: dict[str, Any], file: BinaryIO, answer: Answer) -> None:
 def main() -> None:
     task = json.loads(sys.argv[1])
     limits = SimpleNamespace(**task["limits"])
-    answer = Answer(limits, os.fdopen(os.dup(1), "wb"))
+    out = os.fdopen(os.dup(1), "wb")
+    answer = Scan(limits, out, task["scan"]) if "scan" in task else Answer(limits, out)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, limits.seconds)
     fence(limits)
     try:
         parse(task, os.fdopen(0, "rb", buffering=1 << 16, closefd=False), answer)
         answer.send()
-        answer.say(done=answer.rows)
+        answer.say(done=answer.rows, **({"marks": answer.marks} if isinstance(answer, Scan) else {}))
     except Refused as refused:
         answer.say(refused=refused.facts)
     except BrokenPipeError:

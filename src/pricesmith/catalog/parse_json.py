@@ -50,6 +50,7 @@ def jsonl(text: io.TextIOWrapper, head: str, limits: Any, answer: Answer) -> Non
             answer.row(TOO_LARGE, 0)
             continue
         if line.isspace():
+            answer.blank()
             continue
         entry = row_of(line, scan, limits)
         if isinstance(entry, str):

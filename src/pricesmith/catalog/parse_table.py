@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any, BinaryIO
 
-from pricesmith.catalog.answer import FREE, TOO_LARGE, WRONG_FIELDS, Answer, Refused, Value
+from pricesmith.catalog.answer import FREE, TOO_LARGE, WRONG_FIELDS, Answer, Refused, Scan, Value
 from pricesmith.catalog.parse_json import flat
 from pricesmith.text.price_parser import CODES, SIGNS
 
@@ -37,11 +37,21 @@ def parquet(file: BinaryIO, limits: Any, answer: Answer) -> None:
     header = answer.header(list(table.schema_arrow.names))
     unpacked = sum(footer.row_group(group).total_byte_size for group in range(footer.num_row_groups))
     weigh(max(unpacked, footer.num_rows * len(header)), size, limits)
+    if isinstance(answer, Scan) and not has_text(table.schema_arrow, answer.column):
+        return
     for batch in table.iter_batches(batch_size=PARQUET_ROWS, use_threads=False):
         columns = [values_of(column) for column in batch.columns]
         for values in zip(*columns, strict=True):
             answer_row(list(values), len(header), limits, answer)
         weigh(answer.weight, size, limits)
+
+
+def has_text(schema: Any, name: str) -> bool:
+    """Whether a column may hold text; of a name that stands twice nothing is known."""
+    import pyarrow as pa
+
+    place = schema.get_field_index(name)
+    return place < 0 or not (pa.types.is_floating(schema.types[place]) or pa.types.is_integer(schema.types[place]))
 
 
 def values_of(column: Any) -> list[Any]:
@@ -71,7 +81,7 @@ def weigh(unpacked: int, packed: int, limits: Any) -> None:
 
 
 def xlsx(file: BinaryIO, limits: Any, answer: Answer) -> None:
-    """The first sheet of an Excel workbook; its first row with anything in it is the header.
+    """The first visible sheet of an Excel workbook that has a cell; its first row with anything in it is the header.
 
     Formulas give what Excel saved as their results.
     """
@@ -85,30 +95,36 @@ def xlsx(file: BinaryIO, limits: Any, answer: Answer) -> None:
     book = openpyxl.load_workbook(file, read_only=True, data_only=True, keep_links=False)
     if not book.worksheets:
         raise Refused("it has no sheet with cells", "", "", "Save the table as CSV.")
-    sheet = book.worksheets[0]
-    if len(book.worksheets) > 1:
-        answer.say(note=f"the first of its {len(book.worksheets)} sheets is read: {sheet.title!r}")
-    sheet.reset_dimensions()
+    visible = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
+    for sheet in visible or book.worksheets:
+        sheet.reset_dimensions()
+        if table_of(sheet, len(book.worksheets), limits, answer):
+            return
+    raise Refused("it is empty", f"no cell in its {'visible ' if visible else ''}sheets", "", "Leave it out.")
+
+
+def table_of(sheet: Any, sheets: int, limits: Any, answer: Answer) -> bool:
+    """The rows of one sheet; False where it has none. Rows without a value keep their place."""
     header: list[str] | None = None
     for cells in sheet_rows(sheet, limits):
-        if header is None:
+        if header is not None:
+            answer_row(cells, len(header), limits, answer) if cells else answer.blank()
+        elif cells:
+            if sheets > 1:
+                answer.say(note=f"of its {sheets} sheets, {sheet.title!r} is read: the first visible one with cells")
             header = answer.header(["" if cell is None else str(cell) for cell in cells])
-        else:
-            answer_row(cells, len(header), limits, answer)
-    if header is None:
-        raise Refused("it is empty", "no cell in its first sheet", "", "Leave it out.")
+    return header is not None
 
 
 def sheet_rows(sheet: Any, limits: Any) -> Iterator[list[Any]]:
-    """The rows of a sheet that have anything in them, without their empty end."""
+    """The rows of a sheet, each without its empty end; an empty list is a blank row."""
     for number, row in enumerate(sheet.iter_rows()):
         if number > XLSX_ROWS:
             raise Refused("it has too many rows", f"over {XLSX_ROWS:,}", f"{XLSX_ROWS:,}", "Save it as CSV.")
         cells = [cell.value if cell.value is None else with_currency(cell) for cell in row]
         while cells and (cells[-1] is None or cells[-1] == ""):
             cells.pop()
-        if cells:
-            yield cells
+        yield cells
 
 
 def with_currency(cell: Any) -> Any:

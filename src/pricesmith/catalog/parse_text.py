@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from pricesmith.catalog.answer import FREE, TOO_LARGE, WRONG_FIELDS, Answer, Refused
+from pricesmith.catalog.answer import BLANK, FREE, TOO_LARGE, WRONG_FIELDS, Answer, Refused
 
 ONCE = 1 << 20  # bytes read at a time
 HEAD = 1 << 16  # bytes looked at to tell encoding and separator
@@ -254,8 +254,10 @@ def separated(text: io.TextIOWrapper, head: str, separator: str, limits: Any, an
                 header = answer.header(entry)
         elif isinstance(entry, str):
             answer.row(entry, 0)
-        elif not entry:
-            continue
+        elif not entry or (len(entry) == 1 and not entry[0].strip() and len(header) > 1):
+            answer.blank()
+        elif not any(map(str.strip, entry)):
+            answer.row(BLANK, 0)
         elif len(entry := without_spare(entry, len(header))) != len(header):
             answer.row(WRONG_FIELDS, 0)
         elif rows.size > limits.cell and max(map(len, entry)) > limits.cell:

@@ -46,7 +46,7 @@ Hashes = tuple[int, int]
 @dataclass(frozen=True)
 class Feed:
     """One source of raw rows: a file or the demo goods. `named` says that its rows name their own families; `marks` are
-    the decimal marks that its prices show (`money.marks_of`)."""
+    the decimal marks that its prices show (`price_parser.marks_of`)."""
 
     name: str
     category: str

@@ -5,6 +5,7 @@
 The file has a column `id` and a column `price`; a price may be written as in a shop ("$1,299.00"), and a column
 `currency` may stand beside it. An id is read as curate reads it. An id that is not in the file, or a price that cannot
 be read, is no answer, and what was written is kept in `raw`. A price in another currency than the catalog's is refused.
+The decimal mark is the one that all prices of the file show: beside "62,39", "1.299" is 1299.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from pricesmith.catalog.answer import BLANK
 from pricesmith.catalog.clean import plain
-from pricesmith.catalog.read import BadRow, Limits, RawRow, read, resolve
+from pricesmith.catalog.read import BadRow, Limits, RawRow, find_marks, read, resolve
 from pricesmith.catalog.staging import clean_id, same_currency
 from pricesmith.errors import InputError
 from pricesmith.settings import Settings
@@ -88,11 +90,14 @@ def read_prices(file: Path, currency: str) -> dict[str, Quote]:
     """
     (source,) = resolve([str(file)])
     quotes: dict[str, Quote] = {}
+    marks = find_marks(source, "price")
     for batch in read(source, Limits()):
         for row in batch:
             if isinstance(row, BadRow):
+                if row.reason == BLANK:
+                    continue
                 raise InputError(f"{file}, row {row.number} cannot be read", got=row.reason, hint="Correct the row.")
-            name, quote = answer_of(row, file, currency)
+            name, quote = answer_of(row, file, currency, marks)
             if name in quotes:
                 raise InputError(f"{file} has the id {name!r} twice", got=f"row {row.number}", hint="Keep one of them.")
             quotes[name] = quote
@@ -101,7 +106,7 @@ def read_prices(file: Path, currency: str) -> dict[str, Quote]:
     return quotes
 
 
-def answer_of(row: RawRow, file: Path, currency: str) -> tuple[str, Quote]:
+def answer_of(row: RawRow, file: Path, currency: str, marks: str) -> tuple[str, Quote]:
     """One row's id and quote. Raises InputError as `read_prices` does."""
     values = row.values
     if "id" not in values or "price" not in values:
@@ -111,7 +116,7 @@ def answer_of(row: RawRow, file: Path, currency: str) -> tuple[str, Quote]:
     name, said = clean_id(plain(values["id"])), values["price"]
     if not name:
         raise InputError(f"{file}, row {row.number} has no id", hint="Give the row its id, or delete it.")
-    found, raw = parse_price(said, currency), plain(said)
+    found, raw = parse_price(said, currency, marks), plain(said)
     beside = values.get("currency")
     other = found[1] if isinstance(found, tuple) else None
     if not same_currency(beside, other, currency):

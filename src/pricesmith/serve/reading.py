@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from pricesmith.catalog.clean import CleanSettings, field, listing_of, plain
-from pricesmith.catalog.columns import Columns, choose, key, why_left_out
+from pricesmith.catalog.columns import USUAL, Columns, choose, key, why_left_out
 from pricesmith.catalog.feeds import header_of
 from pricesmith.catalog.leaks import without
 from pricesmith.catalog.read import Limits, RawRow, Source, kind_of, read, spoken
 from pricesmith.catalog.staging import id_of
 from pricesmith.errors import UsageError
 from pricesmith.settings import parse
+from pricesmith.text.price_parser import says_price
 from pricesmith.types import Listing
 
 
@@ -62,11 +63,36 @@ def reading_of(source: Source, info: Mapping[str, Any]) -> Reading:
     columns = fitting(header, maps, own_keys=source.format == "jsonl")
     if columns is None:
         columns = chosen(source.name, header, maps, info) if header else Columns(price="")
+    columns = completed(columns, header)
     category = spoken(kind_of(source.path)[1])
     if columns.category or category not in info.get("categories", ()):
         category = ""  # a name that the catalog never saw says nothing of the thing
     known = frozenset(name for one in maps for name in (*one.extra, one.title, one.text) if name)
     return Reading(columns, parse(CleanSettings, info["cleaning"], where="catalog.json"), category, known)
+
+
+def completed(columns: Columns, header: Sequence[str]) -> Columns:
+    """A column map with the id, category and brand that it lacks, found in the header by their usual names.
+
+    A column that is read for something else already, or gives the price away, is not taken.
+    """
+    leaks = {name for name, reason in columns.left_out.items() if reason.startswith("leak")}
+    used = {columns.title, columns.text, columns.price, columns.currency, *columns.extra, *leaks}
+    by_key: dict[str, str] = {}
+    for name in header:
+        by_key.setdefault(key(name), name)
+    found: dict[str, str] = {}
+    for field_name in ("id", "category", "brand"):
+        own = getattr(columns, field_name)
+        if own in header:
+            used.add(own)
+            continue
+        free = (by_key[usual] for usual in USUAL[field_name].split() if usual in by_key)
+        usable = next((name for name in free if name not in used and not says_price(name)), "")
+        if usable:
+            found[field_name] = usable
+            used.add(usable)
+    return columns.model_copy(update=found) if found else columns
 
 
 def fitting(header: Sequence[str], maps: Sequence[Columns], *, own_keys: bool) -> Columns | None:
