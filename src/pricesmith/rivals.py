@@ -33,6 +33,7 @@ from pricesmith.types import Item
 
 FRONTIER = "frontier:"
 NEVER = 86_400.0
+OPTION = re.compile(r"[a-z_]{1,20}=?[0-9]{0,6}")  # what can be repeated in an error
 ASKED_WITH = re.compile(r"@(?=[a-z_]+=)")  # an @ can be part of a model's name
 
 
@@ -118,7 +119,7 @@ def rival_of(who: str) -> Rival:
         if not equals or not value or name in values:
             raise UsageError(
                 f"{said!r} asks for what is not known",
-                got=text.rpartition("@")[2],
+                got=text if OPTION.fullmatch(text) else f"{len(text)} characters that are not shown: they may be a key",
                 allowed=f"{FRONTIER}MODEL@name=value,..., each at most once, of {', '.join(Options.model_fields)}",
                 hint="Put this right after the @, or leave it out.",
             )

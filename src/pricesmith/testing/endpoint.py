@@ -4,10 +4,10 @@
         fake.url, fake.key
     fake.times(question), fake.billed_usd(1.0, 2.0)
 
-Faults: 429, 429-wait (with Retry-After), 500, 529, 504 (a gateway gave up), hang, drip (a byte now and then, without
-end), cut (the body breaks off), broken (JSON that is none), refusal, words, duplicate (the whole reply is delivered
-twice), 401, 400. It bills letters / 4 as tokens, rounded up, also for 504, hang, drip, cut and broken: answers that
-are lost on the way.
+Faults: 429, 429-wait (with Retry-After), 500, 529, 504 (a gateway gave up), hang, trickle (the headers come letter by
+letter, without end), drip (a byte of the body now and then, without end), cut (the body breaks off), broken (JSON that
+is none), refusal, words, duplicate (the whole reply is delivered twice), 401, 400. It bills letters / 4 as tokens,
+rounded up, also for 504, hang, trickle, drip, cut and broken: answers that are lost on the way.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pricesmith.pricers.hosted.providers import Endpoint, Price
 
 KEY = "sk-made-0123456789"
 STATUS = {"429": 429, "429-wait": 429, "500": 500, "529": 529, "504": 504, "401": 401, "400": 400}
-LOST = ("504", "hang", "drip", "cut", "broken")  # answered and billed, and never seen whole
+LOST = ("504", "hang", "trickle", "drip", "cut", "broken")  # answered and billed, and never seen whole
 NEVER = 3600.0
 DRIP = 0.05  # seconds between bytes
 Faults = Mapping[int, str] | Callable[[int, int], str | None]
@@ -209,6 +209,10 @@ def handler_of(fake: FakeEndpoint) -> type[BaseHTTPRequestHandler]:
             lines = [f"HTTP/1.1 {status} Made", "Content-Type: application/json", f"Content-Length: {len(data)}"]
             lines += [f"Retry-After: {fake.wait}"] if fault == "429-wait" else []
             whole = "\r\n".join([*lines, "", ""]).encode() + data
+            if fault == "trickle":
+                drip(self.wfile.write, whole[:20] + b"X-Made: " + b"a" * 90_000, 20, fake.over)
+                self.close_connection = True
+                return
             if fault == "drip":
                 drip(self.wfile.write, whole, len(whole) - len(data), fake.over)
                 self.close_connection = True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -52,23 +51,65 @@ def test_a_mark_stands_until_the_answer_is_kept(tmp_path: Path) -> None:
     """What was sent and never answered can be told after a kill."""
     with Answers(tmp_path / "a.sqlite") as answers:
         for key in ("one", "two", "three"):
+            assert answers.claim(key) == "claimed"
             answers.mark(key)
         answers.keep("one", "url", "model", SAID)
-        answers.unmark("two")
+        answers.release("two")
+        assert answers.marked(["one", "two", "three"]) == set()  # still being asked
     with Answers(tmp_path / "a.sqlite") as answers:
         assert answers.marked(["one", "two", "three", "four"]) == {"three"}
 
 
-def test_a_mark_of_a_running_command_is_its_own(tmp_path: Path) -> None:
-    """It is not told as left behind, cannot be taken away, and counts for as long as an answer may take."""
-    with Answers(tmp_path / "a.sqlite") as answers:
-        answers.run("INSERT INTO asked (key, at, pid) VALUES ('one', ?, ?)", (time.time() - 5, os.getppid()))
-        answers.run("INSERT INTO asked (key, at, pid) VALUES ('two', ?, ?)", (time.time() - 5, 2**22 + 1))
-        answers.unmark("one")
-        assert answers.marked(["one", "two"]) == {"two"}
-        assert answers.is_asked_elsewhere("one", 60)
-        assert not answers.is_asked_elsewhere("one", 1)
-        assert not answers.is_asked_elsewhere("two", 60)
+def test_a_question_has_one_claim(tmp_path: Path) -> None:
+    """Until it is answered, given back, or its store is closed; nobody else can give it back."""
+    with Answers(tmp_path / "a.sqlite") as other:
+        with Answers(tmp_path / "a.sqlite") as answers:
+            for key in ("one", "two", "three"):
+                assert answers.claim(key) == "claimed"
+            assert other.claim("one") == os.getpid()
+            assert answers.claim("one") == os.getpid()  # another thread of the same store waits, too
+            other.release("one")
+            assert other.claim("one") == os.getpid()
+            answers.keep("one", "url", "model", SAID)
+            answers.release("two")
+            assert other.claim("one") == "answered"
+            assert other.claim("two") == "claimed"
+            assert other.claim("three") == os.getpid()
+        assert other.claim("three") == "claimed"
+
+
+def test_an_answer_that_another_store_keeps_ends_its_claim(tmp_path: Path) -> None:
+    """An answer is an answer, whoever paid for it."""
+    with Answers(tmp_path / "a.sqlite") as answers, Answers(tmp_path / "a.sqlite") as other:
+        answers.claim("one")
+        other.keep("one", "url", "model", SAID)
+        assert answers.claim("one") == "answered"
+        assert answers.run("SELECT * FROM claims") == []
+
+
+def test_threads_claim_a_question_once(tmp_path: Path) -> None:
+    """Of several stores that want the same fifty questions at once, each question goes to one of them."""
+    stores = [Answers(tmp_path / "a.sqlite") for _ in range(4)]
+    claimed: list[str] = []
+
+    def work(store: Answers) -> None:
+        claimed.extend(str(key) for key in range(50) if store.claim(str(key)) == "claimed")
+
+    threads = [threading.Thread(target=work, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for store in stores:
+        store.close()
+    assert sorted(claimed, key=int) == [str(key) for key in range(50)]
+
+
+def test_a_folder_where_no_lock_can_be_made_is_told(tmp_path: Path) -> None:
+    """As any other fault of the store."""
+    (tmp_path / "a.sqlite.owners").write_text("a file")
+    with pytest.raises(InputError, match="cannot be used"), Answers(tmp_path / "a.sqlite") as answers:
+        answers.claim("one")
 
 
 def test_threads_share_it(tmp_path: Path) -> None:

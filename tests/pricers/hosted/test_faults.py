@@ -9,7 +9,8 @@ import httpx2
 import openai
 import pytest
 
-from pricesmith.pricers.hosted.faults import CONTEXT, REJECTED, Fault, fault_of, said_of, usage_of, wait_of
+from pricesmith.pricers.hosted.answers import Said
+from pricesmith.pricers.hosted.faults import CONTEXT, REJECTED, Fault, fault_of, said_of, text_of, usage_of, wait_of
 from pricesmith.pricers.hosted.providers import Price
 
 
@@ -186,6 +187,51 @@ def test_reasoning_that_only_the_total_counts_is_paid_for() -> None:
     assert usage_of({"prompt_tokens": -1, "completion_tokens": True, "cost": float("nan")}) == (None, None, None)
     assert usage_of({"prompt_tokens": 0, "completion_tokens": 0, "cost": 0.01}) == (None, None, 0.01)
     assert usage_of({"prompt_tokens": 10**400, "completion_tokens": 1.5, "cost": 10**400}) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("message", "finish"),
+    [
+        ({"content": "Bearer sk-secret-01"}, "stop"),
+        ({"content": None, "refusal": "Not for SK-SECRET-01"}, "refusal"),
+        ({"content": [{"type": "text", "text": "sk-secret"}, {"type": "text", "text": "-01"}]}, "stop"),
+        ({"content": "x" * 39_995 + "sk-secret-01"}, "stop"),
+        ({"content": "24"}, "sk-secret-01"),
+    ],
+)
+def test_an_answer_is_kept_without_the_key(message: dict[str, Any], finish: str) -> None:
+    """Wherever in it the endpoint puts it, and wherever it is cut."""
+    body = {"choices": [{"message": message, "finish_reason": finish}]}
+    found = said_of(json.dumps(body).encode(), None, key="sk-secret-01")
+    assert isinstance(found, Said)
+    assert not any(part in (found.text + found.finish).lower() for part in ("sk-", "secret", "-01"))
+
+
+def test_the_words_of_a_client_that_breaks_are_told_without_the_key() -> None:
+    """Its exceptions may hold the headers of the request; none of them is a traceback."""
+    found = fault_of(RuntimeError("bad header b'Bearer sk-secret-01'"), "sk-secret-01", proven=False)
+    assert isinstance(found, Fault)
+    assert (found.kind, found.words) == ("stop", "RuntimeError: bad header b'Bearer [key]'")
+    request = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
+    error = openai.APIConnectionError(request=request)
+    error.__cause__ = httpx2.DecodingError("it is packed (sk-secret-01)", request=request)
+    found = fault_of(error, "sk-secret-01", proven=False)
+    assert isinstance(found, Fault)
+    assert found.words == "it is packed ([key])"
+
+
+def test_parts_of_an_answer_are_not_joined_to_one_number() -> None:
+    """120 and 150 are two amounts; parts of reasoning are none of it."""
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "7"}]},
+        {"type": "reasoning", "text": "8 or 9"},
+        {"type": "text", "text": "120"},
+        {"type": "text", "text": "150"},
+        "odd",
+        {"type": "text", "text": None},
+    ]
+    assert text_of(parts) == "120\n150"
+    assert text_of(parts[:3]) == "120"
 
 
 @pytest.mark.parametrize(

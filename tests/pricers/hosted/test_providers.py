@@ -131,12 +131,44 @@ def test_a_key_goes_to_its_own_provider_only() -> None:
     assert "made-openai" not in repr(endpoint_of("gpt-4.1-nano"))
 
 
-@pytest.mark.parametrize("url", ["ftp://x/v1", "localhost:8000", "http://", "http://u:secret@h/v1", "http://h/v1?a=b"])
+@pytest.mark.parametrize("url", ["ftp://x/v1", "localhost:8000", "http://"])
 def test_what_is_no_base_url_is_refused(url: str) -> None:
-    """And a password in it is not repeated."""
+    """And shown."""
     with pytest.raises(UsageError, match="no URL") as caught:
         endpoint_of("m", url=url)
+    assert url in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://u:secret@h/v1",
+        "http://secret@h/v1",
+        "https://h/v1?api_key=secret",
+        "https://h/v1?key=a@secret",
+        "https://h/v1?secret",
+        "https://u:se?secret@h/v1",
+        "https://h/v1#secret",
+        "h/v1?api_key=secret",
+    ],
+)
+def test_a_url_that_may_hold_a_key_is_refused_and_not_shown(url: str) -> None:
+    """It would be written to the store, the evaluation and the report; the remedy is an environment variable."""
+    with pytest.raises(UsageError, match="may hold a key") as caught:
+        endpoint_of("m", url=url)
     assert "secret" not in str(caught.value)
+    assert "environment variable" in str(caught.value)
+    assert "key=MY_KEY" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "url"), [("m", "https://h/made-openai%5Fapi_key/v1"), ("made-openai_api_key", "https://h/v1")]
+)
+def test_a_key_in_the_path_or_the_models_name_is_refused_and_not_shown(model: str, url: str) -> None:
+    """Both are shown in tables."""
+    with pytest.raises(UsageError, match="holds the key that is in OPENAI_API_KEY") as caught:
+        endpoint_of(model, url=url, key="OPENAI_API_KEY")
+    assert "made-openai" not in str(caught.value)
 
 
 @pytest.mark.parametrize("price", ["2", "a/b", "-1/2", "nan/1", "1/inf", ""])

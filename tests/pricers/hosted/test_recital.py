@@ -75,6 +75,7 @@ def test_the_last_price_line_counts() -> None:
     """As an amount in the catalog's currency, else none."""
     assert price_in("Old price: $5\nPrice: **$24.99**", "USD") == 24.99
     assert price_in("Price: unknown", "USD") is None
+    assert price_in("Price: 120\t150", "USD") is None
     assert price_in("It costs 5", "USD") is None
 
 

@@ -20,6 +20,7 @@ from pricesmith.pricers.hosted.replies import (
     OTHER_MONEY,
     PROSE,
     REFUSED,
+    UNENDED,
     read_reply,
 )
 
@@ -40,6 +41,13 @@ from pricesmith.pricers.hosted.replies import (
         ("The price is: $24.", 24.0),
         ("**$24.99**", 24.99),
         ("<think>perhaps 30, or 40</think>\n\n25", 25.0),
+        ("A hose with 12 jets.\n</think>\n\n25", 25.0),
+        ('12 jets.</think>```json\n{"price": 25}\n```', 25.0),
+        ("25<|im_end|>", 25.0),
+        ("25\nUSD", 25.0),
+        ("1\u202f299", 1299.0),
+        ("1 299", 1299.0),
+        ("129 000", 129000.0),
     ],
 )
 def test_one_amount_is_a_price(said: str, price: float) -> None:
@@ -61,6 +69,27 @@ def test_one_amount_is_a_price(said: str, price: float) -> None:
         ('{"price": {"low": 20, "high": 30}}', A_RANGE),
         ("This garden hose typically sells for $25.", PROSE),
         ("about $25", PROSE),
+        ("199\n149", MANY),
+        ("$199.00\r\n$149.00", MANY),
+        ("199\t149", MANY),
+        ("199\u2028149", MANY),
+        ("199\x0b149", MANY),
+        ("199; 149", MANY),
+        ("199 | 149", MANY),
+        ("199, 149", MANY),
+        ("1. 199\n2. 149", MANY),
+        ("[100, 200]", MANY),
+        ("[199\n149]", BROKEN),
+        ('{"price": [100, 200]}', MANY),
+        ('{"price": "100\\n200"}', MANY),
+        ('{"price": "100\\t200"}', MANY),
+        ("Price: 199\nPrice: 149", MANY),
+        ("120 150", "an ambiguous number"),
+        ("$120 150.50", "an ambiguous number"),
+        ("<think>perhaps 25", UNENDED),
+        ("25\n<think>or 30", UNENDED),
+        ("A hose of $30.\n</think>", NOTHING),
+        ("Well <think>30</think> 25", MANY),
         ("$24/each", PROSE),
         ("twenty dollars", NO_NUMBER),
         ("I'm sorry, but I can't help with that.", REFUSED),
@@ -132,6 +161,19 @@ def test_the_currency_is_the_catalogs() -> None:
 def test_a_price_in_json_comes_back_as_it_was(price: float) -> None:
     """The number that was written is the number that is read, to the last digit."""
     assert read_reply(json.dumps({"price": price}), "stop", "USD") == price
+
+
+@given(
+    st.integers(1, 999_999),
+    st.integers(1, 999_999),
+    st.sampled_from(["\n", "\r\n", "\t", "\n\n", "\v", "\f", "\x85", "\u2028", "\u2029", "; ", " | ", " \n- "]),
+    st.sampled_from(["", "$"]),
+)
+@settings(deadline=None, max_examples=200)
+def test_two_numbers_that_are_parted_are_never_one(first: int, second: int, between: str, sign: str) -> None:
+    """199 and 149 on two lines are no 199149."""
+    found = read_reply(f"{sign}{first}{between}{sign}{second}", "stop", "USD")
+    assert found in (MANY, A_RANGE)
 
 
 @given(st.text(max_size=60), st.sampled_from(["stop", "length", "refusal", "other"]))

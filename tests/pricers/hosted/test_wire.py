@@ -5,19 +5,20 @@ pytest -s tests/pricers/hosted/test_wire.py -k table
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pricesmith.errors import PricesmithError
-from pricesmith.pricers.hosted.answers import Answers
+from pricesmith.errors import PricesmithError, UsageError
+from pricesmith.pricers.hosted.answers import Answers, Said
 from pricesmith.pricers.hosted.faults import Fault
 from pricesmith.pricers.hosted.frontier import Asked, FrontierPricer
 from pricesmith.pricers.hosted.purse import BudgetSpent, Purse
@@ -84,6 +85,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "529 overloaded": {"faults": some("529")},
     "504 of a gateway": {"faults": some("504")},
     "hang": {"faults": some("hang")},
+    "headers without end": {"faults": some("trickle")},
     "a byte now and then": {"faults": some("drip")},
     "cut stream": {"faults": some("cut")},
     "broken JSON": {"faults": some("broken")},
@@ -269,6 +271,95 @@ def test_nobody_there_is_told(tmp_path: Path) -> None:
         pass
     outcome = run_once(fake, tmp_path / "a.sqlite")
     assert "does not answer" in outcome.ended
+
+
+@pytest.mark.parametrize("fault", ["trickle", "drip", "hang"])
+def test_an_endpoint_that_never_answers_is_given_up_after_three_time_outs(fault: str, tmp_path: Path) -> None:
+    """Not eight for each listing, and with how to allow more time; nothing is left waiting."""
+    with FakeEndpoint(answer, faults=lambda number, before: fault) as fake, Answers(tmp_path / "a.sqlite") as answers:
+        pricer = pricer_of(fake, answers, Purse(), timeout=0.3)
+        with pytest.raises(PricesmithError, match="does not answer") as caught:
+            pricer.price(WARES)
+        pricer.close()
+        assert len(fake.seen) == 3
+    assert caught.value.got == "1 listing without a reply after 3 tries; last: time-out"
+    assert "--timeout" in caught.value.hint
+
+
+def test_an_endpoint_that_has_answered_once_is_tried_longer(tmp_path: Path) -> None:
+    """It is there, and may be busy."""
+    with FakeEndpoint(answer, faults=lambda number, before: "cut" if 1 <= number < 7 else "") as fake:
+        outcome = run_once(fake, tmp_path / "a.sqlite", concurrency=1)
+    assert outcome.ended == "all answered"
+    assert len(fake.seen) == len(WARES) + 6
+
+
+def test_a_few_listings_without_a_reply_are_unanswered(tmp_path: Path) -> None:
+    """Two of a hundred, or of a dozen, do not end the work; they are told as lost, and never as a price."""
+    lost = {text_of(ware) for ware in WARES[:2]}
+    with FakeEndpoint(answer) as fake, Answers(tmp_path / "a.sqlite") as answers:
+        texts = [f"What does this cost to the nearest dollar?\n\n{text}" for text in lost]
+        reply = fake.fault_of
+        fake.fault_of = lambda number, before, keyed, body: (  # type: ignore[method-assign]
+            "500" if body["messages"][-1]["content"] in texts else reply(number, before, keyed, body)
+        )
+        pricer = pricer_of(fake, answers, Purse(), concurrency=1)
+        pricer.show([])
+        quotes = pricer.price([*WARES[2:], *WARES[:2]])
+        pricer.check_answered()
+        pricer.close()
+    assert [quote.price is None for quote in quotes] == [False] * 10 + [True] * 2
+    assert pricer.tally.lost == {"HTTP 500": 2}
+
+
+def test_a_proxy_that_cannot_be_used_is_told_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client's own words hold the whole address."""
+    monkeypatch.setenv("ALL_PROXY", "gopher://user:secret@127.0.0.1:9")
+    with FakeEndpoint(answer) as fake, Answers(tmp_path / "a.sqlite") as answers:
+        pricer = pricer_of(fake, answers, Purse())
+        pricer.wire.endpoint = replace(pricer.endpoint, url="http://shop.example/v1")
+        with pytest.raises(UsageError, match="proxy of the environment") as caught:
+            pricer.price(WARES)
+        pricer.close()
+    assert "secret" not in str(caught.value)
+
+
+def test_a_key_in_an_answer_or_an_error_is_stored_and_shown_nowhere(tmp_path: Path) -> None:
+    """An endpoint that sends it back, as it is or encoded, in words, in its reason for ending, or in an error."""
+    said = "You sent Bearer {key} and " + "{base64} and {percent}"
+
+    def echo(question: str) -> str:
+        key = fake.key
+        packed = base64.b64encode(f"Bearer {key}".encode()).decode()
+        return said.format(key=key, base64=packed, percent=key.replace("-", "%2D"))
+
+    with FakeEndpoint(echo) as fake:
+        outcome = run_once(fake, tmp_path / "a.sqlite")
+        packed = base64.b64encode(f"Bearer {fake.key}".encode()).decode()
+    assert {quote.raw for quote in outcome.quotes} == {"You sent Bearer [key] and [key] and [key]"}
+    for path in tmp_path.rglob("*"):
+        data = path.read_bytes() if path.is_file() else b""
+        assert not any(part.encode() in data for part in (fake.key[8:], packed, "0123456789")), path
+    message = f"?api_key={fake.key.replace('-', '%2d')} {packed}"
+    with FakeEndpoint(revoked_after=0, message=message) as fake, Answers(tmp_path / "b.sqlite") as answers:
+        pricer = pricer_of(fake, answers, Purse())
+        with pytest.raises(PricesmithError) as caught:
+            pricer.price(WARES)
+        pricer.close()
+    assert caught.value.got == "?api_key=[key] [key]"
+
+
+def test_a_key_in_an_older_answer_is_masked_when_it_is_read(tmp_path: Path) -> None:
+    """Stores were written before keys were masked."""
+    with FakeEndpoint(answer) as fake, Answers(tmp_path / "a.sqlite") as answers:
+        pricer = pricer_of(fake, answers, Purse())
+        (request,) = pricer.requests(WARES[:1])
+        answers.keep(request.key, fake.url, "made-model", Said(f"Bearer {fake.key}", "stop", 1, 1, 0.0, 0.1))
+        (quote,) = pricer.price(WARES[:1])
+        pricer.close()
+    assert quote.raw == "Bearer [key]"
 
 
 def test_a_budget_that_covers_no_request_sends_none(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@
         answers.find([key]).get(key)
 
 What was said is kept as it was said, with its tokens, seconds and dollars, also where it is no price: what it means is
-read again each time. A mark is written before a request is sent and taken away with its answer, so that after a kill
-what may have been asked for nothing is known. The prompts themselves are not kept, only their SHA-256.
+read again each time. A question is claimed before it is asked, so that commands that run at once never pay for it
+twice; the claims of a command that has ended, or was killed, count no more. A mark is written before a request is sent
+and taken away with its answer, so that after a kill what may have been asked for nothing is known. The prompts
+themselves are not kept, only their SHA-256.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pricesmith.errors import InputError
-from pricesmith.workspace import is_living
+from pricesmith.pricers.hosted.owner import Owner
 
 VERSION = 1
 CHUNK = 500  # keys of one query
@@ -34,6 +36,7 @@ CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, endpoint TEXT NOT NULL
   seconds REAL NOT NULL, at REAL NOT NULL, lost_usd REAL, told_usd REAL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_model ON answers (endpoint, model);
 CREATE TABLE IF NOT EXISTS asked (key TEXT PRIMARY KEY, at REAL NOT NULL, pid INTEGER) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL, pid INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS speech (endpoint TEXT NOT NULL, model TEXT NOT NULL, said TEXT NOT NULL,
   PRIMARY KEY (endpoint, model)) WITHOUT ROWID;
 """
@@ -74,7 +77,8 @@ class Answers:
     damaged."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.lock = path, threading.Lock()
+        self.path, self.lock = path, threading.RLock()
+        self.owner = Owner(path.with_name(f"{path.name}.owners"))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.base = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
@@ -103,9 +107,10 @@ class Answers:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file, and of what is claimed."""
         with self.lock:
             self.base.close()
+            self.owner.close()
 
     def run(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """One statement, committed; its rows."""
@@ -122,12 +127,44 @@ class Answers:
 
     def marked(self, keys: Iterable[str]) -> set[str]:
         """Those of `keys` that were sent and never answered, as a kill leaves them."""
-        return {key for key, pid in self.among("SELECT key, pid FROM asked", keys) if not is_others(pid)}
+        marks = self.among("SELECT key FROM asked", keys)
+        claims = self.among("SELECT key, owner FROM claims", [key for (key,) in marks])
+        living = {owner: self.owner.is_living(owner) for owner in {owner for _, owner in claims}}
+        return {key for (key,) in marks} - {key for key, owner in claims if living[owner]}
 
-    def is_asked_elsewhere(self, key: str, seconds: float) -> bool:
-        """Whether another command that is running has sent this in the last `seconds`, and has no answer yet."""
-        rows = self.run("SELECT at, pid FROM asked WHERE key = ?", (key,))
-        return any(is_others(pid) and at > time.time() - seconds for at, pid in rows)
+    def claim(self, key: str) -> Literal["claimed", "answered"] | int:
+        """Reserve a question, in one step for all processes and threads. It is `claimed`; or it is `answered`; or the
+        process id of the command that has it now."""
+        with self.lock:
+            if isinstance(holder := self.holder(key), int):
+                return holder
+            try:
+                self.owner.lock()
+                self.base.execute("BEGIN IMMEDIATE")
+                try:
+                    found = self.holder(key)
+                    if not found:
+                        claim = (key, self.owner.name, os.getpid())
+                        self.base.execute("INSERT OR REPLACE INTO claims (key, owner, pid) VALUES (?, ?, ?)", claim)
+                    self.base.execute("COMMIT")
+                except BaseException:
+                    self.base.execute("ROLLBACK")
+                    raise
+            except (sqlite3.Error, OSError) as error:
+                raise damaged(self.path, error) from None
+            return found or "claimed"
+
+    def holder(self, key: str) -> Literal["", "answered"] | int:
+        """Who has a question: nobody, an answer, or a living process. Locks of dead ones are removed."""
+        if self.run("SELECT 1 FROM answers WHERE key = ?", (key,)):
+            return "answered"
+        rows = self.run("SELECT owner, pid FROM claims WHERE key = ?", (key,))
+        return next((int(pid) for owner, pid in rows if self.owner.is_living(owner)), "")
+
+    def release(self, key: str) -> None:
+        """Give a claim back, where there is no answer: the next one who waits for it asks."""
+        self.run("DELETE FROM asked WHERE key = ? AND pid = ?", (key, os.getpid()))
+        self.run("DELETE FROM claims WHERE key = ? AND owner = ?", (key, self.owner.name))
 
     def among(self, select: str, keys: Iterable[str]) -> list[tuple[Any, ...]]:
         """The rows of a SELECT whose key is one of `keys`."""
@@ -142,12 +179,8 @@ class Answers:
         """Say that a request is about to be sent."""
         self.run("INSERT OR REPLACE INTO asked (key, at, pid) VALUES (?, ?, ?)", (key, time.time(), os.getpid()))
 
-    def unmark(self, key: str) -> None:
-        """Say that a request of this command has ended without an answer, or was never sent."""
-        self.run("DELETE FROM asked WHERE key = ? AND pid = ?", (key, os.getpid()))
-
     def keep(self, key: str, endpoint: str, model: str, said: Said) -> None:
-        """Remember an answer; the first one of a key stays."""
+        """Remember an answer and end its claim; the first one of a key stays."""
         facts = (said.text, said.finish, said.tokens_in, said.tokens_out, said.cost_usd, said.seconds)
         try:
             with self.lock:
@@ -158,6 +191,7 @@ class Answers:
                     into = f"{into}, lost_usd, told_usd"  # named: columns added later stand in another order
                     self.base.execute(f"INSERT OR IGNORE INTO answers ({into}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", row)
                     self.base.execute("DELETE FROM asked WHERE key = ?", (key,))
+                    self.base.execute("DELETE FROM claims WHERE key = ?", (key,))
                     self.base.execute("COMMIT")
                 except BaseException:
                     self.base.execute("ROLLBACK")
@@ -183,11 +217,6 @@ class Answers:
             "SELECT COUNT(tokens_out), AVG(tokens_out) FROM answers WHERE endpoint = ? AND model = ?", (endpoint, model)
         )
         return float(row[1]) if row[0] >= 5 else None
-
-
-def is_others(pid: int | None) -> bool:
-    """Whether a mark is of another command that is running."""
-    return pid is not None and pid != os.getpid() and is_living(pid)
 
 
 def damaged(path: Path, error: Exception) -> InputError:

@@ -99,7 +99,8 @@ class Bill:
         return said
 
     def after(self) -> dict[str, Any]:
-        """What it came to: for the meta file, and noted."""
+        """What it came to: for the meta file, and noted. Raises PricesmithError where nothing was answered."""
+        self.pricer.check_answered()
         pricer, tally, wire = self.pricer, self.pricer.tally, self.pricer.wire
         known = tally.cost_known
         facts: dict[str, Any] = {

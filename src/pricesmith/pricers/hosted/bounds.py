@@ -3,7 +3,8 @@
     begin(request)                the clock starts
     bounded(response, 300.0)      its body raises ReadTimeout after 300 s from there, DecodingError above 8 MB
 
-The time-outs of httpx are for each read, so that one byte every minute would never be late.
+The time-outs of httpx are for each read, so that one byte every minute would never be late. What comes before the body
+is bounded by `deadline`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 
 import httpx2
 
+from pricesmith.pricers.hosted.deadline import CURRENT
+
 MOST_BYTES = 8_000_000  # of a body; the longest reasoning that is told is below one
 LEAST = 0.01  # seconds of a read; 0 would be no waiting at all
 BEGAN = "pricesmith.began"
@@ -21,6 +24,8 @@ BEGAN = "pricesmith.began"
 def begin(request: httpx2.Request) -> None:
     """Start the clock, and ask for a body that is not packed: a small one can be unpacked to any size."""
     request.extensions[BEGAN] = time.monotonic()
+    if (exchange := CURRENT.get()) is not None:
+        request.extensions["trace"] = exchange.trace
     request.headers["Accept-Encoding"] = "identity"
 
 

@@ -17,7 +17,9 @@ from typing import Any, Literal
 
 from pricesmith.console import CONTROL
 from pricesmith.pricers.hosted.answers import Said
+from pricesmith.pricers.hosted.deadline import DeadlineExceeded
 from pricesmith.pricers.hosted.providers import Price
+from pricesmith.pricers.hosted.redaction import mask_key
 from pricesmith.prompts import sound
 
 LONGEST = 20_000  # characters of an answer that are kept; a price has fewer
@@ -40,26 +42,32 @@ LATER = re.compile(
     r"(?:(\d+(?:\.\d+)?) ?(ms|milli|s))?",
     re.IGNORECASE,
 )
+OF_REASONING = re.compile("think|thought|reason", re.IGNORECASE)  # in the type of a part of a message
 REJECTED = "rejected"
 CONTEXT = "more than its context holds"
+TIMED_OUT, NO_CONNECTION = "time-out", "no connection"
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Why there is no answer. `wait` is what the endpoint asks for, in seconds; `billed` where it may charge for it."""
+    """Why there is no answer. `wait` is what the endpoint asks for, in seconds; `billed` where it may charge for it.
+
+    `silent`: nothing came back, not even a status.
+    """
 
     kind: Literal["again", "speech", "skip", "stop"]
     cause: str
     words: str = ""
     wait: float | None = None
     billed: bool = False
+    silent: bool = False
 
 
 def said_of(body: bytes, price: Price | None, most: float = math.inf, key: str = "") -> Said | Fault:
     """The answer in the body of a 200, its seconds left open; or a fault, which may have been charged for.
 
     `most` output tokens were allowed: where the endpoint does not say why an answer ended, one that takes all is cut.
-    `key` is in no words that are shown.
+    `key` is masked in all that is kept or shown.
     """
     try:
         value: Any = json.loads(body)
@@ -90,7 +98,13 @@ def said_of(body: bytes, price: Price | None, most: float = math.inf, key: str =
     if not finish:  # some local servers never say why
         finish = "tool_calls" if called else "length" if (tokens_out or 0) >= most else "stop"
     cost = cost_of(price, tokens_in, tokens_out, told) if price else told
-    return Said(sound(text[:LONGEST]), finish, tokens_in, tokens_out, cost, 0.0, told_usd=told)
+    text, finish = sound(masked(text, key, LONGEST)), masked(finish, key, WORDS)
+    return Said(text, finish, tokens_in, tokens_out, cost, 0.0, told_usd=told)
+
+
+def masked(text: str, key: str, longest: int) -> str:
+    """The first `longest` characters of a text, the key masked before a cut can leave a part of it."""
+    return mask_key(text[: 2 * longest], key)[:longest]
 
 
 def cost_of(price: Price, tokens_in: int | None, tokens_out: int | None, told: float | None) -> float | None:
@@ -101,9 +115,13 @@ def cost_of(price: Price, tokens_in: int | None, tokens_out: int | None, told: f
 
 
 def text_of(content: Any) -> str:
-    """The words of a message: a text, or parts that hold texts."""
+    """The words of a message: a text, or parts that hold texts, a line for each; reasoning is no part of the answer.
+
+    Parts are not joined without a break: 120 and 150 would become 120150.
+    """
     if isinstance(content, list):
-        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+        parts = [part for part in content if isinstance(part, dict) and not OF_REASONING.search(str(part.get("type")))]
+        return "\n".join(text for part in parts if isinstance(text := part.get("text"), str) and text)
     return content if isinstance(content, str) else ""
 
 
@@ -132,26 +150,27 @@ def number(value: Any) -> int | None:
 def fault_of(error: Exception, key: str, *, proven: bool) -> Fault | Said:
     """What an exception of the openai client means. `proven`: the endpoint has answered requests like this one.
 
-    A request that the endpoint rejects for what the listing says is an answer without a price. An exception that is
-    none of the client's is raised again.
+    A request that the endpoint rejects for what the listing says is an answer without a price.
     """
     import httpx2
     import openai
 
     if isinstance(error, openai.APIStatusError):
         return status_fault(error, key, proven=proven)
+    if isinstance(error, DeadlineExceeded):
+        return Fault("again", TIMED_OUT, billed=error.sent, silent=True)
     if isinstance(error, openai.APITimeoutError):
         sent = not isinstance(error.__cause__, httpx2.ConnectTimeout | httpx2.PoolTimeout)
-        return Fault("again", "time-out", billed=sent)
+        return Fault("again", TIMED_OUT, billed=sent, silent=True)
     if isinstance(error, openai.APIConnectionError) and isinstance(error.__cause__, httpx2.DecodingError):
-        return Fault("again", "a reply that cannot be read", str(error.__cause__)[:WORDS], billed=True)
+        return Fault("again", "a reply that cannot be read", shown(error.__cause__, key), billed=True)
     if isinstance(error, openai.APIConnectionError):
         if isinstance(error.__cause__, httpx2.ConnectError | httpx2.UnsupportedProtocol):
-            return Fault("again", "no connection", str(error.__cause__)[:WORDS])
-        return Fault("again", "a cut connection", billed=True)
+            return Fault("again", NO_CONNECTION, shown(error.__cause__, key), silent=True)
+        return Fault("again", "a cut connection", billed=True, silent=True)
     if isinstance(error, openai.APIError | httpx2.HTTPError | httpx2.DecodingError):
         return Fault("again", "a reply that cannot be read", billed=True)
-    raise error
+    return Fault("stop", "an unexpected error", shown(f"{type(error).__name__}: {error}", key), billed=True)
 
 
 def status_fault(error: Any, key: str, *, proven: bool) -> Fault | Said:
@@ -184,8 +203,7 @@ def words_of(error: Any, key: str) -> str:
 
 def shown(said: object, key: str) -> str:
     """Words of an endpoint on one line of bounded length, without the key and without what moves a terminal."""
-    text = str(said).replace(key, "***") if key else str(said)
-    return sound(" ".join(text.split())[:WORDS]).translate(CONTROL)
+    return sound(" ".join(masked(str(said), key, 10 * WORDS).split())[:WORDS]).translate(CONTROL)
 
 
 def wait_of(headers: Mapping[str, str], words: str = "") -> float | None:

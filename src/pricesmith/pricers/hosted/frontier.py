@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -23,9 +24,10 @@ from pydantic import Field
 from pricesmith.errors import PricesmithError, UsageError
 from pricesmith.pricers.hosted.answers import Answers, Said, key_of
 from pricesmith.pricers.hosted.crew import together
-from pricesmith.pricers.hosted.faults import CONTEXT, cost_of
+from pricesmith.pricers.hosted.faults import CONTEXT, NO_CONNECTION, TIMED_OUT, cost_of
 from pricesmith.pricers.hosted.providers import Endpoint, own_file
 from pricesmith.pricers.hosted.purse import Purse
+from pricesmith.pricers.hosted.redaction import mask_key
 from pricesmith.pricers.hosted.replies import read_reply
 from pricesmith.pricers.hosted.shown import Nearest, Shown, cut
 from pricesmith.pricers.hosted.speech import Speech
@@ -40,6 +42,7 @@ ROUND = 16  # tokens of a chat's format round each message, at worst
 SCHEMA_TOKENS = 200  # tokens that an endpoint may add for the schema of the answer, at worst
 MOST_LOST = 0.02  # of a batch (of 100 at least) may stay without a reply; more say that the endpoint is down
 PATIENCE = 0.1  # seconds between two looks at what another command was answered
+KEPT = "What is answered is remembered; run the same command again."
 RAW = 2_000  # characters of what was said that an evaluation keeps
 
 
@@ -192,11 +195,12 @@ class FrontierPricer:
         """What was said to each request, by key: remembered, or asked for now."""
         wire = wire or self.wire
         wire.over = False
-        found: dict[str, Said | Lost] = dict(self.answers.find(request.key for request in requests))
+        found: dict[str, Said | Lost] = dict(self.remembered(request.key for request in requests))
         waiting = list({request.key: request for request in requests if request.key not in found}.values())
         if waiting:
             self.endpoint.check_key()
         self.tally.remembered += sum(request.key in found for request in requests)
+        wire.must_reply = not (self.tally.asked or self.tally.remembered)
         again = len(self.answers.marked(request.key for request in waiting))
         if again:
             self.tally.again += again
@@ -207,29 +211,31 @@ class FrontierPricer:
         meanwhile: list[str] = []  # answered to another command that runs beside this one
         lost = 0
         most = int(MOST_LOST * max(100, len(requests)))
+        waits = Waits(self.progress)
 
         def ask(request: Request, stop: threading.Event) -> None:
             nonlocal lost
-            if (known := self.heard(request.key, stop)) is not None:
-                found[request.key] = known
-                meanwhile.append(request.key)
+            try:
+                if (known := self.claim(request.key, stop, waits)) is not None:
+                    found[request.key] = known
+                    meanwhile.append(request.key)
+                    return
+            except Stopped:
                 return
             try:
                 sending = partial(self.answers.mark, request.key)
                 answer = wire.ask(Call(request.messages, request.worst, stop, sending))
+                self.answers.keep(request.key, self.endpoint.url, self.endpoint.model, answer)
             except Lost as error:
-                self.answers.unmark(request.key)
                 found[request.key] = error
                 lost += 1
-                if lost > most:
+                if lost > most or (wire.must_reply and not wire.replied):
                     raise self.down(lost, error) from None
                 return
-            except (Stopped, PricesmithError) as error:
-                self.answers.unmark(request.key)
-                if isinstance(error, Stopped):
-                    return
-                raise
-            self.answers.keep(request.key, self.endpoint.url, self.endpoint.model, answer)
+            except Stopped:
+                return
+            finally:
+                self.answers.release(request.key)
             found[request.key] = answer
             asked.append(request.key)
 
@@ -242,11 +248,22 @@ class FrontierPricer:
             self.answers.learn(self.endpoint.url, self.endpoint.model, wire.known())
         return found
 
-    def heard(self, key: str, stop: threading.Event) -> Said | None:
-        """What another command was answered meanwhile; while it waits for that answer, so does this one."""
-        while self.answers.is_asked_elsewhere(key, self.timeout) and not stop.wait(PATIENCE):
-            pass
-        return self.answers.find([key]).get(key)
+    def remembered(self, keys: Iterable[str]) -> dict[str, Said]:
+        """The remembered answers among `keys`. Older ones may hold the key of the endpoint: it is masked."""
+        found = self.answers.find(keys)
+        key = self.endpoint.key
+        return {name: replace(said, text=mask_key(said.text, key)) for name, said in found.items()} if key else found
+
+    def claim(self, key: str, stop: threading.Event, waits: Waits) -> Said | None:
+        """Reserve a question for this command; or the answer, where another command has it or is getting it.
+
+        Raises Stopped where `stop` is set while another command asks.
+        """
+        while isinstance(state := self.answers.claim(key), int):
+            waits.note(state)
+            if stop.wait(PATIENCE):
+                raise Stopped
+        return self.remembered([key])[key] if state == "answered" else None
 
     def quote(self, said: Said | Lost) -> Quote:
         """An answer as a quote, counted; a lost one says why it is missing."""
@@ -275,14 +292,46 @@ class FrontierPricer:
     def down(self, lost: int, error: Lost) -> PricesmithError:
         """The error where too many listings stay without a reply."""
         hint = "What is answered is remembered; run the same command again when it is up."
-        tries = f" after {self.wire.tries} tries each"
         if error.got.endswith(CONTEXT):
-            tries, hint = "", f"Ask with a smaller output= after the @ (it is {self.asked.output:,}), or show it less."
+            hint = f"Ask with a smaller output= after the @ (it is {self.asked.output:,}), or show it less."
+        elif error.got == TIMED_OUT:
+            hint = f"Check that it is up, or allow more than the {self.timeout:g} s of --timeout. {KEPT}"
+        elif error.got == NO_CONNECTION:
+            hint = f"Check the URL, and that the server is started. {KEPT}"
+        listings = "1 listing" if lost == 1 else f"{lost:,} listings"
+        tries = f" after {error.tries} tries" + " each" * (lost > 1) if error.tries else ""
         return PricesmithError(
             f"{self.endpoint.host} does not answer",
-            got=f"{lost:,} listings without a reply{tries}; last: {error.got}",
+            got=f"{listings} without a reply{tries}; last: {error.got}",
             hint=hint,
         )
+
+    def check_answered(self) -> None:
+        """Raises PricesmithError where not a single listing was answered: there is nothing to evaluate."""
+        tally = self.tally
+        if tally.lost and not (tally.asked or tally.remembered):
+            causes = ", ".join(f"{count:,} {cause}" for cause, count in tally.lost.most_common(3))
+            raise PricesmithError(
+                f"{self.endpoint.host} has answered nothing",
+                got=f"no reply to any of {tally.lost.total():,} listings: {causes}",
+                hint="No evaluation was written. Run the same command again when it is up.",
+            )
+
+
+class Waits:
+    """Says once of each other command that its answers are waited for."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress, self.lock = progress, threading.Lock()
+        self.known = {os.getpid()}
+
+    def note(self, pid: int) -> None:
+        """Say that another process is waited for."""
+        with self.lock:
+            if pid in self.known:
+                return
+            self.known.add(pid)
+        self.progress.note(f"Another command (process {pid}) is asking for the same listings; waiting for its answers.")
 
 
 def unpriced(endpoint: Endpoint, called: str) -> UsageError:

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from pricesmith.errors import InputError, UsageError
+from pricesmith.pricers.hosted.redaction import mask_key
 from pricesmith.settings import Settings, parse, read_toml
 
 SHIPPED = Path(__file__).with_name("providers.toml")
@@ -163,6 +164,13 @@ def endpoint_of(model: str, *, url: str = "", key: str = "", price: str = "", ke
     asked = (name or URL, checked_url(provider.url), model, given_price(price) if price else known, key_name)
     missing = keyless and not os.environ.get(key_name, "").strip()
     found = Endpoint(*asked, "" if missing else key_of(key_name, name or url), provider.limit)
+    if mask_key(found.url, found.key) != found.url or mask_key(found.model, found.key) != found.model:
+        raise UsageError(
+            f"The URL or the model's name holds the key that is in {key_name}",
+            got="a key, which is not shown",
+            allowed="a URL and a name without keys: they are written to files and shown in tables",
+            hint=f"Leave the key out of it: {key_name} is sent in the header Authorization.",
+        )
     if found.key and found.url.startswith("http:") and not is_here(found.url):
         raise UsageError(
             f"The key in {key_name} would be sent to {found.host} in the open",
@@ -239,13 +247,16 @@ def checked_url(url: str) -> str:
         good = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) > 0
     except ValueError:
         good = False
-    if not good or parts.username or parts.password or parts.query or parts.fragment:
+    if secret := next((mark for mark in "@?#" if mark in url), ""):
+        part = {"@": "a user or a password", "?": "a query"}.get(secret, "a fragment")
         raise UsageError(
-            "This is no URL of an endpoint",
-            got=url.rpartition("@")[2],  # what stands before an @ is a secret
-            allowed="http(s)://HOST[:PORT]/v1, without a user, a password or a query",
-            hint="Keys go into an environment variable that key= names.",
+            f"The URL of an endpoint cannot have {part}, which may hold a key",
+            got=f"{len(url)} characters with {secret!r} that are not shown",
+            allowed="http(s)://HOST[:PORT]/v1",
+            hint="Put the key into an environment variable and name it: export MY_KEY=... and then url=URL,key=MY_KEY",
         )
+    if not good:
+        raise UsageError("This is no URL of an endpoint", got=url, allowed="http(s)://HOST[:PORT]/v1")
     return url.rstrip("/")
 
 

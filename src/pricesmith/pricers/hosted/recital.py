@@ -19,6 +19,7 @@ from typing import Any
 from pricesmith.catalog.sketches import words_of
 from pricesmith.pricers.hosted.answers import Said
 from pricesmith.pricers.hosted.frontier import FrontierPricer, Request
+from pricesmith.pricers.hosted.replies import has_several_numbers
 from pricesmith.pricers.hosted.wire import Lost, Wire
 from pricesmith.prompts import sound
 from pricesmith.text.price_parser import parse_price
@@ -116,6 +117,8 @@ def agreement(text: str, rest: Sequence[str]) -> list[str]:
 def price_in(text: str, currency: str) -> float | None:
     """The price that the last line with the word price says, None where it says none."""
     found = PRICE.findall(text)
+    if found and has_several_numbers(found[-1]):
+        return None
     value = parse_price(found[-1].strip().rstrip("*. "), currency) if found else ""
     return value[0] if isinstance(value, tuple) else None
 

@@ -17,6 +17,7 @@ import json
 import re
 from typing import Any
 
+from pricesmith.pricers.hosted.reasoning import strip_reasoning
 from pricesmith.prompts import WORDS
 from pricesmith.text.price_parser import AMBIGUOUS, NEGATIVE, RANGE, TWO_CURRENCIES, ZERO, parse_price
 
@@ -24,6 +25,7 @@ CUT = "cut off at the limit of output tokens"
 REFUSED = "a refusal"
 REJECTED = "a request that the endpoint rejected"
 BROKEN = "broken JSON"
+UNENDED = "reasoning that never ended"
 BROKEN_OFF = "an answer that did not end by itself"
 NOTHING = "nothing was said"
 A_RANGE = "a range"
@@ -45,9 +47,12 @@ REASONS = {
     TWO_CURRENCIES: OTHER_MONEY,
 }
 FENCE = re.compile(r"```[a-z]*\s*(.*?)\s*```", re.DOTALL)
-THOUGHT = re.compile(r"\A<(think|thinking|thought)>.*?</\1>\s*", re.DOTALL)  # of servers that leave reasoning in
 LEAD = re.compile(r"(?:the |estimated )?(?:price|cost|answer)(?:\s*(?:is\b|:|=))*\s+", re.IGNORECASE)
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+# Nobody writes one amount over several lines, columns or places of a list: these stand between two numbers.
+BREAKS = re.compile(r"[\t\n\r\v\f\x1c-\x1f\x85\u2028\u2029;|]")
+# Groups of three digits with plain spaces, each of which may be a price by itself: 120 150
+GROUPS = re.compile(r"(?<![\d.,])[1-9]\d\d(?: [1-9]\d\d)+(?:[.,]\d{1,2})?(?!\d)")
 BETWEEN = re.compile(r"\d[^\d]{0,12}(?:-|–|—|\bto\b|\band\b|\bor\b)[^\d]{0,6}\d", re.IGNORECASE)
 REFUSAL = re.compile(
     r"\b(?:can(?:no|['’])?t|unable|not able|won['’]t|will not|do not have|don['’]t have|sorry|as an ai)\b",
@@ -67,7 +72,9 @@ def read_reply(text: str, finish: str, currency: str) -> float | str:
         return CUT
     if ended not in WHOLE:
         return REFUSED if any(mark in ended for mark in FILTERED) else BROKEN_OFF
-    said = THOUGHT.sub("", text.strip()).strip()
+    said = strip_reasoning(text)
+    if said is None:
+        return UNENDED
     if fenced := FENCE.fullmatch(said):
         said = fenced[1]
     if not said:
@@ -87,13 +94,15 @@ def read_object(text: str, currency: str) -> float | str:
         value: Any = json.loads(text, object_pairs_hook=once)
     except (ValueError, RecursionError):
         return BROKEN
+    if isinstance(value, list) and len(value) > 1:
+        return MANY
     if not isinstance(value, dict) or "price" not in value:
         return BROKEN
     price, said = value["price"], value.get("currency")
     if said and str(said).upper() != currency.upper() and read_amount(f"{said} 1", currency) != 1:
         return OTHER_MONEY
     if isinstance(price, list | dict):
-        return A_RANGE if len(price) > 1 else OTHER
+        return OTHER if len(price) < 2 else MANY if isinstance(price, list) else A_RANGE
     return read_amount(price, currency)
 
 
@@ -107,6 +116,11 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def read_amount(value: object, currency: str) -> float | str:
     """One amount in the catalog's currency, or the reason."""
+    if isinstance(value, str):
+        if has_several_numbers(value):
+            return reason_of(value)
+        if GROUPS.search(value):
+            return REASONS[AMBIGUOUS]
     found = parse_price(value, currency, ",.")  # nobody knows the writer's marks: 1.299 may be either
     if isinstance(found, tuple):
         amount, said = found
@@ -114,6 +128,11 @@ def read_amount(value: object, currency: str) -> float | str:
     if found in REASONS:
         return REASONS[found]
     return reason_of(value) if isinstance(value, str) else OTHER
+
+
+def has_several_numbers(text: str) -> bool:
+    """Whether numbers stand on both sides of a line break, a tab or a sign that parts a list."""
+    return sum(any(letter.isdigit() for letter in part) for part in BREAKS.split(text)) > 1
 
 
 def reason_of(text: str) -> str:

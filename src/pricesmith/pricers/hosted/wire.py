@@ -18,8 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pricesmith.errors import PricesmithError
+from pricesmith.errors import PricesmithError, UsageError
 from pricesmith.pricers.hosted.answers import Said
+from pricesmith.pricers.hosted.deadline import Exchange
 from pricesmith.pricers.hosted.faults import REJECTED, Fault, fault_of, said_of
 from pricesmith.pricers.hosted.providers import Endpoint, is_here
 from pricesmith.pricers.hosted.purse import Purse
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     import openai
 
 TRIES = 8
+SILENT_TRIES = 3  # of an endpoint that has never sent anything back, not even an error
+MARGIN = 0.2  # seconds that the deadline of a request lies after its time-outs, which know better what went wrong
 BACK_OFF, MOST_BACK_OFF = 0.5, 30.0  # seconds; doubled each time, with full jitter (Brooker, AWS, 2015)
 MOST_CHANGES = 6  # of speech; an endpoint that takes none of them would go round for ever
 MOST_REJECTED = 3  # listings refused in every way of speaking, one after another, before anything was answered
@@ -55,18 +58,19 @@ class Stopped(Exception):
 class Lost(PricesmithError):
     """No answer came after all tries. The listing is left without one; nothing is remembered of it.
 
-    `cost_usd` is what its tries cost at worst, None where that is not known.
+    `cost_usd` is what its tries cost at worst, None where that is not known; `tries` 0 where one was enough to know.
     """
 
-    def __init__(self, what: str, *, got: str = "", cost_usd: float | None = 0.0) -> None:
+    def __init__(self, what: str, *, got: str = "", cost_usd: float | None = 0.0, tries: int = 0) -> None:
         super().__init__(what, got=got)
-        self.cost_usd = cost_usd
+        self.cost_usd, self.tries = cost_usd, tries
 
 
 class Wire:
     """The way to one endpoint, shared by threads. `back_off` is the first pause in seconds, `timeout` for an answer.
 
-    `lost_usd` is what replies that never came cost at worst, `lost_known` whether there is a price to say it.
+    `lost_usd` is what replies that never came cost at worst, `lost_known` whether there is a price to say it. Where it
+    `must_reply`, an endpoint that has never sent anything back is asked for one listing only.
     """
 
     def __init__(
@@ -88,7 +92,7 @@ class Wire:
         self.first_speech, self.sent, self.changes, self.rejected = speech, 0, 0, 0
         self.faults: Counter[str] = Counter()
         self.lost_usd, self.lost_known = 0.0, True
-        self.proven = self.over = False
+        self.proven = self.over = self.replied = self.must_reply = False
         self.lock, self.first = threading.Lock(), threading.Lock()
         self.not_before = 0.0
         self._client: openai.OpenAI | None = None
@@ -97,27 +101,40 @@ class Wire:
         """The openai client: without retries, redirects and headers of its own, one connection for each request."""
         with self.lock:
             if self._client is None:
-                import httpx2
                 import openai
 
-                from pricesmith.pricers.hosted.bounds import begin, bounded
-
-                host = self.endpoint.host
-                http = httpx2.Client(
-                    timeout=httpx2.Timeout(self.timeout, connect=min(self.timeout, 30.0), pool=None),
-                    limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
-                    follow_redirects=False,  # a key is for one host
-                    trust_env=not is_here(self.endpoint.url),  # no proxy stands between a machine and itself
-                    event_hooks={
-                        "request": [lambda request: bare(request, host, keyed=bool(self.endpoint.key)), begin],
-                        "response": [lambda reply: bounded(reply, self.timeout)],
-                    },
-                )
+                http = self.http()
                 key = self.endpoint.key or "none"
                 self._client = openai.OpenAI(
                     api_key=key, base_url=self.endpoint.url, http_client=http, max_retries=0, timeout=http.timeout
                 )
             return self._client
+
+    def http(self) -> httpx2.Client:
+        """The connections. Raises UsageError where the proxy that the environment names cannot be used."""
+        import httpx2
+
+        from pricesmith.pricers.hosted.bounds import begin, bounded
+
+        host = self.endpoint.host
+        try:
+            return httpx2.Client(
+                timeout=httpx2.Timeout(self.timeout, connect=min(self.timeout, 30.0), pool=None),
+                limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
+                follow_redirects=False,  # a key is for one host
+                trust_env=not is_here(self.endpoint.url),  # no proxy stands between a machine and itself
+                event_hooks={
+                    "request": [lambda request: bare(request, host, keyed=bool(self.endpoint.key)), begin],
+                    "response": [lambda reply: bounded(reply, self.timeout)],
+                },
+            )
+        except (ValueError, ImportError, httpx2.InvalidURL):  # their words hold the proxy's password
+            raise UsageError(
+                "The proxy of the environment cannot be used",
+                got="HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, which may hold a password and are not shown",
+                allowed="http://HOST:PORT or https://HOST:PORT; socks5:// with the package socksio",
+                hint="Correct the variable, or unset it.",
+            ) from None
 
     def close(self) -> None:
         """Give the connections back."""
@@ -156,8 +173,11 @@ class Wire:
             if said.kind == "stop" or (said.wait or 0) > MOST_WAIT:
                 raise self.refused(said)
             tried += 1
-            if tried >= self.tries or said.kind in ("skip", "speech"):
-                raise Lost(f"{self.endpoint.model} gave no answer", got=said.cause, cost_usd=wasted)
+            most = self.tries if self.replied else min(self.tries, SILENT_TRIES)
+            if tried >= most or said.kind in ("skip", "speech"):
+                self.over = self.over or (self.must_reply and not self.replied)  # before the next thread has its turn
+                tries = tried if said.kind == "again" else 0
+                raise Lost(f"{self.endpoint.model} gave no answer", got=said.cause, cost_usd=wasted, tries=tries)
             self.pause(said, tried, call.stop)
 
     def once(self, call: Call, speech: Speech) -> Said | Fault:
@@ -174,12 +194,19 @@ class Wire:
             with self.lock:
                 self.sent += 1
             began = time.perf_counter()
+            body = self.body(call.messages, speech)
+            found: Said | Fault
             try:
                 # Its own reading of an answer would take half of one for a whole one.
-                reply = client.post("/chat/completions", body=self.body(call.messages, speech), cast_to=httpx2.Response)
-                found = said_of(reply.content, self.endpoint.price, self.most_output, self.endpoint.key)
+                reply = Exchange().run(
+                    lambda: client.post("/chat/completions", body=body, cast_to=httpx2.Response).content,
+                    self.timeout + MARGIN,
+                )
             except Exception as error:
                 found = fault_of(error, self.endpoint.key, proven=self.proven)
+            else:
+                found = said_of(reply, self.endpoint.price, self.most_output, self.endpoint.key)
+            self.replied = self.replied or isinstance(found, Said) or not found.silent
             if isinstance(found, Said):
                 found = replace(found, seconds=time.perf_counter() - began)
                 cost, lost = call.worst if found.cost_usd is None else found.cost_usd, False
@@ -247,6 +274,8 @@ class Wire:
         hint = "What is answered is remembered; put this right and run the same command again."
         if fault.kind == "again":
             hint = f"It asks to wait {fault.wait:,.0f} s. What is answered is remembered; run it again later."
+        elif fault.cause == "an unexpected error":
+            hint = "What is answered is remembered. Run it again; report the error if it comes back."
         elif self.endpoint.key_name and fault.cause in ("HTTP 401", "HTTP 403"):
             hint = f"Check the key in {self.endpoint.key_name}. What is answered is remembered; run it again."
         elif fault.cause in ("HTTP 401", "HTTP 403"):
