@@ -86,9 +86,9 @@ def test_a_row_with_too_few_or_too_many_fields_is_rejected(tmp_path: Path) -> No
 
 
 def test_broken_quotes_are_rejected_and_an_open_one_refused(tmp_path: Path) -> None:
-    """A quote that is never closed would swallow the rest of the file, so the file is refused."""
-    rows = cells(written(tmp_path / "a.csv", 'name,price\n"Big" lamp,1\n9.5" disk,2\n'))
-    assert rows == ["broken quotes", {"name": '9.5" disk', "price": "2"}]
+    """A quote that is never closed would swallow the rest of the file; a file too short to tell its rows is refused."""
+    rows = cells(written(tmp_path / "a.csv", 'name,price\n"Big" lamp,1\n9.5" disk,2\n"Big" a,"b" c,3\n'))
+    assert rows == [{"name": '"Big" lamp', "price": "1"}, {"name": '9.5" disk', "price": "2"}, "broken quotes"]
     error = refused(written(tmp_path / "b.csv", 'name,price\nHose,1\n"Lamp,2\nDrill,3\n'), "never closed")
     assert "line 3" in str(error)
 

@@ -15,15 +15,14 @@ import itertools
 import os
 import re
 import zlib
-from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from pricesmith.catalog.answer import BLANK, FREE, TOO_LARGE, WRONG_FIELDS, Answer, Refused
+from pricesmith.catalog.csv_reader import CsvReader, RowShape
 
 ONCE = 1 << 20  # bytes read at a time
 HEAD = 1 << 16  # bytes looked at to tell encoding and separator
 ALIVE = 64_000_000  # bytes between signs of life
-BROKEN_QUOTES = "broken quotes"
 SEPARATORS = ",;\t|"
 SAID = re.compile('\ufeff?"?sep=(.)"?\r?\n', re.IGNORECASE)
 
@@ -147,73 +146,6 @@ class Fallback:
         return "".join(bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in bad), error.end
 
 
-class Rows:
-    """csv.reader over a text, which keeps no more than one row in memory and passes over one that is too long."""
-
-    def __init__(self, text: io.TextIOWrapper, separator: str, longest: int) -> None:
-        self.text, self.separator, self.longest = text, separator, longest
-        self.held: list[str] = []  # the lines of the row that is being read
-        self.size = 0  # and their characters
-        self.before = 0  # lines before the first one of this reader
-        self.begin()
-
-    def begin(self) -> None:
-        self.rows = csv.reader(self.lines(), delimiter=self.separator, strict=True)
-
-    def lines(self) -> Iterator[str]:
-        readline, longest, held = self.text.readline, self.longest, self.held
-        while line := readline(longest):
-            held.append(line)
-            self.size += len(line)
-            if self.size >= longest:
-                raise OverflowError
-            yield line
-
-    def next(self) -> list[str] | str | None:
-        """The next row, or the name of the reason why it cannot be read, or None at the end.
-
-        Raises Refused for a quote that is never closed.
-        """
-        self.held.clear()
-        self.size = 0
-        start = self.rows.line_num
-        try:
-            return next(self.rows)
-        except StopIteration:
-            return None
-        except OverflowError:
-            self.skip(self.before + start + 1)
-            return TOO_LARGE
-        except csv.Error as error:
-            if "unexpected end of data" in str(error):
-                raise unclosed(self.before + start + 1) from None
-            return BROKEN_QUOTES
-
-    def skip(self, start: int) -> None:
-        """Pass over the rest of a row that is too long: to a line's end behind an even number of quotes."""
-        self.before += self.rows.line_num + 1
-        odd = sum(line.count('"') for line in self.held) % 2
-        piece = self.held[-1]
-        while odd or not piece.endswith(("\n", "\r")):
-            piece = self.text.readline(self.longest)
-            if not piece:
-                if odd:
-                    raise unclosed(start)
-                break
-            odd ^= piece.count('"') & 1
-            self.before += piece.endswith(("\n", "\r"))
-        self.begin()
-
-
-def unclosed(line: int) -> Refused:
-    return Refused(
-        "a quote is opened and never closed",
-        f"the row that begins at line {line:,} goes on to the end of the file",
-        "",
-        'Close it, or write a quote inside a quoted cell as "".',
-    )
-
-
 def separator_of(head: str) -> str:
     """Comma, semicolon, tab or bar: the one that makes the widest even table of the first rows."""
     whole, _, rest = head[: HEAD // 2].rpartition("\n")
@@ -231,11 +163,6 @@ def separator_of(head: str) -> str:
     return best
 
 
-def without_spare(row: list[str], width: int) -> list[str]:
-    """A row without the empty cells that separators at its end have made beyond the header's."""
-    return row[:width] if len(row) > width and not "".join(row[width:]).strip() else row
-
-
 def separated(text: io.TextIOWrapper, head: str, separator: str, limits: Any, answer: Answer) -> None:
     """CSV or TSV, a row at a time. An empty `separator` is told from `head`, or from Excel's line `sep=;`."""
     if said := SAID.match(head):
@@ -244,21 +171,27 @@ def separated(text: io.TextIOWrapper, head: str, separator: str, limits: Any, an
     if not separator and (separator := separator_of(head)) != ",":
         answer.say(note=f"columns are separated by {separator!r}")
     csv.field_size_limit(8 * limits.cell)
-    rows = Rows(text, separator, 4 * limits.cell)
+    rows = CsvReader(text, separator, 4 * limits.cell)
     header: list[str] | None = None
+    told = False
     while (entry := rows.next()) is not None:
         if header is None:
             if isinstance(entry, str):
                 raise Refused("its header cannot be read", entry, "", "Check its first line.")
             if any(name.strip("\ufeff \t\x00") for name in entry):
                 header = answer.header(entry)
-        elif isinstance(entry, str):
+                rows.shape = RowShape(len(header), separator, head)
+            continue
+        if rows.repaired and not told:
+            told = True
+            answer.say(note='some of its quotes are no CSV quotes (inch marks, or \\"); they are read as text')
+        if isinstance(entry, str):
             answer.row(entry, 0)
         elif not entry or (len(entry) == 1 and not entry[0].strip() and len(header) > 1):
             answer.blank()
         elif not any(map(str.strip, entry)):
             answer.row(BLANK, 0)
-        elif len(entry := without_spare(entry, len(header))) != len(header):
+        elif len(entry) != len(header):
             answer.row(WRONG_FIELDS, 0)
         elif rows.size > limits.cell and max(map(len, entry)) > limits.cell:
             answer.row(TOO_LARGE, 0)
