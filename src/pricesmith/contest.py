@@ -199,7 +199,8 @@ def rows_of(train: list[Item], validation: list[Item], catalog: Catalog) -> Rows
 
 def seen(run: Run, listings: Sequence[Listing]) -> list[bool]:
     """Which listings the run was trained on: those whose words are all those of a training listing."""
-    return [bool(near) and near[0].similarity >= SAME_WORDS for near in run.comparables(listings, 1)]
+    found = run.index.search(listings, 1) if run.index else [[] for _ in listings]
+    return [bool(near) and near[0].similarity >= SAME_WORDS for near in found]
 
 
 def search_of(items: Sequence[Item]) -> Search:

@@ -38,6 +38,7 @@ class Quote:
     """An answer. `price` is None where there is no usable one, never 0; `low` and `high` bound an interval.
 
     `seconds` is what this one answer took, where the pricer knows it better than a clock round the batch does.
+    `nothing_similar`: no training listing is like this one, so the price is a guess; None where that was not checked.
     """
 
     price: float | None
@@ -46,6 +47,7 @@ class Quote:
     raw: str = ""
     cost_usd: float = 0.0
     seconds: float | None = None
+    nothing_similar: bool | None = None
 
 
 @runtime_checkable

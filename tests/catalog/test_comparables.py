@@ -37,14 +37,16 @@ def test_ties_go_to_the_smaller_id_whatever_the_order_of_rows() -> None:
 
 
 def test_scores_are_the_cosines_of_tfidf() -> None:
-    """A dense product in scikit-learn's own words gives the same best similarity."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
+    """A product in scikit-learn's own words gives the same best similarity; a word never seen is the rarest."""
+    from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
     items, _ = made_items(80)
     wares = [found.listing for found in made_items(60, seed=1)[0]]
-    reader = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", sublinear_tf=True)
-    rows = reader.fit_transform([render(found.listing) for found in items])
-    oracle = (reader.transform([render(ware) for ware in wares]) @ rows.T).toarray().max(axis=1)
+    texts, asked = [render(found.listing) for found in items], [render(ware) for ware in wares]
+    known = CountVectorizer(token_pattern=r"(?u)\b\w+\b").fit(texts + asked).vocabulary_
+    reader = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", sublinear_tf=True, vocabulary=known)
+    rows = reader.fit_transform(texts)
+    oracle = (reader.transform(asked) @ rows.T).toarray().max(axis=1)
     found = [near[0].similarity for near in Index.build(items).search(wares, 1)]
     assert found == pytest.approx(oracle, abs=2e-5)
 

@@ -26,7 +26,17 @@ from pricesmith.types import Listing
 if TYPE_CHECKING:
     from pricesmith.catalog.columns import Columns
 
-__all__ = ["TOKEN", "CleanSettings", "body_of", "clean_text", "cleaned", "listing_of", "mask_money", "too_short"]
+__all__ = [
+    "TOKEN",
+    "CleanSettings",
+    "body_of",
+    "clean_text",
+    "cleaned",
+    "listing_of",
+    "mask_money",
+    "refusal",
+    "too_short",
+]
 
 PASSES = 8
 
@@ -225,3 +235,8 @@ def too_short(listing: Listing, settings: CleanSettings) -> bool:
         if count >= settings.min_chars:
             return False
     return True
+
+
+def refusal(settings: CleanSettings) -> str:
+    """Why a listing that is `too_short` gets no price."""
+    return f"too short to price: fewer than {settings.min_chars} letters and digits"

@@ -1,31 +1,48 @@
-"""What similar things cost: the nearest training listings by the words they share.
+"""What similar things cost: the nearest training listings by the words they share, and by what they are estimated at.
 
     index = Index.build(items)
     index.search([listing], 3)[0][0].title
+    index.nothing_similar([listing])              # [False]
 
-Cosine of TF-IDF over single words, exact, by a sparse product; ties go to the smaller id. On disk: `index.npz` (arrays,
-no pickle), `words.json` and `items.parquet` (id, title, price).
+Similarity is the cosine of TF-IDF over single words, exact; a word that no training listing has counts as the rarest.
+With estimated prices of the training rows and of the listing, the `POOL` most similar rows are put in the order of
+similarity less `ESTIMATE_WEIGHT` for each factor e between the two estimates. Ties go to the smaller id.
+
+On disk: `index.npz` (arrays, no pickle), `words.json`, `items.parquet` (id, title, price, estimate) and `rule.json`
+(common words, and below which overlap nothing is similar).
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 import zipfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pricesmith.errors import InputError
 from pricesmith.types import Item, Listing, render
 
+F64 = NDArray[np.float64]
+
 MAX_CHARS = 2_000  # the head of a long text says what it is
 MAX_SHARE = 0.3  # a word in more of the listings than this tells none apart, and costs the most
-BLOCK = 256
-CELLS = 16_000_000  # of a block's product with all rows: 130 MB where every pair shares a word
-TOKEN = r"(?u)\b\w+\b"
+FEW = 100  # below so many listings every word counts
+POOL = 64  # most similar rows that are ordered by estimated price as well
+ESTIMATE_WEIGHT = 0.5
+FLAGGED_SHARE = 0.01  # share of validation listings that may be called unlike all training listings
+VALIDATION_ROWS = 5_000  # listings that the threshold is learnt from, at most
+STRIPE = 64  # scores whose highest is looked at first
+RARE_WORDS = 8  # rarest words of a listing, which are looked up first
+TINY = 1e-9
+WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,74 +55,148 @@ class Comparable:
     similarity: float
 
 
-class Index:
-    """A search over training listings. Built once with the run, or loaded from its folder."""
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """The words of a listing that training listings have, with their weights, and its length with all other words."""
 
-    def __init__(self, words: Sequence[str], idf: Any, matrix: Any, ids: list[str], titles: list[str], prices: Any):
-        self.words, self.idf, self.matrix = words, idf, matrix
-        self.ids, self.titles, self.prices = ids, titles, prices
-        self._reader: Any = None
+    places: NDArray[np.int64]
+    weights: F64
+    common: float  # sum of squared weights of words that too many training listings have
+    norm: float  # over `places` and unknown words
+
+
+class Index:
+    """A search over training listings. Built once with the model, or loaded from its folder.
+
+    `postings` [words, rows] holds unit vectors of the rows as columns; `common` maps words left out to their weight;
+    `estimates` [rows] are log prices or None; `threshold` is the overlap below which nothing is similar, or None.
+    """
+
+    def __init__(
+        self,
+        words: Sequence[str],
+        idf: Any,
+        postings: Any,
+        items: tuple[list[str], list[str], F64],
+        common: Mapping[str, float],
+    ) -> None:
+        self.words, self.idf, self.postings, self.common = words, idf.astype(np.float64), postings, dict(common)
+        self.ids, self.titles, self.prices = items
+        self.estimates: F64 | None = None
+        self.threshold: float | None = None
+        self.calibrated = False
+        self.vocabulary = {word: place for place, word in enumerate(words)}
+        self.rarest = math.log(1 + len(self.ids)) + 1
 
     @classmethod
     def build(cls, items: Sequence[Item]) -> Index:
         """An index of items, sorted by id."""
-        from sklearn.feature_extraction.text import TfidfVectorizer
+        from scipy.sparse import csr_matrix, diags
+        from sklearn.feature_extraction.text import CountVectorizer
 
         items = sorted(items, key=lambda item: item.listing.id)
-        texts = [head(item.listing) for item in items]
-        reader = TfidfVectorizer(
-            token_pattern=TOKEN, sublinear_tf=True, max_df=MAX_SHARE if len(items) > 100 else 1.0, dtype=np.float32
-        )
+        reader = CountVectorizer(analyzer=words_of, dtype=np.float32)
         try:
-            matrix = reader.fit_transform(texts).tocsr()
-            words, idf = list(reader.get_feature_names_out()), reader.idf_
+            counts = reader.fit_transform([head(item.listing) for item in items]).tocsr()
+            names = reader.get_feature_names_out()
         except ValueError:  # no words at all
-            from scipy.sparse import csr_matrix
-
-            matrix, words, idf = csr_matrix((len(items), 1), dtype=np.float32), ["?"], np.ones(1)
-        ids = [item.listing.id for item in items]
+            counts, names = csr_matrix((len(items), 1), dtype=np.float32), np.array(["?"])
+        found = np.bincount(counts.indices, minlength=len(names))
+        idf = np.log((1 + len(items)) / (1 + found)) + 1
+        kept = found <= (MAX_SHARE * len(items) if len(items) > FEW else len(items))
+        common = {str(word): float(weight) for word, weight in zip(names[~kept], idf[~kept], strict=True)}
+        matrix = counts[:, kept]
+        matrix.data = 1 + np.log(matrix.data)
+        matrix = matrix @ diags(idf[kept].astype(np.float32))
+        squares = np.asarray(matrix.multiply(matrix).sum(axis=1), dtype=np.float64).ravel()
+        rows = diags((1 / np.sqrt(np.maximum(squares, 1e-12))).astype(np.float32)) @ matrix
         titles = [(item.listing.title or item.listing.text)[:200] for item in items]
-        return cls(words, idf.astype(np.float32), matrix, ids, titles, np.array([item.price for item in items]))
+        columns = ([item.listing.id for item in items], titles, np.array([item.price for item in items], np.float64))
+        return cls([str(word) for word in names[kept]], idf[kept], rows.T.tocsr(), columns, common)
 
-    def reader(self) -> Any:
-        """The vectorizer that gives a text the vector of this index."""
-        if self._reader is None:
-            from sklearn.feature_extraction.text import TfidfVectorizer
+    def vector(self, listing: Listing) -> Vector:
+        """A listing as a vector of this index, not scaled to length 1."""
+        places, weights, common, unknown = [], [], 0.0, 0.0
+        for word, count in Counter(words_of(head(listing))).items():
+            times = 1 + math.log(count)
+            place = self.vocabulary.get(word)
+            if place is not None:
+                places.append(place)
+                weights.append(times * self.idf[place])
+            elif word in self.common:
+                common += (times * self.common[word]) ** 2
+            else:
+                unknown += (times * self.rarest) ** 2
+        values = np.array(weights, dtype=np.float64)
+        return Vector(np.array(places, dtype=np.int64), values, common, math.sqrt(float(values @ values) + unknown))
 
-            self._reader = TfidfVectorizer(
-                token_pattern=TOKEN,
-                sublinear_tf=True,
-                vocabulary={word: place for place, word in enumerate(self.words)},
-                dtype=np.float32,
-            )
-            self._reader.idf_ = self.idf
-        return self._reader
+    def search(self, listings: Sequence[Listing], k: int, estimates: Any = None) -> list[list[Comparable]]:
+        """The k nearest training listings of each, nearest first; fewer where there are fewer with a word in common.
 
-    def search(self, listings: Sequence[Listing], k: int) -> list[list[Comparable]]:
-        """The k nearest training listings of each, nearest first; fewer where there are fewer with a word in common."""
-        found: list[list[Comparable]] = []
-        if not self.ids:
-            return [[] for _ in listings]
-        size = max(1, min(BLOCK, CELLS // len(self.ids)))
-        for start in range(0, len(listings), size):
-            block = self.reader().transform([head(ware) for ware in listings[start : start + size]])
-            product = (block @ self.matrix.T).tocsr()
-            for row in range(product.shape[0]):
-                begin, end = product.indptr[row], product.indptr[row + 1]
-                found.append(self.best(product.indices[begin:end], product.data[begin:end], k))
-        return found
+        With `estimates`, log prices of the listings (NaN: not known), those of a like estimate come first.
+        """
+        logs = np.full(len(listings), np.nan) if estimates is None else np.asarray(estimates, dtype=np.float64)
+        return [self.nearest(listing, k, float(log)) for listing, log in zip(listings, logs, strict=True)]
 
-    def best(self, places: Any, scores: Any, k: int) -> list[Comparable]:
-        if len(scores) > k:
-            # Rows are sorted by id, so the smaller place wins a tie; rounding makes near-ties ties on every machine.
-            cut = np.partition(scores, len(scores) - k)[len(scores) - k] - 1e-5
-            kept = scores >= cut
-            places, scores = places[kept], scores[kept]
-        order = np.lexsort((places, -np.round(scores, 5)))[:k]
+    def nearest(self, listing: Listing, k: int, log: float) -> list[Comparable]:
+        """`search` of one listing, `log` being its estimate or NaN."""
+        vector = self.vector(listing)
+        if not len(vector.places) or k < 1:
+            return []
+        scores = self.postings[vector.places].T @ (vector.weights / vector.norm)
+        ordered = self.estimates is not None and math.isfinite(log)
+        rows, scores = highest(scores, max(k, POOL) if ordered else k)
+        if ordered:
+            assert self.estimates is not None
+            order = np.lexsort((rows, -np.round(scores - ESTIMATE_WEIGHT * abs(self.estimates[rows] - log), 5)))[:k]
+            rows, scores = rows[order], scores[order]
         return [
-            Comparable(self.ids[p], self.titles[p], float(self.prices[p]), min(1.0, round(float(s), 5)))
-            for p, s in zip(places[order], scores[order], strict=True)
+            Comparable(self.ids[row], self.titles[row], float(self.prices[row]), min(1.0, round(float(score), 5)))
+            for row, score in zip(rows, scores, strict=True)
         ]
+
+    def overlap(self, listings: Sequence[Listing]) -> F64:
+        """How much of each listing the closest training listing has: the share of its words' squared weights.
+
+        Words that most training listings have are taken for shared.
+        """
+        return np.array([self.overlap_of(listing) for listing in listings], dtype=np.float64)
+
+    def overlap_of(self, listing: Listing, enough: float = math.inf) -> float:
+        """`overlap` of one listing. At `enough` it ends with a lower bound: a few rare words, in few rows, often do."""
+        vector = self.vector(listing)
+        total = vector.norm**2 + vector.common
+        if not total or not self.ids:
+            return 0.0
+        order = np.argsort(-vector.weights, kind="stable")
+        shared = 0.0
+        for count in (RARE_WORDS, len(order)):
+            some = order[:count]
+            if len(some):
+                shared = float(self.having(vector.places[some], vector.weights[some] ** 2).max())
+            if (shared + vector.common) / total >= enough:
+                break
+        return (shared + vector.common) / total
+
+    def having(self, places: NDArray[np.int64], weights: F64) -> Any:
+        """For each row the sum of the weights of those words that it has."""
+        from scipy.sparse import csr_matrix
+
+        chosen = self.postings[places]
+        return csr_matrix((np.ones(chosen.nnz), chosen.indices, chosen.indptr), shape=chosen.shape).T @ weights
+
+    def calibrate(self, listings: Sequence[Listing], groups: Sequence[str]) -> None:
+        """Learn the threshold of `nothing_similar` from validation listings, one of each near-duplicate group."""
+        first = {group: listing for listing, group in zip(listings[::-1], groups[::-1], strict=True)}
+        chosen = [first[group] for group in sorted(first)][:VALIDATION_ROWS]
+        self.calibrated = True
+        self.threshold = float(np.quantile(self.overlap(chosen), FLAGGED_SHARE, method="lower")) if chosen else None
+
+    def nothing_similar(self, listings: Sequence[Listing]) -> list[bool]:
+        """Whether no training listing is like each listing: its overlap is lower than that of 99 % of the validation
+        listings, or nothing."""
+        least = max(self.threshold or 0.0, TINY)
+        return [self.overlap_of(listing, least) < least for listing in listings]
 
     def save(self, folder: Path) -> None:
         """Write the index into a folder, which is made."""
@@ -113,31 +204,60 @@ class Index:
         import pyarrow.parquet as pq
 
         folder.mkdir(parents=True, exist_ok=True)
-        data, indices, indptr = self.matrix.data, self.matrix.indices, self.matrix.indptr
-        np.savez(folder / "index.npz", data=data, indices=indices, indptr=indptr, idf=self.idf)
+        arrays = {name: getattr(self.postings, name) for name in ("data", "indices", "indptr")}
+        np.savez(folder / "index.npz", idf=self.idf, **arrays)
         (folder / "words.json").write_text(json.dumps(list(self.words), ensure_ascii=False), encoding="utf-8")
-        table = pa.table({"id": self.ids, "title": self.titles, "price": pa.array(self.prices, pa.float64())})
-        pq.write_table(table, folder / "items.parquet")
+        rule = {"common": self.common, "threshold": self.threshold, "calibrated": self.calibrated}
+        (folder / "rule.json").write_text(json.dumps(rule, ensure_ascii=False), encoding="utf-8")
+        columns: dict[str, Any] = {"id": self.ids, "title": self.titles, "price": pa.array(self.prices, pa.float64())}
+        if self.estimates is not None:
+            columns["estimate"] = pa.array(self.estimates, pa.float64())
+        pq.write_table(pa.table(columns), folder / "items.parquet")
 
     @classmethod
     def load(cls, folder: Path) -> Index:
         """An index from its folder. Raises InputError where it is damaged."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
         from scipy.sparse import csr_matrix
 
         try:
             words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
+            rule = json.loads((folder / "rule.json").read_text(encoding="utf-8"))
             table = pq.read_table(folder / "items.parquet")
             with (folder / "index.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 parts = (arrays["data"], arrays["indices"], arrays["indptr"])
-                matrix = csr_matrix(parts, shape=(table.num_rows, len(words)))
+                postings = csr_matrix(parts, shape=(len(words), table.num_rows))
                 idf = arrays["idf"]
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            items = (table.column("id").to_pylist(), table.column("title").to_pylist())
+            index = cls(words, idf, postings, (*items, table.column("price").to_numpy()), rule["common"])
+            threshold = rule["threshold"]
+            index.threshold, index.calibrated = None if threshold is None else float(threshold), rule["calibrated"]
+            if "estimate" in table.column_names:
+                index.estimates = table.column("estimate").to_numpy().astype(np.float64)
+        except (OSError, EOFError, ValueError, KeyError, TypeError, pa.ArrowException, zipfile.BadZipFile) as error:
             raise InputError(
-                f"{folder} is damaged", got=str(error)[:200], hint="Fit the run again with --fresh."
+                f"{folder} is damaged", got=str(error)[:200], hint="Fit the model again with --fresh."
             ) from None
-        ids, titles = table.column("id").to_pylist(), table.column("title").to_pylist()
-        return cls(words, idf, matrix, ids, titles, table.column("price").to_numpy())
+        return index
+
+
+def highest(scores: Any, k: int) -> tuple[Any, Any]:
+    """Rows and scores of the k highest above 0, highest first; near-ties, which rounding makes, by the smaller row."""
+    whole = len(scores) // STRIPE * STRIPE
+    tops = scores[:whole].reshape(-1, STRIPE).max(axis=1)
+    least = 0.0
+    if len(tops) > k:  # so many scores are at least as high as the k-th of the stripes' highest
+        least = max(0.0, float(np.partition(tops, len(tops) - k)[len(tops) - k]) - 1e-5)
+    rows = np.flatnonzero((scores >= least) & (scores > 0))
+    found = scores[rows]
+    order = np.lexsort((rows, -np.round(found, 5)))[:k]
+    return rows[order], found[order]
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text, in lower case."""
+    return WORD.findall(text.lower())
 
 
 def head(listing: Listing) -> str:

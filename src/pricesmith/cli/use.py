@@ -21,6 +21,9 @@ def price(
     decline: Annotated[
         float | None, typer.Option(help="No answer where the interval is wider than price x/÷ this.")
     ] = None,
+    comparables: Annotated[
+        int | None, typer.Option(help="Similar training listings shown with each price: 3 for a text, 0 in a file.")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -35,16 +38,20 @@ def price(
         raise UsageError("--file needs --to", hint=f"pricesmith price {run} --file {file} --to prices.csv")
     loaded = load(run)
     batch.check_decline(decline, loaded.calibrated)
+    if comparables is not None:
+        batch.check_comparables(comparables, loaded)
     result: dict[str, Any] = {}
     if text is not None:
-        result = single.price_text(loaded, text, decline)
+        result = single.price_text(loaded, text, decline, 3 if comparables is None else comparables)
         console.say(single.told(result))
     elif file is not None and to is not None:
-        facts: dict[str, Any] = {"identity": loaded.identity, "decline": decline}
+        facts: dict[str, Any] = {"identity": loaded.identity, "decline": decline, "comparables": comparables or 0}
         with console.progress() as progress:
             result = batch.price_file(loaded, loaded.info, file, to, progress=progress, **facts)
         left = "{not_priced:,} not, each with the reason" if result["not_priced"] else "none left out"
         console.say(f"{{rows:,}} rows: {{priced:,}} priced, {left}: {{to}}".format(**result))
+        if result["nothing_similar"]:
+            console.say("Nothing similar in the training data for {nothing_similar:,} rows: see note.".format(**result))
     console.result(result)
 
 

@@ -7,19 +7,21 @@ are added, and `manifest.json` (sizes, SHA-256, versions, seconds) is written la
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
 import shutil
 import tempfile
 import time
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import numpy as np
 
+from pricesmith.catalog.clean import CleanSettings, refusal, too_short
 from pricesmith.catalog.comparables import Comparable, Index
 from pricesmith.catalog.store import Catalog
 from pricesmith.errors import InputError
@@ -76,35 +78,77 @@ class Run:
         """The share of truths that intervals are made to hold."""
         return self.pricer.table.level if isinstance(self.pricer, Calibrated) else None
 
-    def price(self, listings: Sequence[Listing]) -> list[Quote]:
-        """One quote for each listing, in order, clipped to the catalog's range, with an interval."""
-        return self.pricer.price(listings) if len(listings) else []
+    def price(self, listings: Sequence[Listing], *, check_similarity: bool = False) -> list[Quote]:
+        """One quote for each listing, in order, clipped to the catalog's range, with an interval.
+
+        A listing that curate would refuse as too short has no price; `raw` says so. With `check_similarity` each
+        quote's `nothing_similar` is filled in.
+        """
+        cleaning = parse(CleanSettings, self.info["cleaning"], where=CATALOG)
+        priced = [listing for listing in listings if not too_short(listing, cleaning)]
+        found = iter(self.pricer.price(priced) if priced else [])
+        if check_similarity:
+            flags = self.nothing_similar(priced)
+            found = iter([replace(quote, nothing_similar=flag) for quote, flag in zip(found, flags, strict=True)])
+        refused = Quote(None, raw=refusal(cleaning))
+        if len(priced) == len(listings):
+            return list(found)
+        return [refused if too_short(listing, cleaning) else next(found) for listing in listings]
 
     @property
     def has_comparables(self) -> bool:
         """Whether its training rows are with it: an export and a blend's copy of a member do without."""
         return (self.path / COMPARABLES).is_dir()
 
-    def comparables(self, listings: Sequence[Listing], k: int = 3) -> list[list[Comparable]]:
-        """The most similar training listings; none where the run was exported without them."""
+    @property
+    def index(self) -> Index | None:
+        """The search over its training listings; None where it was exported without them."""
         if self._index is None and self.has_comparables:
             self._index = Index.load(self.path / COMPARABLES)
-        return self._index.search(listings, k) if self._index else [[] for _ in listings]
+        return self._index
+
+    def comparables(
+        self, listings: Sequence[Listing], k: int = 3, *, quotes: Sequence[Quote] | None = None
+    ) -> list[list[Comparable]]:
+        """The training listings that share most words and that the model finds alike; none where it was exported
+        without them. `quotes` are its quotes of the listings, where they are known already."""
+        if self.index is None:
+            return [[] for _ in listings]
+        if quotes is None:
+            quotes = self.price(listings)
+        logs = [math.log(quote.price) if quote.price else math.nan for quote in quotes]
+        return self.index.search(listings, k, logs)
+
+    def nothing_similar(self, listings: Sequence[Listing]) -> list[bool | None]:
+        """Whether no training listing is like each listing, so that its price is a guess; None where that cannot be
+        told, because the model was exported without its training listings."""
+        if self.index is None or not self.index.calibrated:
+            return [None for _ in listings]
+        return list(self.index.nothing_similar(listings))
 
 
 def fit(recipe: Recipe, catalog: Catalog, to: Path, *, fresh: bool = False, progress: Progress = SILENT) -> None:
     """Fit a recipe on a catalog into the run folder `to`; where that is done already with these settings, say so."""
-    rows = Rows(catalog.items("train"), catalog.tune_half(), catalog.calibrate_half())
+    groups: dict[str, str] = {}
+    for split in ("train", "validation"):
+        columns = catalog.columns(split, ("id", "family"))
+        groups.update(zip(columns["id"], columns["family"], strict=True))
+    rows = Rows(catalog.items("train"), catalog.tune_half(), catalog.calibrate_half(), groups)
     fit_rows(recipe, rows, info_of(catalog, rows.train), Path(to), fresh=fresh, progress=progress)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """What a run is made from: the rows to fit on, and the two halves of validation."""
+    """What a run is made from: the rows to fit on, and the two halves of validation; near-duplicate groups by id."""
 
     train: Sequence[Item]
     tune: Sequence[Item]
     calibrate: Sequence[Item]
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+    def groups_of(self, items: Sequence[Item]) -> list[str]:
+        """The near-duplicate group of each item; one without is a group of its own."""
+        return [self.groups.get(item.listing.id, item.listing.id) for item in items]
 
 
 def fit_rows(
@@ -129,7 +173,7 @@ def fit_rows(
         table = calibrate(quotes, [i.price for i in rows.calibrate], scaled=getattr(recipe, "scaled", False))
         write_json(folder / CALIBRATION, table.model_dump(mode="json"))
         progress.start("indexing comparables")
-        Index.build(rows.train).save(folder / COMPARABLES)
+        index_rows(rows).save(folder / COMPARABLES)
         forget(folder)  # not before: one that is killed while it is calibrated has been fitted for its seconds
         files = inventory(folder)
         build.finish(
@@ -165,6 +209,14 @@ def fit_recipe(recipe: Recipe, rows: Rows, build: Build, begun: float, progress:
         build.keep = build.keep or any((folder / CHECKPOINTS).glob("checkpoint-*"))
         raise
     return before + time.perf_counter() - started
+
+
+def index_rows(rows: Rows) -> Index:
+    """The search over training rows, with the rule that says where nothing is similar."""
+    index = Index.build(rows.train)
+    validation = [*rows.tune, *rows.calibrate]
+    index.calibrate([item.listing for item in validation], rows.groups_of(validation))
+    return index
 
 
 @runtime_checkable

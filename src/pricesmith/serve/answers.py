@@ -13,15 +13,19 @@ from pricesmith.errors import UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-NAMES = ("id", "price", "low", "high", "currency", "note")
+NAMES = ("id", "price", "low", "high", "currency", "note", "nothing_similar")
 
 
-def schema() -> pa.Schema:
-    """The types of the output's columns."""
+def schema(comparables: int = 0) -> pa.Schema:
+    """Names and types of the output's columns, with four for each comparable."""
     import pyarrow as pa
 
-    types = (pa.string(), pa.float64(), pa.float64(), pa.float64(), pa.string(), pa.string())
-    return pa.schema(list(zip(NAMES, types, strict=True)))
+    types = [pa.string(), pa.float64(), pa.float64(), pa.float64(), pa.string(), pa.string(), pa.bool_()]
+    columns = list(zip(NAMES, types, strict=True))
+    for number in range(1, comparables + 1):
+        kinds = {"id": pa.string(), "title": pa.string(), "price": pa.float64(), "similarity": pa.float64()}
+        columns += [(f"comparable_{number}_{name}", kind) for name, kind in kinds.items()]
+    return pa.schema(columns)
 
 
 def rows_of(tables: Iterator[pa.Table]) -> Iterator[dict[str, Any]]:
@@ -30,18 +34,23 @@ def rows_of(tables: Iterator[pa.Table]) -> Iterator[dict[str, Any]]:
         yield from table.to_pylist()
 
 
-def write_jsonl(tables: Iterator[pa.Table], path: Path) -> None:
+def write_jsonl(tables: Iterator[pa.Table], path: Path, columns: pa.Schema) -> None:
     with path.open("w", encoding="utf-8") as out:
         for row in rows_of(tables):
             out.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_csv(tables: Iterator[pa.Table], path: Path) -> None:
+def write_csv(tables: Iterator[pa.Table], path: Path, columns: pa.Schema) -> None:
     with path.open("w", encoding="utf-8", newline="") as handle:
         out = csv.writer(handle)
-        out.writerow(NAMES)
+        out.writerow(columns.names)
         for row in rows_of(tables):
-            out.writerow([no_formula(row[name]) for name in NAMES])
+            out.writerow([cell_of(row[name]) for name in columns.names])
+
+
+def cell_of(value: Any) -> Any:
+    """A value as a cell of a CSV file."""
+    return str(value).lower() if isinstance(value, bool) else no_formula(value)
 
 
 def no_formula(value: Any) -> Any:
@@ -49,26 +58,26 @@ def no_formula(value: Any) -> Any:
     return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
-def write_parquet(tables: Iterator[pa.Table], path: Path) -> None:
+def write_parquet(tables: Iterator[pa.Table], path: Path, columns: pa.Schema) -> None:
     import pyarrow.parquet as pq
 
-    with pq.ParquetWriter(path, schema()) as out:
+    with pq.ParquetWriter(path, columns) as out:
         for table in tables:
             out.write_table(table)
 
 
-def write_xlsx(tables: Iterator[pa.Table], path: Path) -> None:
+def write_xlsx(tables: Iterator[pa.Table], path: Path, columns: pa.Schema) -> None:
     from openpyxl import Workbook
     from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE, WriteOnlyCell
 
     book = Workbook(write_only=True)
     sheet = book.create_sheet("prices")
-    sheet.append(list(NAMES))
+    sheet.append(list(columns.names))
     for number, row in enumerate(rows_of(tables), start=2):
         if number > 1_048_576:
             raise UsageError("A sheet holds at most 1,048,576 rows", hint="Write .csv or .parquet instead.")
         cells: list[Any] = []
-        for name in NAMES:
+        for name in columns.names:
             value = no_formula(row[name])
             cell = WriteOnlyCell(sheet, ILLEGAL_CHARACTERS_RE.sub("", value) if isinstance(value, str) else value)
             if isinstance(value, str):
@@ -78,7 +87,7 @@ def write_xlsx(tables: Iterator[pa.Table], path: Path) -> None:
     book.save(path)
 
 
-WRITERS: dict[str, Callable[[Iterator[pa.Table], Path], None]] = {
+WRITERS: dict[str, Callable[[Iterator[pa.Table], Path, pa.Schema], None]] = {
     ".jsonl": write_jsonl,
     ".csv": write_csv,
     ".parquet": write_parquet,

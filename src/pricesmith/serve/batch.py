@@ -2,8 +2,9 @@
 
 Rows are priced in parts of 5,000; each part is a whole file under OUT.parts/, so a run that was killed goes on where
 it stopped. At the end the parts are joined into OUT. One row of OUT:
-    {"id": "a1", "price": 24.5, "low": 15.2, "high": 39.4, "currency": "USD", "note": ""}
-A row without an answer keeps its place and its id, with the reason in `note`.
+    {"id": "a1", "price": 24.5, "low": 15.2, "high": 39.4, "currency": "USD", "note": "", "nothing_similar": false}
+A row without an answer keeps its place and its id, with the reason in `note`. With comparables each has four columns
+more: `comparable_1_id`, `comparable_1_title`, `comparable_1_price`, `comparable_1_similarity`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,16 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from pricesmith.catalog.clean import refusal, too_short
+from pricesmith.catalog.comparables import Comparable
 from pricesmith.catalog.read import BadRow, Limits, RawRow, Source, read, resolve
 from pricesmith.errors import InputError, UsageError
 from pricesmith.progress import SILENT, Progress
-from pricesmith.serve.answers import NAMES, WRITERS, schema
+from pricesmith.serve.answers import WRITERS, schema
 from pricesmith.serve.reading import Reading, reading_of
 from pricesmith.types import Listing, Pricer, Quote
 from pricesmith.workspace import atomic_file, read_json, sha256, write_json
@@ -29,6 +32,19 @@ if TYPE_CHECKING:
 PART_ROWS = 5_000
 PLAN = "plan.json"
 NOTHING = "no title and no text"
+UNLIKE = "nothing similar in the training data: the price is a guess"
+MOST_COMPARABLES = 20
+
+
+@runtime_checkable
+class Comparing(Protocol):
+    """A pricer that has its training listings at hand, as a loaded model does."""
+
+    def comparables(
+        self, listings: Sequence[Listing], k: int = 3, *, quotes: Sequence[Quote] | None = None
+    ) -> list[list[Comparable]]: ...
+
+    def nothing_similar(self, listings: Sequence[Listing]) -> list[bool | None]: ...
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,15 @@ class Answer:
     high: float | None
     currency: str
     note: str = ""
+    nothing_similar: bool | None = None
+    comparables: tuple[Comparable, ...] = ()
+
+    def values(self, comparables: int) -> list[Any]:
+        """The row as the columns of `schema(comparables)`."""
+        cells: list[Any] = [self.id, self.price, self.low, self.high, self.currency, self.note, self.nothing_similar]
+        for near in self.comparables[:comparables]:
+            cells += [near.id, near.title, near.price, near.similarity]
+        return cells + [None] * (4 * (comparables - len(self.comparables[:comparables])))
 
 
 def answer(listing_id: str, quote: Quote, currency: str, decline: float | None) -> Answer:
@@ -52,8 +77,9 @@ def answer(listing_id: str, quote: Quote, currency: str, decline: float | None) 
         width = max(quote.high / quote.price, quote.price / quote.low)
         if width > decline:
             note = f"declined: the interval is price x/÷ {math.ceil(100 * width) / 100:.2f}"
-            return Answer(listing_id, None, quote.low, quote.high, currency, note)
-    return Answer(listing_id, quote.price, quote.low, quote.high, currency)
+            return Answer(listing_id, None, quote.low, quote.high, currency, note, quote.nothing_similar)
+    note = UNLIKE if quote.nothing_similar else ""
+    return Answer(listing_id, quote.price, quote.low, quote.high, currency, note, quote.nothing_similar)
 
 
 def check_decline(decline: float | None, calibrated: bool) -> None:
@@ -68,6 +94,23 @@ def check_decline(decline: float | None, calibrated: bool) -> None:
         raise UsageError("This pricer has no intervals, so nothing can be declined", hint="Leave out --decline.")
 
 
+def check_comparables(count: int, pricer: Pricer) -> None:
+    """Raises UsageError where so many comparables cannot be shown."""
+    if not 0 <= count <= MOST_COMPARABLES:
+        raise UsageError(
+            "--comparables is a number of training listings",
+            got=str(count),
+            allowed=f"0 to {MOST_COMPARABLES}",
+            hint="Use --comparables 3.",
+        )
+    if count and not getattr(pricer, "has_comparables", True):
+        raise UsageError(
+            "This model has no comparables",
+            got="a model that was exported without its training listings",
+            hint="Leave out --comparables, or name the model that was exported.",
+        )
+
+
 def price_file(
     pricer: Pricer,
     info: Mapping[str, Any],
@@ -76,6 +119,7 @@ def price_file(
     *,
     identity: str,
     decline: float | None = None,
+    comparables: int = 0,
     part_rows: int = PART_ROWS,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
@@ -100,6 +144,7 @@ def price_file(
         "sha256": sha256(found[0].path),
         "run": identity,
         "decline": decline,
+        "comparables": comparables,
         "part_rows": part_rows,
         "to": to.name,
     }
@@ -109,15 +154,15 @@ def price_file(
     try:
         for number, rows in enumerate(chunks(found[0], part_rows)):
             if number not in done:
-                answers = price_rows(pricer, reading, rows, currency, decline)
-                write_part(parts / f"part-{number:06d}.parquet", answers)
+                answers = price_rows(pricer, reading, rows, currency, decline, comparables)
+                write_part(parts / f"part-{number:06d}.parquet", answers, comparables)
             count += len(rows)
             progress.advance(len(rows))
     except BaseException:
         if not any(parts.glob("part-*.parquet")):  # nothing to go on with: the folder would only be in the way
             shutil.rmtree(parts, ignore_errors=True)
         raise
-    facts = join(parts, count, part_rows, to)
+    facts = join(parts, count, part_rows, to, comparables)
     shutil.rmtree(parts)
     return facts
 
@@ -195,7 +240,12 @@ def chunks(source: Source, size: int) -> Iterator[list[RawRow | BadRow]]:
 
 
 def price_rows(
-    pricer: Pricer, reading: Reading, rows: Sequence[RawRow | BadRow], currency: str, decline: float | None
+    pricer: Pricer,
+    reading: Reading,
+    rows: Sequence[RawRow | BadRow],
+    currency: str,
+    decline: float | None,
+    comparables: int = 0,
 ) -> list[Answer]:
     """One answer for each row, in order."""
     listings: list[Listing] = []
@@ -206,44 +256,60 @@ def price_rows(
             answers.append(Answer(str(row.number), None, None, None, currency, row.reason))
             continue
         listing = reading.listing(row)
-        if reading.says_nothing(row, listing):
-            answers.append(Answer(listing.id, None, None, None, currency, NOTHING))
+        if reading.says_nothing(row, listing) or too_short(listing, reading.cleaning):
+            note = NOTHING if reading.says_nothing(row, listing) else refusal(reading.cleaning)
+            answers.append(Answer(listing.id, None, None, None, currency, note))
             continue
         places.append(len(answers))
         answers.append(None)
         listings.append(listing)
-    for place, listing, quote in zip(places, listings, pricer.price(listings), strict=True):
-        answers[place] = answer(listing.id, quote, currency, decline)
+    quotes = pricer.price(listings)
+    flags, near = compare(pricer, listings, quotes, comparables)
+    for number, place in enumerate(places):
+        quote = replace(quotes[number], nothing_similar=flags[number])
+        answered = answer(listings[number].id, quote, currency, decline)
+        answers[place] = replace(answered, comparables=tuple(near[number]))
     return [one for one in answers if one is not None]
 
 
-def write_part(path: Path, answers: Sequence[Answer]) -> None:
+def compare(
+    pricer: Pricer, listings: Sequence[Listing], quotes: Sequence[Quote], comparables: int
+) -> tuple[Sequence[bool | None], Sequence[Sequence[Comparable]]]:
+    """Whether nothing in the training data is similar to each listing, and its comparables."""
+    if not isinstance(pricer, Comparing):
+        return [None] * len(listings), [()] * len(listings)
+    near = pricer.comparables(listings, comparables, quotes=quotes) if comparables else [()] * len(listings)
+    return pricer.nothing_similar(listings), near
+
+
+def write_part(path: Path, answers: Sequence[Answer], comparables: int = 0) -> None:
     """One part, whole or not there."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = [[getattr(one, name) for one in answers] for name in NAMES]
-    table = pa.table(dict(zip(NAMES, columns, strict=True)), schema=schema())
+    columns = schema(comparables)
+    rows = [dict(zip(columns.names, one.values(comparables), strict=True)) for one in answers]
     with atomic_file(path) as temporary:
-        pq.write_table(table, temporary, write_page_checksum=True)
+        pq.write_table(pa.Table.from_pylist(rows, schema=columns), temporary, write_page_checksum=True)
 
 
-def join(parts: Path, count: int, part_rows: int, to: Path) -> dict[str, Any]:
+def join(parts: Path, count: int, part_rows: int, to: Path, comparables: int = 0) -> dict[str, Any]:
     """All parts as one file, in order. Raises InputError where a part lacks rows."""
     import pyarrow.parquet as pq
 
     paths = [parts / f"part-{number:06d}.parquet" for number in range(math.ceil(count / part_rows))]
-    facts = {"rows": 0, "priced": 0, "not_priced": 0}
+    facts = {"rows": 0, "priced": 0, "not_priced": 0, "nothing_similar": 0}
 
     def tables() -> Iterator[pa.Table]:
         for path in paths:
             table = pq.read_table(path)
             facts["rows"] += table.num_rows
             facts["not_priced"] += table.column("price").null_count
+            facts["nothing_similar"] += table.column("nothing_similar").to_pylist().count(True)
             yield table
 
     with atomic_file(to) as temporary:
-        WRITERS[to.suffix.lower()](tables(), temporary)
+        WRITERS[to.suffix.lower()](tables(), temporary, schema(comparables))
         if facts["rows"] != count:
             raise InputError(
                 f"{parts} does not add up",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pricesmith.catalog.clean import CleanSettings, listing_of
+from pricesmith.catalog.clean import CleanSettings, listing_of, too_short
 from pricesmith.catalog.columns import Columns
 from pricesmith.errors import UsageError
 from pricesmith.serve.batch import answer
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def listing_from(text: str, run: Run) -> Listing:
-    """A person's words as the listing that curate would have made of them: the first line is the title."""
+    """A person's words as the listing that curate would have made of them: the first line is the title.
+
+    Raises UsageError where curate would refuse them as too short.
+    """
     cleaning = parse(CleanSettings, run.info["cleaning"], where="catalog.json")
     title, _, rest = text.strip().partition("\n")
     columns = Columns(title="title", text="text", price="price")
@@ -26,15 +29,22 @@ def listing_from(text: str, run: Run) -> Listing:
         raise UsageError(
             "There is nothing to price", got=repr(text[:60]), hint="Describe the thing: what it is, make, size."
         )
+    if too_short(listing, cleaning):
+        raise UsageError(
+            "There is too little to price",
+            got=repr(text[:60]),
+            allowed=f"at least {cleaning.min_chars} letters and digits",
+            hint="Describe the thing: what it is, make, size.",
+        )
     return listing
 
 
-def price_text(run: Run, text: str, decline: float | None = None) -> dict[str, Any]:
+def price_text(run: Run, text: str, decline: float | None = None, comparables: int = 3) -> dict[str, Any]:
     """Price, interval and comparables of one text, ready for JSON."""
     listing = listing_from(text, run)
-    (quote,) = run.price([listing])
+    (quote,) = run.price([listing], check_similarity=True)
     said = answer(listing.id, quote, str(run.info["currency"]), decline)
-    (near,) = run.comparables([listing], k=3)
+    (near,) = run.comparables([listing], comparables, quotes=[quote])
     return {
         "price": said.price,
         "low": said.low,
@@ -42,6 +52,7 @@ def price_text(run: Run, text: str, decline: float | None = None) -> dict[str, A
         "level": run.level,
         "currency": said.currency,
         "note": said.note,
+        "nothing_similar": said.nothing_similar,
         "pricer": run.name,
         "comparables": [
             {"id": one.id, "title": one.title, "price": one.price, "similarity": round(one.similarity, 3)}
@@ -57,7 +68,9 @@ def told(result: dict[str, Any]) -> str:
     if result["low"] is not None and result["high"] is not None:
         level = f"{result['level']:.0%} interval" if result["level"] else "interval"
         lines.append(f"{level}: {money(result['low'], currency)} to {money(result['high'], currency)}")
-    if result["comparables"]:
+    if result["nothing_similar"]:
+        lines.append("Nothing similar in the training data: the price is a guess.")
+    elif result["comparables"]:
         lines.append("Similar things it has seen:")
         lines += [
             f"  {money(one['price'], currency):>12}  {one['title'][:90]}  ({one['similarity']:.0%} alike)"
