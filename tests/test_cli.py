@@ -138,6 +138,46 @@ def test_a_price_in_words_has_interval_and_comparables(
     assert said["currency"] == "USD"
 
 
+@pytest.mark.parametrize("text", ["-", "!!!", "a", " ", "\u200b"])
+def test_a_text_that_curate_would_refuse_has_no_price(
+    text: str, shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The error says how much is needed, and no price is printed."""
+    monkeypatch.chdir(shop)
+    assert run(["price", "ridge", "--", text]) == 2
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert "to price" in said.err
+
+
+def test_a_price_says_where_nothing_in_training_is_similar(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In words and in JSON; of the shop's own goods it does not."""
+    monkeypatch.chdir(shop)
+    for text, flag in (("qwertz asdf", True), ("Rolex Submariner watch", True), ("Dovetail chair K12\noak", False)):
+        assert run(["price", "ridge", text, "--json"]) == 0
+        assert json.loads(capfd.readouterr().out)["nothing_similar"] is flag
+        assert run(["price", "ridge", text]) == 0
+        assert ("Nothing similar in the training data: the price is a guess." in capfd.readouterr().out) is flag
+
+
+def test_a_file_has_comparables_where_they_are_asked_for(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Three for each row, after the price."""
+    monkeypatch.chdir(shop)
+    (shop / "two.jsonl").write_text('{"title": "Dovetail chair K12 oak"}\n{"title": "qwertz asdf"}\n')
+    words = ["price", "ridge", "--file", "two.jsonl", "--to", "two_prices.jsonl", "--comparables", "3", "--json"]
+    assert run(words) == 0
+    assert json.loads(capfd.readouterr().out)["nothing_similar"] == 1
+    first, second = (json.loads(line) for line in (shop / "two_prices.jsonl").read_text().splitlines())
+    assert all(first[f"comparable_{number}_price"] > 0 for number in (1, 2, 3))
+    assert second["note"].startswith("nothing similar")
+    assert run(["price", "ridge", "chair of oak", "--comparables", "99"]) == 2
+    assert "0 to 20" in capfd.readouterr().err
+
+
 def test_a_listing_cannot_move_the_terminal(
     shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

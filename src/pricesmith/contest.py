@@ -9,11 +9,11 @@ frontier:MODEL@comparables=5,effort=low      a hosted model: see `rivals`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pricesmith.catalog.comparables import Index
+from pricesmith.catalog.comparables import Comparable
 from pricesmith.catalog.store import Catalog, half_of
 from pricesmith.errors import UsageError
 from pricesmith.evaluation.judge import Candidate, judge
@@ -21,7 +21,7 @@ from pricesmith.evaluation.plan import Search
 from pricesmith.evaluation.store import Evals
 from pricesmith.pricers.blend import MEMBERS
 from pricesmith.pricers.recorded import RecordedPricer, read_prices
-from pricesmith.pricers.runs import Rows, Run, load, read_manifest, refitted
+from pricesmith.pricers.runs import Rows, Run, load, ordered_index, read_manifest, refitted
 from pricesmith.progress import SILENT, Progress
 from pricesmith.rivals import FRONTIER, Hosting, families_of, hosted, rival_of
 from pricesmith.types import Item, Listing, Pricer
@@ -55,7 +55,7 @@ def contest(
             to,
             split=split,
             limit=limit,
-            index=search_of,
+            index=lambda items: search_of(items, families_of(catalog)),
             other_catalog=other_catalog,
             fresh=fresh,
             progress=progress,
@@ -203,6 +203,14 @@ def seen(run: Run, listings: Sequence[Listing]) -> list[bool]:
     return [bool(near) and near[0].similarity >= SAME_WORDS for near in found]
 
 
-def search_of(items: Sequence[Item]) -> Search:
-    """The search for near training listings."""
-    return Index.build(items).search
+def search_of(items: Sequence[Item], groups: Mapping[str, str]) -> Search:
+    """The search for comparables among training items, whose near-duplicate groups are by id: those that share most
+    words and are estimated alike, whoever is judged. The most similar by words follows where it is none of them."""
+    index, estimate = ordered_index(items, [groups[item.listing.id] for item in items])
+
+    def search(listings: Sequence[Listing], k: int) -> list[list[Comparable]]:
+        found = index.search(listings, k, estimate(listings))
+        closest = index.search(listings, 1)
+        return [near + [one for one in top if one not in near] for near, top in zip(found, closest, strict=True)]
+
+    return search

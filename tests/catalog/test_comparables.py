@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pricesmith.catalog.comparables import Comparable, Index
+from pricesmith.catalog.comparables import Comparable, Index, highest
 from pricesmith.errors import InputError
 from pricesmith.testing import made_items, odd_listings
 from pricesmith.types import Item, Listing, render
@@ -107,3 +109,102 @@ def test_one_search_among_thousands_takes_milliseconds() -> None:
     for _ in range(5):
         index.search([ware], 3)
     assert (time.perf_counter() - start) / 5 < 0.05
+
+
+def test_of_like_words_the_one_estimated_alike_comes_first() -> None:
+    """Both diamonds share the same words with the one asked for; the estimate tells 2 carats from 0.3."""
+    gems = [item("a", "round diamond ideal cut 0.34 ct", 537.0), item("b", "round diamond ideal cut 2.01 ct", 13_900.0)]
+    index = Index.build([*gems, item("c", "oak chair", 90.0)])
+    index.estimates = np.log([600.0, 12_000.0, 90.0])
+    asked = Listing("", "round diamond ideal cut", "")
+    assert [one.id for one in index.search([asked], 2)[0]] == ["a", "b"]
+    assert [one.id for one in index.search([asked], 2, np.log([13_000.0]))[0]] == ["b", "a"]
+    assert [one.id for one in index.search([asked], 2, [np.nan])[0]] == ["a", "b"]
+
+
+def test_the_true_prices_of_training_rows_do_not_order_them() -> None:
+    """Else comparables would confirm every quote."""
+    items, _ = made_items(300)
+    other = [Item(one.listing, 1000 / one.price) for one in items]
+    estimates = np.random.default_rng(0).normal(3, 1, len(items))
+    found = []
+    for rows in (items, other):
+        index = Index.build(rows)
+        index.estimates = estimates
+        near = index.search([one.listing for one in items[:40]], 5, estimates[:40])
+        found.append([[one.id for one in some] for some in near])
+    assert found[0] == found[1]
+
+
+@given(st.lists(st.sampled_from([0.0, 0.1, 0.100001, 0.25, 0.5, 0.9]), max_size=400), st.integers(1, 70))
+def test_the_highest_scores_are_those_of_a_whole_sort(scores: list[float], k: int) -> None:
+    """Looking at stripes first only saves time."""
+    rows, found = highest(np.array(scores), k)
+    whole = sorted((-round(score, 5), row) for row, score in enumerate(scores) if score > 0)[:k]
+    assert rows.tolist() == [row for _, row in whole]
+    assert found.tolist() == [scores[row] for _, row in whole]
+
+
+def shop_of_lamps() -> tuple[Index, list[Listing]]:
+    """An index of 600 made goods with its rule, and the validation listings that the rule was learnt from."""
+    rows, _ = made_items(800)
+    validation = [one.listing for one in rows[600:]]
+    index = Index.build(rows[:600])
+    index.calibrate(validation, [ware.id for ware in validation])
+    return index, validation
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["qwertz asdf", "Rolex Submariner, automatic watch", "12345678901", "красная лампа настольная", "🙂🙂🙂🙂🙂"],
+)
+def test_a_listing_of_another_shop_has_nothing_similar(text: str) -> None:
+    """None of its words, or only a common one, is in the training listings."""
+    index, _ = shop_of_lamps()
+    assert index.nothing_similar([Listing("", text, "")]) == [True]
+
+
+def test_few_validation_listings_have_nothing_similar() -> None:
+    """At most 1 % are called unlike everything, and one of the shop's own words is like something."""
+    index, validation = shop_of_lamps()
+    assert sum(index.nothing_similar(validation)) <= 0.01 * len(validation)
+    assert index.nothing_similar([Listing("", "lamp", ""), Listing("", "Brass hose", "")]) == [False, False]
+
+
+def test_a_near_duplicate_group_counts_once() -> None:
+    """A hundred copies of one odd listing do not make it ordinary."""
+    index, validation = shop_of_lamps()
+    before = index.threshold
+    odd = [Listing(f"odd{number}", "qwertz asdf", "") for number in range(100)]
+    index.calibrate([*validation, *odd], [*(ware.id for ware in validation), *("odd" for _ in odd)])
+    assert index.threshold is not None
+    assert before is not None
+    assert index.threshold > 0
+    assert index.nothing_similar(odd[:1]) == [True]
+
+
+def test_without_validation_listings_only_what_shares_nothing_is_flagged() -> None:
+    """A rule is not made up."""
+    index = Index.build(HOSES)
+    index.calibrate([], [])
+    assert index.nothing_similar([Listing("", "brass qwertz asdf", ""), Listing("", "qwertz", "")]) == [False, True]
+
+
+def test_the_quick_answer_is_the_whole_one() -> None:
+    """Looking at rare words first ends early, and says the same."""
+    index, validation = shop_of_lamps()
+    whole = index.overlap(validation)
+    for least in (0.05, 0.3, 0.6, 0.9):
+        quick = [index.overlap_of(ware, least) < least for ware in validation]
+        assert quick == (whole < least).tolist()
+
+
+def test_a_saved_rule_says_the_same(tmp_path: Path) -> None:
+    """Threshold, common words and estimates are on disk."""
+    index, validation = shop_of_lamps()
+    index.estimates = np.log(index.prices)
+    index.save(tmp_path)
+    again = Index.load(tmp_path)
+    assert again.overlap(validation).tolist() == index.overlap(validation).tolist()
+    assert (again.threshold, again.calibrated, again.common) == (index.threshold, True, index.common)
+    assert again.search(validation, 3, [3.0] * len(validation)) == index.search(validation, 3, [3.0] * len(validation))

@@ -131,13 +131,16 @@ def test_a_run_without_its_comparables_still_prices(ridge: Path, runs: dict[str,
 
 
 def test_comparables_are_training_rows(runs: dict[str, Path], shop: Catalog) -> None:
-    """Three similar things with their prices, nearest first."""
+    """Three similar things with their prices, whether the quotes are given or asked for."""
     prices = {item.listing.id: item.price for item in shop.items("train")}
     wares = [item.listing for item in shop.items("test")[:5]]
-    for near in load(runs["ridge"]).comparables(wares):
+    run = load(runs["ridge"])
+    found = run.comparables(wares)
+    for near in found:
         assert [prices[one.id] for one in near] == [one.price for one in near]
-        assert [one.similarity for one in near] == sorted((one.similarity for one in near), reverse=True)
         assert len(near) == 3
+    assert run.comparables(wares, quotes=run.price(wares)) == found
+    assert run.comparables([]) == []
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 
 from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import Columns
+from pricesmith.catalog.comparables import Comparable
 from pricesmith.errors import InputError, UsageError
-from pricesmith.serve.batch import answer, check_decline, price_file
+from pricesmith.serve.batch import UNLIKE, answer, check_comparables, check_decline, price_file
 from pricesmith.types import Listing, Quote
 
 INFO: dict[str, Any] = {
@@ -259,3 +261,110 @@ def test_work_that_failed_before_its_first_part_leaves_nothing(tmp_path: Path) -
     with pytest.raises(RuntimeError):
         price_file(Breaks(), INFO, file, tmp_path / "prices.csv", identity="a")
     assert [path.name for path in tmp_path.iterdir()] == ["new.jsonl"]
+
+
+@pytest.mark.parametrize("text", ["-", "!!!", "a", "....."])
+def test_a_row_that_curate_would_refuse_as_too_short_has_no_price(text: str, tmp_path: Path) -> None:
+    """It keeps its place and says why; its neighbour is priced."""
+    row = {"sku": "s9", "name": text, "description": ""}
+    file = write_rows(tmp_path / "new.jsonl", [row, rows(1)[0]])
+    facts = price_file(ByLength(), INFO, file, tmp_path / "prices.csv", identity="a")
+    first, second = read_csv(tmp_path / "prices.csv")
+    assert (first["id"], first["price"]) == ("s9", "")
+    assert "too short" in first["note"]
+    assert second["price"]
+    assert facts["not_priced"] == 1
+
+
+class Knowing(ByLength):
+    """Has comparables of every listing, fewer of the second; nothing is similar to what says qwertz."""
+
+    def comparables(
+        self, listings: Sequence[Listing], k: int = 3, *, quotes: Sequence[Quote] | None = None
+    ) -> list[list[Comparable]]:
+        assert quotes is not None
+        near = [Comparable(f"t{n}", "=2+5 lamp", 10.0 + n, 0.9 - n / 10) for n in range(k)]
+        return [near[: 1 if ware.id == "s1" else k] for ware in listings]
+
+    def nothing_similar(self, listings: Sequence[Listing]) -> list[bool | None]:
+        return ["qwertz" in ware.title for ware in listings]
+
+
+def table_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of an output file of any format."""
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    if path.suffix == ".csv":
+        values = {"": None, "true": True, "false": False}
+        return [{name: values.get(cell, cell) for name, cell in row.items()} for row in read_csv(path)]
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        return list(pq.read_table(path).to_pylist())
+    from openpyxl import load_workbook
+
+    book = load_workbook(path, read_only=True)
+    names, *cells = book.active.iter_rows(values_only=True)
+    book.close()
+    return [dict(zip_longest(names, row)) for row in cells]
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet", ".xlsx"])
+def test_comparables_and_the_flag_are_columns_in_every_format(ending: str, tmp_path: Path) -> None:
+    """Four columns for each comparable, empty where there are fewer; a title cannot run in a spreadsheet."""
+    odd = {"sku": "s2", "name": "qwertz asdf", "description": "hjkl"}
+    file = write_rows(tmp_path / "new.jsonl", [*rows(2), odd, {"sku": "s3", "name": "-", "description": ""}])
+    out = tmp_path / f"prices{ending}"
+    facts = price_file(Knowing(), INFO, file, out, identity="a", comparables=2, part_rows=3)
+    first, second, third, refused = table_of(out)
+    assert [row["nothing_similar"] for row in (first, second, third, refused)] == [False, False, True, None]
+    assert third["note"] == UNLIKE
+    assert not first["note"]
+    assert facts["nothing_similar"] == 1
+    assert (first["comparable_1_id"], first["comparable_2_id"]) == ("t0", "t1")
+    assert float(first["comparable_2_price"]) == 11.0
+    assert float(first["comparable_1_similarity"]) == 0.9
+    assert second["comparable_2_id"] is None
+    assert refused["comparable_1_title"] is None
+    assert first["comparable_1_title"] == ("=2+5 lamp" if ending in (".jsonl", ".parquet") else "'=2+5 lamp")
+    assert list(first)[7:11] == [f"comparable_1_{name}" for name in ("id", "title", "price", "similarity")]
+
+
+def test_a_pricer_without_training_listings_does_not_know(tmp_path: Path) -> None:
+    """The flag is empty, not false."""
+    price_file(ByLength(), INFO, write_rows(tmp_path / "new.jsonl", rows(1)), tmp_path / "p.jsonl", identity="a")
+    assert table_of(tmp_path / "p.jsonl")[0]["nothing_similar"] is None
+
+
+def test_parts_with_other_comparables_are_other_work(tmp_path: Path) -> None:
+    """Half a file with two comparables is not finished with three."""
+    file = write_rows(tmp_path / "new.jsonl", rows(15))
+
+    class Breaks(Knowing):
+        def price(self, listings: Sequence[Listing]) -> list[Quote]:
+            if self.asked >= 10:
+                raise RuntimeError("the power went")
+            return super().price(listings)
+
+    with pytest.raises(RuntimeError):
+        price_file(Breaks(), INFO, file, tmp_path / "p.csv", identity="a", comparables=2, part_rows=10)
+    with pytest.raises(UsageError, match="other work"):
+        price_file(Knowing(), INFO, file, tmp_path / "p.csv", identity="a", comparables=3, part_rows=10)
+
+
+@pytest.mark.parametrize("count", [-1, 21])
+def test_a_number_of_comparables_that_cannot_be_is_refused(count: int) -> None:
+    """The error says what may be."""
+    with pytest.raises(UsageError, match="comparables"):
+        check_comparables(count, Knowing())
+
+
+def test_comparables_of_an_export_are_refused() -> None:
+    """It has no training listings to show."""
+
+    class Exported(Knowing):
+        has_comparables = False
+
+    check_comparables(0, Exported())
+    with pytest.raises(UsageError, match="no comparables"):
+        check_comparables(3, Exported())

@@ -5,8 +5,9 @@
     index.nothing_similar([listing])              # [False]
 
 Similarity is the cosine of TF-IDF over single words, exact; a word that no training listing has counts as the rarest.
-With estimated prices of the training rows and of the listing, the `POOL` most similar rows are put in the order of
-similarity less `ESTIMATE_WEIGHT` for each factor e between the two estimates. Ties go to the smaller id.
+With estimated prices of the training rows and of the listing, the `POOL` most similar rows are ordered by similarity
+times the ratio of the smaller estimate to the larger one: a listing that is estimated at twice as much counts as half
+as similar. True prices take no part, or comparables would confirm every quote. Ties go to the smaller id.
 
 On disk: `index.npz` (arrays, no pickle), `words.json`, `items.parquet` (id, title, price, estimate) and `rule.json`
 (common words, and below which overlap nothing is similar).
@@ -36,7 +37,6 @@ MAX_CHARS = 2_000  # the head of a long text says what it is
 MAX_SHARE = 0.3  # a word in more of the listings than this tells none apart, and costs the most
 FEW = 100  # below so many listings every word counts
 POOL = 64  # most similar rows that are ordered by estimated price as well
-ESTIMATE_WEIGHT = 0.5
 FLAGGED_SHARE = 0.01  # share of validation listings that may be called unlike all training listings
 VALIDATION_ROWS = 5_000  # listings that the threshold is learnt from, at most
 STRIPE = 64  # scores whose highest is looked at first
@@ -148,7 +148,8 @@ class Index:
         rows, scores = highest(scores, max(k, POOL) if ordered else k)
         if ordered:
             assert self.estimates is not None
-            order = np.lexsort((rows, -np.round(scores - ESTIMATE_WEIGHT * abs(self.estimates[rows] - log), 5)))[:k]
+            ratios = np.exp(-abs(self.estimates[rows] - log))
+            order = np.lexsort((rows, -np.round(scores * ratios, 5)))[:k]
             rows, scores = rows[order], scores[order]
         return [
             Comparable(self.ids[row], self.titles[row], float(self.prices[row]), min(1.0, round(float(score), 5)))

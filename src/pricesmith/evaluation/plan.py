@@ -116,7 +116,9 @@ def folds_of(items: Sequence[Item], families: Mapping[str, str]) -> list[Fold]:
 
 
 def judged_items(catalog: Catalog, plan: Plan, index: Index | None) -> list[EvalItem]:
-    """Every item of a plan with the three nearest listings of this catalog's train split, in folds of the other folds.
+    """Every item of a plan with three comparables of this catalog's train split, in folds of the other folds.
+
+    Where a search gives one listing more, that is the most similar one: its similarity is kept.
 
     They are the same for all pricers, also for a run of another catalog, which learnt from other rows.
     """
@@ -133,5 +135,6 @@ def judged_items(catalog: Catalog, plan: Plan, index: Index | None) -> list[Eval
             for item, some in zip(part, near, strict=True):
                 ware, family = item.listing, plan.families[item.listing.id]
                 known = (ware.id, ware.title, ware.category, item.price, family, trained[family])
-                found.append(EvalItem(*known, near_of(some)))
+                highest = max((one.similarity for one in some), default=0.0) if search else None
+                found.append(EvalItem(*known, near_of(some[:NEAR]), highest))
     return found

@@ -10,13 +10,15 @@ NAME.meta.json, the last word (without it NAME is unfinished; `rows_sha256` is t
 One row of items.parquet, whose metadata holds the catalog's fingerprint and the split:
     {"id": "a1", "title": "Garden hose", "category": "garden", "truth": 24.5, "family": "9f86d081884c7d65",
      "family_in_training": 0,
-     "near": [{"id": "b7", "title": "Garden hose 10 m", "price": 15.0, "similarity": 0.71}]}
+     "near": [{"id": "b7", "title": "Garden hose 10 m", "price": 15.0, "similarity": 0.71}],
+     "highest_similarity": 0.74}
 
 An infinite end of a price range is null. NAME is the pricer's name made safe for a file (`file_name`); the two
 files change as one (`pairs`).
 
-items.parquet is shared by all pricers of the folder, so `near` are the nearest listings of the judged catalog's train
-split (in folds, of the other folds), whoever is judged; a run of another catalog learnt from other rows.
+items.parquet is shared by all pricers of the folder, so `near` are comparables of the judged catalog's train split (in
+folds, of the other folds), whoever is judged; a run of another catalog learnt from other rows. They are ordered by
+shared words and by prices estimated out of fold (pricers/features/cross_fit.py). `highest_similarity` goes by words.
 """
 
 from __future__ import annotations
@@ -79,6 +81,7 @@ class EvalItem:
     family: str | None = None
     family_in_training: int = 0
     near: tuple[Near, ...] = ()
+    highest_similarity: float | None = None
 
     @property
     def close_in_training(self) -> bool:
@@ -86,7 +89,8 @@ class EvalItem:
 
         It shows how much of a score comes from near-repeats that are no family.
         """
-        return self.family_in_training > 0 or any(near.similarity >= CLOSE for near in self.near)
+        highest = max((near.similarity for near in self.near), default=0.0)
+        return self.family_in_training > 0 or max(highest, self.highest_similarity or 0.0) >= CLOSE
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,7 @@ def write_items(folder: Path, items: Iterable[EvalItem], about: Mapping[str, Any
             ("family", pa.string()),
             ("family_in_training", pa.int64()),
             ("near", pa.list_(near)),
+            ("highest_similarity", pa.float64()),
         ],
         metadata={NOTE_KEY: json.dumps(dict(about), sort_keys=True, allow_nan=False).encode()},
     )

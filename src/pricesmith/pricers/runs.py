@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +26,7 @@ from pricesmith.catalog.comparables import Comparable, Index
 from pricesmith.catalog.store import Catalog
 from pricesmith.errors import InputError
 from pricesmith.pricers.calibrated import Calibrated, Clipped, Table, calibrate, intervals_told
+from pricesmith.pricers.features.cross_fit import cross_fit
 from pricesmith.pricers.recipes import estimate, read_recipe, settings_of
 from pricesmith.pricers.spent import forget, spent_before
 from pricesmith.progress import SILENT, Progress
@@ -212,11 +213,22 @@ def fit_recipe(recipe: Recipe, rows: Rows, build: Build, begun: float, progress:
 
 
 def index_rows(rows: Rows) -> Index:
-    """The search over training rows, with the rule that says where nothing is similar."""
-    index = Index.build(rows.train)
+    """The search over training rows, with their estimated prices and the rule that says where nothing is similar."""
+    index, _ = ordered_index(rows.train, rows.groups_of(rows.train))
     validation = [*rows.tune, *rows.calibrate]
     index.calibrate([item.listing for item in validation], rows.groups_of(validation))
     return index
+
+
+def ordered_index(items: Sequence[Item], groups: Sequence[str]) -> tuple[Index, Callable[[Sequence[Listing]], Any]]:
+    """A search that orders by estimated prices, and what estimates the log prices of other listings."""
+    index = Index.build(items)
+    if not items:
+        return index, lambda listings: np.full(len(listings), np.nan)
+    place = {item.listing.id: number for number, item in enumerate(items)}
+    estimates, estimator = cross_fit(items, groups)
+    index.estimates = estimates[[place[name] for name in index.ids]]
+    return index, estimator.estimate
 
 
 @runtime_checkable

@@ -1,0 +1,58 @@
+"""Estimates of training rows come from models that have not seen them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pricesmith.pricers.features.cross_fit import cross_fit, folds_of
+from pricesmith.testing import made_items
+from pricesmith.types import Item, Listing
+
+
+def test_a_row_does_not_see_the_prices_of_its_own_group() -> None:
+    """Other prices of one near-duplicate group change estimates, but none in that group's fold."""
+    items, families = made_items(300)
+    groups = [str(family) for family in families]
+    chosen = groups[0]
+    changed = [
+        Item(one.listing, one.price * 50) if group == chosen else one for one, group in zip(items, groups, strict=True)
+    ]
+    before, _ = cross_fit(items, groups)
+    after, _ = cross_fit(changed, groups)
+    fold = folds_of(groups)
+    own = fold == fold[0]
+    assert before[own] == pytest.approx(after[own], abs=1e-9)
+    assert abs(before[~own] - after[~own]).max() > 0.01
+
+
+def test_a_group_is_in_one_fold() -> None:
+    """Five folds of like size."""
+    groups = [f"g{number // 3}" for number in range(300)]
+    fold = folds_of(groups)
+    assert all(len(set(fold[start : start + 3])) == 1 for start in range(0, 300, 3))
+    assert sorted(np.bincount(fold)) == [60] * 5
+
+
+def test_new_listings_are_estimated_near_their_prices() -> None:
+    """The made goods have a law of prices that a ridge learns."""
+    items, families = made_items(1500)
+    known, new = items[:1200], items[1200:]
+    estimates, estimator = cross_fit(known, [str(family) for family in families[:1200]])
+    truth = np.log([one.price for one in new])
+    found = estimator.estimate([one.listing for one in new])
+    assert np.median(abs(found - truth)) < 0.5 * np.median(abs(truth - np.median(truth)))
+    assert np.isfinite(estimates).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_a_few_rows_have_estimates(count: int) -> None:
+    """One group alone is estimated at its mean."""
+    items = [Item(Listing(str(number), "oak chair", ""), 20.0) for number in range(count)]
+    for groups in (["one"] * count, [str(number) for number in range(count)]):
+        estimates, estimator = cross_fit(items, groups)
+        assert estimates == pytest.approx([np.log(20)] * count)
+        assert estimator.estimate([Listing("x", "oak chair", ""), Listing("y", "", "")]) == pytest.approx(
+            [np.log(20)] * 2
+        )
+    assert len(estimator.estimate([])) == 0
