@@ -27,7 +27,7 @@ USUAL = {
     "text": """description text body bodyhtml productdescription itemdescription longdescription
         fulldescription descriptionhtml listingdescription content shortdescription features about""",
     "price": """price variantprice productprice itemprice sellingprice currentprice unitprice finalprice
-        priceusd pricevalue retailprice priceamount amount""",
+        priceusd pricevalue retailprice priceamount amount regularprice""",
     "currency": "currency currencycode pricecurrency variantcurrency",
     "category": """category productcategory categoryname maincategory categories producttype
         googleproductcategory""",

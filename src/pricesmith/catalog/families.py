@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pricesmith.catalog.sketches import BANDS, alike, band_keys, sketch
 from pricesmith.progress import SILENT, Progress
 
-__all__ = ["family_limit", "find_families", "sketch", "split_templates"]
+__all__ = ["family_limit", "find_families", "join_groups", "sketch", "split_templates"]
 
 Ints = NDArray[np.int64]
 FIRST_BLOCK, BLOCK = 256, 8_192  # rows; large families have their centre on the shelf before blocks are large
@@ -201,6 +201,36 @@ def split_templates(centres: Ints, words: NDArray[np.uint64], limit: int) -> tup
     parts = centres.copy()
     parts[where] = first_of_groups(group.reshape(-1), where)
     return parts, int((sizes > limit).sum())
+
+
+def join_groups(centres: Ints, products: NDArray[np.uint64], limit: int) -> Ints:
+    """Near-duplicate groups and products made one: rows of one product, and rows near to one of them, have one centre.
+
+    `products` names the product of each row, 0 for none. A joined group over `limit` rows (products that are alike in
+    words) is split again: its rows go by their product, or by their words if they have none. A name that more than
+    `limit` rows and over a fifth of all rows have names no product.
+    """
+    names, which, sizes = np.unique(products, return_inverse=True, return_counts=True)
+    which = which.reshape(-1)
+    is_product = (names != 0) & (sizes > 1) & ~((sizes > limit) & (sizes > len(products) / 5))
+    if not is_product.any():
+        return centres
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    count = len(centres)
+    rows = np.flatnonzero(is_product[which])
+    ends = np.r_[centres, count + which[rows]]  # a node for each row and one for each product
+    starts = np.r_[np.arange(count), rows]
+    total = count + len(names)
+    graph = coo_array((np.ones(len(ends), dtype=np.int8), (starts, ends)), shape=(total, total))
+    label = connected_components(graph, directed=False)[1][:count].astype(np.int64)
+    large = np.flatnonzero(np.bincount(label)[label] > limit)
+    if len(large):
+        by_product = is_product[which[large]]
+        label[large] = 2 * total + np.where(by_product, count + which[large], centres[large])
+    _, group = np.unique(label, return_inverse=True)
+    return first_of_groups(group.reshape(-1), np.arange(count, dtype=np.int64))
 
 
 def first_of_groups(group: Ints, rows: Ints) -> Ints:

@@ -12,6 +12,7 @@ from pricesmith.catalog.columns import Columns, choose
 from pricesmith.catalog.leaks import find_leaks, without
 from pricesmith.catalog.read import BadRow, Limits, RawRow, Source, find_marks, read, resolve
 from pricesmith.catalog.staging import Feed
+from pricesmith.catalog.variants import Variants, find_variants
 from pricesmith.errors import InputError, UsageError
 from pricesmith.progress import Progress
 from pricesmith.workspace import sha256
@@ -83,9 +84,13 @@ def file_feed(source: Source, mapping: Mapping[str, str], limits: Limits, progre
         except UsageError as error:
             what = f"{source.name}: {error.what}"
             raise UsageError(what, got=error.got, allowed=error.allowed, hint=error.hint) from None
+        variants = find_variants(header)
+        if variants:
+            progress.note(f"{source.name}: {variants.describe()}")
         marks = find_marks(source, columns.price, limits)
         if columns.extra:
             again = read(source, limits) if source.format == "jsonl" else itertools.chain(seen, stream)
+            again = variants.inherit(again) if variants else again
             columns = without(columns, find_leaks(again, columns, marks))
     finally:
         getattr(stream, "close", lambda: None)()
@@ -96,11 +101,18 @@ def file_feed(source: Source, mapping: Mapping[str, str], limits: Limits, progre
     return Feed(
         source.name,
         "" if columns.category else source.category,
-        partial(read, source, limits, progress),
+        partial(read_inherited, source, limits, progress, variants),
         facts,
         columns,
         marks=marks,
+        variants=variants,
     )
+
+
+def read_inherited(source: Source, limits: Limits, progress: Progress, variants: Variants | None) -> Iterator[Batch]:
+    """The rows of a file (`read`), its variants with the title and text of their product."""
+    rows = read(source, limits, progress)
+    return variants.inherit(rows) if variants else rows
 
 
 def nothing_in(name: str, bad: Counter[str]) -> InputError:

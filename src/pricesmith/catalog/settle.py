@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pricesmith.catalog.families import find_families, split_templates
+from pricesmith.catalog.families import find_families, join_groups, split_templates
 from pricesmith.catalog.sketches import BANDS, PLACES
 from pricesmith.catalog.split import split_families
+from pricesmith.catalog.staging import LINKS
 from pricesmith.errors import PricesmithError
 from pricesmith.progress import Progress
 
@@ -80,7 +81,7 @@ def load_facts(base: duckdb.DuckDBPyConnection, staged: Path) -> None:
     """The staged rows without their words, each with its place among rows of the same text and price: `facts`."""
     base.execute(
         """CREATE TABLE facts AS
-        SELECT row, hash, more, look, looks, words, price, given, named, source, number,
+        SELECT row, hash, more, look, looks, words, price, given, named, product, source, number,
                row_number() OVER (PARTITION BY look, looks, price ORDER BY hash, more, source, number) AS copy
         FROM read_parquet($staged)""",
         {"staged": str(staged)},
@@ -105,7 +106,7 @@ def keep(base: duckdb.DuckDBPyConnection) -> None:
             SELECT *, CASE WHEN given <> '' AND count(*) OVER (PARTITION BY given) = 1 THEN given
                       ELSE format('{:016x}', hash) END AS short
             FROM facts WHERE copy = 1)
-        SELECT row, hash, more, look, looks, words, price, named, source, number,
+        SELECT row, hash, more, look, looks, words, price, named, product, source, number,
                CASE WHEN count(*) OVER (PARTITION BY short) = 1 THEN short
                     ELSE format('{:016x}{:016x}', hash, more) END AS id,
                row_number() OVER (ORDER BY hash, more, source, number) - 1 AS rank
@@ -147,16 +148,27 @@ def settle(
     base: duckdb.DuckDBPyConnection, folder: Path, limit: int, split: str, seed: int, progress: Progress
 ) -> Settled:
     """Families and split of the kept rows."""
-    facts = base.execute("SELECT row, hash, more, price, words FROM kept ORDER BY rank").fetchnumpy()
+    facts = base.execute("SELECT row, hash, more, price, words, product FROM kept ORDER BY rank").fetchnumpy()
     rows = np.asarray(facts["row"], dtype=np.int64)
     hashes = np.asarray(facts["hash"], dtype=np.uint64)
     words = np.asarray(facts.pop("words"), dtype=np.uint64)
     centres, templates = find_all(base, folder, rows, words, limit, progress)
+    centres = join_groups(centres, linked(np.asarray(facts.pop("product"), dtype=np.uint64), folder / LINKS), limit)
     names, which, sizes = np.unique(hashes[centres], return_inverse=True, return_counts=True)
     sides = split_families(names, sizes, split, seed)
     return Settled(
         rows, hashes, np.asarray(facts["more"]), np.asarray(facts["price"]), names[which], sides[which], templates
     )
+
+
+def linked(products: NDArray[np.uint64], links: Path) -> NDArray[np.uint64]:
+    """The product of each row, a variant's own name replaced by that of the product which lists it."""
+    pairs = np.fromfile(links, dtype=np.uint64).reshape(-1, 2)
+    if not len(pairs):
+        return products
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    place = np.minimum(np.searchsorted(pairs[:, 0], products), len(pairs) - 1)
+    return np.where(pairs[place, 0] == products, pairs[place, 1], products)
 
 
 def find_all(

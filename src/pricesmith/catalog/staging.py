@@ -2,9 +2,10 @@
 
 One staged row: {"row": 0, "hash": 1131..., "more": 7733..., "look": ..., "looks": ..., "words": ..., "price": 24.5,
 "given": "a1", "title": "Garden hose", "text": "25 m", "category": "garden", "brand": "", "source": 0, "number": 1,
-"named": ""}. `hash` and `more` are 128 bits of the SHA-256 of the row's content; `look` and `looks` of its brand,
-title and text, without the category, which may be the file's name: the same thing in two files is one thing.
-`words` are 64 bits of its normalised words, `named` is the family where the source itself names one.
+"named": "", "product": 0}. `hash` and `more` are 128 bits of the SHA-256 of the row's content; `look` and `looks`
+of its brand, title and text, without the category, which may be the file's name: one thing in two files is one.
+`words` are 64 bits of its normalised words, `named` is the family where the source itself names one, and `product` 64
+bits of the name of the product that it is a variant of (0: none); `links.bin` holds pairs (variant, product) of these.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from pricesmith.types import Listing
 
 if TYPE_CHECKING:
     from pricesmith.catalog.columns import Columns
+    from pricesmith.catalog.variants import Variants
 
 TOO_SHORT = "too short"
 BELOW, ABOVE = "price below the range", "price above the range"
@@ -40,13 +42,14 @@ BALANCED = "balanced away"
 WIDE = 0.05  # an amount this near to the price would have given it away
 GROUP = 8_000  # rows of one piece of the staged file
 LONGEST_ID = 200
+LINKS = "links.bin"
 Hashes = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Feed:
     """One source of raw rows: a file or the demo goods. `named` says that its rows name their own families; `marks` are
-    the decimal marks that its prices show (`price_parser.marks_of`)."""
+    the decimal marks that its prices show, `variants` how its rows name their product (`price_parser.marks_of`)."""
 
     name: str
     category: str
@@ -55,6 +58,7 @@ class Feed:
     columns: Columns
     named: bool = False
     marks: str = "."
+    variants: Variants | None = None
 
 
 @dataclass
@@ -163,10 +167,11 @@ class Stage:
             [
                 *[("row", long), ("hash", big), ("more", big), ("look", big), ("looks", big), ("words", big)],
                 *[("price", pa.float64()), ("given", text), ("title", text), ("text", text), ("category", text)],
-                *[("brand", text), ("source", pa.int32()), ("number", long), ("named", text)],
+                *[("brand", text), ("source", pa.int32()), ("number", long), ("named", text), ("product", big)],
             ]
         )
         self.rows_path, self.sketch_path = folder / "staged.parquet", folder / "sketches.bin"
+        self.links_path = folder / LINKS
         self.count = 0
         self.waiting: list[tuple[Any, ...]] = []
 
@@ -174,13 +179,14 @@ class Stage:
         import pyarrow.parquet as pq
 
         self.sketches = self.sketch_path.open("wb")
+        self.links = self.links_path.open("wb")
         self.out = pq.ParquetWriter(self.rows_path, self.schema, compression="zstd", compression_level=1)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self.sketches, self.out:
+        with self.sketches, self.links, self.out:
             if kind is None:
                 self.flush()
 
@@ -195,10 +201,20 @@ class Stage:
             content = digest("\0".join((*ware, repr(price), listing.id)))
             named = plain(raw.values.get("family")) if feed.named else ""
             look, key = digest(f"{listing.brand}\0{body_of(listing)}"), word_key(words)
-            self.waiting.append((self.count, *content, *look, key, price, listing.id, *ware, place, raw.number, named))
+            product = digest(name)[0] if feed.variants and (name := feed.variants.group_of(raw.values)) else 0
+            self.waiting.append(
+                (self.count, *content, *look, key, price, listing.id, *ware, place, raw.number, named, product)
+            )
             self.count += 1
         if len(self.waiting) >= GROUP:
             self.flush()
+
+    def link(self, variants: Variants, values: Mapping[str, object]) -> None:
+        """Note the variants that a product's row lists, whether or not that row itself is staged."""
+        if names := variants.links_of(values):
+            product = digest(variants.group_of(values))[0]
+            pairs = [(digest(name)[0], product) for name in names]
+            self.links.write(np.array(pairs, dtype=np.uint64).tobytes())
 
     def flush(self) -> None:
         """Write the rows that wait as one piece."""
@@ -222,6 +238,8 @@ def stage_feeds(feeds: Sequence[Feed], rules: Rules, stage: Stage, rejects: Reje
                 rejects.tally.rows[feed.name] += 1
                 if not feed.named and isinstance(raw, RawRow) and not raw.values.keys() <= known:
                     rejects.tally.late.update(dict.fromkeys(raw.values.keys() - known))
+                if feed.variants and isinstance(raw, RawRow):
+                    stage.link(feed.variants, raw.values)
                 found = raw.reason if isinstance(raw, BadRow) else examine(raw, feed, rules)
                 if isinstance(found, str):
                     rejects.add(feed.name, raw.number, found)
@@ -240,7 +258,7 @@ def examine(raw: RawRow, feed: Feed, rules: Rules) -> tuple[Listing, float, list
     columns, values = feed.columns, raw.values
     parsed = parse_price(values.get(columns.price), rules.currency, feed.marks)
     if isinstance(parsed, str):
-        return parsed
+        return feed.variants.reason(values, parsed) if feed.variants else parsed
     price, found = parsed
     if not same_currency(values.get(columns.currency) if columns.currency else None, found, rules.currency):
         return OTHER_CURRENCY

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pricesmith.catalog.clean import refusal, too_short
 from pricesmith.catalog.comparables import Comparable
-from pricesmith.catalog.read import BadRow, Limits, RawRow, Source, read, resolve
+from pricesmith.catalog.feeds import read_inherited
+from pricesmith.catalog.read import BadRow, Limits, RawRow, Source, resolve
 from pricesmith.errors import InputError, UsageError
 from pricesmith.progress import SILENT, Progress
 from pricesmith.serve.answers import WRITERS, schema
@@ -28,6 +29,8 @@ from pricesmith.workspace import atomic_file, read_json, sha256, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from pricesmith.catalog.variants import Variants
 
 PART_ROWS = 5_000
 PLAN = "plan.json"
@@ -152,7 +155,7 @@ def price_file(
     progress.start(f"pricing {file.name}", None)
     count, currency = 0, str(info["currency"])
     try:
-        for number, rows in enumerate(chunks(found[0], part_rows)):
+        for number, rows in enumerate(chunks(found[0], part_rows, reading.variants)):
             if number not in done:
                 answers = price_rows(pricer, reading, rows, currency, decline, comparables)
                 write_part(parts / f"part-{number:06d}.parquet", answers, comparables)
@@ -227,10 +230,10 @@ def is_sound(path: Path) -> bool:
     return True
 
 
-def chunks(source: Source, size: int) -> Iterator[list[RawRow | BadRow]]:
-    """The rows of a source in lists of `size`, the last one shorter."""
+def chunks(source: Source, size: int, variants: Variants | None = None) -> Iterator[list[RawRow | BadRow]]:
+    """The rows of a source in lists of `size`, the last one shorter; variants with what they inherit."""
     waiting: list[RawRow | BadRow] = []
-    for batch in read(source, Limits()):
+    for batch in read_inherited(source, Limits(), SILENT, variants):
         waiting.extend(batch)
         while len(waiting) >= size:
             yield waiting[:size]

@@ -18,6 +18,7 @@ from pricesmith.catalog.feeds import header_of
 from pricesmith.catalog.leaks import without
 from pricesmith.catalog.read import Limits, RawRow, Source, kind_of, read, spoken
 from pricesmith.catalog.staging import id_of
+from pricesmith.catalog.variants import Variants, find_variants
 from pricesmith.errors import UsageError
 from pricesmith.settings import parse
 from pricesmith.text.price_parser import says_price
@@ -32,6 +33,7 @@ class Reading:
     cleaning: CleanSettings
     category: str
     known: frozenset[str]
+    variants: Variants | None = None
 
     def listing(self, row: RawRow) -> Listing:
         """A row as curate makes a listing of it. Its id is its own, else the row's number."""
@@ -68,7 +70,9 @@ def reading_of(source: Source, info: Mapping[str, Any]) -> Reading:
     if columns.category or category not in info.get("categories", ()):
         category = ""  # a name that the catalog never saw says nothing of the thing
     known = frozenset(name for one in maps for name in (*one.extra, one.title, one.text) if name)
-    return Reading(columns, parse(CleanSettings, info["cleaning"], where="catalog.json"), category, known)
+    return Reading(
+        columns, parse(CleanSettings, info["cleaning"], where="catalog.json"), category, known, find_variants(header)
+    )
 
 
 def completed(columns: Columns, header: Sequence[str]) -> Columns:
