@@ -22,16 +22,16 @@ def test_a_row_does_not_see_the_prices_of_its_own_group() -> None:
     after, _ = cross_fit(changed, groups)
     fold = folds_of(groups)
     own = fold == fold[0]
-    assert before[own] == pytest.approx(after[own], abs=1e-9)
+    assert before[own] == pytest.approx(after[own], abs=1e-6)
     assert abs(before[~own] - after[~own]).max() > 0.01
 
 
 def test_a_group_is_in_one_fold() -> None:
-    """Five folds of like size."""
+    """Three folds of like size."""
     groups = [f"g{number // 3}" for number in range(300)]
     fold = folds_of(groups)
     assert all(len(set(fold[start : start + 3])) == 1 for start in range(0, 300, 3))
-    assert sorted(np.bincount(fold)) == [60] * 5
+    assert sorted(np.bincount(fold)) == [99, 99, 102]
 
 
 def test_new_listings_are_estimated_near_their_prices() -> None:
