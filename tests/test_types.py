@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricesmith.types import Listing, line_key, render
+from pricesmith.types import Listing, bare, line_key, render
 
 
 def text_of(text: str, title: str = "Garden hose", category: str = "Garden", brand: str = "Aster") -> str:
@@ -74,3 +74,10 @@ def test_lines_stay_in_order_and_none_is_lost(lines: list[str]) -> None:
     assert all(any(line == other for other in source) for line in once.split("\n") if line)
     assert {line_key(line) for line in lines} - {""} <= {line_key(line) for line in once.split("\n")}
     assert render(Listing("1", "", once)) == once
+
+
+@given(st.text(st.sampled_from("aA: \t.,ß1"), max_size=12), st.text(st.sampled_from("aA: \t.,ß1"), max_size=12))
+def test_lines_that_are_equal_are_equal_without_spaces(one: str, other: str) -> None:
+    """The quick comparison finds every repeat that the exact one confirms."""
+    assert bare(one) == line_key(one).replace(" ", "")
+    assert line_key(one) != line_key(other) or bare(one) == bare(other)

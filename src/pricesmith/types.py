@@ -125,26 +125,31 @@ def text_without_repeats(listing: Listing) -> str:
         text = text[len(title) :].lstrip("\n ")
     if not text:
         return ""
-    seen = {line_key(line) for line in (title, f"title: {title}", f"name: {title}") if title}
-    if listing.category:
-        seen.add(line_key(f"category: {listing.category}"))
-    if listing.brand:
-        seen.add(line_key(f"brand: {listing.brand}"))
-    lines = text.split("\n")
-    if len(lines) == 1:
-        return "" if line_key(text) in seen else text
+    seen = {}
+    for line in (title, f"title:{title}", f"name:{title}") if title else ():
+        seen[bare(line)] = line
+    for line in (listing.category and f"category: {listing.category}", listing.brand and f"brand: {listing.brand}"):
+        if line:
+            seen[bare(line)] = line
     kept = []
-    for line in lines:
-        key = line_key(line)
-        if key in seen:
+    lines = text.split("\n")
+    for line, key in zip(lines, text.casefold().replace(" ", "").replace("\t", "").split("\n"), strict=True):
+        key = key.rstrip(PUNCTUATION)
+        if key in seen and line_key(line) == line_key(seen[key]):
             continue
-        if ":" in key or key.count(" ") + 1 >= MIN_WORDS:
-            seen.add(key)
+        if ":" in key or line.count(" ") >= MIN_WORDS - 1:
+            seen[key] = line
         kept.append(line)
-    return "\n".join(kept)
+    return text if len(kept) == len(lines) else "\n".join(kept)
 
 
 MIN_WORDS = 4  # shorter lines may repeat: "10 cm" or "yes" in a table whose cells became lines
+PUNCTUATION = " .,;!"
+
+
+def bare(line: str) -> str:
+    """A line in lower case without spaces and punctuation at the end: equal wherever `line_key` is, and quick."""
+    return line.casefold().replace(" ", "").replace("\t", "").rstrip(PUNCTUATION)
 
 
 def is_letter(sign: str) -> bool:
@@ -154,4 +159,5 @@ def is_letter(sign: str) -> bool:
 
 def line_key(line: str) -> str:
     """A line as it is compared with others: lower case, single spaces, no punctuation at the end."""
-    return " ".join(line.casefold().replace(":", ": ").split()).rstrip(" .,;!")
+    parts = line.casefold().replace(":", ": ").replace("\t", " ").split(" ")
+    return " ".join(part for part in parts if part).rstrip(PUNCTUATION)
