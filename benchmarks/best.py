@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from pricers import job, peak_mb, ratio
+from pricers import REFERENCE, job, peak_mb, ratio
 
 NAMES = ("ridge", "best")
 BANDS = (0.0, 16.0, 32.0, 64.0, 128.0, 256.0, float("inf"))
@@ -67,6 +67,10 @@ def one_seed(source: str, course: bool, seed: int, work: Path, overrides: list[s
     items, families = opened.items_and_families("test")
     truth = np.array([item.price for item in items])
     one: dict[str, Any] = {"seed": seed, "families": families, "truth": truth, "facts": {}, "errors": {}, "quotes": {}}
+    reference = folder / f"{REFERENCE}.npy"
+    if not reference.is_file():
+        job("peer", REFERENCE, catalog, reference)
+    one["errors"][REFERENCE] = np.abs(np.load(reference) - truth)
     for name in NAMES:
         facts = folder / f"{name}.json"
         if not facts.is_file():
@@ -97,24 +101,24 @@ def intervals(one: dict[str, Any], name: str) -> dict[str, Any]:
     for start, end in itertools.pairwise(BANDS):
         here = (price >= start) & (price < end)
         found[f"quotes from {start:g}"] = inside[here].mean() if here.any() else float("nan")
-    error, ridge = one["errors"][name], one["errors"]["ridge"]
+    error, reference = one["errors"][name], one["errors"][REFERENCE]
     for decline in DECLINES:
         kept = factor <= decline
         found[f"kept at {decline:g}"] = kept.mean()
-        found[f"ratio at {decline:g}"] = error[kept].mean() / ridge[kept].mean() if kept.any() else float("nan")
+        found[f"ratio at {decline:g}"] = error[kept].mean() / reference[kept].mean() if kept.any() else float("nan")
     return found
 
 
 def table(seeds: list[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
     """The Markdown tables, and their figures."""
     lines = [
-        "| pricer | mean error | median | ratio to ridge (95 %) | by seed | fit s | listings/s | fit MB | score MB |",
+        "| pricer | mean error | median | x ridge (95 %) | by seed | fit s | listings/s | fit MB | score MB |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     figures: dict[str, Any] = {}
     for name in NAMES:
         point, low, high = ratio(seeds, name)
-        own = [float(one["errors"][name].mean() / one["errors"]["ridge"].mean()) for one in seeds]
+        own = [float(one["errors"][name].mean() / one["errors"][REFERENCE].mean()) for one in seeds]
         error, middle = (float(np.mean([how(one["errors"][name]) for one in seeds])) for how in (np.mean, np.median))
         facts = [one["facts"][name] for one in seeds]
         seconds, speed = (float(np.mean([fact[key] for fact in facts])) for key in ("fit_seconds", "per_second"))

@@ -1,4 +1,4 @@
-"""The cheap pricers side by side: error, ratio to the reference ridge, seconds, listings/s and memory.
+"""The cheap pricers side by side: error, ratio to reference_ridge.py, seconds, listings/s and memory.
 
     python benchmarks/pricers.py --goods goods.jsonl.gz
     python benchmarks/pricers.py --demo --seeds 0 --only ridge,sparse_mlp
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 SHIPPED = ("constant", "ridge", "sparse_mlp", "boosting", "neighbours")
+REFERENCE = "reference_ridge"  # of every ratio; always among the pricers
 PEERS = ("lightgbm_tfidf", "sklearn_mlp")
 BLENDED = ("ridge", "sparse_mlp", "boosting", "neighbours")
 SCORED = 4_000  # listings in the timing of scores: the test rows, again and again
@@ -58,15 +59,16 @@ def score_job(catalog: Path, run: Path, quotes: Path) -> dict[str, Any]:
 
 def peer_job(name: str, catalog: Path, quotes: Path) -> dict[str, Any]:
     """In a process of its own: fit a peer, clip its quotes as everybody's, and time it."""
-    from peers import PEERS as known
+    from peers import PEERS as others
     from pricesmith.catalog.store import open_catalog
+    from reference_ridge import fit_reference
 
     warnings.simplefilter("ignore")
     opened = open_catalog(catalog)
     low, high = opened.price_range
     train, listings = opened.items("train"), [item.listing for item in opened.items("test")]
     start = time.perf_counter()
-    quote = known[name](train)
+    quote = fit_reference(train) if name == REFERENCE else others[name](train)
     seconds = round(time.perf_counter() - start, 3)
     fit_mb = peak_mb()
     return {
@@ -125,7 +127,7 @@ def one_seed(source: str, course: bool, seed: int, work: Path, names: list[str])
     errors: dict[str, Any] = {}
     for name in names:
         quotes = folder / f"{name}.npy"
-        if name in PEERS:
+        if name in (*PEERS, REFERENCE):
             facts[name] = job("peer", name, catalog, quotes)
         else:
             members = [str(folder / one) for one in BLENDED if one in names] if name == "blend" else []
@@ -139,12 +141,12 @@ def one_seed(source: str, course: bool, seed: int, work: Path, names: list[str])
 
 
 def ratio(seeds: list[dict[str, Any]], name: str) -> tuple[float, float, float]:
-    """Mean over the seeds of error / error of the ridge, with a 95 % interval that resamples families, paired."""
+    """Mean over the seeds of error / the reference's error, with a 95 % interval that resamples families, paired."""
     draw = np.random.default_rng(0)
     points, draws = [], []
     for one in seeds:
         _, codes = np.unique(one["families"], return_inverse=True)
-        sums = [np.bincount(codes, one["errors"][who]) for who in (name, "ridge")]
+        sums = [np.bincount(codes, one["errors"][who]) for who in (name, REFERENCE)]
         points.append(sums[0].sum() / sums[1].sum())
         families = len(sums[0])
         drawn = []
@@ -159,14 +161,14 @@ def ratio(seeds: list[dict[str, Any]], name: str) -> tuple[float, float, float]:
 def table(seeds: list[dict[str, Any]], names: list[str]) -> tuple[str, list[dict[str, Any]]]:
     """The Markdown table, and its rows as values: means over the seeds, of memory the highest."""
     lines = [
-        "| pricer | mean error | ratio to ridge (95 %) | ratio by seed | fit s | listings/s | fit MB | score MB |",
+        "| pricer | mean error | x ridge (95 %) | x ridge by seed | fit s | listings/s | fit MB | score MB |",
         "|---|---|---|---|---|---|---|---|",
     ]
     rows = []
     for name in names:
         error = float(np.mean([one["errors"][name].mean() for one in seeds]))
         point, low, high = ratio(seeds, name)
-        own = [float(one["errors"][name].mean() / one["errors"]["ridge"].mean()) for one in seeds]
+        own = [float(one["errors"][name].mean() / one["errors"][REFERENCE].mean()) for one in seeds]
         facts = [one["facts"][name] for one in seeds]
         seconds, speed = (float(np.mean([fact[key] for fact in facts])) for key in ("fit_seconds", "per_second"))
         fit_mb, score_mb = (max(fact[key] for fact in facts) for key in ("fit_mb", "score_mb"))
@@ -195,9 +197,7 @@ def main() -> None:
         return
     if bool(asked.goods) == asked.demo:
         parser.error("give --goods FILE or --demo")
-    names = asked.only.split(",")
-    if "ridge" not in names:
-        names.insert(0, "ridge")
+    names = [REFERENCE, *(name for name in asked.only.split(",") if name != REFERENCE)]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(asked.work or folder)
         source = "demo:goods" if asked.demo else asked.goods

@@ -17,12 +17,12 @@ from pricesmith.catalog import curate
 from pricesmith.catalog.clean import CleanSettings, listing_of
 from pricesmith.catalog.columns import Columns
 from pricesmith.catalog.read import RawRow, read, resolve
-from pricesmith.catalog.sketches import words_of
 from pricesmith.catalog.store import Catalog
 from pricesmith.errors import InputError, UsageError
 from pricesmith.progress import Progress
 from pricesmith.settings import parse
 from pricesmith.testing import made_csv, made_items
+from pricesmith.text.words import split_words
 
 Row = dict[str, Any]
 
@@ -125,7 +125,7 @@ def test_near_duplicates_are_never_on_two_sides(shop: Catalog) -> None:
     assert all(len(side) == 1 for side in sides.values())
     shingled = []
     for row in table(shop):
-        words = words_of(f"{row['title']} {row['text']}")
+        words = split_words(f"{row['title']} {row['text']}")
         shingled.append(({tuple(words[i : i + 3]) for i in range(len(words) - 2)}, row["split"]))
     divided = 0
     for number, (one, side) in enumerate(shingled):

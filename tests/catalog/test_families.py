@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from pricesmith.catalog import families
 from pricesmith.catalog.families import family_limit, find_families, split_templates
-from pricesmith.catalog.sketches import ALIKE, BANDS, PLACES, sketch, word_key, words_of
+from pricesmith.catalog.sketches import ALIKE, BANDS, PLACES, sketch, word_key
 from pricesmith.testing import made_items
+from pricesmith.text.words import split_words
 
 WORDS = [
     "steel",
@@ -48,7 +49,7 @@ def by_hand(sketches: np.ndarray) -> list[int]:
 
 def likeness(a: str, b: str) -> float:
     """The exact Jaccard of word-3-shingles."""
-    one, other = ({tuple(w[i : i + 3]) for i in range(max(1, len(w) - 2))} for w in (words_of(a), words_of(b)))
+    one, other = ({tuple(w[i : i + 3]) for i in range(max(1, len(w) - 2))} for w in (split_words(a), split_words(b)))
     return len(one & other) / len(one | other)
 
 
@@ -124,7 +125,9 @@ def test_a_family_over_the_limit_is_split_by_exact_text() -> None:
     """It is template text: only rows of the same words stay together, each part round its first row."""
     texts = ["Hose, red", "lamp", "hose RED", "chair", "lamp", "lamp"]
     centres = np.array([0, 0, 0, 3, 0, 0])
-    parts, count = split_templates(centres, np.array([word_key(words_of(text)) for text in texts], dtype=np.uint64), 4)
+    parts, count = split_templates(
+        centres, np.array([word_key(split_words(text)) for text in texts], dtype=np.uint64), 4
+    )
     assert (parts.tolist(), count) == ([0, 1, 0, 3, 1, 1], 1)
 
 

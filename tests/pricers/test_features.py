@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 
 import numpy as np
@@ -14,6 +13,7 @@ from pricesmith.pricers.features import bags as module
 from pricesmith.pricers.features.bags import Found, bags, chunks
 from pricesmith.pricers.features.buffer import OTHER, lines_of, numbers_of, read, tokens
 from pricesmith.pricers.features.vocabulary import Rows, Vocabulary, gather
+from pricesmith.text.words import split_words
 from pricesmith.types import Listing
 
 
@@ -58,8 +58,30 @@ def near(a: str, b: str) -> float:
 @given(st.text(max_size=60))
 @settings(max_examples=60, deadline=None)
 def test_words_are_those_of_the_reference(text: str) -> None:
-    """The same words as the regular expression `\\w+` finds in the lower-cased text."""
-    assert words_of(ware(text)) == re.findall(r"\w+", text.lower())
+    """The same words as `split_words` finds, which are those of comparables and sketches."""
+    assert words_of(ware(text)) == split_words(text)
+
+
+@given(st.text(st.sampled_from("小米手机の カナﾃﾞ한국ABc12５٣,.：é\u0301โทศ์किताब🙂\n"), max_size=30))
+@settings(max_examples=100, deadline=None)
+def test_words_of_other_scripts_are_those_of_the_reference(text: str) -> None:
+    """Character pairs, marks with their letters and digits of other scripts, in the buffer as everywhere."""
+    assert words_of(ware(text)) == split_words(text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("ＲＡＭ １６ＧＢ", "RAM 16GB"), ("رام ٣٢", "رام 32"), ("ﾒﾓﾘ 8GB", "メモリ 8GB"), ("颜色：红", "颜色:红")],
+)
+def test_other_forms_of_letters_and_digits_give_the_same_features(one: str, other: str) -> None:
+    """How a number or a key is typed tells nothing of the price."""
+    assert features_of(ware(one, one)) == features_of(ware(other, other))
+
+
+def test_near_texts_of_a_script_without_spaces_are_near() -> None:
+    """Two Chinese titles that differ in one word share most features, two others few."""
+    assert near("白色陶瓷咖啡杯", "蓝色陶瓷咖啡杯") > 0.5
+    assert near("白色陶瓷咖啡杯", "无线蓝牙耳机") < 0.1
 
 
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=4), st.text(max_size=30), st.text(max_size=30))

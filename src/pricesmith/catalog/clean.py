@@ -21,6 +21,7 @@ from pydantic import Field
 
 from pricesmith.settings import Settings
 from pricesmith.text.masking import TOKEN, mask_money
+from pricesmith.text.words import break_before, count_letters
 from pricesmith.types import Listing
 
 if TYPE_CHECKING:
@@ -44,7 +45,11 @@ PASSES = 8
 class CleanSettings(Settings):
     """How a raw row becomes text. They go into the catalog's ledger and into every run fitted on it."""
 
-    min_chars: int = Field(5, ge=1, description="a listing with fewer letters and digits is refused as too short")
+    min_chars: int = Field(
+        5,
+        ge=1,
+        description="a listing with fewer letters and digits (Han, kana, Hangul count twice) is too short",
+    )
     max_chars: int = Field(4_000, ge=20, description="a longer text is cut at a word")
     max_title: int = Field(400, ge=20, description="a longer title is cut at a word")
     max_name: int = Field(200, ge=20, description="a longer category or brand is cut at a word")
@@ -213,11 +218,11 @@ def spaced(text: str, lines: bool) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """At most `limit` characters, ending with a whole word where there is one."""
+    """At most `limit` characters, ending with a whole word (a whole character in a script without spaces) where there
+    is one."""
     if len(text) <= limit:
         return text
-    end = max(text.rfind(" ", 0, limit + 1), text.rfind("\n", 0, limit + 1))
-    return text[: end if end > 0 else limit].rstrip()
+    return text[: break_before(text, limit) or limit].rstrip()
 
 
 def body_of(listing: Listing) -> str:
@@ -229,12 +234,7 @@ def body_of(listing: Listing) -> str:
 
 def too_short(listing: Listing, settings: CleanSettings) -> bool:
     """Whether title and text hold too few letters and digits to price anything by."""
-    count = 0
-    for sign in body_of(listing):
-        count += sign.isalnum()
-        if count >= settings.min_chars:
-            return False
-    return True
+    return count_letters(body_of(listing), settings.min_chars) < settings.min_chars
 
 
 def refusal(settings: CleanSettings) -> str:

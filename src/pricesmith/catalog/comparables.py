@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricesmith.errors import InputError
+from pricesmith.text.words import split_words
 from pricesmith.types import Item, Listing, render
 
 F64 = NDArray[np.float64]
@@ -42,7 +42,6 @@ VALIDATION_ROWS = 2_000  # listings that the threshold is learnt from, at most
 STRIPE = 64  # scores whose highest is looked at first
 RARE_WORDS = 8  # rarest words of a listing, which are looked up first
 TINY = 1e-9
-WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ class Index:
         from sklearn.feature_extraction.text import CountVectorizer
 
         items = sorted(items, key=lambda item: item.listing.id)
-        reader = CountVectorizer(analyzer=words_of, dtype=np.float32)
+        reader = CountVectorizer(analyzer=split_words, dtype=np.float32)
         try:
             counts = reader.fit_transform([head(item.listing) for item in items]).tocsr()
             names = reader.get_feature_names_out()
@@ -117,7 +116,7 @@ class Index:
     def vector(self, listing: Listing) -> Vector:
         """A listing as a vector of this index, not scaled to length 1."""
         places, weights, common, unknown = [], [], 0.0, 0.0
-        for word, count in Counter(words_of(head(listing))).items():
+        for word, count in Counter(split_words(head(listing))).items():
             times = 1 + math.log(count)
             place = self.vocabulary.get(word)
             if place is not None:
@@ -254,11 +253,6 @@ def highest(scores: Any, k: int) -> tuple[Any, Any]:
     found = scores[rows]
     order = np.lexsort((rows, -np.round(found, 5)))[:k]
     return rows[order], found[order]
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text, in lower case."""
-    return WORD.findall(text.lower())
 
 
 def head(listing: Listing) -> str:

@@ -11,25 +11,20 @@ two different texts agree in a place by accident once in 65,536.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pricesmith.text.words import split_words
+
 PLACES = 128
 SEED = 1
 ALIKE = 103  # places of 128: the least that estimates a Jaccard of 0.8
-WORD = re.compile(r"\w+")
 
 # Alike texts differ in at most 25 places, so of 26 bands at least one agrees: banding loses no pair.
 BANDS = (*((start, start + 5) for start in range(0, 120, 5)), (120, 124), (124, 128))
-
-
-def words_of(text: str) -> list[str]:
-    """The words of a text, without case and signs."""
-    return WORD.findall(text.lower())
 
 
 def word_key(words: Sequence[str]) -> int:
@@ -38,13 +33,13 @@ def word_key(words: Sequence[str]) -> int:
 
 
 def shingles(words: Sequence[str]) -> list[str]:
-    """Every three words in a row; a shorter text is one shingle."""
+    """Every three words in a row (four characters of a script without spaces); a shorter text is one shingle."""
     return [" ".join(three) for three in zip(words, words[1:], words[2:], strict=False)] or [" ".join(words)]
 
 
 def sketch(texts: Sequence[str]) -> NDArray[np.uint16]:
     """The sketches of texts, (texts, 128)."""
-    return sketch_words([words_of(text) for text in texts])
+    return sketch_words([split_words(text) for text in texts])
 
 
 def sketch_words(documents: Sequence[Sequence[str]]) -> NDArray[np.uint16]:

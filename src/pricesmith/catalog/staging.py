@@ -24,9 +24,10 @@ import numpy as np
 
 from pricesmith.catalog.clean import CleanSettings, body_of, cleaned, plain, spaced, too_short, visible
 from pricesmith.catalog.read import BadRow, RawRow
-from pricesmith.catalog.sketches import PLACES, sketch_words, word_key, words_of
+from pricesmith.catalog.sketches import PLACES, sketch_words, word_key
 from pricesmith.progress import Progress
 from pricesmith.text.price_parser import SIGNS, parse_price
+from pricesmith.text.words import split_words
 from pricesmith.types import Listing
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ class Stage:
 
     def add(self, feed: Feed, place: int, kept: Sequence[tuple[RawRow, Listing, float]]) -> None:
         """Stage listings of one batch, with their prices."""
-        bodies = [words_of(body_of(listing)) for _, listing, _ in kept]
+        bodies = [split_words(body_of(listing)) for _, listing, _ in kept]
         nothing = np.zeros((len(kept), PLACES), dtype=np.uint16)
         sketches = nothing if feed.named else sketch_words(bodies)
         self.sketches.write(sketches.tobytes())

@@ -157,6 +157,8 @@ def fit_weights(values: Array, truth: Array) -> Array:
     kept = np.flatnonzero(np.isfinite(values).all(axis=1))[:MOST_ROWS]
     if len(kept) < LEAST_ROWS:
         return np.full(count, 1 / count)
+    unit_of_money = float(np.median(truth[kept]))  # the solver's tolerances are absolute
+    values, truth = values / unit_of_money, truth / unit_of_money
     rows, unit = len(kept), eye(len(kept), format="csr")
     # Each row: the blend, less what it is over, plus what it is under, is the truth; the last row: weights sum to 1.
     sums = np.concatenate([np.ones(count), np.zeros(2 * rows)])[None, :]

@@ -24,6 +24,7 @@ from pydantic import Field
 
 from pricesmith.pricers.features.tfidf import fit_reader, reader_of, words_of
 from pricesmith.settings import Settings
+from pricesmith.text.words import segment_text, unit_pattern
 from pricesmith.types import Item, Listing, Pricer, Quote, render
 from pricesmith.workspace import read_json, write_json
 
@@ -38,7 +39,6 @@ MAX_CHARS = 20_000
 LEAST_VALIDATION = 20
 TREES_UNWATCHED = 100  # how many trees are safe where there is too little validation to stop by
 LARGEST = 1e12
-UNIT = re.compile(r"(?<![\w.])([0-9]+(?:\.[0-9]+)?)[\s-]?([^\W\d_]+)?")
 LINE = re.compile(r"^([^:\n]{1,30}):[^0-9\n]*([0-9]+(?:\.[0-9]+)?)", re.MULTILINE)
 
 Array = npt.NDArray[np.float64]
@@ -154,7 +154,9 @@ def fit_ridge(matrix: Any, logs: Array) -> tuple[Array, float]:
 
 def folds_of(items: Sequence[Item]) -> npt.NDArray[np.int64]:
     """The fold of each item, the same for titles that begin alike."""
-    heads = [" ".join((ware.title or ware.text[:200]).lower().split()[:ALIKE]) for ware in (i.listing for i in items)]
+    heads = [
+        " ".join(segment_text(ware.title or ware.text[:200]).split()[:ALIKE]) for ware in (i.listing for i in items)
+    ]
     return np.array([zlib.crc32(head.encode("utf-8", "replace")) % FOLDS for head in heads], dtype=np.int64)
 
 
@@ -172,21 +174,22 @@ def unseen_answers(matrix: Any, logs: Array, folds: npt.NDArray[np.int64]) -> Ar
 
 def numbers_of(listing: Listing) -> dict[str, float]:
     """The numbers of a listing by the word that follows them ("gb") or the name of their line ("modules:")."""
-    text = render(listing)[:MAX_CHARS].lower()
+    whole = render(listing)[:MAX_CHARS]
+    text = segment_text(whole)
     found: dict[str, float] = {}
-    for number, unit in UNIT.findall(text):
+    for number, unit in unit_pattern(text).findall(text):
         found.setdefault(unit, min(float(number), LARGEST))
     for key, number in LINE.findall(text):
         found.setdefault(f"{key.strip()}:", min(float(number), LARGEST))
-    found["characters"] = float(len(text))
+    found["characters"] = float(len(whole))
     return found
 
 
 def groups_of(listing: Listing) -> dict[str, str]:
     """What a listing is one of: its category, its brand, and the first word of its title, all in lower case."""
-    first = (listing.title or listing.text)[:MAX_CHARS].split(maxsplit=1)
-    words = (listing.category, listing.brand, first[0] if first else "")
-    return {name: word[:200].lower() for name, word in zip(GROUPS, words, strict=True)}
+    first = segment_text((listing.title or listing.text)[:MAX_CHARS]).split(maxsplit=1)
+    words = (segment_text(listing.category), segment_text(listing.brand), first[0] if first else "")
+    return {name: word[:200] for name, word in zip(GROUPS, words, strict=True)}
 
 
 def placed(names: Sequence[str]) -> dict[str, int]:

@@ -1,7 +1,7 @@
-"""The reference ridge: TF-IDF of words and word pairs, ridge regression on log1p price.
+"""Ridge regression on log price over TF-IDF of words and word pairs.
 
-It is the yardstick of every ratio in this project, so its defaults are fixed: `TfidfVectorizer(ngram_range=(1, 2),
-min_df=2, sublinear_tf=True, token_pattern=r"(?u)\\b\\w+\\b")` on the rendered text, `Ridge(alpha=1.0)`.
+The log makes it independent of the unit: prices in cents or in thousands give the same quotes. The reference of the
+published ratios, on log1p price, is `benchmarks/reference_ridge.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from pricesmith.pricers.features.log_price import LARGEST_LOG, require_log_prices
 from pricesmith.pricers.features.tfidf import fit_reader, reader_of, words_of
 from pricesmith.settings import Settings
 from pricesmith.types import Item, Listing, Pricer, Quote, render
@@ -36,18 +37,19 @@ class RidgeRecipe(Settings):
         from sklearn.linear_model import Ridge
 
         reader, matrix = fit_reader([render(item.listing) for item in train], self.min_df)
-        model = Ridge(alpha=self.alpha).fit(matrix, np.log1p([item.price for item in train]))
+        model = Ridge(alpha=self.alpha).fit(matrix, np.log([item.price for item in train]))
         (run / WORDS).write_text(json.dumps(words_of(reader), ensure_ascii=False), encoding="utf-8")
-        np.savez(run / ARRAYS, idf=reader.idf_, weights=model.coef_, bias=np.array([float(model.intercept_)]))
+        np.savez(run / ARRAYS, idf=reader.idf_, weights=model.coef_, log_bias=np.array([float(model.intercept_)]))
 
     def load(self, run: Path) -> Pricer:
         """The pricer that a run folder holds."""
         with np.load(run / ARRAYS, allow_pickle=False) as arrays:
-            return RidgePricer(read_json(run / WORDS), arrays["idf"], arrays["weights"], float(arrays["bias"][0]))
+            require_log_prices("log_bias" in arrays, run)
+            return RidgePricer(read_json(run / WORDS), arrays["idf"], arrays["weights"], float(arrays["log_bias"][0]))
 
 
 class RidgePricer:
-    """Quotes exp(w x + b) - 1."""
+    """Quotes exp(w x + b)."""
 
     def __init__(self, words: Sequence[str], idf: Any, weights: Any, bias: float) -> None:
         self.reader, self.weights, self.bias = reader_of(words, idf), weights, bias
@@ -62,5 +64,5 @@ class RidgePricer:
         for start in range(0, len(listings), BATCH):
             matrix = self.reader.transform([render(ware) for ware in listings[start : start + BATCH]])
             logs = matrix @ self.weights + self.bias
-            quotes += [Quote(float(price)) for price in np.expm1(np.clip(logs, -50, 50))]
+            quotes += [Quote(float(price)) for price in np.exp(np.clip(logs, -LARGEST_LOG, LARGEST_LOG))]
         return quotes

@@ -1,6 +1,6 @@
 """The sparse MLP: every feature of a listing is a row of one table, their weighted sum goes through a small network.
 
-    sum of embedding[feature] x weight -> GELU -> hidden layer -> GELU -> log1p price, standardised
+    sum of embedding[feature] x weight -> GELU -> hidden layer -> GELU -> log price, standardised
 
 A step reads and writes only the rows of the table that its batch names, with a running mean of squared gradients for
 each number in them (RMSprop on what was touched): it costs what the batch holds and not what the vocabulary holds.
@@ -31,6 +31,7 @@ from torch import Tensor
 from pricesmith.pricers.features.bags import chunks
 from pricesmith.pricers.features.buffer import I64
 from pricesmith.pricers.features.cores import CORES, one_thread_each
+from pricesmith.pricers.features.log_price import LARGEST_LOG, require_log_prices
 from pricesmith.pricers.features.vocabulary import Rows, Vocabulary, as_buckets, gather
 from pricesmith.pricers.sparse_steps import Adam, Prices, Table, summed
 from pricesmith.settings import Settings
@@ -74,14 +75,15 @@ class SparseMlp(Settings):
             nets = list(pool.map(lambda job: job.run(sizes), jobs))
         words.save(run / VOCABULARY)
         tensors = {f"{name}.{number}": getattr(net, name) for number, net in enumerate(nets) for name in Net.NAMES}
-        save_file({**tensors, "scale": torch.tensor([prices.mean, prices.spread, prices.top])}, run / MODEL)
+        save_file({**tensors, "log_scale": torch.tensor([prices.mean, prices.spread, prices.top])}, run / MODEL)
         lines = [{**line, "seconds": round(line["seconds"] - started, 2)} for job in jobs for line in job.curve]
         (run / CURVE).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
     def load(self, run: Path) -> Pricer:
         """The pricer that a run folder holds."""
         with safe_open(run / MODEL, framework="pt") as tensors:
-            mean, spread, top = tensors.get_tensor("scale").tolist()
+            require_log_prices("log_scale" in tensors.keys(), run)  # noqa: SIM118
+            mean, spread, top = tensors.get_tensor("log_scale").tolist()
             names = [[f"{name}.{number}" for name in Net.NAMES] for number in range(self.members)]
             nets = [Net(*(tensors.get_tensor(name).float() for name in own)) for own in names]
         return SparseMlpPricer(Vocabulary.load(run / VOCABULARY), nets, Prices(np.zeros(0), mean, spread, top))
@@ -143,7 +145,7 @@ class Training:
         self.settings, self.prices, self.held, self.truths, self.number = settings, prices, held, truths, number
         self.matrix, self.features = rows.csr(features), features
         self.targets = torch.from_numpy(((prices.logs - prices.mean) / prices.spread).astype(np.float32))
-        self.money = torch.from_numpy(np.expm1(prices.logs).astype(np.float32))
+        self.money = torch.from_numpy(np.exp(prices.logs - prices.mean).astype(np.float32))
         self.typical = float((self.money - self.money.median()).abs().mean()) or 1.0
         self.curve: list[dict[str, Any]] = []
 
@@ -182,7 +184,7 @@ class Training:
     def loss(self, answers: Tensor, batch: Tensor) -> Tensor:
         """Mean absolute error, in logs and in money, each in units of what a constant quote errs by."""
         logs = (answers - self.targets[batch]).abs()
-        quotes = torch.expm1((answers * self.prices.spread + self.prices.mean).clamp(max=self.prices.top + 0.1))
+        quotes = torch.exp((answers * self.prices.spread).clamp(max=self.prices.top - self.prices.mean + 0.1))
         money = (quotes - self.money[batch]).abs() / self.typical
         return ((1 - self.settings.money) * logs + self.settings.money * money).mean()
 
@@ -192,13 +194,13 @@ class Training:
         if len(self.truths):
             with torch.no_grad():
                 logs = net.answer(summed(self.held.places, self.held.weights, self.held.starts, net.table)).numpy()
-            quotes = np.expm1(logs * self.prices.spread + self.prices.mean)
-            line["tune_error"] = round(float(np.abs(quotes - self.truths).mean()), 4)
+            quotes = np.exp(logs * self.prices.spread + self.prices.mean)
+            line["tune_error"] = float(f"{np.abs(quotes - self.truths).mean():.6g}")
         self.curve.append({**line, "seconds": time.perf_counter()})
 
 
 class SparseMlpPricer:
-    """Quotes exp(mean of the members' logs) - 1."""
+    """Quotes exp(mean of the members' logs)."""
 
     def __init__(self, words: Vocabulary, nets: Sequence[Net], prices: Prices) -> None:
         self.words, self.nets, self.prices = words, nets, prices
@@ -214,10 +216,10 @@ class SparseMlpPricer:
         parts = list(chunks(listings))
         with one_thread_each, ThreadPoolExecutor(CORES) as pool:
             logs = np.concatenate(list(pool.map(self.logs, parts)) if len(parts) > 1 else [self.logs(listings)])
-        return [Quote(price) for price in np.expm1(np.clip(logs, -50, 50)).tolist()]
+        return [Quote(price) for price in np.exp(np.clip(logs, -LARGEST_LOG, LARGEST_LOG)).tolist()]
 
     def logs(self, listings: Sequence[Listing]) -> NDArray[np.float64]:
-        """log1p of the quotes of a few listings."""
+        """Logs of the quotes of a few listings."""
         rows = self.words.rows(as_buckets(listings))
         with torch.no_grad():
             sums = (summed(rows.places, rows.weights, rows.starts, net.table) for net in self.nets)

@@ -33,7 +33,7 @@ with warnings.catch_warnings():  # torch says once in a process that CSR is in b
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Prices as a network sees them: log1p, less its mean, through its spread; `top` is the highest log1p."""
+    """Prices as a network sees them: logs, less their mean, divided by their spread; `top` is the highest log."""
 
     logs: NDArray[np.float64]
     mean: float
@@ -42,7 +42,7 @@ class Prices:
 
     @classmethod
     def of(cls, prices: Sequence[float]) -> Prices:
-        logs = np.log1p(np.array(prices))
+        logs = np.log(np.array(prices))
         return cls(logs, float(logs.mean()), float(logs.std()) or 1.0, float(logs.max()))
 
 

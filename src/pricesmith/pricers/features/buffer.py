@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pricesmith.text.words import segment_text, text_patterns
 from pricesmith.types import Listing, text_without_repeats
 
 U64 = NDArray[np.uint64]
@@ -24,6 +25,7 @@ Flags = NDArray[np.bool_]
 KNOWN = 0x32000  # code points from here on are private or unassigned, never part of a word
 BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
 OTHER, LETTER, DIGIT = 0, 1, 2
+SPECIAL = 4  # added to the class of a code point for which a text has to be segmented first
 TITLE, TEXT, FIELDS = 0, 3, 4  # the fields of a listing in the buffer: title, category, brand, text
 MAX_CHARS = 20_000  # of a field; what follows is not read
 LONGEST_KEY = 40  # code points before the colon of a line
@@ -32,8 +34,12 @@ NEWLINE, SPACE, QUOTE, COMMA, DASH, DOT, COLON = (ord(sign) for sign in '\n ",-.
 
 @functools.cache
 def classes() -> NDArray[np.uint8]:
-    """The class of every code point: part of a word as `\\w` has it, with 0-9 apart."""
-    table = np.fromiter((chr(point).isalnum() for point in range(KNOWN)), np.uint8, KNOWN)
+    """The class of every code point: part of a word as `split_words` has it, with 0-9 apart."""
+    signs = "".join(map(chr, range(KNOWN)))
+    table = np.fromiter(map(str.isalnum, signs), np.uint8, KNOWN)
+    patterns = text_patterns()
+    table[[match.start() for match in patterns.mark.finditer(signs)]] = LETTER
+    table[[match.start() for match in patterns.special.finditer(signs)]] += SPECIAL
     table[ord("_")] = LETTER
     table[ord("0") : ord("9") + 1] = DIGIT
     return table
@@ -65,7 +71,7 @@ def mix(values: U64) -> U64:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Listings as one buffer of code points, in lower case, each field ended by a newline."""
+    """Listings as one buffer of code points, in lower case, their words set apart, each field ended by a newline."""
 
     raw: NDArray[np.uint32]
     kind: NDArray[np.uint8]  # class of each code point
@@ -84,14 +90,25 @@ def read(listings: Sequence[Listing]) -> Text:
     for ware in listings:
         text = text_without_repeats(ware)
         fields += [part[:MAX_CHARS].lower() for part in (ware.title, ware.category, ware.brand, text)]
+    raw = code_points(fields)
+    known = np.minimum(raw, KNOWN - 1)
+    kind = classes()[known]
+    if kind.max(initial=0) >= SPECIAL:
+        fields = [segment_text(part) for part in fields]
+        raw = code_points(fields)
+        known = np.minimum(raw, KNOWN - 1)
+        kind = classes()[known] & np.uint8(SPECIAL - 1)
     starts = np.zeros(len(fields) + 1, dtype=np.int64)
     np.cumsum([len(part) + 1 for part in fields], out=starts[1:])
-    raw = np.frombuffer(("\n".join(fields) + "\n").encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    known = np.minimum(raw, KNOWN - 1)
     up, down = powers(1 << len(raw).bit_length())
     sums = np.zeros(len(raw) + 1, dtype=np.uint64)
     np.cumsum(points()[known] * up[: len(raw)], out=sums[1:])
-    return Text(raw, classes()[known], sums, down, starts)
+    return Text(raw, kind, sums, down, starts)
+
+
+def code_points(fields: Sequence[str]) -> NDArray[np.uint32]:
+    """The code points of fields, each ended by a newline."""
+    return np.frombuffer(("\n".join(fields) + "\n").encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pricesmith.text.words import segment_text, unit_pattern
 from pricesmith.types import Listing, render
 
 MAX_CHARS = 20_000
 MOST = 4  # numbers of a line that are looked at
 LARGEST = 1e12
 NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
-UNIT = re.compile(r"(?<![\w.])([0-9]+(?:\.[0-9]+)?)(?:[\s-]?([^\W\d_]+))?")
 LINE = re.compile(r"^([^:\n]{1,30}):[ ]*(.+)$", re.MULTILINE)
 KINDS = ("category", "brand", "first word")
 LONGEST = 80  # characters of a value that names a group
@@ -33,11 +33,11 @@ F32 = NDArray[np.float32]
 
 def read_fields(listing: Listing) -> tuple[dict[str, float], dict[str, str]]:
     """The numbers of a listing by what they are of, and its groups: category, brand, first word, each line's value."""
-    text = render(listing)[:MAX_CHARS].lower()
-    title = (listing.title or listing.text[:200])[:MAX_CHARS].lower()
+    whole, head = render(listing)[:MAX_CHARS], (listing.title or listing.text[:200])[:MAX_CHARS]
+    text, title = segment_text(whole), segment_text(head)
     first = title.split(maxsplit=1)
     numbers: dict[str, float] = {}
-    groups = dict(zip(KINDS, (listing.category.lower(), listing.brand.lower(), *first[:1]), strict=False))
+    groups = dict(zip(KINDS, (segment_text(listing.category), segment_text(listing.brand), *first[:1]), strict=False))
     for key, value in LINE.findall(text):
         key = key.strip()
         groups.setdefault(f"{key}:", value.strip()[:LONGEST])
@@ -46,11 +46,11 @@ def read_fields(listing: Listing) -> tuple[dict[str, float], dict[str, str]]:
             numbers.setdefault(f"{key}#{place}", number)
         if len(found) > 1:
             numbers.setdefault(f"{key}#product", min(math.prod(found), LARGEST))
-    for number, unit in UNIT.findall(title):
+    for number, unit in unit_pattern(title).findall(title):
         numbers.setdefault(f"title {unit}", capped(number))
-    for number, unit in UNIT.findall(text):
+    for number, unit in unit_pattern(text).findall(text):
         numbers.setdefault(unit, capped(number))
-    numbers |= {"characters": len(text), "in title": len(title), "lines": text.count("\n"), "words": text.count(" ")}
+    numbers |= {"characters": len(whole), "in title": len(head), "lines": text.count("\n"), "words": text.count(" ")}
     numbers["digits in title"] = sum(sign.isdigit() for sign in title)
     return numbers, groups
 

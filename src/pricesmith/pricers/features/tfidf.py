@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-TOKEN = r"(?u)\b\w+\b"
+from pricesmith.text.words import split_words
 
 
 def vectorizer(**options: Any) -> Any:
-    """The reference's reader of text: `TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, ...)`."""
+    """The reference's reader of text, `TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, ...)`, with the words of
+    `text/words.py`: of plain text the same, of Chinese or Thai character bigrams and trigrams."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, token_pattern=TOKEN, **options)
+    return TfidfVectorizer(
+        ngram_range=(1, 2), sublinear_tf=True, tokenizer=split_words, token_pattern=None, lowercase=False, **options
+    )
 
 
 def fit_reader(texts: Sequence[str], min_df: int = 2) -> tuple[Any, Any]:

@@ -16,13 +16,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pricesmith.catalog.sketches import words_of
 from pricesmith.pricers.hosted.answers import Said
 from pricesmith.pricers.hosted.frontier import FrontierPricer, Request
 from pricesmith.pricers.hosted.replies import has_several_numbers
 from pricesmith.pricers.hosted.wire import Lost, Wire
 from pricesmith.prompts import sound
 from pricesmith.text.price_parser import parse_price
+from pricesmith.text.words import split_pieces, split_words
 from pricesmith.types import Item, Listing, render
 
 RUN = 8  # words in a row that nobody goes on with by accident
@@ -40,9 +40,9 @@ PRICE = re.compile(r"price\W{0,4}\s*([^\n]{1,40})", re.IGNORECASE)
 def halves(listing: Listing) -> tuple[str, list[str]] | None:
     """The first half of a listing as it stands, and the words of the second; None where that is too short to tell."""
     text = sound(render(listing))[:LETTERS]
-    pieces = re.findall(r"\S+\s*", text)[:MOST]
+    pieces = split_pieces(text)[:MOST]
     middle = len(pieces) // 2
-    rest = words_of("".join(pieces[middle:]))
+    rest = split_words("".join(pieces[middle:]))
     return ("".join(pieces[:middle]), rest) if len(rest) >= LEAST else None
 
 
@@ -109,7 +109,7 @@ def taken(pricer: FrontierPricer, wire: Wire, said: Mapping[str, Said | Lost]) -
 
 def agreement(text: str, rest: Sequence[str]) -> list[str]:
     """How far a text goes on as the listing does: `eight_words` from its start, `whole` to its end."""
-    said = words_of(text)[: len(rest)]
+    said = split_words(text)[: len(rest)]
     same_run = said[:RUN] == list(rest[:RUN])
     return ["eight_words"] * same_run + ["whole"] * (said == list(rest))
 

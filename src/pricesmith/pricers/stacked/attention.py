@@ -178,14 +178,14 @@ class Judge:
     def __init__(self, prices: Prices, money: float, chosen: I64) -> None:
         self.prices, self.share = prices, money
         self.targets = torch.from_numpy(((prices.logs - prices.mean) / prices.spread).astype(np.float32))
-        self.money = torch.from_numpy(np.expm1(prices.logs).astype(np.float32))
+        self.money = torch.from_numpy(np.exp(prices.logs - prices.mean).astype(np.float32))
         learnt = self.money[torch.from_numpy(chosen)]
         self.typical = float((learnt - learnt.median()).abs().mean()) or 1.0
 
     def loss(self, answers: Tensor, batch: Tensor) -> Tensor:
         """Of the answers to the rows `batch`."""
         logs = (answers - self.targets[batch]).abs()
-        quotes = torch.expm1((answers * self.prices.spread + self.prices.mean).clamp(max=self.prices.top + 0.1))
+        quotes = torch.exp((answers * self.prices.spread).clamp(max=self.prices.top - self.prices.mean + 0.1))
         money = (quotes - self.money[batch]).abs() / self.typical
         return ((1 - self.share) * logs + self.share * money).mean()
 

@@ -49,7 +49,6 @@ BESIDE = "beside"
 LEAST_VALIDATION = 20
 DOUBT_TREES = 300
 STRIDE = 1_000_003  # between the seeds of networks
-LEAST_PRICE = 0.01  # a linear model's quote may be below nothing
 SUREST = 0.02  # no quote is surer than x/÷ 1.02
 
 
@@ -278,6 +277,6 @@ def fitted(kind: str, train: Sequence[Item], folder: Path) -> Pricer:
 
 
 def logs_of(pricer: Pricer, listings: Sequence[Listing]) -> F64:
-    """The logs of a pricer's quotes [n]; NaN without an answer."""
-    prices = [np.nan if quote.price is None else max(quote.price, LEAST_PRICE) for quote in pricer.price(listings)]
+    """The logs of a pricer's quotes [n]; NaN without a positive answer."""
+    prices = [quote.price if quote.price and quote.price > 0 else np.nan for quote in pricer.price(listings)]
     return np.asarray(np.log(np.array(prices, dtype=np.float64)))

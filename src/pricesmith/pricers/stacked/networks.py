@@ -22,6 +22,7 @@ from torch import Tensor
 from pricesmith.pricers.features.bags import F32
 from pricesmith.pricers.features.buffer import I64
 from pricesmith.pricers.features.cores import CORES, one_thread_each
+from pricesmith.pricers.features.log_price import require_log_prices
 from pricesmith.pricers.features.nearest import F64, Found
 from pricesmith.pricers.features.vocabulary import BITS, Rows, Vocabulary
 from pricesmith.pricers.sparse_steps import Prices
@@ -84,7 +85,7 @@ class Networks:
 
     def __init__(self, near: int, words: Vocabulary, scale: Scale, span: F64, labels: F64, nets: Sequence[Net]) -> None:
         self.near, self.words, self.scale, self.labels, self.nets = near, words, scale, labels, list(nets)
-        self.span = span  # mean and spread of log1p prices, the lowest and the highest
+        self.span = span  # mean and spread of log prices, the lowest and the highest
         self.readers: list[Reader] = []
 
     def know(self, matrix: Any) -> None:
@@ -99,14 +100,14 @@ class Networks:
         """Log prices [n, members], inside the range of the training prices."""
         mean, spread, low, high = self.span
         told = np.stack([reader.answers(seen) for reader in self.readers], axis=1)
-        logs: F64 = np.log(np.expm1(np.clip(told * spread + mean, low, high)))
+        logs: F64 = np.clip(told * spread + mean, low, high)
         return logs
 
     def save(self, folder: Path) -> None:
         """Write vocabulary, networks, keys and labels into a folder, which is made."""
         folder.mkdir(parents=True, exist_ok=True)
         self.words.save(folder / VOCABULARY)
-        np.savez(folder / "scale.npz", means=self.scale.means, spreads=self.scale.spreads, span=self.span)
+        np.savez(folder / "scale.npz", means=self.scale.means, spreads=self.scale.spreads, log_span=self.span)
         for number, (net, reader) in enumerate(zip(self.nets, self.readers, strict=True)):
             keys = {"table": net.table.half(), "memory": reader.memory.float()}
             save_file({**net.parts, **keys}, folder / f"network-{number}.safetensors")
@@ -116,7 +117,8 @@ class Networks:
     def load(cls, folder: Path, near: int) -> Networks:
         """The networks that `save` wrote."""
         with np.load(folder / "scale.npz", allow_pickle=False) as arrays:
-            scale, span = Scale(arrays["means"], arrays["spreads"]), arrays["span"]
+            require_log_prices("log_span" in arrays, folder)
+            scale, span = Scale(arrays["means"], arrays["spreads"]), arrays["log_span"]
         labels = tensors_of(folder / "labels.safetensors")["labels"].numpy()
         nets, memories = [], []
         for path in sorted(folder.glob("network-*.safetensors"), key=lambda path: int(path.stem.split("-")[1])):
@@ -151,14 +153,14 @@ def train_networks(
     words = vocabulary_of(raw, chosen, plan.min_count)
     scale = Scale.of(columns[chosen])
     of_chosen = Prices.of(np.exp(logs[chosen]).tolist())
-    told = replace(of_chosen, logs=np.log1p(np.exp(logs)))
+    told = replace(of_chosen, logs=logs)
     span = np.array([told.mean, told.spread, of_chosen.logs.min(), told.top])
     nets = Networks(plan.near, words, scale, span, (told.logs - told.mean) / told.spread, [])
     seen = nets.seen(raw, found, columns)
     shape = Shape(words.size, plan.width, plan.hidden, plan.keys, columns.shape[1])
 
     def one(seed: int) -> Net:
-        path = kept(f"network-{seed}.safetensors")
+        path = kept(f"log-network-{seed}.safetensors")
         if path.is_file():
             parts = tensors_of(path)
             return Net(parts.pop("table").float(), parts)
