@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pricesmith.testing import made_catalog, made_model
+from pricesmith.testing import made_catalog, made_items, made_model
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -38,6 +38,16 @@ def test_the_gpu_script_tunes_and_scores_both_sides(tmp_path: Path) -> None:
         assert ratio == pytest.approx(ours / peer, abs=0.02)
     found = json.loads(kept.read_text())
     assert [one["ours"]["listings"] > 0 and one["peer"]["listings"] > 0 for one in found["rows"]] == [True, True]
+
+
+def test_the_reference_ridge_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The yardstick of every ratio: its quotes on made goods are these, whatever becomes of the shipped recipe."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from reference_ridge import fit_reference
+
+    items, _ = made_items(900)
+    quotes = fit_reference(items[:700])([item.listing for item in items[700:704]])
+    assert quotes.tolist() == pytest.approx([135.78367, 138.05149, 137.28646, 504.40178], rel=1e-6)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The reference ridge is the reference, to the last digit that matters."""
+"""The ridge is what its definition says, to the last digit that matters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pricesmith.testing import made_items
 from pricesmith.types import Item, Listing, render
 
 
-def test_quotes_are_those_of_the_reference(tmp_path: Path) -> None:
+def test_quotes_are_those_of_the_definition(tmp_path: Path) -> None:
     """The definition in scikit-learn's own words, fitted here, gives the same prices after save and load."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import Ridge
@@ -21,8 +21,8 @@ def test_quotes_are_those_of_the_reference(tmp_path: Path) -> None:
     train, test = items[:700], [item.listing for item in items[700:]]
     reader = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
     matrix = reader.fit_transform([render(item.listing) for item in train])
-    model = Ridge(alpha=1.0).fit(matrix, np.log1p([item.price for item in train]))
-    reference = np.expm1(model.predict(reader.transform([render(ware) for ware in test])))
+    model = Ridge(alpha=1.0).fit(matrix, np.log([item.price for item in train]))
+    reference = np.exp(model.predict(reader.transform([render(ware) for ware in test])))
     RidgeRecipe().fit(train, [], tmp_path)
     quotes = RidgeRecipe().load(tmp_path).price(test)
     assert [quote.price for quote in quotes] == pytest.approx(reference, rel=1e-9)

@@ -1,0 +1,107 @@
+"""Quotes do not depend on the unit of money: prices in another unit give the same quotes in that unit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pricesmith.errors import InputError
+from pricesmith.pricers.blend import fit_weights
+from pricesmith.pricers.recipes import read_recipe
+from pricesmith.pricers.ridge import ARRAYS, RidgeRecipe
+from pricesmith.pricers.sparse_mlp import MODEL, SparseMlp
+from pricesmith.testing import made_items
+from pricesmith.types import Item
+
+ITEMS = made_items(500, seed=5)[0]
+TRAIN, VALIDATION, TEST = ITEMS[:380], ITEMS[380:440], ITEMS[440:]
+ONE_EACH = {"folds": 2, "members": 1, "fold_members": 1, "forests": 1, "trees": 20, "width": 8, "hidden": 8}
+SMALL: dict[str, dict[str, Any]] = {
+    "sparse_mlp": {"members": 1, "width": 8, "hidden": 8},
+    "boosting": {"trees": 40},
+    "best": {**ONE_EACH, "keys": 4, "passes": 2, "leaves": 7, "beside": ["ridge"]},
+}
+# Sums that are rounded otherwise steer the training of a network, and the cut of a tree, a little.
+TOLERANCES = {"constant": 1e-9, "ridge": 1e-6, "neighbours": 1e-9, "boosting": 0.02, "sparse_mlp": 0.02, "best": 0.05}
+
+
+def scaled(items: list[Item], factor: float) -> list[Item]:
+    return [Item(item.listing, item.price * factor) for item in items]
+
+
+def quotes(kind: str, factor: float, folder: Path) -> np.ndarray:
+    """Quotes of the test listings by a model that was fitted on prices times `factor`."""
+    folder.mkdir(parents=True)
+    recipe = read_recipe(kind, SMALL.get(kind, {}))
+    recipe.fit(scaled(TRAIN, factor), scaled(VALIDATION, factor), folder)
+    return np.array([quote.price for quote in recipe.load(folder).price([item.listing for item in TEST])])
+
+
+@pytest.mark.parametrize(
+    ("kind", "factor"),
+    [(kind, factor) for kind in TOLERANCES for factor in (1e-3, 1e-6, 300.0) if kind != "best" or factor == 1e-3],
+)
+def test_prices_in_another_unit_give_the_same_quotes(kind: str, factor: float, tmp_path: Path) -> None:
+    """Every cheap kind: the quotes are multiplied as the prices are, and stay above 0."""
+    plain, other = quotes(kind, 1.0, tmp_path / "plain"), quotes(kind, factor, tmp_path / "other")
+    assert (other > 0).all()
+    assert np.exp(np.abs(np.log(other / factor) - np.log(plain)).mean()) - 1 <= TOLERANCES[kind]
+
+
+@given(st.floats(-12, 12))
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_ridge_is_the_same_at_any_scale(tmp_path_factory: pytest.TempPathFactory, power: float) -> None:
+    """From a millionth of a millionth to a million millions."""
+    folder = tmp_path_factory.mktemp("ridge")
+    other = quotes("ridge", 10.0**power, folder / "other")
+    assert other == pytest.approx(quotes("ridge", 1.0, folder / "plain") * 10.0**power, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["ridge", "sparse_mlp"])
+def test_at_a_thousandth_as_many_quotes_are_near_the_truth(kind: str, tmp_path: Path) -> None:
+    """The share within 20 % of the truth is that of ordinary prices."""
+    truth = np.array([item.price for item in TEST])
+    shares = [
+        (np.abs(quotes(kind, factor, tmp_path / str(factor)) - truth * factor) <= 0.2 * truth * factor).mean()
+        for factor in (1.0, 1e-3)
+    ]
+    assert shares[0] > 0.4
+    assert shares[1] == pytest.approx(shares[0], abs=0.02)
+
+
+@given(st.sampled_from([1e-9, 1e-3, 1.0, 1e6]), st.integers(0, 100))
+@settings(max_examples=20, deadline=None)
+def test_the_weights_of_a_blend_are_the_same_in_any_unit(factor: float, seed: int) -> None:
+    """The solver's tolerances are absolute: it is shown prices in units of their median."""
+    draw = np.random.default_rng(seed)
+    truth = np.exp(draw.normal(3, 1, 60))
+    values = truth[:, None] * np.exp(draw.normal(0, [0.2, 0.3], (60, 2)))
+    assert fit_weights(values * factor, truth * factor) == pytest.approx(fit_weights(values, truth), abs=1e-4)
+
+
+def test_a_ridge_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    """It holds the coefficients of log(1 + price): read as those of log price, every quote would be $1 too high."""
+    RidgeRecipe().fit(TRAIN, [], tmp_path)
+    with np.load(tmp_path / ARRAYS) as arrays:
+        old = {("bias" if name == "log_bias" else name): arrays[name] for name in arrays}
+    np.savez(tmp_path / ARRAYS, **old)
+    with pytest.raises(InputError, match="earlier version") as caught:
+        RidgeRecipe().load(tmp_path)
+    assert "--fresh" in str(caught.value)
+
+
+def test_a_sparse_mlp_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    """Its scale is that of log(1 + price)."""
+    from safetensors.torch import load_file, save_file
+
+    recipe = SparseMlp(members=1, width=8, hidden=8)
+    recipe.fit(TRAIN, [], tmp_path)
+    tensors = load_file(tmp_path / MODEL)
+    save_file({("scale" if name == "log_scale" else name): part for name, part in tensors.items()}, tmp_path / MODEL)
+    with pytest.raises(InputError, match="earlier version"):
+        recipe.load(tmp_path)
