@@ -20,6 +20,7 @@ LEVELS = (
     {"text"},
     {"workspace", "console"},
     {"settings"},
+    {"model_files"},
     {"prompts", "measures"},
     {"catalog"},
     {"pricers", "evaluation"},

@@ -84,11 +84,16 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path, *, hint: str = "Run the stage again with --fresh.") -> Any:
     """JSON from a file of ours. Raises InputError, with a `hint`, where it is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant)
     except FileNotFoundError:
         raise InputError(f"There is no file {path}", hint="Check the path, or run the stage again.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged", got=str(error)[:200], hint=hint) from None
+
+
+def refuse_constant(name: str) -> Any:
+    """Raises ValueError: NaN and Infinity are not JSON, and no file of ours holds them."""
+    raise ValueError(f"it holds {name}, which is not JSON")
 
 
 def sha256(path: Path) -> str:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import math
-import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,12 +26,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pricesmith.errors import InputError
+from pricesmith.model_files import Shapes, damage_reported, read_arrays, read_names, read_settings, sparse_rows
+from pricesmith.settings import Settings
 from pricesmith.text.words import split_words
 from pricesmith.types import Item, Listing, render
 
 F64 = NDArray[np.float64]
 
+ARRAYS, WORDS, RULE, ITEMS = FILES = ("index.npz", "words.json", "rule.json", "items.parquet")
+SHAPES: Shapes = {
+    "data": ("float", "cells"),
+    "indices": ("int", "cells"),
+    "indptr": ("int", "ends"),
+    "idf": ("float", "words"),
+}
 MAX_CHARS = 2_000  # the head of a long text says what it is
 MAX_SHARE = 0.3  # a word in more of the listings than this tells none apart, and costs the most
 FEW = 100  # below so many listings every word counts
@@ -42,6 +49,14 @@ VALIDATION_ROWS = 2_000  # listings that the threshold is learnt from, at most
 STRIPE = 64  # scores whose highest is looked at first
 RARE_WORDS = 8  # rarest words of a listing, which are looked up first
 TINY = 1e-9
+
+
+class Rule(Settings):
+    """The file of words left out with their weights, and of the overlap below which nothing is similar."""
+
+    common: dict[str, float]
+    threshold: float | None
+    calibrated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,40 +220,37 @@ class Index:
 
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {name: getattr(self.postings, name) for name in ("data", "indices", "indptr")}
-        np.savez(folder / "index.npz", idf=self.idf, **arrays)
-        (folder / "words.json").write_text(json.dumps(list(self.words), ensure_ascii=False), encoding="utf-8")
+        np.savez(folder / ARRAYS, idf=self.idf, **arrays)
+        (folder / WORDS).write_text(json.dumps(list(self.words), ensure_ascii=False), encoding="utf-8")
         rule = {"common": self.common, "threshold": self.threshold, "calibrated": self.calibrated}
-        (folder / "rule.json").write_text(json.dumps(rule, ensure_ascii=False), encoding="utf-8")
+        (folder / RULE).write_text(json.dumps(rule, ensure_ascii=False), encoding="utf-8")
         columns: dict[str, Any] = {"id": self.ids, "title": self.titles, "price": pa.array(self.prices, pa.float64())}
         if self.estimates is not None:
             columns["estimate"] = pa.array(self.estimates, pa.float64())
-        pq.write_table(pa.table(columns), folder / "items.parquet")
+        pq.write_table(pa.table(columns), folder / ITEMS)
 
     @classmethod
     def load(cls, folder: Path) -> Index:
         """An index from its folder. Raises InputError where it is damaged."""
-        import pyarrow as pa
         import pyarrow.parquet as pq
-        from scipy.sparse import csr_matrix
 
-        try:
-            words = json.loads((folder / "words.json").read_text(encoding="utf-8"))
-            rule = json.loads((folder / "rule.json").read_text(encoding="utf-8"))
-            table = pq.read_table(folder / "items.parquet")
-            with (folder / "index.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                parts = (arrays["data"], arrays["indices"], arrays["indptr"])
-                postings = csr_matrix(parts, shape=(len(words), table.num_rows))
-                idf = arrays["idf"]
-            items = (table.column("id").to_pylist(), table.column("title").to_pylist())
-            index = cls(words, idf, postings, (*items, table.column("price").to_numpy()), rule["common"])
-            threshold = rule["threshold"]
-            index.threshold, index.calibrated = None if threshold is None else float(threshold), rule["calibrated"]
-            if "estimate" in table.column_names:
-                index.estimates = table.column("estimate").to_numpy().astype(np.float64)
-        except (OSError, EOFError, ValueError, KeyError, TypeError, pa.ArrowException, zipfile.BadZipFile) as error:
-            raise InputError(
-                f"{folder} is damaged", got=str(error)[:200], hint="Fit the model again with --fresh."
-            ) from None
+        path = folder / ITEMS
+        words, rule = read_names(folder / WORDS), read_settings(folder / RULE, Rule)
+        with damage_reported(path):
+            table = pq.read_table(path)
+            names = [name for name in ("id", "title", "price", "estimate") if name in table.column_names]
+            values = {name: table.column(name).to_pylist() for name in names}
+            if not all(isinstance(text, str) for name in ("id", "title") for text in values[name]):
+                raise ValueError("an id or a title that is not a text")
+            numbers = {name: np.array(values[name], np.float64) for name in names if name not in ("id", "title")}
+            if not all(np.isfinite(found).all() for found in numbers.values()) or (numbers["price"] <= 0).any():
+                raise ValueError("prices that are not numbers above 0")
+        arrays = read_arrays(folder / ARRAYS, SHAPES, {"words": len(words)})
+        parts = (arrays["data"], arrays["indices"], arrays["indptr"])
+        postings = sparse_rows(folder / ARRAYS, parts, (len(words), table.num_rows))
+        items = (values["id"], values["title"], numbers["price"])
+        index = cls(words, arrays["idf"], postings, items, rule.common)
+        index.threshold, index.calibrated, index.estimates = rule.threshold, rule.calibrated, numbers.get("estimate")
         return index
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pydantic import BeforeValidator, Field
 
 from pricesmith.errors import PricesmithError, UsageError
+from pricesmith.model_files import damaged, read_object
 from pricesmith.settings import Settings
 from pricesmith.types import Item, Listing, Pricer, Quote
 from pricesmith.workspace import read_json, write_json
@@ -43,6 +44,7 @@ class Blend(Settings):
     """Settings of the blend."""
 
     kind: ClassVar[str] = "blend"
+    probed: ClassVar[bool] = False  # its members are
     members: Annotated[tuple[str, ...], BeforeValidator(split_commas)] = Field(
         (), description="run folders of the same catalog, at least two"
     )
@@ -60,6 +62,11 @@ class Blend(Settings):
         names = [name_of(path) for path in self.members]
         write_json(run / WEIGHTS, dict(zip(names, weights.tolist(), strict=True)))
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The weights, and the manifest of each member, which names the member's other files."""
+        return (WEIGHTS, *(f"{MEMBERS}/{name_of(path)}/manifest.json" for path in self.members))
+
     def made_of(self) -> dict[str, dict[str, str]]:
         """Each member by name, and what tells its content from another's. Raises InputError where one is no run."""
         from pricesmith.pricers.runs import read_manifest
@@ -68,7 +75,7 @@ class Blend(Settings):
 
     def kept(self, run: Path) -> list[Path]:
         """The copies of the members that a run holds."""
-        return [run / MEMBERS / name for name in read_json(run / WEIGHTS)]
+        return [run / MEMBERS / name for name in self.weights(run)]
 
     def made_from(self, paths: Sequence[Path]) -> Blend:
         """The same recipe of members elsewhere."""
@@ -101,8 +108,19 @@ class Blend(Settings):
         """The pricer that a run folder holds."""
         from pricesmith.pricers.runs import load
 
-        weights = read_json(run / WEIGHTS)
+        weights = self.weights(run)
         return BlendPricer([load(run / MEMBERS / name) for name in weights], np.array(list(weights.values())))
+
+    def weights(self, run: Path) -> dict[str, float]:
+        """The weight of each member. Raises InputError where the file names others, or the weights are none."""
+        weights, names = read_object(run / WEIGHTS), [name_of(path) for path in self.members]
+        if list(weights) != names:
+            raise damaged(run / WEIGHTS, f"weights of {', '.join(weights)}", allowed=f"of {', '.join(names)}")
+        values = list(weights.values())
+        numbers = all(isinstance(value, float | int) and not isinstance(value, bool) for value in values)
+        if not numbers or min(values) < 0 or not abs(sum(values) - 1) < 1e-6:
+            raise damaged(run / WEIGHTS, f"{values}", allowed="weights from 0 to 1 that sum to 1")
+        return {name: float(value) for name, value in weights.items()}
 
 
 class BlendPricer:

@@ -22,16 +22,19 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from pricesmith.model_files import Shapes, damaged, names_of, read_arrays, read_object
 from pricesmith.pricers.features.tfidf import fit_reader, reader_of, words_of
+from pricesmith.pricers.features.trees import read_trees
 from pricesmith.settings import Settings
 from pricesmith.text.words import segment_text, unit_pattern
 from pricesmith.types import Item, Listing, Pricer, Quote, render
-from pricesmith.workspace import read_json, write_json
+from pricesmith.workspace import write_json
 
 FACTS = "boosting.json"
 ARRAYS = "boosting.npz"
 TREES = "trees.txt"
 BATCH = 4096
+SHAPES: Shapes = {"idf": ("float", "words"), "weights": ("float", "words"), "bias": ("float", 1)}
 GROUPS = ("category", "brand", "first word")
 FOLDS = 4
 ALIKE = 4  # titles whose first words are the same are in one fold
@@ -49,6 +52,7 @@ class Boosting(Settings):
     """Settings of the boosting pricer."""
 
     kind: ClassVar[str] = "boosting"
+    files: ClassVar[tuple[str, ...]] = (FACTS, ARRAYS, TREES)
     rate: float = Field(0.1, gt=0, le=1, description="how much of the error a tree takes away")
     leaves: int = Field(127, ge=2, le=4096, description="leaves of a tree")
     trees: int = Field(1500, ge=1, description="at most this many")
@@ -107,15 +111,17 @@ class Boosting(Settings):
 
     def load(self, run: Path) -> Pricer:
         """The pricer that a run folder holds."""
-        import lightgbm as lgb
-
-        facts = read_json(run / FACTS)
-        trees = lgb.Booster(model_str=(run / TREES).read_text(encoding="utf-8"))
-        with np.load(run / ARRAYS, allow_pickle=False) as arrays:
-            reader = reader_of(facts["words"], arrays["idf"])
-            groups = [placed(names) for names in facts["groups"]]
-            bias = float(arrays["bias"][0])
-            return BoostingPricer(reader, arrays["weights"], bias, placed(facts["numbers"]), groups, trees)
+        path = run / FACTS
+        facts = read_object(path)
+        words, numbers = (names_of(path, facts.get(name), name) for name in ("words", "numbers"))
+        lists = facts.get("groups")
+        if not isinstance(lists, list) or len(lists) != len(GROUPS):
+            raise damaged(path, f"groups: {lists!r}", allowed=f"{len(GROUPS)} lists of names")
+        groups = [placed(names_of(path, names, "groups")) for names in lists]
+        arrays = read_arrays(run / ARRAYS, SHAPES, {"words": len(words)})
+        trees = read_trees(run / TREES, len(groups) + len(numbers) + 1)
+        reader, bias = reader_of(words, arrays["idf"]), float(arrays["bias"][0])
+        return BoostingPricer(reader, arrays["weights"], bias, placed(numbers), groups, trees)
 
 
 class BoostingPricer:

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from pricesmith.model_files import read_settings
 from pricesmith.settings import Settings
 from pricesmith.types import Item, Listing, Pricer, Quote
-from pricesmith.workspace import read_json, write_json
+from pricesmith.workspace import write_json
 
 FILE = "medians.json"
 
@@ -23,6 +24,7 @@ class Constant(Settings):
     """Settings of the constant pricer."""
 
     kind: ClassVar[str] = "constant"
+    files: ClassVar[tuple[str, ...]] = (FILE,)
     by_category: bool = Field(True, description="a median for each category with enough rows")
     min_rows: int = Field(20, ge=1, description="a category with fewer rows gets the median of all")
 
@@ -37,8 +39,15 @@ class Constant(Settings):
 
     def load(self, run: Path) -> Pricer:
         """The pricer that a run folder holds."""
-        facts = read_json(run / FILE)
-        return ConstantPricer(float(facts["all"]), facts["by_category"])
+        medians = read_settings(run / FILE, Medians)
+        return ConstantPricer(medians.all, medians.by_category)
+
+
+class Medians(Settings):
+    """The file of a fitted median: the median of all prices, and of each category with enough rows."""
+
+    all: float = Field(gt=0)
+    by_category: dict[str, Annotated[float, Field(gt=0)]]
 
 
 class ConstantPricer:

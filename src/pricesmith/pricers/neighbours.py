@@ -13,10 +13,11 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from pricesmith.catalog.comparables import Comparable, Index
+from pricesmith.catalog.comparables import FILES, Comparable, Index
+from pricesmith.model_files import read_settings
 from pricesmith.settings import Settings
 from pricesmith.types import Item, Listing, Pricer, Quote
-from pricesmith.workspace import read_json, write_json
+from pricesmith.workspace import write_json
 
 FOLDER = "neighbours"
 FACTS = "neighbours.json"
@@ -26,6 +27,7 @@ class Neighbours(Settings):
     """Settings of the neighbours pricer."""
 
     kind: ClassVar[str] = "neighbours"
+    files: ClassVar[tuple[str, ...]] = (FACTS, *(f"{FOLDER}/{name}" for name in FILES))
     k: int = Field(9, ge=1, le=1000, description="how many similar listings are asked")
     sharpness: float = Field(4.0, ge=0, description="weight of a neighbour: similarity to this power")
 
@@ -36,7 +38,14 @@ class Neighbours(Settings):
 
     def load(self, run: Path) -> Pricer:
         """The pricer that a run folder holds."""
-        return NeighboursPricer(Index.load(run / FOLDER), self, float(read_json(run / FACTS)["median"]))
+        median = read_settings(run / FACTS, OverallMedian).median
+        return NeighboursPricer(Index.load(run / FOLDER), self, median)
+
+
+class OverallMedian(Settings):
+    """The file of what is quoted where nothing is similar."""
+
+    median: float = Field(gt=0)
 
 
 class NeighboursPricer:

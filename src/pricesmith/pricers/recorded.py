@@ -22,10 +22,11 @@ from pricesmith.catalog.clean import plain
 from pricesmith.catalog.read import BadRow, Limits, RawRow, find_marks, read, resolve
 from pricesmith.catalog.staging import clean_id, same_currency
 from pricesmith.errors import InputError
+from pricesmith.model_files import read_object
 from pricesmith.settings import Settings
 from pricesmith.text.price_parser import parse_price
 from pricesmith.types import Item, Listing, Pricer, Quote
-from pricesmith.workspace import read_json, sha256
+from pricesmith.workspace import sha256
 
 STEM = "recorded"
 CATALOG = "catalog.json"  # every run has it
@@ -42,7 +43,12 @@ class Recorded(Settings):
         if not self.file:
             raise InputError("recorded needs a file of prices", hint="--set file=prices.csv")
         read_prices(Path(self.file), currency_of(run))
-        shutil.copyfile(self.file, run / f"{STEM}{''.join(Path(self.file).suffixes)}")
+        shutil.copyfile(self.file, run / self.files[0])
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The copy of the file, by its name in the model folder."""
+        return (f"{STEM}{''.join(Path(self.file).suffixes)}",)
 
     def made_of(self) -> dict[str, dict[str, str]]:
         """The file's name and SHA-256, where it is there."""
@@ -51,7 +57,7 @@ class Recorded(Settings):
 
     def kept(self, run: Path) -> list[Path]:
         """The copy of the file that a run holds."""
-        return list(run.glob(f"{STEM}.*"))
+        return [run / name for name in self.files]
 
     def made_from(self, paths: Sequence[Path]) -> Recorded:
         """The same recipe of a file elsewhere."""
@@ -80,7 +86,7 @@ class RecordedPricer:
 
 def currency_of(run: Path) -> str:
     """The currency of the catalog that a run is of."""
-    return str(read_json(run / CATALOG)["currency"])
+    return str(read_object(run / CATALOG)["currency"])
 
 
 def read_prices(file: Path, currency: str) -> dict[str, Quote]:
@@ -102,7 +108,7 @@ def read_prices(file: Path, currency: str) -> dict[str, Quote]:
                 raise InputError(f"{file} has the id {name!r} twice", got=f"row {row.number}", hint="Keep one of them.")
             quotes[name] = quote
     if not quotes:
-        raise InputError(f"{file} has no prices", hint="Write one line for each id.")
+        raise InputError(f"{file} has no prices", got="0 rows", hint="Write one line for each id.")
     return quotes
 
 

@@ -14,21 +14,23 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from pricesmith.model_files import Shapes, array_names, read_arrays, read_names
 from pricesmith.pricers.features.log_price import LARGEST_LOG, require_log_prices
 from pricesmith.pricers.features.tfidf import fit_reader, reader_of, words_of
 from pricesmith.settings import Settings
 from pricesmith.types import Item, Listing, Pricer, Quote, render
-from pricesmith.workspace import read_json
 
 WORDS = "words.json"
 ARRAYS = "ridge.npz"
 BATCH = 4096
+SHAPES: Shapes = {"idf": ("float", "words"), "weights": ("float", "words"), "log_bias": ("float", 1)}
 
 
 class RidgeRecipe(Settings):
     """Settings of the ridge pricer."""
 
     kind: ClassVar[str] = "ridge"
+    files: ClassVar[tuple[str, ...]] = (WORDS, ARRAYS)
     alpha: float = Field(1.0, gt=0, description="strength of the penalty")
     min_df: int = Field(2, ge=1, description="a word or pair in fewer listings is not used")
 
@@ -43,9 +45,10 @@ class RidgeRecipe(Settings):
 
     def load(self, run: Path) -> Pricer:
         """The pricer that a run folder holds."""
-        with np.load(run / ARRAYS, allow_pickle=False) as arrays:
-            require_log_prices("log_bias" in arrays, run)
-            return RidgePricer(read_json(run / WORDS), arrays["idf"], arrays["weights"], float(arrays["log_bias"][0]))
+        require_log_prices("log_bias" in array_names(run / ARRAYS), run)
+        words = read_names(run / WORDS)
+        arrays = read_arrays(run / ARRAYS, SHAPES, {"words": len(words)})
+        return RidgePricer(words, arrays["idf"], arrays["weights"], float(arrays["log_bias"][0]))
 
 
 class RidgePricer:

@@ -17,22 +17,34 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, cast, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, cast, runtime_checkable
 
 import numpy as np
+from pydantic import AfterValidator, ConfigDict, Field
 
 from pricesmith.catalog.clean import CleanSettings, refusal, too_short
+from pricesmith.catalog.columns import Columns
 from pricesmith.catalog.comparables import Comparable, Index
 from pricesmith.catalog.store import Catalog
-from pricesmith.errors import InputError
+from pricesmith.errors import InputError, UsageError
+from pricesmith.model_files import (
+    HINT,
+    check_format,
+    check_range,
+    damage_reported,
+    damaged,
+    read_object,
+    read_settings,
+)
+from pricesmith.pricers import KINDS
 from pricesmith.pricers.calibrated import Calibrated, Clipped, Table, calibrate, intervals_told
 from pricesmith.pricers.features.cross_fit import cross_fit
 from pricesmith.pricers.recipes import estimate, read_recipe, settings_of
 from pricesmith.pricers.spent import forget, spent_before
 from pricesmith.progress import SILENT, Progress
-from pricesmith.settings import parse, write_toml
+from pricesmith.settings import Settings, write_toml
 from pricesmith.types import Item, Listing, Pricer, Quote, Recipe
-from pricesmith.workspace import Build, build_folder, inventory, is_whole, read_json, verify, write_atomic, write_json
+from pricesmith.workspace import Build, build_folder, inventory, is_whole, verify, write_atomic, write_json
 
 MANIFEST = "manifest.json"
 RECIPE = "recipe.toml"
@@ -41,6 +53,7 @@ CALIBRATION = "calibration.json"
 COMPARABLES = "comparables"
 CHECKPOINTS = "checkpoints"  # what an interrupted fit goes on from; gone from a whole run
 FORMAT = 1
+PROBE = Listing("probe", "Cordless drill", "18 V, 2 batteries\nWeight: 1.5 kg")
 LIBRARIES = ("pricesmith", "numpy", "scikit-learn", "lightgbm", "torch", "transformers", "peft")
 
 
@@ -50,6 +63,51 @@ class Resuming(Protocol):
     resumes: ClassVar[bool]
 
     def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path, progress: Progress) -> None: ...
+
+
+class FileFacts(Settings):
+    """What a manifest says of one file."""
+
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class RowCounts(Settings):
+    """How many rows a model was fitted on, tuned on and calibrated on."""
+
+    train: int = Field(ge=0)
+    tune: int = Field(ge=0)
+    calibrate: int = Field(ge=0)
+
+
+class Manifest(Settings):
+    """What a manifest must say; other entries are allowed."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    format: int
+    kind: str
+    identity: str
+    fit_seconds: float = Field(ge=0)
+    rows: RowCounts
+    versions: dict[str, str]
+    files: dict[str, FileFacts] = Field(min_length=1)
+    settings: dict[str, Any]
+
+
+class CatalogFacts(Settings):
+    """What a model folder must say of its catalog; other entries are allowed."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    name: str
+    fingerprint: str
+    cleaning: CleanSettings
+    columns: Columns
+    maps: tuple[Columns, ...] = ()
+    categories: tuple[str, ...] = ()
+    map: dict[str, str] = Field(default_factory=dict)
+    price_range: Annotated[tuple[float, float], AfterValidator(check_range)]
+    currency: str = Field(min_length=1)
+    constant: float = Field(gt=0)
 
 
 class Run:
@@ -316,18 +374,45 @@ def load(run: Path | str) -> Run:
     """A pricer from its run folder. Raises InputError where it is unfinished, changed, or of a later format."""
     folder = Path(run)
     manifest = read_manifest(folder)
+    require_files(folder, manifest["files"], (RECIPE, CATALOG, CALIBRATION))
     files = manifest["files"]
     if not (folder / COMPARABLES).exists():  # a member of a blend, or an export, does without
         files = {name: facts for name, facts in files.items() if not name.startswith(f"{COMPARABLES}/")}
     verify(folder, files)
-    recipe = read_recipe(str(folder / RECIPE))
-    info = read_json(folder / CATALOG)
+    recipe = stored_recipe(folder, str(manifest["kind"]))
+    require_files(folder, manifest["files"], getattr(recipe, "files", ()))
+    read_settings(folder / CATALOG, CatalogFacts)
+    info = read_object(folder / CATALOG)
     low, high = info["price_range"]
-    pricer: Pricer = Clipped(recipe.load(folder), (low, high))
-    if (folder / CALIBRATION).is_file():
-        table = parse(Table, read_json(folder / CALIBRATION), where=CALIBRATION)
-        pricer = Calibrated(pricer, table, (low, high))
+    table = read_settings(folder / CALIBRATION, Table)
+    with damage_reported(folder):
+        pricer: Pricer = Calibrated(Clipped(recipe.load(folder), (low, high)), table, (low, high))
+        if getattr(recipe, "probed", True):
+            pricer.price([PROBE])  # files that do not belong together are found now, not at the first question
     return Run(folder, recipe, pricer, info, manifest)
+
+
+def require_files(folder: Path, listed: Mapping[str, Any], needed: Sequence[str]) -> None:
+    """Raises InputError where a file that is needed is not one that the manifest names and vouches for."""
+    missing = [name for name in needed if name not in listed]
+    if missing:
+        raise InputError(
+            f"{folder / MANIFEST} does not list every file of the model",
+            got=f"no entry for {', '.join(missing[:5])}",
+            allowed="the size and SHA-256 of each file",
+            hint=HINT,
+        )
+
+
+def stored_recipe(folder: Path, kind: str) -> Recipe:
+    """The recipe in a model folder. Raises InputError where it is damaged, or of another kind than in the manifest."""
+    try:
+        recipe = read_recipe(str(folder / RECIPE))
+    except UsageError as error:
+        raise damaged(folder / RECIPE, f"{error.what}: {error.got}", allowed=error.allowed) from None
+    if recipe.kind != kind:
+        raise damaged(folder / RECIPE, f"a recipe of kind {recipe.kind}", allowed=f"kind {kind}, as {MANIFEST} says")
+    return recipe
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -338,15 +423,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             got="no such folder" if not folder.exists() else f"no {MANIFEST} in it",
             hint=f"Run `pricesmith fit RECIPE --catalog CATALOG --to {folder}`.",
         )
-    manifest = read_json(folder / MANIFEST)
-    if manifest["format"] > FORMAT:
-        raise InputError(
-            f"{folder} is of a later version of Pricesmith",
-            got=f"format {manifest['format']}",
-            allowed=f"up to {FORMAT}",
-            hint="Upgrade Pricesmith.",
+    manifest = read_object(folder / MANIFEST)
+    check_format(folder, manifest, FORMAT)
+    read_settings(folder / MANIFEST, Manifest)
+    files, kind = manifest["files"], manifest["kind"]
+    if manifest["identity"] not in (identity_of(files), identity_of(files, skip=RECIPE)):
+        raise damaged(
+            folder / MANIFEST, "another list of files than its identity", allowed="the list as it was written"
         )
-    return dict(manifest)
+    if kind not in KINDS:
+        raise damaged(folder / MANIFEST, f"kind {kind!r}", allowed=", ".join(KINDS), hint="Upgrade Pricesmith.")
+    return manifest
 
 
 def told(run: Run) -> str:

@@ -24,10 +24,10 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import Field
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from pricesmith.model_files import Shapes, check_arrays, read_tensors
 from pricesmith.pricers.features.bags import chunks
 from pricesmith.pricers.features.buffer import I64
 from pricesmith.pricers.features.cores import CORES, one_thread_each
@@ -39,6 +39,14 @@ from pricesmith.types import Item, Listing, Pricer, Quote
 
 MODEL = "sparse_mlp.safetensors"
 VOCABULARY = "vocabulary.npz"
+SHAPES: Shapes = {
+    "table": ("float", "features", "width"),
+    "shift": ("float", "width"),
+    "inner": ("float", "hidden", "width"),
+    "inner_shift": ("float", "hidden"),
+    "outer": ("float", "hidden"),
+    "outer_shift": ("float", 1),
+}
 CURVE = "training.jsonl"
 LEAST_STEPS = 150
 
@@ -47,6 +55,7 @@ class SparseMlp(Settings):
     """Settings of the sparse MLP."""
 
     kind: ClassVar[str] = "sparse_mlp"
+    files: ClassVar[tuple[str, ...]] = (MODEL, VOCABULARY)
     seed: int = Field(0, ge=0, description="seed of the first member")
     members: int = Field(4, ge=1, le=64, description="networks that are averaged")
     width: int = Field(64, ge=1, le=1024, description="length of a feature's embedding")
@@ -81,12 +90,16 @@ class SparseMlp(Settings):
 
     def load(self, run: Path) -> Pricer:
         """The pricer that a run folder holds."""
-        with safe_open(run / MODEL, framework="pt") as tensors:
-            require_log_prices("log_scale" in tensors.keys(), run)  # noqa: SIM118
-            mean, spread, top = tensors.get_tensor("log_scale").tolist()
-            names = [[f"{name}.{number}" for name in Net.NAMES] for number in range(self.members)]
-            nets = [Net(*(tensors.get_tensor(name).float() for name in own)) for own in names]
-        return SparseMlpPricer(Vocabulary.load(run / VOCABULARY), nets, Prices(np.zeros(0), mean, spread, top))
+        words = Vocabulary.load(run / VOCABULARY)
+        tensors = read_tensors(run / MODEL)
+        require_log_prices("log_scale" in tensors, run)
+        sizes = {"features": words.size, "width": self.width, "hidden": self.hidden}
+        shapes = {f"{name}.{number}": SHAPES[name] for number in range(self.members) for name in Net.NAMES}
+        check_arrays(run / MODEL, tensors, {**shapes, "log_scale": ("float", 3)}, sizes)
+        mean, spread, top = tensors["log_scale"].tolist()
+        names = [[f"{name}.{number}" for name in Net.NAMES] for number in range(self.members)]
+        nets = [Net(*(tensors[name].float() for name in own)) for own in names]
+        return SparseMlpPricer(words, nets, Prices(np.zeros(0), mean, spread, top))
 
 
 def batches(rows: int, settings: SparseMlp) -> list[int]:

@@ -97,7 +97,12 @@ class Fields:
 
     @classmethod
     def made(cls, plain: Mapping[str, Any]) -> Fields:
-        """The fields that `plain` told."""
+        """The fields that `plain` told. Raises ValueError where the facts are none."""
+        for names in (plain["numbers"], *plain["groups"].values()):
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise ValueError("names are lists of texts")
+            if len(set(names)) < len(names):
+                raise ValueError("a name is there twice")
         return cls(placed(plain["numbers"]), {kind: placed(names) for kind, names in plain["groups"].items()})
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricesmith.catalog.families import find_families, sketch
+from pricesmith.model_files import Shapes, read_arrays, sparse_rows
 from pricesmith.pricers.features.bags import F32
 from pricesmith.pricers.features.buffer import I64
 from pricesmith.pricers.features.vocabulary import BITS, Rows, Vocabulary, gather
@@ -40,6 +41,14 @@ SHARPNESS = 4  # weight of a neighbour: its cosine to this power
 MEANS = (1, 3, 8, 32)
 RIDGES = (32, 64)  # how many neighbours a local ridge is solved among, the most last
 BIAS, NOISE = 3.0, 0.05  # variances of its constant and of its noise, in units of its slopes'
+SHAPES: Shapes = {
+    "buckets": ("int", "features"),
+    "weights": ("float", "features"),
+    "data": ("float", "cells"),
+    "indices": ("int", "cells"),
+    "indptr": ("int", "ends"),
+    "logs": ("float", "rows"),
+}
 SEEN = RIDGES[-1]  # neighbours that the columns are made of
 CHUNK = 512  # local ridges solved at once
 
@@ -189,12 +198,10 @@ class Nearest:
     @classmethod
     def load(cls, path: Path) -> Nearest:
         """The search that `save` wrote."""
-        from scipy.sparse import csr_matrix
-
-        with np.load(path, allow_pickle=False) as arrays:
-            words = Vocabulary.made(arrays["buckets"], arrays["weights"])
-            parts = (arrays["data"], arrays["indices"], arrays["indptr"])
-            return cls(words, csr_matrix(parts, (len(arrays["logs"]), words.size)), arrays["logs"])
+        arrays = read_arrays(path, SHAPES)
+        words = Vocabulary.checked(path, arrays)
+        parts = (arrays["data"], arrays["indices"], arrays["indptr"])
+        return cls(words, sparse_rows(path, parts, (len(arrays["logs"]), words.size)), arrays["logs"])
 
 
 def unit(matrix: Any) -> Any:

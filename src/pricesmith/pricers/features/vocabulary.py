@@ -5,7 +5,7 @@ bucket 1,402,331: 12 occurrences in 6,000 rows -> place 88,412, weight 1 + log(5
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pricesmith.model_files import Shapes, check_below, damaged, read_arrays
 from pricesmith.pricers.features.bags import F32, bags, chunks
 from pricesmith.pricers.features.buffer import I64
 from pricesmith.pricers.features.cores import CORES
@@ -21,6 +22,7 @@ from pricesmith.types import Listing
 
 I32 = NDArray[np.int32]
 BITS = 22  # a feature is the top bits of its hash
+SHAPES: Shapes = {"buckets": ("int", "features"), "weights": ("float", "features")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,5 +107,14 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
-        with np.load(path, allow_pickle=False) as arrays:
-            return cls.made(arrays["buckets"], arrays["weights"])
+        """The vocabulary that `save` wrote. Raises InputError where the file is damaged."""
+        return cls.checked(path, read_arrays(path, SHAPES))
+
+    @classmethod
+    def checked(cls, path: Path, arrays: Mapping[str, Any]) -> Vocabulary:
+        """The vocabulary of arrays that were read from `path`. Raises InputError where they are none."""
+        buckets = arrays["buckets"]
+        check_below(path, "buckets", buckets, 1 << BITS)
+        if (np.diff(buckets) <= 0).any():
+            raise damaged(path, "buckets that do not rise", allowed="each bucket once, in order")
+        return cls.made(buckets, arrays["weights"].astype(np.float32))

@@ -17,9 +17,10 @@ from typing import Any, Literal
 
 import torch
 from peft import PeftModel
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from pricesmith.errors import InputError, UsageError
+from pricesmith.model_files import check_increasing, check_range, read_object, read_tensors
 from pricesmith.pricers.language.readout import Bins, Distribution, TokenReader, head, states_at
 from pricesmith.pricers.language.weights import (
     Base,
@@ -36,7 +37,6 @@ from pricesmith.progress import SILENT, Progress
 from pricesmith.prompts import Prompt, Style, examples
 from pricesmith.settings import Settings, parse
 from pricesmith.types import Item, Listing, Quote
-from pricesmith.workspace import read_json
 
 PRICE_CONFIG = "price_config.json"
 FORMAT = 1
@@ -57,8 +57,18 @@ class PriceConfig(Settings):
     currency: str
     price_range: tuple[float, float]
     edges: tuple[float, ...] | None = Field(None, description="of the price bins")
-    dtype: str = "auto"
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     quantisation: Literal["none", "nf4"] = "none"
+
+    @model_validator(mode="after")
+    def checked(self) -> PriceConfig:
+        """Raises ValueError where the price range is empty, or bins have no edges that rise."""
+        check_range(self.price_range)
+        if self.readout == "bins":
+            if self.edges is None or len(self.edges) < 3:
+                raise ValueError("edges of at least two price bins")
+            check_increasing(self.edges)
+        return self
 
 
 class LlmPricer:
@@ -238,8 +248,8 @@ def load_adapter(run: Path, *, merged: bool | None = None) -> LlmPricer:
 
 def read_config(run: Path) -> PriceConfig:
     """`price_config.json` of a run. Raises InputError where it is missing, damaged, or of a later format."""
-    values = read_json(run / PRICE_CONFIG)
-    if not isinstance(values, dict) or not isinstance(values.get("format"), int):
+    values = read_object(run / PRICE_CONFIG)
+    if type(values.get("format")) is not int:
         raise InputError(f"{run / PRICE_CONFIG} is damaged", hint="Fit again with --fresh.")
     if values["format"] > FORMAT:
         raise InputError(f"{run} is of a later version of Pricesmith", allowed=f"format {FORMAT}", hint="Upgrade it.")
@@ -251,9 +261,10 @@ def read_config(run: Path) -> PriceConfig:
 
 def adapted(model: Any, run: Path, merged: bool) -> Any:
     """The model with the run's adapter, ready to score."""
-    kind = read_json(run / "adapter_config.json").get("peft_type")
+    kind = read_object(run / "adapter_config.json").get("peft_type")
     if kind != "LORA" or not (run / "adapter_model.safetensors").is_file():
         raise InputError(f"{run} holds no LoRA adapter", got=str(kind), hint="Fit again with --fresh.")
+    read_tensors(run / "adapter_model.safetensors")  # for its checks: PEFT takes NaN for a weight
     try:
         with quiet(), warnings.catch_warnings():
             # peft 0.21 asks transformers 5.23 for an attribute under its old name

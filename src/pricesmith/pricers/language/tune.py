@@ -69,6 +69,8 @@ class Tuned(Settings):
     """Settings that both read-outs share."""
 
     resumes: ClassVar[bool] = True
+    files: ClassVar[tuple[str, ...]] = (PRICE_CONFIG, "adapter_config.json", ADAPTER)
+    probed: ClassVar[bool] = False  # an answer takes seconds, and its shapes are checked where it is loaded
     base: str = Field("gemma-3-270m", description="a preset, a local folder, a .gguf file or a Hub id")
     revision: str | None = Field(None, description="of a Hub id: a commit, tag or branch")
     quantisation: Literal["auto", "none", "nf4"] = Field("auto", description="nf4: 4 bits (QLoRA, needs [qlora])")

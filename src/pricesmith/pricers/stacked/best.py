@@ -24,6 +24,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import BeforeValidator, Field
 
+from pricesmith.model_files import damage_reported, read_object
 from pricesmith.pricers import recipe_class
 from pricesmith.pricers.features.bags import F32, chunks
 from pricesmith.pricers.features.cores import CORES
@@ -31,13 +32,15 @@ from pricesmith.pricers.features.fields import Fields
 from pricesmith.pricers.features.nearest import F64, SEEN, Nearest
 from pricesmith.pricers.features.vocabulary import gather
 from pricesmith.pricers.stacked.grove import Grove, Soil, grow
+from pricesmith.pricers.stacked.grove import files_of as tree_files
 from pricesmith.pricers.stacked.networks import Networks, Plan, train_networks
+from pricesmith.pricers.stacked.networks import files_of as network_files
 from pricesmith.pricers.stacked.stock import Kept, Stock
 from pricesmith.pricers.stacked.trust import NEUTRAL, Trust
 from pricesmith.progress import SILENT, Progress
 from pricesmith.settings import Settings
 from pricesmith.types import Item, Listing, Pricer, Quote, Recipe
-from pricesmith.workspace import read_json, write_json
+from pricesmith.workspace import write_json
 
 NEAREST = "nearest.npz"
 NETWORKS = "networks"
@@ -180,15 +183,29 @@ class Best(Settings):
 
     def load(self, run: Path) -> Pricer:
         """The pricer that a run folder holds."""
-        facts = read_json(run / FACTS)
+        facts = read_object(run / FACTS)
+        with damage_reported(run / FACTS):
+            fields, trust = Fields.made(facts["fields"]), Trust.made(facts["trust"])
         return BestPricer(
             Nearest.load(run / NEAREST),
-            Networks.load(run / NETWORKS, self.near),
+            Networks.load(run / NETWORKS, self.near, self.members),
             [recipe_class(kind)().load(run / BESIDE / kind) for kind in self.beside],
-            Fields.made(facts["fields"]),
-            Grove.load(run / TREES),
-            Grove.load(run / DOUBT),
-            Trust.made(facts["trust"]),
+            fields,
+            Grove.load(run / TREES, self.forests),
+            Grove.load(run / DOUBT, 1),
+            trust,
+        )
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that a fitted model of these settings holds."""
+        return (
+            NEAREST,
+            FACTS,
+            *(f"{NETWORKS}/{name}" for name in network_files(self.members)),
+            *(f"{TREES}/{name}" for name in tree_files(self.forests)),
+            *(f"{DOUBT}/{name}" for name in tree_files(1)),
+            *(f"{BESIDE}/{kind}/{name}" for kind in self.beside for name in recipe_class(kind)().files),
         )
 
 

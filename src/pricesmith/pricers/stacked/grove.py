@@ -17,6 +17,7 @@ import numpy as np
 from pricesmith.pricers.features.bags import F32
 from pricesmith.pricers.features.cores import CORES
 from pricesmith.pricers.features.nearest import F64
+from pricesmith.pricers.features.trees import read_trees
 from pricesmith.progress import SILENT, Progress
 from pricesmith.workspace import write_atomic
 
@@ -81,10 +82,14 @@ class Grove:
             (folder / f"trees-{number}.txt").write_text(booster.model_to_string(), encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path) -> Grove:
-        """The sets that `save` wrote."""
-        paths = sorted(folder.glob("trees-*.txt"), key=lambda path: int(path.stem.split("-")[1]))
-        return cls([booster_of(path.read_text(encoding="utf-8")) for path in paths])
+    def load(cls, folder: Path, sets: int) -> Grove:
+        """The sets that `save` wrote. Raises InputError where one is missing or damaged."""
+        return cls([read_trees(folder / name) for name in files_of(sets)])
+
+
+def files_of(sets: int) -> list[str]:
+    """The names of the files of so many sets."""
+    return [f"trees-{number}.txt" for number in range(sets)]
 
 
 def booster_of(text: str) -> Any:

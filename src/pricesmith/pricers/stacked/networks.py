@@ -8,7 +8,7 @@ Networks that differ in their seed alone are trained one to a core.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from pricesmith.model_files import Shapes, array_names, check_arrays, read_arrays, read_tensors
 from pricesmith.pricers.features.bags import F32
 from pricesmith.pricers.features.buffer import I64
 from pricesmith.pricers.features.cores import CORES, one_thread_each
@@ -30,7 +31,24 @@ from pricesmith.pricers.stacked.attention import Lesson, Net, Reader, Seen, Shap
 from pricesmith.progress import SILENT, Progress
 from pricesmith.workspace import atomic_file
 
-VOCABULARY = "vocabulary.npz"
+VOCABULARY, SCALE, LABELS = "vocabulary.npz", "scale.npz", "labels.safetensors"
+SHAPES: Shapes = {"means": ("float", "columns"), "spreads": ("float", "columns"), "log_span": ("float", 4)}
+NETWORK: Shapes = {  # the tensors of attention.Net, and its table and keys
+    "table": ("float", "features", "width"),
+    "memory": ("float", "rows", "keys"),
+    "shift": ("float", "width"),
+    "key": ("float", "keys", "width"),
+    "sharpness": ("float", 1),
+    "distance": ("float", 1),
+    "nobody": ("float", 1),
+    "value": ("float", "keys"),
+    "difference": ("float", "keys", "keys"),
+    "value_shift": ("float", "keys"),
+    "inner_shift": ("float", "hidden"),
+    "outer": ("float", "hidden"),
+    "outer_shift": ("float", 1),
+    "skip": ("float", 1),
+}
 FAR = 4.0  # a column is cut at so many standard deviations
 LEAST_STEPS = 150
 
@@ -107,32 +125,50 @@ class Networks:
         """Write vocabulary, networks, keys and labels into a folder, which is made."""
         folder.mkdir(parents=True, exist_ok=True)
         self.words.save(folder / VOCABULARY)
-        np.savez(folder / "scale.npz", means=self.scale.means, spreads=self.scale.spreads, log_span=self.span)
+        np.savez(folder / SCALE, means=self.scale.means, spreads=self.scale.spreads, log_span=self.span)
         for number, (net, reader) in enumerate(zip(self.nets, self.readers, strict=True)):
             keys = {"table": net.table.half(), "memory": reader.memory.float()}
             save_file({**net.parts, **keys}, folder / f"network-{number}.safetensors")
-        save_file({"labels": torch.from_numpy(self.labels)}, folder / "labels.safetensors")
+        save_file({"labels": torch.from_numpy(self.labels)}, folder / LABELS)
 
     @classmethod
-    def load(cls, folder: Path, near: int) -> Networks:
-        """The networks that `save` wrote."""
-        with np.load(folder / "scale.npz", allow_pickle=False) as arrays:
-            require_log_prices("log_span" in arrays, folder)
-            scale, span = Scale(arrays["means"], arrays["spreads"]), arrays["log_span"]
-        labels = tensors_of(folder / "labels.safetensors")["labels"].numpy()
+    def load(cls, folder: Path, near: int, members: int) -> Networks:
+        """The networks that `save` wrote. Raises InputError where a file is missing or damaged."""
+        require_log_prices("log_span" in array_names(folder / SCALE), folder)
+        arrays = read_arrays(folder / SCALE, SHAPES)
+        scale, span = Scale(arrays["means"], arrays["spreads"]), arrays["log_span"]
+        words, labels = Vocabulary.load(folder / VOCABULARY), read_tensors(folder / LABELS)
+        rows = check_arrays(folder / LABELS, labels, {"labels": ("float", "rows")})["rows"]
+        sizes = {"features": words.size, "columns": len(scale.means), "rows": rows}
+        labels = labels["labels"].numpy()
         nets, memories = [], []
-        for path in sorted(folder.glob("network-*.safetensors"), key=lambda path: int(path.stem.split("-")[1])):
+        for number in range(members):
+            path = folder / f"network-{number}.safetensors"
             parts = tensors_of(path)
+            check_network(path, parts, sizes)
             memories.append(parts.pop("memory"))
             nets.append(Net(parts.pop("table").float(), parts))
-        found = cls(near, Vocabulary.load(folder / VOCABULARY), scale, span, labels, nets)
+        found = cls(near, words, scale, span, labels, nets)
         found.readers = [Reader(net, memory, labels) for net, memory in zip(nets, memories, strict=True)]
         return found
 
 
 def tensors_of(path: Path) -> dict[str, Tensor]:
     """All tensors of a file."""
-    return load_file(path)
+    return read_tensors(path)
+
+
+def files_of(members: int) -> list[str]:
+    """The names of the files of so many networks."""
+    return [VOCABULARY, SCALE, LABELS, *(f"network-{number}.safetensors" for number in range(members))]
+
+
+def check_network(path: Path, parts: Mapping[str, Tensor], sizes: Mapping[str, int]) -> None:
+    """Raises InputError where the tensors of a file are not those of a network of these sizes."""
+    check_arrays(path, parts, NETWORK, sizes)
+    width, keys = parts["shift"].shape[0], parts["value"].shape[0]
+    whole = width + keys + 3 + sizes["columns"]
+    check_arrays(path, parts, {"inner": ("float", "hidden", whole)})
 
 
 def train_networks(

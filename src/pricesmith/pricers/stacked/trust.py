@@ -47,8 +47,13 @@ class Trust:
 
     @classmethod
     def made(cls, facts: Mapping[str, Any]) -> Trust:
-        """What `plain` told."""
-        return cls(np.array(facts["apart"], dtype=np.float64), np.array(facts["shares"], dtype=np.float64))
+        """What `plain` told. Raises ValueError where the facts are none."""
+        apart, shares = (np.array(facts[name], dtype=np.float64) for name in ("apart", "shares"))
+        if not (apart.ndim == shares.ndim == 1 and 0 < len(apart) == len(shares) and np.isfinite(apart).all()):
+            raise ValueError("distances and shares are two lists of numbers, of one length")
+        if (np.diff(apart) < 0).any() or not ((shares >= 0) & (shares <= 1)).all():
+            raise ValueError("distances rise, and shares are from 0 to 1")
+        return cls(apart, shares)
 
 
 NEUTRAL = Trust(np.zeros(1), np.full(1, 0.5))
