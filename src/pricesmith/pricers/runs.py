@@ -42,7 +42,7 @@ from pricesmith.pricers.features.cross_fit import cross_fit
 from pricesmith.pricers.recipes import estimate, read_recipe, settings_of
 from pricesmith.pricers.spent import forget, spent_before
 from pricesmith.progress import SILENT, Progress
-from pricesmith.settings import Settings, write_toml
+from pricesmith.settings import Settings, parse, write_toml
 from pricesmith.types import Item, Listing, Pricer, Quote, Recipe
 from pricesmith.workspace import Build, build_folder, inventory, is_whole, verify, write_atomic, write_json
 
