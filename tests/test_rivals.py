@@ -14,6 +14,7 @@ from pricesmith.cli import run
 from pricesmith.contest import contest, name_of
 from pricesmith.errors import PricesmithError, UsageError
 from pricesmith.pricers.hosted.purse import BudgetSpent
+from pricesmith.pricers.hosted.wire import Wire
 from pricesmith.rivals import Hosting, families_of, items_of, rival_of
 from pricesmith.testing import ChatServer, FakeEndpoint, made_catalog, made_model
 from pricesmith.types import render
@@ -37,6 +38,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 def corner(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     """A made catalog that is judged in folds."""
     return open_catalog(made_catalog(tmp_path_factory.mktemp("corner") / "catalog", 120))
+
+
+def no_pause(*_: object) -> None:
+    """In place of the growing pauses between tries."""
 
 
 def who_of(fake: FakeEndpoint, monkeypatch: pytest.MonkeyPatch, more: str = "price=1/2") -> str:
@@ -269,6 +274,77 @@ def test_the_command_ends_with_one_error_and_no_traceback(
         assert run(["eval", who, "--catalog", str(shop.path), "--to", str(tmp_path / "evals"), *flags]) == code
         assert fake.seen == []
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("500", "has answered nothing\n  got: no reply to any of 1 listings: 1 HTTP 500"),
+        ("trickle", "does not answer\n  got: 1 listing without a reply after 3 tries; last: time-out"),
+    ],
+)
+def test_no_answer_at_all_is_a_failure(
+    fault: str,
+    said: str,
+    shop: Catalog,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Exit code 1, also with one listing, and no evaluation is written; later the same command goes on."""
+    monkeypatch.setattr(Wire, "pause", no_pause)
+    with FakeEndpoint(faults=lambda number, before: fault) as fake:
+        words = ["eval", who_of(fake, monkeypatch), "--catalog", str(shop.path), "--to", str(tmp_path / "evals")]
+        assert run([*words, "--limit", "1", "--timeout", "0.3"]) == 1
+        assert said in capsys.readouterr().err
+        assert not (tmp_path / "evals" / "frontier-made.meta.json").exists()
+        fake.faults = {}
+        assert run([*words, "--limit", "1"]) == 0
+
+
+def test_some_answers_are_an_evaluation_and_the_others_are_told_as_lost(
+    shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of three without a reply is unanswered, not a failure of the command."""
+    monkeypatch.setattr(Wire, "pause", no_pause)
+    with FakeEndpoint(faults=lambda number, before: "500" if number >= 2 else "") as fake:
+        words = ["eval", who_of(fake, monkeypatch), "--catalog", str(shop.path), "--to", str(tmp_path / "evals")]
+        assert run([*words, "--limit", "3", "--concurrency", "1", "--json"]) == 0
+    told = capsys.readouterr()
+    assert len(json.loads(told.out)["league"]) == 1
+    rows = [json.loads(line) for line in (tmp_path / "evals" / "frontier-made.jsonl").read_text().splitlines()]
+    assert sorted(str(row["price"]) for row in rows) == ["24.0", "24.0", "None"]
+    assert "No reply after all tries: 1 HTTP 500." in told.err
+
+
+def test_a_key_that_the_endpoint_sends_back_is_in_no_file_and_on_no_screen(
+    shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The store of answers, the evaluation, the report and the terminal; each holds what else was said."""
+    with FakeEndpoint(lambda _: f"Bearer {fake.key} pays {fake.key.encode().hex()} for a hose") as fake:
+        words = ["--catalog", str(shop.path), "--to", str(tmp_path / "evals"), "--limit", "5"]
+        made_run = ["fit", "constant", "--catalog", str(shop.path), "--to", str(tmp_path / "run")]
+        assert run(made_run) == 0
+        assert run(["eval", str(tmp_path / "run"), who_of(fake, monkeypatch), *words]) == 0
+        assert run(["report", str(tmp_path / "evals"), "--to", str(tmp_path / "report.html")]) == 0
+    told = capsys.readouterr()
+    secrets = (fake.key, fake.key[3:], fake.key.encode().hex())
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"answers.sqlite", "report.html", "frontier-made.jsonl"} <= {path.name for path in files}
+    assert not any(secret in told.out + told.err for secret in secrets)
+    assert not any(secret.encode() in path.read_bytes() for path in files for secret in secrets)
+    assert "Bearer [key] pays [key] for a hose" in (tmp_path / "evals" / "frontier-made.jsonl").read_text()
+
+
+@pytest.mark.parametrize("options", ["url=https://h/v1?api_key=secret-7", "api_key=secret-7", "shots=4,secret-7"])
+def test_a_key_on_the_command_line_is_refused_and_not_shown(
+    options: str, shop: Catalog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the option that takes the name of a variable."""
+    assert run(["eval", f"frontier:m@{options}", "--catalog", str(shop.path), "--to", str(tmp_path / "evals")]) == 2
+    told = capsys.readouterr()
+    assert "key" in told.err
+    assert "secret-7" not in told.err + told.out
 
 
 def test_a_real_model_behind_http_is_judged_over_http(

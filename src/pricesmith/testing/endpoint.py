@@ -75,6 +75,7 @@ class FakeEndpoint:
         self.revoked_after, self.wait, self.think, self.delay = revoked_after, wait, think, delay
         self.keeps_limit, self.usage, self.cost, self.key = keeps_limit, usage, cost, KEY
         self.message, self.rejects = message, rejects
+        self.reason = "Made"  # the words of the status line
         self.seen: list[Seen] = []
         self.asked: Counter[str] = Counter()
         self.flying = self.most_flying = 0
@@ -206,7 +207,11 @@ def handler_of(fake: FakeEndpoint) -> type[BaseHTTPRequestHandler]:
         def send(self, status: int, data: bytes, fault: str) -> None:
             if fault == "broken":
                 data = data[: len(data) // 2]
-            lines = [f"HTTP/1.1 {status} Made", "Content-Type: application/json", f"Content-Length: {len(data)}"]
+            lines = [
+                f"HTTP/1.1 {status} {fake.reason}",
+                "Content-Type: application/json",
+                f"Content-Length: {len(data)}",
+            ]
             lines += [f"Retry-After: {fake.wait}"] if fault == "429-wait" else []
             whole = "\r\n".join([*lines, "", ""]).encode() + data
             if fault == "trickle":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -349,6 +350,20 @@ def test_a_key_in_an_answer_or_an_error_is_stored_and_shown_nowhere(tmp_path: Pa
             pricer.price(WARES)
         pricer.close()
     assert caught.value.got == "?api_key=[key] [key]"
+
+
+def test_a_key_is_in_no_log_of_the_clients_libraries(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever turns them on sees what the endpoint says, but not the key; other loggers are left alone."""
+    caplog.set_level(logging.DEBUG)
+    with FakeEndpoint(answer) as fake:
+        fake.reason = f"Made-for-{fake.key}"
+        outcome = run_once(fake, tmp_path / "a.sqlite")
+        assert outcome.ended == "all answered"
+        assert "Made-for-[key]" in caplog.text
+        assert fake.key not in caplog.text
+        caplog.clear()
+        logging.getLogger("httpx2").info("later: %s", fake.key)
+    assert fake.key in caplog.text
 
 
 def test_a_key_in_an_older_answer_is_masked_when_it_is_read(tmp_path: Path) -> None:

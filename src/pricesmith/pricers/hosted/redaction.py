@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import html
+import logging
 import re
 from collections.abc import Iterator
 from functools import lru_cache
@@ -31,12 +32,38 @@ PIECE = re.compile(
 )
 HEXADECIMAL = ("percent", "unicode", "braced", "byte", "hexadecimal")
 BASE64 = re.compile(r"[A-Za-z0-9+/_-]")
+LOGGERS = ("openai._base_client", "httpx2", "httpcore2.connection", "httpcore2.http11", "httpcore2.proxy")
 Span = tuple[int, int]
 
 
 def mask_key(text: str, key: str) -> str:
     """The text with the key, and what is easily turned back into it, as `[key]`."""
     return key_mask(key).mask(text) if len(key) >= SHORTEST and text else text
+
+
+class KeyFilter(logging.Filter):
+    """Masks a key in what the client's libraries log, for those who have turned their logs on."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        masked = mask_key(text, self.key)
+        if masked != text:
+            record.msg, record.args = masked, ()
+        return True
+
+    def add(self) -> None:
+        """Begin to mask."""
+        for name in LOGGERS:
+            logging.getLogger(name).addFilter(self)
+
+    def remove(self) -> None:
+        """End it."""
+        for name in LOGGERS:
+            logging.getLogger(name).removeFilter(self)
 
 
 class KeyMask:

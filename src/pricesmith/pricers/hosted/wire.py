@@ -24,6 +24,7 @@ from pricesmith.pricers.hosted.deadline import Exchange
 from pricesmith.pricers.hosted.faults import REJECTED, Fault, fault_of, said_of
 from pricesmith.pricers.hosted.providers import Endpoint, is_here
 from pricesmith.pricers.hosted.purse import Purse
+from pricesmith.pricers.hosted.redaction import KeyFilter
 from pricesmith.pricers.hosted.speech import SCHEMA, Speech
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ class Wire:
         self.proven = self.over = self.replied = self.must_reply = False
         self.lock, self.first = threading.Lock(), threading.Lock()
         self.not_before = 0.0
+        self.key_filter = KeyFilter(endpoint.key)
         self._client: openai.OpenAI | None = None
 
     def client(self) -> openai.OpenAI:
@@ -104,6 +106,7 @@ class Wire:
                 import openai
 
                 http = self.http()
+                self.key_filter.add()
                 key = self.endpoint.key or "none"
                 self._client = openai.OpenAI(
                     api_key=key, base_url=self.endpoint.url, http_client=http, max_retries=0, timeout=http.timeout
@@ -140,6 +143,7 @@ class Wire:
         """Give the connections back."""
         if self._client is not None:
             self._client.close()
+            self.key_filter.remove()
 
     def ask(self, call: Call) -> Said:
         """One answer. Until one came, requests go one at a time: a wrong key is told by one request, not by many.
