@@ -191,3 +191,27 @@ def test_a_listing_of_signs_is_too_short() -> None:
     """Letters and digits of title and text count, signs do not."""
     assert too_short(Listing("", "-----", "a b c d"), CleanSettings())
     assert not too_short(Listing("", "SSD", "1 TB"), CleanSettings())
+
+
+@pytest.mark.parametrize(
+    ("title", "refused"),
+    [("电饭锅", False), ("茶杯", True), ("텀블러", False), ("ปากกา", False), ("किताब", False), ("cup", True)],
+)
+def test_a_title_in_any_script_is_long_enough_when_it_says_as_much(title: str, refused: bool) -> None:
+    """Three Chinese characters say as much as a word of six letters; vowel signs are letters."""
+    assert too_short(Listing("", title, ""), CleanSettings()) is refused
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        ("品牌 " + "陶瓷杯" * 20, "品牌 " + ("陶瓷杯" * 20)[:17]),
+        ("กระเป๋า" * 5, ("กระเป๋า" * 5)[:20]),
+        ("brand " + "x" * 40, "brand"),
+    ],
+)
+def test_text_without_spaces_is_cut_between_characters(text: str, cut: str) -> None:
+    """One early space does not cost all that follows it."""
+    kept = clean_text(text, CleanSettings(max_chars=20))
+    assert kept == cut
+    assert unicodedata.category(text[len(kept)])[0] != "M"

@@ -208,3 +208,10 @@ def test_a_saved_rule_says_the_same(tmp_path: Path) -> None:
     assert again.overlap(validation).tolist() == index.overlap(validation).tolist()
     assert (again.threshold, again.calibrated, again.common) == (index.threshold, True, index.common)
     assert again.search(validation, 3, [3.0] * len(validation)) == index.search(validation, 3, [3.0] * len(validation))
+
+
+def test_similar_things_are_found_in_text_without_spaces() -> None:
+    """A Chinese cup is like another cup, not like a lamp; a Thai bag is like another bag."""
+    rows = [item("cup", "白色陶瓷咖啡杯", 30.0), item("lamp", "金属落地灯", 200.0), item("bag", "กระเป๋าหนังแท้", 900.0)]
+    near = Index.build(rows).search([Listing("", "蓝色陶瓷马克杯", ""), Listing("", "กระเป๋าผ้าใบ", "")], 1)
+    assert [one.id for found in near for one in found] == ["cup", "bag"]

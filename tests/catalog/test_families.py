@@ -141,3 +141,21 @@ def test_short_and_empty_texts_have_a_sketch() -> None:
     sketches = sketch(["", "hose", "Hose!", "red hose"])
     assert sketches.shape == (4, PLACES)
     assert find_families(sketches).tolist() == [0, 1, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("手工编织羊毛地毯北欧风格客厅卧室床边防滑加厚可机洗灰色", "不锈钢保温杯大容量男女学生便携水壶"),
+        ("手織りウールラグ北欧スタイルのリビング寝室用滑り止め付き厚手グレー", "ステンレス製保温ボトル大容量"),
+        ("พรมขนสัตว์ทอมือสไตล์นอร์ดิกสำหรับห้องนั่งเล่นกันลื่นหนาพิเศษสีเทา", "กระติกน้ำสแตนเลสเก็บความร้อน"),
+    ],
+)
+def test_near_duplicates_are_found_in_text_without_spaces(text: str, other: str) -> None:
+    """Another character at the end makes no other product; another product does."""
+    assert find_families(sketch([text, f"{text[:-1]}新", other])).tolist() == [0, 0, 2]
+
+
+def test_a_vowel_sign_tells_words_apart() -> None:
+    """Hindi words that differ in a vowel sign alone are different words."""
+    assert word_key(split_words("काला कपड़ा")) != word_key(split_words("कीला कपड़ा"))

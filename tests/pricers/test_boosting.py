@@ -139,3 +139,18 @@ def test_a_handful_of_rows_can_be_fitted(count: int, tmp_path: Path) -> None:
     (quote,) = Boosting().load(tmp_path).price([items[0].listing])
     assert quote.price is not None
     assert quote.price > 0
+
+
+def test_titles_without_spaces_that_begin_alike_are_in_one_fold() -> None:
+    """A Chinese title has no first words: its first five characters count."""
+    items = [
+        Item(Listing(str(n), f"羊毛手工地毯{colour}", ""), 10.0) for n, colour in enumerate("红橙黄绿青蓝紫黑白灰")
+    ]
+    assert len(set(folds_of(items).tolist())) == 1
+
+
+def test_a_unit_in_another_script_is_read_whole() -> None:
+    """A Hindi unit keeps its vowel signs; a Chinese one stands beside its number; digits of another script count."""
+    assert numbers_of(Listing("", "चावल 5 किलो", ""))["किलो"] == 5.0
+    assert numbers_of(Listing("", "大米５公斤", ""))["公斤"] == 5.0
+    assert numbers_of(Listing("", "أرز ٢٫٥ كجم", ""))["كجم"] == 2.5

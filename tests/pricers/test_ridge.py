@@ -11,6 +11,8 @@ from pricesmith.pricers.ridge import RidgeRecipe
 from pricesmith.testing import made_items
 from pricesmith.types import Item, Listing, render
 
+MIXED = "天地玄黄宇宙洪荒日月盈昃"
+
 
 def test_quotes_are_those_of_the_definition(tmp_path: Path) -> None:
     """The definition in scikit-learn's own words, fitted here, gives the same prices after save and load."""
@@ -44,3 +46,28 @@ def test_a_strong_penalty_flattens_the_quotes(tmp_path: Path) -> None:
     RidgeRecipe(alpha=1e6).fit(items, [], tmp_path)
     prices = [quote.price or 0.0 for quote in RidgeRecipe().load(tmp_path).price([item.listing for item in items])]
     assert max(prices) / min(prices) < 1.01
+
+
+@pytest.mark.parametrize(
+    ("materials", "things"),
+    [
+        ({"金属": 4.0, "塑料": 1.0, "实木": 9.0}, {"书桌": 300.0, "台灯": 90.0, "衣架": 20.0, "相框": 35.0}),
+        ({"หนัง": 4.0, "ผ้า": 1.0, "ไม้": 9.0}, {"กระเป๋า": 300.0, "รองเท้า": 90.0, "หมวก": 20.0, "เข็มขัด": 35.0}),
+    ],
+)
+def test_it_learns_from_text_without_spaces(
+    materials: dict[str, float], things: dict[str, float], tmp_path: Path
+) -> None:
+    """The price is material times thing: titles of one long run of characters tell both."""
+    draw = np.random.default_rng(0)
+    fillers = ["".join(draw.choice(list(MIXED), 4)) for _ in range(40)]
+    items = []
+    for number in range(400):
+        material, thing = draw.choice(list(materials)), draw.choice(list(things))
+        title = f"{draw.choice(fillers)}{material}{thing}{draw.choice(fillers)}"
+        items.append(Item(Listing(str(number), title, ""), materials[material] * things[thing]))
+    RidgeRecipe().fit(items[:300], [], tmp_path)
+    quotes = [quote.price or 0.0 for quote in RidgeRecipe().load(tmp_path).price([i.listing for i in items[300:]])]
+    errors = np.abs(np.log(np.array(quotes) / [item.price for item in items[300:]]))
+    assert np.median(errors) < 0.3
+    assert np.median(np.abs(np.log([item.price / 150.0 for item in items]))) > 0.6  # a constant

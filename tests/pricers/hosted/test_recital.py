@@ -64,6 +64,13 @@ def test_a_listing_too_short_to_tell_is_not_asked_about() -> None:
     assert chosen(ITEMS, 5) == chosen(list(reversed(ITEMS)), 5)
 
 
+def test_a_listing_without_spaces_is_halved_too() -> None:
+    """A Chinese text is cut between characters, so that it can be asked for as well."""
+    text = "手工编织羊毛地毯北欧风格客厅卧室床边防滑加厚可机洗灰色简约现代"
+    first, rest = halves(Listing("", "", text)) or ("", [])
+    assert (first, len(rest)) == (text[:15], 15)
+
+
 def test_the_halves_make_the_whole() -> None:
     """The first is as it stands, the second is its words."""
     first, rest = halves(ITEMS[0].listing) or ("", [])
