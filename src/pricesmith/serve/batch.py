@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import math
 import shutil
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 PART_ROWS = 5_000
 PLAN = "plan.json"
+MOST_IDS = 10_000_000  # rows whose ids are compared, at 8 bytes each
 NOTHING = "no title and no text"
 UNLIKE = "nothing similar in the training data: the price is a guess"
 MOST_COMPARABLES = 20
@@ -166,6 +169,10 @@ def price_file(
             shutil.rmtree(parts, ignore_errors=True)
         raise
     facts = join(parts, count, part_rows, to, comparables)
+    if repeated := facts["repeated_ids"]:
+        progress.note(
+            f"{repeated:,} rows of {to.name} have the id of an earlier row: the order of rows tells them apart"
+        )
     shutil.rmtree(parts)
     return facts
 
@@ -298,16 +305,20 @@ def write_part(path: Path, answers: Sequence[Answer], comparables: int = 0) -> N
 
 def join(parts: Path, count: int, part_rows: int, to: Path, comparables: int = 0) -> dict[str, Any]:
     """All parts as one file, in order. Raises InputError where a part lacks rows."""
+    import numpy as np
     import pyarrow.parquet as pq
 
     paths = [parts / f"part-{number:06d}.parquet" for number in range(math.ceil(count / part_rows))]
-    facts = {"rows": 0, "priced": 0, "not_priced": 0, "nothing_similar": 0}
+    facts = {"rows": 0, "priced": 0, "not_priced": 0, "nothing_similar": 0, "repeated_ids": 0}
+    seen = array("Q")
 
     def tables() -> Iterator[pa.Table]:
         for path in paths:
             table = pq.read_table(path)
             facts["rows"] += table.num_rows
             facts["not_priced"] += table.column("price").null_count
+            for name in table.column("id").to_pylist() if len(seen) < MOST_IDS else ():
+                seen.append(int.from_bytes(blake2b(name.encode("utf-8", "replace"), digest_size=8).digest()))
             facts["nothing_similar"] += table.column("nothing_similar").to_pylist().count(True)
             yield table
 
@@ -321,4 +332,5 @@ def join(parts: Path, count: int, part_rows: int, to: Path, comparables: int = 0
                 hint=f"Delete {parts} and run the same command again.",
             )
     facts["priced"] = facts["rows"] - facts["not_priced"]
+    facts["repeated_ids"] = len(seen) - len(np.unique(np.frombuffer(seen, dtype=np.uint64)))
     return {**facts, "to": str(to)}
