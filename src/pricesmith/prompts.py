@@ -21,7 +21,7 @@ from pydantic import Field
 
 from pricesmith.errors import UsageError
 from pricesmith.settings import Settings
-from pricesmith.text.formatting import SIGNS
+from pricesmith.text.currency import display_sign
 from pricesmith.types import Item, Listing, render
 
 Style = Literal["plain", "chat"]
@@ -71,7 +71,7 @@ class Prompt(Settings):
     @property
     def ending(self) -> str:
         """What an answer begins with; the number follows without a space."""
-        return f"Price is {SIGNS.get(self.currency, f'{self.currency} ')}"
+        return f"Price is {display_sign(self.currency)}"
 
     def asked(self, text: str) -> str:
         """The question about a rendered listing."""

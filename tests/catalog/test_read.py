@@ -97,7 +97,7 @@ def test_parquet_values_come_as_plain_ones(tmp_path: Path) -> None:
     pq.write_table(pa.table(table), tmp_path / "a.parquet")
     assert cells(tmp_path / "a.parquet") == [
         {"name": "Hose", "price": 24.5, "tags": "a\nb", "day": day.isoformat(), "raw": "text", "n": 1, "kind": "x"},
-        {"name": None, "price": "nan", "tags": "", "day": None, "raw": None, "n": None, "kind": "x"},
+        {"name": None, "price": None, "tags": "", "day": None, "raw": None, "n": None, "kind": "x"},
     ]
 
 

@@ -158,12 +158,12 @@ def test_a_line_that_is_no_row_is_rejected_by_name(tmp_path: Path, line: str, re
     assert cells(written(tmp_path / "a.jsonl", f'{{"b": 1}}\n{line}\n{{"b": 2}}\n')) == [{"b": 1}, reason, {"b": 2}]
 
 
-def test_numbers_that_json_does_not_have_come_as_words(tmp_path: Path) -> None:
-    """So that a price of NaN is refused by its own name, and not the row for another cell."""
+def test_nan_is_empty_and_infinity_comes_as_a_word(tmp_path: Path) -> None:
+    """An infinite price is refused by its own name; NaN is what other programs write for nothing."""
     line = '{"a": NaN, "b": Infinity, "c": -Infinity, "d": 1e999, "e": "\\ud800x\\ude00", "f": "\\u0000", "g": 1e2}'
     (row,) = cells(written(tmp_path / "a.jsonl", line))
     assert row == {
-        "a": "NaN",
+        "a": None,
         "b": "Infinity",
         "c": "-Infinity",
         "d": "inf",

@@ -5,7 +5,20 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricesmith.text.formatting import about, amount, in_chart, listed, plain, priced_band, seconds, short_band, usd
+from pricesmith.text.currency import CODES
+from pricesmith.text.formatting import (
+    about,
+    amount,
+    in_chart,
+    listed,
+    money,
+    number,
+    plain,
+    priced_band,
+    seconds,
+    short_band,
+    usd,
+)
 
 
 def test_an_amount_has_the_places_that_mean_something() -> None:
@@ -14,8 +27,30 @@ def test_an_amount_has_the_places_that_mean_something() -> None:
 
 
 def test_less_than_nothing_has_its_sign_in_front() -> None:
-    """A difference below 0 reads so; one that rounds to nothing does not."""
-    assert [amount(-1.5, "USD"), amount(-0.001, "USD")] == ["−$1.50", "$0.00"]
+    """A difference below 0 reads so; zero does not."""
+    assert [amount(-1.5, "USD"), amount(-0.001, "USD"), amount(-0.0, "USD")] == ["−$1.50", "−$0.0010", "$0.00"]
+
+
+def test_a_positive_amount_is_never_shown_as_zero() -> None:
+    """Below one unit two significant digits show."""
+    values = (0.0042, 0.0000123, 0.05, 0.5, 0.999)
+    assert [money(value, "USD") for value in values] == ["$0.0042", "$0.000012", "$0.05", "$0.50", "$1.00"]
+    assert [money(0.4, "JPY"), money(0.0125, "KWD")] == ["¥0.40", "KWD 0.013"]
+
+
+def test_an_amount_has_the_minor_digits_of_its_currency() -> None:
+    """None for yen and won, three for dinars, two elsewhere and for codes that are not known."""
+    shown = [money(1299.0, code) for code in ("JPY", "KRW", "IDR", "KWD", "USD", "XXX")]
+    assert shown == ["¥1,299", "₩1,299", "IDR 1,299", "KWD 1,299.000", "$1,299.00", "XXX 1,299.00"]
+    assert [number(1299.0, "JPY"), number(12.5, "KWD"), number(12.5, "USD")] == ["1,299", "12.500", "12.50"]
+
+
+@given(st.sampled_from(sorted(CODES)), st.floats(1e-11, 1e12))
+@settings(deadline=None, max_examples=300)
+def test_no_positive_amount_reads_as_nothing(code: str, value: float) -> None:
+    """Whatever the currency and the size, a digit other than 0 shows."""
+    assert set(number(value, code)) & set("123456789")
+    assert set(amount(value, code)) & set("123456789")
 
 
 def test_a_currency_without_a_sign_goes_by_its_code() -> None:

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricesmith.text import price_parser as money
+from pricesmith.text.currency import CODES, minor_digits
+from pricesmith.text.formatting import money as format_money
 from pricesmith.text.price_parser import parse_price, says_price
 
 REASONS = {
@@ -20,6 +22,7 @@ REASONS = {
     money.AMBIGUOUS,
     money.TWO_CURRENCIES,
     money.OTHER_DIGITS,
+    money.TWO_NUMBERS,
 }
 
 READ = [
@@ -69,8 +72,9 @@ REFUSED = [
     ("$-5.00", "price is negative"),
     ("(12.00)", "price is negative"),
     ("\u22125", "price is negative"),
-    (float("nan"), "price is not a number"),
-    ("NaN", "price is not a number"),
+    (float("nan"), "no price"),
+    ("NaN", "no price"),
+    ("#VALUE!", "no price"),
     ("Infinity", "price is not a number"),
     (float("inf"), "price is not a number"),
     ("1e309", "price is not a number"),
@@ -87,8 +91,17 @@ REFUSED = [
     ("=5", "price is not a number"),
     (True, "price is not a number"),
     (["5"], "price is not a number"),
-    ("١٢", "price has digits other than 0-9"),
-    ("１２", "price has digits other than 0-9"),
+    ("12⁹⁹", "price has digits other than 0-9"),
+    ("199\n149", "price is more than one number"),
+    ("199\t149", "price is more than one number"),
+    ("199\u2028149", "price is more than one number"),
+    ("[100, 200]", "price is more than one number"),
+    ("100, 200", "price is more than one number"),
+    ('["199", "149"]', "price is more than one number"),
+    ("$12.99 $15.99", "price is more than one number"),
+    ("12.99 / 15.99", "price is more than one number"),
+    ("12.50-", "price is negative"),
+    ("5 K", "price is not a number"),
     ("1.299 €", "price is ambiguous"),
     ("€15 USD", "price has two currencies"),
 ]
@@ -112,6 +125,109 @@ def test_a_shared_sign_is_the_catalogs_currency_where_it_can_be() -> None:
     assert parse_price("$5", "CAD") == (5.0, "CAD")
     assert parse_price("5 kr", "DKK") == (5.0, "DKK")
     assert parse_price("5 €", "CAD") == (5.0, "EUR")
+
+
+# A cell, the catalog's currency, the file's decimal marks, and the amount.
+LOCAL = [
+    ("Rp 1.299.000", "IDR", ".", 1_299_000.0),
+    ("Rp450.000", "IDR", ".", 450_000.0),
+    ("450.000", "IDR", "", 450_000.0),
+    ("99.000 VND", "VND", ".", 99_000.0),
+    ("1299円", "JPY", ".", 1299.0),
+    ("￥1,299", "JPY", ".", 1299.0),
+    ("JPY 1,299", "JPY", ",", 1299.0),
+    ("１２９９", "JPY", "", 1299.0),
+    ("١٢٩٩", "SAR", "", 1299.0),
+    ("١٢٫٥٠ ر.س", "SAR", "", 12.5),
+    ("१२९९", "INR", "", 1299.0),
+    ("129:-", "SEK", "", 129.0),
+    ("1299,00:-", "SEK", ",", 1299.0),
+    ("1,00,000/-", "INR", "", 100_000.0),
+    ("MRP: ₹ 599", "INR", ".", 599.0),
+    ("UVP: 12,50 €", "EUR", ",", 12.5),
+    ("&euro;12,50", "EUR", ",", 12.5),
+    ("&#36;12.50", "USD", ".", 12.5),
+    ("\u200e$12.50\u200f", "USD", ".", 12.5),
+    ("1.139,00TL", "TRY", ",", 1139.0),
+    ("3 345,34 zł", "PLN", ",", 3345.34),
+    ("719.", "USD", ".", 719.0),
+    ("£147.59 –", "GBP", ".", 147.59),
+    ("$\n12.99", "USD", ".", 12.99),
+    ("KWD 12.500", "KWD", ".", 12.5),
+    ("KD 1.250", "KWD", "", 1.25),
+    ("4.250 د.ك.\u200f", "KWD", ".", 4.25),
+    ("KWD 1,250.000", "KWD", ".", 1250.0),
+    ("12,500 DT", "TND", "", 12.5),
+    ("R 1 299.00", "ZAR", ".", 1299.0),
+    ("S/.12.50", "PEN", ".", 12.5),
+    ("12,50 лв.", "BGN", ",", 12.5),
+    ("1 299 р.", "RUB", "", 1299.0),
+    ("Tk 120", "BDT", "", 120.0),
+    ("KSh 1,200", "KES", "", 1200.0),
+    ("LE 500", "EGP", "", 500.0),
+    ("45 SR", "SAR", "", 45.0),
+    ("12 kn", "HRK", "", 12.0),
+    ("RMB 120", "CNY", "", 120.0),
+    ("120 Kčs", "CZK", "", 120.0),
+    ("Dhs. 45", "AED", "", 45.0),
+    ("R$ 1.299", "BRL", "", 1299.0),
+    ("$ 12.990", "CLP", ".", 12_990.0),
+    ("1.299", "EUR", ",", 1299.0),
+]
+
+
+@pytest.mark.parametrize(("value", "currency", "marks", "amount"), LOCAL)
+def test_a_price_in_local_writing_is_read(value: str, currency: str, marks: str, amount: float) -> None:
+    """Local signs, scripts, entities and minor digits are understood, and the currency is the catalog's."""
+    found = parse_price(value, currency, marks)
+    assert isinstance(found, tuple)
+    assert found[0] == amount
+    assert found[1] in (currency, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "currency", "marks"),
+    [("1.299", "EUR", ""), ("1.299", "EUR", ",."), ("1,299", "EUR", ","), ("R$ 1.299", "BRL", ".")],
+)
+def test_a_number_that_can_be_read_in_two_ways_is_refused(value: str, currency: str, marks: str) -> None:
+    """No rule decides between a thousand and a thousandth part."""
+    assert parse_price(value, currency, marks) == "price is ambiguous"
+
+
+@pytest.mark.parametrize(
+    ("values", "marks"),
+    [
+        (["1.299", "62,39"], ","),
+        (["62,39"] * 30 + ["1.50"], ","),
+        (["62,39"] * 5 + ["1.50"], ",."),
+        (["1299", "1.299", "12 345"], ""),
+        (["1.299.000"], ","),
+        (["1,299,000"], "."),
+        (["1.299,00 €"], ","),
+        (["0,125"], ","),
+        (["1299.000"], "."),
+        (["1\u202f299,00"], ","),
+        ([12.5, None, True], ""),
+        (["١٢٫٥٠"], "."),
+    ],
+)
+def test_the_decimal_marks_of_a_file_come_from_all_its_prices(values: list[object], marks: str) -> None:
+    """What leaves no doubt counts, and a mark that fewer than one in twenty show does not."""
+    assert money.marks_of(values) == marks
+
+
+def test_one_slip_among_thousands_does_not_change_the_rule() -> None:
+    """One American price in a German file leaves 1.299 at 1299."""
+    values = ["899"] * 5000 + ["62,39"] * 100 + ["14.95"]
+    assert parse_price("1.299", "EUR", money.marks_of(values)) == (1299.0, None)
+
+
+@given(st.sampled_from(sorted(CODES)), st.integers(1, 10**9))
+@settings(deadline=None, max_examples=400)
+def test_a_shown_amount_is_read_as_itself_in_every_currency(code: str, units: int) -> None:
+    """Formatting an amount in minor units and parsing the text gives the amount back."""
+    amount = units / 10 ** minor_digits(code)
+    assert parse_price(format_money(amount, code), code, ".") == (amount, code)
 
 
 cents = st.integers(1, 10**11)

@@ -21,6 +21,7 @@ from pydantic import Field
 
 from pricesmith.settings import Settings
 from pricesmith.text.masking import TOKEN, mask_money
+from pricesmith.text.missing import is_missing
 from pricesmith.text.words import break_before, count_letters
 from pricesmith.types import Listing
 
@@ -112,9 +113,9 @@ def field(values: Mapping[str, object], column: str | None) -> str:
 
 
 def plain(value: object) -> str:
-    """A cell as the text a person would write: 8.0 is 8, a missing or not finite value is nothing."""
+    """A cell as the text a person would write: 8.0 is 8; missing and not finite values and N/A are nothing."""
     if isinstance(value, str):
-        return value
+        return "" if is_missing(value) else value
     if value is None:
         return ""
     if isinstance(value, bool):

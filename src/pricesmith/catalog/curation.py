@@ -24,7 +24,8 @@ from pricesmith.catalog.staging import BALANCED, DUPLICATE, Feed, Rejects, Rules
 from pricesmith.catalog.store import CARD, ITEMS, LEDGER, REJECTS, SPLITS, Catalog, open_catalog
 from pricesmith.errors import InputError, PricesmithError, UsageError
 from pricesmith.progress import SILENT, Progress
-from pricesmith.text.price_parser import CODES, named_currency
+from pricesmith.text.currency import CODES
+from pricesmith.text.price_parser import named_currency
 from pricesmith.workspace import Build, build_folder
 
 RANGES = {"course": (0.50, 999.49)}

@@ -34,11 +34,16 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
+def constant_of(name: str) -> str | None:
+    """NaN as null, Infinity and -Infinity as these words."""
+    return None if name == "NaN" else name
+
+
 def jsonl(text: io.TextIOWrapper, head: str, limits: Any, answer: Answer) -> None:
-    """JSON Lines, a row at a time. NaN and Infinity, which JSON does not have, are read as these words."""
+    """JSON Lines, a row at a time. NaN, which JSON does not have, is null; Infinity is read as this word."""
     if head.lstrip("\ufeff \t\r\n").startswith("["):
         raise Refused("it is a JSON array", "[ at its start", "one JSON object a line", "Write one object a line.")
-    decoder: Any = json.JSONDecoder(object_pairs_hook=unique, parse_constant=str)
+    decoder: Any = json.JSONDecoder(object_pairs_hook=unique, parse_constant=constant_of)
     scan = decoder.scan_once
     longest = 4 * limits.cell
     known: set[str] = set()
@@ -125,7 +130,7 @@ def flat(value: Any, depth: int = 0) -> str:
     """
     if depth > DEEPEST:
         raise RecursionError
-    if value is None:
+    if value is None or value != value:
         return ""
     if isinstance(value, dict):
         parts = [(key, flat(part, depth + 1)) for key, part in value.items() if not says_price(str(key))]

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from pricesmith.catalog.answer import FREE, TOO_LARGE, WRONG_FIELDS, Answer, Refused, Scan, Value
 from pricesmith.catalog.parse_json import flat
-from pricesmith.text.price_parser import CODES, SIGNS
+from pricesmith.text.currency import meanings, normalize_sign
 
 PARQUET_ROWS = 64  # read at a time: a cell may be a million times larger than the file says
 XLSX_ROWS = 1_048_576  # that a sheet can have
@@ -136,11 +136,17 @@ def with_currency(cell: Any) -> Any:
     return f"{sign} {value:.6f}" if sign and math.isfinite(value) else value
 
 
+def says_currency(sign: str) -> bool:
+    """Whether a text in an Excel format is a currency: `0 "km"` and `0 "L"` are units."""
+    short = sign.isascii() and sign.isalpha() and (len(sign) == 1 or (len(sign) == 2 and sign.islower()))
+    return (not short or sign in {"kr", "rs", "zl"}) and bool(meanings(normalize_sign(sign)))
+
+
 @cache
 def currency_of(style: str) -> str:
     """The currency that an Excel format shows: `€` of `#,##0.00 [$€-407]`, empty where there is none."""
     shown = (next(filter(None, found)).strip() for found in SHOWN.findall(style.partition(";")[0]))
-    return next((sign for sign in shown if sign.lower() in SIGNS or sign in CODES), "")
+    return next((sign for sign in shown if says_currency(sign)), "")
 
 
 def answer_row(cells: list[Any], width: int, limits: Any, answer: Answer) -> None:
@@ -165,7 +171,7 @@ def answer_row(cells: list[Any], width: int, limits: Any, answer: Answer) -> Non
 def plain(cell: Any) -> Value:
     """A cell that is no text and no whole number, as what JSON can hold; None for bytes that are no text."""
     if isinstance(cell, float):
-        return cell if cell - cell == 0 else str(cell)
+        return cell if cell - cell == 0 else None if cell != cell else str(cell)
     if isinstance(cell, bytes):
         try:
             return cell.decode("utf-8")

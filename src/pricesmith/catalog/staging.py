@@ -26,7 +26,8 @@ from pricesmith.catalog.clean import CleanSettings, body_of, cleaned, plain, spa
 from pricesmith.catalog.read import BadRow, RawRow
 from pricesmith.catalog.sketches import PLACES, sketch_words, word_key
 from pricesmith.progress import Progress
-from pricesmith.text.price_parser import SIGNS, parse_price
+from pricesmith.text.currency import meanings, normalize_sign
+from pricesmith.text.price_parser import parse_price
 from pricesmith.text.words import split_words
 from pricesmith.types import Listing
 
@@ -148,7 +149,7 @@ def same_currency(value: object, found: str | None, currency: str) -> bool:
     if found is not None and found != currency:
         return False
     said = plain(value).strip()
-    return not said or said.upper() == currency or currency in SIGNS.get(said.lower(), ())
+    return not said or said.upper() == currency or currency in meanings(normalize_sign(said))
 
 
 def digest(text: str) -> Hashes:

@@ -7,22 +7,13 @@ r"""How figures are written for people: amounts in the catalog's currency, share
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Sequence
 from typing import Protocol
 
-SIGNS = {
-    "USD": "$",
-    "EUR": "€",
-    "GBP": "£",
-    "JPY": "¥",
-    "INR": "₹",
-    "CNY": "CN¥",
-    "KRW": "₩",
-    "BRL": "R$",
-    "CHF": "CHF ",
-}
-WHOLE = {"JPY", "KRW"}  # currencies without a smaller unit
+from pricesmith.text.currency import display_sign, minor_digits
+
 MINUS = "−"
 # Control characters draw as nothing or move text about; bidirectional overrides turn the text after them round.
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ufeff]")
@@ -37,19 +28,35 @@ class Bounds(Protocol):
     def high(self) -> float | None: ...
 
 
-def money(value: float, currency: str, places: int = 2) -> str:
-    """`$1,299.00`; a currency without a sign of its own goes by its code."""
-    return f"{SIGNS.get(currency, f'{currency} ')}{value:,.{places}f}"
+def places_of(value: float, currency: str) -> int:
+    """Digits after the decimal point: the currency's minor digits, and more below 1 so that two significant digits
+    show: `$12.99`, `¥1,299`, `KWD 1.250`, `$0.0042`."""
+    digits = minor_digits(currency)
+    size = abs(value)
+    if not 0 < size < 1 or size == round(size, digits):
+        return digits
+    return max(digits, min(12, 1 - math.floor(math.log10(size))))
+
+
+def number(value: float, currency: str) -> str:
+    """An amount without its sign: `1,299.00`, `1,299` in yen."""
+    return f"{value:,.{places_of(value, currency)}f}"
+
+
+def money(value: float, currency: str, places: int | None = None) -> str:
+    """`$1,299.00`, `¥1,299`; a currency without a sign of its own goes by its code."""
+    shown = places_of(value, currency) if places is None else places
+    return f"{display_sign(currency)}{value:,.{shown}f}"
 
 
 def sign(currency: str) -> str:
     """What stands before an amount."""
-    return SIGNS.get(currency, f"{currency} ")
+    return display_sign(currency)
 
 
 def amount(value: float, currency: str) -> str:
-    """Money with as many places as mean something: `$38.21`, `$12,400`, `¥1,200`."""
-    shown = money(abs(value), currency, 0 if currency in WHOLE or abs(value) >= 10_000 else 2)
+    """Money with as many places as mean something: `$38.21`, `$12,400`, `¥1,200`, `$0.0042`."""
+    shown = money(abs(value), currency, 0 if abs(value) >= 10_000 else None)
     return f"{MINUS}{shown}" if value < 0 and shown.strip(f"0.,{sign(currency)}") else shown
 
 

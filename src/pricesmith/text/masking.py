@@ -15,19 +15,22 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from pricesmith.text.price_parser import SIGNS as SIGNS_OF
+from pricesmith.text.currency import (
+    DOUBTFUL_SIGNS,
+    MAJOR_CODES,
+    MONEY_NAMES,
+    OWN_NAMES,
+    PRICE_WORDS,
+    SLASH_DASH,
+    SYMBOLS,
+    TEXT_CODES,
+    minor_digits,
+    signs_of,
+)
 
 TOKEN = "[amount]"
 PASSES = 8  # a masked amount can uncover another one, rarely; made texts would go on for long
 
-SIGNS = "$¢£¤¥֏؋৲৳૱௹฿៛₠-⃀﷼﹩＄￠￡￥￦"
-MAJOR = "usd|eur|gbp"
-CODES = (
-    "usd|eur|gbp|jpy|cny|rmb|inr|aud|nzd|chf|sek|nok|dkk|pln|czk|huf|rub|brl|mxn|krw|hkd|sgd|twd|zar|ils|thb|aed|sar"
-)
-WORDS = (
-    "dollars?|euros?|bucks|cents|rupees|yen|yuan|pence|quid|eurocents|pesos|zloty|kronor|kroner|zł|kč|руб|грн|円|元|원"
-)
 PRICE = "price|cost|msrp|rrp"
 DOLLARS = "us|ca?|au?|nz|hk|nt|mx|s|r"  # before their sign: 24 US$
 # Amounts written out. Money in the plural only: a million dollar baby is a film.
@@ -41,14 +44,20 @@ DOUBTFUL = "cad|try|kr|rs"
 # match wrongly.
 NUMBER = (
     r"(?:\d{1,3}(?:[\u00a0\u202f ]\d{3})+(?!\d|[\u00a0\u202f ]\d{3})(?:[.,]\d+)?(?![.,]?\d)"
-    r"|\d+(?:[.,'’]\d+)*(?![.,'’]?\d)|[.,]\d+(?!\d))"
+    r"|\d+(?:[.,'’٫٬]\d+)*(?![.,'’٫٬]?\d)|[.,]\d+(?!\d))"
     r"(?:\s?(?:thousand|million|billion|mn|bn|k)\b)?"
 )
 CENTS = r"\d+(?:[.,']\d{3})*[.,]\d\d(?!\d)"
+# Cents or grouped thousands: R 1,299 is money, R134 and R 15 are a refrigerant and a size of tires.
+PRICED = rf"(?:\d{{1,3}}(?:[\u00a0\u202f ,.'’]\d{{3}})+(?:[.,]\d\d)?(?![.,]?\d)|{CENTS})"
 # Letters only: a word boundary would not part 5usd5usd, and masking one amount would uncover the next.
 FROM, TO = r"(?<![a-z])", r"(?![a-z])"
-SIGN = rf"(?:{FROM}(?:[a-z]{{1,3}}|us\s))?[{SIGNS}]"
+# The same for letters of any script.
+FROM_ANY, TO_ANY = r"(?<![^\W\d_])", r"(?![^\W\d_])"
+SPACELESS = "\u0e00"  # signs of scripts from here on stand in words without spaces: 1299円です
+SIGN = rf"(?:{FROM}(?:[a-z]{{1,3}}|us\s))?[{SYMBOLS}]"
 DASH = r"(?:[.,][-–—]{1,2}(?!\w))?"
+NEVER = "(?!)"
 # What says money by itself; elsewhere the pattern of hints has to agree.
 SAID = re.compile("dollar|euro|bucks|cents|rupees|yuan| yen|pence|quid|pesos|zloty|kron|zł|kč|руб|грн|円|元|원")
 
@@ -62,41 +71,114 @@ class Patterns:
     hints: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class OwnSigns:
+    """Alternatives of a regular expression for the signs of a catalog's own currency.
+
+    `sure` are money beside any number (with boundaries), `bare` are the same without boundaries, `behind` stand only
+    behind a number. `exact` and `letters` are doubtful: units in another letter case, and single letters. `words` mean
+    "price". `hints` are substrings of which a text with such an amount holds one.
+    """
+
+    sure: str
+    bare: str
+    behind: str
+    exact: str
+    letters: str
+    words: str
+    hints: tuple[str, ...]
+
+
+def bounded(sign: str) -> str:
+    """A sign that is no part of a longer word."""
+    pattern = re.escape(sign)
+    if sign.isascii():
+        return f"{FROM}{pattern}{TO}"
+    if sign[0] >= SPACELESS:
+        return pattern
+    return f"{FROM_ANY}{pattern}{TO_ANY}"
+
+
+def own_signs(currency: str) -> OwnSigns:
+    """The signs of a catalog's currency, without those that hold a symbol of money: these are money in any catalog."""
+    exact = DOUBTFUL_SIGNS.get(currency, "")
+    known = {re.sub(r"\W", "", one).lower() for one in exact.split("|")} - {""}
+    texts = {one.text.rstrip(".") for one in signs_of(currency)} | {currency.lower()}
+    texts = {text for text in texts if text and not re.search(f"[{SYMBOLS}]", text)}
+    texts = {text for text in texts if re.sub(r"\W", "", text) not in known}
+    letters = {text for text in texts if len(text) == 1 and text < SPACELESS}
+    names = OWN_NAMES.get(currency, "")
+    behind = [f"(?:{names}){TO_ANY}"] if names else []
+    behind += [rf"{re.escape(text)}(?!\w)" for text in sorted(texts) if not text[-1].isalpha()]
+    behind += [rf"{text}{TO_ANY}" for text in sorted(letters) if not text.isascii()]
+    if currency in SLASH_DASH:
+        behind.append(r"/[-=](?!\w)")
+    sure = sorted(text for text in texts - letters if text[-1].isalpha())
+    said = PRICE_WORDS.get(currency, "")
+    bare_names = [name.partition("[")[0].rstrip("s?") for name in names.split("|")]
+    hints = [*sure, *letters, *known, *(text for text in texts if not text[-1].isalpha()), *bare_names]
+    hints += [word.replace("\\", "").rstrip("?.") for word in said.split("|")]
+    hints += ["/-", "/="] if currency in SLASH_DASH else []
+    return OwnSigns(
+        "|".join(map(bounded, sure)) or NEVER,
+        "|".join(map(re.escape, sure)) or NEVER,
+        "|".join(behind) or NEVER,
+        exact or NEVER,
+        "|".join(sorted(text for text in letters if text.isascii())) or NEVER,
+        said,
+        tuple(dict.fromkeys(hint for hint in hints if hint)),
+    )
+
+
 @cache
 def patterns_of(currency: str) -> Patterns:
     """The patterns for a catalog of a currency: its own code and signs are money wherever a number stands beside them,
     also those that are doubtful elsewhere (`Ft`, `kr`, `CAD`)."""
-    marks = sorted({currency.lower(), *(sign.rstrip(".") for sign, meant in SIGNS_OF.items() if currency in meant)})
-    marks = [mark for mark in marks if mark.isalpha()]
-    own = "|".join(marks) or "(?!)"
+    own = own_signs(currency) if currency else own_signs("XXX")
+    price = f"{PRICE}|{own.words}" if own.words else PRICE
+    alone = f"msrp|rrp|{own.words}" if own.words else "msrp|rrp"  # these need no colon
     before = (
-        rf"(?:{SIGN}\s?[-−]?|{FROM}(?:{CODES}){TO}(?:\.\s?|\s)|{FROM}(?:{MAJOR})(?=\d)|{FROM}rs\.\s?"
-        rf"|{FROM}(?:{own}){TO}\.?\s?)"
+        rf"(?:{SIGN}\s?[-−]?|{FROM}(?:{TEXT_CODES}){TO}(?:\.\s?|\s)|{FROM}(?:{MAJOR_CODES})(?=\d)|{FROM}rs\.\s?"
+        rf"|(?:{own.sure})\.?\s?)"
     )
-    after = (
-        rf"(?:\s?(?:{DOLLARS})?[{SIGNS}]|\s?(?:{MAJOR}|{WORDS}|{own}){TO}|\s(?:{CODES}|kr){TO}"
-        rf"|\s?\((?:{CODES}|{own}|[{SIGNS}])\))"
+    names = rf"\s?(?:{MAJOR_CODES}|{MONEY_NAMES}){TO}|\s?(?:{own.behind})"
+    signs = (
+        rf"\s?(?:{DOLLARS})?[{SYMBOLS}]|\s?(?:{own.sure})|\s(?:{TEXT_CODES}|kr){TO}|\s?(?-i:{own.exact}){TO_ANY}"
+        rf"|\s?\((?:{TEXT_CODES}|{own.bare}|[{SYMBOLS}])\)"
+    )
+    after = rf"(?:{names}|{signs})"
+    # "$5 $10": the second sign belongs to the second amount.
+    also_after = rf"(?:(?!\s?(?:{MAJOR_CODES})\s?\d)(?:{names})|(?:{signs})(?!\.?\s?\d))?"
+    doubtful = (
+        rf"|{FROM_ANY}(?-i:{own.exact})(?:(?:\s|(?<=/)|(?<=/\.))(?P<f>{NUMBER}){TO_ANY}|(?P<g>{PRICED}))"
+        rf"|{FROM_ANY}(?:{own.letters})\s?(?P<h>{PRICED})"
+        if own.exact != NEVER or own.letters != NEVER
+        else "|(?P<f>(?!))(?P<g>)(?P<h>)"
     )
     amount = (
-        rf"{before}(?P<a>{NUMBER})(?:\s?[-–—]\s?(?:{SIGN}\s?)?{NUMBER})?{DASH}{after}?"
-        rf"|{FROM}(?:{DOUBTFUL}|{CODES})\.?\s?(?P<b>{CENTS})"
+        rf"{before}(?P<a>{NUMBER})(?:\s?[-–—]\s?(?:{SIGN}\s?)?{NUMBER})?{DASH}{also_after}"
+        rf"|{FROM}(?:{DOUBTFUL}|{TEXT_CODES})\.?\s?(?P<b>{CENTS})"
         rf"|(?<![\d.,])(?P<c>{NUMBER})(?:[-–—]{NUMBER})?{DASH}{after}"
-        rf"|(?<![\d.,])(?P<d>{CENTS})\s?(?:{DOUBTFUL}|{CODES}){TO}"
-        rf"|(?<![-\w])(?P<word>(?:{PRICE})s?(?:\s?\((?:{CODES}|{own}|[{SIGNS}])\))?(?:\s?(?:[:=]|\b(?:is|was|now|only)\b)\s?"
-        rf"|\s(?:[-–—]\s)?(?=\d+[.,]\d\d\b))|(?:msrp|rrp)\s)(?P<e>{NUMBER})(?!\s?%)"
-        rf"|\b(?:{SPELT})(?:(?:\s|-|\sand\s)(?:{SPELT}))*\s(?:{SPELT_MONEY})\b"
+        rf"|(?<![\d.,])(?P<d>{CENTS})\s?(?:{DOUBTFUL}|{TEXT_CODES}){TO}"
+        rf"|(?<![-\w])(?P<word>(?:{price})s?(?:\s?\((?:{TEXT_CODES}|{own.bare}|[{SYMBOLS}])\))?"
+        rf"(?:\s?(?:[:=]|\b(?:is|was|now|only)\b)\s?"
+        rf"|\s(?:[-–—]\s)?(?=\d+[.,]\d\d\b))|(?:{alone})\s)(?P<e>{NUMBER})(?!\s?%)"
+        rf"|\b(?:{SPELT})(?:(?:\s|-|\sand\s)(?:{SPELT}))*\s(?:{SPELT_MONEY})\b{doubtful}"
     )
     hint = (
-        rf"[{SIGNS}]|{FROM}(?:{CODES}|{DOUBTFUL}|{own})(?=[\d\s.,])"
-        rf"|[\dknd](?:[.,][-–—]{{1,2}})?\s?\(?(?:{CODES}|{DOUBTFUL}|yen|{own}){TO}"
-        rf"|(?:{PRICE})s?\s?(?:[:=\d(–—-]|is|was|now|only)"
+        rf"[{SYMBOLS}]|{FROM}(?:{TEXT_CODES}|{DOUBTFUL})(?=[\d\s.,])|(?:{own.sure})(?=[\d\s.,])"
+        rf"|[\dknd](?:[.,][-–—]{{1,2}})?\s?\(?(?:(?:{TEXT_CODES}|{DOUBTFUL}|yen){TO}|{own.sure}|{own.bare}|{own.behind})"
+        rf"|(?:{price})s?\s?(?:[:=\d(–—-]|is|was|now|only)"
     )
-    hints = (*CODES.split("|"), *DOUBTFUL.split("|"), *PRICE.split("|"), *marks)
+    if own.exact != NEVER or own.letters != NEVER:
+        loose = rf"{own.exact.lower()}|{own.letters}"
+        hint += rf"|{FROM_ANY}(?:{loose})\s?\d|\d\s?(?:{loose})"
+    hints = (*TEXT_CODES.split("|"), *DOUBTFUL.split("|"), *PRICE.split("|"), *own.hints)
     return Patterns(re.compile(amount, re.IGNORECASE), re.compile(hint), tuple(dict.fromkeys(hints)))
 
 
 # Plain searches are several times as fast as the pattern above, and most texts hold none of these.
-SIGN_HINT = re.compile(f"[{SIGNS}]")
+SIGN_HINT = re.compile(f"[{SYMBOLS}]")
 
 
 def hinted(text: str, patterns: Patterns) -> bool:
@@ -120,8 +202,8 @@ def mask_money(text: str, currency: str = "") -> tuple[str, list[float]]:
     found: list[float] = []
 
     def mask(match: re.Match[str]) -> str:
-        number = next((match[name] for name in "abcde" if match[name]), None)
-        found.append(value_of(number) if number else math.nan)  # written out: masked, and not read
+        number = next((match[name] for name in "abcdefgh" if match[name]), None)
+        found.append(value_of(number, currency) if number else math.nan)  # written out: masked, and not read
         return f"{match['word'] or ''}{TOKEN}"
 
     for _ in range(PASSES):
@@ -132,14 +214,19 @@ def mask_money(text: str, currency: str = "") -> tuple[str, list[float]]:
     return text, found
 
 
-def value_of(number: str) -> float:
-    """What a written number says: the last mark is the decimal one unless exactly three digits follow it."""
-    digits = re.match(r"[\d.,'’\s]*", number)
+PLAIN_MARKS = {ord("٫"): ".", ord("٬"): ","}
+
+
+def value_of(number: str, currency: str = "") -> float:
+    """The value of a written number: the last mark is the decimal one unless exactly three digits follow it, which are
+    the minor digits of a few currencies (`KWD 12.500`)."""
+    digits = re.match(r"[\d.,'’٫٬\s]*", number)
     assert digits is not None
-    plain = re.sub(r"[\s'’]", "", digits[0])[:40].rstrip(".,")
+    plain = re.sub(r"[\s'’]", "", digits[0])[:40].translate(PLAIN_MARKS).rstrip(".,")
     scale = {"k": 1e3, "t": 1e3, "m": 1e6, "b": 1e9}.get(number[digits.end() :].strip().lower()[:1], 1.0)
     whole, mark, rest = plain.rpartition(max(".,", key=plain.rfind))
-    if mark and (len(rest) != 3 or not whole.strip(".,")):
+    three = len(rest) == 3 and minor_digits(currency) == 3 and whole.count(mark) == 0
+    if mark and (len(rest) != 3 or three or not whole.strip(".,")):
         text = f"{re.sub('[.,]', '', whole) or '0'}.{rest}"
     else:
         text = re.sub("[.,]", "", plain)

@@ -1,4 +1,4 @@
-"""A price as files write it, read as an amount and a currency; or the name of the reason why it is not one.
+"""Parse prices as files write them: an amount and a currency, or the name of the reason why there is none.
 
 One raw value: "1.299,00 €" -> (1299.0, "EUR");  "$10 - $20" -> "price is a range".
 
@@ -7,25 +7,41 @@ One raw value: "1.299,00 €" -> (1299.0, "EUR");  "$10 - $20" -> "price is a ra
     >>> parse_price("ten dollars")
     'price is not a number'
 
-Where separators leave room for two readings, this is the rule. With both `.` and `,` the last one is the
-decimal mark. A lone `,` before exactly three digits groups thousands ("1,299" is 1299), unless a zero
-stands before it ("0,125"). A lone `.` in a bare number is the decimal mark, as in every programming
-language ("1.299" is 1.299); with a currency beside it and exactly three digits after it ("1.299 €") it
-could be either: refused as ambiguous. What the other prices of a file say comes first (`marks_of`): where they have
-a decimal comma only, "1.299" is 1299; where they have both marks, it is refused.
+Some numbers can be read in two ways; these are the rules. With both `.` and `,` the last one is the decimal mark; of
+several equal marks all group thousands. One mark with any other count of digits after it than three is the decimal
+mark, and so is one after a single zero ("0,125"). One mark with exactly three digits after it:
 
-Standard library only: the process that parses untrusted files imports this module.
+* The currency has three minor digits (Kuwaiti dinar): `.` is the decimal mark, unless the file's prices have decimal
+  commas only; so is `,` where the currency is written with a decimal comma (Tunisian dinar) or the file's prices are.
+* `,` groups thousands, unless the file's prices have decimal commas only: then it is ambiguous, and refused.
+* `.` groups thousands in a file whose prices have decimal commas only, and beside the sign of a currency without minor
+  digits ("Rp 450.000"), or of one that is written with a decimal comma everywhere ("R$ 1.299") unless the file's
+  prices have decimal points. Beside the sign of another currency ("1.299 €") it is ambiguous.
+* `.` in a bare number is the decimal mark, as in every programming language, if the file's prices have decimal points;
+  if they show no decimal mark at all, or both, it is ambiguous; for a catalog whose currency has no minor digits and a
+  file that shows no decimal mark, it groups thousands.
+
+`marks_of` finds the decimal marks of a file. Standard library only: the process that parses untrusted files imports
+this module.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterable
+from functools import cache, lru_cache
+from html import unescape
+
+from pricesmith.text.currency import ALSO_WORDS, BEFORE_NUMBER, BEHIND_NUMBER, CODES, groups_by_dot, meanings
+from pricesmith.text.currency import minor_digits as minor_digits_of
+from pricesmith.text.missing import is_missing
 
 NO_PRICE = "no price"
 NOT_A_NUMBER = "price is not a number"
 RANGE = "price is a range"
+TWO_NUMBERS = "price is more than one number"
 ZERO = "price is zero"
 NEGATIVE = "price is negative"
 AMBIGUOUS = "price is ambiguous"
@@ -33,6 +49,7 @@ TWO_CURRENCIES = "price has two currencies"
 OTHER_DIGITS = "price has digits other than 0-9"
 
 LONGEST = 64  # characters; no amount of money is longer
+RARE = 0.05  # of the prices with a decimal mark: a mark seen less often is a slip, not the file's
 
 
 def wordset(text: str) -> frozenset[str]:
@@ -40,90 +57,21 @@ def wordset(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# ISO 4217, the currencies in circulation.
-CODES = wordset(
-    """AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD
-    CAD CDF CHF CLP CNY COP CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD
-    GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT
-    LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR
-    NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP
-    STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD UYU UZS VES VND VUV WST XAF XCD XOF
-    XPF YER ZAR ZMW ZWG"""
-)
-ALSO_WORDS = wordset("ALL BAM CUP GEL MAD MOP PEN SOS TOP TRY")
-# A sign and the currencies it may stand for; the first is meant where the catalog's own is not among them.
-SIGNS: dict[str, tuple[str, ...]] = {
-    "us$": ("USD",),
-    "c$": ("CAD",),
-    "ca$": ("CAD",),
-    "a$": ("AUD",),
-    "au$": ("AUD",),
-    "nz$": ("NZD",),
-    "hk$": ("HKD",),
-    "s$": ("SGD",),
-    "nt$": ("TWD",),
-    "mx$": ("MXN",),
-    "r$": ("BRL",),
-    "$": (
-        "USD",
-        "CAD",
-        "AUD",
-        "NZD",
-        "HKD",
-        "SGD",
-        "TWD",
-        "MXN",
-        "ARS",
-        "CLP",
-        "COP",
-        "XCD",
-        "BBD",
-        "JMD",
-        "TTD",
-    ),
-    "€": ("EUR",),
-    "£": ("GBP", "EGP", "FKP", "GIP", "SHP", "LBP"),
-    "¥": ("JPY", "CNY"),
-    "₹": ("INR",),
-    "rs.": ("INR", "PKR", "LKR", "NPR", "MUR"),
-    "rs": ("INR", "PKR", "LKR", "NPR", "MUR"),
-    "₩": ("KRW",),
-    "₽": ("RUB",),
-    "₺": ("TRY",),
-    "₴": ("UAH",),
-    "₪": ("ILS",),
-    "₫": ("VND",),
-    "₱": ("PHP",),
-    "₦": ("NGN",),
-    "฿": ("THB",),
-    "zł": ("PLN",),
-    "kč": ("CZK",),
-    "ft": ("HUF",),
-    "lei": ("RON",),
-    "kr.": ("SEK", "NOK", "DKK", "ISK"),
-    "kr": ("SEK", "NOK", "DKK", "ISK"),
-    "fr.": ("CHF",),
-    "sfr": ("CHF",),
-}
-SPACES = dict.fromkeys(map(ord, "\u00a0\u2007\u2008\u2009\u200a\u202f\t\r\n"), " ")
-MINUS = dict.fromkeys(map(ord, "\u2212\u2012\u2013\u2014"), "-")
-NOTHING = wordset("- -- none null n/a na #n/a nil tbd tba") | {""}
-
-DOLLAR = re.compile(r"\b(us|ca|c|au|a|nz|hk|s|nt|mx|r)\s\$")  # "US $12.99", as auction houses write it
-SIGN = "|".join(re.escape(sign) for sign in sorted(SIGNS, key=len, reverse=True)) + "|[a-z]{3}"
-NUMBER = r"(?:[0-9][0-9 .,'’]*|[.,][0-9]+)"
-AMOUNT = rf"(?:{SIGN})?\s*{NUMBER}\s*(?:{SIGN})?"
+NOTHING = wordset("none null n/a na #n/a nan nil tbd tba") | {""}
+LABELS = wordset("mrp m.r.p. m.r.p uvp rrp msrp pvp srp")  # words for "recommended price" before an amount
 PLAIN = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
+USUAL = re.compile(r"([$€£])([0-9]{1,3}(?:,[0-9]{3})*|[0-9]+)\.([0-9]{2})", re.ASCII)
 SCIENTIFIC = re.compile(r"[0-9]+(?:\.[0-9]*)?e[+-]?[0-9]{1,3}", re.ASCII)
-ONE = re.compile(
-    rf"(?P<m1>[-+]?)\s*(?:(?P<code>[a-z]{{3}})\s*(?=\D))?(?P<before>{SIGN})?\s*(?P<m2>[-+]?)\s*(?P<number>{NUMBER})"
-    rf"\s*(?P<after>{SIGN})?(?P<m3>-?)"
-)
-CENTS = re.compile(r"\d([.,])\d\d?(?!\d|[.,]\d)")
-WHOLE = re.compile(r"[.,]\s?-{1,2}(?!\d)")  # "15,-" is fifteen and no cents
-TWO = re.compile(rf"{AMOUNT}\s*(?:-|\.\.+|~|\bto\b|\bbis\b|\band\b|\bor\b)\s*{AMOUNT}")
-OPEN = re.compile(rf"(?:from|starting at|as low as|ab|up to|over|under|[<>~≥≤]=?)\s*{AMOUNT}|{AMOUNT}\s*(?:\+|and up)")
+ONE = re.compile(r"([^0-9]*)([0-9][0-9 .,']*)([^0-9]*)")
+WHOLE = re.compile(r"(?:[.,]\s?|\s?[:/]\s?)[-=]{1,2}(?!\d)")  # "15,-", "129:-" and "599/-" have no cents
+DANGLING = re.compile(r"(?<![.,:/])\s*[\u2013\u2014]$|\s-$")  # what is left of a range: "£147.59 –"
+BREAKS = re.compile("[\t\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+")
 BRACKETED = re.compile(r"\((.*)\)")
+TOKENS = re.compile(r"[\s;|]+")
+PIECES = re.compile(r"[\[\]{}\";|]+|,\s+|\s/\s|\s{2,}")
+DIGIT = re.compile("[0-9]")
+NUMBERS = re.compile(r"[0-9](?:[0-9.,']|[\s\u00a0\u202f](?=[0-9]{3}))*")
+CURRENCY_SYMBOL = re.compile(r"([^\w\s.,'/:-]+)")
 
 # The words by which a column's name says that it holds money (a rule of fair measurement: see `columns`).
 MONEY_WORDS = wordset("price prices priced pricing cost costs msrp rrp list discount sale wholesale")
@@ -163,65 +111,216 @@ def named_currency(name: str) -> str:
     return next((code for code in said if code in CODES and code not in ALSO_WORDS), "")
 
 
+# One way to write each character: spaces, dashes, apostrophes, full-width forms, Arabic marks; direction marks go.
+CHARACTERS: dict[int, str] = {
+    **dict.fromkeys(map(ord, "\u00a0\u2002\u2003\u2007\u2008\u2009\u200a\u202f\u3000"), " "),
+    **dict.fromkeys(map(ord, "\u2212\u2010\u2011\u2012\u2013\u2014\ufe63"), "-"),
+    **dict.fromkeys(map(ord, "’‘ʼ′´`"), "'"),
+    **{code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},
+    0xFFE0: "¢",
+    0xFFE1: "£",
+    0xFFE5: "¥",
+    0xFFE6: "₩",
+    0xFF04: "$",
+    0xFE69: "$",
+    ord("٫"): ".",
+    ord("٬"): ",",
+    ord("،"): ",",
+    **dict.fromkeys(map(ord, "\u00ad\u061c\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"), ""),
+    **dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)], ""),
+}
+
+
+@cache
+def range_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """What two amounts with a dash or a word between them look like, and an amount with an open end."""
+    signs = sorted({*BEFORE_NUMBER, *BEHIND_NUMBER}, key=len, reverse=True)
+    sign = "|".join(map(re.escape, signs)) + "|[a-z]{3}"
+    number = r"(?:[0-9][0-9 .,']*|[.,][0-9]+)"
+    amount = rf"(?:{sign})?\s*{number}\s*(?:{sign})?"
+    between = r"(?:-|\.\.+|~|\bto\b|\bbis\b|\band\b|\bor\b)"
+    opening = r"(?:from|starting at|as low as|ab|up to|over|under|[<>~≥≤]=?)"
+    return (
+        re.compile(rf"{amount}\s*{between}\s*{amount}"),
+        re.compile(rf"{opening}\s*{amount}|{amount}\s*(?:\+|and up)"),
+    )
+
+
+def mark_shown(text: str) -> str:
+    """The decimal mark that a price shows beyond doubt, or an empty text.
+
+    `12,50`, `0,125` and `1.299,00` show a comma, and so does `1.299.000`: its dots group thousands. `1.299` shows none.
+    """
+    if text.isascii() and text.isdigit():
+        return ""
+    if not text.isascii():
+        text = to_ascii_digits(text.translate(CHARACTERS))
+    found = NUMBERS.search(text[:LONGEST])
+    if not found:
+        return ""
+    number = found[0].rstrip(".,'")
+    dots, commas = number.count("."), number.count(",")
+    if not dots and not commas:
+        return ""
+    if dots and commas:
+        mark = max(".", ",", key=number.rfind)
+        return mark if number.count(mark) == 1 else ""
+    if dots + commas > 1:
+        if ungrouped(number) == "":
+            return ""
+        return "," if dots else "."
+    whole, mark, decimals = number.partition("." if dots else ",")
+    if len(decimals) == 3 and whole.strip("0") and len(whole) <= 3:
+        return ""
+    if mark == "," and len(decimals) > 3 and whole.strip("0"):
+        return ""
+    return mark
+
+
 def marks_of(values: Iterable[object]) -> str:
-    """The decimal marks that prices of a file show where they leave no doubt: `.`, `,`, both or none."""
-    ends = {found[1] for value in values if isinstance(value, str) and (found := CENTS.search(value))}
-    return "".join(sorted(ends))
+    """The decimal marks that the prices of a whole file show where they leave no doubt: `.`, `,`, both or none.
+
+    A mark that fewer than 5 in 100 of these prices show is a slip, and does not count.
+    """
+    counts = {".": 0, ",": 0}
+    for value in values:
+        if isinstance(value, str) and (mark := mark_shown(value)):
+            counts[mark] += 1
+    return marks_from(counts["."], counts[","])
+
+
+def marks_from(dots: int, commas: int) -> str:
+    """The decimal marks of a file of which so many prices show each mark."""
+    fewest = RARE * (dots + commas)
+    return "".join(mark for mark, count in ((",", commas), (".", dots)) if count and count >= fewest)
+
+
+def to_ascii_digits(text: str) -> str:
+    """The decimal digits of every script as 0 to 9."""
+    return "".join(
+        char if char.isascii() or (digit := unicodedata.decimal(char, None)) is None else str(digit) for char in text
+    )
 
 
 def parse_price(value: object, currency: str = "USD", marks: str = ".") -> tuple[float, str | None] | str:
-    """The amount and the currency found beside it (None where there is none), or the reason it is refused.
+    """The amount and the currency found beside it (None if there is none), or the reason why it is refused.
 
     `currency` is the catalog's: it decides what a sign that several currencies share stands for (`$`, `kr`). `marks`
-    are the decimal marks of the file's prices: `.`, `,` or both.
+    are the decimal marks of the file's prices (`marks_of`): `.`, `,`, both, or none if nothing is known about them.
     """
     if value is None:
         return NO_PRICE
     if isinstance(value, bool):
         return NOT_A_NUMBER
     if isinstance(value, int | float):
-        return checked(value, "", None)
+        return NO_PRICE if value != value else checked(value, "", None)
     if not isinstance(value, str):
         return NOT_A_NUMBER
-    if "," not in marks and PLAIN.fullmatch(value) and len(value) <= LONGEST:
+    if len(value) <= LONGEST and (PLAIN.fullmatch(value) if marks == "." else value.isascii() and value.isdigit()):
         return checked(float(value), "", None)
-    text = DOLLAR.sub(r"\1$", value.translate(SPACES).strip().lower())
-    if text in NOTHING:
+    if len(value) <= LONGEST and (usual := USUAL.fullmatch(value)):  # most prices in text, and never ambiguous
+        meant = BEFORE_NUMBER[usual[1]]
+        amount = float(f"{usual[2].replace(',', '')}.{usual[3]}")
+        return checked(amount, "", currency if currency in meant else meant[0])
+    if "&" in value and len(value) <= 4 * LONGEST:
+        value = unescape(value)
+    text = value.strip().lower()
+    if text in NOTHING or is_missing(value):
         return NO_PRICE
     if len(text) > LONGEST:
         return NOT_A_NUMBER
-    if any(letter.isdigit() and not letter.isascii() for letter in text):
-        return OTHER_DIGITS
-    return parse_text(text.translate(MINUS), currency, marks)
+    if text[-1] in "-–—":
+        text = DANGLING.sub("", text)
+    if not text.isascii():
+        text = to_ascii_digits(text.translate(CHARACTERS))
+        if any(char.isdigit() and not char.isascii() for char in text):
+            return OTHER_DIGITS
+    if not text.isprintable():
+        lines = [line for line in BREAKS.split(text) if line.strip()]
+        if sum(DIGIT.search(line) is not None for line in lines) > 1:
+            return TWO_NUMBERS
+        text = " ".join(lines)
+    text = text.strip()
+    found = parse_text(text, currency, marks)
+    return TWO_NUMBERS if found == NOT_A_NUMBER and has_two_prices(text, currency) else found
+
+
+def has_two_prices(text: str, currency: str) -> bool:
+    """Whether a text in lower case is a list of prices: `12.99 15.99`, `[100, 200]`, `12 / 15`."""
+    for separators in (PIECES, TOKENS):
+        pieces = [piece.strip(" ,\"'") for piece in separators.split(text)]
+        pieces = [piece for piece in pieces if piece]
+        if len(pieces) > 1 and all(
+            not isinstance(found := parse_text(piece, currency, ",."), str) or found in (AMBIGUOUS, ZERO, NEGATIVE)
+            for piece in pieces
+        ):
+            return True
+    return False
 
 
 def parse_text(text: str, currency: str, marks: str) -> tuple[float, str | None] | str:
-    """`parse_price` for a short text in lower case."""
-    if bracketed := BRACKETED.fullmatch(text):
+    """`parse_price` for a short text in lower case with plain characters."""
+    if text.startswith("(") and (bracketed := BRACKETED.fullmatch(text)):
         inner = parse_text(bracketed[1].strip(), currency, marks)
         return inner if isinstance(inner, str) else NEGATIVE
-    if SCIENTIFIC.fullmatch(text):
+    if "e" in text and SCIENTIFIC.fullmatch(text):
         return checked(float(text), "", None)
-    text = WHOLE.sub("", text)
-    found = ONE.fullmatch(text)
+    short = WHOLE.sub("", text) if "-" in text or "=" in text else text
+    found = ONE.fullmatch(short)
     if not found:
-        return RANGE if TWO.fullmatch(text) or OPEN.fullmatch(text) else NOT_A_NUMBER
-    said = [meanings(found[place]) for place in ("code", "before", "after") if found[place]]
-    meant = [code for code in (said[0] if said else ()) if all(code in others for others in said)]
+        return why_no_number(short)
+    before, number, after = found[1].strip(), found[2].strip(), found[3].strip()
+    minus = ""
+    if before and before[0] in "-+":
+        minus, before = before[0], before[1:].lstrip()
+    if before and before[-1] in "-+":
+        minus, before = minus + before[-1], before[:-1].rstrip()
+    if after and after[-1] == "-":
+        minus, after = f"{minus}-", after[:-1].rstrip()
+    if before and before[-1] in ".," and not meanings(before) and not before[:-1].endswith(before[-1]):
+        before, number = before[:-1].rstrip(), before[-1] + number  # "$.99"
+        if not number[1:].isdigit():
+            return NOT_A_NUMBER
+    said = currencies_beside(before, False) if before else ()
+    if after:
+        said += currencies_beside(after, True)
     if not all(said):
-        return NOT_A_NUMBER
+        return why_no_number(short)
+    meant = [code for code in (said[0] if said else ()) if all(code in others for others in said)]
     if said and not meant:
         return TWO_CURRENCIES
-    amount = read_number(found["number"].strip(), marked=bool(meant), marks=marks)
-    if isinstance(amount, str):
-        return amount
-    sign = "-" if "-" in found["m1"] + found["m2"] + found["m3"] else ""
-    return checked(amount, sign, (currency if currency in meant else meant[0]) if meant else None)
+    own = (currency if currency in meant else meant[0]) if meant else None
+    amount = read_number(number, currency=own or currency, marked=bool(meant), marks=marks)
+    return amount if isinstance(amount, str) else checked(amount, "-" if "-" in minus else "", own)
 
 
-def meanings(sign: str) -> tuple[str, ...]:
-    """The currencies that a sign or code may stand for; none where it is not money."""
-    return SIGNS.get(sign) or ((sign.upper(),) if sign.upper() in CODES else ())
+def why_no_number(text: str) -> str:
+    """The reason for a text in which there is not one number."""
+    two, opening = range_patterns()
+    return RANGE if two.fullmatch(text) or opening.fullmatch(text) else NOT_A_NUMBER
+
+
+@lru_cache(maxsize=4_096)
+def currencies_beside(text: str, behind: bool) -> tuple[tuple[str, ...], ...]:
+    """What each sign or code of the text on one side of a number may stand for: an empty tuple for what is not money.
+
+    "cad $" is two that agree; "us $" is one sign with a space in it.
+    """
+    if not text:
+        return ()
+    if found := meanings(text, behind=behind):
+        return (found,)
+    if len(text) > 24:
+        return ((),)
+    words = [word for word in text.split() if word.rstrip(":") not in LABELS]
+    if not words:
+        return ()
+    joined = "".join(words)
+    for sign in (joined, joined.rstrip(":"), joined.strip("[]()")):
+        if found := meanings(sign, behind=behind):
+            return (found,)
+    parts = [part for word in words for part in CURRENCY_SYMBOL.split(word) if part]
+    return tuple(meanings(part, behind=behind) for part in parts)
 
 
 def checked(amount: float, sign: str, currency: str | None) -> tuple[float, str | None] | str:
@@ -239,8 +338,8 @@ def checked(amount: float, sign: str, currency: str | None) -> tuple[float, str 
     return amount, currency
 
 
-def read_number(text: str, *, marked: bool, marks: str) -> float | str:
-    """Digits with separators as a number, or the reason. `marked`: a currency stands beside it."""
+def read_number(text: str, *, currency: str, marked: bool, marks: str) -> float | str:
+    """Digits with separators as a number, or the reason. `marked`: the currency stands beside it."""
     dots, commas = text.count("."), text.count(",")
     whole, decimals = text, ""
     if dots and commas:
@@ -251,15 +350,17 @@ def read_number(text: str, *, marked: bool, marks: str) -> float | str:
     elif dots + commas == 1:
         mark = "." if dots else ","
         left, _, right = text.partition(mark)
-        three = len(right) == 3 and 1 <= len(left) <= 3 and not left.startswith("0")
-        if mark == "." and three and marks == ",":
-            return float(left + right)
-        if mark == "." and three and (marked or marks == ",."):
-            return AMBIGUOUS
-        if mark == "." or not three:
-            whole, decimals = left, right
-            if mark == "," and len(right) > 2 and left != "0":
+        if len(right) == 3 and right.isdigit() and 1 <= len(left) <= 3 and left.isdigit() and not left.startswith("0"):
+            role = role_of_mark(mark, currency, marked, marks)
+            if role == AMBIGUOUS:
+                return AMBIGUOUS
+            return float(left + right) if role == "thousands" else float(f"{left}.{right}")
+        whole, decimals = left, right
+        three = minor_digits_of(currency) == 3 and len(right) == 3
+        if mark == "," and len(right) > 2 and left != "0" and not three:
+            if len(left) > 3 or len(right) != 3 or not right.isdigit():
                 return NOT_A_NUMBER
+            whole, decimals = text, ""
     if decimals and not decimals.isdigit():
         return NOT_A_NUMBER
     if not (digits := ungrouped(whole)) and not decimals:
@@ -267,6 +368,30 @@ def read_number(text: str, *, marked: bool, marks: str) -> float | str:
     if whole and not digits:
         return NOT_A_NUMBER
     return float(f"{digits or '0'}.{decimals or '0'}")
+
+
+def role_of_mark(mark: str, currency: str, marked: bool, marks: str) -> str:
+    """Whether one mark before exactly three digits is `decimal`, groups `thousands`, or is ambiguous.
+
+    The rules stand at the head of this module.
+    """
+    digits = minor_digits_of(currency)
+    if mark == ",":
+        if digits == 3:
+            return (
+                "thousands" if marks == "." else "decimal" if marks == "," or groups_by_dot(currency) else "thousands"
+            )
+        return AMBIGUOUS if marks == "," and digits else "thousands"
+    if marks == ",":
+        return "thousands"
+    if digits == 3:
+        return "decimal"
+    if marked:
+        by_dot = digits == 0 or (groups_by_dot(currency) and "." not in marks)
+        return "thousands" if by_dot else AMBIGUOUS
+    if marks == ".":
+        return "decimal"
+    return "thousands" if digits == 0 and not marks else AMBIGUOUS
 
 
 def ungrouped(whole: str) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pricesmith.errors import UsageError
 from pricesmith.prompts import encode_text, whole_price
-from pricesmith.text.formatting import SIGNS
+from pricesmith.text.currency import display_sign
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -33,7 +33,7 @@ class Numbers:
 
     def __init__(self, tokenizer: Any, price_range: tuple[float, float], currency: str = "USD") -> None:
         self.low, self.high = (whole_price(price) for price in price_range)
-        sign = SIGNS.get(currency, f"{currency} ")
+        sign = display_sign(currency)
         self.context = encode_text(tokenizer, sign)
         probes = [*range(1, 1000), *np.random.default_rng(0).integers(1000, max(10_000, self.high), PROBED).tolist()]
         probes = [number for number in probes if number <= max(999, self.high)]
