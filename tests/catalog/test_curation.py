@@ -411,7 +411,12 @@ def test_from_python_a_source_may_be_a_path_or_one_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("others", "price", "reason"),
-    [("899,50", 1299.0, ""), ("899.50", 1.299, ""), ("899", None, "price is ambiguous"), ("899,50|899.50", None, "price is ambiguous")],
+    [
+        ("899,50", 1299.0, ""),
+        ("899.50", 1.299, ""),
+        ("899", None, "price is ambiguous"),
+        ("899,50|899.50", None, "price is ambiguous"),
+    ],
 )
 def test_the_other_prices_of_a_file_say_what_a_point_means(
     others: str, price: float | None, reason: str, tmp_path: Path

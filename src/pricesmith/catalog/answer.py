@@ -10,7 +10,7 @@ import signal
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
-from pricesmith.text.price_parser import marks_of
+from pricesmith.text.price_parser import count_marks, marks_from
 
 BATCH_ROWS = 2_000
 BATCH_SIZE = 2_000_000  # characters
@@ -100,8 +100,13 @@ class Scan(Answer):
 
     def __init__(self, limits: Any, out: BinaryIO, column: str) -> None:
         super().__init__(limits, out)
-        self.column, self.marks = column, ""
+        self.column, self.dots, self.commas = column, 0, 0
         self.names: list[str] = []
+
+    @property
+    def marks(self) -> str:
+        """The decimal marks of the prices looked at so far."""
+        return marks_from(self.dots, self.commas)
 
     def say(self, **message: Any) -> None:
         """Send a sign of life or the end; notes and headers were sent when the file was first opened."""
@@ -119,7 +124,8 @@ class Scan(Answer):
                 cells.append(entry.get(self.column))
             elif entry.__class__ is not str and place >= 0:
                 cells.append(entry[place])
-        self.marks = "".join(sorted({*self.marks, *marks_of(cells)}))
+        dots, commas = count_marks(cells)
+        self.dots, self.commas = self.dots + dots, self.commas + commas
         before, self.rows = self.rows, self.rows + len(self.batch)
         self.batch, self.size = [], 0
         if before // SCANNED < self.rows // SCANNED:

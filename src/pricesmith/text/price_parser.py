@@ -182,11 +182,16 @@ def marks_of(values: Iterable[object]) -> str:
 
     A mark that fewer than 5 in 100 of these prices show is a slip, and does not count.
     """
+    return marks_from(*count_marks(values))
+
+
+def count_marks(values: Iterable[object]) -> tuple[int, int]:
+    """How many prices show a decimal point, and how many a decimal comma, beyond doubt."""
     counts = {".": 0, ",": 0}
     for value in values:
         if isinstance(value, str) and (mark := mark_shown(value)):
             counts[mark] += 1
-    return marks_from(counts["."], counts[","])
+    return counts["."], counts[","]
 
 
 def marks_from(dots: int, commas: int) -> str:
