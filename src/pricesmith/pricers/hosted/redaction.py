@@ -73,6 +73,7 @@ class KeyMask:
         self.key, self.normal = key, normalize(key)[0]
         self.base64 = sorted({part.lower() for part in base64_parts(key.encode())})
         self.hexadecimal = re.compile(r"[\s:,-]*(?:0x|\\x)?".join(f"{byte:02x}" for byte in key.encode()), re.I)
+        self.plain = re.compile(re.escape(key), re.IGNORECASE)  # also where an escape before it swallows its start
         self.word = re.compile(rf"(?<![A-Za-z0-9]){re.escape(key)}(?![A-Za-z0-9])")
 
     def mask(self, text: str) -> str:
@@ -100,8 +101,9 @@ class KeyMask:
         for part in self.base64:
             for start in occurrences(normal, part):
                 yield whole_run(text, places[start][0], places[start + len(part) - 1][1])
-        for match in self.hexadecimal.finditer(text):
-            yield match.span()
+        for pattern in (self.hexadecimal, self.plain):
+            for match in pattern.finditer(text):
+                yield match.span()
 
 
 @lru_cache(maxsize=16)
