@@ -72,38 +72,33 @@ def gaps(found: Sequence[Sequence[Comparable]], truth: Any) -> Any:
     return np.abs(np.log(medians) - np.log(truth))
 
 
-def one_seed(source: str, course: bool, seed: int, kind: str, work: Path) -> dict[str, Any]:
+def one_seed(source: str, course: bool, seed: int, kind: str, limit: int | None, work: Path) -> dict[str, Any]:
     """Gaps of every order on one split, the groups of the test rows, and the times of the searches."""
     folder = work / f"seed-{seed}"
     catalog = curate([source], folder / "catalog", price_range="course" if course else None, split_seed=seed)
-    fit(read_recipe(kind), catalog, folder / kind)
-    model = load(folder / kind)
-    assert model.index is not None
     train, train_groups = catalog.items_and_families("train")
-    items, groups = catalog.items_and_families("test")
+    items, groups = (part[:limit] for part in catalog.items_and_families("test"))
     listings, truth = [item.listing for item in items], np.array([item.price for item in items])
     index, estimate = ordered_index(train, train_groups)
-    quotes = model.price(listings)
-    found = (
-        model.index.search(listings, K),
-        index.search(listings, K, estimate(listings)),
-        model.comparables(listings, K, quotes=quotes),
-    )
-    some = [item.listing for item in catalog.items("validation")[:300]]
-    earlier, own = Transposing(train), model.price(some)
-    logs = np.log([quote.price for quote in own if quote.price])
+    found = [index.search(listings, K), index.search(listings, K, estimate(listings))]
+    if kind != "none":
+        fit(read_recipe(kind), catalog, folder / kind)
+        found.append(load(folder / kind).comparables(listings, K))
+    validation, validation_groups = catalog.items_and_families("validation")
+    index.calibrate([item.listing for item in validation], validation_groups)
+    some = [item.listing for item in validation[:300]]
+    earlier, logs = Transposing(train), estimate(some)
     timed: dict[str, Any] = {
         "earlier": lambda part: earlier.search(part, K),
-        "now": lambda part: model.index.search(part, K, logs[: len(part)]),
-        "nothing similar": model.index.nothing_similar,
+        "now": lambda part: index.search(part, K, logs[: len(part)]),
+        "nothing similar": index.nothing_similar,
     }
     times = {name: (cpu_ms(search, some[:100], 1), cpu_ms(search, some, 256)) for name, search in timed.items()}
-    flagged = float(np.mean(model.index.nothing_similar(listings)))
     return {
         "gaps": [gaps(near, truth) for near in found],
         "groups": groups,
         "times": times,
-        "flagged": flagged,
+        "flagged": float(np.mean(index.nothing_similar(listings))),
         "rows": len(train),
     }
 
@@ -133,7 +128,8 @@ def main() -> None:
     parser.add_argument("--goods", help="a file to curate, with --range course")
     parser.add_argument("--demo", action="store_true", help="the demo goods instead, with their whole price range")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--model", default="sparse_mlp", help="recipe of the model whose quotes are taken")
+    parser.add_argument("--model", default="sparse_mlp", help="recipe whose quotes are taken, or none")
+    parser.add_argument("--limit", type=int, help="test rows of each split; default: all")
     parser.add_argument("--work", help="a folder to work in and keep; none: a temporary one")
     asked = parser.parse_args()
     if bool(asked.goods) == asked.demo:
@@ -142,10 +138,10 @@ def main() -> None:
         work = Path(asked.work or folder)
         source = "demo:goods" if asked.demo else asked.goods
         numbers = [int(seed) for seed in asked.seeds.split(",")]
-        seeds = [one_seed(source, not asked.demo, seed, asked.model, work) for seed in numbers]
+        seeds = [one_seed(source, not asked.demo, seed, asked.model, asked.limit, work) for seed in numbers]
     print(f"{time.strftime('%Y-%m-%d')}; {seeds[0]['rows']:,} training rows; split seeds {asked.seeds}\n")
     print("| order | median gap | by seed | ratio to words only (95 %) | mean gap |\n|---|---|---|---|---|")
-    for order, name in enumerate(ORDERS):
+    for order, name in enumerate(ORDERS[: len(seeds[0]["gaps"])]):
         medians = [float(np.nanmedian(one["gaps"][order])) for one in seeds]
         mean = float(np.mean([np.nanmean(one["gaps"][order]) for one in seeds]))
         by_seed = " ".join(f"{value:.3f}" for value in medians)
