@@ -7,18 +7,20 @@ import shutil
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pricesmith.catalog import open as open_catalog
+from pricesmith.catalog.comparables import Index
 from pricesmith.catalog.store import ITEMS, LEDGER, Catalog
-from pricesmith.contest import candidate, contest, name_of, rows_of
+from pricesmith.contest import candidate, contest, name_of, rows_of, search_of
 from pricesmith.errors import InputError, UsageError
 from pricesmith.pricers.language.llm import LlmPricer
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.pricers.runs import fit
-from pricesmith.testing import made_catalog, made_model
+from pricesmith.testing import made_catalog, made_items, made_model
 from pricesmith.types import render
 from pricesmith.workspace import read_json
 
@@ -34,6 +36,25 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         members = [str(folder / f"{name}-{kind}") for kind in ("constant", "ridge")]
         fit(read_recipe("blend", {"members": members}), catalog, folder / f"{name}-blend")
     return folder
+
+
+def test_comparables_of_judged_items_are_estimated_alike() -> None:
+    """Their prices lie nearer to the truth than those of the most similar by words, whose similarity is not lost."""
+    rows, families = made_items(1500)
+    names = {item.listing.id: str(family) for item, family in zip(rows, families, strict=True)}
+    train, judged = rows[:1300], rows[1300:]
+    wares = [item.listing for item in judged]
+    found = search_of(train, names)(wares, 3)
+    words = Index.build(train).search(wares, 3)
+    truth = np.log([item.price for item in judged])
+    gaps = [
+        np.median(abs(np.log([np.median([one.price for one in near[:3]]) for near in some]) - truth))
+        for some in (found, words)
+    ]
+    assert gaps[0] < gaps[1]
+    for near, by_words in zip(found, words, strict=True):
+        assert len(near) in (3, 4)
+        assert max(one.similarity for one in near) == by_words[0].similarity
 
 
 def test_a_person_is_judged_on_what_she_answered(place: Path, tmp_path: Path) -> None:

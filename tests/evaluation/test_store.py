@@ -15,6 +15,7 @@ from pricesmith.evaluation.store import (
     claim_items,
     file_name,
     read_evals,
+    read_items,
     write_evaluation,
     write_items,
 )
@@ -180,6 +181,20 @@ def test_close_in_training_is_a_family_member_or_a_near_repeat():
     assert not EvalItem("a", "", "", 1.0, near=(far,)).close_in_training
     assert EvalItem("a", "", "", 1.0, near=(far, close)).close_in_training
     assert EvalItem("a", "", "", 1.0, family_in_training=1).close_in_training
+
+
+def test_the_highest_similarity_counts_where_the_most_similar_is_not_shown():
+    """Comparables are ordered by price as well; a near-repeat stays one."""
+    far = Near("t", "t", 1.0, 0.5)
+    assert EvalItem("a", "", "", 1.0, near=(far,), highest_similarity=0.85).close_in_training
+    assert not EvalItem("a", "", "", 1.0, near=(far,), highest_similarity=0.7).close_in_training
+
+
+def test_the_highest_similarity_is_on_disk(tmp_path):
+    """It comes back, as does a folder of items without it."""
+    items = [EvalItem("a", "A", "", 1.0, highest_similarity=0.85), EvalItem("b", "B", "", 2.0)]
+    write_items(tmp_path, items, {"format": 1})
+    assert list(read_items(tmp_path).values()) == items
 
 
 def test_an_old_evaluation_stands_until_the_new_one_is_whole(folder, monkeypatch):
