@@ -108,9 +108,9 @@ def by_cpu() -> None:
     from types import SimpleNamespace
 
     from pricesmith.bases import measure
-    from pricesmith.pricers.language import trainer, tune
+    from pricesmith.pricers.language import checkpoints, trainer, tune
 
-    for module in (trainer, tune, measure):
+    for module in (checkpoints, trainer, tune, measure):
         module.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[attr-defined]
 
 

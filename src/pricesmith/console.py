@@ -6,17 +6,19 @@ import errno
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pricesmith.errors import PricesmithError
-from pricesmith.progress import Progress
+from pricesmith.progress import Progress, Remaining
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
+EVERY = 30.0  # seconds between lines of progress where no bar is drawn
 INTERRUPTED = "Interrupted. What is kept already is not lost: the same command again goes on with it, or starts clean."
 # The text of a listing may hold anything; these would move a terminal's cursor or change its title.
 CONTROL = dict.fromkeys((*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)), "�")
@@ -71,12 +73,25 @@ class Console:
 
 
 class Notes(Progress):
-    """Progress where nothing is drawn: only the notes."""
+    """Progress where nothing is drawn: the notes, and in long stages one line every EVERY seconds."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.stage, self.remaining = "", Remaining(0)
+        self.spoke = time.monotonic()
+
+    def start(self, what: str, total: int | None = None) -> None:
+        self.stage, self.remaining = what, Remaining(total or 0)
+        self.spoke = time.monotonic()
+
+    def advance(self, steps: int = 1) -> None:
+        self.remaining.advance(steps)
+        done, total = self.remaining.done, self.remaining.total
+        if done < total and time.monotonic() - self.spoke >= EVERY:
+            self.note(f"{self.stage}: {done:,} of {total:,}, {self.remaining}")
 
     def note(self, text: str) -> None:
+        self.spoke = time.monotonic()
         if self.console.json:  # what it will cost is told to machines' logs too
             print(text.translate(CONTROL), file=sys.stderr)
         else:
@@ -89,19 +104,19 @@ class Drawn(Progress):
     def __init__(self, bars: Bars) -> None:
         self.bars = bars
         self.task: TaskID | None = None
+        self.remaining = Remaining(0)
 
     def start(self, what: str, total: int | None = None) -> None:
         if self.task is not None:
             self.bars.remove_task(self.task)
-        self.task = self.bars.add_task(what, total=total, left="")
+        self.remaining = Remaining(total or 0)
+        self.task = self.bars.add_task(what, total=total, left=self.remaining)  # written anew at every refresh
 
     def advance(self, steps: int = 1) -> None:
         if self.task is None:
             return
+        self.remaining.advance(steps)
         self.bars.advance(self.task, steps)
-        seconds = self.bars.tasks[-1].time_remaining
-        if seconds is not None:
-            self.bars.update(self.task, left=f"about {seconds:,.0f} s left")
 
     def note(self, text: str) -> None:
         # Not markup: a listing's text may hold square brackets.

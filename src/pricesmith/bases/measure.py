@@ -6,7 +6,8 @@ Two measures of each base, beside the reference ridge on the same rows and the c
 * a ridge on its frozen last-token states: what a linear head finds in what the base makes of a listing.
 
 The second is the better guide to which base to tune: it sees the states that an adapter starts from, and it does not
-hang on whether the base happens to answer in numbers. Intervals resample families.
+hang on whether the base happens to answer in numbers. Intervals resample families. Two bases are compared on the items
+that both had time for; under MIN_ITEMS of them there is no comparison, and an order that may be chance is not told.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ import torch
 
 from pricesmith.catalog.store import Catalog
 from pricesmith.errors import InputError, PricesmithError
+from pricesmith.evaluation.compare import items_needed
 from pricesmith.measures.metrics import Array, charge
 from pricesmith.measures.resample import Interval, codes_of, interval
 from pricesmith.pricers.language.llm import LlmPricer, batches, zero_shot
@@ -34,6 +37,8 @@ from pricesmith.types import Item
 
 JUDGED = 300  # validation items, at most: tuned and untuned differ by more than what these cannot tell apart
 TAUGHT = 4_000  # training rows for the two ridges, at most
+MIN_ITEMS = 30  # in a comparison: an interval of fewer heavy-tailed errors is not to be trusted
+CONFIDENCE = 0.95
 CHUNK = 32
 SHARES = (0.35, 0.15, 0.5)  # of a base's time: asked, its states of validation, its states of training
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 6, 13))
@@ -56,7 +61,9 @@ class Measured:
     """One base's errors in money; a measure is None where there was no time for it, or the base cannot be read so.
 
     `untuned` is over the first `untuned.n` items of the sample, `states`, `ridge` and `constant` over the first
-    `states.n`, the two ridges being fitted on the same `taught` rows. `gain` is error(states) - error(ridge), paired.
+    `states.n`, the two ridges being fitted on the same `taught` rows. `gain` is error(states) - error(ridge), paired;
+    `needed` are the items that would make such a difference significant. `errors` and `yardstick` hold the absolute
+    errors of the two ridges, item by item.
     """
 
     base: str
@@ -69,6 +76,34 @@ class Measured:
     taught: int
     seconds: float
     note: str = ""
+    needed: int | None = None
+    errors: tuple[float, ...] = ()
+    yardstick: tuple[float, ...] = ()
+
+    @property
+    def ratio(self) -> float:
+        """MAE of the ridge on states as a ratio to that of the reference ridge; infinite where it was not measured."""
+        return self.states.point / self.ridge.point if self.states and self.ridge and self.ridge.point else np.inf
+
+    def facts(self) -> dict[str, Any]:
+        """Plain values, without the errors of single items."""
+        whole = asdict(self)
+        return {name: value for name, value in whole.items() if name not in ("errors", "yardstick")}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The paired difference, ratio of `a` less ratio of `b`, of two bases on their common first `n` items, in an
+    interval that allows for the number of pairs. `needed`: items that would make it significant."""
+
+    a: str
+    b: str
+    n: int
+    difference: float
+    low: float | None
+    high: float | None
+    significant: bool
+    needed: int | None
 
 
 def sample_of(catalog: Catalog, judged: int = JUDGED, taught: int = TAUGHT) -> Sample:
@@ -91,20 +126,35 @@ def sample_of(catalog: Catalog, judged: int = JUDGED, taught: int = TAUGHT) -> S
 
 
 def measure(sample: Sample, bases: Sequence[str], minutes: float = 10.0, progress: Progress = SILENT) -> list[Measured]:
-    """Measure each base in its share of `minutes`; time that one leaves goes to the next. The best comes first."""
+    """Measure each base in its share of `minutes`; time that one leaves goes to the next.
+
+    By ratio to the reference ridge, since bases that had time for different numbers of rows have only that in common;
+    those that were measured on too few items to be compared come last, in the order given.
+    """
     ends = time.perf_counter() + 60 * minutes
     found = []
     for number, base in enumerate(bases):
         left = (ends - time.perf_counter()) / (len(bases) - number)
         found.append(measure_base(sample, base, max(1.0, left), progress))
-    return sorted(found, key=against_ridge)
+    return sorted(found, key=lambda one: one.ratio if len(one.errors) >= MIN_ITEMS else np.inf)
 
 
-def against_ridge(one: Measured) -> float:
-    """What bases are ordered by: the error of the ridge on states as a ratio to that of the reference ridge, since
-    bases that had time for different numbers of rows have only that in common. Those without it come last.
-    """
-    return one.states.point / one.ridge.point if one.states and one.ridge and one.ridge.point else np.inf
+def compare_bases(sample: Sample, measured: Sequence[Measured]) -> list[Compared]:
+    """Every pair of bases that were measured on enough items, in intervals that hold for all pairs together
+    (Bonferroni: whoever looks at ten pairs would find one by chance)."""
+    enough = [one for one in measured if len(one.errors) >= MIN_ITEMS and one.ridge and one.ridge.point]
+    pairs = list(combinations(enough, 2))
+    confidence = 1 - (1 - CONFIDENCE) / max(1, len(pairs))
+    found = []
+    for one, other in pairs:
+        n = min(len(one.errors), len(other.errors))
+        ratios = [np.array(each.errors[:n]) / np.mean(each.yardstick[:n]) for each in (one, other)]
+        gap = interval(ratios[0], codes_of(sample.families[:n]), minus=ratios[1], confidence=confidence)
+        known = gap.low is not None and gap.high is not None
+        significant = known and not gap.low <= 0 <= gap.high  # type: ignore[operator]
+        needed = items_needed(n, gap.point, gap.se, confidence)
+        found.append(Compared(one.base, other.base, n, gap.point, gap.low, gap.high, significant, needed))
+    return found
 
 
 def measure_base(sample: Sample, base: str, seconds: float, progress: Progress = SILENT) -> Measured:
@@ -130,10 +180,23 @@ def measure_base(sample: Sample, base: str, seconds: float, progress: Progress =
     except InputError as error:
         inputs, rows, note = np.zeros((0, 0)), np.zeros((0, 0)), error.what
     del pricer
-    ridges = on_states(rows, inputs, sample)
+    *ridges, errors, yardstick = on_states(rows, inputs, sample)
+    gain = ridges[2]
+    needed = items_needed(gain.n, gain.point, gain.se, CONFIDENCE) if gain else None
     answered = sum(quote is not None for quote in quotes) / len(quotes) if quotes else None
     took = time.perf_counter() - began
-    return Measured(base, untuned, answered, *ridges, taught=len(rows), seconds=took, note=note)
+    return Measured(
+        base,
+        untuned,
+        answered,
+        *ridges,
+        taught=len(rows),
+        seconds=took,
+        note=note,
+        needed=needed,
+        errors=errors,
+        yardstick=yardstick,
+    )
 
 
 def asked(pricer: LlmPricer, sample: Sample, seconds: float, progress: Progress) -> list[float | None]:
@@ -189,10 +252,11 @@ def error_of(quotes: Sequence[float | None], sample: Sample) -> Interval:
 
 def on_states(
     rows: Array, inputs: Array, sample: Sample
-) -> tuple[Interval | None, Interval | None, Interval | None, Interval | None]:
-    """Errors of the ridge on states, of the reference ridge, their paired difference, and of the constant."""
+) -> tuple[Interval | None, Interval | None, Interval | None, Interval | None, tuple[float, ...], tuple[float, ...]]:
+    """Errors of the ridge on states, of the reference ridge, their paired difference, and of the constant; then the
+    errors of both ridges item by item."""
     if len(rows) < 20 or not len(inputs):
-        return None, None, None, None
+        return None, None, None, None, (), ()
     from sklearn.linear_model import RidgeCV
 
     taught, judged = sample.taught[: len(rows)], sample.judged[: len(inputs)]
@@ -213,4 +277,6 @@ def on_states(
         interval(other, codes),
         interval(own, codes, minus=other),
         interval(np.abs(sample.constant - truth), codes),
+        tuple(own.tolist()),
+        tuple(other.tolist()),
     )

@@ -152,21 +152,55 @@ def amount(found: Facts | None, currency: str) -> str:
 
 
 def advice(facts: Facts) -> list[str]:
-    """Which base to tune, as far as the sample tells."""
+    """Which base to tune, if the sample tells: no order of bases that may be chance."""
     said = [f"{row['base']}: {row['note']}." for row in facts["measured"] if row["note"]]
     rows = [row for row in facts["measured"] if row["states"]]
-    if not rows:
-        return [*said, "There was no time to measure states: give it more minutes."]
-    first = rows[0]
-    ratio = first["states"]["point"] / first["ridge"]["point"]
-    tied = [row["base"] for row in rows[1:] if (row["states"]["low"] or 0) / row["ridge"]["point"] <= ratio]
-    said.append(
-        f"Tune {first['base']} first: a ridge on its states errs {ratio:.2f} times as much as the TF-IDF ridge on the "
-        "same rows, the least." + (f" Not told apart from it: {', '.join(tied)}." if tied else "")
+    enough = [row for row in rows if row["states"]["n"] >= facts["min_items"]]
+    few = [row for row in rows if row not in enough]
+    if few:
+        least = min(row["states"]["n"] for row in few)
+        minutes = facts["minutes"] * facts["min_items"] / max(1, least)
+        counts = ", ".join(f"{row['base']} {row['states']['n']}" for row in few)
+        said.append(
+            f"Too few items for a comparison: {counts}. "
+            f"It takes {facts['min_items']} of each: about --minutes {max(1, round(1.2 * minutes))}, if the catalog's "
+            "validation split has as many."
+        )
+    if not enough:
+        return [*said, "No recommendation: give it more --minutes."]
+    return [*said, *between(enough, facts["compared"]), *[against_ridge(row, facts["currency"]) for row in enough]]
+
+
+def between(rows: Sequence[Facts], compared: Sequence[Facts]) -> list[str]:
+    """What is known of the order of bases: the one to tune, if it is significantly better than each other one."""
+    if len(rows) < 2:
+        return []
+    first = rows[0]["base"]
+    open_pairs = [pair for pair in compared if first in (pair["a"], pair["b"]) and not pair["significant"]]
+    if not open_pairs:
+        return [f"Tune {first} first: its states price significantly better than those of the others."]
+    lines = ["No recommendation: the bases with the lowest MAE on frozen states do not differ significantly."]
+    for pair in open_pairs:
+        needed = f"; about {pair['needed']:,} items would show it" if pair["needed"] else ""
+        span = "" if pair["low"] is None else f" [{pair['low']:+.3f}, {pair['high']:+.3f}]"
+        lines.append(
+            f"{pair['a']} less {pair['b']}: {pair['difference']:+.3f}{span} times the TF-IDF ridge's MAE on "
+            f"{pair['n']:,} items, no significant difference{needed}."
+        )
+    return lines
+
+
+def against_ridge(row: Facts, currency: str) -> str:
+    """A base's ridge on frozen states against the TF-IDF ridge on the same rows."""
+    gain, ratio = row["gain"], row["states"]["point"] / row["ridge"]["point"]
+    span = "" if gain["low"] is None else f" [{gain['low']:+,.2f}, {gain['high']:+,.2f}]"
+    first = (
+        f"{row['base']}: a ridge on its states has {ratio:.2f} times the MAE of the TF-IDF ridge on the same rows, "
+        f"a difference of {gain['point']:+,.2f}{span} {currency}"
     )
-    gain = first["gain"]
-    if gain["low"] is not None and gain["low"] > 0:
-        said.append("The TF-IDF ridge is better than any of these before tuning: try boosting and sparse_mlp as well.")
-    elif gain["high"] is not None and gain["high"] < 0:
-        said.append("Its states already hold more about prices than words and pairs do.")
-    return said
+    if gain["low"] is None or gain["low"] <= 0 <= gain["high"]:
+        needed = f"; about {row['needed']:,} items would show it" if row["needed"] else ""
+        return f"{first}: no significant difference{needed}."
+    if gain["low"] > 0:
+        return f"{first}: the TF-IDF ridge is better before tuning. Try boosting and sparse_mlp as well."
+    return f"{first}: its states hold more about prices than words and pairs of words do."

@@ -54,6 +54,7 @@ COMPARABLES = "comparables"
 CHECKPOINTS = "checkpoints"  # what an interrupted fit goes on from; gone from a whole run
 FORMAT = 1
 PROBE = Listing("probe", "Cordless drill", "18 V, 2 batteries\nWeight: 1.5 kg")
+PRICED = 200  # rows that are priced between two steps of progress
 LIBRARIES = ("pricesmith", "numpy", "scikit-learn", "lightgbm", "torch", "transformers", "peft")
 
 
@@ -225,11 +226,11 @@ def fit_rows(
         progress.start(f"fitting {recipe.kind} on {len(rows.train):,} listings")
         write_json(folder / CATALOG, dict(info))  # first: a blend looks there for what its members must be of
         seconds = fit_recipe(recipe, rows, build, begun, progress)
-        progress.start(f"calibrating {recipe.kind}")
+        held = calibration_rows(recipe, rows.calibrate, folder)
+        progress.start(f"calibrating {recipe.kind}", len(held))
         low, high = info["price_range"]
-        pricer = Clipped(recipe.load(folder), (low, high))
-        quotes = pricer.price([item.listing for item in rows.calibrate])
-        table = calibrate(quotes, [i.price for i in rows.calibrate], scaled=getattr(recipe, "scaled", False))
+        quotes = price_rows(Clipped(recipe.load(folder), (low, high)), held, progress)
+        table = calibrate(quotes, [i.price for i in held], scaled=getattr(recipe, "scaled", False))
         write_json(folder / CALIBRATION, table.model_dump(mode="json"))
         progress.start("indexing comparables")
         index_rows(rows).save(folder / COMPARABLES)
@@ -241,12 +242,31 @@ def fit_rows(
                 "kind": recipe.kind,
                 "identity": identity_of(files, skip=RECIPE if isinstance(recipe, Made) else ""),
                 "fit_seconds": round(seconds, 3),
-                "rows": {"train": len(rows.train), "tune": len(rows.tune), "calibrate": len(rows.calibrate)},
+                "rows": {"train": len(rows.train), "tune": len(rows.tune), "calibrate": len(held)},
                 "seed": settings.get("seed"),
                 "versions": versions(),
                 "files": files,
             }
         )
+
+
+def calibration_rows(recipe: Recipe, rows: Sequence[Item], folder: Path) -> Sequence[Item]:
+    """The rows to calibrate on: all, or a random sample as large as a recipe with a time limit has time for."""
+    wanted = recipe.calibration_rows(folder) if hasattr(recipe, "calibration_rows") else None
+    if wanted is None or wanted >= len(rows):
+        return rows
+    drawn = np.random.default_rng(0).permutation(len(rows))[:wanted]
+    return [rows[place] for place in sorted(drawn.tolist())]
+
+
+def price_rows(pricer: Pricer, rows: Sequence[Item], progress: Progress) -> list[Quote]:
+    """A quote for each row, in order, with progress after every PRICED of them."""
+    quotes: list[Quote] = []
+    for start in range(0, len(rows), PRICED):
+        part = [item.listing for item in rows[start : start + PRICED]]
+        quotes += pricer.price(part)
+        progress.advance(len(part))
+    return quotes
 
 
 def fit_recipe(recipe: Recipe, rows: Rows, build: Build, begun: float, progress: Progress) -> float:

@@ -20,6 +20,7 @@ from pricesmith.pricers.language import batches, tune
 from pricesmith.pricers.language.adapters import targets_of, with_adapter
 from pricesmith.pricers.language.batches import BinLoss, Example, Pace, PlannedBatches, Schedule, lay, token_losses
 from pricesmith.pricers.language.checkpoints import ADAPTER, CHECKPOINTS, checkpoints
+from pricesmith.pricers.language.divergence import MEDIAN
 from pricesmith.pricers.language.readout import Bins, inner
 from pricesmith.pricers.language.trainer import Judgement
 from pricesmith.pricers.language.tune import LoraBins, LoraTokens, Tuning
@@ -215,7 +216,7 @@ def test_the_curve_has_a_line_a_log(llama: Path, tmp_path: Path) -> None:
     assert sum("error" in line for line in lines) == 3
     assert lines[-1]["epoch"] == 1.0
     assert "120 examples" in notes.said[1]
-    assert all(word in notes.said[1] for word in ("tokens", "steps", "minutes", "GB"))
+    assert all(word in notes.said[1] for word in ("tokens", "steps", "about", "GB"))
     assert "validation error $" in notes.said[-1]
 
 
@@ -240,10 +241,10 @@ def test_what_is_known_is_told_before_anything_is_timed(
 
     class Stopped(Exception): ...
 
-    def stop(_: Tuning) -> None:
+    def stop(*_: Any, **__: Any) -> None:
         raise Stopped
 
-    monkeypatch.setattr(Tuning, "start_head", stop)
+    monkeypatch.setattr(tune.PriceTrainer, "probe", stop)
     notes = Notes()
     with pytest.raises(Stopped):
         fitted(LoraBins, llama, tmp_path / "run", notes, epochs=2, minutes=5)
@@ -256,7 +257,7 @@ def test_it_stops_when_it_gets_no_better_and_keeps_the_best(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With patience 2 the third judgement after the best is never made; the best checkpoint's adapter is the run's."""
-    errors = iter([30.0, 9.0, 20.0, 20.0, 1.0, 1.0])
+    errors = iter([25.0, 30.0, 9.0, 20.0, 20.0, 1.0, 1.0])
     monkeypatch.setattr(Tuning, "judge", lambda job, items: Judgement(next(errors), 1.0))
     monkeypatch.setattr(tune, "PROBE", 3)
     monkeypatch.setattr(
@@ -272,13 +273,115 @@ def test_it_stops_when_it_gets_no_better_and_keeps_the_best(
     assert "stopping" in notes.said[-1]
 
 
-@pytest.mark.parametrize("rate", [1e3, 1e30])
-def test_a_diverged_training_says_so(llama: Path, tmp_path: Path, rate: float) -> None:
-    """A loss or a gradient that is no number ends it with one error and advice, not with a run."""
+class Spoiled:
+    """A loss of which, after so many steps, the value or the gradient is replaced."""
+
+    def __init__(self, after: int, loss: float = 1.0, slope: float = 1.0) -> None:
+        self.left, self.loss, self.slope = after, loss, slope
+        self.real = BinLoss(BINS, 0.75)
+
+    def __call__(self, model: nn.Module, batch: batches.Batch) -> Tensor:
+        found = batches.logits_at(model, batch).square().mean(1)
+        self.left -= 1
+        if self.left >= 0:
+            return found
+        found = found * self.loss if self.loss != 1.0 else found
+        if self.slope != 1.0:
+            found.register_hook(lambda given: given * self.slope)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"loss": float("nan")}, "a loss of nan"),
+        ({"loss": float("inf")}, "a loss of inf"),
+        ({"slope": float("nan")}, "a gradient of nan"),
+        ({"slope": float("inf")}, "a gradient of"),
+    ],
+)
+def test_a_loss_or_a_gradient_that_is_no_number_is_told(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, float], said: str
+) -> None:
+    """One error with a lower rate as advice, and no model, whatever the processor's arithmetic makes of high rates."""
+    monkeypatch.setattr(tune, "BinLoss", lambda *_: Spoiled(after=30, **wrong))
+    monkeypatch.setattr(
+        tune.PriceTrainer, "probe", lambda *_, **__: Pace(position_seconds=1e-5, item_seconds=1e-5, memory_gb=0.1)
+    )
     with pytest.raises(PricesmithError, match="diverged") as told:
-        fitted(LoraBins, llama, tmp_path / "run", Progress(), rate=rate)
-    assert "rate" in told.value.hint
+        fitted(LoraBins, llama, tmp_path / "run", Progress(), tokens_per_batch=64, epochs=2, evals=1)
+    assert told.value.got.startswith(said)
+    assert "rate=0.003 --fresh" in told.value.hint
     assert not (tmp_path / "run" / "price_config.json").exists()
+
+
+def judgements(monkeypatch: pytest.MonkeyPatch, factors: list[float], spread: float = 0.1) -> None:
+    """Let the judgements of a fit, the one before tuning first, be these factors of the median quote's errors."""
+    left = iter(factors)
+    draw = np.random.default_rng(0)
+
+    def judge(job: Tuning, items: int) -> Judgement:
+        base = np.array(job.trainer.references[MEDIAN][:items])
+        errors = (next(left) * base * draw.uniform(1 - spread, 1 + spread, len(base))).tolist()
+        return Judgement(float(np.mean(errors)), 1.0, errors)
+
+    monkeypatch.setattr(Tuning, "judge", judge)
+    monkeypatch.setattr(
+        tune.PriceTrainer, "probe", lambda *_, **__: Pace(position_seconds=1e-5, item_seconds=1e-5, memory_gb=0.1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("factors", "reference"),
+    [
+        pytest.param([1.0, 3.0, 2.9, 3.1], "the median quote", id="worse than the median"),
+        pytest.param([0.4, 0.9, 0.95, 0.9], "the untuned model", id="worse than before tuning"),
+        pytest.param([5.0, 3.0, 2.9, 3.1], "the median quote", id="better than before, but of no use"),
+    ],
+)
+def test_a_training_whose_validation_error_is_far_worse_has_diverged(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factors: list[float], reference: str
+) -> None:
+    """All losses finite, and still no model: the error names the references, and the same command says the same."""
+    judgements(monkeypatch, factors)
+    notes = Notes()
+    with pytest.raises(PricesmithError, match="diverged") as told:
+        fitted(LoraBins, llama, tmp_path / "run", notes)
+    assert "the median quote" in told.value.got
+    assert "the untuned model" in told.value.got
+    assert "--set rate=0.003 --fresh" in told.value.hint
+    assert any(f"far worse than {reference}" in said for said in notes.said)
+    assert not (tmp_path / "run" / "price_config.json").exists()
+    with pytest.raises(PricesmithError, match="diverged"):
+        fitted(LoraBins, llama, tmp_path / "run", notes)
+
+
+@pytest.mark.parametrize(
+    ("factors", "spread"),
+    [
+        pytest.param([1.0, 0.9, 0.8, 0.7], 0.1, id="better"),
+        pytest.param([1.0, 1.1, 1.1, 1.1], 0.1, id="a little worse"),
+        pytest.param([0.5, 3.0, 0.5, 3.0], 0.1, id="better at one judgement, whose model is kept"),
+        pytest.param([1.0, 1.3, 1.3, 1.3], 1.0, id="worse, but within sampling error"),
+    ],
+)
+def test_a_training_that_is_not_far_worse_for_certain_is_kept(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factors: list[float], spread: float
+) -> None:
+    """No finished training is refused for what may be chance."""
+    judgements(monkeypatch, factors, spread)
+    run = fitted(LoraBins, llama, tmp_path / "run", Progress())
+    assert (run / "price_config.json").is_file()
+
+
+def test_a_validation_error_that_is_no_number_is_told(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NaN quotes at a finite loss."""
+    judgements(monkeypatch, [1.0, float("nan"), 1.0, 1.0])
+    with pytest.raises(PricesmithError, match="diverged") as told:
+        fitted(LoraBins, llama, tmp_path / "run", Progress())
+    assert "validation error of nan" in told.value.got
 
 
 def course(minutes: float, held: int = 500, item: float = 0.01) -> Schedule:
@@ -295,13 +398,15 @@ def test_minutes_become_steps_that_fit_with_their_judgements() -> None:
     assert (by_epochs.passes, by_epochs.judged, by_epochs.evals) == (3.0, 500, 8)
     ten = course(10)
     assert ten.seconds <= 600
-    assert ten.steps == pytest.approx(600 - 8 * 500 * 0.01, abs=5)
+    assert ten.steps == pytest.approx(0.95 * (600 - 9 * 500 * 0.01), abs=5)
     assert course(60).steps == by_epochs.steps, "never more than the passes that were asked for"
     slow = course(10, item=0.1)
-    assert (slow.judged, slow.evals) == (150, 8)
+    assert (slow.judged, slow.evals) == (133, 8)
     slower = course(10, item=1.0)
     assert (slower.judged, slower.evals) == (100, 2)
-    assert course(0.001).steps == 1
+    least = course(0.001)
+    assert (least.steps, least.evals, least.judged) == (10, 1, 100)
+    assert least.needed_seconds > 0.06, "which is how the caller sees that it does not fit"
 
 
 def test_the_last_step_is_judged_and_saves_lose_little() -> None:

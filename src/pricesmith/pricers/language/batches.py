@@ -27,11 +27,15 @@ from torch import Tensor, nn
 from torch.utils.data import Sampler
 
 from pricesmith.pricers.language.readout import Bins, head, states_at
-from pricesmith.progress import SILENT, Progress
+from pricesmith.progress import SILENT, Progress, duration
 from pricesmith.types import Item, Listing
 
 JUDGING_SHARE = 0.2  # of a given time, at most
+CALIBRATION_SHARE = 0.2  # likewise, for quotes of the rows that intervals are calibrated on
 LEAST_JUDGED = 100
+LEAST_CALIBRATED = 200  # rows: intervals of 90 % with some certainty
+LEAST_STEPS = 10  # fewer are no training
+PLANNED_SHARE = 0.95  # of the time for steps: machines are not equally fast all the time
 SAVE_SECONDS = 180.0  # of work that a kill may cost
 WINDOW = 64  # batches that are sorted together: lengths fit to 1-2 %, and a batch is still a random mix of goods
 
@@ -181,6 +185,19 @@ class Schedule:
     seconds: float  # of all steps and judgements, as they were measured to take
     memory_gb: float
     padding: float
+    head_rows: int = 0  # rows that a head of bins was fitted to before
+    calibration_rows: int | None = None  # rows that intervals are calibrated on, at most; None: all
+    training_seconds: float = 0.0  # for steps and their judgements, at most; 0: as long as they take
+    item_seconds: float = 0.0  # of judging an item, as measured
+
+    @property
+    def needed_seconds(self) -> float:
+        """What is still to be done takes: steps, judgements, calibration."""
+        return self.seconds + (self.calibration_rows or 0) * self.item_seconds
+
+    def is_over(self, seconds: float) -> bool:
+        """Whether after so many seconds of training there is just time for the last judgement."""
+        return 0 < self.training_seconds <= seconds + self.judged * self.item_seconds
 
     def judges_after(self, step: int) -> bool:
         """Whether a judgement follows this step; the last one always does, where there are any."""
@@ -188,31 +205,51 @@ class Schedule:
 
     def told(self, batches: PlannedBatches) -> str:
         """What a person should know before it starts."""
+        calibrating = (self.calibration_rows or 0) * self.item_seconds
         return (
             f"{batches.told()}, {self.padding:.1%} padding, "
             f"{self.steps:,} steps of {batches.tokens_per_batch:,} tokens ({passes_told(self.passes)}), {self.evals} "
-            f"judgements on {self.judged} items: about {self.seconds / 60:.0f} minutes, {self.memory_gb:.1f} GB of "
-            "memory at the peak so far."
+            f"judgements on {self.judged} items: about {duration(self.seconds)}"
+            + (f" and {duration(calibrating)} to calibrate intervals" if calibrating >= 1 else "")
+            + f", {self.memory_gb:.1f} GB of memory at the peak so far."
         )
 
     @classmethod
-    def of(cls, batches: PlannedBatches, pace: Pace, *, epochs: float, left: float, evals: int, held: int) -> Schedule:
-        """The schedule of `epochs` passes, or of as many steps as `left` seconds hold with their judgements.
+    def of(
+        cls,
+        batches: PlannedBatches,
+        pace: Pace,
+        *,
+        epochs: float,
+        left: float,
+        evals: int,
+        held: int,
+        calibration: int = 0,
+        head_rows: int = 0,
+    ) -> Schedule:
+        """The schedule of `epochs` passes, or of as many steps as `left` seconds hold with all that follows them.
 
-        Judging takes a fifth of the time at most: first of fewer items (100 at least), then fewer times (twice).
+        `held`: validation items; `calibration`: rows that intervals are calibrated on. Judging (once before the first
+        step, then `evals` times) and calibrating take a fifth of the time each at most: first fewer items, then fewer
+        judgements. If that leaves no time for LEAST_STEPS steps, everything is cut to its least; `needed_seconds` of
+        the least plan may still be over `left`, which the caller has to check.
         """
         layout = (batches.lengths, batches.seed)
         first = plan(*layout, 0, batches.tokens_per_batch, packed=batches.packed)
         padding = 0.0 if batches.packed else padding_share(batches.lengths, first)
         step_seconds = pace.position_seconds * sum(batches.lengths) / (1 - padding) / len(first)
         steps = steps_of(*layout, batches.tokens_per_batch, epochs, packed=batches.packed)
-        judged, item = held, max(pace.item_seconds, 1e-9)
+        judged, item, calibrated, spare = held, max(pace.item_seconds, 1e-9), calibration, math.inf
         if left < math.inf:
-            share = JUDGING_SHARE * left
-            judged = min(judged, max(LEAST_JUDGED, int(share / item / evals)))
-            evals = max(2, min(evals, int(share / item / max(judged, 1))))
-            steps = min(steps, int((left - evals * judged * item) / step_seconds))
-        steps = max(1, steps)
+            least = min(steps, LEAST_STEPS)
+            for share in (JUDGING_SHARE * left / item, 0.0):
+                judged = min(held, max(LEAST_JUDGED, int(share / (evals + 1))))
+                evals = max(2, min(evals, int(share / max(judged, 1)) - 1)) if share else 1
+                calibrated = min(calibration, max(LEAST_CALIBRATED, int(share * CALIBRATION_SHARE / JUDGING_SHARE)))
+                spare = left - (calibrated + (evals + 1) * judged) * item
+                if spare * PLANNED_SHARE >= least * step_seconds:
+                    break
+            steps = max(least, min(steps, int(spare * PLANNED_SHARE / step_seconds)))
         evals = min(evals, steps)
         return cls(
             steps=steps,
@@ -221,9 +258,13 @@ class Schedule:
             save_every=max(1, min(steps // evals, round(SAVE_SECONDS / step_seconds))),
             evals=evals,
             judged=judged,
-            seconds=round(steps * step_seconds + evals * judged * item, 1),
+            seconds=round(steps * step_seconds + (evals + 1) * judged * item, 1),
             memory_gb=round(pace.memory_gb, 2),
             padding=round(padding, 4),
+            head_rows=head_rows,
+            calibration_rows=None if left == math.inf else calibrated,
+            training_seconds=0.0 if left == math.inf else round(max(spare, 0.0) + evals * judged * item, 1),
+            item_seconds=pace.item_seconds,
         )
 
 

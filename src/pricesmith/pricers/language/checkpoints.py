@@ -31,6 +31,7 @@ ADAPTER = "adapter_model.safetensors"
 NEEDED = frozenset({ADAPTER, "adapter_config.json", "optimizer.pt", "scheduler.pt", "rng_state.pth", STATE})
 KEEP = 3
 ERROR = "eval_error"  # the name under which a Trainer's log holds the error in money
+FAR_WORSE = "eval_far_worse"  # 1.0 where that error is far worse than what anybody can do without training
 
 
 def step_of(folder: Path) -> int:
@@ -145,6 +146,12 @@ def errors_of(history: Sequence[Mapping[str, Any]]) -> list[tuple[float, int]]:
 def best_step(history: Sequence[Mapping[str, Any]]) -> int | None:
     """The step of the lowest error, the first of equals; None before any judgement."""
     return min(errors_of(history), default=(0.0, None))[1]
+
+
+def best_is_far_worse(history: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether even the best judgement was far worse than the median quote or the untuned model."""
+    best = best_step(history)
+    return any(line.get(FAR_WORSE) == 1.0 for line in history if ERROR in line and line["step"] == best)
 
 
 def has_stalled(history: Sequence[Mapping[str, Any]], patience: int) -> bool:

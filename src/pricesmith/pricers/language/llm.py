@@ -59,6 +59,7 @@ class PriceConfig(Settings):
     edges: tuple[float, ...] | None = Field(None, description="of the price bins")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     quantisation: Literal["none", "nf4"] = "none"
+    calibration_rows: int | None = Field(None, description="that its intervals are calibrated on, at most; none: all")
 
     @model_validator(mode="after")
     def checked(self) -> PriceConfig:

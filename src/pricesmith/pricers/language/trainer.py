@@ -12,7 +12,7 @@ import math
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -29,7 +29,17 @@ from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCall
 from pricesmith.errors import PricesmithError
 from pricesmith.pricers.language.adapters import is_bf16, peak_memory
 from pricesmith.pricers.language.batches import Batch, Example, Pace, PlannedBatches, Schedule, lay
-from pricesmith.pricers.language.checkpoints import ERROR, Curve, best_step, errors_of, has_stalled, prune, seal
+from pricesmith.pricers.language.checkpoints import (
+    ERROR,
+    FAR_WORSE,
+    Curve,
+    best_step,
+    errors_of,
+    has_stalled,
+    prune,
+    seal,
+)
+from pricesmith.pricers.language.divergence import far_worse_than
 from pricesmith.progress import Progress
 
 Loss = Callable[[nn.Module, Batch], Tensor]  # the loss of each example of a batch [examples]
@@ -37,10 +47,11 @@ Loss = Callable[[nn.Module, Batch], Tensor]  # the loss of each example of a bat
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Mean error in money on validation, and the share of its items that had an answer."""
+    """Mean error in money on validation, the share of its items that had an answer, and the error of each item."""
 
     error: float
     answered: float
+    errors: Sequence[float] = ()
 
 
 @contextlib.contextmanager
@@ -57,14 +68,26 @@ def random_kept() -> Iterator[None]:
 
 
 class Timetable(TrainerCallback):
-    """Tells the Trainer after which steps to log, judge and save, and the person how far it is."""
+    """Tells the Trainer after which steps to log, judge and save, and when its time is over, and the person how far
+    it is. `seconds` of training have passed so far."""
 
-    def __init__(self, schedule: Schedule, progress: Progress) -> None:
-        self.schedule, self.progress = schedule, progress
+    def __init__(self, schedule: Schedule, progress: Progress, seconds: Callable[[], float] = lambda: 0.0) -> None:
+        self.schedule, self.progress, self.seconds = schedule, progress, seconds
+        self.last = seconds()  # when the last step or judgement ended
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.last = self.seconds()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         step, last = state.global_step, state.global_step >= self.schedule.steps
-        control.should_evaluate = self.schedule.judges_after(step)
+        before, self.last = self.last, self.seconds()
+        if not last and self.schedule.is_over(2 * self.last - before):  # no time for another step like this one
+            self.progress.note(
+                f"The time is over after step {step:,} of {self.schedule.steps:,}: this machine has become slower "
+                "since the steps were timed."
+            )
+            last = control.should_training_stop = True
+        control.should_evaluate = self.schedule.judges_after(step) or (last and self.schedule.judged > 0)
         control.should_save = control.should_evaluate or step % self.schedule.save_every == 0 or last
         # A save without a log would cut the mean loss of the next line in two.
         control.should_log = control.should_save or step % self.schedule.log_every == 0
@@ -98,6 +121,7 @@ class PriceTrainer(Trainer):
         self.remove_callback(ProgressCallback)
         self.batches, self.pad, self.loss, self.judge = batches, pad, loss, judge
         self.curve, self.patience, self.progress, self.shown = curve, patience, progress, shown
+        self.references: Mapping[str, Sequence[float]] = {}  # absolute errors of what a training must not be worse than
         self.pending: dict[str, Any] = {}
         self.seen = [0, 0]  # tokens and positions since the last line
         self.clock = time.perf_counter()
@@ -108,7 +132,7 @@ class PriceTrainer(Trainer):
         self.args.max_steps = schedule.steps
         self.args.warmup_steps = round(warmup * schedule.steps)
         self.batches.steps = schedule.steps
-        self.add_callback(Timetable(schedule, self.progress))
+        self.add_callback(Timetable(schedule, self.progress, lambda: self.curve.seconds))
         self.seen = [0, 0]
         self.progress.start("tuning", schedule.steps)
         self.progress.advance(done)
@@ -153,19 +177,23 @@ class PriceTrainer(Trainer):
         return 0
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Error in money on validation items, by the read-out that the finished pricer uses."""
+        """Error in money on validation items, by the read-out that the finished pricer uses. Raises PricesmithError
+        where it is no number."""
         started = time.perf_counter()
         found = self.judged(self.schedule.judged)
-        metrics = {ERROR: found.error, "eval_answered": found.answered}
+        if not math.isfinite(found.error):
+            raise self.diverged(f"a validation error of {found.error} at step {self.state.global_step}")
+        worse = far_worse_than(found.errors, self.references)
+        metrics = {ERROR: found.error, "eval_answered": found.answered, FAR_WORSE: float(bool(worse))}
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         if has_stalled(self.state.log_history, self.patience):
             self.control.should_training_stop = True
-        self.tell(found)
+        self.tell(found, worse)
         self.clock += time.perf_counter() - started
         return metrics
 
-    def tell(self, found: Judgement) -> None:
+    def tell(self, found: Judgement, worse: str = "") -> None:
         """One line for a person: where the training is, and how well it prices."""
         step, steps = self.state.global_step, self.schedule.steps
         best = best_step(self.state.log_history)
@@ -175,27 +203,33 @@ class PriceTrainer(Trainer):
             parts.append(f"loss {self.pending['loss']:.4g}")
         parts.append(f"validation error {self.shown(found.error)}")
         parts.append("the best so far" if best == step else f"best {self.shown(lowest)} at step {best:,}")
+        if worse:
+            parts.append(f"far worse than {worse}")
         if found.answered < 1:
             parts.append(f"{1 - found.answered:.1%} without an answer")
         if "tokens_per_second" in self.pending:
             parts.append(f"{self.pending['tokens_per_second']:,.0f} tokens/s")
         left = (steps - step) * self.curve.seconds / max(step, 1)
+        if self.schedule.training_seconds:
+            left = min(left, max(0.0, self.schedule.training_seconds - self.curve.seconds))
         if self.control.should_training_stop and step < steps:
-            parts.append(f"no better for {self.patience} times, stopping")
+            stalled = has_stalled(self.state.log_history, self.patience)
+            parts.append(f"no better for {self.patience} times, stopping" if stalled else "stopping")
         elif step < steps:
             parts.append(f"about {left / 60:.0f} min left" if left > 90 else f"about {left:.0f} s left")
         self.progress.note(", ".join(parts))
+
+    def diverged(self, got: str, allowed: str = "") -> PricesmithError:
+        """The error for a training that has diverged, with a lower rate as advice."""
+        hint = f"Add --set rate={self.args.learning_rate / 3:.1g} --fresh."
+        return PricesmithError("The training has diverged", got=got, allowed=allowed, hint=hint)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Also gather this step's line of the training curve. Raises PricesmithError where the loss is no number."""
         wild = [name for name in ("loss", "grad_norm") if not math.isfinite(logs.get(name, 0.0))]
         if wild:
             what = {"loss": "loss", "grad_norm": "gradient"}[wild[0]]
-            raise PricesmithError(
-                "The training has diverged",
-                got=f"a {what} of {logs[wild[0]]} at step {self.state.global_step}",
-                hint=f"Add --set rate={self.args.learning_rate / 3:.1g} --fresh.",
-            )
+            raise self.diverged(f"a {what} of {logs[wild[0]]} at step {self.state.global_step}")
         super().log(logs, start_time)
         if "loss" in logs:
             now = time.perf_counter()
@@ -254,25 +288,43 @@ class PriceTrainer(Trainer):
     def probe(self, steps: int, items: int, at_most: float = math.inf) -> Pace:
         """What training and judging take, by steps that leave no trace: no update, gradients and RNG as before.
 
-        `steps` of them, fewer where they take longer than `at_most` seconds, and one judgement on `items`.
+        At most `steps` steps and a judgement on `items` items, of which each begins small and grows, and ends before
+        what comes next would take it over half of `at_most` seconds.
         """
         began = time.perf_counter()
         found: list[tuple[float, int]] = []
         with random_kept():
             self.net.train()
-            for places in islice(self.batches, steps):
+            for places in growing(self.batches, steps):
+                laid = self.collated([self.examples[place] for place in places])
+                if (
+                    found
+                    and time.perf_counter() - began + found[-1][0] / found[-1][1] * laid["ids"].numel() > at_most / 2
+                ):
+                    break
                 started = time.perf_counter()
-                inputs = self._prepare_inputs(dict(self.collated([self.examples[place] for place in places])))
+                inputs = self._prepare_inputs(dict(laid))
                 self.compute_loss(self.net, inputs).backward()
                 if torch.cuda.is_available():
                     torch.cuda.synchronize()
                 found.append((time.perf_counter() - started, inputs["ids"].numel()))
-                if len(found) >= 4 and time.perf_counter() - began > at_most:
-                    break
         self.net.zero_grad(set_to_none=True)
-        warm = found[min(3, len(found) // 2) :]  # the first steps of a process also allocate and compile
+        warm = found[min(4, len(found) // 2) :]  # the first steps of a process also allocate and compile
         seconds = sum(seconds for seconds, _ in warm) / sum(size for _, size in warm)
-        began = time.perf_counter()
-        if items:
-            self.judged(items)
-        return Pace(seconds, (time.perf_counter() - began) / max(1, items), peak_memory())
+        began, judged, each = time.perf_counter(), 0, 0.0
+        while judged < items and time.perf_counter() - began + each * min(items, 4 * judged) <= at_most / 2:
+            judged = min(items, max(2, 4 * judged))
+            started = time.perf_counter()
+            self.judged(judged)
+            each = (time.perf_counter() - started) / judged
+        return Pace(seconds, each, peak_memory())
+
+
+def growing(batches: Iterable[list[int]], steps: int) -> Iterator[list[int]]:
+    """One example and a quarter of the first batch, then the first `steps` batches whole: nobody knows yet how slow a
+    base is, and a batch of a large one on a CPU may take minutes."""
+    for number, places in enumerate(islice(batches, steps)):
+        if number == 0 and len(places) > 1:
+            yield places[:1]
+            yield places[: max(1, len(places) // 4)]
+        yield places

@@ -27,18 +27,23 @@ from transformers import set_seed
 from pricesmith.errors import UsageError
 from pricesmith.pricers.language.adapters import mixed, peak_memory, targets_of, with_adapter
 from pricesmith.pricers.language.arguments import arguments
-from pricesmith.pricers.language.batches import BinLoss, PlannedBatches, Schedule, examples_of, token_losses
+from pricesmith.pricers.language.batches import BinLoss, Pace, PlannedBatches, Schedule, examples_of, token_losses
 from pricesmith.pricers.language.checkpoints import (
     ADAPTER,
     CHECKPOINTS,
     Curve,
+    best_is_far_worse,
     best_whole,
+    checkpoints,
+    errors_of,
+    fault,
     has_stalled,
     history_of,
     newest,
     step_of,
 )
-from pricesmith.pricers.language.llm import PRICE_CONFIG, LlmPricer, load_adapter, style_of
+from pricesmith.pricers.language.divergence import FAR, MEDIAN, UNTUNED
+from pricesmith.pricers.language.llm import PRICE_CONFIG, LlmPricer, load_adapter, read_config, style_of
 from pricesmith.pricers.language.readout import TREES, Bins, TokenReader
 from pricesmith.pricers.language.trainer import Judgement, PriceTrainer, random_kept
 from pricesmith.pricers.language.warm import start_head
@@ -51,17 +56,19 @@ from pricesmith.pricers.language.weights import (
     tokenizer_of,
     tokenizer_print,
 )
-from pricesmith.progress import SILENT, Progress
+from pricesmith.progress import SILENT, Progress, duration
 from pricesmith.prompts import Prompt
 from pricesmith.settings import Settings
 from pricesmith.text.formatting import money
 from pricesmith.types import Item, Pricer
 from pricesmith.workspace import atomic_file, read_json, write_json
 
-PLAN, CURVE = "plan.json", "training.jsonl"
+PLAN, START, CURVE = "plan.json", "start.json", "training.jsonl"
 MOST_JUDGED = 500  # validation items in a judgement
 LEAST_WARM = 50  # rows that say anything about a head of bins
 PROBE = 20  # steps that tell how long a step takes
+PROBE_SHARE = 0.1  # of a given time that this may take
+HEAD_SHARE = 0.15  # of the time that is left then, for the rows that a head of bins is fitted to
 PACKED = torch.cuda.is_available()  # else padded: on a CPU a row of all would make attention quadratic
 
 
@@ -87,7 +94,9 @@ class Tuned(Settings):
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="of the learning rate")
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps in which the rate rises")
     epochs: float = Field(3, gt=0, description="passes over the rows, at most")
-    minutes: float = Field(20, ge=0, description="time for all of it, judging included; 0: as long as `epochs` takes")
+    minutes: float = Field(
+        20, ge=0, description="for all of it, from loading to calibration; 0: as long as `epochs` takes"
+    )
     tokens_per_batch: int = Field(1024, ge=16, description="of a step")
     recompute: Literal["auto"] | bool = Field("auto", description="activations: less memory, a third slower")
     evals: int = Field(8, ge=1, description="judgements on validation over the run")
@@ -110,6 +119,10 @@ class Tuned(Settings):
             with mixed(job.model):
                 job.train()
             job.finish()
+
+    def calibration_rows(self, run: Path) -> int | None:
+        """How many rows the time that was given allows to calibrate on; None: all."""
+        return read_config(run).calibration_rows
 
     def load(self, run: Path) -> Pricer:
         """The pricer that a run folder holds. Raises InputError where its base or tokenizer is another by now."""
@@ -157,12 +170,16 @@ class Tuning:
             self.reader = Bins.over(prices, settings.bins, 3 * settings.sigma)
         else:
             self.reader = TokenReader(self.tokenizer, self.price_range, self.prompt.style, currency=self.currency)
+        loading = time.perf_counter()
         self.model = self.adapted()  # first: what cannot be loaded is told before anything that takes long
+        self.load_seconds = time.perf_counter() - loading  # once more at the end, for calibration
         answer = self.reader.answer if isinstance(self.reader, TokenReader) else None
         self.examples = examples_of(train, lambda wares: self.prompt.encode(self.tokenizer, wares), answer, progress)
         order = np.random.default_rng(settings.seed).permutation(len(validation))[:MOST_JUDGED]
         self.held = [validation[place] for place in order]
+        self.calibration = len(validation)  # the other half of validation is as large
         self.trainer = self.made_trainer()
+        self.trainer.references = {MEDIAN: [abs(self.typical - item.price) for item in self.held]}
 
     def adapted(self) -> nn.Module:
         """The frozen base with its adapter, whose weights are fp32 whatever those of the base are."""
@@ -222,29 +239,87 @@ class Tuning:
         low, high = self.price_range
         quotes = [quote.price for quote in self.judging.price([item.listing for item in held])]
         prices = [self.typical if price is None else min(max(price, low), high) for price in quotes]
-        error = float(np.mean([abs(price - item.price) for price, item in zip(prices, held, strict=True)]))
-        return Judgement(round(error, 6), sum(price is not None for price in quotes) / len(held))
+        errors = [abs(price - item.price) for price, item in zip(prices, held, strict=True)]
+        answered = sum(price is not None for price in quotes) / len(held)
+        return Judgement(round(float(np.mean(errors)), 6), answered, errors)
+
+    def left(self) -> float:
+        """Seconds of the given time that are left for what is still to be planned."""
+        if not self.settings.minutes:
+            return math.inf
+        return 60 * self.settings.minutes - (time.perf_counter() - self.started) - self.load_seconds
 
     def scheduled(self) -> Schedule:
-        """The course of the training, by what a step and a judgement take here."""
+        """Time a few steps, fit the head, and plan the rest of the training by what that took.
+
+        Raises UsageError where the least that makes a training does not fit into the given time.
+        """
         settings = self.settings
         self.progress.start("timing a few steps")
-        pace = self.trainer.probe(PROBE, len(self.held[:32]), at_most=6 * settings.minutes or math.inf)
-        left = max(0.0, 60 * settings.minutes - (time.perf_counter() - self.started)) if settings.minutes else math.inf
+        at_most = 60 * PROBE_SHARE * settings.minutes or math.inf
+        pace = self.trainer.probe(PROBE, len(self.held[:32]), at_most=at_most)
+        wanted = min(len(self.examples), getattr(settings, "warm_rows", 0))
+        rows = wanted if wanted >= LEAST_WARM else 0
+        self.refuse_short(pace, min(rows, LEAST_WARM))
+        if rows and settings.minutes:
+            rows = min(rows, max(LEAST_WARM, int(HEAD_SHARE * self.left() / max(pace.item_seconds, 1e-9))))
+        self.start_head(rows)
+        return self.schedule_in(pace, self.left(), rows)
+
+    def schedule_in(self, pace: Pace, left: float, head_rows: int) -> Schedule:
+        """The schedule that `left` seconds hold."""
         return Schedule.of(
-            self.trainer.batches, pace, epochs=settings.epochs, left=left, evals=settings.evals, held=len(self.held)
+            self.trainer.batches,
+            pace,
+            epochs=self.settings.epochs,
+            left=left,
+            evals=self.settings.evals,
+            held=len(self.held),
+            calibration=self.calibration,
+            head_rows=head_rows,
         )
 
-    def start_head(self) -> None:
-        """Fit a head of bins to the frozen base before anything is tuned."""
-        settings = self.settings
-        if not isinstance(settings, LoraBins) or not isinstance(self.reader, Bins):
+    def refuse_short(self, pace: Pace, head_rows: int) -> None:
+        """Raises UsageError where the least training, with all that belongs to it, does not fit into the time left."""
+        minutes = self.settings.minutes
+        if not minutes:
             return
-        drawn = np.random.default_rng(settings.seed).permutation(len(self.examples))[: settings.warm_rows]
-        if len(drawn) >= LEAST_WARM:
-            rows, tokens = [self.examples[place] for place in drawn], 2 * settings.tokens_per_batch
-            with random_kept():
-                start_head(self.model, rows, self.reader, settings.sigma, self.trainer.pad, tokens, self.progress)
+        left = self.left() - head_rows * pace.item_seconds
+        least = self.schedule_in(pace, max(left, 0.0), head_rows)
+        if least.needed_seconds <= left:
+            return
+        needed = 60 * minutes - left + 1.2 * least.needed_seconds
+        raise UsageError(
+            f"{minutes:g} minutes are too few to tune {self.base.name} on this machine",
+            got=f"{duration(60 * minutes - left)} for loading, timing and the head; then {least.steps} steps, "
+            f"{(least.evals + 1) * least.judged} validation quotes and {least.calibration_rows} to calibrate "
+            f"intervals take about {duration(least.needed_seconds)}",
+            allowed=f"{math.ceil(needed / 6) / 10:g} minutes or more; 0: no limit",
+            hint=f"Add --set minutes={math.ceil(needed / 6) / 10:g}, or choose a smaller base or fewer most_tokens.",
+        )
+
+    def start_head(self, rows: int) -> None:
+        """Fit a head of bins to so many rows of the frozen base before anything is tuned."""
+        settings = self.settings
+        if not rows or not isinstance(settings, LoraBins) or not isinstance(self.reader, Bins):
+            return
+        drawn = np.random.default_rng(settings.seed).permutation(len(self.examples))[:rows]
+        examples, tokens = [self.examples[place] for place in drawn], 2 * settings.tokens_per_batch
+        with random_kept():
+            start_head(self.model, examples, self.reader, settings.sigma, self.trainer.pad, tokens, self.progress)
+
+    def judge_start(self, items: int) -> None:
+        """Judge the model before its first step: a training that ends far worse than this has diverged."""
+        if not items:
+            return
+        self.progress.start(f"pricing {items} validation items before tuning")
+        found = self.trainer.judged(items)
+        write_json(self.run / CHECKPOINTS / START, {"errors": [round(float(error), 6) for error in found.errors]})
+        typical = float(np.mean(self.trainer.references[MEDIAN][:items]))
+        self.progress.note(
+            f"Before tuning: validation error {money(found.error, self.currency)}; of the median price for everything "
+            f"{money(typical, self.currency)}."
+        )
 
     def estimate(self, schedule: Schedule) -> str:
         """What a person should know before it starts."""
@@ -262,24 +337,44 @@ class Tuning:
             known = self.trainer.batches.expected(self.settings.epochs, self.settings.minutes)
             self.progress.note(f"{known} {peak_memory():.1f} GB of memory so far; a few steps are timed next.")
         last = newest(place, self.progress) if planned else None
-        if last is None:
-            self.start_head()
         if not planned:
             write_json(place / PLAN, asdict(self.scheduled()))
         schedule = Schedule(**read_json(place / PLAN))
+        if planned and last is None:
+            self.start_head(schedule.head_rows)
         done = step_of(last) if last else 0
         self.progress.note(self.estimate(schedule))
+        if last is None:
+            self.judge_start(schedule.judged)
+        if (place / START).is_file():
+            self.trainer.references = {**self.trainer.references, UNTUNED: read_json(place / START)["errors"]}
         if last:
             self.progress.note(f"Going on from step {done:,} of {schedule.steps:,}.")
         self.trainer.curve.go_on_from(done)
         self.trainer.follow(schedule, done, warmup=self.settings.warmup)
         history = history_of(last) if last else []
-        if done < schedule.steps and not has_stalled(history, self.settings.patience):
+        over = schedule.is_over(self.trainer.curve.before) or has_stalled(history, self.settings.patience)
+        if done < schedule.steps and not over:
             self.trainer.train(resume_from_checkpoint=str(last) if last else None)
+
+    def refuse_diverged(self) -> None:
+        """Raises PricesmithError where even the best judgement was far worse than a reference."""
+        history = history_of(next(path for path in checkpoints(self.run / CHECKPOINTS) if not fault(path)))
+        if not best_is_far_worse(history):
+            return
+        best, step = min(errors_of(history))
+        items = Schedule(**read_json(self.run / CHECKPOINTS / PLAN)).judged
+        known = {name: float(np.mean(errors[:items])) for name, errors in self.trainer.references.items() if errors}
+        shown = " and ".join(f"{money(error, self.currency)} of {name}" for name, error in known.items())
+        raise self.trainer.diverged(
+            f"a validation error of {money(best, self.currency)} at step {step:,}, its best; {shown}",
+            allowed=f"at most {FAR:g} times either of them, as far as {items} items can tell",
+        )
 
     def finish(self) -> None:
         """Put the best whole checkpoint's adapter into the run folder, and how it is asked and read."""
         best, error = best_whole(self.run / CHECKPOINTS, self.progress)
+        self.refuse_diverged()
         for name in ("adapter_config.json", ADAPTER):
             with atomic_file(self.run / name) as temporary:
                 shutil.copyfile(best / name, temporary)
@@ -300,5 +395,6 @@ class Tuning:
                 "quantisation": "nf4" if self.settings.quantisation == "nf4" else "none",
                 "step": step_of(best),
                 "error": error,
+                "calibration_rows": Schedule(**read_json(self.run / CHECKPOINTS / PLAN)).calibration_rows,
             },
         )
