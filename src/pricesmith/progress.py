@@ -6,6 +6,7 @@ A stage is started with its length where that is known, then advanced; a note is
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 
 class Progress:
@@ -63,3 +64,72 @@ class Remaining:
         whole = (last - began) / self.done
         recent = (last - late) / (self.done - then) if self.done > then else whole
         return max(0.0, (whole + recent) / 2 * (self.total - self.done) - (now - last))
+
+
+class Estimated(Progress):
+    """Passes progress on, and tells how long the whole work will still take when it goes slower or faster than told.
+
+    `stages` are the beginnings of stages' names with their shares of the work, in any unit, in the order in which they
+    come; `expected` is the whole work in seconds, as it was told before. Stages that are over at once (kept from an
+    interrupted run) say nothing about the speed.
+    """
+
+    def __init__(self, inner: Progress, what: str, stages: Sequence[tuple[str, float]], expected: float) -> None:
+        self.inner, self.what, self.stages = inner, what, list(stages)
+        self.whole = sum(share for _, share in stages)
+        self.expected = self.told = max(expected, 1e-9)
+        self.place, self.total, self.done = -1, 0, 0
+        self.counted = [0.0, 0.0]  # share of the work that was seen, and the seconds that it took
+        self.began = self.spoke = time.monotonic()
+
+    def start(self, what: str, total: int | None = None) -> None:
+        self.close()
+        later = range(self.place + 1, len(self.stages))
+        self.place = next((n for n in later if what.startswith(self.stages[n][0])), self.place)
+        self.began, self.total, self.done = time.monotonic(), total or 0, 0
+        self.inner.start(what, total)
+
+    def advance(self, steps: int = 1) -> None:
+        self.done += steps
+        self.inner.advance(steps)
+        self.tell(*self.seen())
+
+    def note(self, text: str) -> None:
+        self.inner.note(text)
+
+    def seen(self) -> tuple[float, float]:
+        """The share of the work that was seen so far, and the seconds that it took, the current stage included."""
+        share, seconds = self.counted
+        if self.place < 0 or not self.total:
+            return share, seconds
+        here = self.stages[self.place][1] / self.whole * min(1.0, self.done / self.total)
+        took = time.monotonic() - self.began
+        return (share, seconds) if self.is_kept(here, took) else (share + here, seconds + took)
+
+    def is_kept(self, share: float, took: float) -> bool:
+        """Whether a stage was over so quickly that it was kept from an earlier run."""
+        return took < 0.02 * share * self.expected
+
+    def close(self) -> None:
+        """Count the current stage as done."""
+        if self.place >= 0:
+            share, took = self.stages[self.place][1] / self.whole, time.monotonic() - self.began
+            self.total = self.done = 1
+            if not self.is_kept(share, took):
+                self.counted = [self.counted[0] + share, self.counted[1] + took]
+                self.tell(*self.counted)
+
+    def tell(self, share: float, seconds: float) -> None:
+        """A note if the whole will take half as long again as was told last, or two thirds of it."""
+        now = time.monotonic()
+        if share < 0.03 or seconds < 5 or now - self.spoke < 20:
+            return
+        whole = seconds / share
+        if 2 / 3 < whole / self.told < 1.5:
+            return
+        behind = sum(share for _, share in self.stages[: self.place + 1]) / self.whole
+        current = self.stages[self.place][1] / self.whole * (1 - (self.done / self.total if self.total else 0.0))
+        left = whole * max(0.0, 1 - behind + current)
+        pace = "slower" if whole > self.told else "faster"
+        self.told, self.spoke = whole, now
+        self.inner.note(f"{self.what} is {pace} than estimated: about {duration(left)} left.")

@@ -336,7 +336,6 @@ def judgements(monkeypatch: pytest.MonkeyPatch, factors: list[float], spread: fl
     [
         pytest.param([1.0, 3.0, 2.9, 3.1], "the median quote", id="worse than the median"),
         pytest.param([0.4, 0.9, 0.95, 0.9], "the untuned model", id="worse than before tuning"),
-        pytest.param([5.0, 3.0, 2.9, 3.1], "the median quote", id="better than before, but of no use"),
     ],
 )
 def test_a_training_whose_validation_error_is_far_worse_has_diverged(
@@ -371,6 +370,19 @@ def test_a_training_that_is_not_far_worse_for_certain_is_kept(
     """No finished training is refused for what may be chance."""
     judgements(monkeypatch, factors, spread)
     run = fitted(LoraBins, llama, tmp_path / "run", Progress())
+    assert (run / "price_config.json").is_file()
+
+
+def test_a_training_that_was_too_short_to_reach_the_median_is_a_warning(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Better than before tuning, yet of no use: the model is kept, and a person is told what to do."""
+    judgements(monkeypatch, [5.0, 4.0, 3.0, 2.9])
+    notes = Notes()
+    run = fitted(LoraBins, llama, tmp_path / "run", notes)
+    (warning,) = [said for said in notes.said if said.startswith("Warning")]
+    assert "diverged or was too short" in warning
+    assert "more minutes" in warning
     assert (run / "price_config.json").is_file()
 
 

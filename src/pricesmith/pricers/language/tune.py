@@ -353,12 +353,14 @@ class Tuning:
         self.trainer.curve.go_on_from(done)
         self.trainer.follow(schedule, done, warmup=self.settings.warmup)
         history = history_of(last) if last else []
-        over = schedule.is_over(self.trainer.curve.before) or has_stalled(history, self.settings.patience)
+        before = self.trainer.curve.before
+        over = schedule.is_over(before + before / max(1, done)) or has_stalled(history, self.settings.patience)
         if done < schedule.steps and not over:
             self.trainer.train(resume_from_checkpoint=str(last) if last else None)
 
     def refuse_diverged(self) -> None:
-        """Raises PricesmithError where even the best judgement was far worse than a reference."""
+        """Raises PricesmithError where even the best judgement was far worse than a reference. A model that is far
+        worse than the median quote but better than before its first step has begun to learn: that is a warning."""
         history = history_of(next(path for path in checkpoints(self.run / CHECKPOINTS) if not fault(path)))
         if not best_is_far_worse(history):
             return
@@ -366,10 +368,14 @@ class Tuning:
         items = Schedule(**read_json(self.run / CHECKPOINTS / PLAN)).judged
         known = {name: float(np.mean(errors[:items])) for name, errors in self.trainer.references.items() if errors}
         shown = " and ".join(f"{money(error, self.currency)} of {name}" for name, error in known.items())
-        raise self.trainer.diverged(
-            f"a validation error of {money(best, self.currency)} at step {step:,}, its best; {shown}",
-            allowed=f"at most {FAR:g} times either of them, as far as {items} items can tell",
-        )
+        got = f"a validation error of {money(best, self.currency)} at step {step:,}, its best; {shown}"
+        if UNTUNED in known and best < known[UNTUNED]:
+            self.progress.note(
+                f"Warning: the training has diverged or was too short: {got}. The model is of no use yet; fit again "
+                f"with more minutes or epochs, or with --set rate={self.settings.rate / 3:.1g} --fresh."
+            )
+            return
+        raise self.trainer.diverged(got, allowed=f"at most {FAR:g} times either, as far as {items} items can tell")
 
     def finish(self) -> None:
         """Put the best whole checkpoint's adapter into the run folder, and how it is asked and read."""

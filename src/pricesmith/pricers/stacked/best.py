@@ -31,13 +31,14 @@ from pricesmith.pricers.features.cores import CORES
 from pricesmith.pricers.features.fields import Fields
 from pricesmith.pricers.features.nearest import F64, SEEN, Nearest
 from pricesmith.pricers.features.vocabulary import gather
+from pricesmith.pricers.recipes import expected
 from pricesmith.pricers.stacked.grove import Grove, Soil, grow
 from pricesmith.pricers.stacked.grove import files_of as tree_files
 from pricesmith.pricers.stacked.networks import Networks, Plan, train_networks
 from pricesmith.pricers.stacked.networks import files_of as network_files
 from pricesmith.pricers.stacked.stock import Kept, Stock
 from pricesmith.pricers.stacked.trust import NEUTRAL, Trust
-from pricesmith.progress import SILENT, Progress
+from pricesmith.progress import SILENT, Estimated, Progress
 from pricesmith.settings import Settings
 from pricesmith.types import Item, Listing, Pricer, Quote, Recipe
 from pricesmith.workspace import write_json
@@ -52,6 +53,8 @@ BESIDE = "beside"
 LEAST_VALIDATION = 20
 DOUBT_TREES = 300
 STRIDE = 1_000_003  # between the seeds of networks
+# Processor seconds of the parts of a fit of 2,250 made listings; only their proportions matter.
+SHARES = {"search": 1.0, "network": 1.0, "cheap": 0.3, "forest": 1.0}
 SUREST = 0.02  # no quote is surer than x/÷ 1.02
 
 
@@ -95,6 +98,8 @@ class Best(Settings):
 
     def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path, progress: Progress = SILENT) -> None:
         """Write the search, the networks, the trees of the quote and of its doubt, and how they are put together."""
+        known = expected(self.kind, len(train))
+        progress = Estimated(progress, self.kind, self.stages(), known[0] if known else 0.0)
         kept = Kept(run / CHECKPOINTS)
         progress.start("finding families and neighbours")
         shop = Stock.of(train, self.folds, self.seed)
@@ -123,6 +128,19 @@ class Best(Settings):
         off = np.abs(shop.logs - quotes)
         pricer.doubt = grow(told.doubt(trees, quotes), off, self.doubtful(soil), [self.seed], rounds=DOUBT_TREES)
         pricer.save(run)
+
+    def stages(self) -> list[tuple[str, float]]:
+        """The stages of a fit with their shares of the work, in processor seconds as they were measured."""
+        networks, trees = SHARES["network"], SHARES["forest"]
+        left_out = [f"training networks without part {fold + 1}" for fold in range(self.folds)]
+        return [
+            ("finding families", SHARES["search"]),
+            *((name, networks * self.fold_members * (1 - 1 / self.folds)) for name in left_out),
+            ("training networks", networks * self.members),
+            ("fitting cheap kinds", SHARES["cheap"] * self.folds * len(self.beside)),
+            ("growing trees", trees * self.forests),
+            ("growing trees for the errors", trees * self.folds * (1 - 1 / self.folds)),
+        ]
 
     def plan(self) -> Plan:
         """How networks are trained."""
