@@ -19,6 +19,7 @@ LEVELS = (
     {"types", "errors", "progress"},
     {"text"},
     {"workspace", "console"},
+    {"folders"},
     {"settings"},
     {"model_files"},
     {"prompts", "measures"},

@@ -1,29 +1,24 @@
-"""Whole files and whole folders: a reader sees the old one or the new one, never half of either.
+"""Whole files: a reader sees the old one or the new one, never half of either. `folders` does the same for folders.
 
-A file is written to a temporary name, synced and renamed. A folder is built beside its place, its marker file is
-written last, and it is renamed as a whole; without its marker a folder is unfinished. The marker is JSON and holds
-the settings it was built with, so the same command again can tell finished, unfinished and different apart.
+A file is written to a temporary name, synced and renamed. Links are resolved before any work starts, and the real file
+is written; pipes, devices and links to nothing are refused.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
-import fcntl
+import glob
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pricesmith.errors import InputError, PricesmithError, UsageError
+from pricesmith.errors import InputError, UsageError
 
-SETTINGS = ".settings.json"
-LOCK = ".lock"
+PATIENCE = 0.3  # seconds until a lock counts as held: one that is being let go is free by then
 
 
 def sayable(name: str) -> bool:
@@ -33,6 +28,8 @@ def sayable(name: str) -> bool:
 
 def sync_folder(folder: Path) -> None:
     """Make renames inside `folder` last."""
+    if os.name == "nt":  # folders cannot be opened there
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -52,22 +49,114 @@ def is_living(pid: int) -> bool:
 
 
 @contextlib.contextmanager
+def locked(path: Path, refusal: str = "") -> Iterator[None]:
+    """Hold the lock file `path`. The system frees the lock of a process that was killed.
+
+    With a `refusal`, raises UsageError in those words if another process holds it; without one, waits.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=PATIENCE if refusal else -1)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UsageError(refusal, hint="Wait until it has finished, then run this command again.") from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if not path.stat().st_size:  # ours are empty; removed while held, so that nobody locks a nameless file
+                path.unlink()
+        lock.release()
+
+
+def find_output(path: Path) -> Path:
+    """The real place of a file that is to be written. Raises UsageError for what is not to become a file: a folder, a
+    pipe, a device, or a link to nothing."""
+    if path.is_symlink() and not path.exists():
+        raise UsageError(
+            f"{path} is a link to a place that does not exist",
+            got=os.readlink(path),
+            hint="Choose another path, or correct the link.",
+        )
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", allowed="a file", hint="Name a file in it.")
+    if path.exists() and not path.is_file():
+        raise UsageError(
+            f"{path} is not a regular file",
+            got="a pipe" if path.is_fifo() else "a device or socket",
+            allowed="a path that does not exist yet, or a regular file",
+            hint="Write to a regular file, then copy it there.",
+        )
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def sweep_temporaries(folder: Path, pattern: str) -> None:
+    """Remove temporary files of ours, `.NAME.PID.tmp`, that match and whose process is gone."""
+    for leftover in folder.glob(pattern):
+        pid = leftover.name.removesuffix(".tmp").rpartition(".")[2]
+        if leftover.name.endswith(".tmp") and pid.isdigit() and not is_living(int(pid)):
+            leftover.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_files(*paths: Path) -> Iterator[list[Path]]:
+    """Temporary paths to write to. When the block ends well, they take the places of `paths`, all or none of them.
+
+    All are on the disk before the first is renamed. A link is written through, a file keeps its permissions.
+    """
+    places = [find_output(path) for path in paths]
+    temporaries = [place.with_name(f".{place.name}.{os.getpid()}.tmp") for place in places]
+    for place in places:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        sweep_temporaries(place.parent, f".{glob.escape(place.name)}.*.tmp")
+    try:
+        yield temporaries
+        for temporary, place in zip(temporaries, places, strict=True):
+            if place.exists():
+                shutil.copymode(place, temporary)
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
+        replace_all(temporaries, places)
+        for folder in {place.parent for place in places}:
+            sync_folder(folder)
+    finally:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+
+
+def replace_all(temporaries: Sequence[Path], places: Sequence[Path]) -> None:
+    """Rename each file to its place. If one cannot be renamed, those before it get their old content back."""
+    backups = [place.with_name(f".{place.name}.old.{os.getpid()}.tmp") for place in places]
+    done: list[int] = []
+    try:
+        for number, place in enumerate(places[:-1]):
+            if place.exists():
+                try:
+                    os.link(place, backups[number])
+                except OSError:  # a file system without hard links
+                    shutil.copy2(place, backups[number])
+        for number, (temporary, place) in enumerate(zip(temporaries, places, strict=True)):
+            os.replace(temporary, place)
+            done.append(number)
+    except BaseException:
+        for number in done:
+            if backups[number].exists():
+                os.replace(backups[number], places[number])
+            else:
+                places[number].unlink()
+        raise
+    finally:
+        for backup in backups:
+            backup.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """A temporary path to write to; it takes the place of `path` when the block ends well, and is gone otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-        pid = leftover.name.removesuffix(".tmp").rpartition(".")[2]
-        if pid.isdigit() and not is_living(int(pid)):
-            leftover.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_files(path) as (temporary,):
         yield temporary
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
@@ -81,7 +170,7 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, *, hint: str = "Run the stage again with --fresh.") -> Any:
+def read_json(path: Path, *, hint: str = "Build it again in another folder.") -> Any:
     """JSON from a file of ours. Raises InputError, with a `hint`, where it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse_constant)
@@ -136,132 +225,3 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
 def is_whole(folder: Path, marker: str) -> bool:
     """Whether a folder's last-written file is there."""
     return (folder / marker).is_file()
-
-
-@dataclass
-class Build:
-    """A folder on its way. Write under `folder`, then `finish` it. `keep` is set by work that can be gone on with."""
-
-    target: Path
-    folder: Path
-    marker: str
-    settings: Mapping[str, Any]
-    resumed: bool = False
-    keep: bool = False
-    done: bool = False
-
-    def finish(self, facts: Mapping[str, Any]) -> None:
-        """Write the marker last, sync everything and rename the folder into its place (swapped with an older one)."""
-        (self.folder / SETTINGS).unlink(missing_ok=True)
-        for path in self.folder.rglob("*"):
-            if path.is_file():
-                with path.open("rb") as handle:
-                    os.fsync(handle.fileno())
-        write_json(self.folder / self.marker, {**facts, "settings": self.settings})
-        (self.folder / LOCK).unlink(missing_ok=True)
-        if self.target.exists() and not any(self.target.iterdir()):
-            self.target.rmdir()
-        if self.target.exists():
-            exchange(self.folder, self.target)
-            shutil.rmtree(self.folder)
-        else:
-            os.rename(self.folder, self.target)
-        sync_folder(self.target.parent)
-        self.done = True
-
-
-def exchange(one: Path, other: Path) -> None:
-    """Swap two folders in one step where the system can (Linux), else in two."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    at_cwd, swap = -100, 2
-    if hasattr(libc, "renameat2"):
-        if libc.renameat2(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), swap) == 0:
-            return
-        code = ctypes.get_errno()
-        if code not in (errno.EINVAL, errno.ENOSYS):
-            raise OSError(code, os.strerror(code), str(other))
-    aside = other.with_name(f".{other.name}.old")
-    os.rename(other, aside)
-    os.rename(one, other)
-    os.rename(aside, one)
-
-
-@contextlib.contextmanager
-def build_folder(
-    target: Path, marker: str, settings: Mapping[str, Any], *, fresh: bool = False, noun: str = "folder"
-) -> Iterator[Build | None]:
-    """A `Build`, or None where the same command has already finished.
-
-    Raises UsageError where the folder, finished or not, was made with other settings, or holds what is not ours.
-    A block that raises leaves nothing behind, unless it set `keep`. A killed one leaves a hidden folder beside the
-    target, which the same command goes on with or starts over.
-    """
-    settings = json.loads(json.dumps(settings))
-    target = Path(os.path.abspath(target))
-    if not fresh and finished(target, marker, settings, noun):
-        yield None
-        return
-    if fresh and target.exists() and not is_whole(target, marker):
-        refuse_foreign(target, noun, marker)
-    beside = target.with_name(f".{target.name}.building")
-    beside.mkdir(parents=True, exist_ok=True)
-    with (beside / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"Another process is writing {target}", hint="Wait for it, or stop it.") from None
-        resumed = claim(beside, target, settings, fresh=fresh)
-        build = Build(target, beside, marker, settings, resumed)
-        try:
-            yield build
-            if not build.done:
-                raise PricesmithError(f"{target} was not finished")
-        finally:
-            if not build.done and not build.keep:
-                shutil.rmtree(beside, ignore_errors=True)
-
-
-def finished(target: Path, marker: str, settings: Mapping[str, Any], noun: str) -> bool:
-    """Whether `target` is whole and made with these settings. Raises UsageError where it is something else."""
-    if not target.exists():
-        return False
-    if not is_whole(target, marker):
-        refuse_foreign(target, noun, marker)
-        return False
-    old = read_json(target / marker).get("settings", {})
-    if old != settings:
-        raise UsageError(
-            f"{target} is a finished {noun} made with other settings",
-            got=difference(old, settings),
-            hint="Choose another folder, or add --fresh to build it again.",
-        )
-    return True
-
-
-def refuse_foreign(target: Path, noun: str, marker: str) -> None:
-    """Raises UsageError where `target` is there and is neither empty nor ours."""
-    if not target.is_dir() or any(target.iterdir()):
-        raise UsageError(
-            f"{target} exists and is not a {noun}",
-            got="a file" if not target.is_dir() else f"a folder without {marker}",
-            hint="Choose a path that does not exist yet.",
-        )
-
-
-def claim(beside: Path, target: Path, settings: Mapping[str, Any], *, fresh: bool) -> bool:
-    """Make the building folder ours; True where an unfinished build with the same settings can be gone on with."""
-    path = beside / SETTINGS
-    if path.is_file() and not fresh:
-        old = read_json(path)
-        if old == settings:
-            return True
-        raise UsageError(
-            f"An unfinished build of {target} was started with other settings",
-            got=difference(old, settings),
-            hint="Use the settings it was started with, or add --fresh to start over.",
-        )
-    for other in beside.iterdir():
-        if other.name != LOCK:
-            shutil.rmtree(other) if other.is_dir() else other.unlink()
-    write_json(path, dict(settings))
-    return False

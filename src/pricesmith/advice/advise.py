@@ -29,11 +29,12 @@ from pricesmith.advice.points import (
 )
 from pricesmith.catalog.store import Catalog
 from pricesmith.errors import UsageError
+from pricesmith.folders import build_folder
 from pricesmith.pricers.recipes import expected, settings_of
 from pricesmith.progress import SILENT, Progress
 from pricesmith.settings import parse
 from pricesmith.types import Recipe
-from pricesmith.workspace import build_folder, read_json
+from pricesmith.workspace import read_json
 
 MARKER = "advice.json"
 POINTS = "points"
@@ -67,7 +68,8 @@ def advise(
         raise UsageError("There must be a draw", got=f"--draws {draws}", allowed="1 or more")
     most = LEFT_OUT.get(recipe.kind, MOST_LEFT_OUT) if left_out is None else max(0, left_out)
     settings = {**settings_of(recipe), "catalog": catalog.fingerprint, "draws": draws, "left_out": most}
-    with build_folder(Path(to), MARKER, settings, fresh=fresh, noun="folder of advice") as build:
+    inputs = [catalog.path]
+    with build_folder(Path(to), MARKER, settings, fresh=fresh, noun="folder of advice", inputs=inputs) as build:
         if build is None:
             progress.note(f"{to} is finished already, made by the same command.")
             return read_advice(Path(to))

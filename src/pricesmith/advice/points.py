@@ -20,12 +20,13 @@ import numpy as np
 from pricesmith.catalog.store import Catalog, half_of
 from pricesmith.errors import InputError, UsageError
 from pricesmith.evaluation.evaluate import columns_of, evaluate
+from pricesmith.folders import Build
 from pricesmith.measures.metrics import Array
 from pricesmith.measures.resample import Codes, codes_of
 from pricesmith.pricers.runs import CATALOG, Made, Rows, fit_recipe, info_of
 from pricesmith.progress import Progress
 from pricesmith.types import Item, Recipe
-from pricesmith.workspace import Build, atomic_file, write_json
+from pricesmith.workspace import atomic_file, write_json
 
 PARTS = (8, 4, 2, 1)
 LEAST = 400  # training rows; an eighth of fewer is too little to fit anything on

@@ -17,16 +17,16 @@ import numpy as np
 
 from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import Columns
-from pricesmith.catalog.feeds import SAMPLE, merged, open_feeds
-from pricesmith.catalog.read import Limits
+from pricesmith.catalog.feeds import DEMO, SAMPLE, merged, open_feeds
+from pricesmith.catalog.read import Limits, resolve
 from pricesmith.catalog.split import check_split, shares_of
 from pricesmith.catalog.staging import BALANCED, DUPLICATE, Feed, Rejects, Rules, Stage, Tally, stage_feeds
 from pricesmith.catalog.store import CARD, ITEMS, LEDGER, REJECTS, SPLITS, Catalog, open_catalog
 from pricesmith.errors import InputError, PricesmithError, UsageError
+from pricesmith.folders import Build, build_folder
 from pricesmith.progress import SILENT, Progress
 from pricesmith.text.currency import CODES
 from pricesmith.text.price_parser import named_currency
-from pricesmith.workspace import Build, build_folder
 
 RANGES = {"course": (0.50, 999.49)}
 HIGHEST = 1e9
@@ -71,7 +71,9 @@ def curate(
         "split_seed": split_seed,
         "target": target,
     }
-    with build_folder(to, LEDGER, settings, fresh=fresh, noun="catalog") as build:
+    named = [one for one in sources if not one.startswith(DEMO)]
+    files = [source.path for source in resolve(named)] if named else []
+    with build_folder(to, LEDGER, settings, fresh=fresh, noun="catalog", inputs=files) as build:
         if build is None:
             progress.note(f"{to} is finished already, made by the same command.")
         else:

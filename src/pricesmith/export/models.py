@@ -15,9 +15,10 @@ from typing import Any
 
 from pricesmith.errors import UsageError
 from pricesmith.export.card import Licence, holds_rows, model_card
+from pricesmith.folders import build_folder
 from pricesmith.pricers.runs import COMPARABLES, MANIFEST, Run, load
 from pricesmith.progress import Progress
-from pricesmith.workspace import build_folder, read_json, write_atomic, write_json
+from pricesmith.workspace import read_json, write_atomic, write_json
 
 PRICE_CONFIG = "price_config.json"
 CARD = "README.md"
@@ -27,7 +28,9 @@ NAMED = {"adapter": "", "hub": " Its path on this machine is in price_config.jso
 OF_ADAPTER = ("adapter_config.json", "adapter_model.safetensors", PRICE_CONFIG, "calibration.json", "catalog.json")
 
 
-def export(source: Path, to: Path, form: str, evals: Path | None, progress: Progress) -> dict[str, Any]:
+def export(
+    source: Path, to: Path, form: str, evals: Path | None, progress: Progress, *, overwrite: bool = False
+) -> dict[str, Any]:
     """Write the run `source` into the folder `to`; what was written. Raises UsageError where it has no such form."""
     run = load(source)
     tuned = (source / PRICE_CONFIG).is_file()
@@ -43,7 +46,10 @@ def export(source: Path, to: Path, form: str, evals: Path | None, progress: Prog
     # By its hash: the marker leaves the house too, and a folder of this machine is nobody's business.
     told = evals and hashlib.sha256(str(evals.resolve()).encode()).hexdigest()[:16]
     settings = {"run": run.identity, "format": form, "evals": told}
-    with build_folder(to, MARKER, settings, noun="export") as build:
+    inputs = [source, *([evals] if evals else [])]
+    with build_folder(
+        to, MARKER, settings, fresh=overwrite, noun="export", inputs=inputs, option="--overwrite"
+    ) as build:
         if build is None:
             progress.note(f"{to} is already exported with these settings.")
         else:

@@ -67,6 +67,10 @@ class Blend(Settings):
         """The weights, and the manifest of each member, which names the member's other files."""
         return (WEIGHTS, *(f"{MEMBERS}/{name_of(path)}/manifest.json" for path in self.members))
 
+    def paths(self) -> list[Path]:
+        """The folders of the members."""
+        return [Path(path) for path in self.members]
+
     def made_of(self) -> dict[str, dict[str, str]]:
         """Each member by name, and what tells its content from another's. Raises InputError where one is no run."""
         from pricesmith.pricers.runs import read_manifest

@@ -50,6 +50,10 @@ class Recorded(Settings):
         """The copy of the file, by its name in the model folder."""
         return (f"{STEM}{''.join(Path(self.file).suffixes)}",)
 
+    def paths(self) -> list[Path]:
+        """The file of prices, if one is named."""
+        return [Path(self.file)] if self.file else []
+
     def made_of(self) -> dict[str, dict[str, str]]:
         """The file's name and SHA-256, where it is there."""
         file = Path(self.file)

@@ -27,6 +27,7 @@ from pricesmith.catalog.columns import Columns
 from pricesmith.catalog.comparables import Comparable, Index
 from pricesmith.catalog.store import Catalog
 from pricesmith.errors import InputError, UsageError
+from pricesmith.folders import Build, build_folder
 from pricesmith.model_files import (
     HINT,
     check_format,
@@ -44,7 +45,7 @@ from pricesmith.pricers.spent import forget, spent_before
 from pricesmith.progress import SILENT, Progress
 from pricesmith.settings import Settings, parse, write_toml
 from pricesmith.types import Item, Listing, Pricer, Quote, Recipe
-from pricesmith.workspace import Build, build_folder, inventory, is_whole, verify, write_atomic, write_json
+from pricesmith.workspace import inventory, is_whole, verify, write_atomic, write_json
 
 MANIFEST = "manifest.json"
 RECIPE = "recipe.toml"
@@ -194,7 +195,8 @@ def fit(recipe: Recipe, catalog: Catalog, to: Path, *, fresh: bool = False, prog
         columns = catalog.columns(split, ("id", "family"))
         groups.update(zip(columns["id"], columns["family"], strict=True))
     rows = Rows(catalog.items("train"), catalog.tune_half(), catalog.calibrate_half(), groups)
-    fit_rows(recipe, rows, info_of(catalog, rows.train), Path(to), fresh=fresh, progress=progress)
+    info = info_of(catalog, rows.train)
+    fit_rows(recipe, rows, info, Path(to), inputs=[catalog.path], fresh=fresh, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -212,11 +214,19 @@ class Rows:
 
 
 def fit_rows(
-    recipe: Recipe, rows: Rows, info: Mapping[str, Any], to: Path, *, fresh: bool = False, progress: Progress = SILENT
+    recipe: Recipe,
+    rows: Rows,
+    info: Mapping[str, Any],
+    to: Path,
+    *,
+    inputs: Sequence[Path] = (),
+    fresh: bool = False,
+    progress: Progress = SILENT,
 ) -> None:
-    """`fit`, on rows that need not be a catalog's splits."""
+    """`fit`, on rows that need not be a catalog's splits. `to` holds none of the `inputs`, nor a member."""
     begun, settings = time.time(), {**settings_of(recipe), "catalog": info["fingerprint"], **content_of(recipe)}
-    with build_folder(to, MANIFEST, settings, fresh=fresh, noun="run") as build:
+    inputs = [*inputs, *paths_of(recipe)]
+    with build_folder(to, MANIFEST, settings, fresh=fresh, noun="run", inputs=inputs) as build:
         if build is None:
             progress.note(f"{to} is already fitted with these settings.")
             return
@@ -313,15 +323,23 @@ def ordered_index(items: Sequence[Item], groups: Sequence[str]) -> tuple[Index, 
 class Made(Protocol):
     """A recipe that names what it is made of by paths: the members of a blend, a file of prices.
 
-    `made_of` gives each such setting as names and hashes of content, `kept` the copies that a run of it holds,
-    `made_from` the same recipe of other paths.
+    `paths` gives them, `made_of` each such setting as names and hashes of content, `kept` the copies that a run of it
+    holds, `made_from` the same recipe of other paths.
     """
+
+    def paths(self) -> Sequence[Path]: ...
 
     def made_of(self) -> Mapping[str, Mapping[str, str]]: ...
 
     def kept(self, run: Path) -> Sequence[Path]: ...
 
     def made_from(self, paths: Sequence[Path]) -> Recipe: ...
+
+
+def paths_of(recipe: Recipe) -> list[Path]:
+    """The files and folders that a fit of the recipe reads: what it is made of, and the base of a language model."""
+    base = getattr(recipe, "base", "")
+    return [*(recipe.paths() if isinstance(recipe, Made) else []), *([Path(base)] if base else [])]
 
 
 def content_of(recipe: Recipe) -> Mapping[str, Any]:

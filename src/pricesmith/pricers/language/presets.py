@@ -7,20 +7,20 @@ is checked before it is read; a folder of the cache ($PRICESMITH_CACHE, or ~/.ca
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pricesmith.errors import InputError, MissingExtra, PricesmithError
+from pricesmith.errors import InputError, MissingExtra, PricesmithError, UsageError
+from pricesmith.folders import build_folder, check_replaceable
 from pricesmith.progress import Progress
 from pricesmith.settings import read_toml
-from pricesmith.workspace import build_folder, is_whole, read_json, sha256
+from pricesmith.workspace import is_whole, locked, read_json, sha256
 
 PRESETS = Path(__file__).with_name("presets.toml")
 MARKER = "base.json"
@@ -72,11 +72,10 @@ def converted(name: str, digest: str, source: Callable[[Path], Path], progress: 
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with locked(target.parent / f".{target.name}.lock"):
+        with locked(target.parent / f".{target.name}.unpacking.lock"):
             if is_good(target):  # another process has done it meanwhile
                 return target
-            if target.exists():
-                shutil.rmtree(target)
+            refuse_foreign(target)
             with build_folder(target, MARKER, {"sha256": digest, "format": FORMAT}, fresh=True, noun="base") as build:
                 assert build is not None
                 scratch = build.folder / ".scratch"
@@ -109,6 +108,18 @@ def is_good(folder: Path) -> bool:
     return all((folder / name).is_file() and (folder / name).stat().st_size == size for name, size in sizes.items())
 
 
+def refuse_foreign(target: Path) -> None:
+    """Raises InputError if a folder of the cache is damaged and holds what was not unpacked there."""
+    try:
+        check_replaceable(target, MARKER, "base")
+    except UsageError as error:
+        raise InputError(
+            f"{target} is in the way of an unpacked base",
+            got=error.got,
+            hint="Move it away, or name another folder in PRICESMITH_CACHE.",
+        ) from None
+
+
 def refuse_other(path: Path, digest: str) -> None:
     """Raises InputError where a file is not the one whose SHA-256 is known."""
     if not path.is_file():
@@ -121,14 +132,6 @@ def refuse_other(path: Path, digest: str) -> None:
             allowed=f"{digest[:16]}...",
             hint="Do not use it; install the package again.",
         )
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process at a time; the others wait. The system frees the lock of a process that was killed."""
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def unpack(path: Path, folder: Path) -> None:
