@@ -5,8 +5,8 @@ folder is unfinished. The marker is JSON and holds the settings it was built wit
 finished, unfinished and different apart.
 
 Only what a command of ours wrote is deleted or replaced. A marker counts with our generator, format and settings, and
-its `files` list what belongs to the folder: one that holds anything else is not replaced. A link is resolved before any
-work starts, and the real folder is written.
+its inventory lists what belongs to the folder: one that holds anything else is not replaced. A link is resolved before
+any work starts, and the real folder is written.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pricesmith.workspace import difference, is_whole, locked, read_json, sweep_
 SETTINGS = ".settings.json"  # in an unfinished folder: what it is, and its settings
 FORMAT = 1
 GENERATOR = "pricesmith"
+LIST_FILES = ("run", "base")  # their markers list the files themselves, in `files`
 
 
 @dataclass
@@ -46,8 +47,8 @@ class Build:
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Write the marker last, sync everything and rename the folder into its place (swapped with an older one).
 
-        The marker lists the folder's files, with sizes, unless `facts` does so itself. Raises UsageError, with the
-        work kept, if the target has meanwhile got a file that is not ours.
+        The marker lists the folder's files, with sizes, unless `facts` does so itself in `files`. Raises UsageError,
+        with the work kept, if the target has meanwhile got a file that is not ours.
         """
         sweep_temporaries(self.folder, "**/.*.tmp")
         for path in self.folder.rglob("*"):
@@ -55,8 +56,8 @@ class Build:
                 with path.open("rb") as handle:
                     os.fsync(handle.fileno())
         owner = {"generator": f"{GENERATOR} {self.noun}", "format": FORMAT}
-        files = {} if "files" in facts else {"files": list_files(self.folder)}
-        write_json(self.folder / self.marker, {**owner, **files, **facts, "settings": self.settings})
+        inventory = {} if self.noun in LIST_FILES else {"inventory": list_files(self.folder)}
+        write_json(self.folder / self.marker, {**owner, **facts, **inventory, "settings": self.settings})
         self.keep = True
         check_replaceable(self.target, self.marker, self.noun)
         (self.folder / SETTINGS).unlink(missing_ok=True)
@@ -87,7 +88,7 @@ def owned_files(folder: Path, marker: str, noun: str) -> set[str] | None:
         return None
     if not isinstance(found, dict) or found.get("generator") != f"{GENERATOR} {noun}":
         return None
-    files = found.get("files")
+    files = found.get("files" if noun in LIST_FILES else "inventory")
     if not (isinstance(found.get("format"), int) and isinstance(found.get("settings"), dict)):
         return None
     return {*files, marker} if isinstance(files, dict) else None
@@ -307,7 +308,7 @@ def claim(
     beside: Path, target: Path, marker: str, settings: Mapping[str, Any], noun: str, *, fresh: bool, option: str
 ) -> bool:
     """Make the building folder ours; True if an unfinished build with the same settings can be gone on with."""
-    stamp, owner = beside / SETTINGS, {"generator": f"{GENERATOR} unfinished {noun}", "format": FORMAT}
+    stamp, wanted = beside / SETTINGS, stamp_of(noun, settings)
     if beside.is_symlink() or (beside.exists() and not beside.is_dir()):
         refuse_obstacle(beside, "a link or a file")
     beside.mkdir(parents=True, exist_ok=True)
@@ -316,7 +317,7 @@ def claim(
     if stamp.is_file():
         found = read_json(stamp, hint=f"Move {beside} away, then run the same command again.")
         old = found.get("settings") if isinstance(found, dict) else None
-        if not isinstance(old, dict) or {name: found.get(name) for name in owner} != owner:
+        if not isinstance(old, dict) or found != stamp_of(noun, old):
             refuse_obstacle(beside, f"another {SETTINGS}")
         if old == settings and not fresh:
             (beside / marker).unlink(missing_ok=True)
@@ -335,8 +336,13 @@ def claim(
         if beside.exists():
             refuse_obstacle(beside, ", ".join(sorted(path.name for path in beside.iterdir())[:5]))
         beside.mkdir()
-    write_json(stamp, {**owner, "settings": dict(settings)})
+    write_json(stamp, wanted)
     return False
+
+
+def stamp_of(noun: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What says of an unfinished folder that it is ours, and how it is built."""
+    return {"generator": f"{GENERATOR} unfinished {noun}", "format": FORMAT, "settings": dict(settings)}
 
 
 def sweep(beside: Path) -> None:

@@ -167,7 +167,12 @@ def write_atomic(path: Path, data: str | bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON that strict readers take: no NaN, no infinity."""
-    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomic(path, json_bytes(value))
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON as it stands in our files. Raises ValueError for NaN and infinity."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
 
 
 def read_json(path: Path, *, hint: str = "Build it again in another folder.") -> Any:

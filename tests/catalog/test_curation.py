@@ -19,6 +19,7 @@ from pricesmith.catalog.columns import Columns
 from pricesmith.catalog.read import RawRow, read, resolve
 from pricesmith.catalog.store import Catalog
 from pricesmith.errors import InputError, UsageError
+from pricesmith.folders import stamp_of
 from pricesmith.progress import Progress
 from pricesmith.settings import parse
 from pricesmith.testing import made_csv, made_items
@@ -306,7 +307,7 @@ def test_a_killed_build_is_started_over(tmp_path: Path) -> None:
     (beside / "work").mkdir(parents=True)
     (beside / "work" / "staged.parquet").write_bytes(b"half")
     (beside / "items.parquet").write_bytes(b"half")
-    (beside / ".settings.json").write_text(json.dumps(whole.ledger["settings"]))
+    (beside / ".settings.json").write_text(json.dumps(stamp_of("catalog", whole.ledger["settings"])))
     assert curate([path], tmp_path / "out").fingerprint == whole.fingerprint
 
 

@@ -1,4 +1,4 @@
-"""The page about the champion, and verdict.json beside it: the same numbers, whole, and nothing made up."""
+"""The page about the champion, and report.json beside it: the same numbers, whole, and nothing made up."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def part(page: Path, id: str) -> str:
 
 
 def test_the_verdict_comes_first_and_is_the_files(evals_of: Folder, tmp_path: Path) -> None:
-    """The page opens with the very sentences of verdict.json, before the league."""
+    """The page opens with the very sentences of report.json, before the league."""
     facts = report(evals_of(ALL), tmp_path / "report.html", box_price=0.36)
     words = words_of(tmp_path / "report.html")
-    assert json.loads((tmp_path / "verdict.json").read_text()) == json.loads(json.dumps(facts))
+    assert json.loads((tmp_path / "report.json").read_text()) == json.loads(json.dumps(facts))
     for sentence in facts["words"]:
         assert 0 < words.index(" ".join(sentence.split())) < words.index("League table Best first")
 
@@ -56,7 +56,7 @@ def test_the_verdict_comes_first_and_is_the_files(evals_of: Folder, tmp_path: Pa
 def test_verdict_json_holds_the_numbers(evals_of: Folder, tmp_path: Path) -> None:
     """Champion, everybody against it, costs; null where nothing is known, and strict JSON throughout."""
     report(evals_of(ALL), tmp_path / "report.html", box_price=0.36)
-    facts = json.loads((tmp_path / "verdict.json").read_text(), parse_constant=pytest.fail)
+    facts = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
     assert facts["format"] == 1
     assert (facts["champion"]["name"], facts["champion"]["side"], facts["champion"]["items"]) == ("ridge", "own", 300)
     versus = {one["rival"]: one for one in facts["versus"]}
@@ -77,7 +77,7 @@ def test_the_same_evaluations_give_the_same_verdict(evals_of: Folder, tmp_path: 
     folder = evals_of(ALL)
     for place in ("a", "b"):
         report(folder, tmp_path / place / "report.html", box_price=0.36)
-    assert (tmp_path / "a" / "verdict.json").read_bytes() == (tmp_path / "b" / "verdict.json").read_bytes()
+    assert (tmp_path / "a" / "report.json").read_bytes() == (tmp_path / "b" / "report.json").read_bytes()
     assert (tmp_path / "a" / "report.html").read_bytes() == (tmp_path / "b" / "report.html").read_bytes()
 
 
@@ -114,11 +114,11 @@ def test_a_rival_is_chosen_or_named_for_side_by_side(evals_of: Folder, tmp_path:
 
 
 def test_published_figures_stand_apart(evals_of: Folder, tmp_path: Path) -> None:
-    """Marked as other items, with source and date, and neither in the league nor in verdict.json."""
+    """Marked as other items, with source and date, and neither in the league nor in report.json."""
     report(evals_of(ALL), tmp_path / "report.html")
     elsewhere = part(tmp_path / "report.html", "elsewhere")
     assert "Not comparable with the figures above." in elsewhere
-    facts = (tmp_path / "verdict.json").read_text()
+    facts = (tmp_path / "report.json").read_text()
     league = part(tmp_path / "report.html", "league")
     for table in references():
         assert f"{table.date}." in elsewhere
@@ -149,12 +149,6 @@ def test_the_headline_does_not_claim_what_the_verdict_denies(evals_of: Folder, t
     assert '<span class="pill best">leads</span>' in (tmp_path / "report.html").read_text()
 
 
-def test_the_page_does_not_go_where_the_verdict_goes(evals_of: Folder, tmp_path: Path) -> None:
-    """One would take the other's place."""
-    with pytest.raises(UsageError, match="verdict for machines"):
-        report(evals_of(ALL), tmp_path / "verdict.json")
-
-
 def test_the_terminal_has_the_verdict_too(evals_of: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In words for a person, whole for --json, nothing for --quiet; exit 2 for a champion that nobody is."""
     folder, page = str(evals_of(ALL)), str(tmp_path / "out" / "report.html")
@@ -164,7 +158,7 @@ def test_the_terminal_has_the_verdict_too(evals_of: Folder, tmp_path: Path, caps
     assert "ridge beats gpt by" in shown
     assert run(["report", folder, "--to", page, "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
-    assert facts["verdict"] == json.loads((tmp_path / "out" / "verdict.json").read_text())
+    assert facts["verdict"] == json.loads((tmp_path / "out" / "report.json").read_text())
     assert run(["report", folder, "--to", page, "--quiet"]) == 0
     assert capsys.readouterr().out == ""
     assert run(["report", folder, "--to", page, "--champion", "nobody"]) == 2

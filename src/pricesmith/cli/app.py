@@ -30,6 +30,7 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Build anew beside the old folder, then swap.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace --to even if another program wrote that file.")]
 CatalogFolder = Annotated[Path, typer.Option("--catalog", help="A folder that curate has finished.")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pricesmith.cli.app import CatalogFolder, Fresh, Json, Quiet, app
+from pricesmith.cli.app import CatalogFolder, Fresh, Json, Overwrite, Quiet, app
 from pricesmith.console import Console
 
 
@@ -48,7 +48,7 @@ def evaluate(
 @app.command()
 def report(
     evals: Annotated[Path, typer.Argument(help="A folder that eval wrote.")],
-    to: Annotated[Path, typer.Option("--to", help="The HTML file to write; verdict.json goes beside it.")] = Path(
+    to: Annotated[Path, typer.Option("--to", help="The HTML file to write, with a .json file beside it.")] = Path(
         "report.html"
     ),
     champion: Annotated[
@@ -60,6 +60,7 @@ def report(
     box_price: Annotated[
         float | None, typer.Option(help="What your own box costs, US dollars an hour; none: said to be unknown.")
     ] = None,
+    overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -68,7 +69,7 @@ def report(
     from pricesmith.report.terminal import verdict_told
 
     console = Console(json=json, quiet=quiet)
-    verdict = run(evals, to, champion=champion, rival=rival, box_price=box_price)
+    verdict = run(evals, to, champion=champion, rival=rival, box_price=box_price, overwrite=overwrite)
     console.say(verdict_told(verdict["words"]))
     console.say(f"\n{to} is written ({to.stat().st_size / 1e6:.1f} MB); it opens in any browser, offline.")
     console.result({"report": str(to), "bytes": to.stat().st_size, "verdict": verdict})

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pricesmith.cli.app import Json, Quiet, app
+from pricesmith.cli.app import Json, Overwrite, Quiet, app
 from pricesmith.console import Console
 from pricesmith.errors import UsageError
 
@@ -24,6 +24,7 @@ def price(
     comparables: Annotated[
         int | None, typer.Option(help="Similar training listings shown with each price: 3 for a text, 0 in a file.")
     ] = None,
+    overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -46,6 +47,7 @@ def price(
         console.say(single.told(result))
     elif file is not None and to is not None:
         facts: dict[str, Any] = {"identity": loaded.identity, "decline": decline, "comparables": comparables or 0}
+        facts["overwrite"] = overwrite
         with console.progress() as progress:
             result = batch.price_file(loaded, loaded.info, file, to, progress=progress, **facts)
         left = "{not_priced:,} not, each with the reason" if result["not_priced"] else "none left out"
@@ -62,6 +64,7 @@ def export(
     form: Annotated[str, typer.Option("--format", help="Of a run: merged, adapter or hub. Of a catalog: sft.")],
     evals: Annotated[Path | None, typer.Option(help="An evals folder, whose league goes into the model card.")] = None,
     style: Annotated[str, typer.Option(help="Of sft: plain, or chat for an instruct model.")] = "plain",
+    overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -71,6 +74,6 @@ def export(
 
     console = Console(json=json, quiet=quiet)
     with console.progress() as progress:
-        result = run(source, to, form, evals=evals, style=style, progress=progress)
+        result = run(source, to, form, evals=evals, style=style, overwrite=overwrite, progress=progress)
     console.say(told(result))
     console.result(result)

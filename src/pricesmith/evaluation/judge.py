@@ -20,7 +20,7 @@ from pricesmith.catalog.store import Catalog
 from pricesmith.errors import PricesmithError, UsageError
 from pricesmith.evaluation.cost import refits_told
 from pricesmith.evaluation.evaluate import BATCH, evaluate
-from pricesmith.evaluation.pairs import META, settle
+from pricesmith.evaluation.pairs import META, check_ours, settle
 from pricesmith.evaluation.plan import FOLD_ROWS, FOLDS, Index, Plan, judged_items, limited, plan_of, row_count
 from pricesmith.evaluation.store import Evals, claim_items, file_name, read_evals, write_evaluation, write_items
 from pricesmith.progress import SILENT, Progress
@@ -94,6 +94,7 @@ def judge(
     there = claim_items(folder, whole.about)
     for one in candidates:
         settle(folder, file_name(one.name))
+        check_ours(folder, file_name(one.name))
     done = [] if fresh else [one for one in candidates if is_finished(one, folder, whole, limit)]
     for one in done:
         progress.note(f"{one.name} is already judged.")
@@ -223,7 +224,7 @@ def is_finished(one: Candidate, folder: Path, plan: Plan, limit: int | None) -> 
         raise UsageError(
             f"{folder} holds an evaluation of another {one.name}, or of other items",
             got=difference(old, new),
-            hint=f"Choose another folder, or delete {path.name} there to judge {one.name} again.",
+            hint=f"Choose another folder, or add --fresh to replace {path.name}.",
         )
     return True
 

@@ -9,31 +9,76 @@ the old evaluation to the new; then they take theirs. A reader finds the rows of
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pricesmith.errors import InputError
-from pricesmith.workspace import read_json, sync_folder, write_atomic, write_json
+from pricesmith.errors import InputError, UsageError
+from pricesmith.workspace import locked, read_json, sweep_temporaries, sync_folder, write_atomic, write_json
 
 META = ".meta.json"
 ROWS = ".jsonl"
 NAMED = "rows_sha256"
+MOST_LINE = 1 << 24
 
 
 def write_pair(folder: Path, name: str, rows: bytes, meta: Mapping[str, Any]) -> None:
     """Write rows and their meta file, to which `rows_sha256` is added; one that fails leaves the old pair as it was."""
     digest = hashlib.sha256(rows).hexdigest()
-    settle(folder, name)
-    try:
-        write_atomic(waiting(folder, name, digest), rows)
-        write_json(folder / f"{name}{META}", {**meta, NAMED: digest})
-    finally:
-        settle(folder, name)
+    with locked(folder / f".{name}.lock"):
+        move_waiting(folder, name)
+        try:
+            write_atomic(waiting(folder, name, digest), rows)
+            write_json(folder / f"{name}{META}", {**meta, NAMED: digest})
+        finally:
+            move_waiting(folder, name)
 
 
 def settle(folder: Path, name: str) -> None:
+    """Put rows whose meta file is there into their place, and drop what a kill left half written."""
+    digest = "[0-9a-f]" * 64
+    patterns = (f".{name}.{digest}{ROWS}", f"..{name}.{digest}{ROWS}.*.tmp", f".{name}{META}.*.tmp")
+    if any(any(folder.glob(pattern)) for pattern in patterns):
+        with locked(folder / f".{name}.lock"):
+            move_waiting(folder, name)
+            for pattern in patterns[1:]:
+                sweep_temporaries(folder, pattern)
+
+
+def check_ours(folder: Path, name: str) -> None:
+    """Raises UsageError if a file that an evaluation would replace is not one that we wrote."""
+    for path, is_ours in ((folder / f"{name}{META}", is_meta), (folder / f"{name}{ROWS}", is_rows)):
+        if os.path.lexists(path) and (path.is_symlink() or not is_ours(path)):
+            raise UsageError(
+                f"{path} exists, and `pricesmith eval` did not write it",
+                got="a link" if path.is_symlink() else "another file",
+                hint="Choose another folder, or move that file away.",
+            )
+
+
+def is_meta(path: Path) -> bool:
+    """Whether a file is the meta file of an evaluation."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and {"format", "pricer", NAMED} <= set(found)
+
+
+def is_rows(path: Path) -> bool:
+    """Whether a file holds rows of an evaluation, by its first line. An empty file is no loss."""
+    try:
+        with path.open("rb") as handle:
+            line = handle.readline(MOST_LINE)
+        found = json.loads(line or b"null")
+    except (OSError, ValueError, RecursionError):
+        return False
+    return found is None or (isinstance(found, dict) and {"id", "truth", "price", "raw"} <= set(found))
+
+
+def move_waiting(folder: Path, name: str) -> None:
     """Put rows whose meta file is there into their place, and drop those that a kill left without one."""
     for path in folder.glob(f".{name}.{'[0-9a-f]' * 64}{ROWS}"):
         if path == waiting(folder, name, digest_of(folder / f"{name}{META}")):

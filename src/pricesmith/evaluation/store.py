@@ -35,7 +35,7 @@ from typing import Any, Protocol
 from pricesmith.errors import InputError, UsageError
 from pricesmith.evaluation.pairs import META, read_rows, write_pair
 from pricesmith.types import Evaluation, Row
-from pricesmith.workspace import atomic_file, difference, read_json
+from pricesmith.workspace import atomic_file, difference, read_json, sweep_temporaries
 
 FORMAT = 1
 ITEMS = "items.parquet"
@@ -144,6 +144,7 @@ def write_items(folder: Path, items: Iterable[EvalItem], about: Mapping[str, Any
         metadata={NOTE_KEY: json.dumps(dict(about), sort_keys=True, allow_nan=False).encode()},
     )
     table = pa.Table.from_pylist([asdict(item) for item in items], schema=schema)
+    sweep_temporaries(folder, f".{ITEMS}.*.tmp")
     with atomic_file(folder / ITEMS) as temporary:
         pq.write_table(table, temporary, write_page_checksum=True)
 
@@ -189,6 +190,8 @@ def claim_items(folder: Path, about: Mapping[str, Any]) -> bool:
 
     Raises UsageError where the folder holds evaluations of something else, or is not an evals folder.
     """
+    if folder.is_symlink() and not folder.exists():
+        raise UsageError(f"{folder} is a link to a place that does not exist", hint="Choose another path.")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, not a folder of evaluations", hint="Choose another path.")
     old = items_about(folder)
@@ -247,7 +250,7 @@ def read_evaluation(folder: Path, name: str, items: Mapping[str, EvalItem]) -> t
                 return read_evaluation(folder, name, items)
             raise InputError(
                 f"{folder / name}.jsonl is not the file that {path.name} names",
-                hint=f"Delete both and judge {meta['pricer']} again.",
+                hint=f"Evaluate {meta['pricer']} again, with --fresh or in another folder.",
             )
         if meta["format"] != FORMAT:
             raise InputError(f"{path} is of another version", got=str(meta["format"]), allowed=str(FORMAT))
@@ -293,4 +296,4 @@ def read_evals(folder: Path | str) -> Evals:
 
 def damaged(path: Path, error: Exception) -> InputError:
     """The error for a file of ours that cannot be read."""
-    return InputError(f"{path} is damaged", got=str(error)[:200], hint="Delete the folder and judge again.")
+    return InputError(f"{path} is damaged", got=str(error)[:200], hint="Evaluate again in another folder.")

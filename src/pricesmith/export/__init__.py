@@ -15,11 +15,19 @@ OF_CATALOG = ("sft",)
 
 
 def export(
-    source: Path, to: Path, form: str, *, evals: Path | None = None, style: str = "plain", progress: Progress = SILENT
+    source: Path,
+    to: Path,
+    form: str,
+    *,
+    evals: Path | None = None,
+    style: str = "plain",
+    overwrite: bool = False,
+    progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Write a run (`merged`, `adapter`, `hub`) or a catalog (`sft`) in a form that others read; what was written.
 
-    Raises UsageError where the form is not one of the source's, or `to` is there already.
+    Raises UsageError if the form is not one of the source's, or `to` exists and is not the same export. `overwrite`
+    replaces another export, and for sft any files of these names.
     """
     forms = OF_CATALOG if (source / LEDGER).is_file() else OF_RUN if (source / MANIFEST).is_file() else ()
     if not forms:
@@ -34,10 +42,10 @@ def export(
     if form == "sft":
         from pricesmith.export import sft
 
-        return sft.export(source, to, style, progress)
+        return sft.export(source, to, style, progress, overwrite=overwrite)
     from pricesmith.export import models
 
-    return models.export(source, to, form, evals, progress)
+    return models.export(source, to, form, evals, progress, overwrite=overwrite)
 
 
 def told(result: dict[str, Any]) -> str:

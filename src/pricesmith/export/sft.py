@@ -19,11 +19,17 @@ from pricesmith.catalog.store import Catalog, open_catalog
 from pricesmith.errors import UsageError
 from pricesmith.progress import Progress
 from pricesmith.prompts import Prompt, Style, whole_price
-from pricesmith.workspace import atomic_file
+from pricesmith.workspace import atomic_files, find_output
+
+QUESTION = Prompt().question.rpartition(" ")[0]  # in whatever currency
+MOST_LINE = 1 << 20  # characters of a first line; ours are shorter
 
 
-def export(source: Path, to: Path, style: str, progress: Progress) -> dict[str, Any]:
-    """Write training rows to `to` and validation rows to `NAME.validation.jsonl` beside it; how many of each."""
+def export(source: Path, to: Path, style: str, progress: Progress, *, overwrite: bool = False) -> dict[str, Any]:
+    """Write training rows to `to` and validation rows to `NAME.validation.jsonl` beside it; how many of each.
+
+    Both files change together. Raises UsageError if one exists and is not such an export, unless `overwrite`.
+    """
     if style not in get_args(Style):
         raise UsageError("A prompt has no such style", got=style, allowed=", ".join(get_args(Style)), hint="Choose.")
     if to.suffix != ".jsonl":
@@ -31,15 +37,23 @@ def export(source: Path, to: Path, style: str, progress: Progress) -> dict[str, 
     catalog = open_catalog(source)
     prompt = Prompt(style=style, currency=catalog.currency)
     files = {"train": to, "validation": to.with_suffix(".validation.jsonl")}
-    counts = {}
-    for split, path in files.items():
-        progress.start(f"writing {path.name}", catalog.ledger["splits"][split])
-        counts[split] = 0
-        with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as out:
-            for row in rows(catalog, split, prompt):
-                out.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n")
-                counts[split] += 1
-                progress.advance()
+    for path in files.values():
+        place = find_output(path)
+        if place.exists() and not overwrite and not is_export(place):
+            raise UsageError(
+                f"{path} exists, and `pricesmith export` did not write it",
+                allowed="a path that does not exist yet, or an earlier export",
+                hint=f"Choose another name, such as --to {to.stem}-sft.jsonl.",
+            )
+    counts = dict.fromkeys(files, 0)
+    with atomic_files(*files.values()) as temporaries:
+        for (split, path), temporary in zip(files.items(), temporaries, strict=True):
+            progress.start(f"writing {path.name}", catalog.ledger["splits"][split])
+            with temporary.open("w", encoding="utf-8", newline="\n") as out:
+                for row in rows(catalog, split, prompt):
+                    out.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n")
+                    counts[split] += 1
+                    progress.advance()
     return {"files": {split: str(path) for split, path in files.items()}, "rows": counts}
 
 
@@ -55,3 +69,18 @@ def rows(catalog: Catalog, split: str, prompt: Prompt) -> Iterator[dict[str, Any
             }
         else:
             yield {"prompt": prompt.text(item.listing), "completion": number}
+
+
+def is_export(path: Path) -> bool:
+    """Whether a file holds rows as `rows` makes them: our question, and a whole price. An empty file is no loss."""
+    if not path.stat().st_size:
+        return True
+    try:
+        with path.open(encoding="utf-8") as handle:
+            row = json.loads(handle.readline(MOST_LINE))
+        if set(row) != {"prompt", "completion"}:
+            return False
+        asked = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
+        return str(asked).startswith(QUESTION)
+    except (OSError, ValueError, TypeError, LookupError):
+        return False

@@ -11,7 +11,6 @@ off can be told from a whole one. FILE.csv.quiz.json beside it says which quiz i
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
 import math
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pricesmith.errors import InputError, UsageError
-from pricesmith.workspace import difference, read_json, sync_folder, write_json
+from pricesmith.workspace import difference, find_output, locked, read_json, sync_folder, write_json
 
 COLUMNS = ("id", "price", "currency", "seconds", "answer")
 PRICED, SKIPPED = "price", "skip"
@@ -90,11 +89,9 @@ def open_sheet(path: Path, settings: Mapping[str, Any], ids: Sequence[str], curr
     if path.suffix.lower() != ".csv":
         raise UsageError("The answers go into a .csv file", got=str(path), hint=f"Use --to {path.with_suffix('.csv')}")
     quiz = claim(path, {**settings, "currency": currency})
-    with path.open("a+b") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"{path} is being answered by another process", hint="Close the other quiz.") from None
+    held = f"{path} is being answered by another process"
+    with locked(path.with_name(f".{path.name}.lock"), held), find_output(path).open("a+b") as handle:
+        check_header(path, handle)  # before mending: a file that somebody put there is not to be touched
         mend(handle)
         if not handle.seek(0, os.SEEK_END):
             write(handle, COLUMNS)
@@ -135,6 +132,16 @@ def write(handle: BinaryIO, values: Sequence[str]) -> None:
     handle.write(line.getvalue().encode("utf-8", "surrogatepass"))
     handle.flush()
     os.fsync(handle.fileno())
+
+
+def check_header(path: Path, handle: BinaryIO) -> None:
+    """Raises InputError if a file with a whole first line is not a sheet of answers."""
+    handle.seek(0)
+    first = handle.readline()
+    if first.endswith(b"\n") and tuple(first.decode("utf-8-sig", "replace").strip().split(",")) != COLUMNS:
+        raise damaged(path, 1, first.decode("utf-8", "replace").strip())
+    if first and not first.endswith(b"\n") and not ",".join(COLUMNS).encode().startswith(first):
+        raise damaged(path, 1, first.decode("utf-8", "replace"))
 
 
 def mend(handle: BinaryIO) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -101,8 +102,8 @@ def copy_recipe(name: str, to: Path) -> None:
     """Copy a shipped recipe to a file of the user's. Raises UsageError where it is unknown or the file exists."""
     if name not in shipped():
         raise UsageError(f"There is no recipe {name!r}", got=name, allowed=", ".join(shipped()), hint="Choose one.")
-    if to.exists():
-        raise UsageError(f"{to} exists", hint="Choose another path, or delete it.")
+    if os.path.lexists(to):
+        raise UsageError(f"{to} exists", allowed="a path that does not exist yet", hint="Choose another path.")
     if to.suffix != ".toml":
         raise UsageError("A recipe is a .toml file", got=str(to), hint=f"Use {to.with_suffix('.toml')}.")
     write_atomic(to, shipped()[name].read_bytes())

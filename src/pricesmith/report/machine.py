@@ -1,6 +1,7 @@
-"""verdict.json: the verdict for machines, beside the report. Plain values; the same evals and options, the same bytes.
+"""report.json: the conclusion as data, beside report.html and named after it. Plain values; the same evals and options
+give the same bytes.
 
-    {"format": 1,
+    {"generator": "pricesmith report", "format": 1,
      "words": ["On 2,915 items of goods (test split) blend, ... is off by $31.20 [29.90, 32.60] on average.", ...],
      "catalog": {"name": "goods", "fingerprint": "9f86d0...", "split": "test", "currency": "USD"},
      "champion": {"name": "blend", "kind": "blend", "side": "own", "chosen": "own", "among": 4, "items": 2915,
@@ -22,8 +23,10 @@ never 0; `usd_per_...` are for quotes, fitting not counted.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from pricesmith.evaluation.compare import Difference
@@ -31,13 +34,23 @@ from pricesmith.evaluation.cost import BreakEven, Cost
 from pricesmith.evaluation.verdict import Verdict
 
 FORMAT = 1
-FILE = "verdict.json"
+GENERATOR = "pricesmith report"
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file holds the data of a report. An empty file is no loss."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8") or "null")
+    except (OSError, ValueError, RecursionError):
+        return False
+    return found is None or (isinstance(found, dict) and found.get("generator") == GENERATOR)
 
 
 def verdict_facts(found: Verdict, words: Sequence[str], catalog: Mapping[str, Any]) -> dict[str, Any]:
     """The verdict as plain values, ready for JSON; `catalog` says what was judged."""
     error = found.error
     return {
+        "generator": GENERATOR,
         "format": FORMAT,
         "words": list(words),
         "catalog": {**catalog, "currency": found.currency},

@@ -16,9 +16,11 @@ from pricesmith.errors import UsageError
 from pricesmith.report import charts, duel, machine, tables
 from pricesmith.report.findings import Findings, find
 from pricesmith.text.formatting import amount, count, listed, plain, sign, unbroken
-from pricesmith.workspace import write_atomic, write_json
+from pricesmith.workspace import atomic_files, find_output, json_bytes
 
 TEMPLATES = "templates"
+ENDINGS = (".html", ".htm")
+MARK = b'<meta name="generator" content="Pricesmith">'
 
 
 def report(
@@ -28,29 +30,58 @@ def report(
     champion: str | None = None,
     rival: str | None = None,
     box_price: float | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Write the report of an evals folder to the file `to`, and verdict.json beside it; the verdict, as plain values.
+    """Write the report of an evals folder to the file `to`, and its numbers beside it; those numbers, as plain values.
 
-    Both are written whole or not at all; the same evals and options give the same bytes. `champion` is who is set
-    against everybody (none: the best of one's own), `rival` who stands beside it by band and category, `box_price` what
-    one's own box costs in US dollars an hour. Raises InputError where the folder is not one of evaluations, or holds no
-    finished one; UsageError where `to` is no place for a page, a name is nobody's, or the price is none.
+    The numbers go into the file of the page's name with .json. Both files change together, or neither; the same evals
+    and options give the same bytes. `champion` is who is set against everybody (none: the best of one's own), `rival`
+    who stands beside it by band and category, `box_price` what one's own box costs in US dollars an hour. Raises
+    InputError where the folder is not one of evaluations, or holds no finished one; UsageError where `to` is no place
+    for a page, a name is nobody's, or the price is none, and if one of the files exists and is not a report
+    (`overwrite` replaces it).
     """
     page = Path(to)
-    if page.is_dir():
-        raise UsageError(f"{to} is a folder", allowed="the HTML file to write", hint=f"Use --to {page / 'report.html'}")
-    if page.name == machine.FILE:
-        raise UsageError(
-            f"{to} is where the verdict for machines goes",
-            allowed="another name for the page",
-            hint=f"Use --to {page.with_name('report.html')}",
-        )
+    data = check_output(page, overwrite=overwrite)
     found = find(Path(evals), champion=champion, rival=rival, box_price=box_price)
     facts = machine.verdict_facts(found.verdict, found.words, judged(found))
     text = render_page(found)
-    write_json(page.with_name(machine.FILE), facts)
-    write_atomic(page, text)
+    with atomic_files(data, page) as (data_file, page_file):
+        data_file.write_bytes(json_bytes(facts))
+        page_file.write_bytes(text.encode("utf-8"))
     return facts
+
+
+def check_output(page: Path, *, overwrite: bool) -> Path:
+    """The file for the numbers of a page. Raises UsageError if one of both is not to be written."""
+    if page.is_dir():
+        raise UsageError(
+            f"{page} is a folder", allowed="the HTML file to write", hint=f"Use --to {page / 'report.html'}"
+        )
+    place = find_output(page)
+    if page.suffix.lower() not in ENDINGS:
+        raise UsageError(
+            f"{page} is not the name of a page",
+            got=page.suffix or "no ending",
+            allowed=" or ".join(ENDINGS),
+            hint=f"Use --to {page.with_suffix('.html')}",
+        )
+    data = page.with_suffix(".json")
+    for path, is_ours in ((place, is_page), (find_output(data), machine.is_report)):
+        if path.exists() and not overwrite and not is_ours(path):
+            raise UsageError(
+                f"{path} exists, and `pricesmith report` did not write it",
+                allowed="a path that does not exist yet, or an earlier report",
+                hint=f"Choose another name, such as --to {page.with_name(f'{page.stem}-report.html')}.",
+            )
+    return data
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is a page of ours, by its generator. An empty file is no loss."""
+    with path.open("rb") as handle:
+        start = handle.read(1 << 16)
+    return not start or (b"<head>" in start and MARK in start.partition(b"</head>")[0])
 
 
 def judged(found: Findings) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from pricesmith.errors import UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+SHEET = "prices"
+MOST_LINE = 1 << 20  # characters of a first line; ours are shorter
 NAMES = ("id", "price", "low", "high", "currency", "note", "nothing_similar")
 
 
@@ -71,7 +73,7 @@ def write_xlsx(tables: Iterator[pa.Table], path: Path, columns: pa.Schema) -> No
     from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE, WriteOnlyCell
 
     book = Workbook(write_only=True)
-    sheet = book.create_sheet("prices")
+    sheet = book.create_sheet(SHEET)
     sheet.append(list(columns.names))
     for number, row in enumerate(rows_of(tables), start=2):
         if number > 1_048_576:
@@ -92,4 +94,54 @@ WRITERS: dict[str, Callable[[Iterator[pa.Table], Path, pa.Schema], None]] = {
     ".csv": write_csv,
     ".parquet": write_parquet,
     ".xlsx": write_xlsx,
+}
+
+
+def is_prices(path: Path, ending: str) -> bool:
+    """Whether a file is one that a writer for this ending wrote, by its columns; an empty file is nobody's loss."""
+    if not path.stat().st_size:
+        return True
+    try:
+        names = READERS[ending](path)
+        comparables, rest = divmod(len(names) - len(NAMES), 4)
+        return not rest and comparables >= 0 and names == schema(comparables).names
+    except Exception:  # whatever a library says of a file that is something else
+        return False
+
+
+def names_of_jsonl(path: Path) -> list[str]:
+    with path.open(encoding="utf-8") as handle:
+        row = json.loads(handle.readline(MOST_LINE))
+    return list(row) if isinstance(row, dict) else []
+
+
+def names_of_csv(path: Path) -> list[str]:
+    with path.open(encoding="utf-8", newline="") as handle:
+        return next(csv.reader([handle.readline(MOST_LINE)]))
+
+
+def names_of_parquet(path: Path) -> list[str]:
+    import pyarrow.parquet as pq
+
+    with path.open("rb") as handle:
+        return list(pq.read_schema(handle).names)
+
+
+def names_of_xlsx(path: Path) -> list[str]:
+    from openpyxl import load_workbook
+
+    book = load_workbook(path, read_only=True)
+    try:
+        if book.sheetnames != [SHEET]:
+            return []
+        return [str(name) for name in next(book[SHEET].iter_rows(max_row=1, values_only=True))]
+    finally:
+        book.close()
+
+
+READERS: dict[str, Callable[[Path], list[str]]] = {
+    ".jsonl": names_of_jsonl,
+    ".csv": names_of_csv,
+    ".parquet": names_of_parquet,
+    ".xlsx": names_of_xlsx,
 }

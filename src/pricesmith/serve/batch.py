@@ -9,9 +9,13 @@ more: `comparable_1_id`, `comparable_1_title`, `comparable_1_price`, `comparable
 
 from __future__ import annotations
 
+import contextlib
 import math
+<<<<<<< HEAD
 import shutil
 from array import array
+=======
+>>>>>>> 413ad83 (Commands refuse to overwrite files that they did not write; report and its JSON change together; price holds a lock)
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -24,10 +28,10 @@ from pricesmith.catalog.feeds import read_inherited
 from pricesmith.catalog.read import BadRow, Limits, RawRow, Source, resolve
 from pricesmith.errors import InputError, UsageError
 from pricesmith.progress import SILENT, Progress
-from pricesmith.serve.answers import WRITERS, schema
+from pricesmith.serve.answers import WRITERS, is_prices, schema
 from pricesmith.serve.reading import Reading, reading_of
 from pricesmith.types import Listing, Pricer, Quote
-from pricesmith.workspace import atomic_file, read_json, sha256, write_json
+from pricesmith.workspace import atomic_file, find_output, locked, read_json, sha256, sweep_temporaries, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,7 +40,11 @@ if TYPE_CHECKING:
 
 PART_ROWS = 5_000
 PLAN = "plan.json"
+<<<<<<< HEAD
 MOST_IDS = 10_000_000  # rows whose ids are compared, at 8 bytes each
+=======
+GENERATOR = "pricesmith price"
+>>>>>>> 413ad83 (Commands refuse to overwrite files that they did not write; report and its JSON change together; price holds a lock)
 NOTHING = "no title and no text"
 UNLIKE = "nothing similar in the training data: the price is a guess"
 MOST_COMPARABLES = 20
@@ -127,14 +135,17 @@ def price_file(
     decline: float | None = None,
     comparables: int = 0,
     part_rows: int = PART_ROWS,
+    overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Price every row of `file` into `to`; how many were priced, declined and not.
 
     `info` is the run's catalog.json (cleaning, columns, currency); `identity` names the run's content, so that parts
-    made by another run are not taken for this one's. Raises UsageError, before anything is written, where the file
-    has neither title nor text or would be overwritten.
+    made by another run are not taken for this one's. A link is written through. Raises UsageError, before anything is
+    written, if the file has neither title nor text, if `to` is the file or one that this function did not write
+    (unless `overwrite`; it also discards parts of other work), or if another process is writing `to`.
     """
+    place = find_output(to)
     if to.suffix.lower() not in WRITERS:
         raise UsageError(
             f"{to} cannot be written", got=to.suffix or "no ending", allowed=", ".join(WRITERS), hint="Rename it."
@@ -142,18 +153,20 @@ def price_file(
     found = resolve([str(file)])
     if len(found) != 1 or Path(file).is_dir():
         raise UsageError("--file is one file", got=f"{len(found)} files", hint="Price them one after another.")
-    parts = to.with_name(to.name + ".parts")
+    parts = place.with_name(place.name + ".parts")
     refuse_overwriting(found[0].path, to, parts)
-    reading = reading_of(found[0], info)
     plan = {
+        "generator": GENERATOR,
+        "format": 1,
         "file": str(file),
         "sha256": sha256(found[0].path),
         "run": identity,
         "decline": decline,
         "comparables": comparables,
         "part_rows": part_rows,
-        "to": to.name,
+        "to": place.name,
     }
+<<<<<<< HEAD
     done = begin(parts, plan)
     progress.start(f"pricing {file.name}", None)
     count, currency = 0, str(info["currency"])
@@ -175,12 +188,33 @@ def price_file(
         )
     shutil.rmtree(parts)
     return facts
+=======
+    with locked(place.with_name(f".{place.name}.lock"), f"Another process is writing {to}"):
+        if not overwrite:
+            refuse_foreign(place, to)
+        reading = reading_of(found[0], info)
+        done = begin(parts, plan, overwrite=overwrite)
+        progress.start(f"pricing {file.name}", None)
+        count, currency = 0, str(info["currency"])
+        try:
+            for number, rows in enumerate(chunks(found[0], part_rows, reading.variants)):
+                if number not in done:
+                    answers = price_rows(pricer, reading, rows, currency, decline, comparables)
+                    write_part(parts / f"part-{number:06d}.parquet", answers, comparables)
+                count += len(rows)
+                progress.advance(len(rows))
+            facts = join(parts, count, part_rows, place, to.suffix.lower(), comparables)
+        except BaseException:
+            if not any(parts.glob("part-*.parquet")):  # nothing to go on with: the folder would only be in the way
+                sweep(parts)
+            raise
+        sweep(parts)
+    return {**facts, "to": str(to)}
+>>>>>>> 413ad83 (Commands refuse to overwrite files that they did not write; report and its JSON change together; price holds a lock)
 
 
 def refuse_overwriting(file: Path, to: Path, parts: Path) -> None:
     """Raises UsageError where writing `to`, or sweeping `parts` at the end, would cost the file that is priced."""
-    if to.is_dir():
-        raise UsageError(f"{to} is a folder", allowed=f"a file: {', '.join(WRITERS)}", hint="Name a file in it.")
     real = file.resolve()
     if to.resolve() == real or (to.exists() and to.samefile(file)):
         raise UsageError(
@@ -198,26 +232,53 @@ def refuse_overwriting(file: Path, to: Path, parts: Path) -> None:
         )
 
 
-def begin(parts: Path, plan: Mapping[str, Any]) -> set[int]:
+def refuse_foreign(place: Path, to: Path) -> None:
+    """Raises UsageError if the output exists and is not a file of prices that we wrote."""
+    if place.exists() and not is_prices(place, to.suffix.lower()):
+        raise UsageError(
+            f"{to} exists, and `pricesmith price` did not write it",
+            allowed="a path that does not exist yet, or a file of prices from an earlier run",
+            hint=f"Choose another name, such as --to {to.stem}-prices{to.suffix}.",
+        )
+
+
+def begin(parts: Path, plan: Mapping[str, Any], *, overwrite: bool) -> set[int]:
     """The numbers of the whole parts of the same work; parts of other work are refused, leftovers swept."""
+    if parts.is_symlink() or (parts.exists() and not parts.is_dir()):
+        raise UsageError(f"{parts} is in the way", got="a link or a file", hint="Move it, or choose another --to.")
     if (parts / PLAN).is_file():
-        old = read_json(parts / PLAN)
-        if old != plan:
+        old = read_json(parts / PLAN, hint="Move that folder, or choose another --to.")
+        if not isinstance(old, dict) or old.get("generator") != GENERATOR:
+            raise UsageError(f"{parts} is in the way", got=f"another {PLAN}", hint="Move it, or choose another --to.")
+        if old != plan and not overwrite:
             differing = ", ".join(name for name in plan if old.get(name) != plan[name])
             raise UsageError(
                 f"{parts} holds parts of other work",
                 got=f"another {differing}",
-                hint="Delete that folder, or choose another --to.",
+                hint="Finish it with the command that it was started with, choose another --to, or start over with "
+                "--overwrite.",
             )
-    elif parts.is_symlink() or (parts.exists() and not (parts.is_dir() and all(map(is_ours, parts.iterdir())))):
-        raise UsageError(f"{parts} is in the way", hint="Move it, or choose another --to.")
-    else:
-        shutil.rmtree(parts, ignore_errors=True)  # of a command killed before it wrote its plan, or while it swept
-        parts.mkdir(parents=True)
+        if old != plan:
+            sweep(parts)
+    elif parts.exists():
+        if not all(map(is_ours, parts.iterdir())):
+            raise UsageError(f"{parts} is in the way", hint="Move it, or choose another --to.")
+        sweep(parts)  # of a command killed before it wrote its plan, or while it swept
+    parts.mkdir(parents=True, exist_ok=True)
+    if not (parts / PLAN).is_file():
         write_json(parts / PLAN, dict(plan))
-    for leftover in parts.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)
+    sweep_temporaries(parts, ".*.tmp")
     return {int(path.stem.removeprefix("part-")) for path in parts.glob("part-*.parquet") if is_sound(path)}
+
+
+def sweep(parts: Path) -> None:
+    """Remove our files from a folder of parts, and the folder if it is empty then. The plan goes first: what is left
+    after a kill is known by its names, and never taken for whole parts of other work."""
+    for path in sorted(parts.glob("*"), key=lambda path: path.name != PLAN):
+        if path.name == PLAN or is_ours(path):
+            path.unlink()
+    with contextlib.suppress(OSError):
+        parts.rmdir()
 
 
 def is_ours(path: Path) -> bool:
@@ -303,7 +364,7 @@ def write_part(path: Path, answers: Sequence[Answer], comparables: int = 0) -> N
         pq.write_table(pa.Table.from_pylist(rows, schema=columns), temporary, write_page_checksum=True)
 
 
-def join(parts: Path, count: int, part_rows: int, to: Path, comparables: int = 0) -> dict[str, Any]:
+def join(parts: Path, count: int, part_rows: int, to: Path, ending: str, comparables: int = 0) -> dict[str, Any]:
     """All parts as one file, in order. Raises InputError where a part lacks rows."""
     import numpy as np
     import pyarrow.parquet as pq
@@ -323,14 +384,18 @@ def join(parts: Path, count: int, part_rows: int, to: Path, comparables: int = 0
             yield table
 
     with atomic_file(to) as temporary:
-        WRITERS[to.suffix.lower()](tables(), temporary, schema(comparables))
+        WRITERS[ending](tables(), temporary, schema(comparables))
         if facts["rows"] != count:
             raise InputError(
                 f"{parts} does not add up",
                 got=f"{facts['rows']} rows",
                 allowed=f"{count} rows",
-                hint=f"Delete {parts} and run the same command again.",
+                hint="Run the same command again with --overwrite: it prices all rows again.",
             )
     facts["priced"] = facts["rows"] - facts["not_priced"]
+<<<<<<< HEAD
     facts["repeated_ids"] = len(seen) - len(np.unique(np.frombuffer(seen, dtype=np.uint64)))
     return {**facts, "to": str(to)}
+=======
+    return dict(facts)
+>>>>>>> 413ad83 (Commands refuse to overwrite files that they did not write; report and its JSON change together; price holds a lock)
