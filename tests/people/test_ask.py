@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
 from collections.abc import Callable
 from itertools import groupby
@@ -225,9 +224,22 @@ def test_a_row_that_somebody_changed_is_refused(tmp_path: Path, row: str) -> Non
 
 
 def test_two_quizzes_never_write_one_sheet(tmp_path: Path) -> None:
-    """The second is told that the first is open."""
-    with open_sheet(tmp_path / "her.csv", SETTINGS, IDS, "USD"), (tmp_path / "her.csv").open("rb") as handle:
-        with pytest.raises(BlockingIOError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        with pytest.raises(UsageError, match="another process"), open_sheet(tmp_path / "her.csv", SETTINGS, IDS, "USD"):
+    """The second is told that the first is open; no lock file is left."""
+    with (
+        open_sheet(tmp_path / "her.csv", SETTINGS, IDS, "USD"),
+        pytest.raises(UsageError, match="another process"),
+        open_sheet(tmp_path / "her.csv", SETTINGS, IDS, "USD"),
+    ):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["her.csv", "her.csv.quiz.json"]
+
+
+def test_a_file_that_took_the_place_of_a_sheet_is_not_mended(tmp_path: Path) -> None:
+    """Its last line without an end is its owner's, not a row that a kill cut off."""
+    with open_sheet(tmp_path / "her.csv", SETTINGS, IDS, "USD"):
+        pass
+    for text in ("sku,stock\na1,7\na2,9", "one line only"):
+        (tmp_path / "her.csv").write_text(text)
+        with pytest.raises(InputError), open_sheet(tmp_path / "her.csv", SETTINGS, IDS, "USD"):
             pass
+        assert (tmp_path / "her.csv").read_text() == text
