@@ -12,7 +12,7 @@ import pytest
 
 from pricesmith.catalog.store import Catalog, open_catalog
 from pricesmith.contest import contest
-from pricesmith.errors import UsageError
+from pricesmith.errors import InputError, UsageError
 from pricesmith.evaluation.plan import limited, plan_of
 from pricesmith.people.quiz import ask, drawn_items
 from pricesmith.people.sheet import COLUMNS, Answer, open_sheet

@@ -11,11 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-<<<<<<< HEAD
-import shutil
 from array import array
-=======
->>>>>>> 413ad83 (Commands refuse to overwrite files that they did not write; report and its JSON change together; price holds a lock)
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -40,11 +36,8 @@ if TYPE_CHECKING:
 
 PART_ROWS = 5_000
 PLAN = "plan.json"
-<<<<<<< HEAD
 MOST_IDS = 10_000_000  # rows whose ids are compared, at 8 bytes each
-=======
 GENERATOR = "pricesmith price"
->>>>>>> 413ad83 (Commands refuse to overwrite files that they did not write; report and its JSON change together; price holds a lock)
 NOTHING = "no title and no text"
 UNLIKE = "nothing similar in the training data: the price is a guess"
 MOST_COMPARABLES = 20
@@ -155,40 +148,8 @@ def price_file(
         raise UsageError("--file is one file", got=f"{len(found)} files", hint="Price them one after another.")
     parts = place.with_name(place.name + ".parts")
     refuse_overwriting(found[0].path, to, parts)
-    plan = {
-        "generator": GENERATOR,
-        "format": 1,
-        "file": str(file),
-        "sha256": sha256(found[0].path),
-        "run": identity,
-        "decline": decline,
-        "comparables": comparables,
-        "part_rows": part_rows,
-        "to": place.name,
-    }
-<<<<<<< HEAD
-    done = begin(parts, plan)
-    progress.start(f"pricing {file.name}", None)
-    count, currency = 0, str(info["currency"])
-    try:
-        for number, rows in enumerate(chunks(found[0], part_rows, reading.variants)):
-            if number not in done:
-                answers = price_rows(pricer, reading, rows, currency, decline, comparables)
-                write_part(parts / f"part-{number:06d}.parquet", answers, comparables)
-            count += len(rows)
-            progress.advance(len(rows))
-    except BaseException:
-        if not any(parts.glob("part-*.parquet")):  # nothing to go on with: the folder would only be in the way
-            shutil.rmtree(parts, ignore_errors=True)
-        raise
-    facts = join(parts, count, part_rows, to, comparables)
-    if repeated := facts["repeated_ids"]:
-        progress.note(
-            f"{repeated:,} rows of {to.name} have the id of an earlier row: the order of rows tells them apart"
-        )
-    shutil.rmtree(parts)
-    return facts
-=======
+    plan = {"generator": GENERATOR, "format": 1, "file": str(file), "sha256": sha256(found[0].path), "run": identity}
+    plan |= {"decline": decline, "comparables": comparables, "part_rows": part_rows, "to": place.name}
     with locked(place.with_name(f".{place.name}.lock"), f"Another process is writing {to}"):
         if not overwrite:
             refuse_foreign(place, to)
@@ -208,9 +169,12 @@ def price_file(
             if not any(parts.glob("part-*.parquet")):  # nothing to go on with: the folder would only be in the way
                 sweep(parts)
             raise
+        if repeated := facts["repeated_ids"]:
+            progress.note(
+                f"{repeated:,} rows of {to.name} have the id of an earlier row: the order of rows tells them apart"
+            )
         sweep(parts)
     return {**facts, "to": str(to)}
->>>>>>> 413ad83 (Commands refuse to overwrite files that they did not write; report and its JSON change together; price holds a lock)
 
 
 def refuse_overwriting(file: Path, to: Path, parts: Path) -> None:
@@ -393,9 +357,5 @@ def join(parts: Path, count: int, part_rows: int, to: Path, ending: str, compara
                 hint="Run the same command again with --overwrite: it prices all rows again.",
             )
     facts["priced"] = facts["rows"] - facts["not_priced"]
-<<<<<<< HEAD
     facts["repeated_ids"] = len(seen) - len(np.unique(np.frombuffer(seen, dtype=np.uint64)))
-    return {**facts, "to": str(to)}
-=======
     return dict(facts)
->>>>>>> 413ad83 (Commands refuse to overwrite files that they did not write; report and its JSON change together; price holds a lock)
