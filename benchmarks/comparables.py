@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 
 from pricesmith.catalog import curate
-from pricesmith.catalog.comparables import Comparable, head, words_of
+from pricesmith.catalog.comparables import Comparable, head
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.pricers.runs import fit, load, ordered_index
+from pricesmith.text.words import split_words
 from pricesmith.types import Item, Listing
 
 K = 3
@@ -38,7 +39,7 @@ class Transposing:
     def __init__(self, items: Sequence[Item]) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        self.reader = TfidfVectorizer(analyzer=words_of, sublinear_tf=True, max_df=0.3, dtype=np.float32)
+        self.reader = TfidfVectorizer(analyzer=split_words, sublinear_tf=True, max_df=0.3, dtype=np.float32)
         self.matrix = self.reader.fit_transform([head(item.listing) for item in items]).tocsr()
 
     def search(self, listings: Sequence[Listing], k: int) -> list[Any]:

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from pricesmith.model_files import Shapes, damage_reported, read_arrays, read_names, read_settings, sparse_rows
 from pricesmith.settings import Settings
@@ -55,7 +56,7 @@ class Rule(Settings):
     """The file of words left out with their weights, and of the overlap below which nothing is similar."""
 
     common: dict[str, float]
-    threshold: float | None
+    threshold: float | None = Field(ge=0, le=1)
     calibrated: bool
 
 
