@@ -190,9 +190,9 @@ class Index:
             some = order[:count]
             if len(some):
                 shared = float(self.having(vector.places[some], vector.weights[some] ** 2).max())
-            if (shared + vector.common) / total >= enough:
+            if round((shared + vector.common) / total, 9) >= enough:
                 break
-        return (shared + vector.common) / total
+        return min(1.0, round((shared + vector.common) / total, 9))
 
     def having(self, places: NDArray[np.int64], weights: F64) -> Any:
         """For each row the sum of the weights of those words that it has."""
