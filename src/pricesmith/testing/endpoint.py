@@ -205,31 +205,30 @@ def handler_of(fake: FakeEndpoint) -> type[BaseHTTPRequestHandler]:
             self.send(status, json.dumps(value).encode(), fault)
 
         def send(self, status: int, data: bytes, fault: str) -> None:
-            if fault == "broken":
-                data = data[: len(data) // 2]
-            lines = [
-                f"HTTP/1.1 {status} {fake.reason}",
-                "Content-Type: application/json",
-                f"Content-Length: {len(data)}",
-            ]
-            lines += [f"Retry-After: {fake.wait}"] if fault == "429-wait" else []
-            whole = "\r\n".join([*lines, "", ""]).encode() + data
-            if fault == "trickle":
-                drip(self.wfile.write, whole[:20] + b"X-Made: " + b"a" * 90_000, 20, fake.over)
-                self.close_connection = True
-                return
-            if fault == "drip":
-                drip(self.wfile.write, whole, len(whole) - len(data), fake.over)
-                self.close_connection = True
-                return
-            if fault == "cut":
-                self.wfile.write(whole[: -len(data) // 2])
-                self.close_connection = True
-                return
-            self.wfile.write(whole * (2 if fault == "duplicate" else 1))
+            broken = send_reply(self.wfile.write, fake, status, data, fault)
+            self.close_connection = broken or self.close_connection
             self.wfile.flush()
 
     return Handler
+
+
+def send_reply(write: Callable[[bytes], Any], fake: FakeEndpoint, status: int, data: bytes, fault: str) -> bool:
+    """Send a reply with its fault; whether the connection is of no use afterwards."""
+    if fault == "broken":
+        data = data[: len(data) // 2]
+    lines = [f"HTTP/1.1 {status} {fake.reason}", "Content-Type: application/json", f"Content-Length: {len(data)}"]
+    lines += [f"Retry-After: {fake.wait}"] if fault == "429-wait" else []
+    whole = "\r\n".join([*lines, "", ""]).encode() + data
+    if fault == "trickle":
+        drip(write, whole[:20] + b"X-Made: " + b"a" * 90_000, 20, fake.over)
+    elif fault == "drip":
+        drip(write, whole, len(whole) - len(data), fake.over)
+    elif fault == "cut":
+        write(whole[: -len(data) // 2])
+    else:
+        write(whole * (2 if fault == "duplicate" else 1))
+        return False
+    return True
 
 
 def drip(write: Callable[[bytes], Any], whole: bytes, head: int, over: threading.Event) -> None:
