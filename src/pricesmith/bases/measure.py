@@ -180,8 +180,7 @@ def measure_base(sample: Sample, base: str, seconds: float, progress: Progress =
     except InputError as error:
         inputs, rows, note = np.zeros((0, 0)), np.zeros((0, 0)), error.what
     del pricer
-    *ridges, errors, yardstick = on_states(rows, inputs, sample)
-    gain = ridges[2]
+    own, ridge, gain, constant, errors, yardstick = on_states(rows, inputs, sample)
     needed = items_needed(gain.n, gain.point, gain.se, CONFIDENCE) if gain else None
     answered = sum(quote is not None for quote in quotes) / len(quotes) if quotes else None
     took = time.perf_counter() - began
@@ -189,7 +188,10 @@ def measure_base(sample: Sample, base: str, seconds: float, progress: Progress =
         base,
         untuned,
         answered,
-        *ridges,
+        own,
+        ridge,
+        gain,
+        constant,
         taught=len(rows),
         seconds=took,
         note=note,
