@@ -18,7 +18,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 LEVELS = (
     {"types", "errors", "progress"},
     {"text"},
-    {"workspace", "console"},
+    {"workspace", "console", "fitted_table"},
     {"folders"},
     {"settings"},
     {"model_files"},

@@ -88,7 +88,7 @@ def test_a_line_of_the_league_is_what_the_rows_say(evals):
     assert row.mean_error.families == len(set(evaluation.families.values()))
     assert row.seconds_per_1000 == pytest.approx(1000 * sum(r.seconds for r in evaluation.rows) / row.n)
     assert (row.no_answers, row.dollars_per_1000) == (0, 0.0)
-    assert row.width == pytest.approx(1.3, abs=0.02)  # a few are clipped to the range
+    assert [row.below, row.above] == pytest.approx([1.3, 1.3], abs=0.03)  # a few are clipped to the range
     assert row.coverage.point == pytest.approx(((data.low <= data.truth) & (data.truth <= data.high)).mean())
     assert 0 < row.course_hit <= 1
     assert next(row for row in league(evals) if row.name == "bad").fit_seconds == 3.0
@@ -98,7 +98,7 @@ def test_no_course_rate_outside_dollars_and_no_coverage_without_intervals(evals)
     """They are None, not 0."""
     euros = tuple(replace(found, currency="EUR") for found in evals.evaluations if found.pricer == "twin")
     (row,) = league(replace(evals, evaluations=euros))
-    assert (row.course_hit, row.coverage, row.width) == (None, None, None)
+    assert (row.course_hit, row.coverage, row.below, row.above) == (None, None, None, None)
 
 
 def test_items_without_an_answer_are_counted_and_charged(evals):

@@ -75,5 +75,6 @@ def test_coverage_counts_only_items_with_an_interval():
         np.array([20.0, 100.0, np.nan]),
     )
     masks = [("first two", np.array([True, True, False])), ("last", np.array([False, False, True]))]
-    (band,) = coverage_bands(truth, low, high, np.arange(3), masks)
-    assert (band.label, band.n, band.coverage.point, band.width) == ("first two", 2, 0.5, pytest.approx(2.0))
+    (band,) = coverage_bands(truth, np.sqrt(low * high), low, high, np.arange(3), masks)
+    assert (band.label, band.n, band.coverage.point) == ("first two", 2, 0.5)
+    assert (band.below, band.above) == (pytest.approx(2.0), pytest.approx(2.0))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricesmith.pricers.calibrated import Calibrated, Table, calibrate, conformal, merged_edges
+from pricesmith.pricers.calibrated import Calibrated, calibrate, conformal, merged_edges
 from pricesmith.types import Listing, Quote
 
 RANGE = (0.5, 999.49)
@@ -45,22 +46,47 @@ def test_half_widths_are_those_of_crepes(level: float, n: int) -> None:
     assert conformal(scores, level) == oracle[0, 1]
 
 
-def test_banded_intervals_are_those_of_crepes() -> None:
-    """Mondrian intervals by band of the quote agree with the oracle on every test quote."""
+SHIFT = 50.0  # added to signed scores and taken off again: the oracle takes the size of a residual
+
+
+def reaches(scores: Any, bands: Any, found: Any) -> Any:
+    """The oracle's 95 % reach on one side, from signed scores by band, for test rows in the bands `found`."""
     from crepes import ConformalRegressor
 
+    model = ConformalRegressor().fit(residuals=scores + SHIFT, bins=bands)
+    return model.predict_int(np.zeros(len(found)), bins=found, confidence=0.95 - HAIR)[:, 1] - SHIFT
+
+
+def test_banded_intervals_are_those_of_crepes() -> None:
+    """Mondrian intervals by band of the quote agree with the oracle on every test quote."""
     quotes, truths = drawn(1500)
     table = calibrate(quotes, truths)
     logs = np.log([quote.price for quote in quotes if quote.price])
     bands = np.searchsorted(np.array(table.edges), np.exp(logs), side="right")
-    model = ConformalRegressor().fit(residuals=np.log(truths) - logs, bins=bands)
+    residuals = np.log(truths) - logs
     fresh, _ = drawn(300, seed=1)
     later = np.array([quote.price for quote in fresh])
     found = np.searchsorted(np.array(table.edges), later, side="right")
-    oracle = np.exp(model.predict_int(np.log(later), bins=found, confidence=0.9 - HAIR))
     wrapped = Calibrated(Says(), table, (1e-9, 1e9)).price([Listing("", "", repr(q.price)) for q in fresh])
-    assert [quote.low for quote in wrapped] == pytest.approx(oracle[:, 0], rel=1e-12)
-    assert [quote.high for quote in wrapped] == pytest.approx(oracle[:, 1], rel=1e-12)
+    lower, upper = reaches(-residuals, bands, found), reaches(residuals, bands, found)
+    assert [quote.low for quote in wrapped] == pytest.approx(later * np.exp(-lower), rel=1e-9)
+    assert [quote.high for quote in wrapped] == pytest.approx(later * np.exp(upper), rel=1e-9)
+
+
+def test_skewed_errors_miss_as_often_above_as_below() -> None:
+    """Most truths lie a little below the quote, some far above: each side still misses one in twenty."""
+    draw = np.random.default_rng(5)
+    quotes = [Quote(float(price)) for price in np.exp(draw.uniform(2, 5, 8000))]
+    truths = [
+        float((quote.price or 0) * math.exp(off))
+        for quote, off in zip(quotes, draw.exponential(0.5, 8000) - 0.3, strict=True)
+    ]
+    table = calibrate(quotes[:4000], truths[:4000])
+    bounded = [Calibrated(Says(), table, (1e-9, 1e9)).bounded(quote) for quote in quotes[4000:]]
+    below = np.mean([truth < (quote.low or 0) for quote, truth in zip(bounded, truths[4000:], strict=True)])
+    above = np.mean([truth > (quote.high or 0) for quote, truth in zip(bounded, truths[4000:], strict=True)])
+    assert (below, above) == (pytest.approx(0.05, abs=0.015), pytest.approx(0.05, abs=0.015))
+    assert max(one or 0 for one in table.lower) < min(one or 0 for one in table.upper)
 
 
 def test_intervals_cover_what_they_promise_in_every_band() -> None:
@@ -79,7 +105,7 @@ def test_too_few_rows_give_the_whole_range() -> None:
     """Eight rows cannot promise 90 %: the interval is everything, never a wrong one."""
     table = calibrate(*drawn(8))
     (quote,) = Calibrated(Says(), table, RANGE).price([Listing("", "", "20.0")])
-    assert table.widths == (None,)
+    assert table.lower == table.upper == (None,)
     assert (quote.low, quote.high) == RANGE
 
 
@@ -114,8 +140,8 @@ def test_a_pricers_own_bounds_are_widened_or_narrowed() -> None:
 
 
 def test_normalised_intervals_are_those_of_crepes() -> None:
-    """A pricer's own doubt times the factor of its band: the oracle with the same sigmas agrees on every test quote."""
-    from crepes import ConformalRegressor
+    """A pricer's own error estimate times the factors of its band: the oracle on residuals in units of the estimate
+    agrees on every test quote."""
 
     def doubted(n: int, seed: int) -> tuple[list[Quote], list[float], np.ndarray]:
         quotes, truths = drawn(n, seed)
@@ -128,14 +154,14 @@ def test_normalised_intervals_are_those_of_crepes() -> None:
     table = calibrate(quotes, truths, scaled=True)
     logs = np.log([quote.price for quote in quotes if quote.price])
     bands = np.searchsorted(np.array(table.edges), np.exp(logs), side="right")
-    model = ConformalRegressor().fit(residuals=np.log(truths) - logs, sigmas=doubts, bins=bands)
+    residuals = (np.log(truths) - logs) / doubts
     fresh, _, later_doubts = doubted(300, 1)
     later = np.array([quote.price for quote in fresh])
     found = np.searchsorted(np.array(table.edges), later, side="right")
-    oracle = np.exp(model.predict_int(np.log(later), sigmas=later_doubts, bins=found, confidence=0.9 - HAIR))
+    lower, upper = reaches(-residuals, bands, found), reaches(residuals, bands, found)
     bounded = [Calibrated(Says(), table, (1e-9, 1e9)).bounded(quote) for quote in fresh]
-    assert [quote.low for quote in bounded] == pytest.approx(oracle[:, 0], rel=1e-9)
-    assert [quote.high for quote in bounded] == pytest.approx(oracle[:, 1], rel=1e-9)
+    assert [quote.low for quote in bounded] == pytest.approx(later * np.exp(-lower * later_doubts), rel=1e-9)
+    assert [quote.high for quote in bounded] == pytest.approx(later * np.exp(upper * later_doubts), rel=1e-9)
 
 
 def test_a_doubt_that_tells_easy_from_hard_covers_both_and_is_narrow_on_the_easy() -> None:
@@ -166,11 +192,6 @@ def test_a_doubt_of_nothing_can_still_be_widened() -> None:
     table = calibrate(quotes, truths, scaled=True)
     bounded = Calibrated(Says(), table, RANGE).bounded(quotes[0])
     assert (bounded.low, bounded.high) == pytest.approx((10 * math.exp(-0.1), 10 * math.exp(0.1)))
-
-
-def test_a_table_from_before_there_was_a_doubt_is_read() -> None:
-    """Runs fitted by earlier versions have no word on it: their bounds are moved, as they were."""
-    assert not Table(level=0.9, own_bounds=True, edges=(), widths=(0.1,), rows=(200,)).scaled
 
 
 @settings(deadline=None, max_examples=60)

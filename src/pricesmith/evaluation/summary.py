@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,17 +25,21 @@ from pricesmith.evaluation.store import EvalItem, Evals
 from pricesmith.measures.bands import (
     CoverageBand,
     ErrorBand,
+    Mask,
     coverage_bands,
     error_bands,
     label_masks,
     price_edges,
     price_masks,
 )
+from pricesmith.measures.coverage import ALPHA, adjusted
 from pricesmith.measures.metrics import METRICS, Array, course_applies
 from pricesmith.measures.resample import MIN_FAMILIES, Codes, Interval, interval
 from pricesmith.types import Evaluation, Row
 
 MEAN_ERROR = METRICS["mean error"]
+LEVEL = 0.9
+ALL = "all"
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,9 @@ class LeagueRow:
     `tied` is True where the row is not told apart from its group's best, at 95 % for each pair; the `best`
     row itself is not `tied`. `needed` is how many items would tell the two apart. `difference` is to that best
     too; in a later group it is to the first group's best on the items both have, or None without any.
-    `course_hit` is None outside dollars and the course's range, `coverage` and `width` without intervals,
-    `dollars_per_1000` where a hosted model's fees are not known.
+    `course_hit` is None outside dollars and the course's range, `dollars_per_1000` where a hosted model's fees are not
+    known. Intervals reach from price ÷ `below` to price × `above`; these and `coverage` are None without intervals.
+    `miscoverage` names all items, bands of the quote and categories whose coverage is significantly off its level.
     """
 
     name: str
@@ -70,7 +75,9 @@ class LeagueRow:
     fit_seconds: float | None
     course_hit: float | None
     coverage: Interval | None
-    width: float | None
+    below: float | None
+    above: float | None
+    miscoverage: tuple[Miscoverage, ...]
     difference: Difference | None
     needed: int | None
     note: str
@@ -112,7 +119,7 @@ def league(evals: Evals, *, seed: int = 0) -> list[LeagueRow]:
         worse = Counter(pair.b for behind in pairs for pair in behind if pair.better == pair.b)
         for evaluation, ahead in zip(ordered, pairs, strict=True):
             to_best = ahead[0] if ahead else None
-            facts = {
+            facts: dict[str, Any] = {
                 "group": number,
                 "rank": 1 + sum(pair.better == pair.b for pair in ahead),
                 "rank_to": len(ordered) - worse[evaluation.pricer],
@@ -121,6 +128,7 @@ def league(evals: Evals, *, seed: int = 0) -> list[LeagueRow]:
                 "difference": common_difference(evaluation, first_best, seed) if number else to_best,
                 "needed": to_best.needed if to_best else None,
             }
+            facts["miscoverage"] = tuple(miscoverage(evaluation, evals, seed=seed))
             rows.append(league_row(evaluation, evals.meta[evaluation.pricer], facts, seed))
     return rows
 
@@ -150,7 +158,7 @@ def league_row(evaluation: Evaluation, meta: dict[str, Any], facts: dict[str, An
         return METRICS[name].value(data.truth, data.quote)
 
     course = course_applies(evaluation.currency, evaluation.price_range)
-    held, factor = coverage_and_width(data, seed)
+    band = whole_coverage(data, level_of(meta), seed)
     return LeagueRow(
         name=evaluation.pricer,
         kind=str(meta.get("kind", "")),
@@ -167,20 +175,68 @@ def league_row(evaluation: Evaluation, meta: dict[str, Any], facts: dict[str, An
         else 1000 * sum(row.cost_usd for row in rows) / len(rows),
         fit_seconds=meta.get("fit_seconds"),
         course_hit=value("course hit") if course else None,
-        coverage=held,
-        width=factor,
+        coverage=band.coverage if band else None,
+        below=band.below if band else None,
+        above=band.above if band else None,
         note=evaluation.note,
         **facts,
     )
 
 
-def coverage_and_width(data: Columns, seed: int = 0) -> tuple[Interval | None, float | None]:
-    """How often intervals hold the truth, and their half-width as a factor; None without intervals."""
-    some = data.bounded
-    if not some.any():
-        return None, None
-    found = coverage_bands(data.truth, data.low, data.high, data.families, [("all", some)], seed=seed)[0]
-    return found.coverage, found.width
+def level_of(meta: Mapping[str, Any]) -> float:
+    """The share of truths that a pricer's intervals are made to hold."""
+    return float(meta.get("confidence") or LEVEL)
+
+
+def whole_coverage(data: Columns, level: float, seed: int = 0) -> CoverageBand | None:
+    """How often intervals hold the truth, and how far they reach; None without intervals."""
+    return next(iter(coverage_of(data, [(ALL, data.bounded)], level, seed)), None)
+
+
+def coverage_of(data: Columns, masks: Sequence[tuple[str, Mask]], level: float, seed: int) -> list[CoverageBand]:
+    """Coverage on each mask."""
+    arrays = (data.truth, data.quote, data.low, data.high, data.families)
+    return coverage_bands(*arrays, masks, level=level, seed=seed)
+
+
+@dataclass(frozen=True)
+class Miscoverage:
+    """Items whose coverage is significantly off its level: `kind` is all, band (of the quote) or category.
+
+    `p` is adjusted for all bands and categories of the pricer that were tested (Holm).
+    """
+
+    kind: str
+    label: str
+    n: int
+    coverage: float
+    level: float
+    p: float
+
+
+def miscoverage(evaluation: Evaluation, evals: Evals, *, alpha: float = ALPHA, seed: int = 0) -> list[Miscoverage]:
+    """Where the coverage of a pricer's intervals is significantly off its level: overall, in a band, in a category."""
+    level = level_of(evals.meta[evaluation.pricer])
+    whole = whole_coverage(columns_of(evaluation), level, seed)
+    if whole is None:
+        return []
+    tested = [("all", whole)]
+    bands = coverage_by_quote(evaluation, level=level, seed=seed)
+    tested += [("band", band) for band in bands if len(bands) > 1]
+    tested += [("category", band) for band in coverage_by_category(evaluation, evals, seed=seed)]
+    found = zip(tested, adjusted([band.test.p for _, band in tested]), strict=True)
+    return [
+        Miscoverage(kind, band.label, band.n, band.coverage.point, level, p)
+        for (kind, band), p in found
+        if p is not None and p < alpha
+    ]
+
+
+def coverage_by_category(evaluation: Evaluation, evals: Evals, most: int = 10, *, seed: int = 0) -> list[CoverageBand]:
+    """Coverage by category: the `most` commonest, then the others together; none where there is one category only."""
+    data = columns_of(evaluation)
+    masks = label_masks([evals.items[id].category for id in data.ids], most)
+    return coverage_of(data, masks, level_of(evals.meta[evaluation.pricer]), seed) if len(masks) > 1 else []
 
 
 def error_by_price(evaluation: Evaluation, *, seed: int = 0) -> list[ErrorBand]:
@@ -205,11 +261,11 @@ def error_by_training(evaluation: Evaluation, evals: Evals, *, seed: int = 0) ->
     return error_bands(data.truth, data.quote, data.families, masks, seed=seed)
 
 
-def coverage_by_quote(evaluation: Evaluation, *, seed: int = 0) -> list[CoverageBand]:
+def coverage_by_quote(evaluation: Evaluation, *, level: float = LEVEL, seed: int = 0) -> list[CoverageBand]:
     """Coverage and width of intervals by band of the quote; the bands are those of the truth."""
     data = columns_of(evaluation)
     masks = price_masks(data.quote, price_edges(data.truth))
-    return coverage_bands(data.truth, data.low, data.high, data.families, masks, seed=seed)
+    return coverage_of(data, masks, level, seed)
 
 
 def running_error(evaluation: Evaluation, points: int = 100) -> RunningError:

@@ -19,7 +19,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from pricesmith.measures.metrics import Array, coverage, error, width
+from pricesmith.measures.coverage import CoverageTest, coverage_test
+from pricesmith.measures.metrics import Array, coverage, error, half_widths
 from pricesmith.measures.resample import Codes, Interval, codes_of, interval
 
 ROUND = (1, 2, 5)
@@ -43,14 +44,17 @@ class ErrorBand:
 
 @dataclass(frozen=True)
 class CoverageBand:
-    """How often intervals of a band of quotes hold the truth, and their half-width as a factor: price x/÷
-    `width`.
+    """How often intervals of a band of quotes hold the truth, and how far they reach: price ÷ `below` to × `above`.
+
+    `test` says whether the coverage is significantly off its level.
     """
 
     label: str
     n: int
     coverage: Interval
-    width: float
+    below: float
+    above: float
+    test: CoverageTest
 
 
 def price_edges(prices: Array, most: int = 8, least: float = 0.03) -> list[float]:
@@ -127,11 +131,13 @@ def error_bands(
 
 def coverage_bands(
     truth: Array,
+    quote: Array,
     low: Array,
     high: Array,
     families: Codes,
     masks: Sequence[tuple[str, Mask]],
     *,
+    level: float = 0.9,
     seed: int = 0,
 ) -> list[CoverageBand]:
     """How often [low, high] holds the truth on each mask that has an interval; NaN bounds are no interval.
@@ -146,6 +152,8 @@ def coverage_bands(
         if not some.any():
             continue
         held = coverage(truth[some], low[some], high[some])
-        found = interval(held, codes_of(families[some].tolist()), share=True, seed=seed)
-        bands.append(CoverageBand(label, int(some.sum()), found, width(low[some], high[some])))
+        codes = codes_of(families[some].tolist())
+        found = interval(held, codes, share=True, seed=seed)
+        reach = half_widths(quote[some], low[some], high[some])
+        bands.append(CoverageBand(label, int(some.sum()), found, *reach, coverage_test(held, codes, level)))
     return bands

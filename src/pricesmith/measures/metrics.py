@@ -132,9 +132,9 @@ def coverage(truth: Array, low: Array, high: Array) -> Array:
     return ((low <= truth) & (truth <= high)).astype(np.float64)
 
 
-def width(low: Array, high: Array) -> float:
-    """The geometric mean half-width of intervals: 1.5 reads "price x/÷ 1.5". Bounds are above 0."""
-    return float(np.exp(np.mean(np.log(high / low)) / 2))
+def half_widths(quote: Array, low: Array, high: Array) -> tuple[float, float]:
+    """The geometric mean of quote / low and of high / quote: (1.5, 2) reads "price ÷ 1.5 to × 2"; all are above 0."""
+    return float(np.exp(np.mean(np.log(quote / low)))), float(np.exp(np.mean(np.log(high / quote))))
 
 
 def as_array(values: Sequence[Any]) -> Array:

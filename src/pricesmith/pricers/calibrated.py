@@ -3,13 +3,16 @@
     table = calibrate(quotes, truths, level=0.9)
     Calibrated(pricer, table).price(listings)
 
-The score of a calibration row is |log truth - log quote|; the interval is quote x/÷ exp(q), where q is the
-ceil((n + 1) level)-th smallest score of the quote's band (Papadopoulos et al. 2002; Lei et al. 2018; by band: Vovk
-2012, "Mondrian"). A pricer with bounds of its own has them widened or narrowed by one amount on the log scale (Romano
-et al. 2019, conformalised quantile regression) or, where they tell how far off it may be (`scaled`), by one factor:
-the score is then the error in units of its half-width (Papadopoulos et al. 2008, normalised). Bands are powers of two
-of the quote; one under 100 rows joins its neighbour. Where a band has too few rows for the level, the interval is the
-whole price range.
+The lower and the upper side are calibrated separately, each for half of the misses (5 % at 90 %), because prices are
+skewed: with one width for both sides, far more truths lie above the interval than below. The scores of a calibration
+row are its signed residuals, log quote - log truth below and log truth - log quote above; the interval reaches from
+quote ÷ exp(lower) to quote x exp(upper), where each is the ceil((n + 1) (1 + level) / 2)-th smallest score of its side
+in the quote's band (Papadopoulos et al. 2002; Lei et al. 2018; by band: Vovk 2012, "Mondrian"; two sides: Linusson et
+al. 2014). A pricer with bounds of its own has each of them moved by an amount on the log scale (Romano et al. 2019,
+conformalized quantile regression, asymmetric) or, where they tell how far off it may be (`scaled`), by a factor: the
+score is then the residual in units of its half-width (Papadopoulos et al. 2008, normalized). Bands are powers of two
+of the quote; one under 100 rows joins its neighbor. Where a band has too few rows for the level (19 for 90 %), the
+interval is the whole price range.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, model_validator
 
+from pricesmith.model_files import check_increasing
 from pricesmith.settings import Settings
 from pricesmith.types import Listing, Pricer, Quote
 
@@ -30,16 +35,30 @@ NARROWEST = 1e-3  # an own half-width below this is taken for this, so that it c
 
 
 class Table(Settings):
-    """What calibration learnt. Band i holds quotes below `edges[i]`, the last one the rest. `widths` are on the log
-    scale, or factors of the pricer's own half-widths there (`scaled`); None where a band has too few rows for the
-    level: then the interval is the whole price range."""
+    """The result of a calibration. Band i holds quotes below `edges[i]`, the last one the rest. `lower` and `upper`
+    say how far below and above the quote each band's interval reaches: on the log scale, or in units of the pricer's
+    own half-widths there (`scaled`); None where a band has too few rows for the level: then it is the whole
+    price range."""
 
-    level: float
+    level: float = Field(gt=0, lt=1)
     own_bounds: bool
     scaled: bool = False
     edges: tuple[float, ...]
-    widths: tuple[float | None, ...]
+    lower: tuple[float | None, ...]
+    upper: tuple[float | None, ...]
     rows: tuple[int, ...]
+
+    @model_validator(mode="after")
+    def checked(self) -> Table:
+        """Raises ValueError where edges do not rise, or a band lacks a side or its rows."""
+        check_increasing(self.edges)
+        if {len(self.lower), len(self.upper), len(self.rows)} != {len(self.edges) + 1}:
+            raise ValueError("one lower, one upper and one number of rows for each band")
+        if any((a is None) != (b is None) for a, b in zip(self.lower, self.upper, strict=True)):
+            raise ValueError("both sides of a band, or neither")
+        if min(self.rows) < 0:
+            raise ValueError("numbers of rows")
+        return self
 
 
 class Clipped:
@@ -72,36 +91,38 @@ def calibrate(quotes: Sequence[Quote], truths: Sequence[float], level: float = L
     kept = [(quote, truth) for quote, truth in zip(quotes, truths, strict=True) if quote.price is not None]
     own = bool(kept) and all(quote.low is not None and quote.high is not None for quote, _ in kept)
     prices = np.array([quote.price for quote, _ in kept], dtype=np.float64)
-    how = scaled_score if own and scaled else score
-    scores = np.array([how(quote, truth, own) for quote, truth in kept], dtype=np.float64)
+    how = scaled_scores if own and scaled else scores
+    sides = np.array([how(quote, truth, own) for quote, truth in kept], dtype=np.float64).reshape(-1, 2)
     edges = merged_edges(prices)
     places = np.searchsorted(np.array(edges), prices, side="right")
-    bands = [scores[places == band] for band in range(len(edges) + 1)]
+    bands = [sides[places == band] for band in range(len(edges) + 1)]
+    each = (1 + level) / 2  # half of the misses on each side
     return Table(
         level=level,
         own_bounds=own,
         scaled=own and scaled,
         edges=edges,
-        widths=tuple(conformal(band, level) for band in bands),
+        lower=tuple(conformal(band[:, 0], each) for band in bands),
+        upper=tuple(conformal(band[:, 1], each) for band in bands),
         rows=tuple(len(band) for band in bands),
     )
 
 
-def score(quote: Quote, truth: float, own: bool) -> float:
-    """How far, on the log scale, an interval would have to reach to hold the truth."""
+def scores(quote: Quote, truth: float, own: bool) -> tuple[float, float]:
+    """How far, on the log scale, an interval would have to reach below and above to hold the truth."""
     assert quote.price is not None
-    if own:
-        assert quote.low is not None
-        assert quote.high is not None
-        return max(math.log(quote.low) - math.log(truth), math.log(truth) - math.log(quote.high))
-    return abs(math.log(truth) - math.log(quote.price))
+    low, high = (quote.low, quote.high) if own else (quote.price, quote.price)
+    assert low is not None
+    assert high is not None
+    return math.log(low) - math.log(truth), math.log(truth) - math.log(high)
 
 
-def scaled_score(quote: Quote, truth: float, own: bool) -> float:
-    """How often the half-width on the truth's side fits into the error, on the log scale."""
+def scaled_scores(quote: Quote, truth: float, own: bool) -> tuple[float, float]:
+    """The same in units of the quote's own half-widths, from the quote."""
     assert quote.price is not None
     off = math.log(truth) - math.log(quote.price)
-    return abs(off) / half_widths(quote)[off > 0]
+    below, above = half_widths(quote)
+    return -off / below, off / above
 
 
 def half_widths(quote: Quote) -> tuple[float, float]:
@@ -153,36 +174,44 @@ class Calibrated:
         if quote.price is None:
             return quote
         bottom, top = self.price_range
-        width = self.table.widths[int(np.searchsorted(np.array(self.table.edges), quote.price, side="right"))]
-        if width is None:
+        band = int(np.searchsorted(np.array(self.table.edges), quote.price, side="right"))
+        lower, upper = self.table.lower[band], self.table.upper[band]
+        if lower is None or upper is None:
             return Quote(quote.price, bottom, top, quote.raw, quote.cost_usd)
         low, high = quote.price, quote.price
         if self.table.scaled and quote.low and quote.high:
             below, above = half_widths(quote)
-            low, high = low * math.exp(-width * below), high * math.exp(width * above)
+            low, high = low * math.exp(-lower * below), high * math.exp(upper * above)
         else:
             if self.table.own_bounds and quote.low and quote.high:
                 low, high = quote.low, quote.high
-            low, high = low * math.exp(-width), high * math.exp(width)
+            low, high = low * math.exp(-lower), high * math.exp(upper)
         # A narrowed interval of the pricer's own may not leave its quote out.
         low, high = min(max(low, bottom), quote.price), max(min(high, top), quote.price)
         return Quote(quote.price, low, high, quote.raw, quote.cost_usd)
 
 
 def intervals_told(table: Table) -> str:
-    """The narrowest and the widest band as a person reads them, and where rows were too few."""
-    widths = [width for width in table.widths if width is not None]
+    """The interval of the typical calibration row as a person reads it, and where rows were too few."""
+    bands = [one for one in zip(table.lower, table.upper, table.rows, strict=True) if one[0] is not None]
     told = []
-    if widths and table.scaled:
-        told.append(f"its own doubt times {min(widths):.2f} to {max(widths):.2f}")
-    elif widths:
-        span = f"{math.exp(min(widths)):.2f} to {math.exp(max(widths)):.2f}"
-        moved = f"its own bounds moved out by a factor of {span} (under 1: in)"
-        told.append(moved if table.own_bounds else f"price x/÷ {span}")
-    if None in table.widths:
-        few = sum(n for n, width in zip(table.rows, table.widths, strict=True) if width is None)
+    if bands:
+        below, above = (typical([band[side] or 0.0 for band in bands], [band[2] for band in bands]) for side in (0, 1))
+        if table.scaled:
+            told.append(f"its own error estimate times {below:.2f} below and {above:.2f} above")
+        elif table.own_bounds:
+            told.append(f"its own lower bound ÷ {math.exp(below):.2f}, its own upper bound × {math.exp(above):.2f}")
+        else:
+            told.append(f"price ÷ {math.exp(below):.2f} to × {math.exp(above):.2f}")
+    if None in table.lower:
+        few = sum(n for n, width in zip(table.rows, table.lower, strict=True) if width is None)
         told.append(f"the whole price range where {few} validation rows are too few for an interval")
     return ", ".join(told)
+
+
+def typical(values: Sequence[float], rows: Sequence[int]) -> float:
+    """The mean of the bands' values, weighted by their rows."""
+    return float(np.average(values, weights=np.maximum(rows, 1)))
 
 
 def facts(table: Table) -> dict[str, Any]:

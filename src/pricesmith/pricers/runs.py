@@ -53,7 +53,7 @@ CATALOG = "catalog.json"
 CALIBRATION = "calibration.json"
 COMPARABLES = "comparables"
 CHECKPOINTS = "checkpoints"  # what an interrupted fit goes on from; gone from a whole run
-FORMAT = 1
+FORMAT = 2  # 2: intervals whose lower and upper side are calibrated separately
 PROBE = Listing("probe", "Cordless drill", "18 V, 2 batteries\nWeight: 1.5 kg")
 PRICED = 200  # rows that are priced between two steps of progress
 LIBRARIES = ("pricesmith", "numpy", "scikit-learn", "lightgbm", "torch", "transformers", "peft")
@@ -463,6 +463,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         )
     manifest = read_object(folder / MANIFEST)
     check_format(folder, manifest, FORMAT)
+    if manifest["format"] < FORMAT:
+        raise InputError(
+            f"{folder} was fitted by an earlier version of Pricesmith",
+            got=f"format {manifest['format']}",
+            allowed=f"format {FORMAT}",
+            hint="Run the same `pricesmith fit` command again with --fresh.",
+        )
     read_settings(folder / MANIFEST, Manifest)
     files, kind = manifest["files"], manifest["kind"]
     if manifest["identity"] not in (identity_of(files), identity_of(files, skip=RECIPE)):
@@ -477,7 +484,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def told(run: Run) -> str:
     """A fitted run as a person reads it."""
     rows, table = run.manifest["rows"], run.pricer.table if isinstance(run.pricer, Calibrated) else None
-    interval = f", {run.level:.0%} interval {intervals_told(table)}" if table else ""
+    interval = f", typical {run.level:.0%} interval: {intervals_told(table)}" if table else ""
     seconds = run.manifest["fit_seconds"]
     return f"{run.path}: {run.manifest['kind']} fitted on {rows['train']:,} listings in {seconds:.1f} s{interval}"
 

@@ -16,7 +16,7 @@ from typing import Any
 from pricesmith.measures.bands import CoverageBand, ErrorBand
 from pricesmith.measures.resample import Interval
 from pricesmith.report.findings import Findings
-from pricesmith.text.formatting import amount, in_chart, short_band, sign
+from pricesmith.text.formatting import amount, in_chart, reach, short_band, sign
 
 Figure = dict[str, Any]
 FIRST = 20  # a mean of fewer items jumps too far to be drawn
@@ -233,7 +233,9 @@ def coverage_trace(
             "symbol": ("circle", "diamond", "square")[number % 3],
             "color": f"@{found.hues[name]}",
         },
-        "customdata": [f"{band.coverage.point:.1%} of {band.n:,}, price ×/÷ {band.width:.2f}" for band in bands],
+        "customdata": [
+            f"{band.coverage.point:.1%} of {band.n:,}, price {reach(band.below, band.above)}" for band in bands
+        ],
         "hovertemplate": "%{customdata}<extra>%{fullData.name}</extra>",
     }
 

@@ -31,6 +31,7 @@ from typing import Any
 
 from pricesmith.evaluation.compare import Difference
 from pricesmith.evaluation.cost import BreakEven, Cost
+from pricesmith.evaluation.summary import LeagueRow
 from pricesmith.evaluation.verdict import Verdict
 
 FORMAT = 1
@@ -46,8 +47,10 @@ def is_report(path: Path) -> bool:
     return found is None or (isinstance(found, dict) and found.get("generator") == GENERATOR)
 
 
-def verdict_facts(found: Verdict, words: Sequence[str], catalog: Mapping[str, Any]) -> dict[str, Any]:
-    """The verdict as plain values, ready for JSON; `catalog` says what was judged."""
+def verdict_facts(
+    found: Verdict, words: Sequence[str], catalog: Mapping[str, Any], rows: Sequence[LeagueRow] = ()
+) -> dict[str, Any]:
+    """The verdict as plain values, ready for JSON; `catalog` says what was judged, `rows` are the leaderboard's."""
     error = found.error
     return {
         "generator": GENERATOR,
@@ -99,7 +102,19 @@ def verdict_facts(found: Verdict, words: Sequence[str], catalog: Mapping[str, An
                 for one in found.llm.pairs
             ],
         },
+        "intervals": [interval_facts(row) for row in rows if row.coverage is not None],
         "costs": [cost_facts(one, found.kinds[name]) for name, one in found.costs.items()],
+    }
+
+
+def interval_facts(row: LeagueRow) -> dict[str, Any]:
+    """How often a pricer's intervals hold the price, how far they reach, and where that is significantly off."""
+    return {
+        "pricer": row.name,
+        "coverage": row.coverage.point if row.coverage else None,
+        "below": row.below,
+        "above": row.above,
+        "miscoverage": [asdict(one) for one in row.miscoverage],
     }
 
 

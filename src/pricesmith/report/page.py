@@ -15,6 +15,7 @@ from typing import Any
 from pricesmith.errors import UsageError
 from pricesmith.report import charts, duel, machine, tables
 from pricesmith.report.findings import Findings, find
+from pricesmith.report.terminal import coverage_notes
 from pricesmith.text.formatting import amount, count, listed, plain, sign, unbroken
 from pricesmith.workspace import atomic_files, find_output, json_bytes
 
@@ -44,7 +45,7 @@ def report(
     page = Path(to)
     data = check_output(page, overwrite=overwrite)
     found = find(Path(evals), champion=champion, rival=rival, box_price=box_price)
-    facts = machine.verdict_facts(found.verdict, found.words, judged(found))
+    facts = machine.verdict_facts(found.verdict, found.words, judged(found), found.rows)
     text = render_page(found)
     with atomic_files(data, page) as (data_file, page_file):
         data_file.write_bytes(json_bytes(facts))
@@ -250,7 +251,12 @@ def coverage_words(found: Findings) -> dict[str, Any] | None:
     aim = f"{found.nominal:.0%}".replace("%", " %")
     return {
         "id": "chart-coverage",
-        "intro": f"An interval promises to hold the price for {aim} of the items, among cheap and dear quotes alike.",
+        "intro": " ".join(
+            [
+                f"An interval promises to hold the price for {aim} of the items, at low and high prices alike.",
+                *(plain(line, 300) for row in found.main for line in coverage_notes(row)),
+            ]
+        ),
         "alt": "Share of prices inside their intervals by band of the quote; the numbers are in the table below",
         "caption": f"Prices inside their interval by band of the quote, with 95 % intervals; dashed: {aim}.",
         "table": tables.coverage_grid(found),

@@ -17,10 +17,10 @@ from pricesmith.text.formatting import (
     between,
     bounds,
     count,
-    factor,
     listed,
     plain,
     priced_band,
+    reach,
     seconds,
     share,
     share_bounds,
@@ -89,7 +89,7 @@ def league_line(found: Findings, row: LeagueRow, scale: float, *, alone: bool) -
         "rmsle": f"{row.rmsle:.3f}",
         "course": "" if row.course_hit is None else share(row.course_hit),
         "coverage": "none" if row.coverage is None else share(row.coverage.point),
-        "width": "" if row.width is None else factor(row.width),
+        "width": "" if row.below is None or row.above is None else reach(row.below, row.above),
         "no_answers": f"{row.no_answers:,}",
         "seconds": "–" if side in ("person", "saved") else f"{seconds(row.seconds_per_1000)} s",
         "dollars": fees(row.dollars_per_1000, one_by_one=side == "hosted") if side in ("own", "hosted") else "",
@@ -171,8 +171,9 @@ def tiles(found: Findings) -> list[Facts]:
             f"{than} than always quoting {amount(constant, currency)}",
         ),
     ]
-    if best.coverage is not None and best.width is not None:
-        aim = f"of prices lie in its {found.nominal:.0%} intervals, {factor(best.width)}".replace("%", " %")
+    if best.coverage is not None and best.below is not None and best.above is not None:
+        aim = f"of prices lie in its {found.nominal:.0%} intervals, ".replace("%", " %")
+        aim += f"price {reach(best.below, best.above)}"
         told.append(("Knows its limits", share(best.coverage.point), aim))
     return [{"label": label, "value": value, "note": note} for label, value, note in told]
 
@@ -245,7 +246,7 @@ def coverage_grid(found: Findings) -> Facts:
         for band in bands:
             label = priced_band(band.label, found.currency)
             held = share(band.coverage.point), share_bounds(band.coverage)
-            texts = [plain(name, 40), label, f"{band.n:,}", *held, factor(band.width)]
+            texts = [plain(name, 40), label, f"{band.n:,}", *held, reach(band.below, band.above)]
             lines.append([(text, "") for text in texts])
     header = ["Pricer", "Quote", "Intervals", "Hold the price", "95 % interval", "Width"]
     return {"label": "Coverage by band of the quote", "header": [(text, "") for text in header], "lines": lines}

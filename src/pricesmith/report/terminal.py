@@ -8,6 +8,7 @@ from typing import Any
 
 from pricesmith.evaluation.store import Evals
 from pricesmith.evaluation.summary import LeagueRow
+from pricesmith.fitted_table import Column, FittedTable
 from pricesmith.measures.resample import Interval
 from pricesmith.text.formatting import money, plain
 
@@ -18,9 +19,13 @@ def league_facts(evals: Evals, rows: Sequence[LeagueRow]) -> dict[str, Any]:
 
 
 def amount(found: Interval, currency: str) -> str:
-    """`$38.90 [36.1, 41.8]`; without an interval where there are too few families."""
-    point = money(found.point, currency)
-    return point if found.low is None or found.high is None else f"{point} [{found.low:,.2f}, {found.high:,.2f}]"
+    """`$38.90 [36.10, 41.80]`; without an interval where there are too few families."""
+    return f"{money(found.point, currency)} {bounds(found)}".rstrip()
+
+
+def bounds(found: Interval) -> str:
+    """`[36.10, 41.80]`; empty where there are too few families."""
+    return "" if found.low is None or found.high is None else f"[{found.low:,.2f}, {found.high:,.2f}]"
 
 
 def place(row: LeagueRow) -> str:
@@ -36,41 +41,50 @@ def seconds(value: float) -> str:
 def league_table(evals: Evals, rows: Sequence[LeagueRow]) -> Any:
     """The league as a rich table, one for each set of items; different items are never ranked together. Names are data:
     nothing in them is markup."""
-    from rich import box
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
     currency = evals.evaluations[0].currency if evals.evaluations else "USD"
     drawn: list[Any] = []
     for group in sorted({row.group for row in rows}):
         some = [row for row in rows if row.group == group]
-        table = Table(
-            box=box.SIMPLE_HEAD,
-            title=f"{evals.about['split']}: {some[0].n:,} items"
-            + ("" if group == 0 else " (other items, so not ranked above; the report compares on common ones)"),
-            title_justify="left",
-        )
-        for name in ("", "pricer"):
-            table.add_column(name, no_wrap=True)
-        for name in ("mean error [95%]", "median", "RMSLE", "within 20%", "no answer", "s/1,000", "90% holds", "x/÷"):
-            table.add_column(name, justify="right", no_wrap=True)
-        for row in some:
-            table.add_row(
-                place(row),
-                Text(plain(row.name, 60)),
-                amount(row.mean_error, currency),
-                money(row.median_error, currency),
-                f"{row.rmsle:.3f}",
-                f"{row.within_20:.1%}",
-                f"{row.no_answers:,}",
-                seconds(row.seconds_per_1000),
-                f"{row.coverage.point:.1%}" if row.coverage else "",
-                f"{row.width:.2f}" if row.width else "",
-            )
-        drawn.append(table)
+        others = "" if group == 0 else " (other items, so not ranked above; the report compares on common ones)"
+        title = f"{evals.about['split']}: {some[0].n:,} items{others}"
+        drawn.append(FittedTable(title, COLUMNS, [league_line(row, currency) for row in some]))
         drawn += [Text(plain(note, 1_000)) for note in notes(some)]
     return Group(*drawn)
+
+
+COLUMNS = (  # the highest `drop` goes first where the terminal is narrow
+    Column(""),
+    Column("pricer", wraps=True),
+    Column("mean error [95%]", right=True, drop=1),
+    Column("mean error", right=True, instead_of="mean error [95%]"),
+    Column("median", right=True, drop=3),
+    Column("RMSLE", right=True, drop=7),
+    Column("within 20%", right=True, drop=4),
+    Column("no answer", right=True, drop=6),
+    Column("s/1,000", right=True, drop=8),
+    Column("90% holds", right=True, drop=2),
+    Column("price", right=True, drop=5),
+)
+
+
+def league_line(row: LeagueRow, currency: str) -> list[str]:
+    """The cells of one pricer."""
+    return [
+        place(row),
+        plain(row.name, 60),
+        amount(row.mean_error, currency),
+        money(row.mean_error.point, currency),
+        money(row.median_error, currency),
+        f"{row.rmsle:.3f}",
+        f"{row.within_20:.1%}",
+        f"{row.no_answers:,}",
+        seconds(row.seconds_per_1000),
+        f"{row.coverage.point:.1%}{'*' * any(one.kind == 'all' for one in row.miscoverage)}" if row.coverage else "",
+        f"÷ {row.below:.2f} to × {row.above:.2f}" if row.below and row.above else "",
+    ]
 
 
 def notes(rows: Sequence[LeagueRow]) -> list[str]:
@@ -82,8 +96,22 @@ def notes(rows: Sequence[LeagueRow]) -> list[str]:
             said.append(f"= {row.name} is not told apart from the best on these items{needed}.")
     if any(row.rank < row.rank_to for row in rows):
         said.append("A rank such as 2–3 is the places that the paired tests leave open.")
+    said += [line for row in rows for line in coverage_notes(row)]
     said += sorted({row.note for row in rows if row.note})
     return said
+
+
+def coverage_notes(row: LeagueRow) -> list[str]:
+    """Where the coverage of a pricer's intervals is significantly off its level, in a sentence for each."""
+    lines = []
+    for one in row.miscoverage:
+        where = {"all": "", "band": f" where it quotes {one.label}", "category": f" in the category {one.label}"}
+        lines.append(
+            f"{'* ' * (one.kind == 'all')}{row.name}: its {one.level:.0%} intervals hold {one.coverage:.1%} of "
+            f"{one.n:,} prices{where[one.kind]}, significantly {'less' if one.coverage < one.level else 'more'} than "
+            f"{one.level:.0%} (p = {one.p:.2g}, corrected for all bands and categories)."
+        )
+    return lines
 
 
 def verdict_told(words: Sequence[str]) -> Any:

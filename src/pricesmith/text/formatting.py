@@ -1,6 +1,6 @@
 r"""How figures are written for people: amounts in the catalog's currency, shares, factors, names.
 
->>> share(0.8973), factor(1.934), seconds(0.0421)
+>>> share(0.8973), reach(1.934, 2.31), seconds(0.0421)
 ('89.7 %', '×/\u2060÷\xa01.93', '0.042')
 """
 
@@ -82,9 +82,9 @@ def share_bounds(found: Bounds) -> str:
     return f"{max(0.0, found.low) * 100:.1f} to {min(1.0, found.high) * 100:.1f} %"
 
 
-def factor(value: float) -> str:
-    """The half-width of an interval: the price times or divided by it."""
-    return f"×/\u2060÷\u00a0{value:.2f}"  # no line ends inside
+def reach(below: float, above: float) -> str:
+    """How far an interval reaches on each side of the price: `÷ 1.90 to × 2.31`."""
+    return f"÷\u00a0{below:.2f}\u00a0to\u00a0×\u00a0{above:.2f}"  # no line ends inside
 
 
 def seconds(value: float) -> str:
