@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,6 +71,23 @@ def write_parquet(tables: Iterator[pa.Table], path: Path, columns: pa.Schema) ->
 
 
 def write_xlsx(tables: Iterator[pa.Table], path: Path, columns: pa.Schema) -> None:
+    """Write a workbook. On a full disk its library's open files fail again when they are freed, and Python would
+    print tracebacks of that: they are freed here, in silence, before the one error is raised."""
+    failed: OSError | None = None
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        try:
+            fill_workbook(tables, path, columns)
+        except OSError as error:
+            failed = OSError(error.errno, error.strerror or str(error), str(path))
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
+    if failed is not None:
+        raise failed
+
+
+def fill_workbook(tables: Iterator[pa.Table], path: Path, columns: pa.Schema) -> None:
     from openpyxl import Workbook
     from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE, WriteOnlyCell
 
