@@ -47,6 +47,7 @@ def curate(
     split_seed: int = 0,
     target: int | None = None,
     scrub: bool = False,
+    keep: Sequence[str] = (),
     fresh: bool = False,
     limits: Limits | None = None,
     progress: Progress = SILENT,
@@ -59,7 +60,7 @@ def curate(
     low, high = range_of(min_price, max_price, price_range)
     currency = check(currency, split, target)
     rules = Rules(CleanSettings(scrub=scrub, currency=currency), currency, low, high)
-    feeds = open_feeds(sources, mapping or {}, limits or Limits(), progress)
+    feeds = open_feeds(sources, mapping or {}, limits or Limits(), progress, keep)
     check_currency(feeds, currency)
     settings = {
         **{f"source {feed.name}": feed.facts for feed in feeds},
@@ -70,6 +71,7 @@ def curate(
         "split": split,
         "split_seed": split_seed,
         "target": target,
+        **({"keep": sorted(set(keep))} if keep else {}),
     }
     named = [one for one in sources if not one.startswith(DEMO)]
     files = [source.path for source in resolve(named)] if named else []

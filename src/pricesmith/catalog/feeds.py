@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from pricesmith.catalog.columns import Columns, choose
-from pricesmith.catalog.leaks import find_leaks, without
+from pricesmith.catalog.leaks import find_leaks, keep_columns, without
 from pricesmith.catalog.read import BadRow, Limits, RawRow, Source, find_marks, read, resolve
 from pricesmith.catalog.staging import Feed
 from pricesmith.catalog.variants import Variants, find_variants
@@ -24,17 +26,22 @@ UNPACKED = {".gz": 4, ".zst": 4, ".parquet": 3, ".xlsx": 4}  # text in a file, a
 SAMPLE = 20_000  # rows whose keys make the header of a JSON Lines file
 
 
-def open_feeds(sources: Sequence[str], mapping: Mapping[str, str], limits: Limits, progress: Progress) -> list[Feed]:
+def open_feeds(
+    sources: Sequence[str], mapping: Mapping[str, str], limits: Limits, progress: Progress, keep: Sequence[str] = ()
+) -> list[Feed]:
     """The feeds that sources stand for, by name. Raises UsageError and InputError, with the file's name."""
     feeds = [demo_feed(name) for name in sorted({one for one in sources if one.startswith(DEMO)})]
     plain = [one for one in sources if not one.startswith(DEMO)]
     if plain or not feeds:
         found = resolve(plain)
         progress.note(estimate(found))
-        feeds += [file_feed(source, mapping, limits, progress) for source in found]
+        feeds += [file_feed(source, mapping, limits, progress, keep) for source in found]
+    check_kept(feeds, keep)
     leaks: dict[str, str] = {}
     for feed in feeds:
         leaks = {**feed.columns.left_out, **leaks}
+    tell_leaks(leaks, progress)
+    leaks = {name: reason for name, reason in leaks.items() if name not in keep}
     if len(feeds) == 1:
         return feeds
     shown = "".join(sorted({*"".join(feed.marks for feed in feeds if not feed.named)}))
@@ -69,7 +76,30 @@ def demo_feed(name: str) -> Feed:
     return Feed(name, "", demo.read_goods, demo.fingerprint(), columns, named=True)
 
 
-def file_feed(source: Source, mapping: Mapping[str, str], limits: Limits, progress: Progress) -> Feed:
+def check_kept(feeds: Sequence[Feed], keep: Sequence[str]) -> None:
+    """Raise UsageError where --keep names a column that no file has."""
+    names = {name for feed in feeds for name in feed.columns.names()}
+    missing = [name for name in keep if name not in names]
+    if missing:
+        near = difflib.get_close_matches(missing[0], names, n=1)
+        raise UsageError(
+            f"--keep: there is no column {missing[0]!r}",
+            got=f"--keep {missing[0]}",
+            allowed=", ".join(sorted(names)[:30]),
+            hint=f"Did you mean --keep '{near[0]}'?" if near else "Name a column of the files.",
+        )
+
+
+def tell_leaks(left_out: Mapping[str, str], progress: Progress) -> None:
+    """One line for each column that is dropped because it gives the price away, with how to keep it."""
+    for name, reason in left_out.items():
+        if reason.startswith("leak"):
+            progress.note(f"Dropped column {name!r}, {reason}. Keep it with --keep {shlex.quote(name)}")
+
+
+def file_feed(
+    source: Source, mapping: Mapping[str, str], limits: Limits, progress: Progress, keep: Sequence[str] = ()
+) -> Feed:
     """One file, its columns chosen and its leaks found."""
     progress.start(f"looking at {source.name}")
     seen: list[Batch] = []
@@ -92,6 +122,7 @@ def file_feed(source: Source, mapping: Mapping[str, str], limits: Limits, progre
             again = read(source, limits) if source.format == "jsonl" else itertools.chain(seen, stream)
             again = variants.inherit(again) if variants else again
             columns = without(columns, find_leaks(again, columns, marks))
+        columns = keep_columns(columns, keep)
     finally:
         getattr(stream, "close", lambda: None)()
     if "," in marks:

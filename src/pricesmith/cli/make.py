@@ -40,6 +40,9 @@ def curate(
     split: Annotated[str, typer.Option(help="auto, or shares such as 90/5/5.")] = "auto",
     split_seed: Annotated[int, typer.Option(help="Another seed is another split.")] = 0,
     target: Annotated[int | None, typer.Option(help="Keep about this many training rows, balanced by price.")] = None,
+    keep: Annotated[
+        list[str] | None, typer.Option("--keep", help="A column to keep although it gives the price away.")
+    ] = None,
     scrub: Annotated[bool, typer.Option("--scrub", help="Take part numbers out of the text.")] = False,
     fresh: Fresh = False,
     json: Json = False,
@@ -64,6 +67,7 @@ def curate(
             split_seed=split_seed,
             target=target,
             scrub=scrub,
+            keep=keep or (),
             fresh=fresh,
             progress=progress,
         )
