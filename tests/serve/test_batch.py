@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -368,3 +369,65 @@ def test_comparables_of_an_export_are_refused() -> None:
     check_comparables(0, Exported())
     with pytest.raises(UsageError, match="no comparables"):
         check_comparables(3, Exported())
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet", ".xlsx"])
+def test_only_a_file_of_prices_is_overwritten(ending: str, tmp_path: Path) -> None:
+    """An earlier output is replaced, and any other file only with consent."""
+    file, out = write_rows(tmp_path / "new.jsonl", rows(5)), tmp_path / f"prices{ending}"
+    for _ in range(2):
+        price_file(ByLength(), INFO, file, out, identity="a")
+    out.write_bytes(b"sku,name,price\n1,Lamp,3\n")
+    with pytest.raises(UsageError, match="did not write it"):
+        price_file(ByLength(), INFO, file, out, identity="a")
+    assert out.read_bytes() == b"sku,name,price\n1,Lamp,3\n"
+    assert price_file(ByLength(), INFO, file, out, identity="a", overwrite=True)["rows"] == 5
+    price_file(ByLength(), INFO, file, out, identity="a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.jsonl", f"prices{ending}"]
+
+
+def test_a_link_is_written_through_and_a_pipe_is_refused(tmp_path: Path) -> None:
+    """Readers of the link's target see the new prices; nothing becomes a file that was none."""
+    file = write_rows(tmp_path / "new.jsonl", rows(5))
+    (tmp_path / "real.csv").write_text("")
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    price_file(ByLength(), INFO, file, tmp_path / "link.csv", identity="a")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert len(read_csv(tmp_path / "real.csv")) == 5
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "lost.csv").symlink_to("nowhere.csv")
+    pricer = ByLength()
+    for name in ("pipe.csv", "lost.csv"):
+        with pytest.raises(UsageError):
+            price_file(pricer, INFO, file, tmp_path / name, identity="a")
+    assert pricer.asked == 0
+    assert (tmp_path / "pipe.csv").is_fifo()
+    assert (tmp_path / "lost.csv").is_symlink()
+
+
+def test_two_commands_never_write_one_output(tmp_path: Path) -> None:
+    """The second is told while the first is at work, and works afterwards."""
+    file, out = write_rows(tmp_path / "new.jsonl", rows(5)), tmp_path / "prices.csv"
+
+    class Second(ByLength):
+        def price(self, listings: Sequence[Listing]) -> list[Quote]:
+            with pytest.raises(UsageError, match="Another process is writing"):
+                price_file(ByLength(), INFO, file, out, identity="a")
+            return super().price(listings)
+
+    price_file(Second(), INFO, file, out, identity="a")
+    price_file(ByLength(), INFO, file, out, identity="a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.jsonl", "prices.csv"]
+
+
+def test_a_users_file_among_the_parts_stays(tmp_path: Path) -> None:
+    """Only our own parts are swept at the end."""
+    file, parts = write_rows(tmp_path / "new.jsonl", rows(5)), tmp_path / "prices.csv.parts"
+
+    class Noting(ByLength):
+        def price(self, listings: Sequence[Listing]) -> list[Quote]:
+            (parts / "notes.txt").write_text("mine")
+            return super().price(listings)
+
+    price_file(Noting(), INFO, file, tmp_path / "prices.csv", identity="a")
+    assert [path.name for path in parts.iterdir()] == ["notes.txt"]
