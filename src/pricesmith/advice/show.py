@@ -55,7 +55,7 @@ def ranged(found: Range | None, currency: str) -> str:
     if found is None:
         return ""
     point = amount(found.point, currency)
-    return f"{point}{brackets(found.low, found.high)}"
+    return f"{point}{brackets(found.low, found.high, currency)}"
 
 
 def curve(found: Advice) -> Any:

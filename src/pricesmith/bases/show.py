@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pricesmith.bases.sizes import told
-from pricesmith.text.formatting import money
+from pricesmith.text.formatting import money, number
 
 Facts = Mapping[str, Any]
 
@@ -148,7 +148,9 @@ def amount(found: Facts | None, currency: str) -> str:
     if not found:
         return ""
     point = money(found["point"], currency)
-    return point if found["low"] is None else f"{point} [{found['low']:,.2f}, {found['high']:,.2f}]"
+    if found["low"] is None:
+        return point
+    return f"{point} [{number(found['low'], currency)}, {number(found['high'], currency)}]"
 
 
 def advice(facts: Facts) -> list[str]:

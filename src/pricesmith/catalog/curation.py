@@ -202,7 +202,7 @@ def top_of(high: float, highest: float) -> float:
     if high != HIGHEST:
         return high
     step = 10.0 ** (math.floor(math.log10(highest)) - 1)
-    return round(math.ceil(highest / step - 1e-9) * step, 2)
+    return float(f"{math.ceil(highest / step - 1e-9) * step:.10g}")
 
 
 def balanced_train(settled: Any, target: int | None, seed: int) -> tuple[Any, dict[str, Any]]:

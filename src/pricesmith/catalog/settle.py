@@ -140,7 +140,7 @@ def label_noise(base: duckdb.DuckDBPyConnection) -> dict[str, Any]:
         "rows": rows,
         "pairs": pairs,
         "median_relative_difference": None if difference is None else round(difference, 4),
-        "mean_error_floor": None if floor is None else round(floor, 2),
+        "mean_error_floor": None if floor is None else float(f"{floor:.2f}" if floor >= 1 else f"{floor:.3g}"),
     }
 
 

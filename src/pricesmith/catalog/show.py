@@ -145,7 +145,7 @@ def histogram(prices: list[float], currency: str) -> list[str]:
     for low, high, count in zip(edges, edges[1:], counts, strict=False):
         whole, rest = divmod(round(8 * WIDTH * count / most), 8)
         bar = ("█" * whole + EIGHTHS[rest]).rstrip() or ("▏" if count else "")
-        places = 2 if high < 100 else 0
+        places = None if high < 100 else 0
         span = f"{money(low, currency, places)} - {money(high, currency, places)}"
         lines.append(f"  {span:>25} {bar} {count:,}")
     return lines

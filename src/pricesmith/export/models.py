@@ -96,7 +96,9 @@ def write_merged(run: Run, to: Path) -> None:
     pricer = load_adapter(run.path, merged=True)
     edges = getattr(pricer.reader, "edges", None)
     if edges:  # so that a stock pipeline answers with prices and not with LABEL_7
-        names = [f"{low:.2f} to {high:.2f} {run.info['currency']}" for low, high in pairwise(edges)]
+        code = str(run.info["currency"])
+        ends = [f"{edge:.{places_of(edge, code)}f}" for edge in edges]
+        names = [f"{low} to {high} {code}" for low, high in pairwise(ends)]
         pricer.model.config.id2label = dict(enumerate(names))
         pricer.model.config.label2id = {name: number for number, name in enumerate(names)}
     with quiet():

@@ -16,7 +16,8 @@ from typing import Any
 from pricesmith.measures.bands import CoverageBand, ErrorBand
 from pricesmith.measures.resample import Interval
 from pricesmith.report.findings import Findings
-from pricesmith.text.formatting import amount, in_chart, reach, short_band, sign
+from pricesmith.text.currency import minor_digits
+from pricesmith.text.formatting import amount, in_chart, reach, round_money, short_band, sign
 
 Figure = dict[str, Any]
 FIRST = 20  # a mean of fewer items jumps too far to be drawn
@@ -34,7 +35,10 @@ def scatter(found: Findings, points: int = POINTS) -> Figure:
     kept = [row for row in evaluations[0].rows if row.id in chosen]
     order = [row.id for row in kept]
     mark = html.escape(sign(found.currency))
-    hover = f"%{{text}}<br>price {mark}%{{x:,.2f}}<br>quote {mark}%{{y:,.2f}}<extra></extra>"
+    digits = (
+        f",.{minor_digits(found.currency)}f" if min(row.truth for row in kept) >= 1 else ",.3~g"
+    )  # below 1, significant digits
+    hover = f"%{{text}}<br>price {mark}%{{x:{digits}}}<br>quote {mark}%{{y:{digits}}}<extra></extra>"
     traces: list[Figure] = []
     quoted = []
     for number, evaluation in enumerate(evaluations):
@@ -47,7 +51,7 @@ def scatter(found: Findings, points: int = POINTS) -> Figure:
                 "mode": "markers",
                 "shared": True,
                 "tab": number,
-                "y": [None if quote is None else round(quote, 2) for quote in quotes],
+                "y": [None if quote is None else round_money(quote, found.currency) for quote in quotes],
                 "marker": {"size": 5, "color": f"@{found.hues[evaluation.pricer]}:0.5"},
                 "hovertemplate": hover,
                 "showlegend": False,
@@ -68,7 +72,7 @@ def scatter(found: Findings, points: int = POINTS) -> Figure:
             "hovermode": "closest",
         },
         "shared": {
-            "x": [round(truth, 2) for truth in truths],
+            "x": [round_money(truth, found.currency) for truth in truths],
             "text": [in_chart(found.evals.items[id].title or id) for id in order],
         },
         "tabs": True,

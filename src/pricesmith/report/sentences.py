@@ -15,7 +15,7 @@ from typing import Any
 
 from pricesmith.evaluation.compare import Difference
 from pricesmith.evaluation.verdict import LlmPair, Outcome, Verdict, Versus
-from pricesmith.text.formatting import about, amount, count, listed, plain, quotes_of, usd
+from pricesmith.text.formatting import about, amount, count, listed, number, plain, quotes_of, usd
 
 SAID = 4  # hosted models that get a sentence each; the table has them all
 NAMED = 3
@@ -51,7 +51,7 @@ def opening(found: Verdict, evals_about: Mapping[str, Any]) -> str:
         "named": ", the champion you named,",
         "any": ", a " + {"hosted": "hosted model", "person": "person"}.get(found.side, "set of saved answers") + ",",
     }[found.chosen]
-    miss = f"{amount(found.error.point, found.currency)}{brackets(found.error.low, found.error.high)}"
+    miss = f"{amount(found.error.point, found.currency)}{brackets(found.error.low, found.error.high, found.currency)}"
     without = " No pricer of your own was judged." if found.chosen == "any" else ""
     said = f"{where} ({split}) {name}{role} is off by {miss} on average.{without}"
     return said + unanswered(name, found.unanswered, found.error.n)
@@ -84,7 +84,7 @@ def against(one: Versus, found: Verdict) -> str:
     price = at_cost(one, found)
     if one.outcome == "too few items":
         return f"Of {rival} nothing can be said: {count(one.pair.n, 'common item')} are too few for an interval."
-    gap = f"{amount(abs(one.pair.difference), found.currency)}{spread(one.pair)}"
+    gap = f"{amount(abs(one.pair.difference), found.currency)}{spread(one.pair, found.currency)}"
     silent = unanswered(rival, one.unanswered, one.pair.n)
     if one.outcome == "better":
         return f"{me} beats {rival} by {gap} {items}{price}.{silent}"
@@ -109,7 +109,7 @@ def undecided(pair: Difference, name: str, currency: str) -> str:
     if not pair.difference:
         return "no difference was seen"
     way = "less" if pair.difference > 0 else "more"
-    seen = f"here {name} is off by {amount(abs(pair.difference), currency)}{spread(pair)} {way}"
+    seen = f"here {name} is off by {amount(abs(pair.difference), currency)}{spread(pair, currency)} {way}"
     return f"{seen}, and about {about(pair.needed)} items would tell" if pair.needed else seen
 
 
@@ -180,7 +180,7 @@ def llm_sentence(one: LlmPair, found: Verdict, *, tuned: bool) -> str:
             f"{kind} alone is not shown to be worth it over {mlp}: {who(one.llm)} is not told apart from it on "
             f"{count(one.pair.n, 'item')}, {undecided(one.pair, who(one.llm), found.currency)}{slower}."
         )
-    gap = f"{amount(abs(one.pair.difference), found.currency)}{spread(one.pair)}"
+    gap = f"{amount(abs(one.pair.difference), found.currency)}{spread(one.pair, found.currency)}"
     worth, way = {"better": ("is worth it by its error", "less"), "worse": ("is not worth it", "more")}[one.outcome]
     return (
         f"{kind} alone {worth} over {mlp}: {who(one.llm)} is off by {gap} {way} on {count(one.pair.n, 'item')}{slower}."
@@ -194,7 +194,7 @@ def llm_member(one: LlmPair, found: Verdict, mlp: str, slower: str) -> str:
         return f"{name} is not compared with {mlp}: {'other' if one.pair is None else 'too few'} items."
     if one.outcome == "not told apart":
         return f"{name} is not told apart from {mlp}: {undecided(one.pair, who(one.llm), found.currency)}{slower}."
-    gap = f"{amount(abs(one.pair.difference), found.currency)}{spread(one.pair)}"
+    gap = f"{amount(abs(one.pair.difference), found.currency)}{spread(one.pair, found.currency)}"
     return f"{name} is off by {gap} {'less' if one.outcome == 'better' else 'more'} than {mlp}{slower}."
 
 
@@ -234,22 +234,22 @@ def level(found: Verdict) -> str:
     return f"{found.confidence:.0%}".replace("%", " %")
 
 
-def spread(pair: Difference) -> str:
+def spread(pair: Difference, currency: str) -> str:
     """The interval of a difference whose size alone is said: turned where the difference is below 0."""
     low, high = pair.low, pair.high
     if low is None or high is None:
         return ""
-    return brackets(low, high) if pair.difference >= 0 else brackets(-high, -low)
+    return brackets(low, high, currency) if pair.difference >= 0 else brackets(-high, -low, currency)
 
 
-def brackets(low: float | None, high: float | None) -> str:
+def brackets(low: float | None, high: float | None, currency: str) -> str:
     """An interval behind its number: ` [28.90, 32.60]`."""
-    return "" if low is None or high is None else f" [{signed(low)}, {signed(high)}]"
+    return "" if low is None or high is None else f" [{signed(low, currency)}, {signed(high, currency)}]"
 
 
-def signed(value: float) -> str:
-    """A number with two places and a minus that reads as one."""
-    text = f"{abs(value):,.2f}"
+def signed(value: float, currency: str) -> str:
+    """An amount without its sign of money, with the currency's digits and a minus that reads as one."""
+    text = number(abs(value), currency)
     return f"−{text}" if value < 0 and text.strip("0.,") else text
 
 

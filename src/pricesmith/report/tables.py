@@ -18,6 +18,7 @@ from pricesmith.text.formatting import (
     bounds,
     count,
     listed,
+    number,
     plain,
     priced_band,
     reach,
@@ -83,7 +84,7 @@ def league_line(found: Findings, row: LeagueRow, scale: float, *, alone: bool) -
         "cut": error.point > scale,
         "aria": f"{plain(row.name)}: {amount(error.point, currency)}, {bounds(error, currency)}",
         "error": amount(error.point, currency),
-        "interval": brief(error.low, error.high),
+        "interval": brief(error.low, error.high, found.currency),
         "median": amount(row.median_error, currency),
         "within": share(row.within_20),
         "rmsle": f"{row.rmsle:.3f}",
@@ -221,12 +222,12 @@ def error_grid(found: Findings, bands: Mapping[str, Sequence[ErrorBand]], label:
 def error_cell(found: Findings, band: ErrorBand) -> tuple[str, str]:
     """A mean error, and its interval as a note under it."""
     error = band.mean_error
-    return amount(error.point, found.currency), brief(error.low, error.high)
+    return amount(error.point, found.currency), brief(error.low, error.high, found.currency)
 
 
-def brief(low: float | None, high: float | None) -> str:
+def brief(low: float | None, high: float | None, currency: str) -> str:
     """An interval without its sign, for a narrow cell."""
-    return "no interval" if low is None or high is None else f"{low:,.2f} – {high:,.2f}"
+    return "no interval" if low is None or high is None else f"{number(low, currency)} – {number(high, currency)}"
 
 
 def close_grid(found: Findings) -> Facts:

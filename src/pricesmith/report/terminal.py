@@ -10,7 +10,7 @@ from pricesmith.evaluation.store import Evals
 from pricesmith.evaluation.summary import LeagueRow
 from pricesmith.fitted_table import Column, FittedTable
 from pricesmith.measures.resample import Interval
-from pricesmith.text.formatting import money, plain
+from pricesmith.text.formatting import money, number, plain
 
 
 def league_facts(evals: Evals, rows: Sequence[LeagueRow]) -> dict[str, Any]:
@@ -20,12 +20,14 @@ def league_facts(evals: Evals, rows: Sequence[LeagueRow]) -> dict[str, Any]:
 
 def amount(found: Interval, currency: str) -> str:
     """`$38.90 [36.10, 41.80]`; without an interval where there are too few families."""
-    return f"{money(found.point, currency)} {bounds(found)}".rstrip()
+    return f"{money(found.point, currency)} {bounds(found, currency)}".rstrip()
 
 
-def bounds(found: Interval) -> str:
+def bounds(found: Interval, currency: str) -> str:
     """`[36.10, 41.80]`; empty where there are too few families."""
-    return "" if found.low is None or found.high is None else f"[{found.low:,.2f}, {found.high:,.2f}]"
+    if found.low is None or found.high is None:
+        return ""
+    return f"[{number(found.low, currency)}, {number(found.high, currency)}]"
 
 
 def place(row: LeagueRow) -> str:

@@ -43,6 +43,11 @@ def number(value: float, currency: str) -> str:
     return f"{value:,.{places_of(value, currency)}f}"
 
 
+def round_money(value: float, currency: str) -> float:
+    """An amount rounded to the digits that are shown of it."""
+    return round(value, places_of(value, currency))
+
+
 def money(value: float, currency: str, places: int | None = None) -> str:
     """`$1,299.00`, `¥1,299`; a currency without a sign of its own goes by its code."""
     shown = places_of(value, currency) if places is None else places
