@@ -18,6 +18,7 @@ from pricesmith.export.card import Licence, holds_rows, model_card
 from pricesmith.folders import build_folder
 from pricesmith.pricers.runs import COMPARABLES, MANIFEST, Run, load
 from pricesmith.progress import Progress
+from pricesmith.text.formatting import places_of
 from pricesmith.workspace import read_json, write_atomic, write_json
 
 PRICE_CONFIG = "price_config.json"
