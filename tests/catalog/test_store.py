@@ -98,3 +98,31 @@ def test_the_ledger_is_strict_json(shop: Catalog) -> None:
         raise AssertionError(word)
 
     json.loads((shop.path / "ledger.json").read_text(), parse_constant=refuse)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ledger: None,
+        lambda ledger: [],
+        lambda ledger: {},
+        lambda ledger: {**ledger, "price_range": [100, 1]},
+        lambda ledger: {**ledger, "price_range": [float("nan"), 1]},
+        lambda ledger: {**ledger, "items_bytes": "many"},
+        lambda ledger: {**ledger, "columns": None},
+        lambda ledger: {**ledger, "format": "1"},
+        lambda ledger: {**ledger, "format": 99},
+    ],
+)
+def test_a_damaged_ledger_is_refused_with_a_clear_error(change, tmp_path):
+    """No traceback, whatever the JSON is."""
+    import json
+
+    from pricesmith.testing import made_catalog
+
+    folder = made_catalog(tmp_path / "catalog", 200)
+    ledger = json.loads((folder / "ledger.json").read_text(encoding="utf-8"))
+    (folder / "ledger.json").write_text(json.dumps(change(ledger)), encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        open_catalog(folder)
+    assert caught.value.hint

@@ -11,11 +11,15 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator, ConfigDict, Field
 
 from pricesmith.errors import InputError
+from pricesmith.model_files import check_format, check_range, read_object, read_settings
+from pricesmith.settings import Settings
 from pricesmith.types import Item, Listing
-from pricesmith.workspace import is_whole, read_json
+from pricesmith.workspace import is_whole
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,7 +29,21 @@ LEDGER = "ledger.json"
 REJECTS = "rejects.jsonl.gz"
 CARD = "CARD.md"
 COLUMNS = ("id", "title", "text", "category", "brand", "price", "currency", "family", "split", "source")
+FORMAT = 1
 SPLITS = ("train", "validation", "test")
+
+
+class LedgerFacts(Settings):
+    """What a ledger must say; other entries are allowed."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    name: str
+    fingerprint: str
+    currency: str
+    price_range: Annotated[tuple[float, float], AfterValidator(check_range)]
+    columns: dict[str, Any]
+    cleaning: dict[str, Any]
+    items_bytes: int = Field(ge=0)
 
 
 @dataclass(frozen=True)
@@ -118,7 +136,9 @@ def open_catalog(path: Path | str) -> Catalog:
             allowed="a folder that `pricesmith curate` has finished",
             hint=f"Run `pricesmith curate SOURCE --to {folder}`.",
         )
-    ledger = read_json(folder / LEDGER)
+    ledger = read_object(folder / LEDGER)
+    check_format(folder, ledger, FORMAT)
+    read_settings(folder / LEDGER, LedgerFacts)
     parquet = folder / ITEMS
     if not parquet.is_file() or parquet.stat().st_size != ledger["items_bytes"]:
         raise InputError(
