@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -184,3 +185,41 @@ def test_no_difference_has_a_bar_too() -> None:
 def test_times_read_from_milliseconds_to_hours() -> None:
     """With the unit that a person would use."""
     assert [clock(0.00006), clock(2.0), clock(600.0), clock(9_000.0)] == ["0.06 ms", "2 s", "10 min", "2.5 h"]
+
+
+def test_only_a_report_is_overwritten(evals_of: Folder, tmp_path: Path) -> None:
+    """A page and its numbers are replaced; another file of either name stands, but with consent."""
+    folder, page, data = evals_of(ALL), tmp_path / "june.html", tmp_path / "june.json"
+    for _ in range(2):
+        report(folder, page)
+    for path in (page, data):
+        old = path.read_bytes()
+        path.write_text('{"mine": "<html><head></head>"}')
+        with pytest.raises(UsageError, match="did not write it"):
+            report(folder, page)
+        assert "mine" in path.read_text()
+        report(folder, page, overwrite=True)
+        assert path.read_bytes() == old
+    with pytest.raises(UsageError, match="not the name of a page"):
+        report(folder, tmp_path / "thesis.docx", overwrite=True)
+
+
+def test_a_page_and_its_numbers_change_together(
+    evals_of: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the second cannot be renamed, the first has its old content again."""
+    folder, page, data = evals_of(ALL), tmp_path / "june.html", tmp_path / "june.json"
+    report(folder, page)
+    old = (page.read_bytes(), data.read_bytes())
+    replace = os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if Path(target) == page:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        report(folder, page, champion="mlp")
+    assert (page.read_bytes(), data.read_bytes()) == old
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["june.html", "june.json"]
