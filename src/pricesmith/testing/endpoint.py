@@ -184,17 +184,7 @@ def handler_of(fake: FakeEndpoint) -> type[BaseHTTPRequestHandler]:
 
         def serve(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            question = str(body["messages"][-1]["content"])
-            keyed = self.headers.get("Authorization") == f"Bearer {fake.key}"
-            with fake.lock:
-                number = len(fake.seen)
-                fault = fake.fault_of(number, fake.asked[question], keyed, body)
-                fake.asked[question] += 1
-                value, tokens_in, tokens_out = fake.reply(question, body, fault)
-                status = 0 if fault == "hang" else STATUS.get(fault, 200)
-                billed = status == 200 or fault in LOST
-                tokens = (tokens_in, tokens_out) if billed else (0, 0)
-                fake.seen.append(Seen(question, body, dict(self.headers), status, fault, *tokens))
+            value, status, fault = record_request(fake, body, dict(self.headers))
             fake.over.wait(fake.delay)
             if fault == "hang":
                 fake.over.wait(NEVER)
@@ -210,6 +200,21 @@ def handler_of(fake: FakeEndpoint) -> type[BaseHTTPRequestHandler]:
             self.wfile.flush()
 
     return Handler
+
+
+def record_request(fake: FakeEndpoint, body: dict[str, Any], headers: dict[str, str]) -> tuple[Any, int, str]:
+    """Count a request; the reply's value, its status (0: none is sent) and its fault."""
+    question = str(body["messages"][-1]["content"])
+    keyed = headers.get("Authorization") == f"Bearer {fake.key}"
+    with fake.lock:
+        fault = fake.fault_of(len(fake.seen), fake.asked[question], keyed, body)
+        fake.asked[question] += 1
+        value, tokens_in, tokens_out = fake.reply(question, body, fault)
+        status = 0 if fault == "hang" else STATUS.get(fault, 200)
+        billed = status == 200 or fault in LOST
+        tokens = (tokens_in, tokens_out) if billed else (0, 0)
+        fake.seen.append(Seen(question, body, headers, status, fault, *tokens))
+    return value, status, fault
 
 
 def send_reply(write: Callable[[bytes], Any], fake: FakeEndpoint, status: int, data: bytes, fault: str) -> bool:
