@@ -29,7 +29,7 @@ types: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/pricers.py --demo
-	$(if $(GOODS),$(BIN)/python benchmarks/pricers.py --goods $(GOODS),@echo "Name a catalogue with GOODS=file for the second table.")
+	$(if $(GOODS),$(BIN)/python benchmarks/pricers.py --goods $(GOODS),@echo "Name a catalog with GOODS=file for the second table.")
 
 clean:
 	rm -rf $(VENV) build dist out src/*.egg-info

@@ -28,16 +28,16 @@ from pricers import REFERENCE, job, peak_mb, ratio
 
 NAMES = ("ridge", "best")
 BANDS = (0.0, 16.0, 32.0, 64.0, 128.0, 256.0, float("inf"))
-DECLINES = (1.5, 2.0, 3.0)
+DECLINED = (1.5, 2.0, 3.0)
 TIMED = 1_000  # listings in the timing of scores
 
 
 def score_job(catalog: Path, run: Path, quotes: Path) -> dict[str, Any]:
     """In a process of its own: load `run`, quote the test rows with intervals, and time 1,000 listings."""
-    from pricesmith.catalog.store import open_catalog
-    from pricesmith.pricers.runs import load
+    from pricesmith.catalog.catalog import open_catalog
+    from pricesmith.pricers.model import load_model
 
-    pricer = load(run)
+    pricer = load_model(run)
     listings = [item.listing for item in open_catalog(catalog).items("test")]
     told = pricer.price(listings)
     np.save(quotes, np.array([[quote.price, quote.low, quote.high] for quote in told], dtype=np.float64))
@@ -58,15 +58,15 @@ def scored(catalog: Path, run: Path, quotes: Path) -> dict[str, Any]:
 
 
 def one_seed(source: str, course: bool, seed: int, work: Path, overrides: list[str]) -> dict[str, Any]:
-    """Both pricers on one split: their figures, quotes and errors, the truths and the families of the test rows."""
+    """Both pricers on one split: their figures, quotes and errors, the truths and the groups of the test rows."""
     from pricesmith.catalog import curate
 
     folder = work / f"seed-{seed}"
     catalog = folder / "catalog"
     opened = curate([source], catalog, price_range="course" if course else None, split_seed=seed)
-    items, families = opened.items_and_families("test")
+    items, groups = opened.items_and_groups("test")
     truth = np.array([item.price for item in items])
-    one: dict[str, Any] = {"seed": seed, "families": families, "truth": truth, "facts": {}, "errors": {}, "quotes": {}}
+    one: dict[str, Any] = {"seed": seed, "groups": groups, "truth": truth, "facts": {}, "errors": {}, "quotes": {}}
     reference = folder / f"{REFERENCE}.npy"
     if not reference.is_file():
         job("peer", REFERENCE, catalog, reference)
@@ -102,10 +102,12 @@ def intervals(one: dict[str, Any], name: str) -> dict[str, Any]:
         here = (price >= start) & (price < end)
         found[f"quotes from {start:g}"] = inside[here].mean() if here.any() else float("nan")
     error, reference = one["errors"][name], one["errors"][REFERENCE]
-    for decline in DECLINES:
-        kept = factor <= decline
-        found[f"kept at {decline:g}"] = kept.mean()
-        found[f"ratio at {decline:g}"] = error[kept].mean() / reference[kept].mean() if kept.any() else float("nan")
+    for max_interval_ratio in DECLINED:
+        kept = factor <= max_interval_ratio
+        found[f"kept at {max_interval_ratio:g}"] = kept.mean()
+        found[f"ratio at {max_interval_ratio:g}"] = (
+            error[kept].mean() / reference[kept].mean() if kept.any() else float("nan")
+        )
     return found
 
 
@@ -161,7 +163,7 @@ def main() -> None:
         seeds = [one_seed(source, not asked.demo, int(seed), work, own) for seed in asked.seeds.split(",")]
     text, figures = table(seeds)
     machine = f"{platform.processor() or platform.machine()}, Python {platform.python_version()}"
-    tested = " ".join(str(len(one["families"])) for one in seeds)
+    tested = " ".join(str(len(one["groups"])) for one in seeds)
     print(f"{time.strftime('%Y-%m-%d')}, {machine}; split seeds {asked.seeds}, test rows {tested}\n\n{text}")
     if asked.json:
         Path(asked.json).write_text(

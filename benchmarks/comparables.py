@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from pricesmith.catalog import curate
-from pricesmith.catalog.comparables import Comparable, head
+from pricesmith.catalog.comparables import Comparable, select_rows
+from pricesmith.core.types import Item, Listing
+from pricesmith.pricers.model import fit_model, load_model, ordered_index
 from pricesmith.pricers.recipes import read_recipe
-from pricesmith.pricers.runs import fit, load, ordered_index
 from pricesmith.text.words import split_words
-from pricesmith.types import Item, Listing
 
 K = 3
 REPEATS = 2_000
@@ -40,13 +40,13 @@ class Transposing:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
         self.reader = TfidfVectorizer(analyzer=split_words, sublinear_tf=True, max_df=0.3, dtype=np.float32)
-        self.matrix = self.reader.fit_transform([head(item.listing) for item in items]).tocsr()
+        self.matrix = self.reader.fit_transform([select_rows(item.listing) for item in items]).tocsr()
 
     def search(self, listings: Sequence[Listing], k: int) -> list[Any]:
         found = []
         size = max(1, min(256, 16_000_000 // self.matrix.shape[0]))
         for start in range(0, len(listings), size):
-            block = self.reader.transform([head(listing) for listing in listings[start : start + size]])
+            block = self.reader.transform([select_rows(listing) for listing in listings[start : start + size]])
             product = (block @ self.matrix.T).tocsr()
             for row in range(product.shape[0]):
                 begin, end = product.indptr[row], product.indptr[row + 1]
@@ -77,15 +77,15 @@ def one_seed(source: str, course: bool, seed: int, kind: str, limit: int | None,
     """Gaps of every order on one split, the groups of the test rows, and the times of the searches."""
     folder = work / f"seed-{seed}"
     catalog = curate([source], folder / "catalog", price_range="course" if course else None, split_seed=seed)
-    train, train_groups = catalog.items_and_families("train")
-    items, groups = (part[:limit] for part in catalog.items_and_families("test"))
+    train, train_groups = catalog.items_and_groups("train")
+    items, groups = (part[:limit] for part in catalog.items_and_groups("test"))
     listings, truth = [item.listing for item in items], np.array([item.price for item in items])
     index, estimate = ordered_index(train, train_groups)
     found = [index.search(listings, K), index.search(listings, K, estimate(listings))]
     if kind != "none":
-        fit(read_recipe(kind), catalog, folder / kind)
-        found.append(load(folder / kind).comparables(listings, K))
-    validation, validation_groups = catalog.items_and_families("validation")
+        fit_model(read_recipe(kind), catalog, folder / kind)
+        found.append(load_model(folder / kind).comparables(listings, K))
+    validation, validation_groups = catalog.items_and_groups("validation")
     index.calibrate([item.listing for item in validation], validation_groups)
     some = [item.listing for item in validation[:300]]
     earlier, logs = Transposing(train), estimate(some)

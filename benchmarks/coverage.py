@@ -3,7 +3,7 @@
     python benchmarks/coverage.py --goods goods.jsonl.gz
     python benchmarks/coverage.py --demo --recipes ridge
 
-Each seed is a catalog of its own (the same rows, another split by family), each pricer is fitted on it anew.
+Each seed is a catalog of its own (the same rows, another split by group), each pricer is fitted on it anew.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from pricesmith.catalog import curate
+from pricesmith.pricers.model import fit_model, load_model
 from pricesmith.pricers.recipes import read_recipe
-from pricesmith.pricers.runs import fit, load
 
 SEEDS = (0, 1, 2, 3, 4)
 
@@ -31,8 +31,8 @@ def measured(source: str, recipes: list[str], seed: int, place: Path) -> list[di
     truth = np.array([item.price for item in items])
     found = []
     for name in recipes:
-        fit(read_recipe(name), catalog, place / name)
-        quotes = load(place / name).price([item.listing for item in items])
+        fit_model(read_recipe(name), catalog, place / name)
+        quotes = load_model(place / name).price([item.listing for item in items])
         low, high = np.array([(quote.low, quote.high) for quote in quotes], dtype=float).T
         inside = float(((low <= truth) & (truth <= high)).mean())
         width = float(np.exp(np.log(high / low).mean() / 2))
@@ -44,7 +44,7 @@ def measured(source: str, recipes: list[str], seed: int, place: Path) -> list[di
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--goods", help="the catalogue of goods, a file")
+    source.add_argument("--goods", help="the catalog of goods, a file")
     source.add_argument("--demo", action="store_true", help="the goods of the demo")
     parser.add_argument("--recipes", default="ridge,sparse_mlp")
     options = parser.parse_args()

@@ -32,7 +32,7 @@ from pricesmith.catalog import curate
 start = time.perf_counter()
 catalog = curate([sys.argv[1]], Path(sys.argv[2]), price_range=sys.argv[3] or None)
 ledger = catalog.ledger
-print(json.dumps({"seconds": time.perf_counter() - start, "rows": ledger["rows"], "families": ledger["families"]}))
+print(json.dumps({"seconds": time.perf_counter() - start, "rows": ledger["rows"], "groups": ledger["groups"]}))
 """
 
 
@@ -40,7 +40,7 @@ def rows_of(source: str) -> list[dict[str, Any]]:
     """The real rows of a JSON Lines file, or of the demo goods."""
     if source.startswith("demo:"):
         from pricesmith.catalog.demo import read_goods
-        from pricesmith.catalog.read import RawRow
+        from pricesmith.catalog.readers.sources import RawRow
 
         return [dict(row.values) for batch in read_goods() for row in batch if isinstance(row, RawRow)]
     with gzip.open(source, "rt", encoding="utf-8") as handle:
@@ -98,8 +98,8 @@ def measure(source: str, to: Path, price_range: str) -> dict[str, Any]:
         "seconds": round(found["seconds"], 1),
         "rows_per_second": round(found["rows"]["in"] / found["seconds"]),
         "peak_mb": round(peak / 1e6),
-        "families": found["families"]["count"],
-        "templates_split": found["families"]["templates_split"],
+        "groups": found["groups"]["count"],
+        "templates_split": found["groups"]["templates_split"],
         "cores": os.cpu_count(),
         "load_before": round(os.getloadavg()[0], 1),
         "date": date.today().isoformat(),

@@ -27,14 +27,14 @@ from peft import LoraConfig, TaskType, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, TrainingArguments
 
 from llm_speed import clock, matmul_tflops
-from pricesmith.bases.memory import Work, peak
-from pricesmith.bases.shapes import shape_of_config
-from pricesmith.pricers.language.adapters import with_adapter
-from pricesmith.pricers.language.batches import Example, PlannedBatches, Schedule, token_losses
-from pricesmith.pricers.language.checkpoints import Curve
-from pricesmith.pricers.language.readout import head, states_at
-from pricesmith.pricers.language.trainer import Judgement, PriceTrainer
-from pricesmith.progress import SILENT
+from pricesmith.base_models.memory import Workload, peak_memory_estimate
+from pricesmith.core.progress import SILENT
+from pricesmith.pricers.llm.adapters import add_adapter
+from pricesmith.pricers.llm.architectures import architecture_from_config
+from pricesmith.pricers.llm.batching import Example, PlannedBatches, Schedule, token_losses
+from pricesmith.pricers.llm.checkpoints import TrainingCurve
+from pricesmith.pricers.llm.readout import get_head, hidden_states_at
+from pricesmith.pricers.llm.trainer import PriceTrainer, ValidationResult
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SHAPES: dict[str, dict[str, int]] = {
@@ -89,10 +89,10 @@ def peak_gb() -> float | None:
 
 
 def tune_ours(config: LlamaConfig, examples: list[Example], tokens: int, steps: int) -> dict[str, Any]:
-    """Steps of the product's trainer: whole optimiser steps on packed batches (padded on a CPU)."""
+    """Steps of the product's trainer: whole optimizer steps on packed batches (padded on a CPU)."""
     reset()
     packed = DEVICE == "cuda"
-    model = with_adapter(model_of(config), lora())
+    model = add_adapter(model_of(config), lora())
     batches = PlannedBatches([len(one) for one in examples], 0, tokens, steps, packed=packed)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
@@ -101,7 +101,7 @@ def tune_ours(config: LlamaConfig, examples: list[Example], tokens: int, steps: 
         )  # fmt: skip
         trainer = PriceTrainer(
             model, arguments, examples=examples, batches=batches, pad=0, loss=token_losses,
-            judge=lambda _: Judgement(0.0, 1.0), curve=Curve(Path(folder) / "curve.jsonl"), patience=0, progress=SILENT,
+            judge=lambda _: ValidationResult(0.0, 1.0), curve=TrainingCurve(Path(folder) / "curve.jsonl"), patience=0, progress=SILENT,
         )  # fmt: skip
         never = {"passes": 1.0, "log_every": 10**6, "save_every": 10**6, "evals": 1, "judged": 0}
         trainer.follow(Schedule(steps=steps, **never, seconds=0.0, memory_gb=0.0, padding=0.0), 0, warmup=0.0)
@@ -114,12 +114,12 @@ def tune_ours(config: LlamaConfig, examples: list[Example], tokens: int, steps: 
 
 
 def tune_peer(config: LlamaConfig, examples: list[Example], asked: Any) -> dict[str, Any]:
-    """Optimiser steps of a plain loop over stock transformers and PEFT at the course's settings."""
+    """Optimizer steps of a plain loop over stock transformers and PEFT at the course's settings."""
     reset()
     model = get_peft_model(model_of(config), lora())
     model.gradient_checkpointing_enable({"use_reentrant": False})
     model.train()
-    optimiser = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=1e-4)
+    optimizer = torch.optim.AdamW([one for one in model.parameters() if one.requires_grad], lr=1e-4)
     seconds, tokens = [], 0
     for step in range(asked.steps):
         rows = examples[step * COURSE_BATCH : (step + 1) * COURSE_BATCH]
@@ -132,8 +132,8 @@ def tune_peer(config: LlamaConfig, examples: list[Example], asked: Any) -> dict[
         began = time.perf_counter()
         mask = (ids != 0).long()
         model(ids.to(DEVICE), attention_mask=mask.to(DEVICE), labels=labels.to(DEVICE)).loss.backward()
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
         if DEVICE == "cuda":
             torch.cuda.synchronize()
         if step >= WARM:
@@ -156,7 +156,7 @@ def score(config: LlamaConfig, examples: list[Example], tokens: int, many: int, 
         ids = torch.tensor(padded, device=DEVICE)
         if ours:
             places = torch.tensor([row * columns + len(one) - 1 for row, one in enumerate(part)], device=DEVICE)
-            head(model)(states_at(model, ids, places)).float().softmax(1).cpu()
+            get_head(model)(hidden_states_at(model, ids, places)).float().softmax(1).cpu()
         else:
             model.generate(ids, attention_mask=(ids != 0).long(), max_new_tokens=NEW_TOKENS, do_sample=False).cpu()
 
@@ -223,9 +223,9 @@ def meta(config: LlamaConfig) -> Any:
 
 def planned(config: LlamaConfig, work: str, tokens: int, length: int) -> int:
     """What the planner says of the same work, in bytes, without the CUDA context that the allocator does not count."""
-    shape = shape_of_config(config, "the made model")
-    asked = Work(tokens=tokens, listing=length, answer=2, rank=RANK, dropout=0.0, branches=0, gpu=DEVICE == "cuda")
-    found = peak(shape, "train" if work == "tune" else "serve", asked)
+    shape = architecture_from_config(config, "the made model")
+    asked = Workload(tokens=tokens, listing=length, answer=2, rank=RANK, dropout=0.0, branches=0, gpu=DEVICE == "cuda")
+    found = peak_memory_estimate(shape, "train" if work == "tune" else "serve", asked)
     return found.total - found.runtime
 
 

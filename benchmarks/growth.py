@@ -26,7 +26,7 @@ SIZES = (12_500, 25_000, 50_000, 100_000, 200_000, 400_000)
 def grown(source: str, size: int) -> list[Any]:
     """`size` items: the real rows first, then altered ones."""
     from pricesmith.catalog import curate
-    from pricesmith.types import Item, Listing
+    from pricesmith.core.types import Item, Listing
 
     with tempfile.TemporaryDirectory() as folder:
         catalog = curate([source], Path(folder) / "catalog", price_range="course" if ":" not in source else None)
@@ -54,18 +54,18 @@ def peak_mb() -> float:
 def measure(source: str, size: int) -> dict[str, Any]:
     """One fit; `rows_mb` is what the rows themselves and the libraries took before it."""
     from pricesmith.pricers.recipes import read_recipe
-    from pricesmith.pricers.sparse_mlp import SparseMlp, batches
+    from pricesmith.pricers.sparse_mlp import SparseMlpRecipe, iter_batches
 
     items = grown(source, size)
     recipe = read_recipe("sparse_mlp")
-    assert isinstance(recipe, SparseMlp)
+    assert isinstance(recipe, SparseMlpRecipe)
     before = peak_mb()
     with tempfile.TemporaryDirectory() as folder:
         start, work = time.perf_counter(), time.process_time()
         recipe.fit(items, [], Path(folder))
         seconds, cpu = time.perf_counter() - start, time.process_time() - work
         kept = sum(path.stat().st_size for path in Path(folder).iterdir()) / 2**20
-    passes = len(batches(size, recipe))
+    passes = len(iter_batches(size, recipe))
     return {
         "rows": size,
         "passes": passes,

@@ -24,13 +24,13 @@ from torch.profiler import ProfilerActivity, profile
 from llm_speed import job_of, matmul_tflops
 from pricesmith.catalog import curate
 from pricesmith.catalog import open as open_catalog
-from pricesmith.pricers.language.batches import Schedule
+from pricesmith.pricers.llm.batching import Schedule
 
 # The first part whose word is in an operation's name has it.
 PARTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("matrix products", ("aten::mm", "aten::bmm", "aten::addmm", "mkldnn_linear", "aten::baddbmm", "dnnl")),
     ("attention", ("attention",)),
-    ("optimiser and clipping", ("adam", "_foreach", "lerp", "addcdiv", "addcmul", "linalg_vector_norm")),
+    ("optimizer and clipping", ("adam", "_foreach", "lerp", "addcdiv", "addcmul", "linalg_vector_norm")),
     ("softmax and its gradient", ("softmax", "logsumexp", "nll_loss", "cross_entropy")),
     ("casts and copies", ("copy_", "to_copy", "aten::cat", "clone", "contiguous", "index", "gather", "embedding")),
 )
@@ -73,7 +73,7 @@ def profiled(work: Callable[[], Any]) -> Seen:
 
 
 def tuning(what: str, asked: Any, run: Path) -> Seen:
-    """Whole optimiser steps of the product's trainer."""
+    """Whole optimizer steps of the product's trainer."""
     job = job_of(what, asked, run)
     never = {"passes": 1.0, "log_every": 10**6, "save_every": 10**6, "evals": 1, "judged": 0}
     job.trainer.follow(Schedule(steps=asked.steps, **never, seconds=0.0, memory_gb=0.0, padding=0.0), 0, warmup=0.0)

@@ -5,7 +5,7 @@
 Ours and the peer take turns, each in a fresh process. Peers: transformers' Trainer with PEFT, batches of as many
 in random order padded to the longest, and logits at all positions (tokens) or stock classification (bins); for scoring,
 `generate` of five tokens on padded batches of the same size, with --run by the same tuned weights. Figures are
-listings a second, forward to optimiser step, without loading; the share is of the bf16 matmul that this machine does in
+listings a second, forward to optimizer step, without loading; the share is of the bf16 matmul that this machine does in
 the same call, counting 4 FLOPs a weight and token for LoRA's forward and backward, 2 for scoring, weights of the blocks
 only.
 """
@@ -48,23 +48,23 @@ def clock() -> Any:
 def job_of(what: str, asked: Any, run: Path) -> Any:
     """Our own tuning job on the first rows of the catalog: model, adapter, examples, trainer."""
     from pricesmith.catalog import open as open_catalog
-    from pricesmith.pricers.language.tune import Tuning
+    from pricesmith.core.atomic import write_json
+    from pricesmith.core.progress import SILENT
+    from pricesmith.pricers.llm.lora import TuningRun
+    from pricesmith.pricers.model import catalog_info
     from pricesmith.pricers.recipes import read_recipe
-    from pricesmith.pricers.runs import info_of
-    from pricesmith.progress import SILENT
-    from pricesmith.workspace import write_json
 
     catalog = open_catalog(asked.catalog)
     rows = catalog.items("train")[: asked.rows]
-    write_json(run / "catalog.json", info_of(catalog, rows))
+    write_json(run / "catalog.json", catalog_info(catalog, rows))
     settings = {"base": asked.base, "minutes": 0, "evals": 1}
     recipe = read_recipe(f"lora_{what.split()[1]}", settings)
-    return Tuning(recipe, rows, [], run, SILENT)  # type: ignore[arg-type]
+    return TuningRun(recipe, rows, [], run, SILENT)  # type: ignore[arg-type]
 
 
 def tune_ours(what: str, asked: Any, run: Path) -> dict[str, Any]:
     """Steps of the product's own trainer."""
-    from pricesmith.pricers.language.batches import Schedule
+    from pricesmith.pricers.llm.batching import Schedule
 
     job, watch = job_of(what, asked, run), clock()
     steps = asked.steps
@@ -137,10 +137,10 @@ def tune_peer(what: str, asked: Any, run: Path) -> dict[str, Any]:
 
 
 def plan_of(job: Any) -> list[list[int]]:
-    from pricesmith.pricers.language.batches import plan
+    from pricesmith.pricers.llm.batching import pack_batches
 
     batches = job.trainer.batches
-    return plan(batches.lengths, batches.seed, 0, batches.tokens_per_batch, packed=batches.packed)
+    return pack_batches(batches.lengths, batches.seed, 0, batches.tokens_per_batch, packed=batches.packed)
 
 
 def score(what: str, asked: Any, run: Path, *, ours: bool) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def score(what: str, asked: Any, run: Path, *, ours: bool) -> dict[str, Any]:
 
     wares = [item.listing for item in open_catalog(asked.catalog).items("validation")[: asked.scored]]
     if asked.run and what == "score tokens":
-        from pricesmith.pricers.language.llm import load_adapter
+        from pricesmith.pricers.llm.pricer import load_adapter
 
         pricer = load_adapter(Path(asked.run))
         model = pricer.model
@@ -226,10 +226,10 @@ def block_weights(base: str) -> int:
     import torch
     from transformers import AutoConfig, AutoModel
 
-    from pricesmith.pricers.language.weights import find
+    from pricesmith.pricers.llm.base_model import find_base
 
     with torch.device("meta"):
-        model = AutoModel.from_config(AutoConfig.from_pretrained(find(base).path))
+        model = AutoModel.from_config(AutoConfig.from_pretrained(find_base(base).path))
     return sum(p.numel() for name, p in model.named_parameters() if "embed" not in name)
 
 

@@ -6,7 +6,7 @@
 
 Each case is a process of its own. CPU: VmHWM at the end minus VmRSS after the imports. GPU: what CUDA says is reserved.
 The code is the product's: PEFT LoRA on every linear layer as `pricers/language/adapters.py` puts it on, the head at
-price positions only, two optimiser steps; scoring is `LlmPricer.price` with the digit tree.
+price positions only, two optimizer steps; scoring is `LlmPricer.price` with the digit tree.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ import subprocess
 import sys
 from typing import Any
 
-from pricesmith.bases.memory import Work, peak
-from pricesmith.bases.shapes import Shape
+from pricesmith.base_models.memory import Workload, peak_memory_estimate
+from pricesmith.pricers.llm.architectures import Architecture
 
 LISTING = 128
 TARGETS = (2, 4, 8)  # GB
 # (name, tokens small and large, hidden, intermediate)
 SHAPES = {
-    "3B": Shape(3072, 28, 24, 8, 8192, 128256, True),
-    "8B": Shape(4096, 32, 32, 8, 14336, 128256, False),
+    "3B": Architecture(3072, 28, 24, 8, 8192, 128256, True),
+    "8B": Architecture(4096, 32, 32, 8, 14336, 128256, False),
 }
 
 
-def work_of(case: dict[str, Any]) -> Work:
+def work_of(case: dict[str, Any]) -> Workload:
     """The planner's view of a case."""
-    return Work(
+    return Workload(
         tokens=case["tokens"],
         listing=case["listing"],
         answer=4,
         branches=1,  # random weights end a number at its first digit: a cache is kept, but its tree does not grow
         checkpointing=case.get("recompute", False),
-        quantisation=case.get("quantisation", "none"),
+        quantization=case.get("quantization", "none"),
         gpu=case["gpu"],
         packed=case["gpu"],
         width=case.get("width", 2),
@@ -65,7 +65,7 @@ def made(gigabytes: float, purpose: str, tokens: int, hidden: int, intermediate:
 
 def predicted(case: dict[str, Any]) -> int:
     """The planner's peak, without the CUDA context, which torch does not count."""
-    found = peak(Shape(**case["shape"]), case["purpose"], work_of(case))
+    found = peak_memory_estimate(Architecture(**case["shape"]), case["purpose"], work_of(case))
     return found.total - (600_000_000 if case["gpu"] else 0)
 
 
@@ -83,7 +83,7 @@ def gpu_cases() -> list[dict[str, Any]]:
     """What a card is asked: both sizes, bf16 and NF4, tuning and scoring."""
     found = []
     for shape in SHAPES.values():
-        for quantisation in ("none", "nf4"):
+        for quantization in ("none", "nf4"):
             for purpose, tokens, recompute in (("train", 2048, False), ("train", 8192, True), ("serve", 16_384, False)):
                 found.append(
                     {
@@ -92,7 +92,7 @@ def gpu_cases() -> list[dict[str, Any]]:
                         "listing": 180,
                         "gpu": True,
                         "recompute": recompute,
-                        "quantisation": quantisation,
+                        "quantization": quantization,
                         "shape": vars(shape) | {},
                     }
                 )
@@ -111,15 +111,15 @@ def run_case(case: dict[str, Any]) -> int:
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, LlamaConfig
 
-    from pricesmith.pricers.language.adapters import mixed, with_adapter
-    from pricesmith.pricers.language.batches import Example, lay, token_losses
-    from pricesmith.pricers.language.llm import LlmPricer
-    from pricesmith.pricers.language.readout import TokenReader
-    from pricesmith.prompts import Prompt
-    from pricesmith.testing.language import made_tokenizer
-    from pricesmith.types import Listing
+    from pricesmith.core.types import Listing
+    from pricesmith.pricers.llm.adapters import add_adapter, mixed_precision
+    from pricesmith.pricers.llm.batching import Example, collate, token_losses
+    from pricesmith.pricers.llm.pricer import LlmPricer
+    from pricesmith.pricers.llm.readout import TokenReader
+    from pricesmith.testing.language import make_tokenizer
+    from pricesmith.text.prompts import Prompt
 
-    shape = Shape(**case["shape"])
+    shape = Architecture(**case["shape"])
     config = LlamaConfig(
         hidden_size=shape.hidden,
         intermediate_size=shape.intermediate,
@@ -131,26 +131,26 @@ def run_case(case: dict[str, Any]) -> int:
         max_position_embeddings=4096,
     )
     half = case.get("width", 2) == 2
-    tokenizer = made_tokenizer("digits", chat=False)
+    tokenizer = make_tokenizer("digits", chat=False)
     before = status("VmRSS")
     torch.manual_seed(0)
     with torch.device("cuda" if case["gpu"] else "cpu"):
         model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16 if half else torch.float32)
-    if case.get("quantisation") == "nf4":
-        quantise(model)
+    if case.get("quantization") == "nf4":
+        quantize(model)
     if case["gpu"]:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     count = case["tokens"] // case["listing"]
     if case["purpose"] == "train":
         settings = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.05, target_modules="all-linear")
-        adapted = with_adapter(model, settings, recompute=case.get("recompute", False))
+        adapted = add_adapter(model, settings, recompute=case.get("recompute", False))
         adapted.train()
         optimizer = torch.optim.AdamW([one for one in adapted.parameters() if one.requires_grad], lr=1e-4)
         texts = torch.randint(5, 200, (count, case["listing"] - 3)).tolist()
-        batch = lay([Example(text, [5, 6, 7, 2], 100.0) for text in texts], 0, packed=case["gpu"])
+        batch = collate([Example(text, [5, 6, 7, 2], 100.0) for text in texts], 0, packed=case["gpu"])
         for _ in range(2):
-            with mixed(adapted):
+            with mixed_precision(adapted):
                 with torch.autocast("cuda" if case["gpu"] else "cpu", torch.bfloat16, enabled=half):
                     loss = token_losses(adapted, batch).mean()
                 loss.backward()
@@ -168,8 +168,8 @@ def run_case(case: dict[str, Any]) -> int:
     return status("VmHWM") - before
 
 
-def quantise(model: Any) -> None:
-    """Put every linear layer of the blocks into NF4 with double quantisation, as bitsandbytes loads one."""
+def quantize(model: Any) -> None:
+    """Put every linear layer of the blocks into NF4 with double quantization, as bitsandbytes loads one."""
     import bitsandbytes as bnb
     import torch
 
@@ -223,10 +223,10 @@ def main() -> None:
             return
     print(f"{'case':<52} {'planned':>9} {'measured':>9} {'ratio':>6}")
     for case in cases:
-        shape = Shape(**case["shape"])
+        shape = Architecture(**case["shape"])
         name = (
             f"{case['purpose']} {shape.parameters / 1e9:.2f}B {shape.layers} layers, {case['tokens']:,} tokens"
-            f"{' nf4' if case.get('quantisation') == 'nf4' else ''}{' recomputed' if case.get('recompute') else ''}"
+            f"{' nf4' if case.get('quantization') == 'nf4' else ''}{' recomputed' if case.get('recompute') else ''}"
         )
         plan, real = predicted(case), measured(case)
         print(f"{name:<52} {plan / 1e9:>8.2f}G {real / 1e9:>8.2f}G {plan / real:>6.2f}", flush=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pricesmith.types import Item, Listing, render
+from pricesmith.core.types import Item, Listing, render
 
 Quoter = Callable[[Sequence[Listing]], Any]
 WORDS = r"(?u)\b\w+\b"

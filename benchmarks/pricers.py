@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-SHIPPED = ("constant", "ridge", "sparse_mlp", "boosting", "neighbours")
+SHIPPED = ("median", "ridge", "sparse_mlp", "boosting", "knn")
 REFERENCE = "reference_ridge"  # of every ratio; always among the pricers
 PEERS = ("lightgbm_tfidf", "sklearn_mlp")
-BLENDED = ("ridge", "sparse_mlp", "boosting", "neighbours")
+BLENDED = ("ridge", "sparse_mlp", "boosting", "knn")
 SCORED = 4_000  # listings in the timing of scores: the test rows, again and again
 DRAWS = 2_000
 
@@ -38,21 +38,21 @@ def peak_mb() -> float:
 
 def fit_job(name: str, catalog: Path, run: Path, members: list[str]) -> dict[str, Any]:
     """In a process of its own: fit one recipe into `run`."""
-    from pricesmith.catalog.store import open_catalog
+    from pricesmith.catalog.catalog import open_catalog
+    from pricesmith.pricers.model import fit_model
     from pricesmith.pricers.recipes import read_recipe
-    from pricesmith.pricers.runs import fit
 
-    fit(read_recipe(name, {"members": members} if members else {}), open_catalog(catalog), run)
+    fit_model(read_recipe(name, {"members": members} if members else {}), open_catalog(catalog), run)
     manifest = json.loads((run / "manifest.json").read_text())
     return {"fit_seconds": manifest["fit_seconds"], "fit_mb": peak_mb()}
 
 
 def score_job(catalog: Path, run: Path, quotes: Path) -> dict[str, Any]:
     """In a process of its own: load `run`, quote the test rows, and time quotes of 4,000 listings."""
-    from pricesmith.catalog.store import open_catalog
-    from pricesmith.pricers.runs import load
+    from pricesmith.catalog.catalog import open_catalog
+    from pricesmith.pricers.model import load_model
 
-    pricer = load(run)
+    pricer = load_model(run)
     listings = [item.listing for item in open_catalog(catalog).items("test")]
     return timed(lambda wares: [quote.price for quote in pricer.price(wares)], listings, quotes)
 
@@ -60,7 +60,7 @@ def score_job(catalog: Path, run: Path, quotes: Path) -> dict[str, Any]:
 def peer_job(name: str, catalog: Path, quotes: Path) -> dict[str, Any]:
     """In a process of its own: fit a peer, clip its quotes as everybody's, and time it."""
     from peers import PEERS as others
-    from pricesmith.catalog.store import open_catalog
+    from pricesmith.catalog.catalog import open_catalog
     from reference_ridge import fit_reference
 
     warnings.simplefilter("ignore")
@@ -115,13 +115,13 @@ def run_job(text: str) -> dict[str, Any]:
 
 
 def one_seed(source: str, course: bool, seed: int, work: Path, names: list[str]) -> dict[str, Any]:
-    """Every pricer and peer on one split: their figures, their errors, and the families of the test rows."""
+    """Every pricer and peer on one split: their figures, their errors, and the groups of the test rows."""
     from pricesmith.catalog import curate
 
     folder = work / f"seed-{seed}"
     catalog = folder / "catalog"
     opened = curate([source], catalog, price_range="course" if course else None, split_seed=seed)
-    items, families = opened.items_and_families("test")
+    items, groups = opened.items_and_groups("test")
     truth = np.array([item.price for item in items])
     facts: dict[str, Any] = {}
     errors: dict[str, Any] = {}
@@ -137,21 +137,21 @@ def one_seed(source: str, course: bool, seed: int, work: Path, names: list[str])
                 facts[name]["fit_seconds"] += sum(facts[Path(one).name]["fit_seconds"] for one in members)
         errors[name] = np.abs(np.load(quotes) - truth)
         print(f"seed {seed} {name}: {errors[name].mean():.2f} {json.dumps(facts[name])}", file=sys.stderr, flush=True)
-    return {"seed": seed, "rows": opened.ledger["rows"], "facts": facts, "errors": errors, "families": families}
+    return {"seed": seed, "rows": opened.ledger["rows"], "facts": facts, "errors": errors, "groups": groups}
 
 
 def ratio(seeds: list[dict[str, Any]], name: str) -> tuple[float, float, float]:
-    """Mean over the seeds of error / the reference's error, with a 95 % interval that resamples families, paired."""
+    """Mean over the seeds of error / the reference's error, with a 95 % interval that resamples groups, paired."""
     draw = np.random.default_rng(0)
     points, draws = [], []
     for one in seeds:
-        _, codes = np.unique(one["families"], return_inverse=True)
+        _, codes = np.unique(one["groups"], return_inverse=True)
         sums = [np.bincount(codes, one["errors"][who]) for who in (name, REFERENCE)]
         points.append(sums[0].sum() / sums[1].sum())
-        families = len(sums[0])
+        groups = len(sums[0])
         drawn = []
         for _ in range(DRAWS):
-            weights = np.bincount(draw.integers(0, families, families), minlength=families)
+            weights = np.bincount(draw.integers(0, groups, groups), minlength=groups)
             drawn.append((weights @ sums[0]) / (weights @ sums[1]))
         draws.append(drawn)
     low, high = np.quantile(np.mean(draws, axis=0), [0.025, 0.975])
@@ -204,7 +204,7 @@ def main() -> None:
         seeds = [one_seed(source, not asked.demo, int(seed), work, names) for seed in asked.seeds.split(",")]
     text, rows = table(seeds, names)
     machine = f"{platform.processor() or platform.machine()}, Python {platform.python_version()}"
-    tested = " ".join(str(len(one["families"])) for one in seeds)
+    tested = " ".join(str(len(one["groups"])) for one in seeds)
     print(f"{time.strftime('%Y-%m-%d')}, {machine}; split seeds {asked.seeds}, test rows {tested}\n\n{text}")
     if asked.json:
         kept = {"date": time.strftime("%Y-%m-%d"), "machine": machine, "source": Path(source).name, "rows": rows}

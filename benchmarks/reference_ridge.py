@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from pricesmith.types import Item, Listing, render
+from pricesmith.core.types import Item, Listing, render
 
 NAME = "reference_ridge"
 

@@ -6,7 +6,7 @@
 
 Plain prompt against chat template (SmolLM2 Instruct), `tokens` against `bins` (Gemma 3 270M), tuned against a ridge on
 frozen states, Gemma base against SmolLM2 instruct, and what the cheap pricers make of the same items. Every arm is a
-run folder under --work, so the same command goes on where it stopped. Prints the league and the paired differences.
+run folder under --work, so the same command goes on where it stopped. Prints the leaderboard and the paired differences.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "smollm2-bins-plain": ("lora_bins", {"base": SMOL, "style": "plain"}),
     "smollm2-bins-chat": ("lora_bins", {"base": SMOL, "style": "chat"}),
 }
-# Which variant of a larger family tunes better: for a GPU of 24 GB, one pass over all rows, named in --only.
+# Which variant of a larger group tunes better: for a GPU of 24 GB, one pass over all rows, named in --only.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-3b-base": ("lora_tokens_3b", {}),
     "llama-3b-instruct": ("lora_tokens_3b_instruct", {}),
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--goods", required=True, help="a file to curate, with --range course")
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--epochs", type=float, help="passes over all rows instead of minutes: for a GPU")
-    parser.add_argument("--items", type=int, default=1000, help="test items, in an order drawn by family")
+    parser.add_argument("--items", type=int, default=1000, help="test items, in an order drawn by group")
     parser.add_argument("--untuned", type=int, default=200, help="test items for the untuned bases, which are slow")
     parser.add_argument("--work", type=Path, default=Path("out/specialist"))
     parser.add_argument("--only", default=",".join((*ARMS, *FROZEN, "untuned")))
@@ -62,14 +62,14 @@ def main() -> None:
 
     import torch
 
+    from pricesmith.candidates import run_candidates
     from pricesmith.catalog import curate
-    from pricesmith.console import Console
-    from pricesmith.contest import contest
-    from pricesmith.evaluation.store import read_evals
-    from pricesmith.evaluation.summary import league
-    from pricesmith.pricers import runs
+    from pricesmith.core.console import Console
+    from pricesmith.evaluation.leaderboard import build_leaderboard
+    from pricesmith.evaluation.results import read_evals
+    from pricesmith.pricers import model
     from pricesmith.pricers.recipes import read_recipe
-    from pricesmith.report.terminal import league_table
+    from pricesmith.reporting.terminal import leaderboard_table
 
     torch.set_num_threads(asked.threads)
     if asked.cpu_clock:
@@ -83,23 +83,23 @@ def main() -> None:
                 continue
             length = {"minutes": 0, "epochs": asked.epochs} if asked.epochs else {"minutes": asked.minutes}
             timed = {**length, **settings} if kind in ("lora_bins", "lora_tokens") else settings
-            runs.fit(read_recipe(kind, timed), catalog, asked.work / name, progress=progress)
-            progress.note(f"{name}: {runs.told(runs.load(asked.work / name))}")
+            model.fit_model(read_recipe(kind, timed), catalog, asked.work / name, progress=progress)
+            progress.note(f"{name}: {model.format_model(model.load_model(asked.work / name))}")
         who = [str(asked.work / name) for name in (*ARMS, *VARIANTS) if name in names]
-        contest(who, catalog, asked.work / "evals", limit=asked.items, progress=progress)
+        run_candidates(who, catalog, asked.work / "evals", limit=asked.items, progress=progress)
         for name, base in FROZEN.items():
             if name in names:
                 judge_frozen(name, base, catalog, asked, progress)
         if "untuned" in names:
             few = [*who, *(f"zero-shot:{base}" for base in (GEMMA, SMOL))]
-            contest(few, catalog, asked.work / "evals-untuned", limit=asked.untuned, progress=progress)
+            run_candidates(few, catalog, asked.work / "evals-untuned", limit=asked.untuned, progress=progress)
     clock = f"{asked.minutes} {'CPU minutes' if asked.cpu_clock else 'minutes'}"
     clock = f"{asked.epochs} passes" if asked.epochs else clock
     print(f"{started}, {platform.machine()}, {asked.threads} threads, {clock} of tuning each\n")
     for folder in ("evals", "evals-untuned"):
         if (asked.work / folder).is_dir():
             evals = read_evals(asked.work / folder)
-            console.say(league_table(evals, league(evals)))
+            console.say(leaderboard_table(evals, build_leaderboard(evals)))
     print_pairs(read_evals(asked.work / "evals"))
 
 
@@ -107,10 +107,10 @@ def by_cpu() -> None:
     """Let the minutes of an arm be CPU time of its one thread: other work on the machine does not shorten it."""
     from types import SimpleNamespace
 
-    from pricesmith.bases import measure
-    from pricesmith.pricers.language import checkpoints, trainer, tune
+    from pricesmith.base_models import measure
+    from pricesmith.pricers.llm import checkpoints, lora, trainer
 
-    for module in (checkpoints, trainer, tune, measure):
+    for module in (checkpoints, trainer, lora, measure):
         module.time = SimpleNamespace(perf_counter=time.process_time)  # type: ignore[attr-defined]
 
 
@@ -118,21 +118,21 @@ def judge_frozen(name: str, base: str, catalog: Any, asked: Any, progress: Any) 
     """A ridge on frozen last-token states of as many training rows as the minutes allow, judged on the same items."""
     from sklearn.linear_model import RidgeCV
 
-    from pricesmith.bases.measure import ALPHAS, states_of
-    from pricesmith.evaluation.judge import Candidate, judge
-    from pricesmith.pricers.language.llm import zero_shot
-    from pricesmith.progress import SILENT
-    from pricesmith.types import Quote
+    from pricesmith.base_models.measure import ALPHAS, states_of
+    from pricesmith.core.progress import SILENT
+    from pricesmith.core.types import Quote
+    from pricesmith.evaluation.run_eval import Candidate, run_eval
+    from pricesmith.pricers.llm.pricer import zero_shot_pricer
 
     low, high = catalog.price_range
     rows = catalog.items("train")
     np.random.default_rng(0).shuffle(rows)  # type: ignore[arg-type]
-    model = zero_shot(base, price_range=(low, high), currency=catalog.currency)
+    model = zero_shot_pricer(base, price_range=(low, high), currency=catalog.currency)
     progress.start(f"states of {base}", len(rows))
     states = states_of(model, [item.listing for item in rows], 60 * asked.minutes, progress)
-    centre, spread = states.mean(0), states.std(0) + 1e-6
+    center, spread = states.mean(0), states.std(0) + 1e-6
     logs = np.log([item.price for item in rows[: len(states)]])
-    ridge = RidgeCV(alphas=ALPHAS).fit((states - centre) / spread, logs)
+    ridge = RidgeCV(alphas=ALPHAS).fit((states - center) / spread, logs)
     progress.note(f"{name}: a ridge on the states of {len(states):,} training rows")
 
     class Frozen:
@@ -140,11 +140,11 @@ def judge_frozen(name: str, base: str, catalog: Any, asked: Any, progress: Any) 
 
         def price(self, listings: Any) -> list[Quote]:
             found = states_of(model, listings, math.inf, SILENT)
-            prices = np.exp(ridge.predict((found - centre) / spread)) if len(found) else []
+            prices = np.exp(ridge.predict((found - center) / spread)) if len(found) else []
             return [Quote(float(price)) for price in np.clip(prices, low, high)]
 
     facts = {"manifest": f"{base} {asked.minutes} minutes", "rows": len(states)}
-    judge([Candidate(name, "frozen", Frozen(), facts=facts)], catalog, asked.work / "evals", limit=asked.items)
+    run_eval([Candidate(name, "frozen", Frozen(), facts=facts)], catalog, asked.work / "evals", limit=asked.items)
 
 
 def print_pairs(evals: Any) -> None:

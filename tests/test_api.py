@@ -8,22 +8,22 @@ from pathlib import Path
 import pytest
 
 import pricesmith as ps
-from pricesmith.errors import InputError, UsageError
-from pricesmith.testing import made_catalog
+from pricesmith.core.errors import InputError, UsageError
+from pricesmith.testing import make_catalog
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a made catalog."""
     folder = tmp_path_factory.mktemp("api")
-    made_catalog(folder / "catalog", 2400)
+    make_catalog(folder / "catalog", 2400)
     return folder
 
 
 def test_fit_evaluate_compare_from_paths(place: Path) -> None:
     """A name, a folder and a path are enough; ridge is told apart from the constant."""
     ridge = ps.fit("ridge", place / "catalog", place / "ridge", settings={"alpha": 0.5})
-    constant = ps.fit("constant", place / "catalog", place / "constant")
+    constant = ps.fit("median", place / "catalog", place / "median")
     found = ps.compare(ps.evaluate(ridge, place / "catalog"), ps.evaluate(constant, place / "catalog"))
     assert found.told_apart
     assert found.better == "ridge"
@@ -31,14 +31,14 @@ def test_fit_evaluate_compare_from_paths(place: Path) -> None:
 
 def test_a_loaded_run_prices_listings(place: Path) -> None:
     """What `fit` gives is what `load` gives."""
-    fitted = ps.fit("constant", place / "catalog", place / "constant")
+    fitted = ps.fit("median", place / "catalog", place / "median")
     listing = ps.Listing("1", "Aster lamp", "oak", "lamp")
-    assert ps.load(place / "constant").price([listing]) == fitted.price([listing])
+    assert ps.load(place / "median").price([listing]) == fitted.price([listing])
 
 
 def test_a_misspelt_metric_lists_the_metrics(place: Path) -> None:
     """A wrong name is a usage error, not a KeyError."""
-    constant = ps.fit("constant", place / "catalog", place / "constant")
+    constant = ps.fit("median", place / "catalog", place / "median")
     evaluation = ps.evaluate(constant, ps.catalog.open(place / "catalog"))
     with pytest.raises(UsageError, match="no metric"):
         ps.compare(evaluation, evaluation, "mean eror")
@@ -53,8 +53,8 @@ def test_a_folder_that_is_no_run_is_an_input_error(place: Path) -> None:
 
 def test_a_run_of_another_catalog_is_refused_unless_asked_for(place: Path) -> None:
     """The five lines keep the rules of eval; with `other_catalog` what is known is left out, and the note says so."""
-    constant = ps.fit("constant", place / "catalog", place / "constant")
-    made_catalog(place / "other", 2400, seed=9)
+    constant = ps.fit("median", place / "catalog", place / "median")
+    make_catalog(place / "other", 2400, seed=9)
     with pytest.raises(UsageError, match="another catalog"):
         ps.evaluate(constant, place / "other")
     assert "fitted on another catalog" in ps.evaluate(constant, place / "other", other_catalog=True).note
@@ -62,11 +62,11 @@ def test_a_run_of_another_catalog_is_refused_unless_asked_for(place: Path) -> No
 
 def test_a_small_catalog_is_judged_in_folds_and_the_note_says_so(place: Path) -> None:
     """Every row once, by a run fitted without its fold, as `pricesmith eval` does."""
-    made_catalog(place / "small", 300)
+    make_catalog(place / "small", 300)
     ridge = ps.fit("ridge", place / "small", place / "small-ridge")
     evaluation = ps.evaluate(ridge, place / "small")
     assert len(evaluation.rows) == 300
-    assert "5 folds by family" in evaluation.note
+    assert "5 folds by group" in evaluation.note
     own = {item.listing.id: item for item in ps.catalog.open(place / "small").items("train")}
     again = ridge.price([own[row.id].listing for row in evaluation.rows if row.id in own])
     assert [row.price for row in evaluation.rows if row.id in own] != [quote.price for quote in again]
@@ -81,7 +81,7 @@ def test_a_pricer_of_ones_own_is_judged_on_the_split_alone(place: Path) -> None:
         def price(self, listings: Sequence[ps.Listing]) -> list[ps.Quote]:
             return [ps.Quote(10.0) for _ in listings]
 
-    small = ps.catalog.open(made_catalog(place / "few", 300))
+    small = ps.catalog.open(make_catalog(place / "few", 300))
     evaluation = ps.evaluate(Ten(), small)
     assert [row.id for row in evaluation.rows] == [item.listing.id for item in small.items("test")]
     assert "only the test split is judged" in evaluation.note
@@ -90,6 +90,6 @@ def test_a_pricer_of_ones_own_is_judged_on_the_split_alone(place: Path) -> None:
 
 def test_nobody_is_judged_on_the_train_split(place: Path) -> None:
     """What was learnt by heart is no measure."""
-    constant = ps.fit("constant", place / "catalog", place / "constant")
+    constant = ps.fit("median", place / "catalog", place / "median")
     with pytest.raises(UsageError, match="train"):
         ps.evaluate(constant, place / "catalog", "train")

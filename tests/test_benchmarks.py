@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pricesmith.testing import made_catalog, made_items, made_model
+from pricesmith.testing import make_catalog, make_items, make_model
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -45,7 +45,7 @@ def test_the_reference_ridge_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     from reference_ridge import fit_reference
 
-    items, _ = made_items(900)
+    items, _ = make_items(900)
     quotes = fit_reference(items[:700])([item.listing for item in items[700:704]])
     assert quotes.tolist() == pytest.approx([135.78367, 138.05149, 137.28646, 504.40178], rel=1e-6)
 
@@ -53,7 +53,7 @@ def test_the_reference_ridge_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 def test_the_speed_script_measures_four_kinds_of_work(tmp_path: Path) -> None:
     """Tuning and scoring by tokens and by bins, each side in a process of its own."""
-    catalog, base = made_catalog(tmp_path / "catalog", 400), made_model(tmp_path / "base")
+    catalog, base = make_catalog(tmp_path / "catalog", 400), make_model(tmp_path / "base")
     small = "--rows 200 --steps 4 --scored 8 --rounds 1 --threads 1"
     rows = table("llm_speed.py", small, f"--catalog={catalog}", f"--base={base}")
     assert [row[0] for row in rows] == ["tune tokens", "tune bins", "score tokens", "score bins"]
@@ -63,7 +63,7 @@ def test_the_speed_script_measures_four_kinds_of_work(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_profile_shares_out_all_of_the_time(tmp_path: Path) -> None:
     """Four kinds of work, each with the operations that it needs and with shares that add up."""
-    catalog, base = made_catalog(tmp_path / "catalog", 400), made_model(tmp_path / "base")
+    catalog, base = make_catalog(tmp_path / "catalog", 400), make_model(tmp_path / "base")
     rows = table("llm_profile.py", "--rows 200 --steps 3 --scored 8", f"--catalog={catalog}", f"--base={base}")
     assert [row[0] for row in rows] == ["tune tokens", "tune bins", "score tokens", "score bins"]
     for row in rows:

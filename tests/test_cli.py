@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 
 from pricesmith.cli import run
-from pricesmith.testing import made_csv
+from pricesmith.testing import make_csv
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a CSV file, its catalog, two runs and their evaluations."""
     folder = tmp_path_factory.mktemp("shop")
-    made_csv(folder / "shop.csv", 2300)
+    make_csv(folder / "shop.csv", 2300)
     catalog = ["--catalog", str(folder / "catalog"), "--quiet"]
     assert run(["curate", str(folder / "shop.csv"), "--to", str(folder / "catalog"), "--quiet"]) == 0
-    for kind in ("constant", "ridge"):
+    for kind in ("median", "ridge"):
         assert run(["fit", kind, "--to", str(folder / kind), *catalog]) == 0
-    whos = [str(folder / "constant"), str(folder / "ridge")]
+    whos = [str(folder / "median"), str(folder / "ridge")]
     assert run(["eval", *whos, "--to", str(folder / "evals"), *catalog]) == 0
     return folder
 
@@ -33,7 +33,7 @@ VERBS = [
     ["show", "catalog"],
     ["fit", "ridge", "--catalog", "catalog", "--to", "ridge"],
     ["fit"],
-    ["eval", "ridge", "constant", "--catalog", "catalog", "--to", "evals"],
+    ["eval", "ridge", "median", "--catalog", "catalog", "--to", "evals"],
     ["report", "evals", "--to", "report.html"],
     ["price", "ridge", "Cobalt drill, 12 kg"],
     ["price", "ridge", "--file", "shop.csv", "--to", "prices.csv"],
@@ -79,7 +79,7 @@ def test_quiet_is_quiet(
         (["price", "ridge"], 2, "price takes a text"),
         (["price", "ridge", "--file", "shop.csv"], 2, "--file needs --to"),
         (["price", "ridge", "  "], 2, "nothing to price"),
-        (["price", "ridge", "a lamp", "--decline", "0.5"], 2, "ratio above 1"),
+        (["price", "ridge", "a lamp", "--max-interval-ratio", "0.5"], 2, "ratio above 1"),
         (["recipe", "cp", "ridge", "shop.csv"], 2, "exists"),
         (["price", "ridge", "--file", "sh\udcffp.csv", "--to", "x.csv"], 2, "not UTF-8"),
         (["nonsense"], 2, "nonsense"),

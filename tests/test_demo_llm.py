@@ -6,26 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from pricesmith import demo_llm
-from pricesmith.catalog.store import open_catalog
-from pricesmith.evaluation.store import read_evals
-from pricesmith.pricers import runs
+from pricesmith import demo as demo_llm
+from pricesmith.catalog.catalog import open_catalog
+from pricesmith.core.progress import SILENT
+from pricesmith.evaluation.results import read_evals
+from pricesmith.pricers import model
 from pricesmith.pricers.recipes import read_recipe
-from pricesmith.progress import SILENT
-from pricesmith.testing import made_catalog, made_model
+from pricesmith.testing import make_catalog, make_model
 
 
 def test_the_base_is_judged_untuned_tuned_and_blended_on_the_same_items(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two evaluations: a few items for the untuned base and everyone, all items for everyone but the untuned base."""
-    monkeypatch.setattr(demo_llm, "BASE", str(made_model(tmp_path / "base")))
+    monkeypatch.setattr(demo_llm, "BASE", str(make_model(tmp_path / "base")))
     monkeypatch.setattr(demo_llm, "MINUTES", 0.02)
     monkeypatch.setattr(demo_llm, "UNTUNED", 12)
-    catalog, to = open_catalog(made_catalog(tmp_path / "catalog", 2100)), tmp_path / "demo"
+    catalog, to = open_catalog(make_catalog(tmp_path / "catalog", 2100)), tmp_path / "demo"
     for kind in ("ridge", "sparse_mlp"):
-        runs.fit(read_recipe(kind), catalog, to / kind)
-    found = demo_llm.tune_and_judge(to, catalog, [to / "ridge", to / "sparse_mlp"], SILENT)
+        model.fit_model(read_recipe(kind), catalog, to / kind)
+    found = demo_llm.tune_and_evaluate(to, catalog, [to / "ridge", to / "sparse_mlp"], SILENT)
     cheap = {"ridge", "sparse_mlp", demo_llm.TUNED, demo_llm.WITH}
     few, all_items = read_evals(Path(found["evals_untuned"])), read_evals(to / "evals")
     names = {one.pricer for one in few.evaluations}

@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 
 from pricesmith.cli import run
-from pricesmith.pricers.language import weights
-from pricesmith.pricers.stacked.best import Best
-from pricesmith.testing import FakeEndpoint, made_csv, made_model
+from pricesmith.pricers.ensemble.stacking import StackingRecipe
+from pricesmith.pricers.llm import base_model
+from pricesmith.testing import FakeEndpoint, make_csv, make_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
-# `yes 40 | pricesmith ask ...`: a person who says 40 to everything. Every command finds those lines, if it reads any.
+# `yes 40 | pricesmith quiz ...`: a person who says 40 to everything. Every command finds those lines, if it reads any.
 PIPED = re.compile(r"^\s*yes 40 \| ")
 # The real goods and the minutes of `demo` belong to benchmarks/fresh_clone.py; here its arguments are checked.
 LONG = {"demo"}
@@ -74,11 +74,11 @@ def test_every_command_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: p
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """A made model in the working folder goes by the name of the real base that the pages tune; `best` is fitted with
     few networks and trees, for its minutes would be the tests'."""
-    monkeypatch.setattr(weights, "presets", dict)
-    made_model(Path("gemma-3-270m"))
+    monkeypatch.setattr(base_model, "read_presets", dict)
+    make_model(Path("gemma-3-270m"))
     few = {"folds": 2, "members": 1, "fold_members": 1, "forests": 1, "passes": 1, "trees": 20}
-    fit = Best.fit
-    monkeypatch.setattr(Best, "fit", lambda recipe, *rest: fit(recipe.model_copy(update=few), *rest))
+    fit = StackingRecipe.fit
+    monkeypatch.setattr(StackingRecipe, "fit", lambda recipe, *rest: fit(recipe.model_copy(update=few), *rest))
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
@@ -86,7 +86,7 @@ def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pyte
     """The lines of Python run after the commands they follow."""
     monkeypatch.chdir(tmp_path)
     stand_in(monkeypatch)
-    made_csv(Path("shop.csv"), 2600)
+    make_csv(Path("shop.csv"), 2600)
     for words in commands(page):
         if words[0] in {"curate", "fit"} and len(words) > 1 and not words[1].startswith("lora"):
             assert run(words) == 0

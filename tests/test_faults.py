@@ -13,9 +13,9 @@ import pytest
 
 from pricesmith.catalog import open as open_catalog
 from pricesmith.cli import run
-from pricesmith.evaluation.store import read_evals
-from pricesmith.pricers.runs import load
-from pricesmith.testing import made_csv
+from pricesmith.evaluation.results import read_evals
+from pricesmith.pricers.model import load_model
+from pricesmith.testing import make_csv
 
 KILLS = 20
 
@@ -25,8 +25,8 @@ KILLS = 20
 KILLER = """
 import json, os, random, shutil, signal, sys, time
 import numpy, pyarrow.parquet, duckdb, rensa, sklearn.feature_extraction.text, sklearn.linear_model, scipy.sparse
-import pricesmith.api, pricesmith.cli, pricesmith.contest, pricesmith.catalog.curation, pricesmith.pricers.runs
-import pricesmith.serve.batch, pricesmith.evaluation.judge, pricesmith.pricers.ridge
+import pricesmith.api, pricesmith.cli, pricesmith.candidates, pricesmith.catalog.curate, pricesmith.pricers.model
+import pricesmith.batch.price, pricesmith.evaluation.run_eval, pricesmith.pricers.ridge
 words, again, kills, out = json.loads(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 draw = random.Random(0)
 
@@ -74,7 +74,7 @@ def after_each_kill(words: list[str], again: list[str], out: Path) -> Iterator[b
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a CSV file, its catalog and a fitted ridge."""
     folder = tmp_path_factory.mktemp("shop")
-    made_csv(folder / "shop.csv", 2200)
+    make_csv(folder / "shop.csv", 2200)
     assert run(["curate", str(folder / "shop.csv"), "--to", str(folder / "catalog"), "--quiet"]) == 0
     ridge = ["fit", "ridge", "--catalog", str(folder / "catalog"), "--to", str(folder / "ridge"), "--quiet"]
     assert run(ridge) == 0
@@ -93,7 +93,7 @@ def check_catalog(path: Path) -> None:
 
 
 def check_run(path: Path) -> None:
-    load(path)
+    load_model(path)
 
 
 def check_evals(path: Path) -> None:
@@ -118,7 +118,7 @@ def words_of(stage: str, place: Path) -> tuple[list[str], list[str], Path]:
     """A stage's command with its output under `place`, the same to build anew over an old one, and the output."""
     out = place / ("OUT.csv" if stage == "price" else "OUT")
     words = [str(out) if word.startswith("OUT") else word for word in STAGES[stage][0]]
-    return words, [*words, *([] if stage == "price" else ["--fresh"])], out
+    return words, [*words, *([] if stage == "price" else ["--overwrite"])], out
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -12,15 +12,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pricesmith.types import Evaluation, Item, Listing, Pricer, Quote, Recipe, render
+from pricesmith.core.types import Evaluation, Item, Listing, Pricer, Quote, Recipe, render
 
 if TYPE_CHECKING:
     from pricesmith import catalog as catalog
-    from pricesmith.api import advise as advise
     from pricesmith.api import compare as compare
     from pricesmith.api import evaluate as evaluate
     from pricesmith.api import fit as fit
     from pricesmith.api import load as load
+    from pricesmith.api import measure_learning_curve as measure_learning_curve
 
 __version__ = "0.1.0"
 __all__ = [
@@ -30,12 +30,12 @@ __all__ = [
     "Pricer",
     "Quote",
     "Recipe",
-    "advise",
     "catalog",
     "compare",
     "evaluate",
     "fit",
     "load",
+    "measure_learning_curve",
     "render",
 ]
 

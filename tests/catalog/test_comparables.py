@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricesmith.catalog.comparables import Comparable, Index, highest
-from pricesmith.errors import InputError
-from pricesmith.testing import made_items, odd_listings
-from pricesmith.types import Item, Listing, render
+from pricesmith.catalog.comparables import Comparable, ComparablesIndex, highest
+from pricesmith.core.errors import InputError
+from pricesmith.core.types import Item, Listing, render
+from pricesmith.testing import make_items, odd_listings
 
 
 def item(name: str, title: str, price: float = 1.0) -> Item:
@@ -25,7 +25,7 @@ HOSES = [item("b", "red brass hose", 20.0), item("a", "red brass hose", 21.0), i
 
 def test_the_nearest_is_the_one_that_shares_most_words() -> None:
     """A chair is not a hose."""
-    (near,) = Index.build(HOSES).search([Listing("", "a chair of oak", "")], 2)
+    (near,) = ComparablesIndex.build(HOSES).search([Listing("", "a chair of oak", "")], 2)
     assert [(one.id, one.title, one.price) for one in near] == [("c", "oak chair", 90.0)]
     assert 0 < near[0].similarity <= 1
 
@@ -33,7 +33,7 @@ def test_the_nearest_is_the_one_that_shares_most_words() -> None:
 def test_ties_go_to_the_smaller_id_whatever_the_order_of_rows() -> None:
     """The same catalog has the same comparables."""
     for rows in (HOSES, HOSES[::-1]):
-        (near,) = Index.build(rows).search([Listing("", "red brass hose", "")], 3)
+        (near,) = ComparablesIndex.build(rows).search([Listing("", "red brass hose", "")], 3)
         assert [one.id for one in near] == ["a", "b"]
         assert near[0].similarity == 1.0
 
@@ -42,68 +42,68 @@ def test_scores_are_the_cosines_of_tfidf() -> None:
     """A product in scikit-learn's own words gives the same best similarity; a word never seen is the rarest."""
     from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
-    items, _ = made_items(80)
-    wares = [found.listing for found in made_items(60, seed=1)[0]]
+    items, _ = make_items(80)
+    wares = [found.listing for found in make_items(60, seed=1)[0]]
     texts, asked = [render(found.listing) for found in items], [render(ware) for ware in wares]
     known = CountVectorizer(token_pattern=r"(?u)\b\w+\b").fit(texts + asked).vocabulary_
     reader = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", sublinear_tf=True, vocabulary=known)
     rows = reader.fit_transform(texts)
     oracle = (reader.transform(asked) @ rows.T).toarray().max(axis=1)
-    found = [near[0].similarity for near in Index.build(items).search(wares, 1)]
+    found = [near[0].similarity for near in ComparablesIndex.build(items).search(wares, 1)]
     assert found == pytest.approx(oracle, abs=2e-5)
 
 
 def test_many_at_once_are_as_one_by_one() -> None:
     """A batch is only a matter of speed."""
-    items, _ = made_items(700)
-    index = Index.build(items)
+    items, _ = make_items(700)
+    index = ComparablesIndex.build(items)
     wares = [found.listing for found in items[:300]]
     assert index.search(wares, 5) == [index.search([ware], 5)[0] for ware in wares]
 
 
 def test_a_saved_index_finds_the_same(tmp_path: Path) -> None:
     """Saved and loaded, nothing changes; nothing in the folder is a pickle."""
-    items, _ = made_items(500)
-    wares = [*(found.listing for found in made_items(40, seed=2)[0]), *odd_listings()]
-    index = Index.build(items)
+    items, _ = make_items(500)
+    wares = [*(found.listing for found in make_items(40, seed=2)[0]), *odd_listings()]
+    index = ComparablesIndex.build(items)
     index.save(tmp_path / "comparables")
-    assert Index.load(tmp_path / "comparables").search(wares, 3) == index.search(wares, 3)
+    assert ComparablesIndex.load(tmp_path / "comparables").search(wares, 3) == index.search(wares, 3)
     with np.load(tmp_path / "comparables" / "index.npz", allow_pickle=False) as arrays:
         assert all(arrays[name].dtype != object for name in arrays.files)
 
 
 def test_a_damaged_index_is_refused(tmp_path: Path) -> None:
     """A broken file is named, not shown as a traceback."""
-    Index.build(HOSES).save(tmp_path)
+    ComparablesIndex.build(HOSES).save(tmp_path)
     (tmp_path / "index.npz").write_bytes((tmp_path / "index.npz").read_bytes()[:100])
     with pytest.raises(InputError, match="damaged"):
-        Index.load(tmp_path)
+        ComparablesIndex.load(tmp_path)
 
 
 def test_nothing_in_common_is_nothing_found() -> None:
     """No comparable is better than a wrong one."""
-    assert Index.build(HOSES).search([Listing("", "zzz", ""), Listing("", "", "")], 3) == [[], []]
+    assert ComparablesIndex.build(HOSES).search([Listing("", "zzz", ""), Listing("", "", "")], 3) == [[], []]
 
 
 @pytest.mark.parametrize("items", [[], [item("a", "")], [item("a", "..."), item("b", "")]])
 def test_an_index_of_nothing_finds_nothing(items: list[Item], tmp_path: Path) -> None:
     """No rows, or rows without words, are no failure, saved or not."""
-    index = Index.build(items)
+    index = ComparablesIndex.build(items)
     index.save(tmp_path)
     wares = [Listing("", "hose", ""), Listing("", "", "")]
-    assert Index.load(tmp_path).search(wares, 3) == index.search(wares, 3) == [[], []]
+    assert ComparablesIndex.load(tmp_path).search(wares, 3) == index.search(wares, 3) == [[], []]
 
 
 def test_a_long_title_is_cut_and_a_missing_one_is_the_text() -> None:
     """A comparable is a line on a screen."""
-    index = Index.build([Item(Listing("a", "", "oak " * 500), 1.0)])
+    index = ComparablesIndex.build([Item(Listing("a", "", "oak " * 500), 1.0)])
     assert index.search([Listing("", "oak", "")], 1) == [[Comparable("a", ("oak " * 500)[:200], 1.0, 1.0)]]
 
 
 def test_one_search_among_thousands_takes_milliseconds() -> None:
     """Fast enough to show while a person waits."""
-    index = Index.build(made_items(8000)[0])
-    ware = made_items(1, seed=3)[0][0].listing
+    index = ComparablesIndex.build(make_items(8000)[0])
+    ware = make_items(1, seed=3)[0][0].listing
     index.search([ware], 3)
     start = time.perf_counter()
     for _ in range(5):
@@ -114,7 +114,7 @@ def test_one_search_among_thousands_takes_milliseconds() -> None:
 def test_of_like_words_the_one_estimated_alike_comes_first() -> None:
     """Both diamonds share the same words with the one asked for; the estimate tells 2 carats from 0.3."""
     gems = [item("a", "round diamond ideal cut 0.34 ct", 537.0), item("b", "round diamond ideal cut 2.01 ct", 13_900.0)]
-    index = Index.build([*gems, item("c", "oak chair", 90.0)])
+    index = ComparablesIndex.build([*gems, item("c", "oak chair", 90.0)])
     index.estimates = np.log([600.0, 12_000.0, 90.0])
     asked = Listing("", "round diamond ideal cut", "")
     assert [one.id for one in index.search([asked], 2)[0]] == ["a", "b"]
@@ -124,12 +124,12 @@ def test_of_like_words_the_one_estimated_alike_comes_first() -> None:
 
 def test_the_true_prices_of_training_rows_do_not_order_them() -> None:
     """Else comparables would confirm every quote."""
-    items, _ = made_items(300)
+    items, _ = make_items(300)
     other = [Item(one.listing, 1000 / one.price) for one in items]
     estimates = np.random.default_rng(0).normal(3, 1, len(items))
     found = []
     for rows in (items, other):
-        index = Index.build(rows)
+        index = ComparablesIndex.build(rows)
         index.estimates = estimates
         near = index.search([one.listing for one in items[:40]], 5, estimates[:40])
         found.append([[one.id for one in some] for some in near])
@@ -145,11 +145,11 @@ def test_the_highest_scores_are_those_of_a_whole_sort(scores: list[float], k: in
     assert found.tolist() == [scores[row] for _, row in whole]
 
 
-def shop_of_lamps() -> tuple[Index, list[Listing]]:
+def shop_of_lamps() -> tuple[ComparablesIndex, list[Listing]]:
     """An index of 600 made goods with its rule, and the validation listings that the rule was learnt from."""
-    rows, _ = made_items(800)
+    rows, _ = make_items(800)
     validation = [one.listing for one in rows[600:]]
-    index = Index.build(rows[:600])
+    index = ComparablesIndex.build(rows[:600])
     index.calibrate(validation, [ware.id for ware in validation])
     return index, validation
 
@@ -185,7 +185,7 @@ def test_a_near_duplicate_group_counts_once() -> None:
 
 def test_without_validation_listings_only_what_shares_nothing_is_flagged() -> None:
     """A rule is not made up."""
-    index = Index.build(HOSES)
+    index = ComparablesIndex.build(HOSES)
     index.calibrate([], [])
     assert index.nothing_similar([Listing("", "brass qwertz asdf", ""), Listing("", "qwertz", "")]) == [False, True]
 
@@ -204,7 +204,7 @@ def test_a_saved_rule_says_the_same(tmp_path: Path) -> None:
     index, validation = shop_of_lamps()
     index.estimates = np.log(index.prices)
     index.save(tmp_path)
-    again = Index.load(tmp_path)
+    again = ComparablesIndex.load(tmp_path)
     assert again.overlap(validation).tolist() == index.overlap(validation).tolist()
     assert (again.threshold, again.calibrated, again.common) == (index.threshold, True, index.common)
     assert again.search(validation, 3, [3.0] * len(validation)) == index.search(validation, 3, [3.0] * len(validation))
@@ -213,5 +213,5 @@ def test_a_saved_rule_says_the_same(tmp_path: Path) -> None:
 def test_similar_things_are_found_in_text_without_spaces() -> None:
     """A Chinese cup is like another cup, not like a lamp; a Thai bag is like another bag."""
     rows = [item("cup", "白色陶瓷咖啡杯", 30.0), item("lamp", "金属落地灯", 200.0), item("bag", "กระเป๋าหนังแท้", 900.0)]
-    near = Index.build(rows).search([Listing("", "蓝色陶瓷马克杯", ""), Listing("", "กระเป๋าผ้าใบ", "")], 1)
+    near = ComparablesIndex.build(rows).search([Listing("", "蓝色陶瓷马克杯", ""), Listing("", "กระเป๋าผ้าใบ", "")], 1)
     assert [one.id for found in near for one in found] == ["cup", "bag"]

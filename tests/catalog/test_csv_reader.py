@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricesmith.catalog.csv_reader import CsvReader, RowShape, loose
-from pricesmith.catalog.read import BadRow, RawRow, read, resolve
-from pricesmith.errors import InputError
-from pricesmith.progress import Progress
+from pricesmith.catalog.readers.csv import CsvReader, RowShape, loose
+from pricesmith.catalog.readers.sources import BadRow, RawRow, read_rows, resolve_sources
+from pricesmith.core.errors import InputError
+from pricesmith.core.progress import Progress
 
 Row = list[str] | str
 
@@ -137,7 +137,7 @@ def test_the_ledger_adds_up_and_a_note_says_so(tmp_path: Path) -> None:
     rows = export(90, STRAY)
     path.write_text("".join("\t".join(row) + "\n" for row in [["title", "description", "price"], *rows]))
     notes = Notes()
-    found = [row for batch in read(resolve([str(path)])[0], progress=notes) for row in batch]
+    found = [row for batch in read_rows(resolve_sources([str(path)])[0], progress=notes) for row in batch]
     assert [row.number for row in found] == list(range(1, 91))
     assert [list(row.values.values()) for row in found if isinstance(row, RawRow)] == rows
     assert sum("quotes" in note for note in notes.notes) == 1
@@ -147,7 +147,7 @@ def test_a_file_of_open_quotes_is_read_in_linear_time(tmp_path: Path) -> None:
     """Each of 30,000 lines opens a quote that none closes."""
     path = tmp_path / "a.tsv"
     path.write_text("title\tprice\n" + "lamp\t5\n" * 20 + '"lamp\t5\n' * 30_001)
-    found = [row for batch in read(resolve([str(path)])[0]) for row in batch]
+    found = [row for batch in read_rows(resolve_sources([str(path)])[0]) for row in batch]
     assert len(found) == 30_021
     assert not any(isinstance(row, BadRow) for row in found)
 
@@ -157,4 +157,4 @@ def test_a_file_cut_inside_a_cell_is_still_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("name,price,text\n" + 'Hose,5,"25 m, brass"\n' * 20 + 'Lamp,7,"40 cm, bra')
     with pytest.raises(InputError, match="never closed"):
-        list(read(resolve([str(path)])[0]))
+        list(read_rows(resolve_sources([str(path)])[0]))

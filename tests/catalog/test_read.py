@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pricesmith.catalog.read import ALLOWED, BadRow, Limits, RawRow, read, resolve
-from pricesmith.errors import InputError
-from pricesmith.progress import Progress
+from pricesmith.catalog.readers.sources import ALLOWED, BadRow, Limits, RawRow, read_rows, resolve_sources
+from pricesmith.core.errors import InputError
+from pricesmith.core.progress import Progress
 
 Cells = list[dict[str, object] | str]
 ROWS = [{"name": "Hose, 25 m", "price": "24.50"}, {"name": 'Lamp "Aster"\nbrass', "price": "35"}]
@@ -30,8 +30,8 @@ class Notes(Progress):
 
 def cells(path: Path, limits: Limits | None = None, notes: Notes | None = None) -> Cells:
     """Every row of a file: its values, or the reason why it has none."""
-    (source,) = resolve([str(path)])
-    rows = [row for batch in read(source, limits or Limits(), notes or Notes()) for row in batch]
+    (source,) = resolve_sources([str(path)])
+    rows = [row for batch in read_rows(source, limits or Limits(), notes or Notes()) for row in batch]
     assert [row.number for row in rows] == list(range(1, len(rows) + 1))
     return [dict(row.values) if isinstance(row, RawRow) else row.reason for row in rows]
 
@@ -79,9 +79,9 @@ def test_a_tsv_is_separated_by_tabs_alone(tmp_path: Path) -> None:
 def test_json_lines_keep_their_kinds_and_nested_values_become_text(tmp_path: Path, ending: str) -> None:
     """Numbers stay numbers; a list becomes lines, an object `key: value` lines, and no price hides among them."""
     row = {"name": "Hose", "price": 24.5, "stock": 3, "new": True, "brand": None, "features": ["25 m", ["brass"], None],
-           "details": {"Colour": "green", "List Price": "30", "offer": {"price": 24.5, "ends": "May"}}}  # fmt: skip
+           "details": {"Color": "green", "List Price": "30", "offer": {"price": 24.5, "ends": "May"}}}  # fmt: skip
     assert cells(written(tmp_path / f"a.{ending}", json.dumps(row) + "\n\n")) == [
-        row | {"features": "25 m\nbrass", "details": "Colour: green\noffer: ends: May"}
+        row | {"features": "25 m\nbrass", "details": "Color: green\noffer: ends: May"}
     ]
 
 
@@ -123,8 +123,8 @@ def test_the_first_sheet_of_a_workbook_is_read(tmp_path: Path) -> None:
 def test_rows_come_in_batches_and_a_reader_may_stop(tmp_path: Path) -> None:
     """The numbers run on from batch to batch; the child ends with the reader."""
     path = written(tmp_path / "a.csv", "name,price\n" + "Hose,1\n" * 5_000)
-    (source,) = resolve([str(path)])
-    stream = read(source)
+    (source,) = resolve_sources([str(path)])
+    stream = read_rows(source)
     first, second = next(stream), next(stream)
     assert (len(first), second[0].number) == (2_000, 2_001)
     assert isinstance(first[0], RawRow)
@@ -137,7 +137,7 @@ def test_a_folder_is_its_tables_by_name(tmp_path: Path) -> None:
         data = b"name,price\n"
         written(tmp_path / name, gzip.compress(data) if name.endswith("gz") else data)
     notes = Notes()
-    sources = resolve([str(tmp_path)], notes)
+    sources = resolve_sources([str(tmp_path)], notes)
     assert [(one.name, one.category) for one in sources] == [
         ("case_fan.csv.gz", "case fan"),
         ("internal-hard-drive.csv", "internal hard drive"),
@@ -152,13 +152,13 @@ def test_sources_are_the_same_in_any_order_and_however_often_named(tmp_path: Pat
         for name in ("x.csv", "y.csv"):
             written(tmp_path / folder / name, "name,price\n")
     given = [str(tmp_path / "a"), str(tmp_path / "*" / "x.csv"), str(tmp_path / "b" / "y.csv")]
-    assert resolve(given) == resolve(given[::-1])
-    assert [one.name for one in resolve(given)] == ["a/x.csv", "a/y.csv", "b/x.csv", "b/y.csv"]
+    assert resolve_sources(given) == resolve_sources(given[::-1])
+    assert [one.name for one in resolve_sources(given)] == ["a/x.csv", "a/y.csv", "b/x.csv", "b/y.csv"]
 
 
 def test_a_lone_file_has_no_category(tmp_path: Path) -> None:
     """One file says nothing about kinds of things."""
-    assert resolve([str(written(tmp_path / "shop.csv", "name,price\n"))])[0].category == ""
+    assert resolve_sources([str(written(tmp_path / "shop.csv", "name,price\n"))])[0].category == ""
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_a_lone_file_has_no_category(tmp_path: Path) -> None:
 def test_a_wrong_name_or_content_is_refused_by_name(tmp_path: Path, name: str, data: bytes, said: str) -> None:
     """An unknown ending, a known one over other content, and nothing at all."""
     with pytest.raises(InputError) as caught:
-        resolve([str(written(tmp_path / name, data))])
+        resolve_sources([str(written(tmp_path / name, data))])
     assert name in str(caught.value)
     assert said in str(caught.value)
 
@@ -193,26 +193,26 @@ def test_a_source_that_is_not_there_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for source in ("nothing.csv", "*.csv", "empty"):
         with pytest.raises(InputError) as caught:
-            resolve([str(tmp_path / source)])
+            resolve_sources([str(tmp_path / source)])
         assert caught.value.allowed == ALLOWED
     with pytest.raises(InputError, match="no file or folder") as caught:
-        resolve(["https://example.org/shop.csv"])
+        resolve_sources(["https://example.org/shop.csv"])
     assert "Download it" in caught.value.hint
     with pytest.raises(InputError, match="No file was given"):
-        resolve([])
+        resolve_sources([])
 
 
 def test_a_bad_row_carries_its_file_and_number(tmp_path: Path) -> None:
     """So that the ledger can say where."""
-    (source,) = resolve([str(written(tmp_path / "a.csv", "name,price\nHose,1\nHose\n"))])
-    assert next(iter(read(source)))[1] == BadRow("a.csv", 2, "wrong number of fields")
+    (source,) = resolve_sources([str(written(tmp_path / "a.csv", "name,price\nHose,1\nHose\n"))])
+    assert next(iter(read_rows(source)))[1] == BadRow("a.csv", 2, "wrong number of fields")
 
 
 def test_reading_loads_no_table_library_here(tmp_path: Path) -> None:
     """CSV and JSON Lines are read without pyarrow, openpyxl or numpy in this process."""
     path = written(tmp_path / "a.csv", CSV)
     code = (
-        "import sys; from pricesmith.catalog.read import read, resolve\n"
+        "import sys; from pricesmith.catalog.readers.sources import read, resolve\n"
         f"print(sum(len(b) for s in resolve([{str(path)!r}]) for b in read(s)))\n"
         "assert not {'pyarrow', 'openpyxl', 'numpy', 'pandas'} & set(sys.modules)"
     )
@@ -225,7 +225,7 @@ def test_a_catalog_is_not_read_as_a_folder_of_tables(tmp_path: Path) -> None:
     written(tmp_path / "ledger.json", "{}")
     written(tmp_path / "items.csv", CSV)
     with pytest.raises(InputError, match="is a catalog, not a table"):
-        resolve([str(tmp_path)])
+        resolve_sources([str(tmp_path)])
 
 
 @pytest.mark.parametrize(

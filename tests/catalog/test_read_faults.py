@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pricesmith.catalog.read import Limits, RawRow, read, resolve
-from pricesmith.errors import InputError
-from pricesmith.progress import Progress
+from pricesmith.catalog.readers.sources import Limits, RawRow, read_rows, resolve_sources
+from pricesmith.core.errors import InputError
+from pricesmith.core.progress import Progress
 
 WIDE = "é, ü, “quoted”"
 
@@ -38,8 +38,8 @@ def zstd(data: bytes) -> bytes:
 
 def cells(path: Path, limits: Limits | None = None, notes: Notes | None = None) -> list[dict[str, object] | str]:
     """Every row of a file: its values, or the reason why it has none."""
-    (source,) = resolve([str(path)])
-    rows = [row for batch in read(source, limits or Limits(), notes or Notes()) for row in batch]
+    (source,) = resolve_sources([str(path)])
+    rows = [row for batch in read_rows(source, limits or Limits(), notes or Notes()) for row in batch]
     assert [row.number for row in rows] == list(range(1, len(rows) + 1))
     return [dict(row.values) if isinstance(row, RawRow) else row.reason for row in rows]
 

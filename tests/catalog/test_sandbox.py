@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pricesmith.catalog import sandbox
-from pricesmith.catalog.read import Limits, RawRow, read, resolve
-from pricesmith.errors import InputError
+from pricesmith.catalog.readers import sandbox
+from pricesmith.catalog.readers.sources import Limits, RawRow, read_rows, resolve_sources
+from pricesmith.core.errors import InputError
 
 
 def written(path: Path, data: bytes | str) -> Path:
@@ -21,8 +21,8 @@ def written(path: Path, data: bytes | str) -> Path:
 
 def cells(path: Path, limits: Limits | None = None) -> list[dict[str, object] | str]:
     """Every row of a file: its values, or the reason why it has none."""
-    (source,) = resolve([str(path)])
-    rows = [row for batch in read(source, limits or Limits()) for row in batch]
+    (source,) = resolve_sources([str(path)])
+    rows = [row for batch in read_rows(source, limits or Limits()) for row in batch]
     assert [row.number for row in rows] == list(range(1, len(rows) + 1))
     return [dict(row.values) if isinstance(row, RawRow) else row.reason for row in rows]
 
@@ -99,8 +99,8 @@ def test_a_file_that_keeps_its_parser_busy_is_refused(tmp_path: Path) -> None:
 def test_a_parser_that_stands_still_is_ended_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where its own alarm does not reach it."""
     monkeypatch.setattr(sandbox, "GRACE", 0.1)
-    (source,) = resolve([str(written(tmp_path / "a.csv", "name,price\n" + "Hose,1\n" * 300_000))])
-    stream = read(source, Limits(seconds=0.3))
+    (source,) = resolve_sources([str(written(tmp_path / "a.csv", "name,price\n" + "Hose,1\n" * 300_000))])
+    stream = read_rows(source, Limits(seconds=0.3))
     next(stream)
     os.kill(child(), signal.SIGSTOP)
     with pytest.raises(InputError, match="nothing came of it"):
@@ -109,8 +109,8 @@ def test_a_parser_that_stands_still_is_ended_from_outside(tmp_path: Path, monkey
 
 def test_a_child_that_dies_is_an_input_error(tmp_path: Path) -> None:
     """A crash of the parser is told with the file's name and the signal; what came before it was good."""
-    (source,) = resolve([str(written(tmp_path / "a.csv", "name,price\n" + "Hose,1\n" * 300_000))])
-    stream = read(source)
+    (source,) = resolve_sources([str(written(tmp_path / "a.csv", "name,price\n" + "Hose,1\n" * 300_000))])
+    stream = read_rows(source)
     next(stream)
     os.kill(child(), signal.SIGSEGV)
     with pytest.raises(InputError, match=r"a\.csv") as caught:
@@ -121,4 +121,4 @@ def test_a_child_that_dies_is_an_input_error(tmp_path: Path) -> None:
 def test_the_child_sees_nothing_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys and tokens stay here."""
     monkeypatch.setenv("SECRET_KEY", "x")
-    assert "SECRET_KEY" not in sandbox.environment()
+    assert "SECRET_KEY" not in sandbox.worker_environment()

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pricesmith.batch.price import price_file
 from pricesmith.catalog import curate, variants
-from pricesmith.catalog.families import join_groups
-from pricesmith.catalog.read import BadRow, RawRow
+from pricesmith.catalog.near_duplicates import join_groups
+from pricesmith.catalog.readers.sources import BadRow, RawRow
 from pricesmith.catalog.variants import find_variants
-from pricesmith.pricers.runs import info_of
-from pricesmith.serve.batch import price_file
-from pricesmith.testing import made_items
-from pricesmith.types import Listing, Quote
+from pricesmith.core.types import Listing, Quote
+from pricesmith.pricers.model import catalog_info
+from pricesmith.testing import make_items
 
 SHOPIFY = (
     "Handle,Title,Body (HTML),Vendor,Type,Tags,Option1 Name,Option1 Value,Variant SKU,Variant Price,Variant Barcode,"
@@ -154,7 +154,7 @@ def test_product_rows_are_forgotten_before_memory_grows(monkeypatch: pytest.Monk
 
 def shopify_export(path: Path, products: int, seed: int = 0) -> Path:
     """Products of three variants each, only the first row with a title, and a row with a picture."""
-    items, _ = made_items(products, seed)
+    items, _ = make_items(products, seed)
     with path.open("w", newline="") as handle:
         out = csv.writer(handle)
         out.writerow(SHOPIFY.split(","))
@@ -192,7 +192,7 @@ def test_every_variant_has_a_name_and_products_stay_on_one_side(tmp_path: Path) 
             return [Quote(5.0) for _ in listings]
 
     facts = price_file(
-        Spy(), info_of(catalog, catalog.items("train")), file, tmp_path / "o.csv", identity="x", part_rows=37
+        Spy(), catalog_info(catalog, catalog.items("train")), file, tmp_path / "o.csv", identity="x", part_rows=37
     )
     assert (facts["rows"], facts["priced"]) == (360, 270)
     by_id = {listing.id: listing for listing in seen}
@@ -203,7 +203,7 @@ def test_every_variant_has_a_name_and_products_stay_on_one_side(tmp_path: Path) 
 
 def test_variants_that_a_later_row_lists_are_one_group(tmp_path: Path) -> None:
     """Magento writes the product below its variants, and it has no price."""
-    items, _ = made_items(180, 3)
+    items, _ = make_items(180, 3)
     header = ["sku", "product_type", "name", "description", "price", "configurable_variations"]
     with (tmp_path / "a.csv").open("w", newline="") as handle:
         out = csv.writer(handle)
@@ -217,34 +217,34 @@ def test_variants_that_a_later_row_lists_are_one_group(tmp_path: Path) -> None:
             out.writerow([f"p{place}", "configurable", "Product", "of some sizes", "", listed])
     catalog = curate([str(tmp_path / "a.csv")], tmp_path / "out")
     assert catalog.ledger["rows"]["rejected"] == {variants.PARENT: 60}
-    families: dict[str, set[str]] = {}
+    groups: dict[str, set[str]] = {}
     for row in pq.read_table(catalog.path / "items.parquet").to_pylist():
-        families.setdefault(row["id"].partition("-")[0], set()).add(row["family"])
-    assert len(families) == 60
-    assert all(len(found) == 1 for found in families.values())
+        groups.setdefault(row["id"].partition("-")[0], set()).add(row["group"])
+    assert len(groups) == 60
+    assert all(len(found) == 1 for found in groups.values())
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 6)), min_size=1, max_size=50))
-def test_rows_of_one_product_and_of_one_group_have_one_centre(pairs: list[tuple[int, int]]) -> None:
+def test_rows_of_one_product_and_of_one_group_have_one_center(pairs: list[tuple[int, int]]) -> None:
     """The first row of the group; without a product's name nothing changes."""
     groups = np.array([group for group, _ in pairs])
-    centres = np.array([int(np.flatnonzero(groups == group)[0]) for group in groups], dtype=np.int64)
+    centers = np.array([int(np.flatnonzero(groups == group)[0]) for group in groups], dtype=np.int64)
     products = np.array([product for _, product in pairs], dtype=np.uint64)
-    assert join_groups(centres, np.zeros(len(pairs), dtype=np.uint64), 50).tolist() == centres.tolist()
-    found = join_groups(centres, products, 1_000)
-    for place, centre in enumerate(found):
-        assert centre <= place
-        assert found[centre] == centre
-        assert found[centres[place]] == centre
+    assert join_groups(centers, np.zeros(len(pairs), dtype=np.uint64), 50).tolist() == centers.tolist()
+    found = join_groups(centers, products, 1_000)
+    for place, center in enumerate(found):
+        assert center <= place
+        assert found[center] == center
+        assert found[centers[place]] == center
         same = np.flatnonzero((products == products[place]) & (products != 0))
-        assert products[place] == 0 or all(found[same] == centre)
+        assert products[place] == 0 or all(found[same] == center)
 
 
 def test_a_name_that_most_rows_have_names_no_product() -> None:
-    centres = np.arange(1_000, dtype=np.int64)
+    centers = np.arange(1_000, dtype=np.int64)
     products = np.r_[np.full(400, 7), np.full(60, 8), np.zeros(540)].astype(np.uint64)
-    found = join_groups(centres, products, 50)
+    found = join_groups(centers, products, 50)
     assert found[:400].tolist() == list(range(400))
     assert set(found[400:460].tolist()) == {400}
 
@@ -252,7 +252,7 @@ def test_a_name_that_most_rows_have_names_no_product() -> None:
 def test_products_that_are_alike_in_words_are_not_one_large_group() -> None:
     """Over the limit every product is a group of its own, whole."""
     products = np.repeat(np.arange(1, 31), 10).astype(np.uint64)
-    centres = np.tile(np.arange(10), 30).astype(np.int64)  # the same ten texts in each
-    found = join_groups(centres, products, 50)
+    centers = np.tile(np.arange(10), 30).astype(np.int64)  # the same ten texts in each
+    found = join_groups(centers, products, 50)
     assert [len(set(found[products == product].tolist())) for product in range(1, 31)] == [1] * 30
     assert len(set(found.tolist())) == 30

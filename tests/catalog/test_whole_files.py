@@ -11,18 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pricesmith.catalog.columns import choose
-from pricesmith.catalog.feeds import open_feeds
-from pricesmith.catalog.leaks import find_leaks
-from pricesmith.catalog.read import BadRow, Limits, RawRow, find_marks, read, resolve
-from pricesmith.errors import InputError
-from pricesmith.pricers.recorded import read_prices
-from pricesmith.progress import SILENT
-from pricesmith.types import Quote
+from pricesmith.catalog.columns import choose_columns
+from pricesmith.catalog.leakage import find_leaks
+from pricesmith.catalog.readers.feeds import open_feeds
+from pricesmith.catalog.readers.sources import BadRow, Limits, RawRow, find_marks, read_rows, resolve_sources
+from pricesmith.core.errors import InputError
+from pricesmith.core.progress import SILENT
+from pricesmith.core.types import Quote
+from pricesmith.pricers.precomputed import read_prices
 
 
 def rows_of(path: Path) -> list[RawRow | BadRow]:
-    return [row for batch in read(resolve([str(path)])[0]) for row in batch]
+    return [row for batch in read_rows(resolve_sources([str(path)])[0]) for row in batch]
 
 
 def written(path: Path, text: str) -> Path:
@@ -134,20 +134,20 @@ def save(path: Path, prices: list[str]) -> Path:
 def test_the_decimal_mark_is_read_from_all_prices(tmp_path: Path, name: str) -> None:
     """The only price with cents stands behind 4,100 others."""
     path = save(tmp_path / name, PRICES)
-    assert find_marks(resolve([str(path)])[0], "price") == ","
+    assert find_marks(resolve_sources([str(path)])[0], "price") == ","
 
 
 def test_both_marks_and_no_mark_are_told(tmp_path: Path) -> None:
-    (both,) = resolve([str(save(tmp_path / "a.csv", ["62,39", "5", "12.50"]))])
+    (both,) = resolve_sources([str(save(tmp_path / "a.csv", ["62,39", "5", "12.50"]))])
     assert find_marks(both, "price") == ",."
-    (none,) = resolve([str(save(tmp_path / "b.csv", ["62", "5"]))])
+    (none,) = resolve_sources([str(save(tmp_path / "b.csv", ["62", "5"]))])
     assert find_marks(none, "price") == ""
     assert find_marks(both, "another column") == ""
 
 
 def test_a_numeric_column_of_a_parquet_file_shows_no_mark(tmp_path: Path) -> None:
     pq.write_table(pa.table({"price": [1.5, 2.5]}), tmp_path / "a.parquet")
-    assert find_marks(resolve([str(tmp_path / "a.parquet")])[0], "price") == ""
+    assert find_marks(resolve_sources([str(tmp_path / "a.parquet")])[0], "price") == ""
 
 
 def test_a_file_without_cents_has_the_marks_of_the_others(tmp_path: Path) -> None:
@@ -174,4 +174,4 @@ def test_leaks_are_found_among_numbers_with_decimal_commas() -> None:
         RawRow("a.csv", place, {"name": "x", "price": german(amount), "net": f"{german(amount / 1.19)} €", "kg": "2,5"})
         for place, amount in enumerate(amounts, 1)
     ]
-    assert list(find_leaks([table], choose(["name", "price", "net", "kg"]), ",")) == ["net"]
+    assert list(find_leaks([table], choose_columns(["name", "price", "net", "kg"]), ",")) == ["net"]

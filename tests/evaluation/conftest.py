@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pricesmith.catalog.store import COLUMNS, ITEMS, LEDGER, open_catalog
-from pricesmith.testing import BRANDS, GOODS, made_items
-from pricesmith.types import Quote
-from pricesmith.workspace import write_json
+from pricesmith.catalog.catalog import COLUMNS, ITEMS, LEDGER, open_catalog
+from pricesmith.core.atomic import write_json
+from pricesmith.core.types import Quote
+from pricesmith.testing import BRANDS, GOODS, make_items
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Made:
 
 
 def write_catalog(path, n, seed=0, shares=(0.8, 0.1, 0.1)):
-    """A finished catalog folder of made items, split by family."""
-    items, families = made_items(n, seed)
+    """A finished catalog folder of made items, split by group."""
+    items, groups = make_items(n, seed)
     path.mkdir(parents=True)
     rows = []
-    for item, family in zip(items, families, strict=True):
-        draw = int(family[:6], 16) / 16**6
+    for item, group in zip(items, groups, strict=True):
+        draw = int(group[:6], 16) / 16**6
         split = "train" if draw < shares[0] else "validation" if draw < shares[0] + shares[1] else "test"
         ware = item.listing
         content = (
@@ -53,7 +53,7 @@ def write_catalog(path, n, seed=0, shares=(0.8, 0.1, 0.1)):
             ware.brand,
             item.price,
             "USD",
-            family,
+            group,
             split,
             "made",
         )

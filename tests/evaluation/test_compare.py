@@ -1,4 +1,4 @@
-"""Pairs are compared on common items, by family; what is inside noise is not ranked."""
+"""Pairs are compared on common items, by group; what is inside noise is not ranked."""
 
 import dataclasses
 
@@ -7,26 +7,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricesmith.errors import InputError, UsageError
+from pricesmith.core.errors import InputError, UsageError
+from pricesmith.core.types import EvalRow, Evaluation
 from pricesmith.evaluation.compare import compare, items_needed
-from pricesmith.types import Evaluation, Row
 
 prices = st.none() | st.floats(0.5, 999.0)
 
 
-def evaluation(name, prices, truths=None, *, families=None, constant=30.0, catalog="c0ffee", **more):
+def evaluation(name, prices, truths=None, *, groups=None, constant=30.0, catalog="c0ffee", **more):
     """An evaluation of items "0", "1", ... with these quotes."""
     truths = truths if truths is not None else [10.0 * (i + 1) for i in range(len(prices))]
-    rows = tuple(Row(str(i), t, p) for i, (t, p) in enumerate(zip(truths, prices, strict=True)))
-    return Evaluation(name, catalog, rows, constant, families=families or {}, **more)
+    rows = tuple(EvalRow(str(i), t, p) for i, (t, p) in enumerate(zip(truths, prices, strict=True)))
+    return Evaluation(name, catalog, rows, constant, groups=groups or {}, **more)
 
 
 def noisy(name, spread, n=400, seed=0, of=1):
-    """An evaluation whose quotes err by a log-normal factor; items come in families of `of`."""
+    """An evaluation whose quotes err by a log-normal factor; items come in groups of `of`."""
     truth = np.exp(np.random.default_rng(99).normal(4, 1, n))
     quote = truth * np.exp(np.random.default_rng(seed).normal(0, spread, n))
-    families = {str(i): f"f{i // of}" for i in range(n)} if of > 1 else {}
-    return evaluation(name, quote.tolist(), truth.tolist(), families=families)
+    groups = {str(i): f"f{i // of}" for i in range(n)} if of > 1 else {}
+    return evaluation(name, quote.tolist(), truth.tolist(), groups=groups)
 
 
 def test_a_clearly_better_pricer_is_told_apart():
@@ -38,13 +38,13 @@ def test_a_clearly_better_pricer_is_told_apart():
 
 
 def test_two_equal_pricers_are_told_apart_in_5_of_100_tests():
-    """Noise of the same size with other seeds: the verdict is wrong about as often as it says."""
+    """Noise of the same size with other seeds: the conclusion is wrong about as often as it says."""
     pairs = [(noisy("one", 0.3, seed=2 * i), noisy("two", 0.3, seed=2 * i + 1)) for i in range(150)]
     told = [compare(one, two, resamples=200).told_apart for one, two in pairs]
     assert sum(told) <= 0.09 * len(told)
 
 
-def test_without_a_verdict_nobody_is_better_and_more_items_are_needed():
+def test_without_a_conclusion_nobody_is_better_and_more_items_are_needed():
     """0 is inside the interval."""
     found = compare(noisy("one", 0.3, seed=3), noisy("two", 0.3, seed=4))
     assert (found.told_apart, found.better) == (False, None)
@@ -54,7 +54,7 @@ def test_without_a_verdict_nobody_is_better_and_more_items_are_needed():
 
 @pytest.mark.parametrize("n", [6, 12, 30])
 def test_what_is_not_told_apart_needs_more_items_than_there_are(n):
-    """With few families an interval is wider than the normal one, and so is what is needed."""
+    """With few groups an interval is wider than the normal one, and so is what is needed."""
     for seed in range(40):
         found = compare(noisy("one", 0.5, seed=2 * seed, n=n), noisy("two", 0.8, seed=2 * seed + 1, n=n))
         assert found.told_apart or found.needed is None or found.needed > n
@@ -73,7 +73,7 @@ def test_a_pricer_is_not_told_apart_from_itself():
     st.sampled_from(["mean error", "within 20 %"]),
 )
 def test_comparing_the_other_way_round_mirrors(data, metric):
-    """compare(b, a) is minus compare(a, b), with the same verdict."""
+    """compare(b, a) is minus compare(a, b), with the same conclusion."""
     a, b = (evaluation(name, [row[i] for row in data]) for i, name in enumerate("ab"))
     one, two = compare(a, b, metric, resamples=100), compare(b, a, metric, resamples=100)
     assert one.difference == pytest.approx(-two.difference)
@@ -86,7 +86,7 @@ def test_comparing_the_other_way_round_mirrors(data, metric):
 def test_abstaining_never_beats_the_constant(constant, truths):
     """A pricer that answers nothing is exactly as good as the constant, by every metric that ranks."""
     silent = evaluation("silent", [None] * len(truths), truths, constant=constant)
-    steady = evaluation("constant", [constant] * len(truths), truths, constant=constant)
+    steady = evaluation("median", [constant] * len(truths), truths, constant=constant)
     for metric in ("mean error", "median error", "RMSLE", "within 20 %", "course hit"):
         assert compare(silent, steady, metric, resamples=20).difference == 0
 
@@ -116,18 +116,16 @@ def test_only_common_items_count():
     assert found.a_value == pytest.approx(np.mean([abs(row.price - row.truth) for row in whole.rows[30:70]]))
 
 
-def test_families_widen_the_interval():
-    """The same errors are less evidence when items of a family err together."""
+def test_groups_widen_the_interval():
+    """The same errors are less evidence when items of a group err together."""
     shared = np.repeat(np.exp(np.random.default_rng(5).normal(0, 0.5, 40)), 10)
     truth = np.full(400, 50.0)
     quotes = (truth * shared).tolist()
     steady = [50.5] * 400
-    families = {str(i): f"f{i // 10}" for i in range(400)}
+    groups = {str(i): f"f{i // 10}" for i in range(400)}
     alone = compare(evaluation("a", quotes, truth), evaluation("b", steady, truth))
-    together = compare(
-        evaluation("a", quotes, truth, families=families), evaluation("b", steady, truth, families=families)
-    )
-    assert together.families == 40
+    together = compare(evaluation("a", quotes, truth, groups=groups), evaluation("b", steady, truth, groups=groups))
+    assert together.groups == 40
     assert together.high - together.low > 2 * (alone.high - alone.low)
     assert together.needed > 4 * alone.needed
 
@@ -158,11 +156,11 @@ def test_bias_has_no_better_direction():
         compare(noisy("a", 0.1), noisy("b", 0.2), "bias")
 
 
-def test_few_families_tell_nobody_apart():
-    """Below 5 common families there is no interval and no verdict."""
-    families = {str(i): f"f{i % 4}" for i in range(40)}
-    good = evaluation("good", [10.0 * (i + 1) for i in range(40)], families=families)
-    bad = evaluation("bad", [1.0] * 40, families=families)
+def test_few_groups_tell_nobody_apart():
+    """Below 5 common groups there is no interval and no conclusion."""
+    groups = {str(i): f"f{i % 4}" for i in range(40)}
+    good = evaluation("good", [10.0 * (i + 1) for i in range(40)], groups=groups)
+    bad = evaluation("bad", [1.0] * 40, groups=groups)
     found = compare(good, bad)
     assert (found.low, found.high, found.told_apart, found.needed) == (None, None, False, None)
 

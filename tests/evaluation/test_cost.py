@@ -6,22 +6,22 @@ from dataclasses import replace
 
 import pytest
 
-from pricesmith.evaluation.cost import EACH_ITS_OWN, break_even, cost_of, refits_told, side_of, times
-from pricesmith.types import Evaluation, Row
+from pricesmith.core.types import EvalRow, Evaluation
+from pricesmith.evaluation.cost import EACH_ITS_OWN, break_even, build_cost, format_ratio, format_refits, side_of
 
 
 def evaluation(seconds=0.01, cost_usd=0.0, n=10, raw="", name="x"):
     """An evaluation of `n` quotes that took `seconds` and cost `cost_usd` each."""
-    rows = tuple(Row(str(i), 10.0, 11.0, None, None, raw, seconds, cost_usd) for i in range(n))
+    rows = tuple(EvalRow(str(i), 10.0, 11.0, None, None, raw, seconds, cost_usd) for i in range(n))
     return Evaluation(name, "c0ffee", rows, 30.0)
 
 
-def own(seconds=0.01, fit_seconds=100.0, box_price=0.36, kind="ridge", **meta):
-    return cost_of(evaluation(seconds), {"kind": kind, "fit_seconds": fit_seconds, **meta}, box_price)
+def own(seconds=0.01, fit_seconds=100.0, machine_cost=0.36, kind="ridge", **meta):
+    return build_cost(evaluation(seconds), {"kind": kind, "fit_seconds": fit_seconds, **meta}, machine_cost)
 
 
 def hosted(cost_usd=0.001, **meta):
-    return cost_of(evaluation(1.0, cost_usd), {"kind": "frontier", **meta}, 0.36)
+    return build_cost(evaluation(1.0, cost_usd), {"kind": "api", **meta}, 0.36)
 
 
 def test_own_compute_is_seconds_at_the_boxs_price():
@@ -32,7 +32,7 @@ def test_own_compute_is_seconds_at_the_boxs_price():
 
 def test_a_box_without_a_price_costs_an_unknown_sum():
     """Never 0."""
-    found = own(box_price=None)
+    found = own(machine_cost=None)
     assert (found.quote, found.compute, found.fit) == (None, None, None)
     assert found.fees == 0
 
@@ -46,16 +46,16 @@ def test_fees_that_are_not_known_are_no_zero():
 
 def test_a_reply_that_never_came_does_not_make_the_others_cheaper():
     """What it may have cost is shared by the answers that came."""
-    lost = tuple(Row(f"lost {i}", 10.0, None, None, None, "no reply: time-out", 0.0, 0.0) for i in range(10))
+    lost = tuple(EvalRow(f"lost {i}", 10.0, None, None, None, "no reply: time-out", 0.0, 0.0) for i in range(10))
     found = evaluation(1.0, 0.001)
     found = Evaluation("x", "c0ffee", found.rows + lost, 30.0)
-    assert cost_of(found, {"kind": "frontier"}, 0.36).fees == pytest.approx(0.001)
+    assert build_cost(found, {"kind": "api"}, 0.36).fees == pytest.approx(0.001)
     dear = tuple(replace(row, cost_usd=0.002) for row in lost)
-    assert cost_of(replace(found, rows=found.rows[:10] + dear), {"kind": "frontier"}, 0.36).fees == pytest.approx(0.003)
+    assert build_cost(replace(found, rows=found.rows[:10] + dear), {"kind": "api"}, 0.36).fees == pytest.approx(0.003)
 
 
 def test_what_lost_replies_may_have_cost_stands_beside_the_fees():
-    """A rival is not called dear for what it may not have charged."""
+    """A competitor is not called dear for what it may not have charged."""
     cost = hosted(0.005, lost_of_quotes_usd=0.04)
     assert cost.fees == pytest.approx(0.001)
     assert cost.quote == pytest.approx(0.001)
@@ -64,22 +64,22 @@ def test_what_lost_replies_may_have_cost_stands_beside_the_fees():
 
 def test_a_hosted_model_needs_no_price_of_the_box():
     """Its fees are what it costs."""
-    assert cost_of(evaluation(1.0, 0.001), {"kind": "frontier"}).quote == pytest.approx(0.001)
+    assert build_cost(evaluation(1.0, 0.001), {"kind": "api"}).quote == pytest.approx(0.001)
 
 
-@pytest.mark.parametrize("kind", ["human", "recorded"])
+@pytest.mark.parametrize("kind", ["human", "precomputed"])
 def test_people_and_saved_answers_have_no_price(kind):
     """What somebody's time costs is not known here, and a file that is read took no time to think."""
-    found = cost_of(evaluation(), {"kind": kind}, 0.36)
+    found = build_cost(evaluation(), {"kind": kind}, 0.36)
     assert (found.quote, found.seconds, found.latency) == (None, None, None)
 
 
 def test_a_batchs_share_is_no_latency():
     """Only answers that were timed one by one have a median and a 95th percentile; those without a reply have none."""
     assert own().latency is None
-    rows = tuple(Row(str(i), 10.0, 11.0, seconds=float(i + 1)) for i in range(100))
-    lost = (Row("lost", 10.0, None, raw="no reply: HTTP 500", seconds=900.0),)
-    found = cost_of(Evaluation("x", "c", rows + lost, 30.0), {"kind": "frontier", "latency": EACH_ITS_OWN}).latency
+    rows = tuple(EvalRow(str(i), 10.0, 11.0, seconds=float(i + 1)) for i in range(100))
+    lost = (EvalRow("lost", 10.0, None, raw="no reply: HTTP 500", seconds=900.0),)
+    found = build_cost(Evaluation("x", "c", rows + lost, 30.0), {"kind": "api", "latency": EACH_ITS_OWN}).latency
     assert (found.n, found.median) == (100, pytest.approx(50.5))
     assert found.high == pytest.approx(95.05)
 
@@ -90,8 +90,8 @@ def test_a_batchs_share_is_no_latency():
 )
 def test_what_is_fitted_again_in_folds_is_told_with_its_time(seconds, words):
     """Five times what each fit took; a few seconds are not worth a word."""
-    assert words in refits_told(seconds)
-    assert bool(words) is bool(refits_told(seconds))
+    assert words in format_refits(seconds)
+    assert bool(words) is bool(format_refits(seconds))
 
 
 def test_the_fits_of_folds_are_not_one_fit():
@@ -119,26 +119,26 @@ def test_a_box_that_is_dearer_a_quote_is_never_paid_back():
     """Whatever the volume; what the box would have to cost is said."""
     found = break_even(own(seconds=20.0), hosted())
     assert (found.quotes, found.why) == (None, "never")
-    assert found.box_price == pytest.approx(0.18)  # 20 s at 18 cents an hour are the host's thousandth of a dollar
+    assert found.machine_cost == pytest.approx(0.18)  # 20 s at 18 cents an hour are the host's thousandth of a dollar
 
 
 def test_without_the_boxs_price_the_price_that_would_pay_is_known():
     """A host's 0.001 dollars buy 0.01 s of a box at 360 dollars an hour."""
-    found = break_even(own(box_price=None), hosted())
-    assert (found.quotes, found.why, found.box_price) == (None, "unknown", pytest.approx(360.0))
+    found = break_even(own(machine_cost=None), hosted())
+    assert (found.quotes, found.why, found.machine_cost) == (None, "unknown", pytest.approx(360.0))
 
 
 def test_nothing_is_cheaper_than_free():
     """A host without fees is never beaten, whether the box has a price or not."""
     assert break_even(own(), hosted(0.0)).why == "never"
-    assert break_even(own(box_price=None), hosted(0.0)).why == "never"
-    assert times(own(), hosted(0.0)) is None
+    assert break_even(own(machine_cost=None), hosted(0.0)).why == "never"
+    assert format_ratio(own(), hosted(0.0)) is None
 
 
 def test_unknown_fees_leave_break_even_unknown():
     """No volume and no box price is made up."""
     assert break_even(own(), hosted(0.0, cost_known=False)) == break_even(
-        own(box_price=None), hosted(0, cost_known=False)
+        own(machine_cost=None), hosted(0, cost_known=False)
     )
     assert break_even(own(), hosted(0.0, cost_known=False)).why == "unknown"
 
@@ -150,6 +150,6 @@ def test_seconds_that_no_clock_took_are_unknown():
 
 def test_every_kind_that_is_not_somebody_elses_is_ones_own():
     """New kinds run on one's own box."""
-    assert [side_of(kind) for kind in ("frontier", "human", "recorded", "best", "zero-shot")] == [
+    assert [side_of(kind) for kind in ("api", "human", "precomputed", "best", "zero-shot")] == [
         "hosted", "person", "saved", "own", "own",
     ]  # fmt: skip

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricesmith.errors import InputError, PricesmithError
-from pricesmith.evaluation.evaluate import columns_of, evaluate, usable_quote
-from pricesmith.testing import made_items
-from pricesmith.types import Item, Listing, Quote
+from pricesmith.core.errors import InputError, PricesmithError
+from pricesmith.core.types import Item, Listing, Quote
+from pricesmith.evaluation.evaluate import evaluate, to_arrays, usable_quote
+from pricesmith.testing import make_items
 
-ITEMS, FAMILIES = made_items(40)
+ITEMS, GROUPS = make_items(40)
 
 
 class Says:
@@ -148,14 +148,14 @@ def test_no_items_are_an_evaluation_without_rows():
     assert evaluate(Says([]), [], catalog="c", constant=30.0).rows == ()
 
 
-def test_an_item_without_a_family_is_its_own():
-    """A family that is called like another item's id does not take that item in."""
-    found = judged([Quote(1.0)] * 3, families={"made-0": "made-2", "made-1": "made-2", "other": "x"})
-    assert found.families == {"made-0": "made-2", "made-1": "made-2"}
-    assert columns_of(found).families.tolist() == [0, 0, 1]
+def test_an_item_without_a_group_is_its_own():
+    """A group that is called like another item's id does not take that item in."""
+    found = judged([Quote(1.0)] * 3, groups={"made-0": "made-2", "made-1": "made-2", "other": "x"})
+    assert found.groups == {"made-0": "made-2", "made-1": "made-2"}
+    assert to_arrays(found).groups.tolist() == [0, 0, 1]
 
 
 def test_an_item_without_an_answer_is_charged_at_the_constants_quote():
     """As an array of numbers it holds the constant, and says that it was not answered."""
-    data = columns_of(judged([Quote(None), Quote(7.0)]))
+    data = to_arrays(judged([Quote(None), Quote(7.0)]))
     assert (data.quote.tolist(), data.answered.tolist()) == ([34.9, 7.0], [False, True])

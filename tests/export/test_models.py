@@ -7,40 +7,40 @@ from pathlib import Path
 
 import pytest
 
-from pricesmith.catalog.store import open_catalog
-from pricesmith.contest import contest
-from pricesmith.errors import UsageError
-from pricesmith.export import export
-from pricesmith.pricers import runs
+from pricesmith.candidates import run_candidates
+from pricesmith.catalog.catalog import open_catalog
+from pricesmith.core.errors import UsageError
+from pricesmith.export import export_model
+from pricesmith.pricers import model
 from pricesmith.pricers.recipes import read_recipe
-from pricesmith.testing import made_catalog
+from pricesmith.testing import make_catalog
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A made catalog with a ridge, a run of neighbours, and the league of both."""
+    """A made catalog with a ridge, a run of neighbors, and the leaderboard of both."""
     place = tmp_path_factory.mktemp("shop")
-    catalog = open_catalog(made_catalog(place / "catalog", 600))
-    for kind in ("ridge", "neighbours"):
-        runs.fit(read_recipe(kind), catalog, place / kind)
-    contest([str(place / "ridge"), str(place / "neighbours")], catalog, place / "evals")
+    catalog = open_catalog(make_catalog(place / "catalog", 600))
+    for kind in ("ridge", "knn"):
+        model.fit_model(read_recipe(kind), catalog, place / kind)
+    run_candidates([str(place / "ridge"), str(place / "knn")], catalog, place / "evals")
     return place
 
 
 def test_a_hub_export_prices_as_the_run_does_without_its_rows(shop: Path, tmp_path: Path) -> None:
     """The exported folder loads as a run; comparables, which are rows of the catalog, stay at home."""
-    export(shop / "ridge", tmp_path / "out", "hub")
+    export_model(shop / "ridge", tmp_path / "out", "hub")
     listings = [item.listing for item in open_catalog(shop / "catalog").items("test")]
-    assert runs.load(tmp_path / "out").price(listings) == runs.load(shop / "ridge").price(listings)
+    assert model.load_model(tmp_path / "out").price(listings) == model.load_model(shop / "ridge").price(listings)
     assert not (tmp_path / "out" / "comparables").exists()
     assert "No row of it is in this folder" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_card_has_the_front_matter_of_the_hub(shop: Path, tmp_path: Path) -> None:
-    """Stock huggingface_hub reads the card, and the model index holds the league's figure."""
+    """Stock huggingface_hub reads the card, and the model index holds the leaderboard's figure."""
     from huggingface_hub import ModelCard
 
-    export(shop / "ridge", tmp_path / "out", "hub", evals=shop / "evals")
+    export_model(shop / "ridge", tmp_path / "out", "hub", evals=shop / "evals")
     card = ModelCard.load(tmp_path / "out" / "README.md")
     meta = json.loads((shop / "evals" / "ridge.meta.json").read_text())
     found = {one.metric_type: one for one in card.data.eval_results}
@@ -49,23 +49,23 @@ def test_a_card_has_the_front_matter_of_the_hub(shop: Path, tmp_path: Path) -> N
     assert "(95 %)" in card.text
 
 
-def test_a_card_without_a_league_says_so(shop: Path, tmp_path: Path) -> None:
+def test_a_card_without_a_leaderboard_says_so(shop: Path, tmp_path: Path) -> None:
     """What is not known is said."""
-    export(shop / "ridge", tmp_path / "out", "hub")
+    export_model(shop / "ridge", tmp_path / "out", "hub")
     assert "It was not judged when this card was written" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_a_league_without_the_run_is_refused(shop: Path, tmp_path: Path) -> None:
+def test_a_leaderboard_without_the_run_is_refused(shop: Path, tmp_path: Path) -> None:
     """A card never shows the figures of another run."""
-    contest([str(shop / "neighbours")], open_catalog(shop / "catalog"), tmp_path / "other")
+    run_candidates([str(shop / "knn")], open_catalog(shop / "catalog"), tmp_path / "other")
     with pytest.raises(UsageError, match="has not judged"):
-        export(shop / "ridge", tmp_path / "out", "hub", evals=tmp_path / "other")
+        export_model(shop / "ridge", tmp_path / "out", "hub", evals=tmp_path / "other")
     assert not (tmp_path / "out").exists()
 
 
 def test_a_run_that_is_its_rows_says_that_they_go_along(shop: Path, tmp_path: Path) -> None:
-    """Neighbours cannot be handed on without titles and prices: the card says so in bold."""
-    export(shop / "neighbours", tmp_path / "out", "hub")
+    """Neighbors cannot be handed on without titles and prices: the card says so in bold."""
+    export_model(shop / "knn", tmp_path / "out", "hub")
     assert "**This folder holds prices of the training rows" in (tmp_path / "out" / "README.md").read_text()
 
 
@@ -73,11 +73,11 @@ def test_a_run_that_is_its_rows_says_that_they_go_along(shop: Path, tmp_path: Pa
 def test_a_form_that_a_run_does_not_have_is_refused(shop: Path, tmp_path: Path, form: str) -> None:
     """A ridge has no adapter, and a run is not rows."""
     with pytest.raises(UsageError):
-        export(shop / "ridge", tmp_path / "out", form)
+        export_model(shop / "ridge", tmp_path / "out", form)
     assert not (tmp_path / "out").exists()
 
 
 def test_what_is_neither_run_nor_catalog_is_refused(tmp_path: Path) -> None:
     """A folder of something else is named as such."""
     with pytest.raises(UsageError, match="neither a catalog nor a run"):
-        export(tmp_path, tmp_path / "out", "hub")
+        export_model(tmp_path, tmp_path / "out", "hub")

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from pricesmith.catalog.store import open_catalog
-from pricesmith.errors import UsageError
-from pricesmith.export import export
-from pricesmith.prompts import Prompt, whole_price
-from pricesmith.testing import made_catalog, made_model
+from pricesmith.catalog.catalog import open_catalog
+from pricesmith.core.errors import UsageError
+from pricesmith.export import export_model
+from pricesmith.testing import make_catalog, make_model
+from pricesmith.text.prompts import Prompt, format_whole_price
 
 
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return made_catalog(tmp_path_factory.mktemp("shop") / "catalog", 300)
+    return make_catalog(tmp_path_factory.mktemp("shop") / "catalog", 300)
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -26,16 +26,16 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 
 def test_rows_are_the_prompt_and_the_whole_price(catalog: Path, tmp_path: Path) -> None:
     """The prompt is the one that our own training uses; the completion is the number alone."""
-    export(catalog, tmp_path / "sft.jsonl", "sft")
+    export_model(catalog, tmp_path / "sft.jsonl", "sft")
     items = open_catalog(catalog).items("train")
     prompt = Prompt()
-    wanted = [{"prompt": prompt.text(i.listing), "completion": str(whole_price(i.price))} for i in items]
+    wanted = [{"prompt": prompt.text(i.listing), "completion": str(format_whole_price(i.price))} for i in items]
     assert rows_of(tmp_path / "sft.jsonl") == wanted
 
 
 def test_no_test_row_leaves_the_catalog(catalog: Path, tmp_path: Path) -> None:
     """Training and validation rows are written apart, and the rows that judge stay."""
-    export(catalog, tmp_path / "sft.jsonl", "sft")
+    export_model(catalog, tmp_path / "sft.jsonl", "sft")
     written = {row["prompt"] for name in ("sft.jsonl", "sft.validation.jsonl") for row in rows_of(tmp_path / name)}
     shop = open_catalog(catalog)
     assert len(rows_of(tmp_path / "sft.validation.jsonl")) == len(shop.items("validation"))
@@ -46,18 +46,18 @@ def test_a_chat_row_reads_as_our_own_chat_prompt(catalog: Path, tmp_path: Path) 
     """Messages and answer, put through the chat template as other trainers do, give the tokens that we train on."""
     from transformers import AutoTokenizer
 
-    export(catalog, tmp_path / "chat.jsonl", "sft", style="chat")
-    tokenizer = AutoTokenizer.from_pretrained(made_model(tmp_path / "model", chat=True))
+    export_model(catalog, tmp_path / "chat.jsonl", "sft", style="chat")
+    tokenizer = AutoTokenizer.from_pretrained(make_model(tmp_path / "model", chat=True))
     item, row = open_catalog(catalog).items("train")[0], rows_of(tmp_path / "chat.jsonl")[0]
     told = tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
     whole = tokenizer(told + row["completion"][0]["content"], add_special_tokens=False)["input_ids"]
     (ours,) = Prompt(style="chat").encode(tokenizer, [item.listing])
-    assert tokenizer.decode(whole) == tokenizer.decode(ours) + str(whole_price(item.price))
+    assert tokenizer.decode(whole) == tokenizer.decode(ours) + str(format_whole_price(item.price))
 
 
 @pytest.mark.parametrize(("name", "style"), [("sft.csv", "plain"), ("sft.jsonl", "song")])
 def test_a_wrong_file_or_style_is_refused(catalog: Path, tmp_path: Path, name: str, style: str) -> None:
     """Nothing is written under a wrong name."""
     with pytest.raises(UsageError):
-        export(catalog, tmp_path / name, "sft", style=style)
+        export_model(catalog, tmp_path / name, "sft", style=style)
     assert not any(tmp_path.iterdir())

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from pricesmith.catalog.store import open_catalog
-from pricesmith.contest import contest
-from pricesmith.errors import InputError, UsageError
-from pricesmith.export import export, models
+from pricesmith.candidates import run_candidates
+from pricesmith.catalog.catalog import open_catalog
+from pricesmith.core.errors import InputError, UsageError
+from pricesmith.core.progress import Progress
+from pricesmith.export import export_model, models
 from pricesmith.export.card import model_card
-from pricesmith.export.models import licence_of
-from pricesmith.pricers import runs
-from pricesmith.pricers.language import llm
+from pricesmith.export.models import find_license
+from pricesmith.pricers import model
+from pricesmith.pricers.llm.pricer import LlmPricer, load_adapter
 from pricesmith.pricers.recipes import read_recipe
-from pricesmith.progress import Progress
-from pricesmith.testing import made_catalog, made_model
+from pricesmith.testing import make_catalog, make_model
 
 READOUTS = ("bins", "tokens")
 
@@ -28,11 +28,11 @@ READOUTS = ("bins", "tokens")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A made catalog, a made base, and a run of each read-out."""
     place = tmp_path_factory.mktemp("shop")
-    catalog = open_catalog(made_catalog(place / "catalog", 300))
-    settings = {"base": str(made_model(place / "base", numbers="single")), "dtype": "float32", "minutes": 0}
+    catalog = open_catalog(make_catalog(place / "catalog", 300))
+    settings = {"base": str(make_model(place / "base", numbers="single")), "dtype": "float32", "minutes": 0}
     for readout in READOUTS:
         small = {"epochs": 0.5, "evals": 1, "most_tokens": 48, "rank": 4, "rate": 1e-2}
-        runs.fit(read_recipe(f"lora_{readout}", {**settings, **small}), catalog, place / readout)
+        model.fit_model(read_recipe(f"lora_{readout}", {**settings, **small}), catalog, place / readout)
     return place
 
 
@@ -42,8 +42,8 @@ def logits(model: torch.nn.Module, prompt: list[int]) -> np.ndarray:
     return np.asarray(found if found.ndim == 1 else found[-1], dtype=np.float64)
 
 
-def prompts_of(shop: Path, readout: str) -> tuple[llm.LlmPricer, list[list[int]]]:
-    pricer = llm.load_adapter(shop / readout)
+def prompts_of(shop: Path, readout: str) -> tuple[LlmPricer, list[list[int]]]:
+    pricer = load_adapter(shop / readout)
     wares = [item.listing for item in open_catalog(shop / "catalog").items("test")[:12]]
     return pricer, pricer.prompt.encode(pricer.tokenizer, wares)
 
@@ -53,7 +53,7 @@ def test_a_merged_export_is_a_stock_model_with_the_same_answers(shop: Path, tmp_
     """transformers alone loads it, number head and all, and its logits are the run's to 1e-3."""
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-    export(shop / readout, tmp_path / "out", "merged")
+    export_model(shop / readout, tmp_path / "out", "merged")
     stock = AutoModelForSequenceClassification if readout == "bins" else AutoModelForCausalLM
     model = stock.from_pretrained(tmp_path / "out").eval()
     assert model.config.pad_token_id is not None
@@ -71,7 +71,7 @@ def test_an_adapter_export_loads_with_stock_peft(shop: Path, tmp_path: Path, rea
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    export(shop / readout, tmp_path / "out", "adapter")
+    export_model(shop / readout, tmp_path / "out", "adapter")
     config = json.loads((tmp_path / "out" / "price_config.json").read_text())
     if readout == "bins":
         many = len(config["edges"]) - 1
@@ -87,7 +87,7 @@ def test_an_adapter_export_loads_with_stock_peft(shop: Path, tmp_path: Path, rea
 
 def test_price_bins_are_named_by_their_prices(shop: Path, tmp_path: Path) -> None:
     """A stock text-classification pipeline answers with a range of prices."""
-    export(shop / "bins", tmp_path / "out", "merged")
+    export_model(shop / "bins", tmp_path / "out", "merged")
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     edges = json.loads((tmp_path / "out" / "price_config.json").read_text())["edges"]
     assert config["id2label"]["0"] == f"{edges[0]:.2f} to {edges[1]:.2f} USD"
@@ -97,7 +97,7 @@ def test_price_bins_are_named_by_their_prices(shop: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize("form", ["merged", "adapter", "hub"])
 def test_no_row_of_the_catalog_is_in_an_export(shop: Path, tmp_path: Path, form: str) -> None:
     """Neither comparables nor a training listing's text leave with the model."""
-    export(shop / "bins", tmp_path / "out", form)
+    export_model(shop / "bins", tmp_path / "out", form)
     titles = {item.listing.title for item in open_catalog(shop / "catalog").items("train")}
     for path in (tmp_path / "out").rglob("*"):
         if path.is_file():
@@ -108,9 +108,9 @@ def test_no_row_of_the_catalog_is_in_an_export(shop: Path, tmp_path: Path, form:
 
 def test_a_hub_export_prices_as_the_run_does(shop: Path, tmp_path: Path) -> None:
     """The exported folder is a run; on another base it is refused."""
-    export(shop / "bins", tmp_path / "out", "hub")
+    export_model(shop / "bins", tmp_path / "out", "hub")
     wares = [item.listing for item in open_catalog(shop / "catalog").items("test")]
-    assert runs.load(tmp_path / "out").price(wares) == runs.load(shop / "bins").price(wares)
+    assert model.load_model(tmp_path / "out").price(wares) == model.load_model(shop / "bins").price(wares)
 
 
 def test_an_export_of_a_run_whose_base_changed_is_refused(shop: Path, tmp_path: Path) -> None:
@@ -119,9 +119,9 @@ def test_an_export_of_a_run_whose_base_changed_is_refused(shop: Path, tmp_path: 
 
     shutil.copytree(shop / "base", tmp_path / "kept")
     try:
-        made_model(shop / "base", numbers="single", seed=1)
+        make_model(shop / "base", numbers="single", seed=1)
         with pytest.raises(InputError, match="is not the one that"):
-            export(shop / "tokens", tmp_path / "out", "merged")
+            export_model(shop / "tokens", tmp_path / "out", "merged")
         assert not (tmp_path / "out").exists()
     finally:
         shutil.rmtree(shop / "base")
@@ -131,7 +131,7 @@ def test_an_export_of_a_run_whose_base_changed_is_refused(shop: Path, tmp_path: 
 @pytest.mark.parametrize("form", ["merged", "adapter"])
 def test_an_export_names_no_folder_of_this_machine(shop: Path, tmp_path: Path, form: str) -> None:
     """Neither in the card nor in the adapter's file; what is merged is no adapter."""
-    export(shop / "bins", tmp_path / "out", form)
+    export_model(shop / "bins", tmp_path / "out", form)
     for path in (tmp_path / "out").rglob("*"):
         assert not path.is_file() or str(shop).encode() not in path.read_bytes(), path
     card = (tmp_path / "out" / "README.md").read_text()
@@ -141,17 +141,17 @@ def test_an_export_names_no_folder_of_this_machine(shop: Path, tmp_path: Path, f
 def test_a_base_of_the_registry_goes_by_its_hub_id(tmp_path: Path) -> None:
     """A preset's short name is known here only."""
     (tmp_path / "price_config.json").write_text('{"base": "gemma-3-270m"}')
-    name, licence = licence_of(tmp_path)
+    name, license = find_license(tmp_path)
     assert name == "google/gemma-3-270m"
-    assert licence.name == "Gemma Terms of Use"
+    assert license.name == "Gemma Terms of Use"
 
 
 def test_a_card_of_a_merged_4_bit_run_says_that_it_is_not_what_was_judged(shop: Path) -> None:
     """The results were those of the adapter on the base in 4 bits."""
-    run = runs.load(shop / "bins")
-    run.manifest["settings"]["quantisation"] = "nf4"
+    run = model.load_model(shop / "bins")
+    run.manifest["settings"]["quantization"] = "nf4"
     assert "4 bits" in model_card(run, base="a/b", merged=True)
-    assert "4 bits" not in model_card(run, base="a/b").replace("quantisation", "")
+    assert "4 bits" not in model_card(run, base="a/b").replace("quantization", "")
 
 
 class Notes(Progress):
@@ -169,34 +169,34 @@ def test_a_person_is_told_what_a_folder_for_others_is_not(
 ) -> None:
     """Merged from 4 bits it is not what was judged; without its base a run is of no use to others."""
     notes = Notes()
-    export(shop / "bins", tmp_path / "hub", "hub", progress=notes)
+    export_model(shop / "bins", tmp_path / "hub", "hub", progress=notes)
     assert "which no hub is known to have" in notes.said[-1]
     assert "path on this machine" in notes.said[-1]
-    load = runs.load
+    load = model.load_model
 
-    def in_4_bits(path: Path) -> runs.Run:
+    def in_4_bits(path: Path) -> model.PriceModel:
         run = load(path)
-        run.manifest["settings"]["quantisation"] = "nf4"
+        run.manifest["settings"]["quantization"] = "nf4"
         return run
 
-    monkeypatch.setattr(models, "load", in_4_bits)
-    export(shop / "bins", tmp_path / "out", "merged", progress=notes)
+    monkeypatch.setattr(models, "load_model", in_4_bits)
+    export_model(shop / "bins", tmp_path / "out", "merged", progress=notes)
     assert "judged on the base in 4 bits" in notes.said[-1]
     assert "tuned and judged on a base in 4 bits" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_an_export_draws_no_bar_of_a_library(shop: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """In a pipe nothing is drawn but what we draw."""
-    export(shop / "bins", tmp_path / "out", "merged")
+    export_model(shop / "bins", tmp_path / "out", "merged")
     said = capfd.readouterr()
     assert said.out + said.err == ""
 
 
 def test_the_folder_of_an_evaluation_is_not_told(shop: Path, tmp_path: Path) -> None:
     """The marker of an export goes with it."""
-    contest([str(shop / "bins")], open_catalog(shop / "catalog"), tmp_path / "evals")
-    export(shop / "bins", tmp_path / "out", "adapter", evals=tmp_path / "evals")
+    run_candidates([str(shop / "bins")], open_catalog(shop / "catalog"), tmp_path / "evals")
+    export_model(shop / "bins", tmp_path / "out", "adapter", evals=tmp_path / "evals")
     assert str(tmp_path) not in (tmp_path / "out" / "export.json").read_text()
-    export(shop / "bins", tmp_path / "out", "adapter", evals=tmp_path / "evals")
+    export_model(shop / "bins", tmp_path / "out", "adapter", evals=tmp_path / "evals")
     with pytest.raises(UsageError):
-        export(shop / "bins", tmp_path / "out", "adapter")
+        export_model(shop / "bins", tmp_path / "out", "adapter")

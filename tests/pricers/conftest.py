@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from pricesmith.catalog.store import Catalog, open_catalog
+from pricesmith.catalog.catalog import Catalog, open_catalog
 from pricesmith.pricers import KINDS
+from pricesmith.pricers.model import fit_model
 from pricesmith.pricers.recipes import read_recipe
-from pricesmith.pricers.runs import fit
-from pricesmith.testing import made_catalog, made_model
+from pricesmith.testing import make_catalog, make_model
 
 SMALL: dict[str, dict[str, Any]] = {"sparse_mlp": {"members": 1, "width": 16, "hidden": 16}}
 ONE_EACH = {"folds": 2, "members": 1, "fold_members": 1, "forests": 1, "trees": 60}
@@ -22,8 +22,8 @@ TUNED["dtype"] = "float32"  # in bf16, how much a batch is padded moves the last
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    """The made catalog: 2,000 items in families, prices of a known law."""
-    return open_catalog(made_catalog(tmp_path_factory.mktemp("shop") / "catalog", 2000))
+    """The made catalog: 2,000 items in groups, prices of a known law."""
+    return open_catalog(make_catalog(tmp_path_factory.mktemp("shop") / "catalog", 2000))
 
 
 @pytest.fixture(scope="session")
@@ -41,16 +41,16 @@ def runs(shop: Catalog, guesses: Path, tmp_path_factory: pytest.TempPathFactory)
     """A run folder of each kind."""
     place = tmp_path_factory.mktemp("runs")
     made: dict[str, Path] = {}
-    base = made_model(place / "tiny", numbers="single")
+    base = make_model(place / "tiny", numbers="single")
     tuned = {**TUNED, "base": str(base)}
     for kind in sorted(KINDS, key=lambda name: name == "blend"):
         wanted = {
             "lora_tokens": {**tuned, "epochs": 0.5},
             "lora_bins": {**tuned, "epochs": 2, "bins": 32},
-            "recorded": {"file": str(guesses)},
+            "precomputed": {"file": str(guesses)},
             "blend": {"members": [str(p) for p in made.values()]},
             **SMALL,
         }
-        fit(read_recipe(kind, wanted.get(kind, {})), shop, place / kind)
+        fit_model(read_recipe(kind, wanted.get(kind, {})), shop, place / kind)
         made[kind] = place / kind
     return made

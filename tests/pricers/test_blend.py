@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pricesmith.catalog import open as open_catalog
-from pricesmith.errors import UsageError
-from pricesmith.pricers.blend import Blend, BlendPricer, blended, fit_weights
+from pricesmith.core.errors import UsageError
+from pricesmith.core.types import Listing, Quote
+from pricesmith.pricers.blend import Blend, BlendPricer, blend_prices, fit_weights
+from pricesmith.pricers.model import fit_model, load_model
 from pricesmith.pricers.recipes import read_recipe
-from pricesmith.pricers.runs import fit, load
-from pricesmith.testing import made_catalog
-from pricesmith.types import Listing, Quote
+from pricesmith.testing import make_catalog
 
 PRICES = st.floats(0.5, 1000.0)
 
@@ -43,7 +43,7 @@ def test_on_its_own_rows_a_blend_is_never_worse_than_a_member(values: np.ndarray
     weights = fit_weights(values, truth)
     assert weights.min() >= 0
     assert weights.sum() == pytest.approx(1)
-    error = np.abs(blended(values, weights) - truth).mean()
+    error = np.abs(blend_prices(values, weights) - truth).mean()
     assert error <= np.abs(values - truth[:, None]).mean(axis=0).min() * (1 + 1e-6) + 1e-6
 
 
@@ -83,23 +83,23 @@ def test_a_blend_of_one_is_refused(tmp_path: Path) -> None:
 def test_members_of_different_catalogs_are_refused(tmp_path: Path) -> None:
     """Runs that learnt from different rows are not mixed."""
     for number in (0, 1):
-        catalog = open_catalog(made_catalog(tmp_path / f"catalog{number}", 400, seed=number))
-        fit(read_recipe("constant"), catalog, tmp_path / f"run{number}")
+        catalog = open_catalog(make_catalog(tmp_path / f"catalog{number}", 400, seed=number))
+        fit_model(read_recipe("median"), catalog, tmp_path / f"run{number}")
     recipe = read_recipe("blend", {"members": [str(tmp_path / "run0"), str(tmp_path / "run1")]})
     with pytest.raises(UsageError, match="different catalogs"):
-        fit(recipe, open_catalog(tmp_path / "catalog0"), tmp_path / "blend")
+        fit_model(recipe, open_catalog(tmp_path / "catalog0"), tmp_path / "blend")
 
 
 def test_a_blend_needs_nothing_beside_its_folder(tmp_path: Path) -> None:
     """Members are copied: the originals may go."""
     import shutil
 
-    catalog = open_catalog(made_catalog(tmp_path / "catalog", 600))
-    for kind in ("constant", "ridge"):
-        fit(read_recipe(kind), catalog, tmp_path / kind)
-    members = [str(tmp_path / kind) for kind in ("constant", "ridge")]
-    fit(read_recipe("blend", {"members": members}), catalog, tmp_path / "blend")
-    before = load(tmp_path / "blend").price([Listing("1", "Aster lamp", "oak")])
+    catalog = open_catalog(make_catalog(tmp_path / "catalog", 600))
+    for kind in ("median", "ridge"):
+        fit_model(read_recipe(kind), catalog, tmp_path / kind)
+    members = [str(tmp_path / kind) for kind in ("median", "ridge")]
+    fit_model(read_recipe("blend", {"members": members}), catalog, tmp_path / "blend")
+    before = load_model(tmp_path / "blend").price([Listing("1", "Aster lamp", "oak")])
     for member in members:
         shutil.rmtree(member)
-    assert load(tmp_path / "blend").price([Listing("1", "Aster lamp", "oak")]) == before
+    assert load_model(tmp_path / "blend").price([Listing("1", "Aster lamp", "oak")]) == before

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pricesmith.core.types import Item, Listing
 from pricesmith.pricers.features.cross_fit import cross_fit, folds_of
-from pricesmith.testing import made_items
-from pricesmith.types import Item, Listing
+from pricesmith.testing import make_items
 
 
 def test_a_row_does_not_see_the_prices_of_its_own_group() -> None:
     """Other prices of one near-duplicate group change estimates, but none in that group's fold."""
-    items, families = made_items(300)
-    groups = [str(family) for family in families]
+    items, groups = make_items(300)
+    groups = [str(group) for group in groups]
     chosen = groups[0]
     changed = [
         Item(one.listing, one.price * 50) if group == chosen else one for one, group in zip(items, groups, strict=True)
@@ -36,9 +36,9 @@ def test_a_group_is_in_one_fold() -> None:
 
 def test_new_listings_are_estimated_near_their_prices() -> None:
     """The made goods have a law of prices that a ridge learns."""
-    items, families = made_items(1500)
+    items, groups = make_items(1500)
     known, new = items[:1200], items[1200:]
-    estimates, estimator = cross_fit(known, [str(family) for family in families[:1200]])
+    estimates, estimator = cross_fit(known, [str(group) for group in groups[:1200]])
     truth = np.log([one.price for one in new])
     found = estimator.estimate([one.listing for one in new])
     assert np.median(abs(found - truth)) < 0.5 * np.median(abs(truth - np.median(truth)))

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pricesmith.catalog.store import Catalog, open_catalog
-from pricesmith.errors import InputError
+from pricesmith.catalog.catalog import Catalog, open_catalog
+from pricesmith.core.atomic import inventory
+from pricesmith.core.errors import InputError
+from pricesmith.core.types import Listing
 from pricesmith.pricers import KINDS
+from pricesmith.pricers.model import FORMAT, content_identity, fit_model, load_model
 from pricesmith.pricers.recipes import read_recipe
-from pricesmith.pricers.runs import FORMAT, fit, identity_of, load
-from pricesmith.testing import made_catalog
-from pricesmith.types import Listing
-from pricesmith.workspace import inventory
+from pricesmith.testing import make_catalog
 
 SMALL = {
     "sparse_mlp": {"members": 1, "width": 8, "hidden": 8},
@@ -26,7 +26,7 @@ SMALL = {
     | {"passes": 1, "leaves": 4},
     "boosting": {"trees": 10, "leaves": 4},
 }
-SLOW = {"best", "recorded"}  # the one has many files, the other reads its file in a process of its own
+SLOW = {"best", "precomputed"}  # the one has many files, the other reads its file in a process of its own
 CHEAP = [
     pytest.param(kind, marks=pytest.mark.slow) if kind in SLOW else kind
     for kind in KINDS
@@ -38,7 +38,7 @@ SENTENCES = {"recorded.csv"}  # the first half of such a file is a file of fewer
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     """The made catalog with few items: damage does not depend on how many there are."""
-    return open_catalog(made_catalog(tmp_path_factory.mktemp("small") / "catalog", 500))
+    return open_catalog(make_catalog(tmp_path_factory.mktemp("small") / "catalog", 500))
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +49,13 @@ def fitted(small: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Callable
     def folder(kind: str) -> Path:
         if not (place / kind).exists():
             settings: dict[str, dict[str, Any]] = {**SMALL}
-            if kind == "recorded":
+            if kind == "precomputed":
                 lines = [f"{item.listing.id},{item.price:.2f}" for item in small.items("test")]
                 (place / "prices.csv").write_text("\n".join(["id,price", *lines]), encoding="utf-8")
-                settings["recorded"] = {"file": str(place / "prices.csv")}
+                settings["precomputed"] = {"file": str(place / "prices.csv")}
             if kind == "blend":
-                settings["blend"] = {"members": [str(folder("constant")), str(folder("ridge"))]}
-            fit(read_recipe(kind, settings.get(kind, {})), small, place / kind)
+                settings["blend"] = {"members": [str(folder("median")), str(folder("ridge"))]}
+            fit_model(read_recipe(kind, settings.get(kind, {})), small, place / kind)
         return place / kind
 
     return folder
@@ -130,12 +130,12 @@ def vouch_for(run: Path) -> None:
     """Write the manifest again so that every file of the folder, damaged or not, has the hash in it."""
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     manifest["files"] = inventory(run, skip=frozenset({"manifest.json"}))
-    manifest["identity"] = identity_of(manifest["files"])
+    manifest["identity"] = content_identity(manifest["files"])
     (run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def answers(run: Path, wares: list[Listing]) -> Any:
-    model = load(run)
+    model = load_model(run)
     return [model.price(wares), model.comparables(wares[:3])]
 
 
@@ -227,7 +227,7 @@ MANIFESTS: dict[str, Callable[[dict[str, Any]], Any]] = {
 @pytest.fixture
 def run(fitted: Callable[[str], Path], tmp_path: Path) -> Path:
     """A model folder of the cheapest kind, to damage."""
-    return Path(shutil.copytree(fitted("constant"), tmp_path / "run"))
+    return Path(shutil.copytree(fitted("median"), tmp_path / "run"))
 
 
 @pytest.mark.parametrize("label", MANIFESTS)
@@ -236,7 +236,7 @@ def test_a_damaged_manifest_is_refused(label: str, run: Path) -> None:
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     (run / "manifest.json").write_text(json.dumps(MANIFESTS[label](manifest)), encoding="utf-8")
     with pytest.raises(InputError) as caught:
-        load(run)
+        load_model(run)
     assert is_told(caught.value)
 
 
@@ -245,7 +245,7 @@ def test_a_model_of_a_later_version_says_to_upgrade(run: Path) -> None:
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     (run / "manifest.json").write_text(json.dumps({**manifest, "format": FORMAT + 1}), encoding="utf-8")
     with pytest.raises(InputError, match="later version") as caught:
-        load(run)
+        load_model(run)
     assert caught.value.hint == "Upgrade Pricesmith."
 
 
@@ -260,7 +260,7 @@ def test_a_price_range_that_is_none_is_refused(range_: object, run: Path) -> Non
     (run / "catalog.json").write_text(json.dumps({**facts, "price_range": range_}), encoding="utf-8")
     vouch_for(run)
     with pytest.raises(InputError) as caught:
-        load(run)
+        load_model(run)
     assert is_told(caught.value)
 
 
@@ -272,7 +272,7 @@ def test_a_median_that_is_no_price_is_refused(value: object, run: Path) -> None:
         (run / "medians.json").write_text(json.dumps(changed), encoding="utf-8")
         vouch_for(run)
         with pytest.raises(InputError, match=r"medians\.json"):
-            load(run)
+            load_model(run)
 
 
 def test_a_link_out_of_the_folder_is_refused(run: Path, tmp_path: Path) -> None:
@@ -280,11 +280,11 @@ def test_a_link_out_of_the_folder_is_refused(run: Path, tmp_path: Path) -> None:
     shutil.move(run / "medians.json", tmp_path / "elsewhere.json")
     (run / "medians.json").symlink_to(tmp_path / "elsewhere.json")
     with pytest.raises(InputError, match="outside itself"):
-        load(run)
+        load_model(run)
 
 
 def test_a_note_of_the_user_in_a_model_folder_is_no_damage(run: Path) -> None:
     """Files that no manifest names are left alone."""
     (run / "notes.txt").write_text("asked by Ann", encoding="utf-8")
     (run / "recorded.csv").write_text("id,price\n", encoding="utf-8")
-    assert load(run).price([Listing("1", "Garden hose, brass", "25 m")])[0].price
+    assert load_model(run).price([Listing("1", "Garden hose, brass", "25 m")])[0].price

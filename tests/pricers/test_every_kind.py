@@ -10,17 +10,17 @@ from statistics import median
 
 import pytest
 
-from pricesmith.catalog.store import Catalog
+from pricesmith.catalog.catalog import Catalog
+from pricesmith.core.types import Listing, Pricer
 from pricesmith.pricers import KINDS
+from pricesmith.pricers.model import fit_model, load_model
 from pricesmith.pricers.recipes import read_recipe
-from pricesmith.pricers.runs import fit, load
-from pricesmith.testing import check_pricer, made_items, made_model, odd_listings
-from pricesmith.types import Listing, Pricer
+from pricesmith.testing import check_pricer, make_items, make_model, odd_listings
 
 LOAD_AND_PRICE = """
 import json, sys
-from pricesmith.pricers.runs import load
-from pricesmith.types import Listing
+from pricesmith.pricers.model import load
+from pricesmith.core.types import Listing
 wares = [Listing(*fields) for fields in json.load(sys.stdin)]
 print(json.dumps({run: [[q.low, q.price, q.high] for q in load(run).price(wares)] for run in sys.argv[1:]}))
 """
@@ -37,7 +37,7 @@ def wares_of(shop: Catalog) -> list[Listing]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fitted_run_keeps_every_promise_of_a_pricer(kind: str, runs: dict[str, Path], shop: Catalog) -> None:
     """Length, order, batches, determinism, range and odd text."""
-    check_pricer(load(runs[kind]), wares_of(shop), price_range=shop.price_range)
+    check_pricer(load_model(runs[kind]), wares_of(shop), price_range=shop.price_range)
 
 
 def test_quotes_are_the_same_in_a_new_process(runs: dict[str, Path], shop: Catalog) -> None:
@@ -47,15 +47,15 @@ def test_quotes_are_the_same_in_a_new_process(runs: dict[str, Path], shop: Catal
     command = [sys.executable, "-c", LOAD_AND_PRICE, *map(str, runs.values())]
     there = json.loads(subprocess.run(command, input=fields, text=True, capture_output=True, check=True).stdout)
     for run in runs.values():
-        here = [[quote.low, quote.price, quote.high] for quote in load(run).price(wares)]
+        here = [[quote.low, quote.price, quote.high] for quote in load_model(run).price(wares)]
         assert [quote.count(None) for quote in here] == [quote.count(None) for quote in there[str(run)]]
         assert known(here) == pytest.approx(known(there[str(run)]), rel=1e-9)
 
 
 # A model of random weights, frozen but for its adapter, takes half a minute to write numbers: see the slow test below.
-UNLEARNED = {"constant", "recorded", "lora_tokens"}
-# One word of nine tells a neighbour's size; an adapter on random weights learns in minutes what others do in seconds.
-SHARES = {"neighbours": 0.75, "lora_bins": 0.8}
+UNLEARNED = {"median", "precomputed", "lora_tokens"}
+# One word of nine tells a neighbor's size; an adapter on random weights learns in minutes what others do in seconds.
+SHARES = {"knn": 0.75, "lora_bins": 0.8}
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in UNLEARNED])
@@ -67,18 +67,18 @@ def test_a_pricer_learns_the_made_law(kind: str, runs: dict[str, Path], shop: Ca
         quotes = pricer.price([item.listing for item in items])
         return sum(abs((quote.price or 0.0) - item.price) for quote, item in zip(quotes, items, strict=True))
 
-    assert error(load(runs[kind])) < error(load(runs["constant"])) * SHARES.get(kind, 0.5)
+    assert error(load_model(runs[kind])) < error(load_model(runs["median"])) * SHARES.get(kind, 0.5)
 
 
 @pytest.mark.slow
 def test_a_model_that_writes_the_price_learns_the_made_law(shop: Catalog, tmp_path: Path) -> None:
     """Trained on the number's tokens alone, it errs a quarter less than who does not read."""
-    base = made_model(tmp_path / "base", hidden=128)
+    base = make_model(tmp_path / "base", hidden=128)
     settings = {"base": str(base), "dtype": "float32", "most_tokens": 64, "rank": 32, "alpha": 64, "rate": 2e-3}
     budget = {"minutes": 0, "epochs": 15, "tokens_per_batch": 2048, "evals": 1, "patience": 0}
-    fit(read_recipe("lora_tokens", {**settings, **budget}), shop, tmp_path / "run")
+    fit_model(read_recipe("lora_tokens", {**settings, **budget}), shop, tmp_path / "run")
     items = shop.items("test")
-    quotes = load(tmp_path / "run").price([item.listing for item in items])
+    quotes = load_model(tmp_path / "run").price([item.listing for item in items])
     error = [abs((quote.price or 0.0) - item.price) for quote, item in zip(quotes, items, strict=True)]
     middle = median(item.price for item in items)
     assert sum(error) < 0.75 * sum(abs(middle - item.price) for item in items)
@@ -88,15 +88,13 @@ def test_a_model_that_writes_the_price_learns_the_made_law(shop: Catalog, tmp_pa
 def test_a_run_prices_without_its_catalog(kind: str, runs: dict[str, Path]) -> None:
     """A run folder holds all that it needs, its own copy of whatever it was made from."""
     text = (runs[kind] / "catalog.json").read_text(encoding="utf-8")
-    assert {"name", "fingerprint", "cleaning", "columns", "price_range", "currency", "constant"} <= set(
-        json.loads(text)
-    )
+    assert {"name", "fingerprint", "cleaning", "columns", "price_range", "currency", "median"} <= set(json.loads(text))
     assert [path for path in runs[kind].rglob("*") if path.suffix in {".pkl", ".joblib", ".pt"}] == []
 
 
 def test_check_pricer_finds_what_is_wrong() -> None:
     """A pricer that breaks a promise is named with the promise."""
-    from pricesmith.types import Quote
+    from pricesmith.core.types import Quote
 
     class Short:
         name = "short"
@@ -116,7 +114,7 @@ def test_check_pricer_finds_what_is_wrong() -> None:
         def price(self, listings: list[Listing]) -> list[Quote]:
             return [Quote(5.0, low=6.0, high=7.0)] * len(listings)
 
-    wares = [item.listing for item in made_items(9)[0]]
+    wares = [item.listing for item in make_items(9)[0]]
     for pricer, promise in ((Short(), "one quote for each"), (Grows(), "batch of one"), (Crossed(), "low <= price")):
         with pytest.raises(AssertionError, match=promise):
             check_pricer(pricer, wares)

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricesmith.pricers.features import bags as module
-from pricesmith.pricers.features.bags import Found, bags, chunks
-from pricesmith.pricers.features.buffer import OTHER, lines_of, numbers_of, read, tokens
-from pricesmith.pricers.features.vocabulary import Rows, Vocabulary, gather
+from pricesmith.core.types import Listing
+from pricesmith.pricers.features import hashing as module
+from pricesmith.pricers.features.hashing import FeatureBuffer, build_bags, chunks
+from pricesmith.pricers.features.tokenizer import OTHER, find_lines, find_numbers, find_tokens, read_texts
+from pricesmith.pricers.features.vocabulary import SparseRows, Vocabulary, gather_ranges
 from pricesmith.text.words import split_words
-from pricesmith.types import Listing
 
 
 def ware(text: str, title: str = "", category: str = "", brand: str = "") -> Listing:
@@ -23,20 +23,20 @@ def ware(text: str, title: str = "", category: str = "", brand: str = "") -> Lis
 
 def words_of(listing: Listing) -> list[str]:
     """The words found, as text."""
-    text = read([listing])
-    found = tokens(text, lines_of(text), (text.kind != OTHER).view(np.uint8))
+    text = read_texts([listing])
+    found = find_tokens(text, find_lines(text), (text.kind != OTHER).view(np.uint8))
     return ["".join(map(chr, text.raw[a:b])) for a, b in zip(found.start, found.end, strict=True)]
 
 
 def sizes_of(text: str) -> list[float]:
     """The numbers found."""
-    buffer = read([ware(text)])
-    return numbers_of(buffer, tokens(buffer, lines_of(buffer), buffer.kind)).size.tolist()
+    buffer = read_texts([ware(text)])
+    return find_numbers(buffer, find_tokens(buffer, find_lines(buffer), buffer.kind)).size.tolist()
 
 
 def features_of(listing: Listing, *beside: Listing) -> Counter[tuple[int, float]]:
     """The features of a listing, computed together with others before it."""
-    found = bags([*beside, listing])
+    found = build_bags([*beside, listing])
     own = slice(found.starts[-2], found.starts[-1])
     return Counter(zip(found.hashes[own].tolist(), np.round(found.weights[own], 5).tolist(), strict=True))
 
@@ -45,7 +45,7 @@ def near(a: str, b: str) -> float:
     """How alike two texts are: the cosine of their features."""
     vectors = []
     for text in (a, b):
-        found = bags([ware(text)])
+        found = build_bags([ware(text)])
         vector: Counter[int] = Counter()
         for key, weight in zip(found.hashes.tolist(), found.weights.tolist(), strict=True):
             vector[key] += weight
@@ -86,7 +86,7 @@ def test_near_texts_of_a_script_without_spaces_are_near() -> None:
 
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=4), st.text(max_size=30), st.text(max_size=30))
 @settings(max_examples=40, deadline=None)
-def test_features_do_not_depend_on_the_neighbours(others: list[str], text: str, title: str) -> None:
+def test_features_do_not_depend_on_the_neighbors(others: list[str], text: str, title: str) -> None:
     """A listing alone has the features it has in a batch, wherever it stands."""
     listing = ware(text, title, "lamp")
     assert features_of(listing) == features_of(listing, *[ware(other, other) for other in others])
@@ -128,7 +128,7 @@ def test_a_key_sets_values_apart() -> None:
 
 def test_the_shares_of_a_magnitude_add_up() -> None:
     """A number's two buckets hold 1 together; on a bucket it is one of them."""
-    found = Found()
+    found = FeatureBuffer()
     rows, contexts = np.array([0, 1]), np.array([7, 7], dtype=np.uint64)
     found.add_magnitude("unit", rows, contexts, np.array([8.0, 9.0]))
     totals = np.bincount(np.concatenate(found.rows), np.concatenate(found.weights))
@@ -146,7 +146,7 @@ def test_the_title_is_read_once() -> None:
 )
 def test_odd_text_has_features_or_none(text: str) -> None:
     """Nothing in a text stops the reader, and every weight is finite and above zero."""
-    found = bags([ware(text, text, text, text), ware("")])
+    found = build_bags([ware(text, text, text, text), ware("")])
     assert np.isfinite(found.weights).all()
     assert (found.weights > 0).all()
     assert len(found.starts) == 3
@@ -163,16 +163,16 @@ def test_long_texts_are_taken_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_vocabulary_keeps_what_occurs_often_enough() -> None:
     """A feature below the least count is left out, and the cap drops the rarest."""
-    raw = Rows(np.array([1, 1, 1, 2, 2, 3], dtype=np.int32), np.ones(6, np.float32), np.array([0, 2, 4, 5, 6]))
+    raw = SparseRows(np.array([1, 1, 1, 2, 2, 3], dtype=np.int32), np.ones(6, np.float32), np.array([0, 2, 4, 5, 6]))
     assert Vocabulary.of(raw, 2, 10).buckets.tolist() == [1, 2]
     assert Vocabulary.of(raw, 1, 10).buckets.tolist() == [1, 2, 3]
     assert Vocabulary.of(raw, 1, 1).buckets.tolist() == [1]
 
 
 def test_a_row_of_the_vocabulary_has_length_one_or_is_empty() -> None:
-    """Rows are normalised over what is known; unknown features are left out."""
+    """Rows are normalized over what is known; unknown features are left out."""
     listings = [ware("red lamp"), ware("red chair"), ware("")]
-    words = Vocabulary.of(gather(listings), 2, 100)
-    rows = words.rows(gather(listings))
+    words = Vocabulary.of(gather_ranges(listings), 2, 100)
+    rows = words.rows(gather_ranges(listings))
     lengths = [float(np.square(rows.weights[a:b]).sum()) for a, b in zip(rows.starts, rows.starts[1:], strict=False)]
     assert lengths == pytest.approx([1, 1, 0], abs=1e-6)

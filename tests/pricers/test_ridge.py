@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pricesmith.core.types import Item, Listing, render
 from pricesmith.pricers.ridge import RidgeRecipe
-from pricesmith.testing import made_items
-from pricesmith.types import Item, Listing, render
+from pricesmith.testing import make_items
 
 MIXED = "天地玄黄宇宙洪荒日月盈昃"
 
@@ -19,7 +19,7 @@ def test_quotes_are_those_of_the_definition(tmp_path: Path) -> None:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import Ridge
 
-    items, _ = made_items(900)
+    items, _ = make_items(900)
     train, test = items[:700], [item.listing for item in items[700:]]
     reader = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
     matrix = reader.fit_transform([render(item.listing) for item in train])
@@ -42,7 +42,7 @@ def test_texts_that_share_no_word_are_fitted_all_the_same(texts: list[str], tmp_
 
 def test_a_strong_penalty_flattens_the_quotes(tmp_path: Path) -> None:
     """`alpha` does what its comment says."""
-    items, _ = made_items(300)
+    items, _ = make_items(300)
     RidgeRecipe(alpha=1e6).fit(items, [], tmp_path)
     prices = [quote.price or 0.0 for quote in RidgeRecipe().load(tmp_path).price([item.listing for item in items])]
     assert max(prices) / min(prices) < 1.01

@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 import torch
 
-from pricesmith.errors import UsageError
+from pricesmith.core.errors import UsageError
+from pricesmith.core.settings import parse_settings
+from pricesmith.core.types import Item, Listing, Pricer
 from pricesmith.pricers.recipes import read_recipe
-from pricesmith.pricers.sparse_mlp import CURVE, MODEL, VOCABULARY, SparseMlp, batches
-from pricesmith.settings import parse
-from pricesmith.testing import made_items
-from pricesmith.types import Item, Listing, Pricer
+from pricesmith.pricers.sparse_mlp import CURVE, MODEL, VOCABULARY, SparseMlpRecipe, iter_batches
+from pricesmith.testing import make_items
 
-SMALL = SparseMlp(members=2, width=16, hidden=16)
+SMALL = SparseMlpRecipe(members=2, width=16, hidden=16)
 ODD = ["", "\0", "🙂", "مصباح", "0" * 400, "\ud800", "size: ", ":::\n\n", "x" * 10**6]
 
 
 @pytest.fixture(scope="module")
 def split() -> tuple[list[Item], list[Item]]:
-    items, _ = made_items(1500, seed=3)
+    items, _ = make_items(1500, seed=3)
     return items[:1200], items[1200:]
 
 
@@ -55,7 +55,7 @@ def test_it_learns_a_known_price_law(split: tuple[list[Item], list[Item]], price
     assert np.median(np.abs(np.log(np.median(truths) / truths))) > 0.5
 
 
-def test_a_size_never_seen_is_priced_between_its_neighbours(pricer: Pricer) -> None:
+def test_a_size_never_seen_is_priced_between_its_neighbors(pricer: Pricer) -> None:
     """Magnitudes carry over: 10 kg was in no training listing, 3 and 40 kg were."""
     quotes = prices(
         pricer, [Listing("1", "Borealis lamp", f"oak.\nSize: {size} kg", "lamp", "Borealis") for size in (3, 10, 40)]
@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_model(split: tuple[list[Item], list[Item]]
 def test_a_new_process_quotes_the_same(run: Path, pricer: Pricer) -> None:
     """What is loaded elsewhere is what was loaded here, to the last digit."""
     code = (
-        "import sys, json; from pathlib import Path; from pricesmith.types import Listing\n"
+        "import sys, json; from pathlib import Path; from pricesmith.core.types import Listing\n"
         "from pricesmith.pricers.sparse_mlp import SparseMlp\n"
         "pricer = SparseMlp(members=2, width=16, hidden=16).load(Path(sys.argv[1]))\n"
         "print(json.dumps([q.price for q in pricer.price([Listing('1', 'Cobalt drill', 'Size: 5 kg')])]))"
@@ -100,7 +100,7 @@ def test_odd_text_is_priced(pricer: Pricer) -> None:
 @pytest.mark.parametrize("rows", [1, 2, 30])
 def test_few_rows_are_enough_to_fit(rows: int, tmp_path: Path) -> None:
     """Even one row, without validation, gives a pricer that answers."""
-    items, _ = made_items(rows)
+    items, _ = make_items(rows)
     SMALL.fit(items, [], tmp_path)
     assert np.isfinite(prices(SMALL.load(tmp_path), [items[0].listing])).all()
 
@@ -130,29 +130,29 @@ def test_the_run_holds_nothing_that_can_run(run: Path) -> None:
 def test_torch_keeps_its_threads(split: tuple[list[Item], list[Item]], tmp_path: Path) -> None:
     """Fitting works with one thread a member, and leaves the process as it was."""
     before = torch.get_num_threads()
-    SparseMlp(members=1, width=4, hidden=4).fit(split[0][:50], [], tmp_path)
+    SparseMlpRecipe(members=1, width=4, hidden=4).fit(split[0][:50], [], tmp_path)
     assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(("rows", "passes"), [(52_000, 4), (200_000, 4), (400_000, 3), (2_000_000, 2)])
 def test_many_rows_get_fewer_passes(rows: int, passes: int) -> None:
     """A member sees about 1.2 million rows at most, and never less than two passes."""
-    assert len(batches(rows, SparseMlp())) == passes
+    assert len(iter_batches(rows, SparseMlpRecipe())) == passes
 
 
 def test_few_rows_get_as_many_steps(tmp_path: Path) -> None:
-    """Small batches and more passes, so that a small catalogue is not left half trained."""
+    """Small batches and more passes, so that a small catalog is not left half trained."""
     for rows in (1, 100, 3_000, 52_000):
-        sizes = batches(rows, SparseMlp())
+        sizes = iter_batches(rows, SparseMlpRecipe())
         assert 150 <= sum(-(-rows // size) for size in sizes) < 400
 
 
 def test_the_shipped_recipe_holds_the_defaults() -> None:
     """The file says what the code does, setting for setting."""
-    assert read_recipe("sparse_mlp") == SparseMlp()
+    assert read_recipe("sparse_mlp") == SparseMlpRecipe()
 
 
 def test_an_unknown_setting_is_refused() -> None:
     """A wrong name is told with the nearest right one."""
     with pytest.raises(UsageError, match="membres"):
-        parse(SparseMlp, {"membres": 3}, where="recipe")
+        parse_settings(SparseMlpRecipe, {"membres": 3}, where="recipe")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricesmith.text.currency import CODES, SHOP_SIGNS
-from pricesmith.text.masking import mask_money, value_of
+from pricesmith.text.masking import mask_money, parse_amount
 
 MASKED = [
     ("MYR", "now RM 124.92 only", "now [amount] only", [124.92]),
@@ -109,4 +109,8 @@ def test_masking_what_is_masked_changes_nothing(currency: str, parts: list[str])
 
 
 def test_three_digits_behind_a_point_are_minor_digits_of_some_currencies() -> None:
-    assert (value_of("12.500", "KWD"), value_of("12.500", "IDR"), value_of("1.299,00")) == (12.5, 12_500.0, 1299.0)
+    assert (parse_amount("12.500", "KWD"), parse_amount("12.500", "IDR"), parse_amount("1.299,00")) == (
+        12.5,
+        12_500.0,
+        1299.0,
+    )

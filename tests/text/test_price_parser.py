@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pricesmith.text import price_parser as money
 from pricesmith.text.currency import CODES, minor_digits
-from pricesmith.text.formatting import money as format_money
+from pricesmith.text.formatting import format_money as format_money
 from pricesmith.text.price_parser import parse_price, says_price
 
 REASONS = {
@@ -213,13 +213,13 @@ def test_a_number_that_can_be_read_in_two_ways_is_refused(value: str, currency: 
 )
 def test_the_decimal_marks_of_a_file_come_from_all_its_prices(values: list[object], marks: str) -> None:
     """What leaves no doubt counts, and a mark that fewer than one in twenty show does not."""
-    assert money.marks_of(values) == marks
+    assert money.find_decimal_marks(values) == marks
 
 
 def test_one_slip_among_thousands_does_not_change_the_rule() -> None:
     """One American price in a German file leaves 1.299 at 1299."""
     values = ["899"] * 5000 + ["62,39"] * 100 + ["14.95"]
-    assert parse_price("1.299", "EUR", money.marks_of(values)) == (1299.0, None)
+    assert parse_price("1.299", "EUR", money.find_decimal_marks(values)) == (1299.0, None)
 
 
 @given(st.sampled_from(sorted(CODES)), st.integers(1, 10**9))

@@ -1,6 +1,6 @@
 """This program must not pass the type checker: a pricer would see the price."""
 
-from pricesmith.types import Item, Listing, Pricer, Quote
+from pricesmith.core.types import Item, Listing, Pricer, Quote
 
 
 def leak(pricer: Pricer, items: list[Item]) -> list[Quote]:

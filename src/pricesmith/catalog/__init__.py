@@ -1,4 +1,4 @@
-"""A catalog: the priced things of one shop, cleaned, without leaks, split by family.
+"""A catalog: the priced things of one shop, cleaned, without leaks, split by group.
 
 catalog = pricesmith.catalog.curate(["shop.csv"], "out/shop")
 catalog = pricesmith.catalog.open("out/shop")
@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pricesmith.catalog.store import Catalog
-from pricesmith.catalog.store import open_catalog as open
+from pricesmith.catalog.catalog import Catalog
+from pricesmith.catalog.catalog import open_catalog as open
 
 __all__ = ["Catalog", "curate", "open"]
 
 
 def curate(sources: Sequence[str | Path] | str | Path, to: Path | str, **options: Any) -> Catalog:
-    """A catalog from files, folders or globs. The options are those of `pricesmith.catalog.curation.curate`."""
-    from pricesmith.catalog.curation import curate as run
+    """A catalog from files, folders or globs. The options are those of `pricesmith.catalog.curate.curate`."""
+    from pricesmith.catalog.curate import curate as run
 
     several = [sources] if isinstance(sources, str | Path) else sources
     return run([str(source) for source in several], Path(to), **options)

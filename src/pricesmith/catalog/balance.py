@@ -1,4 +1,4 @@
-"""`--target N`: keep N training items, so that cheap things do not drown the dear ones.
+"""`--train-rows N`: keep N training items, so that cheap things do not drown the dear ones.
 
 The rule: training items are counted in 40 bins of equal width in log price. Every bin keeps at most the same number
 of items, the largest number that keeps no more than N in all (water-filling), so crowded bins are cut down to one
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pricesmith.catalog.split import drawn
+from pricesmith.catalog.split import draw_groups
 
 BINS = 40
 RULE = (
@@ -48,7 +48,7 @@ class Balance:
         }
 
 
-def level(counts: Sequence[int], target: int) -> int:
+def waterfill_level(counts: Sequence[int], target: int) -> int:
     """The largest number that, as a cap for every count, keeps no more than `target` in all."""
     left = target
     for done, count in enumerate(sorted(counts)):
@@ -75,13 +75,13 @@ def balance(value: NDArray[np.float64], hashes: NDArray[np.uint64], target: int,
     edges = log_edges(value)
     bins = histogram(value, edges)
     before = np.bincount(bins, minlength=len(edges) - 1)
-    cap = level(before.tolist(), target)
+    cap = waterfill_level(before.tolist(), target)
     room = np.minimum(before, cap)
     spare = target - int(room.sum())
     for cut in np.flatnonzero(before > cap)[::-1][: max(spare, 0)]:
         room[cut] += 1
     kept = np.zeros(len(value), dtype=np.bool_)
-    order = np.lexsort((drawn(seed, hashes), bins))
+    order = np.lexsort((draw_groups(seed, hashes), bins))
     starts = np.cumsum(before) - before
     for start, most in zip(starts.tolist(), room.tolist(), strict=True):
         kept[order[start : start + most]] = True

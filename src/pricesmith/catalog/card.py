@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pricesmith.text.formatting import money
+from pricesmith.text.formatting import format_money
 
 
-def card(ledger: Mapping[str, Any]) -> str:
+def catalog_card(ledger: Mapping[str, Any]) -> str:
     """The card's text. Nothing of it comes from a listing."""
-    rows, splits, families = ledger["rows"], ledger["splits"], ledger["families"]
-    low, high = (money(price, ledger["currency"]) for price in ledger["price_range"])
+    rows, splits, groups = ledger["rows"], ledger["splits"], ledger["groups"]
+    low, high = (format_money(price, ledger["currency"]) for price in ledger["price_range"])
     reasons = "".join(f"| {reason} | {count:,} |\n" for reason, count in rows["rejected"].items())
     columns = ledger["columns"]
     fields = ", ".join(f"{name} = `{columns[name]}`" for name in FIELDS if columns[name])
     out = "".join(f"* `{tick(name)}`: {reason}\n" for name, reason in columns["left_out"].items())
-    noise = families["label_noise"]
+    noise = groups["label_noise"]
     floor = (
         f"{noise['rows']:,} items share their text with another price; their prices differ by "
         f"{noise['median_relative_difference']:.1%} (median)."
@@ -43,17 +43,17 @@ Rows read: {rows["in"]:,}. Kept: {rows["kept"]:,}. Refused, each with its reason
 {"Left out of the text:" if out else "No column was left out of the text."}
 
 {out}
-## Families
+## Groups
 
-{families["count"]:,} families of near-duplicates, the largest of {families["largest"]:,}; each is on one side of the
-split. {families["share_with_relatives"]:.1%} of the items have a relative. {families["templates_split"]:,} families
+{groups["count"]:,} groups of near-duplicates, the largest of {groups["largest"]:,}; each is on one side of the
+split. {groups["share_with_relatives"]:.1%} of the items have a relative. {groups["templates_split"]:,} groups
 of template text were split again by exact text.
 
 {floor}
 
 ## Cleaning
 
-A text is at most {cleaning["max_chars"]:,} characters; part-numbers are {"taken out" if cleaning["scrub"] else "kept"}.
+A text is at most {cleaning["max_chars"]:,} characters; part-numbers are {"taken out" if cleaning["drop_part_numbers"] else "kept"}.
 Every amount of money is masked: {masked["amounts"]:,} in {masked["listings"]:,} listings, of which
 {masked["near_price"]:,} had one within 5 % of their own price.
 

@@ -19,25 +19,25 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from pricesmith.settings import Settings
+from pricesmith.core.settings import Settings
+from pricesmith.core.types import Listing
 from pricesmith.text.masking import TOKEN, mask_money
 from pricesmith.text.missing import is_missing
 from pricesmith.text.words import break_before, count_letters
-from pricesmith.types import Listing
 
 if TYPE_CHECKING:
-    from pricesmith.catalog.columns import Columns
+    from pricesmith.catalog.columns import ColumnMap
 
 __all__ = [
     "TOKEN",
     "CleanSettings",
-    "body_of",
+    "body_text",
+    "build_listing",
+    "clean_row",
     "clean_text",
-    "cleaned",
-    "listing_of",
+    "is_too_short",
     "mask_money",
     "refusal",
-    "too_short",
 ]
 
 PASSES = 8
@@ -54,7 +54,9 @@ class CleanSettings(Settings):
     max_chars: int = Field(4_000, ge=20, description="a longer text is cut at a word")
     max_title: int = Field(400, ge=20, description="a longer title is cut at a word")
     max_name: int = Field(200, ge=20, description="a longer category or brand is cut at a word")
-    scrub: bool = Field(False, description="take out part-numbers: words of 7 characters or more with a digit")
+    drop_part_numbers: bool = Field(
+        False, description="take out part-numbers: words of 7 characters or more with a digit"
+    )
     currency: str = Field("", description="the catalog's: its own signs are money also where they are doubtful")
 
 
@@ -77,42 +79,42 @@ HIDDEN = (("<!--", "-->"), ("<script", "</script"), ("<style", "</style"))
 PART_NUMBER = re.compile(r"(?<!\S)(?=\S*\d)\S{7,}(?: |(?!\S))")
 
 
-def listing_of(
-    values: Mapping[str, object], columns: Columns, settings: CleanSettings, *, id: str = "", category: str = ""
+def build_listing(
+    values: Mapping[str, object], columns: ColumnMap, settings: CleanSettings, *, id: str = "", category: str = ""
 ) -> Listing:
     """A raw row as a clean listing. `id` and `category` stand in where the row itself has none.
 
     Other columns become "Name: value" lines under the text, in the row's own order; empty values are left out.
     """
-    return cleaned(values, columns, settings, id=id, category=category)[0]
+    return clean_row(values, columns, settings, id=id, category=category)[0]
 
 
-def cleaned(
-    values: Mapping[str, object], columns: Columns, settings: CleanSettings, *, id: str = "", category: str = ""
+def clean_row(
+    values: Mapping[str, object], columns: ColumnMap, settings: CleanSettings, *, id: str = "", category: str = ""
 ) -> tuple[Listing, list[float]]:
     """`listing_of` and the amounts of money that were masked in it."""
-    extra = extra_names(columns.extra)
-    parts = [field(values, columns.text)]
+    extra = extra_column_names(columns.extra)
+    parts = [field_text(values, columns.text)]
     if extra:
         for column, value in values.items():
-            if column in extra and (said := plain(value)):
+            if column in extra and (said := cell_text(value)):
                 parts.append(f"{extra[column]}: {said}")
     raw = "\n".join(part for part in parts if part)
-    title, in_title = clean_field(field(values, columns.title), settings.max_title, settings)
+    title, in_title = clean_field(field_text(values, columns.title), settings.max_title, settings)
     text, in_text = clean_field(raw, settings.max_chars, settings, lines=True)
-    kind, in_kind = clean_field(field(values, columns.category) or category, settings.max_name, settings)
-    brand, in_brand = clean_field(field(values, columns.brand), settings.max_name, settings)
+    kind, in_kind = clean_field(field_text(values, columns.category) or category, settings.max_name, settings)
+    brand, in_brand = clean_field(field_text(values, columns.brand), settings.max_name, settings)
     if not id and columns.id:
-        id = plain(values.get(columns.id))
+        id = cell_text(values.get(columns.id))
     return Listing(id, title, text, kind, brand), in_title + in_text + in_kind + in_brand
 
 
-def field(values: Mapping[str, object], column: str | None) -> str:
+def field_text(values: Mapping[str, object], column: str | None) -> str:
     """A column's value as text, empty where there is none."""
-    return plain(values.get(column)) if column else ""
+    return cell_text(values.get(column)) if column else ""
 
 
-def plain(value: object) -> str:
+def cell_text(value: object) -> str:
     """A cell as the text a person would write: 8.0 is 8; missing and not finite values and N/A are nothing."""
     if isinstance(value, str):
         return "" if is_missing(value) else value
@@ -126,7 +128,7 @@ def plain(value: object) -> str:
 
 
 @lru_cache(maxsize=256)
-def extra_names(extra: tuple[str, ...]) -> dict[str, str]:
+def extra_column_names(extra: tuple[str, ...]) -> dict[str, str]:
     """Each extra column's name as words."""
     return {name: " ".join(clean_text(name.replace("_", " ")).split("\n")) for name in extra}
 
@@ -143,32 +145,32 @@ def clean_field(text: str, limit: int, settings: CleanSettings, *, lines: bool =
     """One field: markup, characters, spaces, amounts, part-numbers, length; and the amounts found."""
     if not text:
         return "", []
-    text = visible(text[: 16 * limit])
+    text = normalize_characters(text[: 16 * limit])
     if "&" in text or "<" in text:
         text = without_markup(text)
-    text = spaced(text, lines)
+    text = normalize_spaces(text, lines)
     text, amounts = mask_money(text, settings.currency)
-    short = text if len(text) <= limit else cut(text, limit)
-    if settings.scrub or short is not text:
-        short = settled(short, limit, settings, lines, amounts)
+    short = text if len(text) <= limit else cut_at_word(text, limit)
+    if settings.drop_part_numbers or short is not text:
+        short = clean_until_stable(short, limit, settings, lines, amounts)
     return short, amounts
 
 
-def settled(text: str, limit: int, settings: CleanSettings, lines: bool, amounts: list[float]) -> str:
+def clean_until_stable(text: str, limit: int, settings: CleanSettings, lines: bool, amounts: list[float]) -> str:
     """Scrub, mask and cut until nothing changes: what was taken out can bring a sign and a number together."""
     for _ in range(PASSES):
         before = text
-        if settings.scrub:
-            text = spaced(PART_NUMBER.sub("", text), lines)
+        if settings.drop_part_numbers:
+            text = normalize_spaces(PART_NUMBER.sub("", text), lines)
         text, more = mask_money(text, settings.currency)
         amounts.extend(more)
-        text = cut(text, limit)
+        text = cut_at_word(text, limit)
         if text == before:
             break
     return text
 
 
-def visible(text: str) -> str:
+def normalize_characters(text: str) -> str:
     """One kind of line break, NFC, and none of the characters that nobody sees."""
     if text.isascii():
         if ASCII_CONTROL.search(text) is None:
@@ -187,15 +189,15 @@ def without_markup(text: str) -> str:
     for _ in range(PASSES):
         before = text
         if "&" in text:
-            text = visible(unescape(AMPERSANDS.sub("&", text)))
+            text = normalize_characters(unescape(AMPERSANDS.sub("&", text)))
         if "<" in text:
             for start, end in HIDDEN:
                 if start in text:
                     text = without_span(text, start, end)
-            text = visible(TAG.sub("", BLOCK.sub("\n", text)))
+            text = normalize_characters(TAG.sub("", BLOCK.sub("\n", text)))
         if text == before:
             return text
-    return visible(text.translate({ord("&"): " ", ord("<"): " "}))
+    return normalize_characters(text.translate({ord("&"): " ", ord("<"): " "}))
 
 
 def without_span(text: str, start: str, end: str) -> str:
@@ -211,14 +213,14 @@ def without_span(text: str, start: str, end: str) -> str:
     return " ".join((*parts, text[at:]))
 
 
-def spaced(text: str, lines: bool) -> str:
+def normalize_spaces(text: str, lines: bool) -> str:
     """Single spaces; single line breaks between lines that hold something, or none at all."""
     if not lines or "\n" not in text:
         return " ".join(text.split())
     return "\n".join([kept for line in text.split("\n") if (kept := " ".join(line.split()))])
 
 
-def cut(text: str, limit: int) -> str:
+def cut_at_word(text: str, limit: int) -> str:
     """At most `limit` characters, ending with a whole word (a whole character in a script without spaces) where there
     is one."""
     if len(text) <= limit:
@@ -226,16 +228,16 @@ def cut(text: str, limit: int) -> str:
     return text[: break_before(text, limit) or limit].rstrip()
 
 
-def body_of(listing: Listing) -> str:
-    """Title and text, the title not repeated: what families are found by."""
+def body_text(listing: Listing) -> str:
+    """Title and text, the title not repeated: what groups are found by."""
     if listing.title and not listing.text.startswith(listing.title):
         return f"{listing.title}\n{listing.text}"
     return listing.text
 
 
-def too_short(listing: Listing, settings: CleanSettings) -> bool:
+def is_too_short(listing: Listing, settings: CleanSettings) -> bool:
     """Whether title and text hold too few letters and digits to price anything by."""
-    return count_letters(body_of(listing), settings.min_chars) < settings.min_chars
+    return count_letters(body_text(listing), settings.min_chars) < settings.min_chars
 
 
 def refusal(settings: CleanSettings) -> str:

@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
-from pricesmith.errors import UsageError
-from pricesmith.settings import Settings
-from pricesmith.text.price_parser import says_price, words, wordset
+from pricesmith.core.errors import UsageError
+from pricesmith.core.settings import Settings
+from pricesmith.text.price_parser import name_words, says_price, word_set
 
 FIELDS = ("title", "text", "price", "currency", "category", "brand", "id")
 
@@ -36,25 +36,25 @@ USUAL = {
 }
 
 # Words that say where a row came from, not what the thing is: anywhere in a name, at its end, all of it.
-CODES = wordset("id ids sku skus gtin barcode ean upc isbn asin mpn uuid guid url urls uri href permalink slug")
-LAST = wordset("link links date dates datetime timestamp timestamps")
-WHOLE = wordset(
+CODES = word_set("id ids sku skus gtin barcode ean upc isbn asin mpn uuid guid url urls uri href permalink slug")
+LAST = word_set("link links date dates datetime timestamp timestamps")
+WHOLE = word_set(
     """source handle video videos crawled scraped created updated modified datasource sourcefile sourcename website
     domain filename filepath index rowindex rownumber boughttogether"""
 )
-PICTURE = wordset("image images img imgs picture pictures photo photos thumbnail thumbnails thumb")
-PICTURE_PART = wordset(
+PICTURE = word_set("image images img imgs picture pictures photo photos thumbnail thumbnails thumb")
+PICTURE_PART = word_set(
     """src path file files name names position alt text product variant main additional primary large small
     hi res high medium count list hash data"""
 )
-AT = wordset("created updated modified published posted scraped crawled listed fetched deleted added seen retrieved")
-WHEN = {*LAST, *AT, *wordset("on at first last day time available")}
+AT = word_set("created updated modified published posted scraped crawled listed fetched deleted added seen retrieved")
+WHEN = {*LAST, *AT, *word_set("on at first last day time available")}
 
 
 NAMELESS = re.compile(r"column \d+|Unnamed: \d+")  # ours for an empty name, and that of pandas
 
 
-class Columns(Settings):
+class ColumnMap(Settings):
     """The column map of one header.
 
     `extra` are the columns that become "Name: value" lines, in the file's order; `left_out` says of every
@@ -77,24 +77,28 @@ class Columns(Settings):
         return {*(name for name in fields if name), *self.extra, *self.left_out}
 
 
-def key(name: str) -> str:
+def column_key(name: str) -> str:
     """A column's name without case, spaces and signs."""
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
-def choose(header: Sequence[str], mapping: Mapping[str, str] | None = None, *, priced: bool = True) -> Columns:
+def choose_columns(
+    header: Sequence[str], mapping: Mapping[str, str] | None = None, *, priced: bool = True
+) -> ColumnMap:
     """The column map of a header: by `mapping` (field -> column), else by usual names.
 
     Where `priced` is false the header needs no price; one without has an empty name for it.
     Raises UsageError for an unknown field or column, and where there is no price, or neither title nor text.
     """
-    chosen = {field: mapped_column(header, field, name) for field, name in (mapping or {}).items()}
+    chosen = {field: resolve_mapping(header, field, name) for field, name in (mapping or {}).items()}
     taken = set(chosen.values())
     if len(taken) < len(chosen):
-        raise UsageError("One column is mapped to two fields", got=described(mapping or {}), hint="Map each one once.")
+        raise UsageError(
+            "One column is mapped to two fields", got=format_mapping(mapping or {}), hint="Map each one once."
+        )
     by_key: dict[str, str] = {}
     for name in header:
-        by_key.setdefault(key(name), name)
+        by_key.setdefault(column_key(name), name)
     for field, names in USUAL.items():
         if field in chosen:
             continue
@@ -105,28 +109,28 @@ def choose(header: Sequence[str], mapping: Mapping[str, str] | None = None, *, p
                 break
     if "price" not in chosen:
         if priced:
-            raise missing("price", header)
+            raise missing_column_error("price", header)
         chosen["price"] = ""
     if "title" not in chosen and "text" not in chosen:
-        raise missing("title", header)
+        raise missing_column_error("title", header)
     extra, left_out = [], {}
     for name in header:
         if name in taken:
             continue
-        if reason := why_left_out(name):
+        if reason := exclusion_reason(name):
             left_out[name] = reason
         else:
             extra.append(name)
-    return Columns(**chosen, extra=tuple(extra), left_out=left_out)
+    return ColumnMap(**chosen, extra=tuple(extra), left_out=left_out)
 
 
-def why_left_out(name: str) -> str:
+def exclusion_reason(name: str) -> str:
     """The reason why a column of this name stays out of the text, or an empty text."""
     if word := says_price(name):
         return f"leak: its name says {word}"
     if NAMELESS.fullmatch(name):
         return "it has no name"
-    parts = words(name)
+    parts = name_words(name)
     rest = [part for part in parts if not part.isdigit()]
     if not rest:
         return ""
@@ -141,7 +145,7 @@ def why_left_out(name: str) -> str:
     return ""
 
 
-def mapped_column(header: Sequence[str], field: str, name: str) -> str:
+def resolve_mapping(header: Sequence[str], field: str, name: str) -> str:
     """The header's column that `--map field=name` means: exactly, or but for case, spaces and signs."""
     if field not in FIELDS:
         near = difflib.get_close_matches(field, FIELDS, n=1)
@@ -153,34 +157,34 @@ def mapped_column(header: Sequence[str], field: str, name: str) -> str:
         )
     if name in header:
         return name
-    alike = [column for column in header if key(column) == key(name)]
+    alike = [column for column in header if column_key(column) == column_key(name)]
     if len(alike) == 1:
         return alike[0]
     near = difflib.get_close_matches(name, list(header), n=1)
     raise UsageError(
         f"--map: the file has no column {name!r}",
         got=f"{field}={name}",
-        allowed=listed(header),
+        allowed=format_header(header),
         hint=f"Did you mean --map '{field}={near[0]}'?" if near else "Name one of its columns.",
     )
 
 
-def missing(field: str, header: Sequence[str]) -> UsageError:
+def missing_column_error(field: str, header: Sequence[str]) -> UsageError:
     """The error for a header without a column that is needed."""
     what = "price" if field == "price" else "title or text"
     return UsageError(
         f"No column is known as the {what}",
-        got=listed(header),
+        got=format_header(header),
         allowed=f"a column named {', '.join(USUAL[field].split()[:4])} or the like",
         hint=f"Name it: --map {field}=COLUMN.",
     )
 
 
-def listed(header: Sequence[str]) -> str:
+def format_header(header: Sequence[str]) -> str:
     """A header as one line of bounded length."""
     shown = ", ".join(repr(name[:60]) for name in header[:30]) or "no columns"
     return shown + (f" and {len(header) - 30} more" if len(header) > 30 else "")
 
 
-def described(mapping: Mapping[str, str]) -> str:
+def format_mapping(mapping: Mapping[str, str]) -> str:
     return ", ".join(f"{field}={name}" for field, name in mapping.items())

@@ -27,10 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pricesmith.model_files import Shapes, damage_reported, read_arrays, read_names, read_settings, sparse_rows
-from pricesmith.settings import Settings
+from pricesmith.core.model_files import Shapes, damage_reported, read_arrays, read_names, read_settings, sparse_rows
+from pricesmith.core.settings import Settings
+from pricesmith.core.types import Item, Listing, render
 from pricesmith.text.words import split_words
-from pricesmith.types import Item, Listing, render
 
 F64 = NDArray[np.float64]
 
@@ -80,7 +80,7 @@ class Vector:
     norm: float  # over `places` and unknown words
 
 
-class Index:
+class ComparablesIndex:
     """A search over training listings. Built once with the model, or loaded from its folder.
 
     `postings` [words, rows] holds unit vectors of the rows as columns; `common` maps words left out to their weight;
@@ -104,7 +104,7 @@ class Index:
         self.rarest = math.log(1 + len(self.ids)) + 1
 
     @classmethod
-    def build(cls, items: Sequence[Item]) -> Index:
+    def build(cls, items: Sequence[Item]) -> ComparablesIndex:
         """An index of items, sorted by id."""
         from scipy.sparse import csr_matrix, diags
         from sklearn.feature_extraction.text import CountVectorizer
@@ -112,7 +112,7 @@ class Index:
         items = sorted(items, key=lambda item: item.listing.id)
         reader = CountVectorizer(analyzer=split_words, dtype=np.float32)
         try:
-            counts = reader.fit_transform([head(item.listing) for item in items]).tocsr()
+            counts = reader.fit_transform([select_rows(item.listing) for item in items]).tocsr()
             names = reader.get_feature_names_out()
         except ValueError:  # no words at all
             counts, names = csr_matrix((len(items), 1), dtype=np.float32), np.array(["?"])
@@ -132,7 +132,7 @@ class Index:
     def vector(self, listing: Listing) -> Vector:
         """A listing as a vector of this index, not scaled to length 1."""
         places, weights, common, unknown = [], [], 0.0, 0.0
-        for word, count in Counter(split_words(head(listing))).items():
+        for word, count in Counter(split_words(select_rows(listing))).items():
             times = 1 + math.log(count)
             place = self.vocabulary.get(word)
             if place is not None:
@@ -231,7 +231,7 @@ class Index:
         pq.write_table(pa.table(columns), folder / ITEMS)
 
     @classmethod
-    def load(cls, folder: Path) -> Index:
+    def load(cls, folder: Path) -> ComparablesIndex:
         """An index from its folder. Raises InputError where it is damaged."""
         import pyarrow.parquet as pq
 
@@ -268,6 +268,6 @@ def highest(scores: Any, k: int) -> tuple[Any, Any]:
     return rows[order], found[order]
 
 
-def head(listing: Listing) -> str:
+def select_rows(listing: Listing) -> str:
     """The part of a listing's text that is compared."""
     return render(listing)[:MAX_CHARS]

@@ -3,9 +3,9 @@
 Diamonds (ggplot2), personal computers (Ecdat, 1993-1995) and used cars (modeldata), each written as the listing a
 shop would have. One row:
     {"title": "0.23 ct round diamond, Ideal cut, E SI2", "description": "...", "category": "diamonds",
-     "price": 326.0, "currency": "USD", "family": "diamonds 0.23 Ideal E SI2 61.5 55.0 3.95 3.98 2.43"}
+     "price": 326.0, "currency": "USD", "group": "diamonds 0.23 Ideal E SI2 61.5 55.0 3.95 3.98 2.43"}
 
-The wording is chosen by a hash of the attributes, so the same thing is always told in the same words. The family is
+The wording is chosen by a hash of the attributes, so the same thing is always told in the same words. The group is
 the exact tuple of attributes, since such listings are near-duplicates by their form and not by what they are.
 """
 
@@ -20,9 +20,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pricesmith.catalog.read import BadRow, RawRow
-from pricesmith.catalog.sandbox import environment
-from pricesmith.errors import InputError, MissingExtra
+from pricesmith.catalog.readers.sandbox import worker_environment
+from pricesmith.catalog.readers.sources import BadRow, RawRow
+from pricesmith.core.errors import InputError, MissingExtra
 
 NAME = "demo:goods"
 BATCH = 2_000
@@ -72,7 +72,7 @@ def tables() -> Iterator[tuple[str, list[str], list[list[Any]]]]:
     command = [sys.executable, "-m", "pricesmith.catalog.demo_child"]
     try:
         child = subprocess.run(
-            command, capture_output=True, env=environment(), timeout=SECONDS, stdin=subprocess.DEVNULL
+            command, capture_output=True, env=worker_environment(), timeout=SECONDS, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired:
         raise InputError(f"{NAME} cannot be read: it took over {SECONDS:g} s", hint="Try once more.") from None
@@ -91,8 +91,8 @@ def listed(table: str, facts: Mapping[str, Any], write: Callable[..., tuple[str,
     """One row of a table as a shop's listing."""
     price = next(value for name, value in facts.items() if name.lower() == "price")
     left_out = {"rownames", "price", "Price", *NOT_THE_THING[table]}
-    family = " ".join([table, *(str(value) for name, value in facts.items() if name not in left_out)])
-    title, brand, text = write(facts, Wording(family))
+    group = " ".join([table, *(str(value) for name, value in facts.items() if name not in left_out)])
+    title, brand, text = write(facts, Wording(group))
     return {
         "title": title,
         "description": text,
@@ -100,7 +100,7 @@ def listed(table: str, facts: Mapping[str, Any], write: Callable[..., tuple[str,
         "brand": brand,
         "price": price,
         "currency": "USD",
-        "family": family,
+        "group": group,
     }
 
 
@@ -156,7 +156,7 @@ def diamond(facts: Mapping[str, Any], word: Wording) -> tuple[str, str, str]:
     lines = [
         f"{word.one_of('Carat', 'Weight')}: {carat} {word.one_of('ct', 'carat')}",
         f"Cut: {cut}",
-        f"{word.one_of('Color', 'Colour grade')}: {color}",
+        f"{word.one_of('Color', 'Color grade')}: {color}",
         f"Clarity: {clarity}",
         f"Depth: {number(facts['depth'])} %",
         f"Table: {number(facts['table'])} %",

@@ -13,7 +13,7 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
-from pricesmith.catalog.parse import fence
+from pricesmith.catalog.readers.worker import fence
 
 TABLES = {"diamonds": ("ggplot2", "diamonds"), "computers": ("Ecdat", "Computers"), "cars": ("modeldata", "car_prices")}
 MEMORY = 2_000_000_000  # bytes

@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 
 from pricesmith.text.words import split_words
 
-PLACES = 128
+N_HASHES = 128
 SEED = 1
 ALIKE = 103  # places of 128: the least that estimates a Jaccard of 0.8
 
 # Alike texts differ in at most 25 places, so of 26 bands at least one agrees: banding loses no pair.
-BANDS = (*((start, start + 5) for start in range(0, 120, 5)), (120, 124), (124, 128))
+N_BANDS = (*((start, start + 5) for start in range(0, 120, 5)), (120, 124), (124, 128))
 
 
 def word_key(words: Sequence[str]) -> int:
-    """64 bits that stand for the exact normalised text."""
+    """64 bits that stand for the exact normalized text."""
     return int.from_bytes(hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest(), "little")
 
 
@@ -47,15 +47,15 @@ def sketch_words(documents: Sequence[Sequence[str]]) -> NDArray[np.uint16]:
     from rensa import RMinHash
 
     if not documents:
-        return np.empty((0, PLACES), dtype=np.uint16)
-    digests = RMinHash.digests_from_token_sets([shingles(words) for words in documents], PLACES, SEED)
+        return np.empty((0, N_HASHES), dtype=np.uint16)
+    digests = RMinHash.digests_from_token_sets([shingles(words) for words in documents], N_HASHES, SEED)
     return (np.array(digests, dtype=np.uint32) & 0xFFFF).astype(np.uint16)
 
 
 def band_keys(sketches: NDArray[np.uint16]) -> NDArray[np.uint32]:
     """One key for each band of each sketch, (bands, texts). Equal bands have equal keys."""
-    keys = np.empty((len(BANDS), len(sketches)), dtype=np.uint32)
-    for band, (start, stop) in enumerate(BANDS):
+    keys = np.empty((len(N_BANDS), len(sketches)), dtype=np.uint32)
+    for band, (start, stop) in enumerate(N_BANDS):
         mixed = np.full(len(sketches), 0x9E3779B97F4A7C15, dtype=np.uint64)
         for place in range(start, stop):
             mixed = (mixed ^ sketches[:, place]) * np.uint64(0xFF51AFD7ED558CCD)
@@ -64,7 +64,7 @@ def band_keys(sketches: NDArray[np.uint16]) -> NDArray[np.uint32]:
     return keys
 
 
-def alike(sketches: Any, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
+def is_similar(sketches: Any, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
     """For each pair of row numbers: whether the estimated Jaccard is at least 0.8. (pairs,)"""
     found = np.zeros(len(one), dtype=np.bool_)
     for start in range(0, len(one), 200_000):
@@ -72,7 +72,7 @@ def alike(sketches: Any, one: NDArray[np.int64], other: NDArray[np.int64]) -> ND
         a, b = one[here], other[here]
         # Half of the places are enough to turn most pairs away.
         differ = np.count_nonzero(sketches[a, :64] != sketches[b, :64], axis=1)
-        likely = np.flatnonzero(differ <= PLACES - ALIKE)
+        likely = np.flatnonzero(differ <= N_HASHES - ALIKE)
         rest = np.count_nonzero(sketches[a[likely], 64:] != sketches[b[likely], 64:], axis=1)
-        found[start + likely] = differ[likely] + rest <= PLACES - ALIKE
+        found[start + likely] = differ[likely] + rest <= N_HASHES - ALIKE
     return found

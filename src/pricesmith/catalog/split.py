@@ -1,4 +1,4 @@
-"""Families go to test, validation or train by a hash of their name, so near-duplicates are never on two sides.
+"""Groups go to test, validation or train by a hash of their name, so near-duplicates are never on two sides.
 
 >>> shares_of("auto", 20_000)
 Shares(train=18000, validation=1000, test=1000)
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pricesmith.errors import InputError, UsageError
+from pricesmith.core.errors import InputError, UsageError
 
 FEWEST = 100  # rows; below that a catalog cannot be judged
 TRAIN, VALIDATION, TEST = 0, 1, 2  # places in store.SPLITS
@@ -47,7 +47,7 @@ def check_split(split: str) -> tuple[float, float, float] | None:
     return parts[0] / 100, parts[1] / 100, parts[2] / 100
 
 
-def shares_of(split: str, rows: int, told: str = "") -> Shares:
+def parse_split(split: str, rows: int, told: str = "") -> Shares:
     """The sizes of the splits. `auto`: test is max(5 %, min(1,000 items, 20 %)), and validation alike. `told`, where
     given, is what is said of too few rows.
 
@@ -68,17 +68,17 @@ def shares_of(split: str, rows: int, told: str = "") -> Shares:
     return Shares(rows - validation - test, validation, test)
 
 
-def split_families(families: NDArray[np.uint64], sizes: NDArray[np.int64], split: str, seed: int) -> NDArray[np.int8]:
-    """The split of every family, as its place in `store.SPLITS`; (families,). `sizes` are their items.
+def split_groups(groups: NDArray[np.uint64], sizes: NDArray[np.int64], split: str, seed: int) -> NDArray[np.int8]:
+    """The split of every group, as its place in `store.SPLITS`; (groups,). `sizes` are their items.
 
-    Families come in the order of a hash of seed and family. Each goes to test while it fits there, else to validation
-    while it fits there; a family that is too large for what is left is passed over. So each share is exact wherever
-    families are small enough, and the order of the rows plays no part.
+    Groups come in the order of a hash of seed and group. Each goes to test while it fits there, else to validation
+    while it fits there; a group that is too large for what is left is passed over. So each share is exact wherever
+    groups are small enough, and the order of the rows plays no part.
     """
-    wanted = shares_of(split, int(sizes.sum()))
+    wanted = parse_split(split, int(sizes.sum()))
     left = {TEST: wanted.test, VALIDATION: wanted.validation}
-    chosen = np.full(len(families), TRAIN, dtype=np.int8)
-    for place in np.argsort(drawn(seed, families), kind="stable").tolist():
+    chosen = np.full(len(groups), TRAIN, dtype=np.int8)
+    for place in np.argsort(draw_groups(seed, groups), kind="stable").tolist():
         size = int(sizes[place])
         for side in left:
             if size <= left[side]:
@@ -90,7 +90,7 @@ def split_families(families: NDArray[np.uint64], sizes: NDArray[np.int64], split
     return chosen
 
 
-def drawn(seed: int, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def draw_groups(seed: int, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Other hashes, one for each, made by a seed (the finisher of SplitMix64, Steele and others, 2014)."""
     start = int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:8], "little")
     mixed = hashes ^ np.uint64(start)

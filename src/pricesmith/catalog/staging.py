@@ -4,7 +4,7 @@ One staged row: {"row": 0, "hash": 1131..., "more": 7733..., "look": ..., "looks
 "given": "a1", "title": "Garden hose", "text": "25 m", "category": "garden", "brand": "", "source": 0, "number": 1,
 "named": "", "product": 0}. `hash` and `more` are 128 bits of the SHA-256 of the row's content; `look` and `looks`
 of its brand, title and text, without the category, which may be the file's name: one thing in two files is one.
-`words` are 64 bits of its normalised words, `named` is the family where the source itself names one, and `product` 64
+`words` are 64 bits of its normalized words, `named` is the group where the source itself names one, and `product` 64
 bits of the name of the product that it is a variant of (0: none); `links.bin` holds pairs (variant, product) of these.
 """
 
@@ -22,17 +22,25 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from pricesmith.catalog.clean import CleanSettings, body_of, cleaned, plain, spaced, too_short, visible
-from pricesmith.catalog.read import BadRow, RawRow
-from pricesmith.catalog.sketches import PLACES, sketch_words, word_key
-from pricesmith.progress import Progress
+from pricesmith.catalog.clean import (
+    CleanSettings,
+    body_text,
+    cell_text,
+    clean_row,
+    is_too_short,
+    normalize_characters,
+    normalize_spaces,
+)
+from pricesmith.catalog.readers.sources import BadRow, RawRow
+from pricesmith.catalog.sketches import N_HASHES, sketch_words, word_key
+from pricesmith.core.progress import Progress
+from pricesmith.core.types import Listing
 from pricesmith.text.currency import meanings, normalize_sign
 from pricesmith.text.price_parser import parse_price
 from pricesmith.text.words import split_words
-from pricesmith.types import Listing
 
 if TYPE_CHECKING:
-    from pricesmith.catalog.columns import Columns
+    from pricesmith.catalog.columns import ColumnMap
     from pricesmith.catalog.variants import Variants
 
 TOO_SHORT = "too short"
@@ -50,21 +58,21 @@ Hashes = tuple[int, int]
 
 @dataclass(frozen=True)
 class Feed:
-    """One source of raw rows: a file or the demo goods. `named` says that its rows name their own families; `marks` are
+    """One source of raw rows: a file or the demo goods. `named` says that its rows name their own groups; `marks` are
     the decimal marks that its prices show, `variants` how its rows name their product (`price_parser.marks_of`)."""
 
     name: str
     category: str
     read: Callable[[], Iterable[Sequence[RawRow | BadRow]]]
     facts: str
-    columns: Columns
+    columns: ColumnMap
     named: bool = False
     marks: str = "."
     variants: Variants | None = None
 
 
 @dataclass
-class Tally:
+class RejectCounts:
     """Rows in = kept + rejected by reason, for each file; and the columns that came too late to be looked at."""
 
     rows: Counter[str] = field(default_factory=Counter)
@@ -97,7 +105,7 @@ class Tally:
 class Rejects:
     """`rejects.jsonl.gz`: one line for each row that is not in the catalog, with the reason."""
 
-    def __init__(self, path: Path, tally: Tally) -> None:
+    def __init__(self, path: Path, tally: RejectCounts) -> None:
         self.tally = tally
         self.raw: BinaryIO = path.open("wb")
         self.out = gzip.GzipFile("", "wb", 6, self.raw, mtime=0)
@@ -148,7 +156,7 @@ def same_currency(value: object, found: str | None, currency: str) -> bool:
     """Whether a row's currency column and the sign beside its price both allow the catalog's currency."""
     if found is not None and found != currency:
         return False
-    said = plain(value).strip()
+    said = cell_text(value).strip()
     return not said or said.upper() == currency or currency in meanings(normalize_sign(said))
 
 
@@ -194,15 +202,15 @@ class Stage:
 
     def add(self, feed: Feed, place: int, kept: Sequence[tuple[RawRow, Listing, float]]) -> None:
         """Stage listings of one batch, with their prices."""
-        bodies = [split_words(body_of(listing)) for _, listing, _ in kept]
-        nothing = np.zeros((len(kept), PLACES), dtype=np.uint16)
+        bodies = [split_words(body_text(listing)) for _, listing, _ in kept]
+        nothing = np.zeros((len(kept), N_HASHES), dtype=np.uint16)
         sketches = nothing if feed.named else sketch_words(bodies)
         self.sketches.write(sketches.tobytes())
         for (raw, listing, price), words in zip(kept, bodies, strict=True):
             ware = (listing.title, listing.text, listing.category, listing.brand)
             content = digest("\0".join((*ware, repr(price), listing.id)))
-            named = plain(raw.values.get("family")) if feed.named else ""
-            look, key = digest(f"{listing.brand}\0{body_of(listing)}"), word_key(words)
+            named = cell_text(raw.values.get("group")) if feed.named else ""
+            look, key = digest(f"{listing.brand}\0{body_text(listing)}"), word_key(words)
             product = digest(name)[0] if feed.variants and (name := feed.variants.group_of(raw.values)) else 0
             self.waiting.append(
                 (self.count, *content, *look, key, price, listing.id, *ware, place, raw.number, named, product)
@@ -242,7 +250,7 @@ def stage_feeds(feeds: Sequence[Feed], rules: Rules, stage: Stage, rejects: Reje
                     rejects.tally.late.update(dict.fromkeys(raw.values.keys() - known))
                 if feed.variants and isinstance(raw, RawRow):
                     stage.link(feed.variants, raw.values)
-                found = raw.reason if isinstance(raw, BadRow) else examine(raw, feed, rules)
+                found = raw.reason if isinstance(raw, BadRow) else examine_row(raw, feed, rules)
                 if isinstance(found, str):
                     rejects.add(feed.name, raw.number, found)
                     continue
@@ -255,7 +263,7 @@ def stage_feeds(feeds: Sequence[Feed], rules: Rules, stage: Stage, rejects: Reje
     return masked
 
 
-def examine(raw: RawRow, feed: Feed, rules: Rules) -> tuple[Listing, float, list[float]] | str:
+def examine_row(raw: RawRow, feed: Feed, rules: Rules) -> tuple[Listing, float, list[float]] | str:
     """A row's listing, price and masked amounts, or the reason why it is refused."""
     columns, values = feed.columns, raw.values
     parsed = parse_price(values.get(columns.price), rules.currency, feed.marks)
@@ -268,14 +276,14 @@ def examine(raw: RawRow, feed: Feed, rules: Rules) -> tuple[Listing, float, list
         return BELOW
     if price > rules.high:
         return ABOVE
-    name = id_of(values, columns)
-    listing, amounts = cleaned(values, columns, rules.cleaning, id=name, category=feed.category)
-    return TOO_SHORT if too_short(listing, rules.cleaning) else (listing, price, amounts)
+    name = get_id(values, columns)
+    listing, amounts = clean_row(values, columns, rules.cleaning, id=name, category=feed.category)
+    return TOO_SHORT if is_too_short(listing, rules.cleaning) else (listing, price, amounts)
 
 
-def id_of(values: Mapping[str, object], columns: Columns) -> str:
+def get_id(values: Mapping[str, object], columns: ColumnMap) -> str:
     """The id that a row itself has, empty where it has none."""
-    given = plain(values.get(columns.id)) if columns.id else ""
+    given = cell_text(values.get(columns.id)) if columns.id else ""
     return clean_id(given) if given else ""
 
 
@@ -283,4 +291,4 @@ def clean_id(given: str) -> str:
     """A file's id as one line of at most 200 characters; nothing in it is masked."""
     if given.isascii() and given.isprintable() and len(given) <= LONGEST_ID:
         return given.strip()
-    return spaced(visible(given), lines=False)[:LONGEST_ID].rstrip()
+    return normalize_spaces(normalize_characters(given), lines=False)[:LONGEST_ID].rstrip()

@@ -17,10 +17,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from pricesmith.catalog.answer import Value
-from pricesmith.catalog.clean import plain
-from pricesmith.catalog.columns import USUAL, key
-from pricesmith.catalog.read import BadRow, RawRow
+from pricesmith.catalog.clean import cell_text
+from pricesmith.catalog.columns import USUAL, column_key
+from pricesmith.catalog.readers.messages import Value
+from pricesmith.catalog.readers.sources import BadRow, RawRow
 from pricesmith.text.price_parser import NO_PRICE
 
 PICTURE = "picture row of a product"
@@ -69,7 +69,7 @@ class ProductRows:
 
 def size_of(values: Mapping[str, Value]) -> int:
     """The characters of a row."""
-    return sum(len(plain(value)) for value in values.values())
+    return sum(len(cell_text(value)) for value in values.values())
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Variants:
     def value(self, values: Mapping[str, object], *keys: str) -> str:
         """The first of these columns that has a value in a row."""
         for one in keys:
-            if one in self.columns and (found := plain(values.get(self.columns[one])).strip()):
+            if one in self.columns and (found := cell_text(values.get(self.columns[one])).strip()):
                 return found
         return ""
 
@@ -195,7 +195,7 @@ class Variants:
         """What variants may take from a row; nothing from a row without a title."""
         if not self.value(values, *TITLES):
             return {}
-        return {name: value for name in self.inherited_columns if plain(value := values.get(name)).strip()}
+        return {name: value for name in self.inherited_columns if cell_text(value := values.get(name)).strip()}
 
     def filled(self, row: RawRow, known: Mapping[str, dict[str, Value]]) -> RawRow | BadRow:
         """A variant with its product's values where it has none; another row as it is."""
@@ -215,7 +215,7 @@ class Variants:
         if product is None:
             nameless = not self.value(values, *TITLES)
             return BadRow(row.file, row.number, ORPHAN) if nameless and self.group_of(values) else row
-        empty = {name: value for name, value in product.items() if not plain(values.get(name)).strip()}
+        empty = {name: value for name, value in product.items() if not cell_text(values.get(name)).strip()}
         return replace(row, values={**values, **empty}) if empty else replace(row)
 
 
@@ -223,7 +223,7 @@ def find_variants(header: Sequence[str]) -> Variants | None:
     """How rows of a feed with this header name their product, None if they do not."""
     columns: dict[str, str] = {}
     for name in header:
-        columns.setdefault(key(name), name)
+        columns.setdefault(column_key(name), name)
     seen = columns.keys()
     if seen & {"handle", "urlhandle"} and "title" in seen and seen & {"variantprice", "option1name", "option1value"}:
         return Variants("shopify", columns)

@@ -8,7 +8,7 @@ from pricesmith.cli.app import app, run
 __all__ = ["app", "main", "run"]
 
 # In the order in which --help shows them.
-for verbs in ("make", "judge", "verdict", "use", "look"):
+for verbs in ("make", "evaluate", "learn", "use", "look"):
     import_module(f"pricesmith.cli.{verbs}")
 
 

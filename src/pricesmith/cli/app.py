@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from pricesmith import __version__
-from pricesmith.console import INTERRUPTED, explain
-from pricesmith.workspace import sayable
+from pricesmith.core.atomic import is_utf8
+from pricesmith.core.console import INTERRUPTED_MESSAGE, describe_error
 
 app = typer.Typer(
     name="pricesmith",
@@ -29,7 +29,7 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Build anew beside the old folder, then swap.")]
+Rebuild = Annotated[bool, typer.Option("--overwrite", help="Build anew beside the old folder, then swap.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace --to even if another program wrote that file.")]
 CatalogFolder = Annotated[Path, typer.Option("--catalog", help="A folder that curate has finished.")]
 
@@ -53,7 +53,7 @@ def run(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # where a terminal has no such sign, `?` stands for it
-    if odd := next((word for word in arguments if not sayable(word)), None):
+    if odd := next((word for word in arguments if not is_utf8(word)), None):
         hint = "Rename the file, or set the terminal to UTF-8."
         print(f"Error: A word of the command is not UTF-8\n  got: {odd!r}\n  next: {hint}", file=sys.stderr)
         return 2
@@ -67,11 +67,11 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except BaseException as error:
-        told = explain(error)
+        told = describe_error(error)
         if told is None:
             raise
         print(told[0], file=sys.stderr)
         return told[1]
     if code == 130:  # what typer makes of Ctrl-C
-        print(INTERRUPTED, file=sys.stderr)
+        print(INTERRUPTED_MESSAGE, file=sys.stderr)
     return code if isinstance(code, int) else 0

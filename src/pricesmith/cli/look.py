@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pricesmith.cli.app import Json, Quiet, app
-from pricesmith.console import Console
+from pricesmith.core.console import Console
 
 recipe_verbs = typer.Typer(help="The shipped recipes: list them, or copy one to own it.", no_args_is_help=True)
 app.add_typer(recipe_verbs, name="recipe")
@@ -21,7 +21,7 @@ def list_recipes(json: Json = False, quiet: Quiet = False) -> None:
 
     console = Console(json=json, quiet=quiet)
     found = recipes.list_recipes()
-    console.say(recipes.recipes_told(found))
+    console.say(recipes.format_recipes(found))
     console.result(found)
 
 
@@ -44,11 +44,11 @@ def copy_recipe(
 @app.command()
 def doctor(json: Json = False, quiet: Quiet = False) -> None:
     """What is installed here, and what this box can hold."""
-    from pricesmith.doctor import examine, told
+    from pricesmith.doctor import format_report, inspect_installation
 
     console = Console(json=json, quiet=quiet)
-    found = examine()
-    console.say(told(found))
+    found = inspect_installation()
+    console.say(format_report(found))
     console.result(found)
 
 
@@ -70,12 +70,12 @@ def bases(
     quiet: Quiet = False,
 ) -> None:
     """Open base models: what fits the box, how they write prices, what they know untuned."""
-    from pricesmith.bases import choose
+    from pricesmith.base_models import choose
 
     console = Console(json=json, quiet=quiet)
     with console.progress() as progress:
-        found = choose.choose(
+        found = choose.choose_base(
             memory, purpose, catalog, names=names or (), measure=measure, minutes=minutes, progress=progress
         )
-    console.say(choose.told(found))
+    console.say(choose.format_choice(found))
     console.result(found)

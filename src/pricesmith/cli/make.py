@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from pricesmith.cli.app import Fresh, Json, Quiet, app
-from pricesmith.console import Console
-from pricesmith.errors import UsageError
+from pricesmith.cli.app import Json, Quiet, Rebuild, app
+from pricesmith.core.console import Console
+from pricesmith.core.errors import UsageError
 
 
 @app.command()
@@ -25,7 +25,7 @@ def demo(
     console = Console(json=json, quiet=quiet)
     with console.progress() as progress:
         result = module.demo(to, llm=llm, progress=progress)
-    module.show(result, console)
+    module.show_result(result, console)
 
 
 @app.command()
@@ -43,15 +43,17 @@ def curate(
     keep: Annotated[
         list[str] | None, typer.Option("--keep", help="A column to keep although it gives the price away.")
     ] = None,
-    scrub: Annotated[bool, typer.Option("--scrub", help="Take part numbers out of the text.")] = False,
-    fresh: Fresh = False,
+    drop_part_numbers: Annotated[
+        bool, typer.Option("--drop-part-numbers", help="Take part numbers out of the text.")
+    ] = False,
+    overwrite: Rebuild = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Make a catalog: clean, without leaks, near-duplicates on one side of the split."""
-    from pricesmith.catalog.curation import curate as run
-    from pricesmith.catalog.show import summary
-    from pricesmith.settings import read_pairs
+    from pricesmith.catalog.curate import curate as run
+    from pricesmith.catalog.summary import catalog_summary
+    from pricesmith.core.settings import read_pairs
 
     console = Console(json=json, quiet=quiet)
     with console.progress() as progress:
@@ -66,12 +68,12 @@ def curate(
             split=split,
             split_seed=split_seed,
             target=target,
-            scrub=scrub,
+            drop_part_numbers=drop_part_numbers,
             keep=keep or (),
-            fresh=fresh,
+            overwrite=overwrite,
             progress=progress,
         )
-    console.say(summary(catalog))
+    console.say(catalog_summary(catalog))
     console.result(catalog.ledger)
 
 
@@ -79,14 +81,14 @@ def curate(
 def show(
     catalog: Annotated[Path, typer.Argument(help="A catalog folder.")], json: Json = False, quiet: Quiet = False
 ) -> None:
-    """A catalog's ledger, price histogram, families, leaks and examples."""
+    """A catalog's ledger, price histogram, groups, leaks and examples."""
     from pricesmith.catalog import open as open_catalog
-    from pricesmith.catalog.show import facts, page
+    from pricesmith.catalog.summary import catalog_page, to_dict
 
     console = Console(json=json, quiet=quiet)
     opened = open_catalog(catalog)
-    console.say(page(opened))
-    console.result(facts(opened))
+    console.say(catalog_page(opened))
+    console.result(to_dict(opened))
 
 
 @app.command()
@@ -95,12 +97,12 @@ def fit(
     catalog: Annotated[Path | None, typer.Option("--catalog", help="A folder that curate has finished.")] = None,
     to: Annotated[Path | None, typer.Option("--to", help="The run folder to write.")] = None,
     set: Annotated[list[str] | None, typer.Option("--set", help="key=value, over the recipe's settings.")] = None,
-    fresh: Fresh = False,
+    overwrite: Rebuild = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Fit a recipe on a catalog; the run folder is the pricer."""
-    from pricesmith.settings import read_pairs, read_value
+    from pricesmith.core.settings import read_pairs, read_value
 
     console = Console(json=json, quiet=quiet)
     if recipe is None:
@@ -113,16 +115,16 @@ def fit(
         raise UsageError(
             f"fit needs {missing}", hint=f"pricesmith fit {recipe} --catalog out/catalog --to out/{Path(recipe).stem}"
         )
-    from pricesmith.bases.tuning import planned_for_box
+    from pricesmith.base_models.precision import plan_for_hardware
     from pricesmith.catalog import open as open_catalog
-    from pricesmith.pricers import runs
+    from pricesmith.pricers import model
     from pricesmith.pricers.recipes import read_recipe
 
     overrides = {key: read_value(value) for key, value in read_pairs(set or [], "--set").items()}
     chosen = read_recipe(recipe, overrides)
     with console.progress() as progress:
         goods = open_catalog(catalog)
-        runs.fit(planned_for_box(chosen, progress), goods, to, fresh=fresh, progress=progress)
-    run = runs.load(to)
-    console.say(runs.told(run))
-    console.result(runs.facts(run))
+        model.fit_model(plan_for_hardware(chosen, progress), goods, to, overwrite=overwrite, progress=progress)
+    run = model.load_model(to)
+    console.say(model.format_model(run))
+    console.result(model.to_dict(run))

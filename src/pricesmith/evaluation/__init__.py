@@ -1,1 +1,1 @@
-"""One judge for everything that prices: evaluate, compare on common items, keep, summarise."""
+"""One judge for everything that prices: evaluate, compare on common items, keep, summarize."""

@@ -1,4 +1,4 @@
-"""Two pricers on their common items: the paired difference with an interval over families.
+"""Two pricers on their common items: the paired difference with an interval over groups.
 
 difference = compare(a, b, METRICS["mean error"])
 difference.told_apart, difference.better, difference.needed
@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pricesmith.errors import InputError, UsageError
-from pricesmith.evaluation.evaluate import columns_of, only
-from pricesmith.measures.metrics import Array, Metric, metric_named
-from pricesmith.measures.resample import MIN_FAMILIES, RESAMPLES, Codes, Interval, codes_of, interval
-from pricesmith.measures.together import intervals_together
-from pricesmith.types import Evaluation
+from pricesmith.core.errors import InputError, UsageError
+from pricesmith.core.types import Evaluation
+from pricesmith.evaluation.evaluate import select_ids, to_arrays
+from pricesmith.metrics.bootstrap import MIN_GROUPS, RESAMPLES, Codes, Interval, bootstrap_interval, encode_groups
+from pricesmith.metrics.metrics import Array, Metric, metric_named
+from pricesmith.metrics.simultaneous import simultaneous_intervals
 
 POWER = 0.80
 SAME = 1e-6  # quotes nearer than this, as a share, are one quote: a pricer repeats itself to that precision only
@@ -31,8 +31,8 @@ class Difference:
     unit.
 
     `told_apart` is True where the interval leaves 0 out; then `better` names the better of the two. `needed`
-    is how many items, in families as here, would tell them apart in 80 of 100 tests if the true difference is
-    the one seen here; None where none was seen. `low` and `high` are None below 5 common families.
+    is how many items, in groups as here, would tell them apart in 80 of 100 tests if the true difference is
+    the one seen here; None where none was seen. `low` and `high` are None below 5 common groups.
     """
 
     metric: str
@@ -40,7 +40,7 @@ class Difference:
     a: str
     b: str
     n: int
-    families: int
+    groups: int
     a_value: float
     b_value: float
     difference: float
@@ -84,8 +84,8 @@ def compare(
             got=f"{len(a.rows)} and {len(b.rows)} items",
             hint="Judge both on the same split and limit.",
         )
-    pair = paired(a, b, ids, metric)
-    found = interval(
+    pair = pair_rows(a, b, ids, metric)
+    found = bootstrap_interval(
         pair.values,
         pair.codes,
         metric.aggregate,
@@ -97,7 +97,7 @@ def compare(
     return pair.difference(found, confidence)
 
 
-def compare_together(
+def compare_simultaneously(
     pairs: Sequence[tuple[Evaluation, Evaluation]],
     metric: Metric | str = "mean error",
     *,
@@ -109,23 +109,23 @@ def compare_together(
     without an item in common.
 
     A difference's `confidence` is what its interval takes by itself, and `needed` is for that. Pairs on different items
-    share the chance of a miss by their number; a pair with under 5 common families takes no part. Raises UsageError
+    share the chance of a miss by their number; a pair with under 5 common groups takes no part. Raises UsageError
     where two are not of the same catalog or the metric is a median, InputError where they disagree about a truth.
     """
     metric = metric_named(metric) if isinstance(metric, str) else metric
     metric.improves(0.0)
     if metric.aggregate == "median":
         raise UsageError("Many comparisons are corrected for means only", got=metric.name, hint="Take another metric.")
-    asked: dict[tuple[str, ...], list[tuple[int, Paired]]] = {}
+    asked: dict[tuple[str, ...], list[tuple[int, PairedRows]]] = {}
     for place, (a, b) in enumerate(pairs):
-        ids = tuple(sorted(common_ids(a, b)))  # one order for all, so that all draw the same families
+        ids = tuple(sorted(common_ids(a, b)))  # one order for all, so that all draw the same groups
         if ids:
-            asked.setdefault(ids, []).append((place, paired(a, b, ids, metric)))
-    tested = sum(len(some) for some in asked.values() if some[0][1].families >= MIN_FAMILIES)
+            asked.setdefault(ids, []).append((place, pair_rows(a, b, ids, metric)))
+    tested = sum(len(some) for some in asked.values() if some[0][1].groups >= MIN_GROUPS)
     found: list[Difference | None] = [None] * len(pairs)
     for some in asked.values():
         share = len(some) / tested if tested else 1.0
-        intervals, each = intervals_together(
+        intervals, each = simultaneous_intervals(
             [(pair.values, pair.minus) for _, pair in some],
             some[0][1].codes,
             metric.aggregate,
@@ -146,8 +146,8 @@ def common_ids(a: Evaluation, b: Evaluation) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Paired:
-    """Two evaluations on their common items, item by item: `values` and `minus` of a metric, `codes` of families."""
+class PairedRows:
+    """Two evaluations on their common items, item by item: `values` and `minus` of a metric, `codes` of groups."""
 
     a: str
     b: str
@@ -159,11 +159,11 @@ class Paired:
     b_value: float
 
     @property
-    def families(self) -> int:
+    def groups(self) -> int:
         return int(self.codes.max()) + 1
 
     def error(self, found: Interval, confidence: float) -> float | None:
-        """The standard error that its interval speaks of, on the side of zero: with few families it is wider than the
+        """The standard error that its interval speaks of, on the side of zero: with few groups it is wider than the
         normal one, and what is not told apart needs more items than there are."""
         from scipy import stats
 
@@ -177,24 +177,24 @@ class Paired:
         told = found.low is not None and found.high is not None and (found.low > 0 or found.high < 0)
         better = (self.a if self.metric.improves(found.point) else self.b) if told else None
         needed = items_needed(found.n, found.point, self.error(found, confidence), confidence)
-        who = (self.metric.name, self.metric.unit, self.a, self.b, found.n, found.families, self.a_value, self.b_value)
+        who = (self.metric.name, self.metric.unit, self.a, self.b, found.n, found.groups, self.a_value, self.b_value)
         return Difference(*who, found.point, found.low, found.high, told, better, needed, confidence)
 
 
-def paired(a: Evaluation, b: Evaluation, ids: Sequence[str], metric: Metric) -> Paired:
+def pair_rows(a: Evaluation, b: Evaluation, ids: Sequence[str], metric: Metric) -> PairedRows:
     """Two evaluations on `ids`, which both have. Raises InputError where they disagree about a truth."""
-    one, two = columns_of(only(a, ids)), columns_of(only(b, ids))
+    one, two = to_arrays(select_ids(a, ids)), to_arrays(select_ids(b, ids))
     if not np.array_equal(one.truth, two.truth):
         wrong = ids[int(np.argmax(one.truth != two.truth))]
         raise InputError(
             f"{a.pricer} and {b.pricer} disagree about the truth of item {wrong}", hint="Judge both again."
         )
-    families = {**b.families, **a.families}
-    codes = codes_of([families.get(id) or ("alone", id) for id in ids])
+    groups = {**b.groups, **a.groups}
+    codes = encode_groups([groups.get(id) or ("alone", id) for id in ids])
     same = np.where(np.abs(one.quote - two.quote) <= SAME * np.maximum(one.quote, two.quote), one.quote, two.quote)
     values, minus = metric.per_item(one.truth, one.quote), metric.per_item(two.truth, same)
     both = metric.value(one.truth, one.quote), metric.value(two.truth, two.quote)
-    return Paired(a.pricer, b.pricer, metric, values, minus, codes, *both)
+    return PairedRows(a.pricer, b.pricer, metric, values, minus, codes, *both)
 
 
 def check_comparable(a: Evaluation, b: Evaluation) -> None:
@@ -217,9 +217,9 @@ def items_needed(n: int, difference: float, se: float | None, confidence: float 
     """How many items would tell two pricers apart at the difference seen, with 80 % power; None where none
     was seen.
 
-    n x ((z_confidence + z_power) x se / difference)^2. `se` is the family-robust standard error of the paired
-    difference on `n` items, so n x se^2 carries both the spread within and between families; more items are
-    taken to come in families of the same sizes. Source: Cohen 1988, chapter 2, for paired means; Miller 2024,
+    n x ((z_confidence + z_power) x se / difference)^2. `se` is the group-robust standard error of the paired
+    difference on `n` items, so n x se^2 carries both the spread within and between groups; more items are
+    taken to come in groups of the same sizes. Source: Cohen 1988, chapter 2, for paired means; Miller 2024,
     "Adding error bars to evals", section 5, with clusters.
     """
     from scipy import stats

@@ -1,6 +1,6 @@
 """What quotes cost and how long they take: fees of a hosted model, seconds of one's own box, and where the two meet.
 
-    own, hosted = cost_of(ours, meta, box_price=0.40), cost_of(theirs, their_meta)
+    own, hosted = cost_of(ours, meta, machine_cost=0.40), cost_of(theirs, their_meta)
     break_even(own, hosted).quotes
 
 Costs are US dollars for one quote asked for, answered or not. What is not known is None, never 0: a fee whose price per
@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pricesmith.evaluation.plan import FOLDS
-from pricesmith.types import Evaluation, Row
+from pricesmith.core.types import EvalRow, Evaluation
+from pricesmith.evaluation.folds import N_FOLDS
 
-Side = Literal["own", "hosted", "person", "saved"]
-SIDES: dict[str, Side] = {"frontier": "hosted", "human": "person", "recorded": "saved"}  # all others are one's own
+PricerType = Literal["own", "hosted", "person", "saved"]
+SIDES: dict[str, PricerType] = {"api": "hosted", "human": "person", "precomputed": "saved"}  # all others are one's own
 TUNED = ("lora_tokens", "lora_bins")  # language models of one's own, tuned to prices
 UNTUNED = ("zero-shot",)
 UNFITTED = (*UNTUNED, *SIDES)  # nothing was fitted, so nothing of it is owed
@@ -48,7 +48,7 @@ class Cost:
     """
 
     pricer: str
-    side: Side
+    side: PricerType
     quote: float | None
     fees: float | None
     compute: float | None
@@ -63,33 +63,33 @@ class Cost:
 class BreakEven:
     """From how many quotes on one's own box is cheaper than a host, fitting included.
 
-    `quotes` is None unless `why` is "paid back". `box_price` is the dollars per hour of the box at which a quote of
+    `quotes` is None unless `why` is "paid back". `machine_cost` is the dollars per hour of the box at which a quote of
     one's own costs what the host takes; it needs no price of the box.
     """
 
     quotes: int | None
     why: Literal["paid back", "never", "unknown"]
-    box_price: float | None
+    machine_cost: float | None
 
 
-def side_of(kind: str) -> Side:
+def side_of(kind: str) -> PricerType:
     """Who pays for a pricer of this kind: one's own box, a host's fees, a person's time, or nobody any more."""
     return SIDES.get(kind, "own")
 
 
-def cost_of(evaluation: Evaluation, meta: Mapping[str, Any], box_price: float | None = None) -> Cost:
-    """The cost of an evaluation's quotes, from its rows and its meta file; `box_price` is US dollars an hour."""
+def build_cost(evaluation: Evaluation, meta: Mapping[str, Any], machine_cost: float | None = None) -> Cost:
+    """The cost of an evaluation's quotes, from its rows and its meta file; `machine_cost` is US dollars an hour."""
     rows = evaluation.rows
     side = side_of(str(meta.get("kind", "")))
     known = meta.get("cost_known", True) is not False and side not in ("person", "saved")
     answered = sum(not row.raw.startswith(NO_REPLY) for row in rows)  # a lost reply costs, and is no quote
-    # A reply that never came may not have been charged: it is an upper end, and no reason to call a rival dear.
+    # A reply that never came may not have been charged: it is an upper end, and no reason to call a competitor dear.
     lost = float(meta.get("lost_of_quotes_usd") or 0.0) if known else 0.0
     fees = max(0.0, math.fsum(row.cost_usd for row in rows) - lost) / answered if known and answered else None
     seconds = math.fsum(row.seconds for row in rows) / len(rows) if rows and side == "own" else None
     seconds = seconds or None  # no clock reads 0
     fit_seconds = fitting_seconds(evaluation, meta)
-    compute = 0.0 if side == "hosted" else rent(seconds, box_price)
+    compute = 0.0 if side == "hosted" else machine_rent(seconds, machine_cost)
     return Cost(
         evaluation.pricer,
         side,
@@ -97,16 +97,16 @@ def cost_of(evaluation: Evaluation, meta: Mapping[str, Any], box_price: float | 
         fees,
         compute,
         seconds,
-        latency_of(rows, meta),
+        build_latency(rows, meta),
         fit_seconds,
-        0.0 if fit_seconds == 0 else rent(fit_seconds, box_price),
+        0.0 if fit_seconds == 0 else machine_rent(fit_seconds, machine_cost),
         lost / answered if answered else 0.0,
     )
 
 
-def rent(seconds: float | None, box_price: float | None) -> float | None:
+def machine_rent(seconds: float | None, machine_cost: float | None) -> float | None:
     """What the box costs for so many seconds, in US dollars; None where either is not known."""
-    return None if seconds is None or box_price is None else seconds / HOUR * box_price
+    return None if seconds is None or machine_cost is None else seconds / HOUR * machine_cost
 
 
 def fitting_seconds(evaluation: Evaluation, meta: Mapping[str, Any]) -> float | None:
@@ -118,10 +118,10 @@ def fitting_seconds(evaluation: Evaluation, meta: Mapping[str, Any]) -> float | 
         return None
     settings = meta.get("settings") or {}
     again = bool(meta.get("folds")) and settings.get("fitted_on") == evaluation.catalog
-    return float(seconds) / FOLDS if again else float(seconds)
+    return float(seconds) / N_FOLDS if again else float(seconds)
 
 
-def latency_of(rows: tuple[Row, ...], meta: Mapping[str, Any]) -> Latency | None:
+def build_latency(rows: tuple[EvalRow, ...], meta: Mapping[str, Any]) -> Latency | None:
     """Seconds a listing, where the meta file says that each answer was timed by itself. A batch's share is none."""
     if meta.get("latency") != EACH_ITS_OWN:
         return None
@@ -147,13 +147,13 @@ def break_even(own: Cost, hosted: Cost) -> BreakEven:
     return BreakEven(max(1, math.ceil(own.fit / (hosted.quote - own.quote))), "paid back", level)
 
 
-def times(one: Cost, other: Cost) -> float | None:
+def format_ratio(one: Cost, other: Cost) -> float | None:
     """How many times `one`'s cost for a quote `other`'s is; None where one is unknown or free."""
     return other.quote / one.quote if one.quote and other.quote else None
 
 
-def refits_told(seconds: Sequence[float]) -> str:
+def format_refits(seconds: Sequence[float]) -> str:
     """How long fitting again in every fold takes, by what each fit took; empty for a few seconds."""
-    total = FOLDS * sum(seconds)
+    total = N_FOLDS * sum(seconds)
     length = f"{total / 60:.0f} minutes" if total > 120 else f"{total:.0f} seconds"
     return f" That takes about {length} of fitting." if total >= 5 else ""

@@ -18,11 +18,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from pricesmith.errors import InputError, PricesmithError
-from pricesmith.measures.metrics import Array, as_array, charge, error
-from pricesmith.measures.resample import Codes, codes_of
-from pricesmith.progress import SILENT, Progress
-from pricesmith.types import Evaluation, Item, Pricer, Quote, Row
+from pricesmith.core.errors import InputError, PricesmithError
+from pricesmith.core.progress import SILENT, Progress
+from pricesmith.core.types import EvalRow, Evaluation, Item, Pricer, Quote
+from pricesmith.metrics.bootstrap import Codes, encode_groups
+from pricesmith.metrics.metrics import Array, charge_unanswered, error, to_array
 
 BATCH = 256
 
@@ -35,20 +35,20 @@ def evaluate(
     constant: float,
     currency: str = "USD",
     price_range: tuple[float, float] = (0.01, math.inf),
-    families: Mapping[str, str] | None = None,
+    groups: Mapping[str, str] | None = None,
     batch: int = BATCH,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """A pricer's quotes on items, in their order.
 
     `catalog` is the fingerprint of the catalog the items are from, `constant` the quote an item without an
-    answer is charged at, `families` the family of each id. A row's `seconds` are the quote's own, or
+    answer is charged at, `groups` the group of each id. A row's `seconds` are the quote's own, or
     its batch's, shared evenly.
     Raises InputError where an id is there twice or a truth is not a price, PricesmithError where the pricer's
     answer is not one quote for each listing.
     """
     check_items(items, constant)
-    rows: list[Row] = []
+    rows: list[EvalRow] = []
     odd: Counter[str] = Counter()
     for start in range(0, len(items), batch):
         part = items[start : start + batch]
@@ -62,9 +62,9 @@ def evaluate(
             said = (usable.price, usable.low, usable.high, usable.raw)
             own = quote.seconds is not None and math.isfinite(quote.seconds) and quote.seconds >= 0
             took = float(quote.seconds or 0.0) if own else seconds
-            rows.append(Row(item.listing.id, item.price, *said, took, usable.cost_usd))
+            rows.append(EvalRow(item.listing.id, item.price, *said, took, usable.cost_usd))
         progress.advance(len(part))
-    known = {row.id: families[row.id] for row in rows if row.id in families} if families else {}
+    known = {row.id: groups[row.id] for row in rows if row.id in groups} if groups else {}
     note = "; ".join(f"{count} {fault}" for fault, count in sorted(odd.items()))
     return Evaluation(pricer.name, catalog, tuple(rows), constant, currency, price_range, known, note)
 
@@ -122,22 +122,22 @@ def usable_quote(quote: Quote, price_range: tuple[float, float]) -> tuple[Quote,
     if low is None or high is None or not low <= high:  # NaN is never <=
         if low is not None or high is not None:
             faults.append("intervals that are none")
-        return Quote(clipped(price, price_range), None, None, raw, cost), faults
-    price, low, high = (clipped(amount, price_range) for amount in (price, low, high))
+        return Quote(clip_quote(price, price_range), None, None, raw, cost), faults
+    price, low, high = (clip_quote(amount, price_range) for amount in (price, low, high))
     return Quote(price, low, high, raw, cost), faults
 
 
-def clipped(amount: float, price_range: tuple[float, float]) -> float:
+def clip_quote(amount: float, price_range: tuple[float, float]) -> float:
     """An amount inside the price range."""
     return min(max(float(amount), price_range[0]), price_range[1])
 
 
 @dataclass(frozen=True)
-class Columns:
+class EvalArrays:
     """An evaluation as arrays of shape (n,). `quote` is charged at the constant where `answered` is False.
 
-    `low` and `high` are NaN where there is no interval. `families` are codes from 0; an item alone is its own
-    family.
+    `low` and `high` are NaN where there is no interval. `groups` are codes from 0; an item alone is its own
+    group.
     """
 
     ids: tuple[str, ...]
@@ -146,7 +146,7 @@ class Columns:
     answered: npt.NDArray[np.bool_]
     low: Array
     high: Array
-    families: Codes
+    groups: Codes
 
     @property
     def error(self) -> Array:
@@ -159,24 +159,24 @@ class Columns:
         return np.isfinite(self.low) & np.isfinite(self.high) & (self.low > 0)
 
 
-def columns_of(evaluation: Evaluation) -> Columns:
+def to_arrays(evaluation: Evaluation) -> EvalArrays:
     """An evaluation as arrays."""
     rows = evaluation.rows
-    quote, answered = charge([row.price for row in rows], evaluation.constant)
-    # A tuple never equals a family's name, so an item alone cannot fall in with a family called like its id.
-    labels = [evaluation.families.get(row.id) or ("alone", row.id) for row in rows]
-    return Columns(
+    quote, answered = charge_unanswered([row.price for row in rows], evaluation.constant)
+    # A tuple never equals a group's name, so an item alone cannot fall in with a group called like its id.
+    labels = [evaluation.groups.get(row.id) or ("alone", row.id) for row in rows]
+    return EvalArrays(
         tuple(row.id for row in rows),
-        as_array([row.truth for row in rows]),
+        to_array([row.truth for row in rows]),
         quote,
         answered,
-        as_array([row.low for row in rows]),
-        as_array([row.high for row in rows]),
-        codes_of(labels),
+        to_array([row.low for row in rows]),
+        to_array([row.high for row in rows]),
+        encode_groups(labels),
     )
 
 
-def only(evaluation: Evaluation, ids: Sequence[str]) -> Evaluation:
+def select_ids(evaluation: Evaluation, ids: Sequence[str]) -> Evaluation:
     """The evaluation of some of its items, in the order of `ids`."""
     rows = {row.id: row for row in evaluation.rows}
     return replace(evaluation, rows=tuple(rows[id] for id in ids))

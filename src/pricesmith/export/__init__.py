@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pricesmith.catalog.store import LEDGER
-from pricesmith.errors import UsageError
-from pricesmith.pricers.runs import MANIFEST
-from pricesmith.progress import SILENT, Progress
+from pricesmith.catalog.catalog import LEDGER
+from pricesmith.core.errors import UsageError
+from pricesmith.core.progress import SILENT, Progress
+from pricesmith.pricers.model import MANIFEST
 
 OF_RUN = ("merged", "adapter", "hub")
 OF_CATALOG = ("sft",)
 
 
-def export(
+def export_model(
     source: Path,
     to: Path,
     form: str,
@@ -42,15 +42,15 @@ def export(
     if form == "sft":
         from pricesmith.export import sft
 
-        return sft.export(source, to, style, progress, overwrite=overwrite)
+        return sft.export_sft(source, to, style, progress, overwrite=overwrite)
     from pricesmith.export import models
 
-    return models.export(source, to, form, evals, progress, overwrite=overwrite)
+    return models.write_export(source, to, form, evals, progress, overwrite=overwrite)
 
 
-def told(result: dict[str, Any]) -> str:
+def format_export(result: dict[str, Any]) -> str:
     """What was written, as a person reads it."""
     if "rows" in result:
         return "\n".join(f"{path}: {result['rows'][split]:,} {split} rows" for split, path in result["files"].items())
-    licence = f"; the licence of {result['base']}: {result['licence'] or 'not known here'}" if result["base"] else ""
-    return f"{result['to']}: {result['format']}, {result['bytes'] / 1e6:,.1f} MB{licence}"
+    license = f"; the license of {result['base']}: {result['license'] or 'not known here'}" if result["base"] else ""
+    return f"{result['to']}: {result['format']}, {result['bytes'] / 1e6:,.1f} MB{license}"

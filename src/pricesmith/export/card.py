@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from pricesmith import __version__
-from pricesmith.errors import UsageError
-from pricesmith.evaluation.store import read_evals
-from pricesmith.evaluation.summary import LeagueRow, league
-from pricesmith.pricers.runs import Run
-from pricesmith.text.formatting import money
+from pricesmith.core.errors import UsageError
+from pricesmith.evaluation.leaderboard import LeaderboardRow, build_leaderboard
+from pricesmith.evaluation.results import read_evals
+from pricesmith.pricers.model import PriceModel
+from pricesmith.text.formatting import format_money
 
-# What the Hub calls a licence; any other is "other" with its name and link.
+# What the Hub calls a license; any other is "other" with its name and link.
 HUB_NAMES = {
     "Apache License 2.0": "apache-2.0",
     "MIT License": "mit",
@@ -29,8 +29,8 @@ HUB_NAMES = {
 
 
 @dataclass(frozen=True)
-class Licence:
-    """A base model's licence: its short name on the Hub, where it is, and what it asks of whoever hands a tune on."""
+class License:
+    """A base model's license: its short name on the Hub, where it is, and what it asks of whoever hands a tune on."""
 
     name: str = ""
     link: str = ""
@@ -39,29 +39,31 @@ class Licence:
 
 
 def model_card(
-    run: Run, *, base: str = "", licence: Licence | None = None, evals: Path | None = None, merged: bool = False
+    run: PriceModel, *, base: str = "", license: License | None = None, evals: Path | None = None, merged: bool = False
 ) -> str:
     """The card as Markdown with front matter. `base` is the base model's name, empty for a run without one; `merged`
     where its weights and the adapter's are one."""
-    licence = licence or Licence()
+    license = license or License()
     rows = standing(run, evals) if evals else []
-    title = " ".join(part for part in (licence.title_begins, run.name, "prices") if part)
+    title = " ".join(part for part in (license.title_begins, run.name, "prices") if part)
     parts = [
-        f"---\n{front_matter(run, title, base, licence, rows, merged)}\n---\n",
+        f"---\n{front_matter(run, title, base, license, rows, merged)}\n---\n",
         f"# {title}\n",
         f"Prices {run.info['currency']} goods from their description. Made with Pricesmith {__version__}; "
         "a specialist: it can do nothing else.\n",
-        *duties(licence),
-        section("How it was made", made(run, base, licence)),
+        *duties(license),
+        section("How it was made", describe_training(run, base, license)),
         section("How it stands", results(run, rows, evals)),
         section(
-            "Limits", limits(run) + (NF4 if merged and run.manifest["settings"].get("quantisation") == "nf4" else "")
+            "Limits", limits(run) + (NF4 if merged and run.manifest["settings"].get("quantization") == "nf4" else "")
         ),
     ]
     return "\n".join(parts)
 
 
-def front_matter(run: Run, title: str, base: str, licence: Licence, rows: list[LeagueRow], merged: bool) -> str:
+def front_matter(
+    run: PriceModel, title: str, base: str, license: License, rows: list[LeaderboardRow], merged: bool
+) -> str:
     """The YAML that the Hub reads."""
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -78,29 +80,29 @@ def front_matter(run: Run, title: str, base: str, licence: Licence, rows: list[L
         for metric, value in (own_values(own) if own else ())
     ]
     named: dict[str, Any] = {}
-    if licence.name:
-        known = HUB_NAMES.get(licence.name)
-        named = {"license": known} if known else {"license": "other", "license_name": licence.name}
+    if license.name:
+        known = HUB_NAMES.get(license.name)
+        named = {"license": known} if known else {"license": "other", "license_name": license.name}
     data = ModelCardData(
         base_model=base if "/" in base else None,
         base_model_relation=("finetune" if merged else "adapter") if "/" in base else None,
         library_name=("transformers" if merged else "peft") if base else "pricesmith",
         tags=["pricing", "regression", "pricesmith"],
         model_name=title,
-        license_link=licence.link or None,
+        license_link=license.link or None,
         eval_results=found or None,
         **named,
     )
     return str(data.to_yaml())
 
 
-def own_values(row: LeagueRow) -> list[tuple[str, float]]:
+def own_values(row: LeaderboardRow) -> list[tuple[str, float]]:
     """The figures of the model index."""
     return [("mean absolute error", row.mean_error.point), ("rmsle", row.rmsle), ("share within 20 %", row.within_20)]
 
 
-def standing(run: Run, evals: Path) -> list[LeagueRow]:
-    """The league that the run was judged in. Raises UsageError where it was not judged there."""
+def standing(run: PriceModel, evals: Path) -> list[LeaderboardRow]:
+    """The leaderboard that the run was judged in. Raises UsageError where it was not judged there."""
     found = read_evals(evals)
     mine = [name for name, meta in found.meta.items() if meta.get("manifest") == run.identity]
     if not mine:
@@ -109,7 +111,7 @@ def standing(run: Run, evals: Path) -> list[LeagueRow]:
             got=", ".join(found.meta) or "no pricer",
             hint=f"pricesmith eval {run.path} --catalog CATALOG --to {evals}",
         )
-    rows = league(found)
+    rows = build_leaderboard(found)
     group = next(row.group for row in rows if row.name == mine[0])
     return [row for row in rows if row.group == group]
 
@@ -118,21 +120,21 @@ def section(name: str, text: str) -> str:
     return f"## {name}\n\n{text}\n"
 
 
-def duties(licence: Licence) -> list[str]:
-    """What the base model's licence asks to be shown."""
-    return [f"> {line}\n" for line in licence.duties]
+def duties(license: License) -> list[str]:
+    """What the base model's license asks to be shown."""
+    return [f"> {line}\n" for line in license.duties]
 
 
-def made(run: Run, base: str, licence: Licence) -> str:
+def describe_training(run: PriceModel, base: str, license: License) -> str:
     """Base, data and settings, as a list."""
     low, high = run.info["price_range"]
     rows, currency = run.manifest["rows"], str(run.info["currency"])
     lines = [
         f"* Kind: `{run.manifest['kind']}`"
-        + (f", tuned from {base} ({licence.name or 'its licence is not known here'})" if base else ""),
+        + (f", tuned from {base} ({license.name or 'its license is not known here'})" if base else ""),
         f"* Data: catalog `{run.info['name']}`, fingerprint `{run.info['fingerprint']}`; {rows['train']:,} training "
-        f"rows, {rows['tune']:,} to stop by, {rows['calibrate']:,} for intervals; {money(low, currency)} to "
-        f"{money(high, currency)}. {INSIDE if holds_rows(run) else OUTSIDE}",
+        f"rows, {rows['tune']:,} to stop by, {rows['calibrate']:,} for intervals; {format_money(low, currency)} to "
+        f"{format_money(high, currency)}. {INSIDE if contains_training_text(run) else OUTSIDE}",
         f"* Fitted in {run.manifest['fit_seconds']:,.0f} s; "
         + ", ".join(f"{name} {version}" for name, version in run.manifest["versions"].items()),
         "* Settings: "
@@ -151,10 +153,10 @@ INSIDE = "**This folder holds prices of the training rows, with titles or hashed
 OUTSIDE = "No row of it is in this folder."
 
 
-def holds_rows(run: Run) -> bool:
-    """Whether a run cannot do without its training rows: it asks neighbours, or remembers answers."""
+def contains_training_text(run: PriceModel) -> bool:
+    """Whether a run cannot do without its training rows: it asks neighbors, or remembers answers."""
     kinds = {run.manifest["kind"], *(path.parent.name for path in map(Path, run.manifest["files"]))}
-    return bool(kinds & {"neighbours", "recorded", "best"})
+    return bool(kinds & {"knn", "precomputed", "best"})
 
 
 def shown_settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,38 +167,40 @@ def shown_settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def results(run: Run, rows: list[LeagueRow], evals: Path | None) -> str:
-    """The league table, or that there is none."""
+def results(run: PriceModel, rows: list[LeaderboardRow], evals: Path | None) -> str:
+    """The leaderboard, or that there is none."""
     if not rows:
         return "It was not judged when this card was written (`pricesmith export --evals EVALS` puts the table here)."
     currency = str(run.info["currency"])
     lines = [
         f"Judged on {rows[0].n:,} held-out items; near-duplicates stand on one side of the split, and intervals "
-        "resample families of them.\n",
+        "resample groups of them.\n",
         "| pricer | mean error (95 %) | median error | RMSLE | within 20 % | no answer |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
         low, high = row.mean_error.low, row.mean_error.high
         between = (
-            f" ({money(low, currency)} to {money(high, currency)})" if low is not None and high is not None else ""
+            f" ({format_money(low, currency)} to {format_money(high, currency)})"
+            if low is not None and high is not None
+            else ""
         )
         lines.append(
             f"| {'**' + row.name + '**' if row.name == run.name else row.name}{' =' if row.tied else ''} "
-            f"| {money(row.mean_error.point, currency)}{between} | {money(row.median_error, currency)} "
+            f"| {format_money(row.mean_error.point, currency)}{between} | {format_money(row.median_error, currency)} "
             f"| {row.rmsle:.3f} | {row.within_20:.1%} | {row.no_answers} |"
         )
     lines.append("\n`=` is not told apart from the best on these items.")
     return "\n".join(lines)
 
 
-def limits(run: Run) -> str:
+def limits(run: PriceModel) -> str:
     """What a reader must not expect."""
     low, high = run.info["price_range"]
     currency = str(run.info["currency"])
     level = f"{run.level:.0%}" if run.level else None
     lines = [
-        f"* It answers between {money(low, currency)} and {money(high, currency)} and in {currency} only; dearer "
+        f"* It answers between {format_money(low, currency)} and {format_money(high, currency)} and in {currency} only; dearer "
         "things are quoted at the top of that range.",
         "* It knows the prices of its training rows' time and shops. Intervals hold for goods like those"
         + (f"; there {level} of true prices fall inside." if level else "."),

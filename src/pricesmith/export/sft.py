@@ -15,17 +15,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-from pricesmith.catalog.store import Catalog, open_catalog
-from pricesmith.errors import UsageError
-from pricesmith.progress import Progress
-from pricesmith.prompts import Prompt, Style, whole_price
-from pricesmith.workspace import atomic_files, find_output
+from pricesmith.catalog.catalog import Catalog, open_catalog
+from pricesmith.core.atomic import atomic_files, find_output
+from pricesmith.core.errors import UsageError
+from pricesmith.core.progress import Progress
+from pricesmith.text.prompts import Prompt, Style, format_whole_price
 
 QUESTION = Prompt().question.rpartition(" ")[0]  # in whatever currency
 MOST_LINE = 1 << 20  # characters of a first line; ours are shorter
 
 
-def export(source: Path, to: Path, style: str, progress: Progress, *, overwrite: bool = False) -> dict[str, Any]:
+def export_sft(source: Path, to: Path, style: str, progress: Progress, *, overwrite: bool = False) -> dict[str, Any]:
     """Write training rows to `to` and validation rows to `NAME.validation.jsonl` beside it; how many of each.
 
     Both files change together. Raises UsageError if one exists and is not such an export, unless `overwrite`.
@@ -50,17 +50,17 @@ def export(source: Path, to: Path, style: str, progress: Progress, *, overwrite:
         for (split, path), temporary in zip(files.items(), temporaries, strict=True):
             progress.start(f"writing {path.name}", catalog.ledger["splits"][split])
             with temporary.open("w", encoding="utf-8", newline="\n") as out:
-                for row in rows(catalog, split, prompt):
+                for row in sft_rows(catalog, split, prompt):
                     out.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n")
                     counts[split] += 1
                     progress.advance()
     return {"files": {split: str(path) for split, path in files.items()}, "rows": counts}
 
 
-def rows(catalog: Catalog, split: str, prompt: Prompt) -> Iterator[dict[str, Any]]:
+def sft_rows(catalog: Catalog, split: str, prompt: Prompt) -> Iterator[dict[str, Any]]:
     """The rows of a split, in the catalog's order."""
     for item in catalog.items(split):
-        number = str(whole_price(item.price))
+        number = str(format_whole_price(item.price))
         if prompt.style == "chat":
             *before, answer = prompt.messages(item.listing)
             yield {

@@ -9,18 +9,18 @@ import difflib
 from importlib import import_module
 from typing import Any
 
-from pricesmith.errors import UsageError
+from pricesmith.core.errors import UsageError
 
 KINDS = {
-    "constant": "pricesmith.pricers.constant:Constant",
+    "median": "pricesmith.pricers.median:MedianRecipe",
     "ridge": "pricesmith.pricers.ridge:RidgeRecipe",
-    "boosting": "pricesmith.pricers.boosting:Boosting",
-    "sparse_mlp": "pricesmith.pricers.sparse_mlp:SparseMlp",
-    "neighbours": "pricesmith.pricers.neighbours:Neighbours",
-    "best": "pricesmith.pricers.stacked.best:Best",
-    "recorded": "pricesmith.pricers.recorded:Recorded",
-    "lora_tokens": "pricesmith.pricers.language.tune:LoraTokens",
-    "lora_bins": "pricesmith.pricers.language.tune:LoraBins",
+    "boosting": "pricesmith.pricers.boosting:BoostingRecipe",
+    "sparse_mlp": "pricesmith.pricers.sparse_mlp:SparseMlpRecipe",
+    "knn": "pricesmith.pricers.knn:KnnRecipe",
+    "best": "pricesmith.pricers.ensemble.stacking:StackingRecipe",
+    "precomputed": "pricesmith.pricers.precomputed:PrecomputedRecipe",
+    "lora_tokens": "pricesmith.pricers.llm.lora:LoraTokens",
+    "lora_bins": "pricesmith.pricers.llm.lora:LoraBins",
     "blend": "pricesmith.pricers.blend:Blend",
 }
 

@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BeforeValidator, Field
 
-from pricesmith.errors import PricesmithError, UsageError
-from pricesmith.model_files import damaged, read_object
-from pricesmith.settings import Settings
-from pricesmith.types import Item, Listing, Pricer, Quote
-from pricesmith.workspace import read_json, write_json
+from pricesmith.core.atomic import read_json, write_json
+from pricesmith.core.errors import PricesmithError, UsageError
+from pricesmith.core.model_files import damaged, read_object
+from pricesmith.core.settings import Settings
+from pricesmith.core.types import Item, Listing, Pricer, Quote
 
 MEMBERS = "members"
 WEIGHTS = "weights.json"
@@ -35,7 +35,7 @@ def split_commas(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-def name_of(path: str) -> str:
+def member_name(path: str) -> str:
     """A member's name: its folder's, however the path to it is spelt."""
     return Path(os.path.abspath(path)).name
 
@@ -55,17 +55,17 @@ class Blend(Settings):
         for path in self.members:
             # A member's comparables would be the same rows again.
             ignore = shutil.ignore_patterns("comparables") if Path(path).is_dir() else None
-            shutil.copytree(path, run / MEMBERS / name_of(path), ignore=ignore)
+            shutil.copytree(path, run / MEMBERS / member_name(path), ignore=ignore)
         listings = [item.listing for item in validation]
-        quotes = np.array([prices_of(pricer.price(listings)) for pricer in pricers]).reshape(len(pricers), -1).T
+        quotes = np.array([member_prices(pricer.price(listings)) for pricer in pricers]).reshape(len(pricers), -1).T
         weights = fit_weights(quotes, np.array([item.price for item in validation]))
-        names = [name_of(path) for path in self.members]
+        names = [member_name(path) for path in self.members]
         write_json(run / WEIGHTS, dict(zip(names, weights.tolist(), strict=True)))
 
     @property
     def files(self) -> tuple[str, ...]:
         """The weights, and the manifest of each member, which names the member's other files."""
-        return (WEIGHTS, *(f"{MEMBERS}/{name_of(path)}/manifest.json" for path in self.members))
+        return (WEIGHTS, *(f"{MEMBERS}/{member_name(path)}/manifest.json" for path in self.members))
 
     def paths(self) -> list[Path]:
         """The folders of the members."""
@@ -73,9 +73,9 @@ class Blend(Settings):
 
     def made_of(self) -> dict[str, dict[str, str]]:
         """Each member by name, and what tells its content from another's. Raises InputError where one is no run."""
-        from pricesmith.pricers.runs import read_manifest
+        from pricesmith.pricers.model import read_manifest
 
-        return {"members": {name_of(path): str(read_manifest(Path(path))["identity"]) for path in self.members}}
+        return {"members": {member_name(path): str(read_manifest(Path(path))["identity"]) for path in self.members}}
 
     def kept(self, run: Path) -> list[Path]:
         """The copies of the members that a run holds."""
@@ -87,16 +87,16 @@ class Blend(Settings):
 
     def checked(self, to: Path) -> list[Pricer]:
         """The members, loaded. Raises UsageError where there are too few or they are of different catalogs."""
-        from pricesmith.pricers.runs import CATALOG, load
+        from pricesmith.pricers.model import CATALOG, load_model
 
-        names = [name_of(path) for path in self.members]
+        names = [member_name(path) for path in self.members]
         if len(names) < 2 or len(set(names)) < len(names):
             raise UsageError(
                 "A blend needs at least two members with different names",
                 got=", ".join(self.members) or "none",
                 hint="--set members=out/ridge,out/mlp",
             )
-        runs = [load(path) for path in self.members]
+        runs = [load_model(path) for path in self.members]
         prints = {run.name: str(run.info["fingerprint"]) for run in runs}
         if (to / CATALOG).is_file():
             prints = {"this catalog": str(read_json(to / CATALOG)["fingerprint"]), **prints}
@@ -110,14 +110,14 @@ class Blend(Settings):
 
     def load(self, run: Path) -> Pricer:
         """The pricer that a run folder holds."""
-        from pricesmith.pricers.runs import load
+        from pricesmith.pricers.model import load_model
 
         weights = self.weights(run)
-        return BlendPricer([load(run / MEMBERS / name) for name in weights], np.array(list(weights.values())))
+        return BlendPricer([load_model(run / MEMBERS / name) for name in weights], np.array(list(weights.values())))
 
     def weights(self, run: Path) -> dict[str, float]:
         """The weight of each member. Raises InputError where the file names others, or the weights are none."""
-        weights, names = read_object(run / WEIGHTS), [name_of(path) for path in self.members]
+        weights, names = read_object(run / WEIGHTS), [member_name(path) for path in self.members]
         if list(weights) != names:
             raise damaged(run / WEIGHTS, f"weights of {', '.join(weights)}", allowed=f"of {', '.join(names)}")
         values = list(weights.values())
@@ -142,21 +142,21 @@ class BlendPricer:
         if not listings:
             return []
         answers = [member.price(listings) for member in self.members]
-        values = np.array([prices_of(quotes) for quotes in answers])
+        values = np.array([member_prices(quotes) for quotes in answers])
         costs = [sum(quote.cost_usd for quote in said) for said in zip(*answers, strict=True)]
-        prices = blended(values.T, self.weights)
+        prices = blend_prices(values.T, self.weights)
         return [
             Quote(float(price) if np.isfinite(price) else None, cost_usd=cost)
             for price, cost in zip(prices, costs, strict=True)
         ]
 
 
-def prices_of(quotes: Sequence[Quote]) -> Array:
+def member_prices(quotes: Sequence[Quote]) -> Array:
     """Prices, NaN where there is no answer."""
     return np.array([np.nan if quote.price is None else quote.price for quote in quotes], dtype=np.float64)
 
 
-def blended(values: Array, weights: Array) -> Array:
+def blend_prices(values: Array, weights: Array) -> Array:
     """The weighted mean of prices of shape (n, members); NaN where no member answered."""
     there = np.isfinite(values)
     # A member that alone answers must count even if its weight is 0.

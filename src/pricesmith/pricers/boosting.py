@@ -22,13 +22,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from pricesmith.model_files import Shapes, damaged, names_of, read_arrays, read_object
-from pricesmith.pricers.features.tfidf import fit_reader, reader_of, words_of
+from pricesmith.core.atomic import write_json
+from pricesmith.core.model_files import Shapes, damaged, names_of, read_arrays, read_object
+from pricesmith.core.settings import Settings
+from pricesmith.core.types import Item, Listing, Pricer, Quote, render
+from pricesmith.pricers.features.tfidf import fit_vectorizer, get_vocabulary, restore_vectorizer
 from pricesmith.pricers.features.trees import read_trees
-from pricesmith.settings import Settings
 from pricesmith.text.words import segment_text, unit_pattern
-from pricesmith.types import Item, Listing, Pricer, Quote, render
-from pricesmith.workspace import write_json
 
 FACTS = "boosting.json"
 ARRAYS = "boosting.npz"
@@ -48,7 +48,7 @@ Array = npt.NDArray[np.float64]
 Places = Mapping[str, int]
 
 
-class Boosting(Settings):
+class BoostingRecipe(Settings):
     """Settings of the boosting pricer."""
 
     kind: ClassVar[str] = "boosting"
@@ -69,12 +69,12 @@ class Boosting(Settings):
 
         logs = np.log([item.price for item in train])
         wares = [item.listing for item in train]
-        reader, matrix = fit_reader([render(ware) for ware in wares])
+        reader, matrix = fit_vectorizer([render(ware) for ware in wares])
         weights, bias = fit_ridge(matrix, logs)
-        found, told = [numbers_of(ware) for ware in wares], [groups_of(ware) for ware in wares]
+        found, told = [numeric_features(ware) for ware in wares], [item_groups(ware) for ware in wares]
         keys = common_keys(found, self.numbers, self.min_numbers)
         groups = [common_keys(({one[name]: 1} for one in told), self.groups, self.min_groups) for name in GROUPS]
-        table = columns(found, keys, told, groups, unseen_answers(matrix, logs, folds_of(train)))
+        table = feature_matrix(found, keys, told, groups, out_of_fold_quotes(matrix, logs, assign_folds(train)))
         chosen = self.parameters(len(train))
         data = lgb.Dataset(table, logs, params=chosen, categorical_feature=list(range(len(GROUPS))))
         pricer = BoostingPricer(reader, weights, bias, keys, groups, None)
@@ -87,7 +87,7 @@ class Boosting(Settings):
         model = lgb.train(chosen, data, **stop)
         (run / TREES).write_text(model.model_to_string(num_iteration=model.best_iteration), encoding="utf-8")
         np.savez(run / ARRAYS, idf=reader.idf_, weights=weights, bias=np.array([bias]))
-        names = {"words": words_of(reader), "numbers": list(keys), "groups": [list(group) for group in groups]}
+        names = {"words": get_vocabulary(reader), "numbers": list(keys), "groups": [list(group) for group in groups]}
         write_json(run / FACTS, {**names, "trees": model.num_trees()})
 
     def parameters(self, rows: int) -> dict[str, Any]:
@@ -117,11 +117,11 @@ class Boosting(Settings):
         lists = facts.get("groups")
         if not isinstance(lists, list) or len(lists) != len(GROUPS):
             raise damaged(path, f"groups: {lists!r}", allowed=f"{len(GROUPS)} lists of names")
-        groups = [placed(names_of(path, names, "groups")) for names in lists]
+        groups = [column_values(names_of(path, names, "groups")) for names in lists]
         arrays = read_arrays(run / ARRAYS, SHAPES, {"words": len(words)})
         trees = read_trees(run / TREES, len(groups) + len(numbers) + 1)
-        reader, bias = reader_of(words, arrays["idf"]), float(arrays["bias"][0])
-        return BoostingPricer(reader, arrays["weights"], bias, placed(numbers), groups, trees)
+        reader, bias = restore_vectorizer(words, arrays["idf"]), float(arrays["bias"][0])
+        return BoostingPricer(reader, arrays["weights"], bias, column_values(numbers), groups, trees)
 
 
 class BoostingPricer:
@@ -138,8 +138,8 @@ class BoostingPricer:
     def table(self, listings: Sequence[Listing]) -> Array:
         """The trees' columns, shape (n, groups + numbers + 1)."""
         linear = self.reader.transform([render(ware) for ware in listings]) @ self.weights + self.bias
-        found, told = [numbers_of(ware) for ware in listings], [groups_of(ware) for ware in listings]
-        return columns(found, self.keys, told, self.groups, linear)
+        found, told = [numeric_features(ware) for ware in listings], [item_groups(ware) for ware in listings]
+        return feature_matrix(found, self.keys, told, self.groups, linear)
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
         """One quote a listing."""
@@ -158,7 +158,7 @@ def fit_ridge(matrix: Any, logs: Array) -> tuple[Array, float]:
     return model.coef_, float(model.intercept_)
 
 
-def folds_of(items: Sequence[Item]) -> npt.NDArray[np.int64]:
+def assign_folds(items: Sequence[Item]) -> npt.NDArray[np.int64]:
     """The fold of each item, the same for titles that begin alike."""
     heads = [
         " ".join(segment_text(ware.title or ware.text[:200]).split()[:ALIKE]) for ware in (i.listing for i in items)
@@ -166,7 +166,7 @@ def folds_of(items: Sequence[Item]) -> npt.NDArray[np.int64]:
     return np.array([zlib.crc32(head.encode("utf-8", "replace")) % FOLDS for head in heads], dtype=np.int64)
 
 
-def unseen_answers(matrix: Any, logs: Array, folds: npt.NDArray[np.int64]) -> Array:
+def out_of_fold_quotes(matrix: Any, logs: Array, folds: npt.NDArray[np.int64]) -> Array:
     """For each training row the log price that a ridge without its fold gives it."""
     answers = np.full(len(logs), logs.mean())
     for fold in np.unique(folds):
@@ -178,7 +178,7 @@ def unseen_answers(matrix: Any, logs: Array, folds: npt.NDArray[np.int64]) -> Ar
     return answers
 
 
-def numbers_of(listing: Listing) -> dict[str, float]:
+def numeric_features(listing: Listing) -> dict[str, float]:
     """The numbers of a listing by the word that follows them ("gb") or the name of their line ("modules:")."""
     whole = render(listing)[:MAX_CHARS]
     text = segment_text(whole)
@@ -191,14 +191,14 @@ def numbers_of(listing: Listing) -> dict[str, float]:
     return found
 
 
-def groups_of(listing: Listing) -> dict[str, str]:
+def item_groups(listing: Listing) -> dict[str, str]:
     """What a listing is one of: its category, its brand, and the first word of its title, all in lower case."""
     first = segment_text((listing.title or listing.text)[:MAX_CHARS]).split(maxsplit=1)
     words = (segment_text(listing.category), segment_text(listing.brand), first[0] if first else "")
     return {name: word[:200] for name, word in zip(GROUPS, words, strict=True)}
 
 
-def placed(names: Sequence[str]) -> dict[str, int]:
+def column_values(names: Sequence[str]) -> dict[str, int]:
     """The place of each name."""
     return {name: place for place, name in enumerate(names)}
 
@@ -207,10 +207,10 @@ def common_keys(found: Iterable[Mapping[str, float]], most: int, least: int) -> 
     """The most frequent keys, each with its place."""
     counts = Counter(key for one in found for key in one)
     kept = sorted((key for key, count in counts.items() if count >= least), key=lambda key: (-counts[key], key))
-    return placed(kept[:most])
+    return column_values(kept[:most])
 
 
-def columns(
+def feature_matrix(
     found: Sequence[Mapping[str, float]],
     keys: Places,
     told: Sequence[Mapping[str, str]],

@@ -11,16 +11,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
-from pricesmith.errors import UsageError
+from pricesmith.core.atomic import write_atomic
+from pricesmith.core.errors import UsageError
+from pricesmith.core.settings import Settings, parse_settings, read_toml
+from pricesmith.core.types import Recipe
 from pricesmith.pricers import recipe_class
-from pricesmith.settings import Settings, parse, read_toml
-from pricesmith.types import Recipe
-from pricesmith.workspace import write_atomic
 
 MEASURED = Path(__file__).with_name("measured.toml")
 
 
-def shipped() -> dict[str, Path]:
+def shipped_recipes() -> dict[str, Path]:
     """The recipes that come with Pricesmith, by name."""
     folder = Path(str(resources.files("pricesmith") / "recipes"))
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
@@ -28,27 +28,27 @@ def shipped() -> dict[str, Path]:
 
 def read_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """A shipped recipe by name, or a TOML file, with settings put over it. Raises UsageError with what there is."""
-    path = shipped().get(name, Path(name))
-    if name not in shipped() and path.suffix != ".toml":
+    path = shipped_recipes().get(name, Path(name))
+    if name not in shipped_recipes() and path.suffix != ".toml":
         raise UsageError(
             f"There is no recipe {name!r}",
             got=name,
-            allowed=f"{', '.join(shipped())}, or a .toml file",
+            allowed=f"{', '.join(shipped_recipes())}, or a .toml file",
             hint="`pricesmith recipe ls` shows them.",
         )
     values = {**read_toml(path), **(overrides or {})}
     if "kind" not in values:
         raise UsageError(f"{path} does not say its kind", hint='Begin it with kind = "ridge" or another kind.')
     kind = str(values.pop("kind"))
-    return cast(Recipe, parse(recipe_class(kind), values, where=f"the recipe {name}"))
+    return cast(Recipe, parse_settings(recipe_class(kind), values, where=f"the recipe {name}"))
 
 
-def settings_of(recipe: Recipe) -> dict[str, Any]:
+def get_settings(recipe: Recipe) -> dict[str, Any]:
     """A recipe's kind and settings, as they stand in its TOML file."""
     return {"kind": recipe.kind, **cast(Settings, recipe).model_dump(mode="json")}
 
 
-def expected(kind: str, rows: float) -> tuple[float, float] | None:
+def measured_figures(kind: str, rows: float) -> tuple[float, float] | None:
     """Seconds and peak GB of a fit, on the lines through what was measured on many rows and on few, for libraries and
     rounds are there however few the rows; None where nothing was measured."""
     measured = read_toml(MEASURED)
@@ -61,9 +61,9 @@ def expected(kind: str, rows: float) -> tuple[float, float] | None:
     return max(0.0, seconds), gb
 
 
-def estimate(kind: str, rows: int) -> str:
+def format_estimate(kind: str, rows: int) -> str:
     """How long a fit will take and the memory it needs, from what was measured; empty where nothing was."""
-    known = expected(kind, rows)
+    known = measured_figures(kind, rows)
     if known is None:
         return ""
     seconds, memory = known
@@ -75,7 +75,7 @@ def list_recipes() -> list[dict[str, Any]]:
     """The shipped recipes: name, what it is, and what was measured (seconds to fit, error as a ratio to ridge)."""
     measured = read_toml(MEASURED)
     found = []
-    for name, path in shipped().items():
+    for name, path in shipped_recipes().items():
         comments = [
             line.lstrip("# ") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# ")
         ]
@@ -83,7 +83,7 @@ def list_recipes() -> list[dict[str, Any]]:
     return found
 
 
-def recipes_told(found: list[dict[str, Any]]) -> str:
+def format_recipes(found: list[dict[str, Any]]) -> str:
     """The recipes as a person reads them."""
     measured = read_toml(MEASURED)
     lines = []
@@ -100,10 +100,12 @@ def recipes_told(found: list[dict[str, Any]]) -> str:
 
 def copy_recipe(name: str, to: Path) -> None:
     """Copy a shipped recipe to a file of the user's. Raises UsageError where it is unknown or the file exists."""
-    if name not in shipped():
-        raise UsageError(f"There is no recipe {name!r}", got=name, allowed=", ".join(shipped()), hint="Choose one.")
+    if name not in shipped_recipes():
+        raise UsageError(
+            f"There is no recipe {name!r}", got=name, allowed=", ".join(shipped_recipes()), hint="Choose one."
+        )
     if os.path.lexists(to):
         raise UsageError(f"{to} exists", allowed="a path that does not exist yet", hint="Choose another path.")
     if to.suffix != ".toml":
         raise UsageError("A recipe is a .toml file", got=str(to), hint=f"Use {to.with_suffix('.toml')}.")
-    write_atomic(to, shipped()[name].read_bytes())
+    write_atomic(to, shipped_recipes()[name].read_bytes())

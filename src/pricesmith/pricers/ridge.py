@@ -14,11 +14,11 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from pricesmith.model_files import Shapes, array_names, read_arrays, read_names
+from pricesmith.core.model_files import Shapes, array_names, read_arrays, read_names
+from pricesmith.core.settings import Settings
+from pricesmith.core.types import Item, Listing, Pricer, Quote, render
 from pricesmith.pricers.features.log_price import LARGEST_LOG, require_log_prices
-from pricesmith.pricers.features.tfidf import fit_reader, reader_of, words_of
-from pricesmith.settings import Settings
-from pricesmith.types import Item, Listing, Pricer, Quote, render
+from pricesmith.pricers.features.tfidf import fit_vectorizer, get_vocabulary, restore_vectorizer
 
 WORDS = "words.json"
 ARRAYS = "ridge.npz"
@@ -38,9 +38,9 @@ class RidgeRecipe(Settings):
         """Write the vocabulary and the coefficients."""
         from sklearn.linear_model import Ridge
 
-        reader, matrix = fit_reader([render(item.listing) for item in train], self.min_df)
+        reader, matrix = fit_vectorizer([render(item.listing) for item in train], self.min_df)
         model = Ridge(alpha=self.alpha).fit(matrix, np.log([item.price for item in train]))
-        (run / WORDS).write_text(json.dumps(words_of(reader), ensure_ascii=False), encoding="utf-8")
+        (run / WORDS).write_text(json.dumps(get_vocabulary(reader), ensure_ascii=False), encoding="utf-8")
         np.savez(run / ARRAYS, idf=reader.idf_, weights=model.coef_, log_bias=np.array([float(model.intercept_)]))
 
     def load(self, run: Path) -> Pricer:
@@ -55,7 +55,7 @@ class RidgePricer:
     """Quotes exp(w x + b)."""
 
     def __init__(self, words: Sequence[str], idf: Any, weights: Any, bias: float) -> None:
-        self.reader, self.weights, self.bias = reader_of(words, idf), weights, bias
+        self.reader, self.weights, self.bias = restore_vectorizer(words, idf), weights, bias
 
     @property
     def name(self) -> str:

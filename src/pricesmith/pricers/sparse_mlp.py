@@ -1,6 +1,6 @@
 """The sparse MLP: every feature of a listing is a row of one table, their weighted sum goes through a small network.
 
-    sum of embedding[feature] x weight -> GELU -> hidden layer -> GELU -> log price, standardised
+    sum of embedding[feature] x weight -> GELU -> hidden layer -> GELU -> log price, standardized
 
 A step reads and writes only the rows of the table that its batch names, with a running mean of squared gradients for
 each number in them (RMSprop on what was touched): it costs what the batch holds and not what the vocabulary holds.
@@ -27,15 +27,15 @@ from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pricesmith.model_files import Shapes, check_arrays, read_tensors
-from pricesmith.pricers.features.bags import chunks
-from pricesmith.pricers.features.buffer import I64
-from pricesmith.pricers.features.cores import CORES, one_thread_each
+from pricesmith.core.model_files import Shapes, check_arrays, read_tensors
+from pricesmith.core.settings import Settings
+from pricesmith.core.types import Item, Listing, Pricer, Quote
+from pricesmith.pricers.features.hashing import chunks
 from pricesmith.pricers.features.log_price import LARGEST_LOG, require_log_prices
-from pricesmith.pricers.features.vocabulary import Rows, Vocabulary, as_buckets, gather
-from pricesmith.pricers.sparse_steps import Adam, Prices, Table, summed
-from pricesmith.settings import Settings
-from pricesmith.types import Item, Listing, Pricer, Quote
+from pricesmith.pricers.features.threads import N_CORES, single_threaded
+from pricesmith.pricers.features.tokenizer import I64
+from pricesmith.pricers.features.vocabulary import SparseRows, Vocabulary, gather_ranges, hash_to_buckets
+from pricesmith.pricers.sparse_optim import Adam, EmbeddingTable, PriceScale, sum_rows
 
 MODEL = "sparse_mlp.safetensors"
 VOCABULARY = "vocabulary.npz"
@@ -51,7 +51,7 @@ CURVE = "training.jsonl"
 LEAST_STEPS = 150
 
 
-class SparseMlp(Settings):
+class SparseMlpRecipe(Settings):
     """Settings of the sparse MLP."""
 
     kind: ClassVar[str] = "sparse_mlp"
@@ -72,18 +72,22 @@ class SparseMlp(Settings):
     def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path) -> None:
         """Write the vocabulary, the networks and their training curve; validation only draws the curve."""
         started = time.perf_counter()
-        raw = gather([item.listing for item in train])
+        raw = gather_ranges([item.listing for item in train])
         words = Vocabulary.of(raw, self.min_count, self.most_features)
-        rows, held = words.rows(raw), words.rows(gather([item.listing for item in validation]))
+        rows, held = words.rows(raw), words.rows(gather_ranges([item.listing for item in validation]))
         del raw
-        prices = Prices.of([item.price for item in train])
+        prices = PriceScale.of([item.price for item in train])
         truths = np.array([item.price for item in validation])
-        sizes = batches(len(train), self)
-        with one_thread_each, ThreadPoolExecutor(CORES) as pool:
-            jobs = [Training(self, words.size, rows, prices, held, truths, number) for number in range(self.members)]
+        sizes = iter_batches(len(train), self)
+        with single_threaded, ThreadPoolExecutor(N_CORES) as pool:
+            jobs = [
+                TrainingState(self, words.size, rows, prices, held, truths, number) for number in range(self.members)
+            ]
             nets = list(pool.map(lambda job: job.run(sizes), jobs))
         words.save(run / VOCABULARY)
-        tensors = {f"{name}.{number}": getattr(net, name) for number, net in enumerate(nets) for name in Net.NAMES}
+        tensors = {
+            f"{name}.{number}": getattr(net, name) for number, net in enumerate(nets) for name in SparseNet.NAMES
+        }
         save_file({**tensors, "log_scale": torch.tensor([prices.mean, prices.spread, prices.top])}, run / MODEL)
         lines = [{**line, "seconds": round(line["seconds"] - started, 2)} for job in jobs for line in job.curve]
         (run / CURVE).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
@@ -94,15 +98,15 @@ class SparseMlp(Settings):
         tensors = read_tensors(run / MODEL)
         require_log_prices("log_scale" in tensors, run)
         sizes = {"features": words.size, "width": self.width, "hidden": self.hidden}
-        shapes = {f"{name}.{number}": SHAPES[name] for number in range(self.members) for name in Net.NAMES}
+        shapes = {f"{name}.{number}": SHAPES[name] for number in range(self.members) for name in SparseNet.NAMES}
         check_arrays(run / MODEL, tensors, {**shapes, "log_scale": ("float", 3)}, sizes)
         mean, spread, top = tensors["log_scale"].tolist()
-        names = [[f"{name}.{number}" for name in Net.NAMES] for number in range(self.members)]
-        nets = [Net(*(tensors[name].float() for name in own)) for own in names]
-        return SparseMlpPricer(words, nets, Prices(np.zeros(0), mean, spread, top))
+        names = [[f"{name}.{number}" for name in SparseNet.NAMES] for number in range(self.members)]
+        nets = [SparseNet(*(tensors[name].float() for name in own)) for own in names]
+        return SparseMlpPricer(words, nets, PriceScale(np.zeros(0), mean, spread, top))
 
 
-def batches(rows: int, settings: SparseMlp) -> list[int]:
+def iter_batches(rows: int, settings: SparseMlpRecipe) -> list[int]:
     """The batch of each pass: doubling, fewer passes for many rows, small batches and more passes for few."""
     first = min(settings.batch, max(16, rows // 100))
     sizes = [first << number for number in range(settings.passes)]
@@ -113,7 +117,7 @@ def batches(rows: int, settings: SparseMlp) -> list[int]:
 
 
 @dataclass(slots=True)
-class Net:
+class SparseNet:
     """One member. Shapes: table [features, width], inner [hidden, width], outer [hidden]."""
 
     table: Tensor
@@ -125,7 +129,7 @@ class Net:
     NAMES: ClassVar[tuple[str, ...]] = ("table", "shift", "inner", "inner_shift", "outer", "outer_shift")
 
     @classmethod
-    def new(cls, features: int, width: int, hidden: int, draw: torch.Generator) -> Net:
+    def new(cls, features: int, width: int, hidden: int, draw: torch.Generator) -> SparseNet:
         def uniform(*shape: int, scale: int) -> Tensor:
             return (torch.rand(*shape, generator=draw) * 2 - 1) / math.sqrt(scale)
 
@@ -144,16 +148,23 @@ class Net:
         return [self.shift, self.inner, self.inner_shift, self.outer, self.outer_shift]
 
     def answer(self, summed: Tensor) -> Tensor:
-        """Standardised log prices [rows] from sums of embeddings [rows, width]."""
+        """Standardized log prices [rows] from sums of embeddings [rows, width]."""
         inner = F.gelu(F.linear(F.gelu(summed + self.shift), self.inner, self.inner_shift))
         return inner @ self.outer + self.outer_shift
 
 
-class Training:
+class TrainingState:
     """The training of one member. The plan of its batches is a function of its seed alone."""
 
     def __init__(
-        self, settings: SparseMlp, features: int, rows: Rows, prices: Prices, held: Rows, truths: Any, number: int
+        self,
+        settings: SparseMlpRecipe,
+        features: int,
+        rows: SparseRows,
+        prices: PriceScale,
+        held: SparseRows,
+        truths: Any,
+        number: int,
     ) -> None:
         self.settings, self.prices, self.held, self.truths, self.number = settings, prices, held, truths, number
         self.matrix, self.features = rows.csr(features), features
@@ -162,12 +173,12 @@ class Training:
         self.typical = float((self.money - self.money.median()).abs().mean()) or 1.0
         self.curve: list[dict[str, Any]] = []
 
-    def run(self, sizes: Sequence[int]) -> Net:
+    def run(self, sizes: Sequence[int]) -> SparseNet:
         """A trained member."""
         seed = self.settings.seed + 1_000_003 * self.number
         plan, draw = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-        net = Net.new(self.features, self.settings.width, self.settings.hidden, draw)
-        table = Table(net.table)
+        net = SparseNet.new(self.features, self.settings.width, self.settings.hidden, draw)
+        table = EmbeddingTable(net.table)
         for tensor in net.small:
             tensor.requires_grad_()
         adam = Adam(net.small)
@@ -184,7 +195,7 @@ class Training:
         net.table = net.table.half()  # half the memory and half the folder, the same quotes to 0.02 %
         return net
 
-    def step(self, net: Net, table: Table, adam: Adam, batch: I64, step: int, share: float) -> float:
+    def step(self, net: SparseNet, table: EmbeddingTable, adam: Adam, batch: I64, step: int, share: float) -> float:
         """One step on the rows `batch` at `share` of the learning rates; the loss before it."""
         taken = table.take(self.matrix[batch])
         sums = taken.sums.requires_grad_()
@@ -201,12 +212,12 @@ class Training:
         money = (quotes - self.money[batch]).abs() / self.typical
         return ((1 - self.settings.money) * logs + self.settings.money * money).mean()
 
-    def record(self, net: Net, number: int, size: int, loss: float) -> None:
+    def record(self, net: SparseNet, number: int, size: int, loss: float) -> None:
         """One line of the training curve: loss on the rows, error on the tune half."""
         line = {"member": self.number, "pass": number + 1, "batch": size, "loss": round(loss, 5)}
         if len(self.truths):
             with torch.no_grad():
-                logs = net.answer(summed(self.held.places, self.held.weights, self.held.starts, net.table)).numpy()
+                logs = net.answer(sum_rows(self.held.places, self.held.weights, self.held.starts, net.table)).numpy()
             quotes = np.exp(logs * self.prices.spread + self.prices.mean)
             line["tune_error"] = float(f"{np.abs(quotes - self.truths).mean():.6g}")
         self.curve.append({**line, "seconds": time.perf_counter()})
@@ -215,7 +226,7 @@ class Training:
 class SparseMlpPricer:
     """Quotes exp(mean of the members' logs)."""
 
-    def __init__(self, words: Vocabulary, nets: Sequence[Net], prices: Prices) -> None:
+    def __init__(self, words: Vocabulary, nets: Sequence[SparseNet], prices: PriceScale) -> None:
         self.words, self.nets, self.prices = words, nets, prices
 
     @property
@@ -227,14 +238,14 @@ class SparseMlpPricer:
         if not listings:
             return []
         parts = list(chunks(listings))
-        with one_thread_each, ThreadPoolExecutor(CORES) as pool:
+        with single_threaded, ThreadPoolExecutor(N_CORES) as pool:
             logs = np.concatenate(list(pool.map(self.logs, parts)) if len(parts) > 1 else [self.logs(listings)])
         return [Quote(price) for price in np.exp(np.clip(logs, -LARGEST_LOG, LARGEST_LOG)).tolist()]
 
     def logs(self, listings: Sequence[Listing]) -> NDArray[np.float64]:
         """Logs of the quotes of a few listings."""
-        rows = self.words.rows(as_buckets(listings))
+        rows = self.words.rows(hash_to_buckets(listings))
         with torch.no_grad():
-            sums = (summed(rows.places, rows.weights, rows.starts, net.table) for net in self.nets)
+            sums = (sum_rows(rows.places, rows.weights, rows.starts, net.table) for net in self.nets)
             answers = torch.stack([net.answer(one) for net, one in zip(self.nets, sums, strict=True)])
         return np.asarray(answers.double().mean(0).numpy() * self.prices.spread + self.prices.mean)

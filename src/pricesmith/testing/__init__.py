@@ -1,6 +1,6 @@
 """Made things to test with, offline: goods with a known law of prices, tiny language models, the checks of a pricer.
 
->>> items, families = made_items(3)
+>>> items, groups = made_items(3)
 >>> items[0].listing.category in {"hose", "lamp", "drill", "chair"}
 True
 """
@@ -8,8 +8,8 @@ True
 from pricesmith.testing.chat_server import ChatServer
 from pricesmith.testing.conformance import ODD_TEXTS, check_pricer, odd_listings
 from pricesmith.testing.endpoint import FakeEndpoint
-from pricesmith.testing.goods import BRANDS, GOODS, made_catalog, made_csv, made_items
-from pricesmith.testing.language import made_model
+from pricesmith.testing.goods import BRANDS, GOODS, make_catalog, make_csv, make_items
+from pricesmith.testing.language import make_model
 
 __all__ = [
     "BRANDS",
@@ -18,9 +18,9 @@ __all__ = [
     "ChatServer",
     "FakeEndpoint",
     "check_pricer",
-    "made_catalog",
-    "made_csv",
-    "made_items",
-    "made_model",
+    "make_catalog",
+    "make_csv",
+    "make_items",
+    "make_model",
     "odd_listings",
 ]

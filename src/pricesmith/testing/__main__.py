@@ -3,9 +3,9 @@
 import sys
 from pathlib import Path
 
-from pricesmith.testing import made_csv
+from pricesmith.testing import make_csv
 
 if len(sys.argv) != 3:
     raise SystemExit("usage: python -m pricesmith.testing shop.csv new.csv")
-made_csv(Path(sys.argv[1]), 2600)
-made_csv(Path(sys.argv[2]), 30, seed=1)
+make_csv(Path(sys.argv[1]), 2600)
+make_csv(Path(sys.argv[2]), 30, seed=1)

@@ -18,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pricesmith.prompts import encode_text, rendered
-from pricesmith.testing.endpoint import Quiet
+from pricesmith.testing.endpoint import QuietServer
+from pricesmith.text.prompts import apply_chat_template, encode_text
 
 MOST_DIGITS = 6
 MOST_WORDS = 48  # tokens of an answer in words, whatever is asked for: it runs on a CPU
@@ -41,7 +41,7 @@ class ChatServer:
         texts = self.tokenizer.batch_decode([[token] for token in range(len(self.tokenizer))])
         self.digits = {token: text for token, text in enumerate(texts) if text.isascii() and text.isdecimal()}
         (self.close,) = encode_text(self.tokenizer, "}")[-1:]
-        self.server = Quiet(("127.0.0.1", 0), handler_of(self))
+        self.server = QuietServer(("127.0.0.1", 0), build_handler(self))
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
         self.thread.start()
         return self
@@ -78,7 +78,7 @@ class ChatServer:
     def prompt(self, turns: list[dict[str, str]]) -> list[int]:
         """The chat as token ids; a base model without a template reads it as paragraphs."""
         if getattr(self.tokenizer, "chat_template", None):
-            text = rendered(self.tokenizer, turns)
+            text = apply_chat_template(self.tokenizer, turns)
             if text is not None:
                 return encode_text(self.tokenizer, text)
         text = "\n\n".join(turn["content"] for turn in turns)
@@ -89,7 +89,7 @@ class ChatServer:
         ids = [*prompt, *encode_text(self.tokenizer, '{"price": ')]
         start, written = len(ids), ""
         while len(written) < MOST_DIGITS:
-            logits = self.model(torch_row(ids)).logits[0, -1]
+            logits = self.model(next_token_row(ids)).logits[0, -1]
             first = not written
             allowed = [token for token, text in self.digits.items() if not (first and text[0] == "0")]
             allowed += [] if first else [self.close]
@@ -102,21 +102,21 @@ class ChatServer:
 
     def words(self, prompt: Sequence[int], most: int) -> tuple[str, int, str]:
         """The likeliest words, how many tokens they are, and why they end."""
-        row = torch_row(prompt)
+        row = next_token_row(prompt)
         with_pad = {"pad_token_id": self.tokenizer.pad_token_id or 0, "attention_mask": row.new_ones(row.shape)}
         out = self.model.generate(row, max_new_tokens=most, do_sample=False, **with_pad)[0, len(prompt) :]
         finish = "length" if len(out) >= most else "stop"
         return self.tokenizer.decode(out, skip_special_tokens=True), len(out), finish
 
 
-def torch_row(ids: Sequence[int]) -> Any:
+def next_token_row(ids: Sequence[int]) -> Any:
     """Token ids as a batch of one."""
     import torch
 
     return torch.tensor([list(ids)])
 
 
-def handler_of(chat: ChatServer) -> type[BaseHTTPRequestHandler]:
+def build_handler(chat: ChatServer) -> type[BaseHTTPRequestHandler]:
     """The handler of one server's requests."""
 
     class Handler(BaseHTTPRequestHandler):

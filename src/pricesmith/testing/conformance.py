@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from pricesmith.testing.goods import made_items
-from pricesmith.types import Listing, Pricer, Quote
+from pricesmith.core.types import Listing, Pricer, Quote
+from pricesmith.testing.goods import make_items
 
 ODD_TEXTS = {
     "empty": "",
@@ -41,57 +41,66 @@ def check_pricer(
     Quotes are one for each listing and in order, the same in any batch (to `tolerance`, relative) and at any time,
     finite and inside `price_range` or None, with low <= price <= high; odd text is priced or declined, never a failure.
     """
-    wares = list(listings) if listings is not None else [item.listing for item in made_items(40, seed=7)[0]]
-    must(bool(pricer.name), "a pricer has a name")
-    must(list(pricer.price([])) == [], "an empty batch has no quotes")
+    wares = list(listings) if listings is not None else [item.listing for item in make_items(40, seed=7)[0]]
+    require(bool(pricer.name), "a pricer has a name")
+    require(list(pricer.price([])) == [], "an empty batch has no quotes")
     quotes = pricer.price(wares)
-    must(len(quotes) == len(wares), "there is one quote for each listing")
-    sound(quotes, wares, price_range)
-    must(list(map(bounds, pricer.price(wares))) == list(map(bounds, quotes)), "the same batch has the same quotes")
-    near = same_to(tolerance)
-    must(near(pricer.price(wares[::-1])[::-1], quotes), "quotes are in the order of the listings")
-    must(near([pricer.price([ware])[0] for ware in wares], quotes), "a batch of one is as a batch of many")
+    require(len(quotes) == len(wares), "there is one quote for each listing")
+    check_quote(quotes, wares, price_range)
+    require(
+        list(map(check_bounds, pricer.price(wares))) == list(map(check_bounds, quotes)),
+        "the same batch has the same quotes",
+    )
+    near = assert_close(tolerance)
+    require(near(pricer.price(wares[::-1])[::-1], quotes), "quotes are in the order of the listings")
+    require(near([pricer.price([ware])[0] for ware in wares], quotes), "a batch of one is as a batch of many")
     half = len(wares) // 3
-    must(near([*pricer.price(wares[:half]), *pricer.price(wares[half:])], quotes), "batches may be cut anywhere")
-    must(near(pricer.price([*wares, *wares])[len(wares) :], quotes), "the same listing twice has the same quote")
+    require(near([*pricer.price(wares[:half]), *pricer.price(wares[half:])], quotes), "batches may be cut anywhere")
+    require(near(pricer.price([*wares, *wares])[len(wares) :], quotes), "the same listing twice has the same quote")
     odd = odd_listings()
     said = pricer.price(odd)
-    must(len(said) == len(odd), "odd text has one quote for each listing")
-    sound(said, odd, price_range)
+    require(len(said) == len(odd), "odd text has one quote for each listing")
+    check_quote(said, odd, price_range)
     mixed = pricer.price([*wares[:3], *odd, *wares[:3]])
-    must(near([*mixed[:3], *mixed[-3:]], [*quotes[:3], *quotes[:3]]), "odd text does not change its neighbours' quotes")
+    require(
+        near([*mixed[:3], *mixed[-3:]], [*quotes[:3], *quotes[:3]]), "odd text does not change its neighbors' quotes"
+    )
 
 
-def must(holds: bool, what: str) -> None:
+def require(holds: bool, what: str) -> None:
     """An assertion that stays when Python runs with -O."""
     if not holds:
         raise AssertionError(f"This does not hold: {what}")
 
 
-def bounds(quote: Quote) -> tuple[float | None, float | None, float | None]:
+def check_bounds(quote: Quote) -> tuple[float | None, float | None, float | None]:
     """The numbers of a quote."""
     return quote.low, quote.price, quote.high
 
 
-def sound(quotes: Sequence[Quote], wares: Sequence[Listing], price_range: tuple[float, float]) -> None:
+def check_quote(quotes: Sequence[Quote], wares: Sequence[Listing], price_range: tuple[float, float]) -> None:
     """Raises AssertionError where a quote is not a price in range, or its interval does not hold it."""
     bottom, top = price_range
     for quote, ware in zip(quotes, wares, strict=True):
-        must(isinstance(quote, Quote), f"{ware.id}: an answer is a Quote")
-        numbers = [number for number in bounds(quote) if number is not None]
-        must(all(type(number) is float for number in numbers), f"{ware.id}: numbers are plain floats")
-        must(all(math.isfinite(n) and bottom <= n <= top for n in numbers), f"{ware.id}: {numbers} in {price_range}")
-        must(quote.price is not None or not numbers, f"{ware.id}: without a price there is no interval")
-        must(numbers == sorted(numbers), f"{ware.id}: low <= price <= high, not {numbers}")
-        must(quote.price is None or quote.price > 0, f"{ware.id}: a price is above 0")
-        must(math.isfinite(quote.cost_usd) and quote.cost_usd >= 0, f"{ware.id}: a cost is not negative")
+        require(isinstance(quote, Quote), f"{ware.id}: an answer is a Quote")
+        numbers = [number for number in check_bounds(quote) if number is not None]
+        require(all(type(number) is float for number in numbers), f"{ware.id}: numbers are plain floats")
+        require(all(math.isfinite(n) and bottom <= n <= top for n in numbers), f"{ware.id}: {numbers} in {price_range}")
+        require(quote.price is not None or not numbers, f"{ware.id}: without a price there is no interval")
+        require(numbers == sorted(numbers), f"{ware.id}: low <= price <= high, not {numbers}")
+        require(quote.price is None or quote.price > 0, f"{ware.id}: a price is above 0")
+        require(math.isfinite(quote.cost_usd) and quote.cost_usd >= 0, f"{ware.id}: a cost is not negative")
 
 
-def same_to(tolerance: float) -> Callable[[Sequence[Quote], Sequence[Quote]], bool]:
+def assert_close(tolerance: float) -> Callable[[Sequence[Quote], Sequence[Quote]], bool]:
     """Whether two lists of quotes are the same to a relative tolerance."""
 
     def same(one: Sequence[Quote], other: Sequence[Quote]) -> bool:
-        pairs = [(a, b) for x, y in zip(one, other, strict=True) for a, b in zip(bounds(x), bounds(y), strict=True)]
+        pairs = [
+            (a, b)
+            for x, y in zip(one, other, strict=True)
+            for a, b in zip(check_bounds(x), check_bounds(y), strict=True)
+        ]
         return all(
             a is b is None or (a is not None and b is not None and math.isclose(a, b, rel_tol=tolerance))
             for a, b in pairs

@@ -22,7 +22,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 
-from pricesmith.pricers.hosted.providers import Endpoint, Price
+from pricesmith.pricers.api.providers import Endpoint, TokenPrice
 
 KEY = "sk-made-0123456789"
 STATUS = {"429": 429, "429-wait": 429, "500": 500, "529": 529, "504": 504, "401": 401, "400": 400}
@@ -33,7 +33,7 @@ Faults = Mapping[int, str] | Callable[[int, int], str | None]
 
 
 @dataclass(frozen=True)
-class Seen:
+class ReceivedRequest:
     """One request as it came, and what was done about it: a status (0: none was sent), a fault, tokens billed."""
 
     question: str
@@ -76,11 +76,11 @@ class FakeEndpoint:
         self.keeps_limit, self.usage, self.cost, self.key = keeps_limit, usage, cost, KEY
         self.message, self.rejects = message, rejects
         self.reason = "Made"  # the words of the status line
-        self.seen: list[Seen] = []
+        self.seen: list[ReceivedRequest] = []
         self.asked: Counter[str] = Counter()
         self.flying = self.most_flying = 0
         self.lock, self.over = threading.Lock(), threading.Event()
-        self.server = Quiet(("127.0.0.1", 0), handler_of(self))
+        self.server = QuietServer(("127.0.0.1", 0), build_handler(self))
 
     @property
     def url(self) -> str:
@@ -89,7 +89,7 @@ class FakeEndpoint:
 
     def endpoint(self, price: tuple[float, float] | None = (1.0, 2.0)) -> Endpoint:
         """This as a pricer's endpoint, at a price in dollars per million tokens."""
-        known = Price(*price, "2026-11-22", "made") if price else None
+        known = TokenPrice(*price, "2026-11-22", "made") if price else None
         return Endpoint("made", self.url, "made-model", known, "MADE_KEY", self.key)
 
     def __enter__(self) -> FakeEndpoint:
@@ -103,11 +103,11 @@ class FakeEndpoint:
         self.server.server_close()
         self.thread.join(5)
 
-    def billed(self) -> list[Seen]:
+    def billed(self) -> list[ReceivedRequest]:
         """The requests that were billed, whether their answers arrived or not."""
         return [one for one in self.seen if one.tokens_out]
 
-    def answered(self) -> list[Seen]:
+    def answered(self) -> list[ReceivedRequest]:
         """The requests whose answers went out whole."""
         return [one for one in self.billed() if one.fault not in LOST]
 
@@ -152,7 +152,7 @@ class FakeEndpoint:
         return value | ({"usage": usage} if self.usage else {}), tokens_in, wanted
 
 
-class Quiet(ThreadingHTTPServer):
+class QuietServer(ThreadingHTTPServer):
     """A server whose clients may leave without a word."""
 
     daemon_threads = True
@@ -163,7 +163,7 @@ class Quiet(ThreadingHTTPServer):
         """A client that went away is part of the test."""
 
 
-def handler_of(fake: FakeEndpoint) -> type[BaseHTTPRequestHandler]:
+def build_handler(fake: FakeEndpoint) -> type[BaseHTTPRequestHandler]:
     """The handler of one fake endpoint's requests."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -191,7 +191,7 @@ def handler_of(fake: FakeEndpoint) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
                 return
             if status != 200:
-                value = {"error": {"message": message_of(fault, fake, body), "type": "made", "code": None}}
+                value = {"error": {"message": chat_message(fault, fake, body), "type": "made", "code": None}}
             self.send(status, json.dumps(value).encode(), fault)
 
         def send(self, status: int, data: bytes, fault: str) -> None:
@@ -213,7 +213,7 @@ def record_request(fake: FakeEndpoint, body: dict[str, Any], headers: dict[str, 
         status = 0 if fault == "hang" else STATUS.get(fault, 200)
         billed = status == 200 or fault in LOST
         tokens = (tokens_in, tokens_out) if billed else (0, 0)
-        fake.seen.append(Seen(question, body, headers, status, fault, *tokens))
+        fake.seen.append(ReceivedRequest(question, body, headers, status, fault, *tokens))
     return value, status, fault
 
 
@@ -225,9 +225,9 @@ def send_reply(write: Callable[[bytes], Any], fake: FakeEndpoint, status: int, d
     lines += [f"Retry-After: {fake.wait}"] if fault == "429-wait" else []
     whole = "\r\n".join([*lines, "", ""]).encode() + data
     if fault == "trickle":
-        drip(write, whole[:20] + b"X-Made: " + b"a" * 90_000, 20, fake.over)
+        send_slowly(write, whole[:20] + b"X-Made: " + b"a" * 90_000, 20, fake.over)
     elif fault == "drip":
-        drip(write, whole, len(whole) - len(data), fake.over)
+        send_slowly(write, whole, len(whole) - len(data), fake.over)
     elif fault == "cut":
         write(whole[: -len(data) // 2])
     else:
@@ -236,7 +236,7 @@ def send_reply(write: Callable[[bytes], Any], fake: FakeEndpoint, status: int, d
     return True
 
 
-def drip(write: Callable[[bytes], Any], whole: bytes, head: int, over: threading.Event) -> None:
+def send_slowly(write: Callable[[bytes], Any], whole: bytes, head: int, over: threading.Event) -> None:
     """Send the head of a reply at once and then a byte now and then."""
     write(whole[:head])
     for place in range(head, len(whole)):
@@ -244,7 +244,7 @@ def drip(write: Callable[[bytes], Any], whole: bytes, head: int, over: threading
         write(whole[place : place + 1])
 
 
-def message_of(fault: str, fake: FakeEndpoint, body: Mapping[str, Any]) -> str:
+def chat_message(fault: str, fake: FakeEndpoint, body: Mapping[str, Any]) -> str:
     """What an error says."""
     if fake.message:
         return fake.message

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pricesmith.testing.goods import BRANDS, COLOURS, GOODS, WORDS
+from pricesmith.testing.goods import BRANDS, COLORS, GOODS, WORDS
 
 PAD, BEGIN, END, TURN = "<pad>", "<s>", "</s>", "<|turn|>"
 CHAT = (
@@ -13,13 +13,13 @@ CHAT = (
     "{{ '<|turn|>' + message['role'] + '\n' + message['content'] + '</s>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|turn|>assistant\n' }}{% endif %}"
 )
-ASKED = ("What", "does", "this", "cost", "to", "the", "nearest", "dollar", "Price", "is", "Size", "Colour", "kg")
+ASKED = ("What", "does", "this", "cost", "to", "the", "nearest", "dollar", "Price", "is", "Size", "Color", "kg")
 
 
-def made_model(
+def make_model(
     folder: Path,
     *,
-    family: Literal["llama", "gemma3"] = "llama",
+    group: Literal["llama", "gemma3"] = "llama",
     numbers: Literal["digits", "single"] = "digits",
     chat: bool = False,
     seed: int = 0,
@@ -33,18 +33,18 @@ def made_model(
     import torch
     from transformers import AutoModelForCausalLM
 
-    tokenizer = made_tokenizer(numbers, chat=chat)
+    tokenizer = make_tokenizer(numbers, chat=chat)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(made_config(family, tokenizer, layers, hidden), dtype=torch.float32)
+        model = AutoModelForCausalLM.from_config(make_config(group, tokenizer, layers, hidden), dtype=torch.float32)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
 
-def made_config(family: str, tokenizer: Any, layers: int, hidden: int) -> Any:
-    """The shapes of a tiny model of a family; Gemma's has a sliding window in every other layer."""
+def make_config(group: str, tokenizer: Any, layers: int, hidden: int) -> Any:
+    """The shapes of a tiny model of a group; Gemma's has a sliding window in every other layer."""
     from transformers import Gemma3TextConfig, LlamaConfig
 
     shapes: dict[str, Any] = {
@@ -62,18 +62,18 @@ def made_config(family: str, tokenizer: Any, layers: int, hidden: int) -> Any:
         "initializer_range": 0.2,  # wide, so that a random model tells its inputs apart
         "tie_word_embeddings": True,
     }
-    if family == "gemma3":
+    if group == "gemma3":
         kinds = ["sliding_attention" if layer % 2 == 0 else "full_attention" for layer in range(layers)]
         return Gemma3TextConfig(**shapes, sliding_window=512, layer_types=kinds, query_pre_attn_scalar=hidden // 4)
     return LlamaConfig(**shapes)
 
 
-def made_tokenizer(numbers: str, *, chat: bool) -> Any:
+def make_tokenizer(numbers: str, *, chat: bool) -> Any:
     """A byte-level tokenizer whose words are those of the made goods; what it does not know it spells in bytes."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    words = (*WORDS, *COLOURS, *BRANDS, *GOODS, *ASKED)
+    words = (*WORDS, *COLORS, *BRANDS, *GOODS, *ASKED)
     pieces = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *words, *(f"\u0120{word}" for word in words)]
     if numbers == "single":
         pieces += [f"{n:0{width}d}" for width in (2, 3) for n in range(10**width)]

@@ -59,7 +59,7 @@ SIGN = rf"(?:{FROM}(?:[a-z]{{1,3}}|us\s))?[{SYMBOLS}]"
 DASH = r"(?:[.,][-–—]{1,2}(?!\w))?"
 NEVER = "(?!)"
 # What says money by itself; elsewhere the pattern of hints has to agree.
-SAID = re.compile("dollar|euro|bucks|cents|rupees|yuan| yen|pence|quid|pesos|zloty|kron|zł|kč|руб|грн|円|元|원")
+UNAMBIGUOUS = re.compile("dollar|euro|bucks|cents|rupees|yuan| yen|pence|quid|pesos|zloty|kron|zł|kč|руб|грн|円|元|원")
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def own_signs(currency: str) -> OwnSigns:
 
 
 @cache
-def patterns_of(currency: str) -> Patterns:
+def build_patterns(currency: str) -> Patterns:
     """The patterns for a catalog of a currency: its own code and signs are money wherever a number stands beside them,
     also those that are doubtful elsewhere (`Ft`, `kr`, `CAD`)."""
     own = own_signs(currency) if currency else own_signs("XXX")
@@ -181,12 +181,12 @@ def patterns_of(currency: str) -> Patterns:
 SIGN_HINT = re.compile(f"[{SYMBOLS}]")
 
 
-def hinted(text: str, patterns: Patterns) -> bool:
+def may_hold_amount(text: str, patterns: Patterns) -> bool:
     """Whether a text may hold an amount of money: a quick look that never misses one."""
     if SIGN_HINT.search(text) is not None:
         return True
     lower = text.lower()
-    if SAID.search(lower) is not None:
+    if UNAMBIGUOUS.search(lower) is not None:
         return True
     return any(hint in lower for hint in patterns.hints) and patterns.hint.search(lower) is not None
 
@@ -196,14 +196,14 @@ def mask_money(text: str, currency: str = "") -> tuple[str, list[float]]:
 
     `currency` is the catalog's code.
     """
-    patterns = patterns_of(currency)
-    if not hinted(text, patterns):
+    patterns = build_patterns(currency)
+    if not may_hold_amount(text, patterns):
         return text, []
     found: list[float] = []
 
     def mask(match: re.Match[str]) -> str:
         number = next((match[name] for name in "abcdefgh" if match[name]), None)
-        found.append(value_of(number, currency) if number else math.nan)  # written out: masked, and not read
+        found.append(parse_amount(number, currency) if number else math.nan)  # written out: masked, and not read
         return f"{match['word'] or ''}{TOKEN}"
 
     for _ in range(PASSES):
@@ -217,7 +217,7 @@ def mask_money(text: str, currency: str = "") -> tuple[str, list[float]]:
 PLAIN_MARKS = {ord("٫"): ".", ord("٬"): ","}
 
 
-def value_of(number: str, currency: str = "") -> float:
+def parse_amount(number: str, currency: str = "") -> float:
     """The value of a written number: the last mark is the decimal one unless exactly three digits follow it, which are
     the minor digits of a few currencies (`KWD 12.500`)."""
     digits = re.match(r"[\d.,'’٫٬\s]*", number)

@@ -52,13 +52,13 @@ LONGEST = 64  # characters; no amount of money is longer
 RARE = 0.05  # of the prices with a decimal mark: a mark seen less often is a slip, not the file's
 
 
-def wordset(text: str) -> frozenset[str]:
+def word_set(text: str) -> frozenset[str]:
     """The words of a text."""
     return frozenset(text.split())
 
 
-NOTHING = wordset("none null n/a na #n/a nan nil tbd tba") | {""}
-LABELS = wordset("mrp m.r.p. m.r.p uvp rrp msrp pvp srp")  # words for "recommended price" before an amount
+NOTHING = word_set("none null n/a na #n/a nan nil tbd tba") | {""}
+LABELS = word_set("mrp m.r.p. m.r.p uvp rrp msrp pvp srp")  # words for "recommended price" before an amount
 PLAIN = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 USUAL = re.compile(r"([$€£])([0-9]{1,3}(?:,[0-9]{3})*|[0-9]+)\.([0-9]{2})", re.ASCII)
 SCIENTIFIC = re.compile(r"[0-9]+(?:\.[0-9]*)?e[+-]?[0-9]{1,3}", re.ASCII)
@@ -74,7 +74,7 @@ NUMBERS = re.compile(r"[0-9](?:[0-9.,']|[\s\u00a0\u202f](?=[0-9]{3}))*")
 CURRENCY_SYMBOL = re.compile(r"([^\w\s.,'/:-]+)")
 
 # The words by which a column's name says that it holds money (a rule of fair measurement: see `columns`).
-MONEY_WORDS = wordset("price prices priced pricing cost costs msrp rrp list discount sale wholesale")
+MONEY_WORDS = word_set("price prices priced pricing cost costs msrp rrp list discount sale wholesale")
 # Names without a break between their words; a costume is none of them.
 RUN_TOGETHER = re.compile(
     r"price|msrp|rrp|cost(?!um|a)|per(?:unit|item|piece|pack|kg|lb|oz|g|gb|tb|mb|sqm|sqft|litre|liter)$"
@@ -82,14 +82,14 @@ RUN_TOGETHER = re.compile(
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_a-zA-Z]+")
 
 
-def words(name: str) -> list[str]:
+def name_words(name: str) -> list[str]:
     """The word parts of a column's name in lower case: `listPrice`, `list_price`, `List Price` are alike."""
     return [part.lower() for part in WORD.findall(name)]
 
 
 def says_price(name: str) -> str:
     """The word by which a column's name says that it holds a price, or an empty text."""
-    parts = words(name)
+    parts = name_words(name)
     for place, part in enumerate(parts):
         if (
             part in MONEY_WORDS
@@ -103,9 +103,9 @@ def says_price(name: str) -> str:
     return ""
 
 
-def named_currency(name: str) -> str:
+def currency_in_name(name: str) -> str:
     """The currency that the name of a column of prices says (`price_usd`, `PriceEUR`), or an empty text."""
-    parts = [part.upper() for part in words(name)]
+    parts = [part.upper() for part in name_words(name)]
     ends = re.search(r"(?:PRICE|AMOUNT|VALUE)([A-Z]{3})$", "".join(parts))
     said = [*parts[:1], *parts[-1:], *([ends[1]] if ends else [])]
     return next((code for code in said if code in CODES and code not in ALSO_WORDS), "")
@@ -166,7 +166,7 @@ def mark_shown(text: str) -> str:
         mark = max(".", ",", key=number.rfind)
         return mark if number.count(mark) == 1 else ""
     if dots + commas > 1:
-        if ungrouped(number) == "":
+        if remove_grouping(number) == "":
             return ""
         return "," if dots else "."
     whole, mark, decimals = number.partition("." if dots else ",")
@@ -177,7 +177,7 @@ def mark_shown(text: str) -> str:
     return mark
 
 
-def marks_of(values: Iterable[object]) -> str:
+def find_decimal_marks(values: Iterable[object]) -> str:
     """The decimal marks that the prices of a whole file show where they leave no doubt: `.`, `,`, both or none.
 
     A mark that fewer than 5 in 100 of these prices show is a slip, and does not count.
@@ -218,15 +218,15 @@ def parse_price(value: object, currency: str = "USD", marks: str = ".") -> tuple
     if isinstance(value, bool):
         return NOT_A_NUMBER
     if isinstance(value, int | float):
-        return NO_PRICE if value != value else checked(value, "", None)
+        return NO_PRICE if value != value else check_amount(value, "", None)
     if not isinstance(value, str):
         return NOT_A_NUMBER
     if len(value) <= LONGEST and (PLAIN.fullmatch(value) if marks == "." else value.isascii() and value.isdigit()):
-        return checked(float(value), "", None)
+        return check_amount(float(value), "", None)
     if len(value) <= LONGEST and (usual := USUAL.fullmatch(value)):  # most prices in text, and never ambiguous
         meant = BEFORE_NUMBER[usual[1]]
         amount = float(f"{usual[2].replace(',', '')}.{usual[3]}")
-        return checked(amount, "", currency if currency in meant else meant[0])
+        return check_amount(amount, "", currency if currency in meant else meant[0])
     if "&" in value and len(value) <= 4 * LONGEST:
         value = unescape(value)
     text = value.strip().lower()
@@ -269,7 +269,7 @@ def parse_text(text: str, currency: str, marks: str) -> tuple[float, str | None]
         inner = parse_text(bracketed[1].strip(), currency, marks)
         return inner if isinstance(inner, str) else NEGATIVE
     if "e" in text and SCIENTIFIC.fullmatch(text):
-        return checked(float(text), "", None)
+        return check_amount(float(text), "", None)
     short = WHOLE.sub("", text) if "-" in text or "=" in text else text
     found = ONE.fullmatch(short)
     if not found:
@@ -296,7 +296,7 @@ def parse_text(text: str, currency: str, marks: str) -> tuple[float, str | None]
         return TWO_CURRENCIES
     own = (currency if currency in meant else meant[0]) if meant else None
     amount = read_number(number, currency=own or currency, marked=bool(meant), marks=marks)
-    return amount if isinstance(amount, str) else checked(amount, "-" if "-" in minus else "", own)
+    return amount if isinstance(amount, str) else check_amount(amount, "-" if "-" in minus else "", own)
 
 
 def why_no_number(text: str) -> str:
@@ -328,7 +328,7 @@ def currencies_beside(text: str, behind: bool) -> tuple[tuple[str, ...], ...]:
     return tuple(meanings(part, behind=behind) for part in parts)
 
 
-def checked(amount: float, sign: str, currency: str | None) -> tuple[float, str | None] | str:
+def check_amount(amount: float, sign: str, currency: str | None) -> tuple[float, str | None] | str:
     """An amount that is a price: finite and above zero; or the reason."""
     try:
         amount = float(amount)
@@ -368,7 +368,7 @@ def read_number(text: str, *, currency: str, marked: bool, marks: str) -> float 
             whole, decimals = text, ""
     if decimals and not decimals.isdigit():
         return NOT_A_NUMBER
-    if not (digits := ungrouped(whole)) and not decimals:
+    if not (digits := remove_grouping(whole)) and not decimals:
         return NOT_A_NUMBER
     if whole and not digits:
         return NOT_A_NUMBER
@@ -399,7 +399,7 @@ def role_of_mark(mark: str, currency: str, marked: bool, marks: str) -> str:
     return "thousands" if digits == 0 and not marks else AMBIGUOUS
 
 
-def ungrouped(whole: str) -> str:
+def remove_grouping(whole: str) -> str:
     """The digits of a whole number whose thousands may be grouped, or an empty text where they are wrong.
 
     Groups are of three; before the last one they may be of two, as in India ("1,00,000").

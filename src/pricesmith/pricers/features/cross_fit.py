@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pricesmith.pricers.features.vocabulary import Rows, Vocabulary, gather
-from pricesmith.types import Item, Listing
+from pricesmith.core.types import Item, Listing
+from pricesmith.pricers.features.vocabulary import SparseRows, Vocabulary, gather_ranges
 
 F64 = NDArray[np.float64]
 
@@ -38,7 +38,11 @@ class Estimator:
 
     def estimate(self, listings: Sequence[Listing]) -> F64:
         """Log prices of listings."""
-        return features(gather(listings), self.vocabulary) @ self.weights + self.bias if len(listings) else np.zeros(0)
+        return (
+            features(gather_ranges(listings), self.vocabulary) @ self.weights + self.bias
+            if len(listings)
+            else np.zeros(0)
+        )
 
 
 def cross_fit(items: Sequence[Item], groups: Sequence[str]) -> tuple[F64, Estimator]:
@@ -49,7 +53,7 @@ def cross_fit(items: Sequence[Item], groups: Sequence[str]) -> tuple[F64, Estima
     from sklearn.linear_model import Ridge
 
     logs = np.log([item.price for item in items])
-    raw = gather([item.listing for item in items])
+    raw = gather_ranges([item.listing for item in items])
     vocabulary = Vocabulary.of(raw, 2, MOST_FEATURES)
     matrix = features(raw, vocabulary)
     fold = folds_of(groups)
@@ -66,7 +70,7 @@ def cross_fit(items: Sequence[Item], groups: Sequence[str]) -> tuple[F64, Estima
     return estimates, Estimator(vocabulary, weights, float(np.mean(biases)) if biases else mean)
 
 
-def features(raw: Rows, vocabulary: Vocabulary) -> Any:
+def features(raw: SparseRows, vocabulary: Vocabulary) -> Any:
     """Rows of buckets as a sparse matrix."""
     return vocabulary.rows(raw).csr(vocabulary.size)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pricesmith.errors import InputError
+from pricesmith.core.errors import InputError
 
 LARGEST_LOG = 300.0  # |log price| is cut here, so that a quote is finite and above 0
 
@@ -16,5 +16,5 @@ def require_log_prices(present: bool, run: Path) -> None:
             f"{run} was fitted by an earlier version of Pricesmith",
             got="a model of log(1 + price)",
             allowed="a model of log price",
-            hint="Run the same `pricesmith fit` command again with --fresh.",
+            hint="Run the same `pricesmith fit` command again with --overwrite.",
         )

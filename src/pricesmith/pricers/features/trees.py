@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pricesmith.model_files import damage_reported, damaged
+from pricesmith.core.model_files import damage_reported, damaged
 
 HEAD = "tree"
 END = "end of trees"

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pricesmith.model_files import Shapes, check_below, damaged, read_arrays
-from pricesmith.pricers.features.bags import F32, bags, chunks
-from pricesmith.pricers.features.buffer import I64
-from pricesmith.pricers.features.cores import CORES
-from pricesmith.types import Listing
+from pricesmith.core.model_files import Shapes, check_below, damaged, read_arrays
+from pricesmith.core.types import Listing
+from pricesmith.pricers.features.hashing import F32, build_bags, chunks
+from pricesmith.pricers.features.threads import N_CORES
+from pricesmith.pricers.features.tokenizer import I64
 
 I32 = NDArray[np.int32]
 BITS = 22  # a feature is the top bits of its hash
@@ -26,7 +26,7 @@ SHAPES: Shapes = {"buckets": ("int", "features"), "weights": ("float", "features
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class SparseRows:
     """Sparse rows: row `i` holds `places[starts[i]:starts[i + 1]]`, buckets or places in a vocabulary, and weights."""
 
     places: I32
@@ -41,18 +41,18 @@ class Rows:
         return csr_matrix((self.weights, self.places, self.starts.astype(kind)), (len(self.starts) - 1, columns))
 
 
-def as_buckets(listings: Sequence[Listing]) -> Rows:
+def hash_to_buckets(listings: Sequence[Listing]) -> SparseRows:
     """The features of a few listings, as buckets."""
-    found = bags(listings)
-    return Rows((found.hashes >> np.uint64(64 - BITS)).astype(np.int32), found.weights, found.starts)
+    found = build_bags(listings)
+    return SparseRows((found.hashes >> np.uint64(64 - BITS)).astype(np.int32), found.weights, found.starts)
 
 
-def gather(listings: Sequence[Listing]) -> Rows:
+def gather_ranges(listings: Sequence[Listing]) -> SparseRows:
     """The features of any number of listings, as buckets."""
-    with ThreadPoolExecutor(CORES) as pool:
-        parts = list(pool.map(as_buckets, chunks(listings)))
+    with ThreadPoolExecutor(N_CORES) as pool:
+        parts = list(pool.map(hash_to_buckets, chunks(listings)))
     counts = np.concatenate([np.diff(part.starts) for part in parts])
-    return Rows(
+    return SparseRows(
         np.concatenate([part.places for part in parts]),
         np.concatenate([part.weights for part in parts]),
         np.concatenate((np.zeros(1, np.int64), np.cumsum(counts))),
@@ -68,7 +68,7 @@ class Vocabulary:
     table: I32  # bucket -> place, -1 where it is not used
 
     @classmethod
-    def of(cls, raw: Rows, least: int, most: int) -> Vocabulary:
+    def of(cls, raw: SparseRows, least: int, most: int) -> Vocabulary:
         """The buckets that occur `least` times, or so often that at most `most` are left."""
         counts = np.bincount(raw.places, minlength=1 << BITS)
         rows = len(raw.starts) - 1
@@ -90,7 +90,7 @@ class Vocabulary:
     def size(self) -> int:
         return max(1, len(self.buckets))
 
-    def rows(self, raw: Rows) -> Rows:
+    def rows(self, raw: SparseRows) -> SparseRows:
         """Rows of length 1 of places in the vocabulary; what is not in it is left out."""
         places = self.table[raw.places]
         known = places >= 0
@@ -100,7 +100,7 @@ class Vocabulary:
         weights = raw.weights[known] * self.weights[places]
         row = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
         squares = np.bincount(row, weights * weights.astype(np.float64), minlength=len(starts) - 1)
-        return Rows(places, weights / np.sqrt(squares).astype(np.float32)[row], starts)
+        return SparseRows(places, weights / np.sqrt(squares).astype(np.float32)[row], starts)
 
     def save(self, path: Path) -> None:
         np.savez(path, buckets=self.buckets, weights=self.weights)

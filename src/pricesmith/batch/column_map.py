@@ -1,0 +1,146 @@
+"""How a file to be priced is read: as curate read the catalog's own files, so that a raw row is the same text.
+
+The columns are chosen once for a file, by its header. Where that is the header of a file that the catalog was made
+from, its column map is used; else one is chosen as curate would, with the catalog's `--map` and without the columns
+that gave a price away there.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pricesmith.catalog.clean import CleanSettings, build_listing, cell_text, field_text
+from pricesmith.catalog.columns import USUAL, ColumnMap, choose_columns, column_key, exclusion_reason
+from pricesmith.catalog.leakage import drop_columns
+from pricesmith.catalog.readers.feeds import read_header
+from pricesmith.catalog.readers.sources import Limits, RawRow, Source, category_from_stem, detect_format, read_rows
+from pricesmith.catalog.staging import get_id
+from pricesmith.catalog.variants import Variants, find_variants
+from pricesmith.core.errors import UsageError
+from pricesmith.core.settings import parse_settings
+from pricesmith.core.types import Listing
+from pricesmith.text.price_parser import says_price
+
+
+@dataclass(frozen=True)
+class FileReader:
+    """The column map, cleaning and category of one file, and the columns of text that the catalog's files had."""
+
+    columns: ColumnMap
+    cleaning: CleanSettings
+    category: str
+    known: frozenset[str]
+    variants: Variants | None = None
+
+    def listing(self, row: RawRow) -> Listing:
+        """A row as curate makes a listing of it. Its id is its own, else the row's number."""
+        name = get_id(row.values, self.columns) or str(row.number)
+        return build_listing(row.values, self.columns, self.cleaning, id=name, category=self.category)
+
+    def says_nothing(self, row: RawRow, listing: Listing) -> bool:
+        """Whether there is nothing to price by: neither title nor text, nor a value in a column the catalog had."""
+        if not (listing.title or listing.text):
+            return True
+        columns, values = self.columns, row.values
+        if field_text(values, columns.title).strip() or field_text(values, columns.text).strip():
+            return False
+        return not any(name in self.known and cell_text(values.get(name)).strip() for name in columns.extra)
+
+
+def build_reader(source: Source, info: Mapping[str, Any]) -> FileReader:
+    """How a file is read by a run. `info` is the run's catalog.json.
+
+    Reads as far as its header: in JSON Lines the first 20,000 rows. Raises UsageError where that shows neither title
+    nor text, and InputError where the file cannot be read.
+    """
+    maps = [parse_settings(ColumnMap, one, where="catalog.json") for one in info.get("maps") or [info["columns"]]]
+    stream = read_rows(source, Limits())
+    try:
+        header = read_header(stream, source.format, [], Counter())
+    finally:
+        getattr(stream, "close", lambda: None)()
+    columns = matching_map(header, maps, own_keys=source.format == "jsonl")
+    if columns is None:
+        columns = choose_map(source.name, header, maps, info) if header else ColumnMap(price="")
+    columns = completed(columns, header)
+    category = category_from_stem(detect_format(source.path)[1])
+    if columns.category or category not in info.get("categories", ()):
+        category = ""  # a name that the catalog never saw says nothing of the thing
+    known = frozenset(name for one in maps for name in (*one.extra, one.title, one.text) if name)
+    return FileReader(
+        columns,
+        parse_settings(CleanSettings, info["cleaning"], where="catalog.json"),
+        category,
+        known,
+        find_variants(header),
+    )
+
+
+def completed(columns: ColumnMap, header: Sequence[str]) -> ColumnMap:
+    """A column map with the id, category and brand that it lacks, found in the header by their usual names.
+
+    A column that is read for something else already, or gives the price away, is not taken.
+    """
+    leaks = {name for name, reason in columns.left_out.items() if reason.startswith("leak")}
+    used = {columns.title, columns.text, columns.price, columns.currency, *columns.extra, *leaks}
+    by_key: dict[str, str] = {}
+    for name in header:
+        by_key.setdefault(column_key(name), name)
+    found: dict[str, str] = {}
+    for field_name in ("id", "category", "brand"):
+        own = getattr(columns, field_name)
+        if own in header:
+            used.add(own)
+            continue
+        free = (by_key[usual] for usual in USUAL[field_name].split() if usual in by_key)
+        usable = next((name for name in free if name not in used and not says_price(name)), "")
+        if usable:
+            found[field_name] = usable
+            used.add(usable)
+    return columns.model_copy(update=found) if found else columns
+
+
+def matching_map(header: Sequence[str], maps: Sequence[ColumnMap], *, own_keys: bool) -> ColumnMap | None:
+    """The map of the catalog's file that has this header, None where there is none. The nearest of several is taken.
+
+    Columns that no pricer reads may differ: a file to be priced need not have a price. Where rows have their own keys
+    (JSON Lines) those that a short file happens not to use may lack, but not what the thing is called.
+    """
+    names = set(header)
+    near: list[tuple[int, int, int]] = []
+    for place, columns in enumerate(maps):
+        fields = (columns.title, columns.text, columns.category, columns.brand, columns.id)
+        seen = {name for name in (*fields, *columns.extra) if name}
+        unseen = {columns.price, columns.currency or "", *columns.left_out} - {""}
+        here = {name for name in names if name in seen or not (name in unseen or exclusion_reason(name))}
+        lacking = len(seen - here)
+        if here - seen or (columns.title or columns.text) not in here or (lacking and not own_keys):
+            continue
+        near.append((lacking, len(names ^ (seen | unseen)), place))
+    return maps[min(near)[2]] if near else None
+
+
+def choose_map(file: str, header: Sequence[str], maps: Sequence[ColumnMap], info: Mapping[str, Any]) -> ColumnMap:
+    """The column map of a header that no file of the catalog has, as curate would choose it."""
+    mapping: dict[str, str] = {}
+    for name, said in info.get("map", {}).items():
+        alike = [column for column in header if column == said] or [
+            column for column in header if column_key(column) == column_key(said)
+        ]
+        if len(alike) == 1 and alike[0] not in mapping.values():
+            mapping[name] = alike[0]
+    try:
+        columns = choose_columns(header, mapping, priced=False)
+    except UsageError as error:
+        usual = maps[0].title or maps[0].text or "title"
+        raise UsageError(
+            f"{file}: {error.what}",
+            got=error.got,
+            allowed=error.allowed,
+            hint=f"Rename the column that says what the thing is: {usual!r} is what the catalog calls it.",
+        ) from None
+    leaks = {name: reason for one in maps for name, reason in one.left_out.items()}
+    return drop_columns(columns, {**leaks, **parse_settings(ColumnMap, info["columns"], where="catalog.json").left_out})

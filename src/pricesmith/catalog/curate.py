@@ -1,0 +1,287 @@
+"""Make a catalog from files: read, map columns, clean, refuse by name, find groups, split, write, add up.
+
+    catalog = curate(["shop.csv"], Path("out/shop"), currency="EUR")
+
+The ledger is written last; the same command again says that it has finished, with other settings it refuses.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pricesmith.catalog.catalog import CARD, ITEMS, LEDGER, REJECTS, SPLITS, Catalog, open_catalog
+from pricesmith.catalog.clean import CleanSettings
+from pricesmith.catalog.columns import ColumnMap
+from pricesmith.catalog.readers.feeds import DEMO, SAMPLE, merge_maps, open_feeds
+from pricesmith.catalog.readers.sources import Limits, resolve_sources
+from pricesmith.catalog.split import check_split, parse_split
+from pricesmith.catalog.staging import BALANCED, DUPLICATE, Feed, RejectCounts, Rejects, Rules, Stage, stage_feeds
+from pricesmith.core.errors import InputError, PricesmithError, UsageError
+from pricesmith.core.folders import FolderBuild, build_folder
+from pricesmith.core.progress import SILENT, Progress
+from pricesmith.text.currency import CODES
+from pricesmith.text.price_parser import currency_in_name
+
+RANGES = {"course": (0.50, 999.49)}
+HIGHEST = 1e9
+FEWEST_GROUPS = 20
+FORMAT = 1
+
+
+def curate(
+    sources: Sequence[str],
+    to: Path,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    currency: str = "USD",
+    min_price: float = 0.01,
+    max_price: float | None = None,
+    price_range: str | None = None,
+    split: str = "auto",
+    split_seed: int = 0,
+    target: int | None = None,
+    drop_part_numbers: bool = False,
+    keep: Sequence[str] = (),
+    overwrite: bool = False,
+    limits: Limits | None = None,
+    progress: Progress = SILENT,
+) -> Catalog:
+    """Build a catalog in `to` from files, folders, globs or demo:goods.
+
+    Raises UsageError for settings that cannot be, InputError for files that cannot be read and for under 100 rows.
+    """
+    to = Path(to)
+    low, high = parse_range(min_price, max_price, price_range)
+    currency = check(currency, split, target)
+    rules = Rules(CleanSettings(drop_part_numbers=drop_part_numbers, currency=currency), currency, low, high)
+    feeds = open_feeds(sources, mapping or {}, limits or Limits(), progress, keep)
+    check_currency(feeds, currency)
+    settings = {
+        **{f"source {feed.name}": feed.facts for feed in feeds},
+        "map": dict(sorted((mapping or {}).items())),
+        "currency": currency,
+        "price_range": [low, None if high == HIGHEST else high],
+        **{f"cleaning {name}": value for name, value in rules.cleaning.model_dump().items()},
+        "split": split,
+        "split_seed": split_seed,
+        "target": target,
+        **({"keep": sorted(set(keep))} if keep else {}),
+    }
+    named = [one for one in sources if not one.startswith(DEMO)]
+    files = [source.path for source in resolve_sources(named)] if named else []
+    with build_folder(to, LEDGER, settings, overwrite=overwrite, noun="catalog", inputs=files) as build:
+        if build is None:
+            progress.note(f"{to} is finished already, made by the same command.")
+        else:
+            for leftover in build.folder.iterdir():
+                if not leftover.name.startswith("."):
+                    shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            build_catalog(build, feeds, rules, split, split_seed, target, progress)
+    return open_catalog(to)
+
+
+def check_currency(feeds: Sequence[Feed], currency: str) -> None:
+    """Raise UsageError where a column of prices says in its name that it is in another currency."""
+    for feed in feeds:
+        said = currency_in_name(feed.columns.price)
+        if said and said != currency and not feed.columns.currency:
+            raise UsageError(
+                f"{feed.name}: the column {feed.columns.price!r} is in {said} by its name",
+                got=f"--currency {currency}",
+                hint=f"Use --currency {said}, name another column with --map price=COLUMN, or rename it.",
+            )
+
+
+def parse_range(low: float, high: float | None, named: str | None) -> tuple[float, float]:
+    """The prices that are kept. Raises UsageError for a range that cannot be."""
+    if named is not None:
+        if named not in RANGES:
+            raise UsageError(
+                f"There is no price range {named!r}",
+                got=named,
+                allowed=", ".join(RANGES),
+                hint="Use --min-price and --max-price for a range of your own.",
+            )
+        if high is not None or low != 0.01:
+            raise UsageError("--range stands instead of --min-price and --max-price", hint="Use the one or the others.")
+        return RANGES[named]
+    high = HIGHEST if high is None else high
+    if not (math.isfinite(low) and math.isfinite(high) and 0 < low < high):
+        raise UsageError(
+            "The price range is empty",
+            got=f"{low} to {high}",
+            allowed="0 < --min-price < --max-price",
+            hint="Change --min-price or --max-price.",
+        )
+    return float(low), float(high)
+
+
+def check(currency: str, split: str, target: int | None) -> str:
+    """The currency's code. Raises UsageError where it, the split or the target cannot be."""
+    code = currency.strip().upper()
+    if code not in CODES:
+        raise UsageError(
+            f"{currency!r} is not a currency code",
+            got=currency,
+            allowed="ISO 4217: USD, EUR, GBP ...",
+            hint="Use --currency USD.",
+        )
+    check_split(split)
+    if target is not None and target < 1:
+        raise UsageError(
+            "--train-rows is a number of training items",
+            got=str(target),
+            allowed="1 or more",
+            hint="Leave it out to keep all.",
+        )
+    return code
+
+
+def build_catalog(
+    build: FolderBuild,
+    feeds: Sequence[Feed],
+    rules: Rules,
+    split: str,
+    seed: int,
+    target: int | None,
+    progress: Progress,
+) -> None:
+    """Both passes, the card and the ledger."""
+    from pricesmith.catalog import finalize
+    from pricesmith.catalog.near_duplicates import group_size_limit
+
+    work = build.folder / "work"
+    work.mkdir()
+    tally = RejectCounts()
+    names = [feed.name for feed in feeds]
+    with Rejects(build.folder / REJECTS, tally) as rejects:
+        with Stage(work) as stage:
+            masked = stage_feeds(feeds, rules, stage, rejects, progress)
+        with finalize.connect(work) as base:
+            finalize.load_facts(base, stage.rows_path)
+            for source, number in finalize.duplicates(base):
+                rejects.add(names[source], number, DUPLICATE)
+            finalize.keep_rows(base)
+            left = stage.count - sum(reasons[DUPLICATE] for reasons in tally.rejected.values())
+            parse_split(split, left, tally.told(left))
+            noise = finalize.label_noise(base)
+            limit = group_size_limit(left)
+            settled = finalize.finalize(base, work, limit, split, seed, progress)
+            check_groups(settled)
+            kept, balanced = balance_train(settled, target, seed)
+            if not kept.all():
+                for source, number in drop_rows(base, kept):
+                    rejects.add(names[source], number, BALANCED)
+            finalize.write_items(
+                base, settled, kept, stage.rows_path, build.folder / ITEMS, names, rules.currency, progress
+            )
+    shutil.rmtree(work)
+    ledger = {
+        "format": FORMAT,
+        "name": build.target.name,
+        "fingerprint": finalize.fingerprint(settled, kept, rules.currency),
+        "currency": rules.currency,
+        "price_range": [rules.low, upper_bound(rules.high, float(settled.prices[kept].max()))],
+        "cleaning": rules.cleaning.model_dump(),
+        **describe_columns(feeds, sorted(tally.late)),
+        **count_rows(tally, names, int(kept.sum())),
+        "splits": {name: int((settled.splits[kept] == place).sum()) for place, name in enumerate(SPLITS)},
+        "groups": {**describe_groups(settled, kept, limit), "label_noise": noise},
+        "masked": {"listings": masked.listings, "amounts": masked.amounts, "near_price": masked.near_price},
+        **({"balance": balanced} if balanced else {}),
+        "items_bytes": (build.folder / ITEMS).stat().st_size,
+    }
+    from pricesmith.catalog.card import catalog_card
+
+    (build.folder / CARD).write_text(catalog_card(ledger), encoding="utf-8")
+    build.finish(ledger)
+
+
+def upper_bound(high: float, highest: float) -> float:
+    """The upper end of the catalog's range: as given, else its highest price rounded up to two figures."""
+    if high != HIGHEST:
+        return high
+    step = 10.0 ** (math.floor(math.log10(highest)) - 1)
+    return float(f"{math.ceil(highest / step - 1e-9) * step:.10g}")
+
+
+def balance_train(settled: Any, target: int | None, seed: int) -> tuple[Any, dict[str, Any]]:
+    """Which rows stay under `--train-rows`, and what the ledger says of it. Validation and test stay whole."""
+    from pricesmith.catalog.balance import balance
+
+    kept = np.ones(len(settled.rows), dtype=np.bool_)
+    if target is None:
+        return kept, {}
+    train = np.flatnonzero(settled.splits == 0)
+    chosen = balance(settled.prices[train], settled.hashes[train], target, seed)
+    kept[train] = chosen.kept
+    return kept, chosen.facts(target, seed)
+
+
+def drop_rows(base: Any, kept: Any) -> list[tuple[int, int]]:
+    """(source, row number) of the rows that balancing left out."""
+    found = base.execute("SELECT source, number FROM kept ORDER BY rank").fetchnumpy()
+    where = np.flatnonzero(~kept)
+    return list(zip(found["source"][where].tolist(), found["number"][where].tolist(), strict=True))
+
+
+def count_rows(tally: RejectCounts, names: Sequence[str], kept: int) -> dict[str, Any]:
+    """Rows in, kept and rejected, in all and for each file. Raises PricesmithError where they do not add up."""
+    files = tally.facts(names)
+    rejected: dict[str, int] = {}
+    for one in files:
+        for reason, count in one["rejected"].items():
+            rejected[reason] = rejected.get(reason, 0) + count
+    rows = {"in": sum(one["in"] for one in files), "kept": kept, "rejected": dict(sorted(rejected.items()))}
+    if rows["in"] != kept + sum(rejected.values()) or kept != sum(one["kept"] for one in files):
+        raise PricesmithError("The ledger does not add up", got=f"{rows}", hint="This is a defect: please report it.")
+    return {"rows": rows, "files": files}
+
+
+def check_groups(settled: Any) -> None:
+    """Raise InputError where near-duplicates leave a split without rows, or too few groups to judge by."""
+    rows = np.bincount(settled.splits, minlength=len(SPLITS))
+    sizes = np.unique(settled.groups, return_counts=True)[1]
+    if len(sizes) < FEWEST_GROUPS or not rows.all():
+        raise InputError(
+            "The rows are too much alike for a catalog",
+            got=f"{rows.sum():,} rows in {len(sizes):,} groups of near-duplicates, the largest of {sizes.max():,}",
+            allowed=f"at least {FEWEST_GROUPS} groups, and some rows for each of {', '.join(SPLITS)}",
+            hint="Give more different rows, or map a column that tells them apart: --map text=COLUMN.",
+        )
+
+
+def describe_groups(settled: Any, kept: Any, limit: int) -> dict[str, Any]:
+    """How many groups there are among the kept items, and how large."""
+    _, which, sizes = np.unique(settled.groups[kept], return_inverse=True, return_counts=True)
+    return {
+        "count": len(sizes),
+        "largest": int(sizes.max()),
+        "template_limit": limit,
+        "templates_split": settled.templates,
+        "share_with_relatives": round(float((sizes[which] > 1).mean()), 4),
+    }
+
+
+def describe_columns(feeds: Sequence[Feed], late: Sequence[str]) -> dict[str, Any]:
+    """The column map of the catalog; the different maps of its files and the categories that these were named by, so
+    that a file to be priced is read as the catalog's own files were. `late` columns were not looked at for leaks.
+    """
+    whole = merge_maps([feed.columns for feed in feeds])
+    unseen = {name: f"first seen after row {SAMPLE:,}" for name in late if name not in whole.names()}
+    maps: list[ColumnMap] = []
+    for feed in feeds:
+        if feed.columns not in maps:
+            maps.append(feed.columns)
+    categories = sorted({feed.category for feed in feeds if feed.category})
+    return {
+        "columns": {**whole.model_dump(), "left_out": {**whole.left_out, **unseen}},
+        **({"maps": [one.model_dump() for one in maps]} if maps != [whole] else {}),
+        **({"categories": categories} if categories else {}),
+    }

@@ -1,0 +1,265 @@
+"""The second pass of curate, on the staged rows: duplicates, order, ids, groups, split; and the items written.
+
+duckdb does what needs all rows at once, within a memory limit and with its overflow in the catalog's own folder; it
+reads the staged file and nothing else. numpy finds the groups on sketches that are mapped from disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricesmith.catalog.near_duplicates import find_groups, join_groups, split_templates
+from pricesmith.catalog.sketches import N_BANDS, N_HASHES
+from pricesmith.catalog.split import split_groups
+from pricesmith.catalog.staging import LINKS
+from pricesmith.core.errors import PricesmithError
+from pricesmith.core.progress import Progress
+
+if TYPE_CHECKING:
+    import duckdb
+
+MEMORY = "600MB"  # of duckdb; a catalog of two million rows then holds under 1.5 GB in all
+THREADS = 2
+GROUP = 10_000  # rows of one row group of items.parquet
+MOST_PAIRS = 50  # rows of one text whose pairs are counted
+
+
+@dataclass(frozen=True)
+class Finalized:
+    """The kept rows in ascending order of content hash: their hashes, prices, groups (of 64 bits) and splits."""
+
+    rows: NDArray[np.int64]
+    hashes: NDArray[np.uint64]
+    more: NDArray[np.uint64]
+    prices: NDArray[np.float64]
+    groups: NDArray[np.uint64]
+    splits: NDArray[np.int8]
+    templates: int
+
+
+@contextmanager
+def connect(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database in memory that may read and write in `folder` only. Raises PricesmithError where memory runs out."""
+    import duckdb
+
+    overflow = folder / "overflow"
+    overflow.mkdir(exist_ok=True)
+    base = duckdb.connect(":memory:")
+    for name, value in (
+        ("memory_limit", MEMORY),
+        ("threads", THREADS),
+        ("temp_directory", str(overflow)),
+        ("preserve_insertion_order", False),
+        ("allowed_directories", [str(folder)]),
+        ("enable_external_access", False),
+        ("autoinstall_known_extensions", False),
+        ("autoload_known_extensions", False),
+        ("enable_progress_bar", False),
+        ("allocator_background_threads", True),  # else what a query has freed stays with the process
+    ):
+        base.execute(f"SET {name} = $value", {"value": value})
+    base.execute("SET lock_configuration = true")
+    try:
+        yield base
+    except duckdb.OutOfMemoryException as error:
+        hint = "Free some disk space, or give fewer rows."
+        raise PricesmithError("The catalog does not fit", got=str(error).split("\n")[0][:200], hint=hint) from None
+    finally:
+        base.close()
+
+
+def load_facts(base: duckdb.DuckDBPyConnection, staged: Path) -> None:
+    """The staged rows without their words, each with its place among rows of the same text and price: `facts`."""
+    base.execute(
+        """CREATE TABLE facts AS
+        SELECT row, hash, more, look, looks, words, price, given, named, product, source, number,
+               row_number() OVER (PARTITION BY look, looks, price ORDER BY hash, more, source, number) AS copy
+        FROM read_parquet($staged)""",
+        {"staged": str(staged)},
+    )
+
+
+def duplicates(base: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, int]]:
+    """(source, row number) of each row with the text and price of one that stays, whose hash is the smallest."""
+    found = base.execute("SELECT source, number FROM facts WHERE copy > 1 ORDER BY source, number")
+    while rows := found.fetchmany(10_000):
+        yield from rows
+
+
+def keep_rows(base: duckdb.DuckDBPyConnection) -> None:
+    """The rows that stay, in order of content hash, with their ids: `kept`.
+
+    An id is the file's where no other row has it, else 16 figures of the row's SHA-256 (32 where those are taken).
+    """
+    base.execute(
+        """CREATE TABLE kept AS
+        WITH first AS (
+            SELECT *, CASE WHEN given <> '' AND count(*) OVER (PARTITION BY given) = 1 THEN given
+                      ELSE format('{:016x}', hash) END AS short
+            FROM facts WHERE copy = 1)
+        SELECT row, hash, more, look, looks, words, price, named, product, source, number,
+               CASE WHEN count(*) OVER (PARTITION BY short) = 1 THEN short
+                    ELSE format('{:016x}{:016x}', hash, more) END AS id,
+               row_number() OVER (ORDER BY hash, more, source, number) - 1 AS rank
+        FROM first"""
+    )
+    base.execute("DROP TABLE facts")
+
+
+def label_noise(base: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """How far prices of the same text lie apart: what no pricer can do better than.
+
+    `median_relative_difference` is |a - b| over the mean of both, over all pairs of a text (of its first 50 rows);
+    `mean_error_floor` is the mean distance of these rows from the median price of their text.
+    """
+    base.execute(
+        """CREATE TEMP TABLE alike AS
+        SELECT look, looks, price, rank, row_number() OVER (PARTITION BY look, looks ORDER BY rank) AS place,
+               count(*) OVER (PARTITION BY look, looks) AS copies,
+               median(price) OVER (PARTITION BY look, looks) AS middle
+        FROM kept QUALIFY copies > 1"""
+    )
+    pairs, difference = base.execute(
+        """SELECT count(*), median(2 * abs(a.price - b.price) / (a.price + b.price))
+        FROM alike a JOIN alike b ON a.look = b.look AND a.looks = b.looks AND a.rank < b.rank
+        WHERE a.place <= $most AND b.place <= $most""",
+        {"most": MOST_PAIRS},
+    ).fetchall()[0]
+    rows, floor = base.execute("SELECT count(*), avg(abs(price - middle)) FROM alike").fetchall()[0]
+    base.execute("DROP TABLE alike")
+    return {
+        "rows": rows,
+        "pairs": pairs,
+        "median_relative_difference": None if difference is None else round(difference, 4),
+        "mean_error_floor": None if floor is None else float(f"{floor:.2f}" if floor >= 1 else f"{floor:.3g}"),
+    }
+
+
+def finalize(
+    base: duckdb.DuckDBPyConnection, folder: Path, limit: int, split: str, seed: int, progress: Progress
+) -> Finalized:
+    """Groups and split of the kept rows."""
+    facts = base.execute("SELECT row, hash, more, price, words, product FROM kept ORDER BY rank").fetchnumpy()
+    rows = np.asarray(facts["row"], dtype=np.int64)
+    hashes = np.asarray(facts["hash"], dtype=np.uint64)
+    words = np.asarray(facts.pop("words"), dtype=np.uint64)
+    centers, templates = find_all_groups(base, folder, rows, words, limit, progress)
+    centers = join_groups(centers, linked(np.asarray(facts.pop("product"), dtype=np.uint64), folder / LINKS), limit)
+    names, which, sizes = np.unique(hashes[centers], return_inverse=True, return_counts=True)
+    sides = split_groups(names, sizes, split, seed)
+    return Finalized(
+        rows, hashes, np.asarray(facts["more"]), np.asarray(facts["price"]), names[which], sides[which], templates
+    )
+
+
+def linked(products: NDArray[np.uint64], links: Path) -> NDArray[np.uint64]:
+    """The product of each row, a variant's own name replaced by that of the product which lists it."""
+    pairs = np.fromfile(links, dtype=np.uint64).reshape(-1, 2)
+    if not len(pairs):
+        return products
+    pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    place = np.minimum(np.searchsorted(pairs[:, 0], products), len(pairs) - 1)
+    return np.where(pairs[place, 0] == products, pairs[place, 1], products)
+
+
+def find_all_groups(
+    base: duckdb.DuckDBPyConnection,
+    folder: Path,
+    rows: NDArray[np.int64],
+    words: NDArray[np.uint64],
+    limit: int,
+    progress: Progress,
+) -> tuple[NDArray[np.int64], int]:
+    """The center of every kept row, and how many groups were template text. Rows whose source names their groups
+    go by that name, all others by their words."""
+    centers = np.arange(len(rows), dtype=np.int64)
+    named = base.execute(
+        """SELECT rank, min(rank) OVER (PARTITION BY named) AS first FROM kept WHERE named <> ''"""
+    ).fetchnumpy()
+    given = np.asarray(named["rank"], dtype=np.int64)
+    centers[given] = np.asarray(named["first"], dtype=np.int64)
+    others = np.setdiff1d(centers if not len(given) else np.arange(len(rows)), given, assume_unique=True)
+    if not len(others):
+        return centers, 0
+    with (folder / "sketches.bin").open("rb") as file:
+        drawn = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    with (folder / "keys.bin").open("w+b") as room:
+        room.truncate(4 * len(N_BANDS) * len(others))
+        banded = mmap.mmap(room.fileno(), 0)
+    sketches = np.frombuffer(drawn, dtype=np.uint16).reshape(-1, N_HASHES)
+    keys = np.frombuffer(banded, dtype=np.uint32).reshape(len(N_BANDS), len(others))
+
+    def release() -> None:
+        """Let go of mapped pages: they stay in the files."""
+        drawn.madvise(mmap.MADV_DONTNEED)
+        banded.madvise(mmap.MADV_DONTNEED)
+
+    found = find_groups(sketches, rows[others], keys, progress, release)
+    found, templates = split_templates(found, words[others], limit)
+    centers[others] = others[found]
+    return centers, templates
+
+
+def fingerprint(settled: Finalized, kept: NDArray[np.bool_], currency: str) -> str:
+    """SHA-256 over the sorted content: every kept item's content hash (text, price and id), group and split."""
+    whole = hashlib.sha256(f"pricesmith catalog 1 {currency}\n".encode())
+    for array in (settled.hashes, settled.more, settled.groups, settled.splits):
+        whole.update(np.ascontiguousarray(array[kept]).astype(array.dtype.newbyteorder("<")).tobytes())
+    return whole.hexdigest()
+
+
+def write_items(
+    base: duckdb.DuckDBPyConnection,
+    settled: Finalized,
+    kept: NDArray[np.bool_],
+    staged: Path,
+    path: Path,
+    sources: list[str],
+    currency: str,
+    progress: Progress,
+) -> None:
+    """Write items.parquet: the kept rows in order of content hash, the same bytes whatever order they were read in."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pricesmith.catalog.catalog import SPLITS
+
+    progress.start("writing the items", int(kept.sum()))
+    where = np.flatnonzero(kept)
+    chosen = pa.table({"rank": where, "group": settled.groups[where], "split": settled.splits[where]})
+    base.register("chosen", chosen)
+    base.register("files", pa.table({"source": np.arange(len(sources), dtype=np.int32), "name": sources}))
+    base.register("sides", pa.table({"split": np.arange(len(SPLITS), dtype=np.int8), "side": list(SPLITS)}))
+    stream = base.execute(
+        """SELECT k.id, s.title, s.text, s.category, s.brand, k.price, $currency AS currency,
+                  format('{:016x}', c.group) AS group, d.side AS split, f.name AS source
+        FROM chosen c JOIN kept k ON k.rank = c.rank JOIN read_parquet($staged) s ON s.row = k.row
+        JOIN files f ON f.source = k.source JOIN sides d ON d.split = c.split
+        ORDER BY k.rank""",
+        {"staged": str(staged), "currency": currency},
+    ).to_arrow_reader(GROUP)
+    text = pa.string()
+    types = [text, text, text, text, text, pa.float64(), text, text, text, text]
+    schema = pa.schema(list(zip([field.name for field in stream.schema], types, strict=True)))
+    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=3, write_page_checksum=True) as out:
+        waiting: list[Any] = []
+        held = 0
+        for batch in stream:
+            waiting.append(batch)
+            held += batch.num_rows
+            while held >= GROUP:
+                table = pa.Table.from_batches(waiting).cast(schema)
+                out.write_table(table.slice(0, GROUP), row_group_size=GROUP)
+                waiting, held = table.slice(GROUP).to_batches(), held - GROUP
+            progress.advance(batch.num_rows)
+        if held:
+            out.write_table(pa.Table.from_batches(waiting).cast(schema), row_group_size=GROUP)

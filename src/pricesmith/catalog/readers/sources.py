@@ -1,0 +1,301 @@
+"""Files of things with prices, read as raw rows: CSV, TSV, JSON Lines, Parquet and XLSX, packed or not.
+
+One raw row: RawRow(file="shop.csv", number=1, values={"name": "Garden hose", "price": "$24.50"})
+
+The bytes of a file are strangers': a child process with limited memory parses them (see `sandbox`), and what
+it cannot read comes back as a named rejection or as an InputError with the file's name. Memory stays the same
+whatever the length of a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import itertools
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pricesmith.catalog.catalog import LEDGER
+from pricesmith.core.atomic import is_utf8
+from pricesmith.core.errors import InputError
+from pricesmith.core.progress import SILENT, Progress
+
+TEXT_FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+TABLE_FORMATS = {".parquet": "parquet", ".xlsx": "xlsx"}
+PACKINGS = {".gz": "gz", ".zst": "zst"}
+ALLOWED = ".csv .tsv .jsonl .ndjson .parquet .xlsx, and .gz or .zst of the text ones"
+
+MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "Zstandard",
+    b"PAR1": "Parquet",
+    b"PK\x03\x04": "zip or XLSX",
+    b"PK\x05\x06": "an empty zip",
+    b"%PDF": "PDF",
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"7z\xbc\xaf": "7-Zip",
+    b"SQLite format 3": "SQLite",
+    b"\xd0\xcf\x11\xe0": "an old Excel file",
+    b"\x7fELF": "a program",
+    b"\x80\x02": "pickle",
+    b"\x80\x03": "pickle",
+    b"\x80\x04": "pickle",
+    b"\x80\x05": "pickle",
+}
+WANTED = {"gz": "gzip", "zst": "Zstandard", "parquet": "Parquet", "xlsx": "zip or XLSX"}
+ADVICE = {
+    ".pkl": "Pickles run code when they are read: write the table as Parquet.",
+    ".pickle": "Pickles run code when they are read: write the table as Parquet.",
+    ".joblib": "Pickles run code when they are read: write the table as Parquet.",
+    ".json": "Write one JSON object a line and name it .jsonl.",
+    ".xls": "Save it as .xlsx or .csv.",
+    ".zip": "Unpack it and give the files in it.",
+    ".xml": "Save it as .csv or .jsonl.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """One row as the file has it. `number` counts data rows from 1; nested values are flattened to text."""
+
+    file: str
+    number: int
+    values: dict[str, str | float | int | bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that could not be read, and the stable name of the reason."""
+
+    file: str
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One input file. `name` is what ledgers show; `category` is its stem where several files were given."""
+
+    path: Path
+    name: str
+    format: str
+    category: str = ""
+
+    @property
+    def packing(self) -> str:
+        """How the file is packed: `gz`, `zst` or not at all."""
+        return PACKINGS.get(self.path.suffix.lower(), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a file may cost. Bytes are counted unpacked; `ratio` is unpacked to packed, from 64 MB on."""
+
+    rows: int = 100_000_000
+    bytes: int = 64_000_000_000
+    cell: int = 1_000_000  # characters
+    columns: int = 2_000
+    ratio: float = 200.0
+    seconds: float = 60.0  # without a sign of life
+    memory: int = 400_000_000  # bytes that the parsing process may hold
+
+
+LIMITS = Limits()
+Batch = list[RawRow | BadRow]
+SOUND: set[tuple[str, int, int]] = set()  # packed files that this process has seen whole: path, size, time
+
+
+def resolve_sources(sources: Sequence[str], progress: Progress = SILENT) -> list[Source]:
+    """The files that sources (files, folders, globs) stand for, by name, in whatever order they were given.
+
+    Raises InputError for a source that is not there, an unknown kind of file, content that is not what the
+    name says, and a folder without a usable file. Other files in a folder are passed over, with a note.
+    """
+    found: dict[Path, bool] = {}
+    for source in sources:
+        for path, grouped in match_source(str(source), progress):
+            real = path.resolve()
+            found[real] = found.get(real, False) or grouped
+    if not found:
+        raise InputError("No file was given", allowed=ALLOWED, hint="Name a file, a folder or a glob.")
+    names = display_names(sorted(found))
+    several = len(found) > 1
+    made = []
+    for path, grouped in found.items():
+        kind, stem = detect_format(path)
+        check_content(path, names[path], kind)
+        category = category_from_stem(stem) if grouped or several else ""
+        made.append(Source(path, names[path], kind, category))
+    return sorted(made, key=lambda one: (one.name, str(one.path)))
+
+
+def category_from_stem(stem: str) -> str:
+    """A file's stem as a category: `garden-hoses` is garden hoses."""
+    return re.sub(r"[-_\s]+", " ", stem).strip()
+
+
+def match_source(source: str, progress: Progress) -> Iterator[tuple[Path, bool]]:
+    """The usable files behind one source, and whether it stood for a group of files."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if (path / LEDGER).is_file():
+            hint = f"Name the files that it was made from; `pricesmith show {source}` shows it."
+            raise InputError(f"{source} is a catalog, not a table", got=f"a folder with {LEDGER}", hint=hint)
+        skipped: list[Path] = []
+        usable: list[Path] = []
+        for child in sorted(path.iterdir()):
+            if child.name.startswith((".", "_")):
+                continue
+            if not is_utf8(child.name):
+                raise InputError(f"A file's name in {source} is not UTF-8", got=repr(child.name), hint="Rename it.")
+            (usable if child.is_file() and detect_format(child)[0] else skipped).append(child)
+        if skipped:
+            shown = ", ".join(child.name for child in skipped[:5]) + (" ..." if len(skipped) > 5 else "")
+            progress.note(f"{source}: passed over {len(skipped)} that are not tables: {shown}")
+        if not usable:
+            raise InputError(f"The folder {source} has no table in it", allowed=ALLOWED, hint="Name another folder.")
+        yield from ((child, True) for child in usable)
+    elif path.exists():
+        refuse_unknown_format(path)
+        yield path, False
+    elif glob.has_magic(source):
+        hits = [Path(hit) for hit in sorted(glob.glob(str(path), recursive=True)) if not Path(hit).is_dir()]
+        if not hits:
+            raise InputError(f"No file matches {source}", allowed=ALLOWED, hint="Check the pattern.")
+        for hit in hits:
+            refuse_unknown_format(hit)
+            yield hit, True
+    else:
+        web = re.match(r"[a-z0-9]+://", source)
+        hint = "Download it first, and name the file." if web else "Check the path."
+        raise InputError(f"There is no file or folder {source}", allowed=ALLOWED, hint=hint)
+
+
+def detect_format(path: Path) -> tuple[str, str]:
+    """The format that a file's name says, and its stem; the format is empty where the name is not known."""
+    suffix, stem = path.suffix.lower(), path.stem
+    if suffix in TABLE_FORMATS:
+        return TABLE_FORMATS[suffix], stem
+    if suffix in PACKINGS:
+        suffix, stem = Path(stem).suffix.lower(), Path(stem).stem
+    return TEXT_FORMATS.get(suffix, ""), stem
+
+
+def refuse_unknown_format(path: Path) -> None:
+    """Raise InputError unless a file's name is of a known kind and it is a plain file."""
+    if not detect_format(path)[0]:
+        suffix = "".join(path.suffixes[-2:]) if path.suffix.lower() in PACKINGS else path.suffix
+        hint = ADVICE.get(path.suffix.lower(), "Save it as one of these.")
+        raise InputError(
+            f"{path.name} is not a kind of file that is read",
+            got=suffix or "no ending",
+            allowed=ALLOWED,
+            hint=hint,
+        )
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise InputError(f"{path.name} is not a plain file", hint="Copy its content to a file.")
+
+
+def check_content(path: Path, name: str, kind: str) -> None:
+    """Raise InputError where the first bytes of a file are not what its name says, or there are none."""
+    try:
+        with path.open("rb") as handle:
+            head = handle.read(16)
+    except OSError as error:
+        raise InputError(
+            f"{name} cannot be opened", got=error.strerror or str(error), hint="Check its rights."
+        ) from None
+    if not head:
+        raise InputError(f"{name} is empty", got="0 bytes", hint="Leave it out.")
+    packing = PACKINGS.get(path.suffix.lower(), "")
+    wanted = WANTED.get(packing or kind, "")
+    is_really = next((what for magic, what in MAGIC.items() if head.startswith(magic)), "")
+    if is_really != wanted:
+        raise InputError(
+            f"{name} is not what its name says",
+            got=is_really or "no sign of that format in its first bytes",
+            allowed=wanted or f"text ({kind})",
+            hint="Give the file its right name, or write it again.",
+        )
+
+
+def display_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """Short names that tell files apart: the file's own, with as many folders before it as that takes."""
+    names = {}
+    for path in paths:
+        for depth in itertools.count(1):
+            name = "/".join(path.parts[-depth:])
+            if depth >= len(path.parts) or sum("/".join(other.parts[-depth:]) == name for other in paths) == 1:
+                names[path] = name
+                break
+    return names
+
+
+def read_rows(source: Source, limits: Limits = LIMITS, progress: Progress = SILENT) -> Iterator[Batch]:
+    """The rows of a file in order, in batches of at most 2,000 rows. Numbers run from 1 without a gap.
+
+    Raises InputError, with the file's name, where the file as a whole cannot be used: damaged, over a limit,
+    without a header, or fatal to the process that parsed it.
+    """
+    from pricesmith.catalog.readers.sandbox import run_worker
+
+    name, number, header = source.name, 1, list[str]()
+    seen = state_of(source.path)
+    task = task_of(source, limits)
+    with contextlib.closing(run_worker(source.path, task)) as told:
+        for message in told:
+            if "note" in message:
+                progress.note(f"{name}: {message['note']}")
+            elif "header" in message:
+                header = message["header"]
+                SOUND.add(seen)
+            elif "rows" in message:
+                batch: Batch = []
+                for entry in message["rows"]:
+                    if entry.__class__ is list:
+                        batch.append(RawRow(name, number, dict(zip(header, entry, strict=True))))
+                    elif entry.__class__ is dict:
+                        batch.append(RawRow(name, number, entry))
+                    else:
+                        batch.append(BadRow(name, number, str(entry)))
+                    number += 1
+                if batch:
+                    yield batch
+
+
+def state_of(path: Path) -> tuple[str, int, int]:
+    """A file's path, size and time of change."""
+    state = path.stat() if path.exists() else None
+    return (str(path), state.st_size, state.st_mtime_ns) if state else ("", 0, 0)
+
+
+def task_of(source: Source, limits: Limits) -> dict[str, Any]:
+    """What the parsing process is asked."""
+    return {
+        "name": source.name,
+        "format": source.format,
+        "packing": source.packing,
+        "sound": state_of(source.path) in SOUND,
+        "limits": asdict(limits),
+    }
+
+
+def find_marks(source: Source, column: str, limits: Limits = LIMITS) -> str:
+    """The decimal marks of all prices in one column of a file, from one pass over the whole file.
+
+    No row leaves the parsing process, so this costs a fraction of `read`. Raises InputError as `read` does.
+    """
+    from pricesmith.catalog.readers.sandbox import run_worker
+
+    marks = ""
+    with contextlib.closing(run_worker(source.path, {**task_of(source, limits), "scan": column})) as told:
+        for message in told:
+            marks = message.get("marks", marks)
+    return marks

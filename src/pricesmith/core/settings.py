@@ -1,0 +1,98 @@
+"""Settings are declared once, as a frozen pydantic model; TOML files, `--set` and help derive from it.
+
+>>> class Shop(Settings):
+...     alpha: float = 1.0
+>>> parse(Shop, {"alpha": 2}, where="shop.toml").alpha
+2.0
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pricesmith.core.errors import InputError, UsageError
+
+
+class Settings(BaseModel):
+    """A frozen set of settings that refuses what it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def parse_settings(cls: type[S], values: Mapping[str, Any], *, where: str) -> S:
+    """Settings from plain values. Raises UsageError that names the first wrong key or value, with a suggestion."""
+    try:
+        return cls.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        names = sorted(cls.model_fields)
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(key, names, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else "Remove it, or name one of those above."
+            raise UsageError(
+                f"{where} has no setting {key!r}", got=key, allowed=", ".join(names) or "no settings", hint=hint
+            ) from None
+        description = cls.model_fields[key].description if key in cls.model_fields else None
+        raise UsageError(
+            f"{where}: the setting {key!r} cannot have this value",
+            got=repr(first.get("input"))[:200],
+            allowed=first["msg"] + (f" ({description})" if description else ""),
+            hint=f"Change {key} and run the same command again.",
+        ) from None
+
+
+def read_toml(path: Path, *, like: str = "`pricesmith recipe ls`") -> dict[str, Any]:
+    """A TOML file as plain values. Raises InputError, with what is `like` it, where it cannot be read."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"There is no file {path}", hint="Check the path.") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        got = "a folder" if path.is_dir() else str(error)
+        raise InputError(f"{path} is not a TOML file", got=got, hint=f"Compare it with {like}.") from None
+
+
+def read_value(text: str) -> Any:
+    """The value after `key=` on the command line: TOML where it is TOML, else the bare text."""
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def read_pairs(values: Sequence[str], flag: str) -> dict[str, str]:
+    """The `key=value` texts of a flag as a dictionary. Raises UsageError where one is not."""
+    found = {}
+    for text in values:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"{flag} takes key=value", got=text, hint=f"For example {flag} price=amount")
+        found[key.strip()] = value.strip()
+    return found
+
+
+def write_toml(values: Mapping[str, Any]) -> str:
+    """Flat settings as TOML text that `read_toml` gives back."""
+    return "".join(f"{key} = {format_toml_value(value)}\n" for key, value in values.items() if value is not None)
+
+
+def format_toml_value(value: Any) -> str:
+    """One value as TOML."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(format_toml_value(part) for part in value) + "]"
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
+    return f'"{text}"'

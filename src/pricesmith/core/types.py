@@ -1,0 +1,163 @@
+"""The words of Pricesmith: what is priced, what is answered, who answers, and how well.
+
+    >>> Listing("1", "Garden hose", "25 m, brass fittings")
+    Listing(id='1', title='Garden hose', text='25 m, brass fittings', category='', brand='')
+
+Standard library only; every other module may import this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a pricer may see. It has no price, on purpose."""
+
+    id: str
+    title: str
+    text: str
+    category: str = ""
+    brand: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A listing and its true price. Composition, so that an Item can never stand where a Listing is wanted."""
+
+    listing: Listing
+    price: float
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """An answer. `price` is None where there is no usable one, never 0; `low` and `high` bound an interval.
+
+    `seconds` is what this one answer took, where the pricer knows it better than a clock round the batch does.
+    `nothing_similar`: no training listing is like this one, so the price is a guess; None where that was not checked.
+    """
+
+    price: float | None
+    low: float | None = None
+    high: float | None = None
+    raw: str = ""
+    cost_usd: float = 0.0
+    seconds: float | None = None
+    nothing_similar: bool | None = None
+
+
+@runtime_checkable
+class Pricer(Protocol):
+    """Whatever prices: one quote for each listing, in order."""
+
+    @property
+    def name(self) -> str: ...
+
+    def price(self, listings: Sequence[Listing]) -> list[Quote]: ...
+
+
+class Recipe(Protocol):
+    """Settings that can be fitted. `fit` writes a run folder and returns nothing; `load` reads it."""
+
+    kind: ClassVar[str]
+
+    def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path) -> None: ...
+
+    def load(self, run: Path) -> Pricer: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EvalRow:
+    """One judged item. `price` is None where the pricer gave no answer."""
+
+    id: str
+    truth: float
+    price: float | None
+    low: float | None = None
+    high: float | None = None
+    raw: str = ""
+    seconds: float = 0.0
+    cost_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One pricer's quotes on a catalog's items, and what is needed to judge them.
+
+    `groups` maps an item's id to its group; an item that is not in it is its own group.
+    `constant` is the quote that an item without an answer is charged at.
+    """
+
+    pricer: str
+    catalog: str
+    rows: tuple[EvalRow, ...]
+    constant: float
+    currency: str = "USD"
+    price_range: tuple[float, float] = (0.01, float("inf"))
+    groups: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+
+
+def render(listing: Listing) -> str:
+    """The one text of a listing, for every kind of pricer: title, category, brand, text; no line is repeated."""
+    parts = (
+        listing.title,
+        f"Category: {listing.category}" if listing.category else "",
+        f"Brand: {listing.brand}" if listing.brand else "",
+        text_without_repeats(listing),
+    )
+    return "\n".join(part for part in parts if part)
+
+
+def text_without_repeats(listing: Listing) -> str:
+    """The text without an opening title, and without lines that repeat the title, the category, the brand or a line
+    before.
+
+    Case, spaces and closing punctuation do not count. Only a line "Name: value" or one of at least `MIN_WORDS` words
+    is a repeat of another line of the text: in "Width\n10 cm\nHeight\n10 cm" both sizes are kept.
+    """
+    title, text = listing.title, listing.text
+    if title and text.startswith(title) and not (is_letter(title[-1]) and is_letter(text[len(title) :][:1])):
+        text = text[len(title) :].lstrip("\n ")
+    if not text:
+        return ""
+    seen = {}
+    for line in (title, f"title:{title}", f"name:{title}") if title else ():
+        seen[bare(line)] = line
+    for line in (listing.category and f"category: {listing.category}", listing.brand and f"brand: {listing.brand}"):
+        if line:
+            seen[bare(line)] = line
+    kept = []
+    lines = text.split("\n")
+    for line, key in zip(lines, text.casefold().replace(" ", "").replace("\t", "").split("\n"), strict=True):
+        key = key.rstrip(PUNCTUATION)
+        if key in seen and line_key(line) == line_key(seen[key]):
+            continue
+        if ":" in key or line.count(" ") >= MIN_WORDS - 1:
+            seen[key] = line
+        kept.append(line)
+    return text if len(kept) == len(lines) else "\n".join(kept)
+
+
+MIN_WORDS = 4  # shorter lines may repeat: "10 cm" or "yes" in a table whose cells became lines
+PUNCTUATION = " .,;!"
+
+
+def bare(line: str) -> str:
+    """A line in lower case without spaces and punctuation at the end: equal wherever `line_key` is, and quick."""
+    return line.casefold().replace(" ", "").replace("\t", "").rstrip(PUNCTUATION)
+
+
+def is_letter(sign: str) -> bool:
+    """Whether a character is a digit or a letter of a script with upper and lower case, which has words with spaces."""
+    return sign.isdigit() or sign.lower() != sign.upper()
+
+
+def line_key(line: str) -> str:
+    """A line as it is compared with others: lower case, single spaces, no punctuation at the end."""
+    parts = line.casefold().replace(":", ": ").replace("\t", " ").split(" ")
+    return " ".join(part for part in parts if part).rstrip(PUNCTUATION)

@@ -1,0 +1,314 @@
+"""What evaluations come to: the leaderboard, bands, coverage, running error, the worst items.
+
+`leaderboard(read_evals("out/evals"))[0].mean_error.point` is the mean error of the best, 38.9 say.
+
+Different items are never ranked together: pricers judged on the same items form a group, the largest group
+first. Within a group, in order of mean error, a rank is a range: the first place that the tests leave open, one more
+than the pricers told apart as better, to the last one, above the pricers told apart as worse. Being told apart does not
+carry over from pair to pair, so ranges overlap: A and B may be 1-2 where C, worse than A only, is 2-3 (as rank sets:
+Mogstad et al. 2024; here each pair is tested at 95 %). Everything is a function of an evals folder; it needs no model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pricesmith.core.types import EvalRow, Evaluation
+from pricesmith.evaluation.compare import Difference, compare
+from pricesmith.evaluation.evaluate import EvalArrays, to_arrays
+from pricesmith.evaluation.results import EvalItem, Evals
+from pricesmith.metrics.bands import (
+    CoverageBand,
+    ErrorBand,
+    Mask,
+    category_masks,
+    coverage_bands,
+    error_bands,
+    price_edges,
+    price_masks,
+)
+from pricesmith.metrics.bootstrap import MIN_GROUPS, Codes, Interval, bootstrap_interval
+from pricesmith.metrics.coverage import ALPHA, adjusted
+from pricesmith.metrics.metrics import METRICS, Array, is_course_range
+
+MEAN_ERROR = METRICS["mean error"]
+LEVEL = 0.9
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class LeaderboardRow:
+    """One pricer's line. Money in the catalog's currency; seconds and dollars are for 1,000 items.
+
+    `group` counts from 0; only rows of one group were judged on the same items, and the places `rank` to `rank_to`,
+    those that the tests leave open, are within it.
+    `tied` is True where the row is not told apart from its group's best, at 95 % for each pair; the `best`
+    row itself is not `tied`. `needed` is how many items would tell the two apart. `difference` is to that best
+    too; in a later group it is to the first group's best on the items both have, or None without any.
+    `course_hit` is None outside dollars and the course's range, `dollars_per_1000` where a hosted model's fees are not
+    known. Intervals reach from price ÷ `below` to price × `above`; these and `coverage` are None without intervals.
+    `miscoverage` names all items, bands of the quote and categories whose coverage is significantly off its level.
+    """
+
+    name: str
+    kind: str
+    group: int
+    rank: int
+    rank_to: int
+    best: bool
+    tied: bool
+    n: int
+    mean_error: Interval
+    median_error: float
+    rmsle: float
+    within_20: float
+    bias: float
+    no_answers: int
+    seconds_per_1000: float
+    dollars_per_1000: float | None
+    fit_seconds: float | None
+    course_hit: float | None
+    coverage: Interval | None
+    below: float | None
+    above: float | None
+    miscoverage: tuple[Miscoverage, ...]
+    difference: Difference | None
+    needed: int | None
+    note: str
+
+    @property
+    def places(self) -> str:
+        """The rank as it is shown: `1`, or `2–3`."""
+        return f"{self.rank}" if self.rank == self.rank_to else f"{self.rank}–{self.rank_to}"
+
+
+@dataclass(frozen=True)
+class RunningError:
+    """The mean error after the first `n` items, and its 95 % band (None below 5 groups)."""
+
+    n: tuple[int, ...]
+    mean: tuple[float, ...]
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class WorstItem:
+    """An item that a pricer was far off on. `error` in money."""
+
+    item: EvalItem
+    row: EvalRow
+    error: float
+
+
+def build_leaderboard(evals: Evals, *, seed: int = 0) -> list[LeaderboardRow]:
+    """The leaderboard: groups of the same items, and the smallest mean error first in each."""
+    rows: list[LeaderboardRow] = []
+    first_best: Evaluation | None = None
+    for number, group in enumerate(worst_groups(evals.evaluations)):
+        ordered = sorted(group, key=lambda one: (float(to_arrays(one).error.mean()), one.pricer))
+        best = ordered[0]
+        first_best = first_best or best
+        pairs = [[compare(one, ahead, MEAN_ERROR, seed=seed) for ahead in ordered[:k]] for k, one in enumerate(ordered)]
+        worse = Counter(pair.b for behind in pairs for pair in behind if pair.better == pair.b)
+        for evaluation, ahead in zip(ordered, pairs, strict=True):
+            to_best = ahead[0] if ahead else None
+            facts: dict[str, Any] = {
+                "group": number,
+                "rank": 1 + sum(pair.better == pair.b for pair in ahead),
+                "rank_to": len(ordered) - worse[evaluation.pricer],
+                "best": evaluation is best,
+                "tied": to_best is not None and not to_best.told_apart,
+                "difference": common_difference(evaluation, first_best, seed) if number else to_best,
+                "needed": to_best.needed if to_best else None,
+            }
+            facts["miscoverage"] = tuple(miscoverage(evaluation, evals, seed=seed))
+            rows.append(leaderboard_row(evaluation, evals.meta[evaluation.pricer], facts, seed))
+    return rows
+
+
+def worst_groups(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
+    """Evaluations by the set of their items: the set with most pricers first, then with most items."""
+    groups: dict[frozenset[str], list[Evaluation]] = {}
+    for evaluation in evaluations:
+        if evaluation.rows:
+            groups.setdefault(frozenset(row.id for row in evaluation.rows), []).append(evaluation)
+    return sorted(groups.values(), key=lambda group: (-len(group), -len(group[0].rows), group[0].pricer))
+
+
+def common_difference(evaluation: Evaluation, best: Evaluation, seed: int) -> Difference | None:
+    """The difference on common items; None without any."""
+    theirs = {row.id for row in best.rows}
+    if not any(row.id in theirs for row in evaluation.rows):
+        return None
+    return compare(evaluation, best, MEAN_ERROR, seed=seed)
+
+
+def leaderboard_row(evaluation: Evaluation, meta: dict[str, Any], facts: dict[str, Any], seed: int) -> LeaderboardRow:
+    """One line of the table, with what is known of its place."""
+    data, rows = to_arrays(evaluation), evaluation.rows
+
+    def value(name: str) -> float:
+        return METRICS[name].value(data.truth, data.quote)
+
+    course = is_course_range(evaluation.currency, evaluation.price_range)
+    band = whole_coverage(data, level_of(meta), seed)
+    return LeaderboardRow(
+        name=evaluation.pricer,
+        kind=str(meta.get("kind", "")),
+        n=len(rows),
+        mean_error=bootstrap_interval(data.error, data.groups, seed=seed),
+        median_error=value("median error"),
+        rmsle=value("RMSLE"),
+        within_20=value("within 20 %"),
+        bias=value("bias"),
+        no_answers=int((~data.answered).sum()),
+        seconds_per_1000=1000 * sum(row.seconds for row in rows) / len(rows),
+        dollars_per_1000=None
+        if meta.get("cost_known") is False
+        else 1000 * sum(row.cost_usd for row in rows) / len(rows),
+        fit_seconds=meta.get("fit_seconds"),
+        course_hit=value("course hit") if course else None,
+        coverage=band.coverage if band else None,
+        below=band.below if band else None,
+        above=band.above if band else None,
+        note=evaluation.note,
+        **facts,
+    )
+
+
+def level_of(meta: Mapping[str, Any]) -> float:
+    """The share of truths that a pricer's intervals are made to hold."""
+    return float(meta.get("confidence") or LEVEL)
+
+
+def whole_coverage(data: EvalArrays, level: float, seed: int = 0) -> CoverageBand | None:
+    """How often intervals hold the truth, and how far they reach; None without intervals."""
+    return next(iter(coverage_of(data, [(ALL, data.bounded)], level, seed)), None)
+
+
+def coverage_of(data: EvalArrays, masks: Sequence[tuple[str, Mask]], level: float, seed: int) -> list[CoverageBand]:
+    """Coverage on each mask."""
+    arrays = (data.truth, data.quote, data.low, data.high, data.groups)
+    return coverage_bands(*arrays, masks, level=level, seed=seed)
+
+
+@dataclass(frozen=True)
+class Miscoverage:
+    """Items whose coverage is significantly off its level: `kind` is all, band (of the quote) or category.
+
+    `p` is adjusted for all bands and categories of the pricer that were tested (Holm).
+    """
+
+    kind: str
+    label: str
+    n: int
+    coverage: float
+    level: float
+    p: float
+
+
+def miscoverage(evaluation: Evaluation, evals: Evals, *, alpha: float = ALPHA, seed: int = 0) -> list[Miscoverage]:
+    """Where the coverage of a pricer's intervals is significantly off its level: overall, in a band, in a category."""
+    level = level_of(evals.meta[evaluation.pricer])
+    whole = whole_coverage(to_arrays(evaluation), level, seed)
+    if whole is None:
+        return []
+    tested = [("all", whole)]
+    bands = coverage_by_quote(evaluation, level=level, seed=seed)
+    tested += [("band", band) for band in bands if len(bands) > 1]
+    tested += [("category", band) for band in coverage_by_category(evaluation, evals, seed=seed)]
+    found = zip(tested, adjusted([band.test.p for _, band in tested]), strict=True)
+    return [
+        Miscoverage(kind, band.label, band.n, band.coverage.point, level, p)
+        for (kind, band), p in found
+        if p is not None and p < alpha
+    ]
+
+
+def coverage_by_category(evaluation: Evaluation, evals: Evals, most: int = 10, *, seed: int = 0) -> list[CoverageBand]:
+    """Coverage by category: the `most` commonest, then the others together; none where there is one category only."""
+    data = to_arrays(evaluation)
+    masks = category_masks([evals.items[id].category for id in data.ids], most)
+    return coverage_of(data, masks, level_of(evals.meta[evaluation.pricer]), seed) if len(masks) > 1 else []
+
+
+def error_by_price(evaluation: Evaluation, *, seed: int = 0) -> list[ErrorBand]:
+    """The error by band of the truth."""
+    data = to_arrays(evaluation)
+    masks = price_masks(data.truth, price_edges(data.truth))
+    return error_bands(data.truth, data.quote, data.groups, masks, seed=seed)
+
+
+def error_by_category(evaluation: Evaluation, evals: Evals, most: int = 8, *, seed: int = 0) -> list[ErrorBand]:
+    """The error by category: the `most` commonest, then the others together."""
+    data = to_arrays(evaluation)
+    masks = category_masks([evals.items[id].category for id in data.ids], most)
+    return error_bands(data.truth, data.quote, data.groups, masks, seed=seed)
+
+
+def error_by_training(evaluation: Evaluation, evals: Evals, *, seed: int = 0) -> list[ErrorBand]:
+    """The error on items with and without a near-repeat in training (`EvalItem.close_in_training`)."""
+    data = to_arrays(evaluation)
+    close = np.array([evals.items[id].close_in_training for id in data.ids], dtype=bool)
+    masks = [("close training listing", close), ("no close training listing", ~close)]
+    return error_bands(data.truth, data.quote, data.groups, masks, seed=seed)
+
+
+def coverage_by_quote(evaluation: Evaluation, *, level: float = LEVEL, seed: int = 0) -> list[CoverageBand]:
+    """Coverage and width of intervals by band of the quote; the bands are those of the truth."""
+    data = to_arrays(evaluation)
+    masks = price_masks(data.quote, price_edges(data.truth))
+    return coverage_of(data, masks, level, seed)
+
+
+def running_error(evaluation: Evaluation, points: int = 100) -> RunningError:
+    """The mean error as items come in, in an order drawn by hash of their group, which is the same for all
+    pricers.
+
+    The band is mean +- t x the group-robust standard error so far, with groups - 1 degrees of freedom.
+    """
+    from scipy import stats
+
+    rows = sorted(evaluation.rows, key=lambda row: order_digest(evaluation.groups.get(row.id, row.id), row.id))
+    data = to_arrays(replace(evaluation, rows=tuple(rows)))
+    stops = np.unique(np.geomspace(1, len(rows), points).astype(int)) if rows else np.array([], dtype=int)
+    means: list[float] = []
+    low: list[float | None] = []
+    high: list[float | None] = []
+    for stop in stops.tolist():
+        mean, se, groups = running_mean(data.error[:stop], data.groups[:stop])
+        half = float(stats.t.ppf(0.975, groups - 1)) * se if groups >= MIN_GROUPS else None
+        means.append(mean)
+        low.append(None if half is None else max(0.0, mean - half))
+        high.append(None if half is None else mean + half)
+    return RunningError(tuple(stops.tolist()), tuple(means), tuple(low), tuple(high))
+
+
+def running_mean(errors: Array, groups: Codes) -> tuple[float, float, int]:
+    """Mean, group-robust standard error and number of groups of the first items."""
+    mean = float(errors.mean())
+    totals = np.bincount(groups, errors - mean)
+    count = len(totals)
+    se = float(np.sqrt(np.square(totals).sum() * count / max(1, count - 1))) / len(errors)
+    return mean, se, count
+
+
+def worst_items(evaluation: Evaluation, evals: Evals, most: int = 30) -> list[WorstItem]:
+    """The items with the largest error, largest first; an item without an answer is charged at the constant's
+    quote.
+    """
+    errors = to_arrays(evaluation).error
+    order = np.argsort(-errors, kind="stable")[:most]
+    return [WorstItem(evals.items[row.id], row, float(errors[i])) for i in order for row in (evaluation.rows[i],)]
+
+
+def order_digest(*parts: str) -> tuple[bytes, ...]:
+    """Parts as hashes to order by."""
+    return tuple(hashlib.sha256(part.encode("utf-8", "surrogatepass")).digest() for part in parts)

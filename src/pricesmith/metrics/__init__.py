@@ -1,0 +1,3 @@
+"""How good quotes are, as plain functions of arrays: metrics with a unit, intervals by group, error and
+coverage by band.
+"""

@@ -1,0 +1,159 @@
+"""Error and coverage by band: of the truth, of the quote, by category, with and without near-repeats in
+training.
+
+    >>> import numpy as np
+    >>> prices = np.array([5, 15, 40, 80, 150, 300, 700] * 20, dtype=float)
+    >>> [band_label(*ends) for ends in band_ends(price_edges(prices))][:3]
+    ['under 10', '10 to 20', '20 to 50']
+
+A band holds its lower edge and not its upper one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from pricesmith.metrics.bootstrap import Codes, Interval, bootstrap_interval, encode_groups
+from pricesmith.metrics.coverage import CoverageTest, coverage_test
+from pricesmith.metrics.metrics import Array, coverage, error, half_widths
+
+ROUND = (1, 2, 5)
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ErrorBand:
+    """The error on some of the items. `share_of_error` is theirs of the sum of all errors, `ratio` the
+    typical
+    factor between quote and truth: exp of the mean |log quote - log truth|."""
+
+    label: str
+    n: int
+    share_of_items: float
+    share_of_error: float
+    mean_error: Interval
+    ratio: float
+    bias: float
+
+
+@dataclass(frozen=True)
+class CoverageBand:
+    """How often intervals of a band of quotes hold the truth, and how far they reach: price ÷ `below` to × `above`.
+
+    `test` says whether the coverage is significantly off its level.
+    """
+
+    label: str
+    n: int
+    coverage: Interval
+    below: float
+    above: float
+    test: CoverageTest
+
+
+def price_edges(prices: Array, most: int = 8, least: float = 0.03) -> list[float]:
+    """Round inner edges (1, 2, 5 x a power of ten) that cut prices, shape (n,), into bands.
+
+    Every round price is an edge, until bands with under a share `least` of the prices, or the smallest of more
+    than `most`, have joined the smaller neighbor. So the dear tail, where most of the error is, keeps bands of its
+    own. Where all prices are one there is nothing to cut.
+    """
+    if not len(prices) or prices.min() == prices.max():
+        return []
+    powers = np.arange(np.floor(np.log10(prices.min())), np.ceil(np.log10(prices.max())) + 1)
+    rounds = [float(f"{digit}e{int(power)}") for power in powers for digit in ROUND]
+    edges = [edge for edge in rounds if prices.min() < edge <= prices.max()]
+    while edges:
+        counts = np.histogram(prices, [0.0, *edges, np.inf])[0]
+        small = int(counts.argmin())
+        if counts[small] >= least * len(prices) and len(counts) <= most:
+            break
+        last = len(edges)
+        with_next = small == 0 or (small < last and counts[small + 1] < counts[small - 1])
+        del edges[small if with_next else small - 1]
+    return edges
+
+
+def band_ends(edges: Sequence[float]) -> list[tuple[float, float]]:
+    """The bands that inner edges cut, from 0 to infinity."""
+    ends = [0.0, *edges, float("inf")]
+    return list(pairwise(ends))
+
+
+def band_label(low: float, high: float) -> str:
+    """A band in words: `under 10`, `10 to 25`, `400 and over`, `all`."""
+    if low == 0.0:
+        return "all" if high == float("inf") else f"under {high:,g}"
+    return f"{low:,g} and over" if high == float("inf") else f"{low:,g} to {high:,g}"
+
+
+def price_masks(prices: Array, edges: Sequence[float]) -> list[tuple[str, Mask]]:
+    """The bands of `prices` by label, as masks of shape (n,); together they hold every item once."""
+    return [(band_label(low, high), (prices >= low) & (prices < high)) for low, high in band_ends(edges)]
+
+
+def category_masks(labels: Sequence[str], most: int = 8) -> list[tuple[str, Mask]]:
+    """The `most` commonest labels, commonest first, then `other`; an empty label reads `(none)`."""
+    named = [label or "(none)" for label in labels]
+    counts = sorted(Counter(named).items(), key=lambda pair: (-pair[1], pair[0]))
+    array = np.array(named, dtype=object)
+    masks: list[tuple[str, Mask]] = [(label, array == label) for label, _ in counts[:most]]
+    if len(counts) > most:
+        rest = {label for label, _ in counts[most:]}
+        masks.append((f"{len(rest)} others", np.array([label in rest for label in named])))
+    return masks
+
+
+def error_bands(
+    truth: Array, quote: Array, groups: Codes, masks: Sequence[tuple[str, Mask]], *, seed: int = 0
+) -> list[ErrorBand]:
+    """The error on each mask that holds an item. `truth`, `quote` (charged), `groups` have shape (n,)."""
+    errors = error(truth, quote)
+    total = float(errors.sum())
+    bands = []
+    for label, mask in masks:
+        if not mask.any():
+            continue
+        some = errors[mask]
+        found = bootstrap_interval(some, encode_groups(groups[mask].tolist()), seed=seed)
+        ratio = float(np.exp(np.abs(np.log(quote[mask]) - np.log(truth[mask])).mean()))
+        share = float(some.sum()) / total if total else 0.0
+        bias = float((quote[mask] - truth[mask]).mean())
+        bands.append(ErrorBand(label, len(some), len(some) / len(truth), share, found, ratio, bias))
+    return bands
+
+
+def coverage_bands(
+    truth: Array,
+    quote: Array,
+    low: Array,
+    high: Array,
+    groups: Codes,
+    masks: Sequence[tuple[str, Mask]],
+    *,
+    level: float = 0.9,
+    seed: int = 0,
+) -> list[CoverageBand]:
+    """How often [low, high] holds the truth on each mask that has an interval; NaN bounds are no interval.
+
+    All arrays have shape (n,). A mask by bands of the *quote* shows whether intervals hold where they are
+    used: the truth is not known then.
+    """
+    bounded = np.isfinite(low) & np.isfinite(high)
+    bands = []
+    for label, mask in masks:
+        some = mask & bounded
+        if not some.any():
+            continue
+        held = coverage(truth[some], low[some], high[some])
+        codes = encode_groups(groups[some].tolist())
+        found = bootstrap_interval(held, codes, share=True, seed=seed)
+        reach = half_widths(quote[some], low[some], high[some])
+        bands.append(CoverageBand(label, int(some.sum()), found, *reach, coverage_test(held, codes, level)))
+    return bands

@@ -1,0 +1,207 @@
+"""Listings as one buffer of code points, and the words, numbers and keyed lines in it.
+
+    crucial ct16g52c42s5 16 gb⏎ memory⏎ ⏎ speed: 5,5200⏎ ...    title, category, brand, text: a newline ends each
+
+All of it is array work: a word is a run of one class of code points, and its hash a difference of prefix sums. Nothing
+is looked up in a dictionary, so a listing costs some ten microseconds.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pricesmith.core.types import Listing, text_without_repeats
+from pricesmith.text.words import segment_text, text_patterns
+
+U64 = NDArray[np.uint64]
+I64 = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+KNOWN = 0x32000  # code points from here on are private or unassigned, never part of a word
+BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
+OTHER, LETTER, DIGIT = 0, 1, 2
+SPECIAL = 4  # added to the class of a code point for which a text has to be segmented first
+TITLE, TEXT, FIELDS = 0, 3, 4  # the fields of a listing in the buffer: title, category, brand, text
+MAX_CHARS = 20_000  # of a field; what follows is not read
+LONGEST_KEY = 40  # code points before the colon of a line
+NEWLINE, SPACE, QUOTE, COMMA, DASH, DOT, COLON = (ord(sign) for sign in '\n ",-.:')
+
+
+@functools.cache
+def character_classes() -> NDArray[np.uint8]:
+    """The class of every code point: part of a word as `split_words` has it, with 0-9 apart."""
+    signs = "".join(map(chr, range(KNOWN)))
+    table = np.fromiter(map(str.isalnum, signs), np.uint8, KNOWN)
+    patterns = text_patterns()
+    table[[match.start() for match in patterns.mark.finditer(signs)]] = LETTER
+    table[[match.start() for match in patterns.special.finditer(signs)]] += SPECIAL
+    table[ord("_")] = LETTER
+    table[ord("0") : ord("9") + 1] = DIGIT
+    return table
+
+
+@functools.cache
+def point_hashes() -> U64:
+    """A number for every code point, as if drawn at random."""
+    return mix_hash(np.arange(1, KNOWN + 1, dtype=np.uint64) * np.uint64(BASE))
+
+
+@functools.lru_cache(maxsize=4)
+def hash_powers(length: int) -> tuple[U64, U64]:
+    """BASE^0 .. BASE^(length-1) modulo 2^64, and their inverses."""
+    up, down = (np.full(length, base, dtype=np.uint64) for base in (BASE, pow(BASE, -1, 2**64)))
+    up[0] = down[0] = 1
+    return np.multiply.accumulate(up), np.multiply.accumulate(down)
+
+
+def mix_hash(values: U64) -> U64:
+    """The finaliser of splitmix64 (Steele, Lea and Flood 2014): every bit of the answer hangs on all of the input."""
+    values = values ^ (values >> np.uint64(30))
+    values *= np.uint64(0xBF58476D1CE4E5B9)
+    values ^= values >> np.uint64(27)
+    values *= np.uint64(0x94D049BB133111EB)
+    values ^= values >> np.uint64(31)
+    return values
+
+
+@dataclass(frozen=True, slots=True)
+class TextBuffer:
+    """Listings as one buffer of code points, in lower case, their words set apart, each field ended by a newline."""
+
+    raw: NDArray[np.uint32]
+    kind: NDArray[np.uint8]  # class of each code point
+    sums: U64  # sums[i]: of points()[code] x BASE^place, over the first i places
+    down: U64  # BASE^-place
+    fields: I64  # where each field starts, FIELDS to a listing, and the end
+
+    def hash(self, start: I64, end: I64) -> U64:
+        """Hashes of the stretches from `start` to `end`: the same wherever in a buffer they stand."""
+        return mix_hash((self.sums[end] - self.sums[start]) * self.down[start])
+
+
+def read_texts(listings: Sequence[Listing]) -> TextBuffer:
+    """The buffer. A line is not repeated, as in `render`."""
+    fields: list[str] = []
+    for ware in listings:
+        text = text_without_repeats(ware)
+        fields += [part[:MAX_CHARS].lower() for part in (ware.title, ware.category, ware.brand, text)]
+    raw = code_points(fields)
+    known = np.minimum(raw, KNOWN - 1)
+    kind = character_classes()[known]
+    if kind.max(initial=0) >= SPECIAL:
+        fields = [segment_text(part) for part in fields]
+        raw = code_points(fields)
+        known = np.minimum(raw, KNOWN - 1)
+        kind = character_classes()[known] & np.uint8(SPECIAL - 1)
+    starts = np.zeros(len(fields) + 1, dtype=np.int64)
+    np.cumsum([len(part) + 1 for part in fields], out=starts[1:])
+    up, down = hash_powers(1 << len(raw).bit_length())
+    sums = np.zeros(len(raw) + 1, dtype=np.uint64)
+    np.cumsum(point_hashes()[known] * up[: len(raw)], out=sums[1:])
+    return TextBuffer(raw, kind, sums, down, starts)
+
+
+def code_points(fields: Sequence[str]) -> NDArray[np.uint32]:
+    """The code points of fields, each ended by a newline."""
+    return np.frombuffer(("\n".join(fields) + "\n").encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+
+
+@dataclass(frozen=True, slots=True)
+class LineSpans:
+    """The lines of a buffer; one that opens with "key:" has the key's end and hash, another its start and 0."""
+
+    start: I64
+    end: I64
+    keyed: Flags
+    key_end: I64
+    key: U64
+    field: I64
+
+
+def find_lines(text: TextBuffer) -> LineSpans:
+    """The lines, and their keys."""
+    end = np.flatnonzero(text.raw == NEWLINE)
+    start = np.concatenate((np.zeros(1, dtype=np.int64), end[:-1] + 1))
+    colons = np.append(np.flatnonzero(text.raw == COLON), len(text.raw))
+    colon = colons[np.searchsorted(colons, start)]
+    keyed = (colon < end) & (colon - start <= LONGEST_KEY)
+    key_end = np.where(keyed, colon, start)
+    key = np.where(keyed, text.hash(start, key_end), np.uint64(0))
+    return LineSpans(start, end, keyed, key_end, key, np.searchsorted(text.fields, start, side="right") - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSpans:
+    """Words, or the parts of words that are all letters or all digits, in the order of the buffer."""
+
+    start: I64
+    end: I64
+    hash: U64
+    line: I64
+    row: I64  # the listing
+    field: I64  # TITLE .. TEXT
+    valued: Flags  # it stands in a value: in the text, after the key of its line
+
+
+def find_tokens(text: TextBuffer, lines: LineSpans, kind: NDArray[np.uint8]) -> TokenSpans:
+    """The runs of one class."""
+    edge = np.flatnonzero(kind[1:] != kind[:-1]) + 1
+    start = np.concatenate((np.zeros(1, dtype=np.int64), edge))
+    inside = kind[start] != OTHER
+    start, end = start[inside], edge[inside[:-1]]  # the buffer ends with a newline, so the last run is outside
+    line = np.searchsorted(lines.end, start)
+    place = lines.field[line]
+    valued = lines.keyed[line] & (start > lines.key_end[line]) & (place % FIELDS == TEXT)
+    return TokenSpans(start, end, text.hash(start, end), line, place // FIELDS, place % FIELDS, valued)
+
+
+def group_hashes(text: TextBuffer, words: TokenSpans) -> U64:
+    """What a listing is one of: its category, else its brand, else the first word of its title."""
+    titled = np.flatnonzero(words.field == TITLE)
+    group = np.zeros(len(text.fields) // FIELDS, dtype=np.uint64)
+    group[words.row[titled][::-1]] = words.hash[titled][::-1]
+    for place in (2, 1):  # brand, then category
+        start, end = text.fields[place:-1:FIELDS], text.fields[place + 1 :: FIELDS] - 1
+        group = np.where(end > start, text.hash(start, end), group)
+    return mix_hash(group)
+
+
+@dataclass(frozen=True, slots=True)
+class NumberTokens:
+    """Numbers as written: "1.2" and "1,000" are one; with the places among the parts of their first and last digits."""
+
+    size: NDArray[np.float64]
+    first: I64
+    last: I64
+
+
+def find_numbers(text: TextBuffer, parts: TokenSpans) -> NumberTokens:
+    """The numbers of a buffer."""
+    digits = np.flatnonzero(text.kind[parts.start] == DIGIT)
+    start, length = parts.start[digits], np.minimum(parts.end[digits] - parts.start[digits], 15)
+    size = np.zeros(len(digits))
+    for place in range(int(length.max(initial=0))):
+        more = place < length
+        size[more] = size[more] * 10 + (text.raw[start[more] + place] - 48.0)
+    touching = np.zeros(len(digits), dtype=bool)  # one sign stands between this run of digits and the one before
+    touching[1:] = start[1:] == parts.end[digits][:-1] + 1
+    sign = np.where(start > 0, text.raw[np.maximum(start - 1, 0)], 0)
+    decimal = touching & (sign == DOT)
+    grouped = touching & (sign == COMMA) & (length == 3)
+    grouped[1:] &= (length[:-1] <= 3) & (size[:-1] > 0)
+    last = digits.copy()
+    for joined, scale in ((grouped, 1000.0), (decimal, 0.0)):
+        joined[1:] &= ~joined[:-1]
+        here = np.flatnonzero(joined)
+        last[here - 1] = digits[here]
+        if scale:
+            size[here - 1] = size[here - 1] * scale + size[here]
+        else:
+            size[here - 1] += size[here] / 10.0 ** length[here]
+    own = ~(grouped | decimal)
+    return NumberTokens(size[own], digits[own], last[own])

@@ -1,0 +1,240 @@
+"""The shapes of a language model: what its memory depends on, read from a config and never from weights.
+
+>>> shape = Shape(hidden=4096, layers=32, heads=32, kv_heads=8, intermediate=14336, vocabulary=128256, tied=False)
+>>> round(shape.parameters / 1e9, 2)
+8.03
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pricesmith.core.errors import InputError
+
+QkNorm = Literal["", "head", "full"]
+# What a config may call the same thing; the first that is there counts.
+NAMES = {
+    "hidden": ("hidden_size", "n_embd", "d_model"),
+    "layers": ("num_hidden_layers", "n_layer"),
+    "heads": ("num_attention_heads", "n_head"),
+    "kv_heads": ("num_key_value_heads",),
+    "head_size": ("head_dim",),
+    "intermediate": ("intermediate_size", "n_inner"),
+    "vocabulary": ("vocab_size",),
+    "context": ("max_position_embeddings",),
+}
+MAYBE = ("head_size", "context")
+# Layers that differ from Llama's in what they keep: norms of the hidden size, norms of queries and keys, and
+# projections fused into one matrix.
+KINDS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": {},
+    "smollm3": {},
+    "qwen2": {"qkv_bias": True},
+    "qwen3": {"qk_norm": "head"},
+    "gemma2": {"norms": 4},
+    "gemma3_text": {"norms": 4, "qk_norm": "head"},
+    "phi3": {"fused": True},
+    "olmo2": {"qk_norm": "full"},
+    "olmo3": {"qk_norm": "full"},
+}
+
+
+@dataclass(frozen=True)
+class LinearLayer:
+    """A matrix of every layer, and which states it reads: two that read the same states share what is kept of them."""
+
+    reads: Literal["attention in", "attention out", "mlp in", "mlp product"]
+    inputs: int
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A dense decoder's shape. `head_size` 0 is hidden / heads; `counted` are parameters counted on a real config."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    intermediate: int
+    vocabulary: int
+    tied: bool
+    head_size: int = 0
+    context: int = 0
+    norms: int = 2
+    qk_norm: QkNorm = ""
+    qkv_bias: bool = False
+    fused: bool = False
+    counted: int = 0
+
+    @property
+    def head(self) -> int:
+        """The width of one attention head."""
+        return self.head_size or self.hidden // self.heads
+
+    @property
+    def queries(self) -> int:
+        return self.heads * self.head
+
+    @property
+    def keys(self) -> int:
+        return self.kv_heads * self.head
+
+    @property
+    def linears(self) -> tuple[LinearLayer, ...]:
+        """The matrices of one layer: what is quantized, and what LoRA is put on."""
+        h, i, q, k = self.hidden, self.intermediate, self.queries, self.keys
+        if self.fused:
+            ins = [LinearLayer("attention in", h, q + 2 * k), LinearLayer("mlp in", h, 2 * i)]
+        else:
+            ins = [LinearLayer("attention in", h, width) for width in (q, k, k)] + [LinearLayer("mlp in", h, i)] * 2
+        return (*ins, LinearLayer("attention out", q, h), LinearLayer("mlp product", i, h))
+
+    @property
+    def blocks(self) -> int:
+        """Parameters in the matrices of all layers."""
+        return self.layers * sum(one.inputs * one.outputs for one in self.linears)
+
+    @property
+    def embedding(self) -> int:
+        """Parameters of the embedding; the head is as large, and another matrix where they are not tied."""
+        return self.vocabulary * self.hidden
+
+    @property
+    def small(self) -> int:
+        """Parameters of norms and biases."""
+        norm = {"": 0, "head": 2 * self.head, "full": self.queries + self.keys}[self.qk_norm]
+        bias = self.queries + 2 * self.keys if self.qkv_bias else 0
+        return self.layers * (self.norms * self.hidden + norm + bias) + self.hidden
+
+    @property
+    def parameters(self) -> int:
+        """All parameters of the language model with its head, as counted or by the arithmetic of a dense decoder."""
+        return self.counted or self.blocks + self.embedding * (1 if self.tied else 2) + self.small
+
+    def adapters(self, rank: int) -> int:
+        """Parameters of LoRA of this rank on all linear layers: rank x (inputs + outputs) for each."""
+        return self.layers * sum(rank * (one.inputs + one.outputs) for one in self.linears)
+
+
+def architecture_from_config(config: Any, where: str) -> Architecture:
+    """The shape of a transformers config, its parameters counted on the meta device, where nothing is allocated.
+
+    Raises InputError where it is no dense decoder that stock transformers knows.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    found = {name: first_present(text, names) for name, names in NAMES.items()}
+    missing = [NAMES[name][0] for name in NAMES if name not in MAYBE and not found[name]]
+    if missing or first_present(text, ("num_experts", "num_local_experts", "n_routed_experts")):
+        raise InputError(
+            f"The planner cannot read the shape of {where}",
+            got=f"model type {text.model_type}" + (f", without {', '.join(missing)}" if missing else ", with experts"),
+            allowed="a dense decoder such as Llama, Qwen, Gemma, Phi, Mistral, SmolLM or OLMo",
+            hint="Choose another base; `pricesmith bases` lists them.",
+        )
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(text, dtype=torch.bfloat16, trust_remote_code=False)
+    except (ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"transformers cannot build {where}", got=str(error).splitlines()[0][:200], hint="Choose another base."
+        ) from None
+    counts = sum(parameter.numel() for parameter in model.parameters())
+    values: dict[str, Any] = {name: int(value or 0) for name, value in found.items()}
+    tied = bool(getattr(text, "tie_word_embeddings", False))
+    return Architecture(**values, tied=tied, counted=counts, **KINDS.get(str(text.model_type), {}))
+
+
+def first_present(config: Any, names: tuple[str, ...]) -> Any:
+    """The first attribute that a config has a value for, else None."""
+    return next((getattr(config, name) for name in names if getattr(config, name, None)), None)
+
+
+def names_code(value: Any) -> bool:
+    """Whether a part of a config, however deep, names code of its own."""
+    parts = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    return (isinstance(value, dict) and "auto_map" in value) or any(names_code(part) for part in parts)
+
+
+def architecture_from_folder(folder: Path) -> Architecture:
+    """The shape of a local model folder. Raises InputError where its config.json cannot be used."""
+    from transformers import AutoConfig
+
+    path = folder / "config.json"
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(known, dict) or names_code(known):
+            raise ValueError("a config that names code of its own (auto_map), or none")
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RecursionError) as error:
+        raise InputError(
+            f"{folder} is not a model's folder",
+            got=f"no {path.name} in it" if not path.is_file() else str(error).splitlines()[0][:200],
+            allowed="a folder that `save_pretrained` wrote",
+            hint="Name a Hub id, a folder with a config.json, or a .gguf file.",
+        ) from None
+    return architecture_from_config(config, str(folder))
+
+
+def architecture_from_gguf(path: Path) -> Architecture:
+    """The shape that a GGUF file's header tells; its tensors are not read. Raises InputError where it has none."""
+    try:
+        from gguf import GGUFReader
+    except ImportError:
+        raise InputError("Reading a GGUF file needs gguf", hint="pip install 'pricesmith[demo-llm]'") from None
+    try:
+        reader = GGUFReader(path)
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        raise InputError(
+            f"{path} cannot be read as a GGUF file",
+            got=f"{path.stat().st_size:,} bytes, {type(error).__name__}: {error}"[:200],
+            allowed="a whole .gguf file of a language model",
+            hint="Fetch it again: it may have been cut short.",
+        ) from None
+
+    def field(name: str) -> Any:
+        key = f"{architecture}.{name}" if "." not in name or not name.startswith("general") else name
+        value = reader.fields.get(key)
+        return None if value is None else value.contents()
+
+    architecture = (
+        str(reader.fields["general.architecture"].contents()) if "general.architecture" in reader.fields else ""
+    )
+    sizes = {tensor.name: [int(size) for size in tensor.shape] for tensor in reader.tensors}
+    names = {"hidden": "embedding_length", "layers": "block_count", "intermediate": "feed_forward_length"}
+    values = {name: field(key) for name, key in names.items()}
+    values |= {"heads": field("attention.head_count"), "kv_heads": field("attention.head_count_kv")}
+    values |= {"head_size": field("attention.key_length"), "context": field("context_length")}
+    if (
+        not all(values[name] for name in ("hidden", "layers", "intermediate", "heads"))
+        or "token_embd.weight" not in sizes
+    ):
+        raise InputError(
+            f"{path} has no shape in its header", got=f"architecture {architecture!r}", hint="Check the file."
+        )
+    values["kv_heads"] = values["kv_heads"] or values["heads"]
+    kind = {"gemma3": "gemma3_text"}.get(architecture, architecture)
+    sizes_of: dict[str, Any] = {name: int(value or 0) for name, value in values.items()}
+    counts = sum(count_parameters(size) for size in sizes.values())
+    return Architecture(
+        **sizes_of,
+        vocabulary=sizes["token_embd.weight"][1],
+        tied="output.weight" not in sizes,
+        counted=counts,
+        **KINDS.get(kind, {}),
+    )
+
+
+def count_parameters(sizes: list[int]) -> int:
+    """How many numbers a tensor of these sizes holds."""
+    product = 1
+    for size in sizes:
+        product *= size
+    return product

@@ -1,0 +1,363 @@
+"""A base model by its name: where it is, how it is loaded, and what tells it from another.
+
+    base = find("gemma-3-270m")
+    model, tokenizer = language_model(base), tokenizer_of(base)
+
+A base is a preset, a local folder, a GGUF file or a model of the Hub. Only architectures that transformers itself knows
+are loaded, only from safetensors, and no code that comes with a model is ever run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN
+from transformers.utils import logging
+
+from pricesmith.core.atomic import read_json
+from pricesmith.core.errors import InputError, MissingExtra, UsageError
+from pricesmith.core.progress import SILENT, Progress
+from pricesmith.core.types import Listing
+from pricesmith.pricers.llm.hub import fetch_snapshot
+from pricesmith.pricers.llm.presets import gguf_folder, preset_folder, read_presets
+from pricesmith.text.prompts import Prompt, steering_ids
+
+Variant = Literal["base", "instruct"]
+INSTRUCT = re.compile(r"(^|[-_.])(instruct|chat|it|sft|dpo)([-_.]|$)", re.IGNORECASE)
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+FETCHED = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]  # weights; configuration and tokenizer
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+TWO_WAY = (  # no causal models, though transformers knows language model heads for them
+    "bert bert-generation big_bird camembert cpmant data2vec-text electra ernie megatron-bert reformer rembert roberta "
+    "roberta-prelayernorm roc_bert roformer xlm xlm-roberta xlm-roberta-xl xlnet xmod"
+)
+BROKEN = (
+    *(OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError, SafetensorError),
+    *(AssertionError, IndexError),  # torch's answer to a pad token outside the embedding table
+)
+RESIZE = (
+    "Use the tokenizer that the model was published with; or call model.resize_token_embeddings(len(tokenizer)), train "
+    "the new rows, and save the model again."
+)
+SAMPLES, SAMPLE = 64, 1 << 16  # places at which a weight file is hashed, and the bytes at each
+PROBE = "What does this cost? Price is $1299.50, 12€ \u00e9\u4e2d\U0001f9f5\n\n  <b>7</b>"
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """A base model that is here: `path` is a folder that stock transformers loads."""
+
+    name: str
+    path: Path
+    revision: str | None = None
+    variant: Variant = "base"
+
+
+def find_base(
+    name: str, revision: str | None = None, progress: Progress = SILENT, *, weights: bool = True
+) -> BaseModel:
+    """The base of this name: a preset, a local folder, a .gguf file, or a Hub id (`revision`: a commit, tag, branch).
+    `weights` false: it need not have any, and none are fetched from the Hub, for whoever wants the tokenizer alone.
+
+    Raises InputError where it is not here and cannot be fetched, or must not be loaded; MissingExtra where reading a
+    GGUF file needs a library.
+    """
+    place = Path(name).expanduser()
+    with quiet_transformers():
+        if name in read_presets():
+            stated: Variant = "instruct" if read_presets()[name]["variant"] == "instruct" else "base"
+            base = BaseModel(name, preset_folder(name, progress), None, stated)
+        elif name.lower().endswith(".gguf"):
+            base = BaseModel(
+                str(place.resolve()), gguf_folder(place.resolve(), progress), None, detect_variant(place.stem)
+            )
+        elif place.is_dir():
+            base = BaseModel(str(place.resolve()), place.resolve(), None, detect_variant(place.resolve().name))
+        else:
+            base = load_from_hub(name, revision, progress, FETCHED if weights else FETCHED[1:])
+    check_folder(base, weights)
+    return base
+
+
+def detect_variant(name: str) -> Variant:
+    """Whether a model's name says that it was tuned to follow instructions."""
+    return "instruct" if INSTRUCT.search(name) else "base"
+
+
+def load_from_hub(name: str, revision: str | None, progress: Progress, files: list[str]) -> BaseModel:
+    """A model of the Hub, such `files` of it fetched as are not in the cache."""
+    if not HUB_ID.fullmatch(name):
+        raise InputError(
+            f"There is no base {name!r}",
+            allowed=f"{', '.join(read_presets())}, a folder, a .gguf file, or a Hub id such as owner/name",
+            hint="Check the name or the path.",
+        )
+    progress.start(f"fetching {name}")
+    folder = fetch_snapshot(name, revision, files, read_presets())
+    # The snapshot's folder is named by its commit: a run keeps it, whatever the branch is later.
+    return BaseModel(name, folder, folder.name, detect_variant(name.rpartition("/")[2]))
+
+
+def check_folder(base: BaseModel, weights: bool = True) -> None:
+    """Raises InputError where a folder is not a language model that may be loaded."""
+    if not (base.path / "config.json").is_file():
+        adapter = (base.path / "adapter_config.json").is_file()
+        raise InputError(
+            f"{base.name} is not a base model",
+            got="an adapter" if adapter else "a folder without config.json",
+            hint="Name the folder of a whole model, as save_pretrained writes it.",
+        )
+    config = read_json(base.path / "config.json")
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    faults = {
+        "code of its own (auto_map)": any("auto_map" in text for text in read_configs(base.path)),
+        f"the architecture {kind!r}": kind not in KNOWN,
+        f"the architecture {kind!r}, whose tokens see those after them": kind in TWO_WAY.split(),
+        "an adapter beside the model": (base.path / "adapter_config.json").is_file(),
+        "weights that are quantized already": isinstance(config, dict) and bool(config.get("quantization_config")),
+        "no safetensors": weights and not any(base.path.glob("*.safetensors")),
+    }
+    for fault, holds in faults.items():
+        if holds:
+            raise InputError(
+                f"The base {base.name} cannot be used",
+                got=fault,
+                allowed="a causal language model of transformers, unquantized, in safetensors, without code of its own",
+                hint="Choose another base: `pricesmith bases` lists some.",
+            )
+
+
+def read_configs(folder: Path) -> list[dict[str, Any]]:
+    """The JSON configurations in a model's folder that could name code."""
+    found = [read_json(path) for path in folder.glob("*config.json")]
+    return [value for value in found if isinstance(value, dict)]
+
+
+def load_tokenizer(base: BaseModel) -> Any:
+    """The base's tokenizer, padding on the right. Raises InputError where it cannot be loaded, or does not fit the
+    base's embedding table.
+
+    The pad token is only ever laid where no other token looks: one that is missing or has no embedding is replaced.
+    """
+    with quiet_transformers(), describe_base(base, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(base.path)
+    tokenizer.padding_side = "right"
+    rows = embedding_rows(base)
+    refuse_unembedded(base, tokenizer, rows)
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= rows:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
+    return tokenizer
+
+
+def embedding_rows(base: BaseModel) -> int:
+    """The number of rows of the base's embedding table, from its configuration. Raises InputError where that cannot be
+    read, or names special tokens outside the table."""
+    with quiet_transformers(), describe_base(base, "configuration"):
+        config = AutoConfig.from_pretrained(base.path).get_text_config()
+        rows = int(config.vocab_size)
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        ids = getattr(config, name, None)
+        outside = [one for one in (ids if isinstance(ids, list) else [ids]) if isinstance(one, int) and one >= rows]
+        if outside:
+            raise InputError(
+                f"The configuration of {base.name} does not fit its embedding table",
+                got=f"{name} {outside[0]}, with vocab_size {rows}",
+                allowed=f"token ids from 0 to {rows - 1}",
+                hint=RESIZE,
+            )
+    return rows
+
+
+def refuse_unembedded(base: BaseModel, tokenizer: Any, rows: int) -> None:
+    """Raises InputError where a listing, or the end of an answer, could become a token without an embedding.
+
+    Special tokens without one are allowed: no listing may hold them (`prompts.steering_ids`). Gemma 3's tokenizer has
+    one for images, which its text models do not embed. Ids are compared, not counted: a vocabulary may have gaps.
+    """
+    harmless = steering_ids(tokenizer) - {tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id}
+    outside = sorted((id, token) for token, id in tokenizer.get_vocab().items() if id >= rows and id not in harmless)
+    if outside:
+        id, token = outside[0]
+        more = f", and {len(outside) - 1:,} more" if len(outside) > 1 else ""
+        raise InputError(
+            f"The tokenizer of {base.name} has tokens that the model has no embedding for",
+            got=f"token {token!r} with id {id}{more}",
+            allowed=f"ids from 0 to {rows - 1}, the rows of the embedding table",
+            hint=RESIZE,
+        )
+
+
+def refuse_prompt(base: BaseModel, tokenizer: Any, prompt: Prompt) -> None:
+    """Raises InputError where the fixed part of the prompt, such as the marks of a chat template, holds tokens without
+    an embedding."""
+    rows = embedding_rows(base)
+    outside = [id for id in prompt.encode(tokenizer, [Listing("", "", "")])[0] if id >= rows]
+    if outside:
+        raise InputError(
+            f"The {prompt.style} prompt of {base.name} has tokens that the model has no embedding for",
+            got=f"token {tokenizer.convert_ids_to_tokens(outside[0])!r} with id {outside[0]}",
+            allowed=f"ids from 0 to {rows - 1}, the rows of the embedding table",
+            hint=RESIZE if prompt.style == "plain" else f"{RESIZE} Or use style plain.",
+        )
+
+
+def load_language_model(base: BaseModel, dtype: str = "auto", quantization: str = "none") -> Any:
+    """The base as AutoModelForCausalLM, for scoring, on the device that there is.
+
+    `dtype`: auto, bfloat16, float16 or float32; `quantization`: none, or nf4 (4 bits, CUDA only).
+    """
+    wanted = read_generation_settings(base, dtype, quantization)
+    with quiet_transformers(), describe_base(base, "weights"):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(base.path, output_loading_info=True, **wanted)
+    model, facts = loaded
+    check_weights(base, facts, model)
+    return move_to_device(model, quantization)
+
+
+def load_classifier(base: BaseModel, labels: int, dtype: str = "auto", quantization: str = "none") -> Any:
+    """The base as AutoModelForSequenceClassification with a fresh head of `labels` rows, `pad_token_id` set."""
+    wanted = read_generation_settings(base, dtype, quantization)
+    tokenizer = load_tokenizer(base)
+    with quiet_transformers(), describe_base(base, "weights"):
+        model, facts = AutoModelForSequenceClassification.from_pretrained(
+            base.path, num_labels=labels, output_loading_info=True, **wanted
+        )
+    if not hasattr(model, "score"):
+        raise InputError(
+            f"{base.name} has no head of the usual kind",
+            got=type(model).__name__,
+            hint="Choose another base, or lora_tokens.",
+        )
+    check_weights(base, facts, model, made=("score.",))
+    model.config.get_text_config().pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
+    return move_to_device(model, quantization)
+
+
+def read_generation_settings(base: BaseModel, dtype: str, quantization: str) -> dict[str, Any]:
+    """What from_pretrained is given. Raises UsageError or MissingExtra where this machine cannot do it."""
+    if dtype not in (*DTYPES, "auto"):
+        raise UsageError("There is no such dtype", got=dtype, allowed=", ".join(["auto", *DTYPES]))
+    # A kernel that a config names would be fetched: attention is torch's own. Gemma 2's scores are capped inside it.
+    capped = read_json(base.path / "config.json").get("model_type") == "gemma2"
+    wanted: dict[str, Any] = {
+        "dtype": DTYPES.get(dtype) or best_dtype(),
+        "attn_implementation": "eager" if capped else "sdpa",
+        "use_safetensors": True,
+    }
+    if quantization == "nf4":
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise MissingExtra("4-bit weights (nf4) need bitsandbytes", "qlora")
+        if not torch.cuda.is_available():
+            raise UsageError(
+                "4-bit weights need a CUDA device", got="nf4", allowed="none", hint="Use quantization none."
+            )
+        from transformers import BitsAndBytesConfig
+
+        wanted["device_map"] = {"": torch.cuda.current_device()}
+        wanted["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=wanted["dtype"],
+            llm_int8_skip_modules=["score", "lm_head"],
+        )
+    elif quantization not in ("none", "auto"):  # what nobody has decided is as it was published
+        raise UsageError("There is no such quantization", got=quantization, allowed="none, nf4, auto")
+    return wanted
+
+
+def best_dtype() -> torch.dtype:
+    """bf16 where the device computes in it, else fp32."""
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    able = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return torch.bfloat16 if any(getattr(torch.cpu, name, bool)() for name in able) else torch.float32
+
+
+def move_to_device(model: Any, quantization: str) -> Any:
+    """The model on the device that there is, ready to score."""
+    if torch.cuda.is_available() and quantization != "nf4":
+        model = model.to("cuda")
+    return model.eval()
+
+
+def check_weights(base: BaseModel, facts: Any, model: Any, made: tuple[str, ...] = ()) -> None:
+    """Raises InputError where weights were missing or of another shape: they would have been made up at random."""
+    tied = getattr(model, "all_tied_weights_keys", None) or {}
+    missing = [name for name in facts["missing_keys"] if not name.startswith(made) or not made]
+    holes = sorted({*(name for name in missing if name not in tied), *map(str, facts["mismatched_keys"])})
+    if holes:
+        raise InputError(
+            f"The weights of {base.name} are not whole",
+            got=f"{len(holes)} missing, such as {holes[0]}",
+            hint="Fetch or save the model again.",
+        )
+
+
+@contextlib.contextmanager
+def describe_base(base: BaseModel, what: str) -> Iterator[None]:
+    """Whatever loading raises, as one error that names the base."""
+    try:
+        yield
+    except BROKEN as error:
+        shapes = "ignore_mismatched_sizes" in str(error)  # transformers' own report of them is not shown
+        got = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise InputError(
+            f"The {what} of {base.name} cannot be loaded",
+            got="weights of other shapes than config.json says" if shapes else got,
+            hint="Fetch or save the model again.",
+        ) from None
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Without transformers' bars and reports on the terminal: what matters is checked and told by us."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def base_fingerprint(base: BaseModel) -> str:
+    """What tells a base from another, in a second for any size: a hash of its configuration and, of every weight file,
+    its size, its header (names, shapes and places of all tensors) and 64 evenly spaced samples of 64 KB."""
+    config = read_json(base.path / "config.json")
+    for name in ("transformers_version", "_name_or_path"):
+        config.pop(name, None)
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for path in sorted(base.path.glob("*.safetensors")):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(8 + int.from_bytes(file.read(8), "little") % size))
+            for number in range(SAMPLES):
+                file.seek(max(0, size - SAMPLE) * number // (SAMPLES - 1))
+                digest.update(file.read(SAMPLE))
+    return digest.hexdigest()
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """What tells a tokenizer from another: its vocabulary, special tokens, chat template, and how it reads a text."""
+    facts = [
+        sorted(tokenizer.get_vocab().items()),
+        {name: str(token) for name, token in sorted(tokenizer.special_tokens_map.items())},
+        tokenizer.chat_template,
+        list(tokenizer(PROBE)["input_ids"]),
+    ]
+    return hashlib.sha256(json.dumps(facts, ensure_ascii=True).encode()).hexdigest()

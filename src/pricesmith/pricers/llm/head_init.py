@@ -1,0 +1,122 @@
+"""A head of price bins that starts as a linear probe of the frozen base, not at random.
+
+A random head spends the first steps on finding the scale of prices, and pulls the adapters along. Fitting it first to
+states of the frozen base and tuning everything then is LP-FT (Kumar et al. 2022, "Fine-tuning can distort pretrained
+features"). Measured here in LOG.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from peft import PeftModel
+from torch import Tensor, nn
+
+from pricesmith.core.progress import Progress
+from pricesmith.pricers.llm.adapters import is_bf16
+from pricesmith.pricers.llm.batching import Example, collate
+from pricesmith.pricers.llm.readout import PriceBins, check_finite, hidden_states_at, inner_model
+
+PENALTIES = (0.003, 0.01, 0.03, 0.1)  # of squared weights on standardized states; the best on held rows is taken
+HELD = 5  # every fifth row tells the penalties apart
+STEPS = 60
+
+
+def init_head_from_probe(
+    model: nn.Module,
+    examples: Sequence[Example],
+    bins: PriceBins,
+    sigma: float,
+    pad: int,
+    tokens: int,
+    progress: Progress,
+) -> None:
+    """Set the head's weights [bins, hidden] by the examples, whose states are read in batches of `tokens` tokens.
+
+    Only the frozen base runs in bf16 (if its weights are bf16); the head is fitted in fp32 even if the caller has
+    enabled autocast. Autocast caches the bf16 copy of an fp32 tensor, and L-BFGS changes the tensor in place: the loss
+    would be computed from the stale copy.
+    """
+    device = next(model.parameters()).device.type
+    with torch.autocast(device, torch.bfloat16, enabled=is_bf16(model)):
+        states = frozen_states(model, examples, pad, tokens, progress)
+    with torch.autocast(device, enabled=False):
+        fit_head(model, states, examples, bins, sigma, progress)
+
+
+def fit_head(
+    model: nn.Module, states: Tensor, examples: Sequence[Example], bins: PriceBins, sigma: float, progress: Progress
+) -> None:
+    """Fit a softmax regression of the soft labels on the examples' states [n, hidden], fp32, and copy it into the head.
+
+    The penalty is the one of PENALTIES with the lowest MAE on every HELD-th row.
+    """
+    progress.start("fitting the head to the states of the untuned base", len(PENALTIES) + 1)
+    prices = torch.tensor([example.price for example in examples], dtype=torch.float64, device=states.device)
+    targets = bins.targets(prices, sigma).float()
+    center, spread = states.mean(0), states.std(0) + 1e-6
+    scaled = (states - center) / spread
+    held = torch.arange(len(examples), device=states.device) % HELD == HELD - 1
+    errors = {}
+    for penalty in PENALTIES:
+        weights, offsets = softmax_regression(scaled[~held], targets[~held], penalty)
+        quotes = [found.median() for found in bins.read(scaled[held] @ weights + offsets)]
+        errors[penalty] = float((torch.tensor(quotes) - prices[held].cpu()).abs().mean())
+        progress.advance(1)
+    weights, offsets = softmax_regression(scaled, targets, min(errors, key=lambda one: errors[one]))
+    progress.advance(1)
+    weights = weights / spread[:, None]
+    offsets = offsets - center @ weights
+    # The head has no offsets of its own: a direction in which all states are one carries them.
+    score = inner_model(model).score
+    weight = score.modules_to_save.default.weight if hasattr(score, "modules_to_save") else score.weight
+    with torch.no_grad():
+        weight.copy_((weights + uniform_direction(states)[:, None] * offsets).T)
+
+
+def frozen_states(model: nn.Module, examples: Sequence[Example], pad: int, tokens: int, progress: Progress) -> Tensor:
+    """The base's last states of prompts, without the adapter: fp32 [examples, hidden], in order. Raises InputError
+    where they are no numbers."""
+    order = sorted(range(len(examples)), key=lambda place: len(examples[place].prompt))
+    batches: list[list[int]] = [[]]
+    for place in order:
+        if batches[-1] and (len(batches[-1]) + 1) * len(examples[place].prompt) > tokens:
+            batches.append([])
+        batches[-1].append(place)
+    progress.start("reading what the untuned base makes of the listings", len(examples))
+    assert isinstance(model, PeftModel)
+    model.eval()
+    found: list[Tensor] = []
+    with torch.no_grad(), model.disable_adapter():
+        for batch in batches:
+            laid = collate([examples[place] for place in batch], pad)
+            found.append(hidden_states_at(model, laid["ids"], laid["places"]).float())
+            progress.advance(len(batch))
+    states = check_finite(torch.cat(found))
+    return states[torch.argsort(torch.tensor(order, device=states.device))]
+
+
+def softmax_regression(states: Tensor, targets: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+    """Weights [hidden, bins] and offsets [bins] with the least cross-entropy with soft labels, plus the penalty."""
+    weights = torch.zeros(states.shape[1], targets.shape[1], device=states.device, requires_grad=True)
+    offsets = torch.zeros(targets.shape[1], device=states.device, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights, offsets], max_iter=STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = F.cross_entropy(states @ weights + offsets, targets) + penalty / 2 * weights.square().sum()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimizer.step(loss)  # type: ignore[no-untyped-call]
+    return weights.detach(), offsets.detach()
+
+
+def uniform_direction(states: Tensor) -> Tensor:
+    """The shortest v [hidden] with states @ v about 1 for all of them."""
+    gram = states.T @ states
+    ridge = 1e-3 * gram.diagonal().mean() * torch.eye(len(gram), device=states.device)
+    found: Tensor = torch.linalg.solve(gram + ridge, states.sum(0))
+    return found

@@ -1,0 +1,163 @@
+"""The registry of open models, `bases.toml`: what is published of each, with the source and the date of every fact.
+
+>>> known = registry()
+>>> known["llama-3.1-8b"].instruct
+'meta-llama/Llama-3.1-8B-Instruct'
+>>> round(known["llama-3.1-8b"].shape.parameters / 1e9, 2)
+8.03
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pricesmith.core.errors import InputError
+from pricesmith.core.settings import Settings, parse_settings, read_toml
+from pricesmith.pricers.llm.architectures import Architecture
+
+REGISTRY = Path(__file__).with_name("bases.toml")
+Variant = Literal["base", "instruct"]
+
+
+class Citation(Settings):
+    """Where facts were read, and when."""
+
+    title: str = Field(min_length=1)
+    url: str = Field(pattern="^https://")
+    opened: datetime.date
+    via: str = ""
+
+
+class LicenseTerms(Settings):
+    """A license and what it asks of who passes a model on. `source` is where its text was read."""
+
+    name: str
+    duties: tuple[str, ...]
+    source: str = Field(min_length=1)
+
+
+class BenchmarkScore(Settings):
+    """A published result of a variant: the benchmark and its setting, the value, where and when it was read."""
+
+    variant: Variant
+    on: str = Field(min_length=1)
+    value: float
+    source: str = Field(min_length=1)
+    date: datetime.date
+
+
+class ModelEntry(Settings):
+    """A model as it stands in the file."""
+
+    name: str = Field(pattern="^[a-z0-9.-]+$")
+    family: str
+    base: str = ""
+    instruct: str = ""
+    ids_source: str = Field(min_length=1)
+    parameters_billion: float | None = None
+    parameters_source: str = ""
+    license: str
+    license_source: str = Field(min_length=1)
+    context: int | None = None
+    context_source: str = ""
+    shape: dict[str, int | bool | str]
+    shape_source: str = Field(min_length=1)
+    tied_source: str = ""
+    note: str = ""
+    scores: tuple[BenchmarkScore, ...] = ()
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """An open model: its Hub ids, shape, license and published results."""
+
+    row: ModelEntry
+    shape: Architecture
+    license: LicenseTerms
+    sources: Mapping[str, Citation]
+
+    @property
+    def name(self) -> str:
+        return self.row.name
+
+    @property
+    def base(self) -> str:
+        """The base variant's Hub id; empty where none was published."""
+        return self.row.base
+
+    @property
+    def instruct(self) -> str:
+        return self.row.instruct
+
+    def facts(self) -> dict[str, Any]:
+        """What is published, as plain values, each with its source."""
+        row = self.row.model_dump(mode="json", exclude={"shape", "scores", "license", "license_source"})
+        used = {value for key, value in row.items() if key.endswith("_source") and value}
+        used |= {self.row.license_source, *(score.source for score in self.row.scores)} | {self.license.source}
+        return {
+            **row,
+            "parameters": self.shape.parameters,
+            "shape": asdict(self.shape),
+            "license": {**self.license.model_dump(mode="json"), "says": self.row.license_source},
+            "scores": [score.model_dump(mode="json") for score in self.row.scores],
+            "sources": {key: self.sources[key].model_dump(mode="json") for key in sorted(used)},
+        }
+
+
+@functools.cache
+def registry() -> dict[str, OpenModel]:
+    """The models of the shipped file, by name, in its order."""
+    return read_registry(REGISTRY)
+
+
+def read_registry(path: Path) -> dict[str, OpenModel]:
+    """The models of a registry file.
+
+    Raises UsageError where an entry lacks a source or a date, InputError where a source is named that is not there.
+    """
+    data = read_toml(path)
+    where = path.name
+    sources = {
+        key: parse_settings(Citation, value, where=f"{where}, source {key}") for key, value in data["sources"].items()
+    }
+    licenses = {
+        key: parse_settings(LicenseTerms, value, where=f"{where}, license {key}")
+        for key, value in data["licenses"].items()
+    }
+    found: dict[str, OpenModel] = {}
+    for values in data["models"]:
+        row = parse_settings(ModelEntry, values, where=f"{where}, model {values.get('name', '?')}")
+        named = {value for key, value in row.model_dump().items() if key.endswith("_source")}
+        named |= {licenses[row.license].source} if row.license in licenses else set()
+        unknown = sorted((named | {score.source for score in row.scores}) - {"", *sources})
+        if unknown or row.license not in licenses or not (row.base or row.instruct):
+            raise InputError(
+                f"{where}: {row.name} names what is not there",
+                got=", ".join(unknown) or row.license,
+                allowed="a source, a license and a Hub id of the file",
+                hint="Add the source with its address and the day it was opened.",
+            )
+        for value, source in ((row.context, row.context_source), (row.parameters_billion, row.parameters_source)):
+            if (value is None) != (not source):
+                raise InputError(f"{where}: {row.name} has a fact without a source", got=str(value or source))
+        shape = Architecture(**{"context": row.context or 0, **row.shape})  # type: ignore[arg-type]
+        found[row.name] = OpenModel(row, shape, licenses[row.license], sources)
+    return found
+
+
+def find_model(name: str) -> tuple[OpenModel, Variant] | None:
+    """The model and variant that a registry name, a preset or a Hub id means; None where it is not in the registry."""
+    asked = name.lower()
+    for model in registry().values():
+        if asked in (model.name, model.base.lower()):
+            return model, "base" if model.base else "instruct"
+        if asked in (f"{model.name}-instruct", f"{model.name}-it", model.instruct.lower()):
+            return model, "instruct"
+    return None

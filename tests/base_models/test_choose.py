@@ -1,0 +1,363 @@
+"""The verb's facts and tables, the tokenizer audit, and what a base knows before it is tuned."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from pricesmith.base_models import choose as module
+from pricesmith.base_models.choose import choose_base, format_choice
+from pricesmith.base_models.hardware import Hardware
+from pricesmith.base_models.tokens import audit_tokens
+from pricesmith.catalog.catalog import open_catalog
+from pricesmith.core.errors import InputError, UsageError
+from pricesmith.core.types import Quote
+from pricesmith.testing import make_catalog, make_items, make_model
+from pricesmith.testing.language import make_tokenizer
+from pricesmith.text.prompts import Prompt
+
+
+def drawn(facts: dict[str, Any]) -> str:
+    """What a person sees."""
+    from rich.console import Console
+
+    console = Console(width=200, file=io.StringIO())
+    console.print(format_choice(facts))
+    return cast(io.StringIO, console.file).getvalue()
+
+
+def test_without_an_amount_of_memory_this_box_is_planned_for() -> None:
+    """Every model with its license and published scores; a machine gets the sources as well."""
+    facts = choose_base()
+    assert facts["memory"] > 10**9
+    assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+    text = drawn(facts)
+    assert "Llama 3.1 Community License" in text
+    assert "MMLU 5-shot 66.7 / 69.4" in text
+    dtype = "bf16" if facts["width"] == 2 else "fp32"
+    assert facts["gpu"] or [mode["mode"] for mode in facts["models"][0]["modes"]] == [dtype, f"{dtype}, recomputed"]
+
+
+def test_a_box_without_bf16_is_planned_for_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same models take more, and both the modes and the note under the table say why."""
+    peaks = {}
+    for width in (2, 4):
+        monkeypatch.setattr(module, "detect_hardware", lambda width=width: Hardware(16 * 10**9, False, width))
+        facts = choose_base()
+        peaks[width] = {model["name"]: model["modes"][0]["peak"] for model in facts["models"]}
+    assert all(1.4 < peaks[4][name] / peaks[2][name] < 2.0 for name in peaks[2])
+    assert "fp32, recomputed" in drawn(facts)
+    assert "on a CPU that does not compute in bf16" in drawn(facts)
+
+
+def test_what_fits_comes_first_and_the_limits_are_told() -> None:
+    """The largest model of each mode, and why the next bigger one does not fit."""
+    facts = choose_base(memory="24GB")
+    assert facts["memory"] == 24 * 10**9
+    fits = [model["best"] is not None for model in facts["models"]]
+    assert fits == sorted(fits, reverse=True)
+    text = drawn(facts)
+    assert "too much" in text
+    assert "nf4 needs [qlora]" in text
+    assert [row["mode"] for row in facts["limits"]] == ["bf16", "bf16, recomputed", "nf4", "nf4, recomputed"]
+    for row in facts["limits"]:
+        largest = next(model for model in facts["models"] if model["name"] == row["largest"])
+        assert any(mode["fits"] and mode["mode"] == row["mode"] for mode in largest["modes"])
+
+
+def test_a_small_box_is_told_that_nothing_fits() -> None:
+    """Never an empty page."""
+    facts = choose_base(memory="500MB")
+    assert all(model["best"] is None and "too much" in model["why_not"] for model in facts["models"])
+    assert "bf16: none fits. Next, smollm2-135m" in drawn(facts)
+
+
+def test_a_local_folder_is_planned_for_beside_the_registry(tmp_path: Path) -> None:
+    """Any base that has a config is in the table."""
+    folder = make_model(tmp_path / "mine")
+    facts = choose_base(memory="8GB", purpose="serve", names=[str(folder)])
+    assert next(model for model in facts["models"] if model["name"] == "mine")["best"]["mode"] == "bf16"
+    assert "mine" in drawn(facts)
+
+
+@pytest.mark.parametrize("wrong", [{"memory": "24"}, {"purpose": "fun"}, {"measure": True}])
+def test_wrong_arguments_are_usage_errors(wrong: dict[str, Any]) -> None:
+    """With what is allowed."""
+    with pytest.raises(UsageError):
+        choose_base(**wrong)
+
+
+@pytest.mark.parametrize(("numbers", "said", "longest"), [("digits", "digits", 4), ("single", "one token", 2)])
+def test_the_audit_tells_how_prices_are_written(numbers: str, said: str, longest: int) -> None:
+    """Digit by digit, or one token for each number of up to three digits; the sign stands apart."""
+    found = audit_tokens("made", make_tokenizer(numbers, chat=False), Prompt(), top_price=4999)
+    assert (found.numbers, found.longest, found.sign_apart, found.mean) == (said, longest, True, None)
+
+
+def test_the_audit_counts_the_catalogs_tokens() -> None:
+    """Mean, 95 % point and the share that is cut are those of the listings one by one."""
+    from pricesmith.core.types import render
+
+    tokenizer = make_tokenizer("digits", chat=False)
+    listings = [item.listing for item in make_items(50)[0]]
+    lengths = [len(tokenizer(render(one), add_special_tokens=False)["input_ids"]) for one in listings]
+    cut = int(np.median(lengths))
+    found = audit_tokens("made", tokenizer, Prompt(most_tokens=cut), listings)
+    assert found.mean == pytest.approx(np.mean(lengths))
+    assert found.cut == pytest.approx(np.mean(np.array(lengths) > cut))
+    assert found.p95 is not None
+    assert min(lengths) <= found.p95 <= max(lengths)
+    assert found.asked is not None
+    assert found.asked < cut + 60
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    """Two made bases and one that is not there, measured on a made catalog."""
+    folder = tmp_path_factory.mktemp("measured")
+    catalog = make_catalog(folder / "catalog", 600)
+    bases = [make_model(folder / name, numbers=numbers) for name, numbers in (("one", "single"), ("two", "digits"))]
+    broken = folder / "broken"
+    broken.mkdir()
+    facts = module.measure_on_catalog(catalog, [*map(str, bases), str(broken)], True, 1.0, module.SILENT)
+    return facts, catalog
+
+
+def test_measuring_tells_errors_beside_the_ridge_and_the_constant(measured: tuple[dict[str, Any], Path]) -> None:
+    """On the same rows; a ridge on a random model's states still beats the constant on goods with a law."""
+    facts, path = measured
+    first = facts["measured"][0]
+    assert first["states"]["n"] == first["ridge"]["n"] == first["median"]["n"] > 30
+    assert first["ridge"]["point"] < first["median"]["point"]
+    assert first["states"]["point"] < first["median"]["point"]
+    assert first["gain"]["point"] == pytest.approx(first["states"]["point"] - first["ridge"]["point"])
+    assert first["states"]["low"] < first["states"]["point"] < first["states"]["high"]
+    low, high = open_catalog(path).price_range
+    assert 0 < first["untuned"]["point"] < high - low
+
+
+def test_a_base_that_cannot_be_used_is_a_note_and_the_others_are_measured(
+    measured: tuple[dict[str, Any], Path],
+) -> None:
+    """It comes last, without numbers."""
+    facts, _ = measured
+    last = facts["measured"][-1]
+    assert last["note"]
+    assert last["states"] is None
+    text = drawn({**choose_base(), **facts})
+    assert "Tune " in text or "No recommendation" in text
+    assert "broken" in text
+    assert not [name for name in last if name in ("errors", "yardstick")], "errors of single items are no facts"
+
+
+def test_the_reference_ridge_is_the_yardstick(measured: tuple[dict[str, Any], Path]) -> None:
+    """The ridge beside a base is that of `fit ridge` on the same rows."""
+    from pricesmith.base_models.measure import draw_sample
+    from pricesmith.pricers.ridge import RidgeRecipe
+
+    facts, path = measured
+    sample = draw_sample(open_catalog(path))
+    first = facts["measured"][0]
+    run = path.parent / "ridge"
+    run.mkdir(exist_ok=True)
+    RidgeRecipe().fit(sample.taught[: first["taught"]], [], run)
+    judged = sample.judged[: first["ridge"]["n"]]
+    quotes = RidgeRecipe().load(run).price([item.listing for item in judged])
+    errors = [abs((quote.price or 0) - item.price) for quote, item in zip(quotes, judged, strict=True)]
+    assert first["ridge"]["point"] == pytest.approx(np.mean(errors), rel=1e-6)
+
+
+def test_no_time_still_ends(tmp_path: Path) -> None:
+    """A budget of nothing is a second: something is measured in it."""
+    from pricesmith.base_models.measure import draw_sample, measure_bases
+
+    sample = draw_sample(open_catalog(make_catalog(tmp_path / "catalog", 600)))
+    found = measure_bases(sample, [str(make_model(tmp_path / "model"))], minutes=0.0)
+    assert len(found) == 1
+    assert found[0].untuned is not None
+    assert found[0].taught > 0
+
+
+def test_a_slow_base_does_not_take_all_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is read between pieces that begin small: at 2 s a listing, 10 s are over after six of them."""
+    from pricesmith.base_models import measure
+
+    clock = [0.0]
+
+    class Slow:
+        def price(self, listings: Any) -> list[Quote]:
+            clock[0] += 2 * len(listings)
+            return [Quote(1.0) for _ in listings]
+
+    monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    sample = measure.draw_sample(open_catalog(make_catalog(tmp_path / "catalog", 600)))
+    assert len(measure.questions_in_time(Slow(), sample, 10, module.SILENT)) == 6  # type: ignore[arg-type]
+
+
+def test_measuring_without_a_base_says_how_to_get_one(tmp_path: Path) -> None:
+    """An empty machine is told what to install."""
+    with pytest.raises(InputError, match="No base"):
+        module.measure_on_catalog(make_catalog(tmp_path / "catalog", 300), [], True, 1.0, module.SILENT)
+
+
+def test_only_a_base_whose_weights_are_all_in_the_cache_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A config that a plan has fetched is no model, nor are half of its shards."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    name = "meta-llama/Llama-3.2-3B"
+    folder = tmp_path / "models--meta-llama--Llama-3.2-3B" / "snapshots" / "1a2b"
+    folder.mkdir(parents=True)
+    (folder.parents[1] / "refs").mkdir()
+    (folder.parents[1] / "refs" / "main").write_text("1a2b")
+    (folder / "config.json").write_text("{}")
+    assert name not in module.available_bases()
+    shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": dict(zip("ab", shards, strict=True))})
+    )
+    (folder / shards[0]).write_bytes(b"")
+    assert name not in module.available_bases()
+    (folder / shards[1]).write_bytes(b"")
+    assert name in module.available_bases()
+    for path in folder.glob("model*"):
+        path.unlink()
+    (folder / "model.safetensors").write_bytes(b"")
+    assert name in module.available_bases()
+
+
+def test_the_audit_of_a_hub_model_fetches_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tokenizer and its config say all that is asked; 16 GB would say no more."""
+    import shutil
+    from fnmatch import fnmatch
+
+    import huggingface_hub
+
+    made = make_model(tmp_path / "made")
+    fetched: list[str] = []
+
+    def snapshot(name: str, *, allow_patterns: list[str], **_: Any) -> str:
+        folder = tmp_path / "cache" / "1a2b"
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in made.iterdir():
+            if any(fnmatch(path.name, pattern) for pattern in allow_patterns):
+                shutil.copyfile(path, folder / path.name)
+                fetched.append(path.name)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    catalog = make_catalog(tmp_path / "catalog", 300)
+    facts = module.measure_on_catalog(catalog, ["owner/model-8b"], False, 1.0, module.SILENT)
+    assert facts["tokens"][0]["numbers"] == "digits"
+    assert "tokenizer.json" in fetched
+    assert not [name for name in fetched if name.endswith(".safetensors")]
+
+
+def made_sample(n: int) -> Any:
+    """A sample of `n` validation items, each its own group."""
+    from pricesmith.base_models.measure import MeasureSample
+
+    items = make_items(n)[0]
+    return MeasureSample(items, [f"group-{place}" for place in range(n)], items, 50.0, (1.0, 900.0), "USD")
+
+
+def made_measured(base: str, errors: Any, yardstick: Any) -> Any:
+    """What `measure` says of a base with these errors of its ridge on states, and of the reference ridge."""
+    from pricesmith.base_models.measure import CONFIDENCE, MeasuredBase
+    from pricesmith.evaluation.compare import items_needed
+    from pricesmith.metrics.bootstrap import bootstrap_interval, encode_groups
+
+    codes = encode_groups(range(len(errors)))
+    gain = bootstrap_interval(errors, codes, minus=yardstick)
+    own, other = bootstrap_interval(errors, codes), bootstrap_interval(yardstick, codes)
+    needed = items_needed(gain.n, gain.point, gain.se, CONFIDENCE)
+    known = {"needed": needed, "errors": tuple(errors), "yardstick": tuple(yardstick)}
+    return MeasuredBase(base, None, None, own, other, gain, other, 4000, 30.0, **known)
+
+
+def advice_on(sample: Any, *measured: Any) -> str:
+    """The sentences under the table."""
+    from pricesmith.base_models.measure import MIN_ITEMS, compare_bases
+    from pricesmith.base_models.tables import advice
+
+    compared = [vars_of(one) for one in compare_bases(sample, measured)]
+    rows = [one.facts() for one in measured]
+    return "\n".join(
+        advice({"measured": rows, "compared": compared, "currency": "USD", "minutes": 1.0, "min_items": MIN_ITEMS})
+    )
+
+
+def vars_of(one: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(one)
+
+
+def test_bases_that_differ_by_chance_are_not_ranked() -> None:
+    """Two bases with errors of one distribution: the interval, no recommendation, and the items that would do."""
+    draw = np.random.default_rng(1)
+    yardstick = draw.lognormal(3, 1, 200)
+    one, other = (yardstick * draw.lognormal(0, 0.5, 200) for _ in range(2))
+    text = advice_on(made_sample(200), made_measured("a", one, yardstick), made_measured("b", other, yardstick))
+    assert "No recommendation" in text
+    assert "Tune" not in text
+    assert "no significant difference; about" in text
+    assert "items would show it" in text
+
+
+def test_a_base_that_is_better_for_certain_is_recommended() -> None:
+    """Half the error on 200 items, against each of the others."""
+    draw = np.random.default_rng(1)
+    yardstick = draw.lognormal(3, 1, 200)
+    noise = [draw.lognormal(0, 0.2, 200) for _ in range(3)]
+    bases = [
+        made_measured(name, factor * yardstick * each, yardstick)
+        for name, factor, each in zip("abc", (0.5, 1.0, 1.1), noise, strict=True)
+    ]
+    text = advice_on(made_sample(200), *bases)
+    assert "Tune a first" in text
+    assert "a: a ridge on its states has 0.5" in text
+    assert "hold more about prices" in text
+
+
+@pytest.mark.parametrize("n", [2, 29])
+def test_few_items_are_no_comparison(n: int) -> None:
+    """Two items, 0.95 times the yardstick: no recommendation, and the minutes that would give enough items."""
+    draw = np.random.default_rng(0)
+    yardstick = draw.lognormal(3, 1, n)
+    text = advice_on(made_sample(300), made_measured("a", 0.95 * yardstick, yardstick))
+    assert f"Too few items for a comparison: a {n}." in text
+    assert f"--minutes {round(1.2 * 30 / n)}" in text
+    assert "No recommendation" in text
+    assert "0.95" not in text
+
+
+def test_one_base_of_the_same_error_is_neither_recommended_nor_refused() -> None:
+    """Against the TF-IDF ridge the interval and the items needed are told."""
+    draw = np.random.default_rng(2)
+    yardstick = draw.lognormal(3, 1, 150)
+    text = advice_on(made_sample(150), made_measured("a", yardstick * draw.lognormal(-0.08, 0.4, 150), yardstick))
+    assert "no significant difference; about" in text
+    assert "[-" in text
+    assert "Tune" not in text
+
+
+def test_equal_bases_are_hardly_ever_told_apart() -> None:
+    """Four bases of one distribution, forty times: a winner is named in about a twentieth of them, not in half."""
+    from pricesmith.base_models.measure import compare_bases
+
+    named, sample = 0, made_sample(60)
+    for seed in range(40):
+        draw = np.random.default_rng(seed)
+        yardstick = draw.lognormal(3, 0.8, 60)
+        bases = [made_measured(str(k), yardstick * draw.lognormal(0, 0.5, 60), yardstick) for k in range(4)]
+        named += any(pair.significant for pair in compare_bases(sample, bases))
+    assert named <= 6

@@ -1,0 +1,53 @@
+"""What this box can hold: the machine's memory, or less where a limit is set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pricesmith.base_models.hardware import detect_hardware, memory_bytes
+
+
+def made(root: Path, lines: str, files: dict[str, str]) -> Path:
+    """A system with a process in control groups."""
+    for name, text in {"proc/self/cgroup": lines, **files}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_without_control_groups_the_machine_is_the_box(tmp_path: Path) -> None:
+    """What the system has installed."""
+    assert memory_bytes(tmp_path) == memory_bytes(made(tmp_path, "", {}))
+    assert (memory_bytes(tmp_path) or 0) > 10**8
+
+
+@pytest.mark.parametrize(
+    ("lines", "files"),
+    [
+        ("0::/\n", {"sys/fs/cgroup/memory.max": "50000000\n"}),
+        ("0::/a/b\n", {"sys/fs/cgroup/a/b/memory.max": "max\n", "sys/fs/cgroup/a/memory.max": "50000000\n"}),
+        ("4:cpu:/\n2:memory:/job\n", {"sys/fs/cgroup/memory/job/memory.limit_in_bytes": "50000000\n"}),
+        ("2:memory:/outside\n", {"sys/fs/cgroup/memory/memory.limit_in_bytes": "50000000\n"}),
+    ],
+)
+def test_the_tightest_limit_above_a_process_is_the_box(tmp_path: Path, lines: str, files: dict[str, str]) -> None:
+    """Both versions; a container sees its own group as the root whatever its path is called outside."""
+    assert memory_bytes(made(tmp_path, lines, files)) == 50_000_000
+
+
+@pytest.mark.parametrize("text", ["max\n", "9223372036854771712\n", "", "junk"])
+def test_no_limit_is_none(tmp_path: Path, text: str) -> None:
+    """`max`, a number beyond the machine, and what cannot be read bound nothing."""
+    whole = memory_bytes(tmp_path)
+    assert memory_bytes(made(tmp_path, "0::/\nbroken", {"sys/fs/cgroup/memory.max": text})) == whole
+
+
+def test_a_box_without_bf16_counts_four_bytes_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planner reads what the weights will be loaded as."""
+    import torch
+
+    for dtype, width in ((torch.bfloat16, 2), (torch.float32, 4)):
+        monkeypatch.setattr("pricesmith.pricers.llm.base_model.best_dtype", lambda dtype=dtype: dtype)
+        assert detect_hardware().width == width

@@ -1,0 +1,120 @@
+"""Before a base is tuned: what it takes of this box is told, and the mode is chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pricesmith.base_models import precision
+from pricesmith.base_models.hardware import Hardware
+from pricesmith.base_models.precision import choose_mode, plan_for_hardware
+from pricesmith.core.errors import InputError, UsageError
+from pricesmith.core.progress import Progress
+from pricesmith.pricers.llm.lora import LoraBins, LoraTokens
+from pricesmith.pricers.llm.registry import registry
+from pricesmith.pricers.recipes import read_recipe
+from pricesmith.testing import make_model
+
+LLAMA_8B = registry()["llama-3.1-8b"].shape
+
+
+class Notes(Progress):
+    """Keeps what a person would read."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+def card(gigabytes: int) -> Hardware:
+    return Hardware(gigabytes * 10**9, gpu=True)
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "nf4", "mode"),
+    [(80, True, "bf16"), (24, True, "bf16, recomputed"), (16, True, "nf4, recomputed"), (48, True, "bf16, recomputed")],
+)
+def test_the_first_mode_that_fits_is_taken(
+    gigabytes: int, nf4: bool, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bf16 where memory allows; else what is given up, and why, is told."""
+    monkeypatch.setattr(precision, "has_nf4", lambda: nf4)
+    chosen, reason = choose_mode(read_recipe("lora_bins_8b"), LLAMA_8B, card(gigabytes))
+    assert chosen.name == mode
+    assert f"Memory: {mode} with batches of 4,096 tokens takes about" in reason
+    assert ("as bf16 would take" in reason) == (mode != "bf16")
+
+
+def test_without_bitsandbytes_4_bits_are_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not installed is not chosen, and what does not fit says what would."""
+    monkeypatch.setattr(precision, "has_nf4", lambda: False)
+    chosen, reason = choose_mode(read_recipe("lora_bins_8b"), LLAMA_8B, card(16))
+    assert chosen.name == "bf16, recomputed"
+    assert "more than the 16.0 GB of this GPU: it will hardly finish" in reason
+    assert "Choose a smaller base" in reason
+
+
+@pytest.mark.parametrize(
+    ("settings", "mode"),
+    [
+        ({"quantization": "nf4"}, "nf4"),
+        ({"quantization": "nf4", "recompute": True}, "nf4, recomputed"),
+        ({"recompute": True}, "bf16, recomputed"),
+        ({"quantization": "none", "recompute": False}, "bf16"),
+    ],
+)
+def test_what_is_set_stands(settings: dict[str, Any], mode: str) -> None:
+    """The planner decides what is left open only."""
+    chosen, _ = choose_mode(read_recipe("lora_bins_8b", settings), LLAMA_8B, card(80))
+    assert chosen.name == mode
+
+
+def test_4_bits_without_a_gpu_are_refused_and_not_passed_over() -> None:
+    """What is set stands, or is told to be impossible before any weight is loaded."""
+    settings = LoraBins(base="llama-3.1-8b", quantization="nf4")
+    with pytest.raises(UsageError, match="need a CUDA device"):
+        choose_mode(settings, registry()["llama-3.1-8b"].shape, Hardware(64 * 10**9, False))
+
+
+def test_a_batch_that_is_too_large_is_told_with_one_that_fits() -> None:
+    """The number in the advice fits when it is tried."""
+    asked = read_recipe("lora_bins_8b", {"quantization": "none", "recompute": True, "tokens_per_batch": 100_000})
+    _, reason = choose_mode(asked, LLAMA_8B, card(24))
+    smaller = int(reason.split("tokens_per_batch=")[1].split(";")[0])
+    again = read_recipe("lora_bins_8b", {"quantization": "none", "recompute": True, "tokens_per_batch": smaller})
+    assert "hardly finish" not in choose_mode(again, LLAMA_8B, card(24))[1]
+
+
+def test_a_recipe_is_planned_before_its_weights_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The config is enough; the recipe comes back with its mode, and another kind as it was."""
+    monkeypatch.setattr(precision, "detect_hardware", lambda: Hardware(25 * 10**9, False, 2))
+    base = make_model(tmp_path / "base")
+    (base / "model.safetensors").unlink()
+    notes = Notes()
+    found = plan_for_hardware(LoraTokens(base=str(base)), notes)
+    assert (found.quantization, found.recompute) == ("none", False)
+    assert notes.said[0].startswith("Memory: bf16 with batches of 1,024 tokens takes about")
+    assert notes.said[0].endswith("of the 25.0 GB of this box.")
+    ridge = read_recipe("ridge")
+    assert plan_for_hardware(ridge, notes) is ridge
+
+
+def test_a_box_of_a_few_megabytes_is_told_that_it_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank that no box holds is told before it is tried."""
+    monkeypatch.setattr(precision, "detect_hardware", lambda: Hardware(10**7, False, 2))
+    notes = Notes()
+    plan_for_hardware(LoraBins(base=str(make_model(tmp_path / "base")), rank=100_000), notes)
+    assert "it will hardly finish" in notes.said[0]
+
+
+def test_a_folder_has_no_revisions(tmp_path: Path) -> None:
+    """A setting that would do nothing is refused, as is a base that is not there."""
+    base = make_model(tmp_path / "base")
+    with pytest.raises(UsageError, match="revisions"):
+        plan_for_hardware(LoraBins(base=str(base), revision="abc"))
+    with pytest.raises(InputError, match="no base"):
+        plan_for_hardware(LoraBins(base=str(tmp_path / "nowhere")))

@@ -1,0 +1,76 @@
+"""What a person sees of a catalog."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pricesmith.catalog import curate
+from pricesmith.catalog.card import tick
+from pricesmith.catalog.catalog import SPLITS, Catalog
+from pricesmith.catalog.summary import catalog_page, catalog_summary, to_dict
+from pricesmith.testing import make_csv
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    folder = tmp_path_factory.mktemp("show")
+    return curate([str(make_csv(folder / "a.csv", 500))], folder / "out", currency="USD", max_price=200.0, target=150)
+
+
+def test_the_first_line_says_what_the_price_range_cost(shop: Catalog) -> None:
+    """Before anything else."""
+    outside = shop.ledger["rows"]["rejected"]["price above the range"]
+    assert outside > 0
+    assert f"{outside:,} outside $0.01 to $200.00" in catalog_summary(shop).splitlines()[0]
+
+
+def test_the_page_draws_every_item(shop: Catalog) -> None:
+    """The counts beside the bars are those of the histogram."""
+    found = to_dict(shop)["histogram"]
+    assert sum(found["counts"]) == shop.ledger["rows"]["kept"]
+    bars = [line for line in catalog_page(shop).splitlines() if line.startswith("  ") and " - $" in line]
+    assert [int(line.split()[-1].replace(",", "")) for line in bars] == found["counts"]
+    assert max(len(line) for line in bars) < 90
+
+
+def test_the_page_shows_examples_of_every_split(shop: Catalog) -> None:
+    """Two each, with their prices."""
+    assert [one["split"] for one in to_dict(shop)["examples"]] == [split for split in SPLITS for _ in range(2)]
+
+
+def test_the_page_tells_leaks_groups_and_balancing(shop: Catalog) -> None:
+    """In words."""
+    text = catalog_page(shop)
+    for said in ("Groups: ", "Split by group: 150 train", "Balanced to 150", "Columns: title = name"):
+        assert said in text
+
+
+def test_facts_are_json(shop: Catalog) -> None:
+    """For --json."""
+    assert json.loads(json.dumps(to_dict(shop), allow_nan=False))["fingerprint"] == shop.fingerprint
+
+
+def test_the_card_tells_the_catalog(shop: Catalog) -> None:
+    """Counts, columns and the fingerprint."""
+    card = (shop.path / "CARD.md").read_text()
+    assert shop.fingerprint in card
+    assert f"{shop.ledger['rows']['kept']:,} items" in card
+    assert "title = `name`" in card
+
+
+def test_a_columns_name_cannot_break_the_card() -> None:
+    """It stays in its code span, on its line."""
+    assert tick("a`b\n# c") == "a'b # c"
+
+
+def test_a_leak_is_told_with_its_reason(tmp_path: Path) -> None:
+    """In the summary and in the card."""
+    text = make_csv(tmp_path / "a.csv", 150).read_text().splitlines()
+    lines = [f"{text[0]},list_price", *(f"{line},1" for line in text[1:])]
+    (tmp_path / "b.csv").write_text("\n".join(lines))
+    catalog = curate([str(tmp_path / "b.csv")], tmp_path / "out")
+    assert "Left out: list_price (leak: its name says list)" in catalog_summary(catalog)
+    assert "`list_price`: leak" in (catalog.path / "CARD.md").read_text()

@@ -1,0 +1,215 @@
+"""The conclusion in numbers: who is set against whom, corrected for what, and what is left unsaid."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pricesmith.core.errors import UsageError
+from pricesmith.core.types import EvalRow, Evaluation
+from pricesmith.evaluation.breakdown import breakdown_by_category, breakdown_by_price
+from pricesmith.evaluation.compare import compare, compare_simultaneously
+from pricesmith.evaluation.conclusion import conclude
+from pricesmith.evaluation.results import EvalItem, Evals
+
+TRUTH = np.exp(np.random.default_rng(99).normal(4, 1, 300))
+
+
+def quotes(name, spread, seed=0, n=300, of=1, shift=0, **more):
+    """An evaluation of items `shift`.. whose quotes err by a log-normal factor; items come in groups of `of`."""
+    made = TRUTH * np.exp(np.random.default_rng(seed).normal(0, spread, 300))
+    rows = tuple(
+        EvalRow(
+            str(i), float(TRUTH[i]), float(made[i]), seconds=more.get("seconds", 0.001), cost_usd=more.get("cost", 0.0)
+        )
+        for i in range(shift, shift + n)
+    )
+    return Evaluation(name, "c0ffee", rows, 50.0, groups={str(i): f"f{i // of}" for i in range(300)})
+
+
+def folder(**judged):
+    """An evals folder of (evaluation, kind) or (evaluation, kind, meta)."""
+    some = [
+        (one[0], {"kind": one[1], "fit_seconds": 10.0, **(one[2] if len(one) > 2 else {})}) for one in judged.values()
+    ]
+    evaluations = tuple(replace(one, pricer=name) for name, (one, _) in zip(judged, some, strict=True))
+    items = {
+        str(i): EvalItem(str(i), f"item {i}", "even" if i % 2 == 0 else "odd", float(TRUTH[i])) for i in range(300)
+    }
+    return Evals(Path("evals"), items, evaluations, dict(zip(judged, (meta for _, meta in some), strict=True)), {})
+
+
+def outcomes(found):
+    return {one.competitor: one.outcome for one in found.versus}
+
+
+def test_the_reference_is_the_best_of_ones_own():
+    """Hosted models, people and the constant are no pricers of one's own to put forward."""
+    found = conclude(
+        folder(
+            ridge=(quotes("", 0.5, 1), "ridge"),
+            mlp=(quotes("", 0.3, 2), "sparse_mlp"),
+            constant=(quotes("", 0.1, 5), "median"),
+            gpt=(quotes("", 0.1, 3), "api"),
+            ada=(quotes("", 0.05, 4), "human"),
+        )
+    )
+    assert (found.reference, found.chosen, found.among) == ("mlp", "own", 2)
+    assert outcomes(found) == {"ada": "worse", "gpt": "worse", "median": "worse", "ridge": "better"}
+
+
+def test_without_ones_own_the_best_of_all_is_put_forward():
+    """And the conclusion says which it is."""
+    found = conclude(folder(gpt=(quotes("", 0.1), "api"), ada=(quotes("", 0.6, 1), "human")))
+    assert (found.reference, found.chosen, found.side) == ("gpt", "any", "hosted")
+
+
+def test_the_reference_is_on_the_items_that_most_were_judged_on():
+    """A pricer that was judged on a few easy items only is not put forward."""
+    found = conclude(
+        folder(a=(quotes("", 0.4), "ridge"), b=(quotes("", 0.5, 1), "boosting"), c=(quotes("", 0.01, 2, 40), "x"))
+    )
+    assert found.reference == "a"
+    assert outcomes(found)["c"] == "worse"
+
+
+def test_a_named_reference_is_taken_and_corrected_for_its_own_comparisons():
+    """Naming it beforehand costs fewer comparisons, and narrower intervals, than choosing the best."""
+    evals = folder(**{f"p{k}": (quotes("", 0.3 + 0.02 * k, k), "ridge") for k in range(6)})
+    chosen = conclude(evals)
+    named = conclude(evals, reference=chosen.reference)
+    assert (named.reference, chosen.chosen, named.chosen) == (chosen.reference, "own", "named")
+    assert (chosen.comparisons, named.comparisons) == (15, 5)
+    wide, narrow = ({one.competitor: one.pair.high - one.pair.low for one in found.versus} for found in (chosen, named))
+    assert all(narrow[competitor] < wide[competitor] for competitor in wide)
+
+
+def test_an_unknown_reference_is_refused_with_the_names():
+    """With the nearest one."""
+    with pytest.raises(UsageError, match="Did you mean 'ridge'") as caught:
+        conclude(folder(ridge=(quotes("", 0.3), "ridge")), reference="rigde")
+    assert "ridge" in caught.value.allowed
+
+
+@pytest.mark.parametrize("price", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_boxs_price_is_a_price(price):
+    """0 is refused too: a box that costs nothing makes every quote free."""
+    with pytest.raises(UsageError, match="not a price"):
+        conclude(folder(ridge=(quotes("", 0.3), "ridge")), machine_cost=price)
+
+
+def test_equal_pricers_are_not_told_apart_and_the_items_needed_are_said():
+    """For the corrected test, so more than the pair alone would need."""
+    evals = folder(
+        a=(quotes("", 0.3, 1), "ridge"), b=(quotes("", 0.3, 2), "boosting"), c=(quotes("", 0.3, 3), "sparse_mlp")
+    )
+    found = conclude(evals)
+    assert set(outcomes(found).values()) == {"not told apart"}
+    by_name = {one.pricer: one for one in evals.evaluations}
+    for one in found.versus:
+        assert one.pair.needed > compare(by_name[one.competitor], by_name[found.reference]).needed
+
+
+def test_other_items_and_too_few_items_are_said_to_be_so():
+    """Neither is an outcome of a test, and neither takes part in the correction."""
+    found = conclude(
+        folder(
+            ridge=(quotes("", 0.3, 1, 100), "ridge"),
+            other=(quotes("", 0.3, 2, 50, shift=200), "boosting"),
+            few=(quotes("", 0.3, 3, 4), "api"),
+        ),
+        reference="ridge",
+    )
+    assert outcomes(found) == {"other": "other items", "few": "too few items"}
+    assert found.comparisons == 0
+
+
+def test_cost_and_break_even_are_against_hosted_models_only():
+    """A competitor of one's own runs on the same box."""
+    found = conclude(
+        folder(
+            ridge=(quotes("", 0.3, 1), "ridge"),
+            mlp=(quotes("", 0.4, 2), "sparse_mlp"),
+            gpt=(quotes("", 0.5, 3, cost=0.001), "api"),
+        ),
+        machine_cost=0.36,
+    )
+    by_name = {one.competitor: one for one in found.versus}
+    assert by_name["mlp"].break_even is None
+    assert by_name["gpt"].break_even.quotes == 2  # 0.001 dollars of fitting, and 0.0000001 a quote
+    assert by_name["gpt"].times == pytest.approx(10_000)
+
+
+def test_an_llm_is_set_against_the_sparse_mlp():
+    """The tuned one, if there is one; a pricer that has one among its members beside it."""
+    parts = {"parts": {"mlp": "sparse_mlp", "llm": "lora_bins"}}
+    found = conclude(
+        folder(
+            mlp=(quotes("", 0.5, 1), "sparse_mlp"),
+            llm=(quotes("", 0.2, 2, seconds=0.01), "lora_bins"),
+            raw=(quotes("", 0.1, 3), "zero-shot"),
+            both=(quotes("", 0.15, 4), "blend", parts),
+            cheap=(quotes("", 0.12, 5), "blend", {"parts": {"mlp": "sparse_mlp", "ridge": "ridge"}}),
+        )
+    ).llm
+    assert [(one.role, one.llm, one.mlp, one.outcome) for one in found.pairs] == [
+        ("alone", "llm", "mlp", "better"),
+        ("member", "both", "mlp", "better"),
+    ]
+    assert found.tuned
+    assert found.pairs[0].pair.difference > 0
+    assert found.pairs[0].seconds_times == pytest.approx(10)
+
+
+def test_an_untuned_llm_is_asked_where_there_is_no_tuned_one():
+    """And it is said to be untuned; without an LLM, or without an MLP, nothing is said."""
+    mlp, raw = (quotes("", 0.2, 1), "sparse_mlp"), (quotes("", 0.6, 2), "zero-shot")
+    found = conclude(folder(mlp=mlp, raw=raw)).llm
+    assert (found.tuned, found.pairs[0].outcome, found.pairs[0].pair.difference < 0) == (False, "worse", True)
+    assert conclude(folder(mlp=mlp)).llm.state == "no LLM"
+    assert conclude(folder(raw=raw)).llm.state == "no sparse MLP"
+
+
+def test_pairs_on_different_items_share_the_chance_of_a_miss():
+    """Two pairs on other items each get half of it; a pair without common items has no result."""
+    a, b = quotes("a", 0.3, 1), quotes("b", 0.4, 2)
+    few = quotes("few", 0.4, 3, 60)
+    far = replace(quotes("far", 0.3, 4), rows=(EvalRow("elsewhere", 1.0, 1.0),))
+    first, second, none = compare_simultaneously([(a, b), (few, b), (far, b)])
+    assert none is None
+    assert (first.confidence, second.confidence) == (pytest.approx(0.975), pytest.approx(0.975))
+    assert (first.n, second.n) == (300, 60)
+
+
+def test_medians_are_not_corrected():
+    """A median has no standard error to studentize with."""
+    with pytest.raises(UsageError, match="means only"):
+        compare_simultaneously([(quotes("a", 0.3), quotes("b", 0.4, 1))], "median error")
+
+
+def test_side_by_side_bands_add_up_to_the_whole():
+    """By price and by category; the sums are those of the pair, and the sign is the competitor's less the reference's."""
+    evals = folder(a=(quotes("", 0.2, 1), "ridge"), b=(quotes("", 0.6, 2), "api"))
+    a, b = evals.evaluations
+    whole = compare(b, a)
+    for bands in (breakdown_by_price(a, b), breakdown_by_category(a, b, evals)):
+        assert sum(band.n for band in bands) == 300
+        assert sum(band.n * band.difference.point for band in bands) / 300 == pytest.approx(whole.difference)
+        assert all(band.competitor - band.reference == pytest.approx(band.difference.point) for band in bands)
+    assert {band.label: band.better for band in breakdown_by_category(a, b, evals)} == {
+        "even": "reference",
+        "odd": "reference",
+    }
+
+
+def test_a_table_of_bands_is_corrected_for_its_bands():
+    """Its intervals are wider than those of a band looked at alone."""
+    evals = folder(a=(quotes("", 0.3, 1), "ridge"), b=(quotes("", 0.4, 2), "api"))
+    a, b = evals.evaluations
+    band = breakdown_by_category(a, b, evals)[0]
+    even = [row for row in a.rows if int(row.id) % 2 == 0], [row for row in b.rows if int(row.id) % 2 == 0]
+    alone = compare(replace(b, rows=tuple(even[1])), replace(a, rows=tuple(even[0])))
+    assert band.difference.high - band.difference.low > alone.high - alone.low

@@ -1,0 +1,158 @@
+"""What evaluations come to: a leaderboard without false ranks, bands that add up, running error, worst items."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from pricesmith.evaluation import leaderboard
+from pricesmith.evaluation.compare import compare
+from pricesmith.evaluation.evaluate import to_arrays
+from pricesmith.evaluation.leaderboard import (
+    build_leaderboard,
+    coverage_by_quote,
+    error_by_category,
+    error_by_price,
+    error_by_training,
+    running_error,
+    worst_items,
+)
+from pricesmith.evaluation.results import Near
+from pricesmith.evaluation.run_eval import Candidate, run_eval
+
+
+@pytest.fixture(scope="module")
+def evals(made, catalog, tmp_path_factory):
+    """Three pricers on the test split, the best with intervals, and a person on 40 of its items."""
+    sheet = frozenset(item.listing.id for item in catalog.items("test")[:40])
+    candidates = [
+        Candidate("bad", "made", made("bad", 1.2), facts={"fit_seconds": 3.0}),
+        Candidate("good", "made", made("good", 0.3, True)),
+        Candidate("twin", "made", made("twin", 0.3)),
+        Candidate("ada", "human", made("ada", 0.6), only=sheet),
+    ]
+
+    def index(items):
+        return lambda listings, k: [[Near("t", "", 5.0, 0.9 if "red" in ware.text else 0.1)] for ware in listings]
+
+    return run_eval(candidates, catalog, tmp_path_factory.mktemp("judged") / "evals", index=index)
+
+
+def test_the_best_comes_first_and_its_twin_is_not_told_apart(evals):
+    """Two pricers of the same noise share rank 1; the bad one is told apart, behind both."""
+    rows = {row.name: row for row in build_leaderboard(evals) if row.group == 0}
+    first, second, third = rows.values()
+    assert {first.name, second.name} == {"good", "twin"}
+    assert (first.best, first.tied, first.rank, first.difference) == (True, False, 1, None)
+    assert (second.best, second.tied, second.rank) == (False, True, 1)
+    assert second.needed > second.n
+    assert (third.name, third.tied, third.rank, third.difference.better) == ("bad", False, 3, first.name)
+    assert [row.places for row in rows.values()] == ["1–2", "1–2", "3"]
+
+
+def test_a_rank_is_the_places_that_the_tests_leave_open(evals, monkeypatch):
+    """Told apart does not carry over: 1-2, 1-3, 2-3, 4-5, 4-6, 5-6, and no rank contradicts another."""
+    base = next(found for found in evals.evaluations if found.pricer == "good")
+    six = [
+        replace(base, pricer=name, rows=tuple(replace(row, price=row.truth + k) for row in base.rows))
+        for k, name in enumerate("abcdef", 1)
+    ]
+    apart = {"ca", *(f"{x}{y}" for x in "def" for y in "abc"), "fd"}
+
+    def compared(one, other, *rest, **more):
+        found = compare(one, other, *rest, **more)
+        told = one.pricer + other.pricer in apart
+        return replace(found, told_apart=told, better=other.pricer if told else None)
+
+    monkeypatch.setattr(leaderboard, "compare", compared)
+    rows = build_leaderboard(replace(evals, evaluations=tuple(six), meta={name: {} for name in "abcdef"}))
+    assert [row.name for row in rows] == list("abcdef")
+    assert [row.places for row in rows] == ["1–2", "1–3", "2–3", "4–5", "4–6", "5–6"]
+    assert [(row.best, row.tied) for row in rows][:3] == [(True, False), (False, True), (False, False)]
+
+
+def test_other_items_are_another_group(evals):
+    """The person stands apart, and is compared with the best on the 40 common items only."""
+    row = build_leaderboard(evals)[-1]
+    assert (row.name, row.group, row.n, row.rank, row.best) == ("ada", 1, 40, 1, True)
+    assert row.difference.n == 40
+
+
+def test_a_line_of_the_leaderboard_is_what_the_rows_say(evals):
+    """Mean error with its interval, seconds and dollars per 1,000, coverage, width and the course's rate."""
+    row = next(row for row in build_leaderboard(evals) if row.name == "good")
+    evaluation = next(found for found in evals.evaluations if found.pricer == "good")
+    data = to_arrays(evaluation)
+    assert row.mean_error.point == pytest.approx(data.error.mean())
+    assert row.mean_error.low < row.mean_error.point < row.mean_error.high
+    assert row.mean_error.groups == len(set(evaluation.groups.values()))
+    assert row.seconds_per_1000 == pytest.approx(1000 * sum(r.seconds for r in evaluation.rows) / row.n)
+    assert (row.no_answers, row.dollars_per_1000) == (0, 0.0)
+    assert [row.below, row.above] == pytest.approx([1.3, 1.3], abs=0.03)  # a few are clipped to the range
+    assert row.coverage.point == pytest.approx(((data.low <= data.truth) & (data.truth <= data.high)).mean())
+    assert 0 < row.course_hit <= 1
+    assert next(row for row in build_leaderboard(evals) if row.name == "bad").fit_seconds == 3.0
+
+
+def test_no_course_rate_outside_dollars_and_no_coverage_without_intervals(evals):
+    """They are None, not 0."""
+    euros = tuple(replace(found, currency="EUR") for found in evals.evaluations if found.pricer == "twin")
+    (row,) = build_leaderboard(replace(evals, evaluations=euros))
+    assert (row.course_hit, row.coverage, row.below, row.above) == (None, None, None, None)
+
+
+def test_items_without_an_answer_are_counted_and_charged(evals):
+    """A pricer that answers nothing has the constant's error, and n no-answers."""
+    one = evals.evaluations[0]
+    silent = replace(one, rows=tuple(replace(row, price=None, low=None, high=None) for row in one.rows))
+    (row,) = build_leaderboard(replace(evals, evaluations=(silent,)))
+    assert row.no_answers == row.n
+    assert row.mean_error.point == pytest.approx(np.mean([abs(one.constant - r.truth) for r in one.rows]))
+
+
+def test_bands_hold_every_item_once(evals):
+    """By price, by category and by nearness to training."""
+    evaluation = evals.evaluations[0]
+    assert sum(band.n for band in error_by_price(evaluation)) == len(evaluation.rows)
+    categories = error_by_category(evaluation, evals, most=2)
+    assert [band.label for band in categories][-1] == "2 others"
+    assert sum(band.share_of_error for band in categories) == pytest.approx(1)
+    close = error_by_training(evaluation, evals)
+    red = sum(item.near[0].similarity > 0.8 for item in evals.items.values() if item.id in to_arrays(evaluation).ids)
+    assert [band.n for band in close] == [red, len(evaluation.rows) - red]
+
+
+def test_coverage_is_by_band_of_the_quote(evals):
+    """The weighted mean over bands is the whole; a pricer without intervals has no bands."""
+    good, twin = (next(found for found in evals.evaluations if found.pricer == name) for name in ("good", "twin"))
+    bands = coverage_by_quote(good)
+    whole = next(row for row in build_leaderboard(evals) if row.name == "good").coverage.point
+    assert sum(band.n * band.coverage.point for band in bands) / sum(band.n for band in bands) == pytest.approx(whole)
+    assert coverage_by_quote(twin) == []
+
+
+def test_the_running_error_ends_at_the_mean_and_narrows(evals):
+    """The last point is the leaderboard's; the band holds it and is narrower than at a tenth of the items."""
+    evaluation = next(found for found in evals.evaluations if found.pricer == "good")
+    run = running_error(evaluation)
+    mean = to_arrays(evaluation).error.mean()
+    assert run.n[-1] == len(evaluation.rows)
+    assert run.mean[-1] == pytest.approx(mean)
+    assert run.low[-1] < mean < run.high[-1]
+    tenth = next(i for i, n in enumerate(run.n) if n >= len(evaluation.rows) / 10)
+    assert run.high[-1] - run.low[-1] < run.high[tenth] - run.low[tenth]
+    assert run.low[0] is None
+
+
+def test_the_running_error_takes_items_in_the_same_order_for_all(evals):
+    """The order comes from groups, not from the file: a reversed evaluation runs the same."""
+    evaluation = evals.evaluations[1]
+    assert running_error(replace(evaluation, rows=evaluation.rows[::-1])) == running_error(evaluation)
+
+
+def test_the_worst_items_are_the_farthest_off(evals):
+    """Largest error first, each with what is known of the item."""
+    evaluation = evals.evaluations[0]
+    found = worst_items(evaluation, evals, most=5)
+    assert [one.error for one in found] == sorted(to_arrays(evaluation).error, reverse=True)[:5]
+    assert all(one.item.id == one.row.id and one.item.near for one in found)

@@ -1,0 +1,290 @@
+"""The flow of eval: the same items for everybody, what is done stays done, what cannot be fair is refused."""
+
+import json
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pricesmith.catalog.catalog import ITEMS
+from pricesmith.core.errors import UsageError
+from pricesmith.core.progress import Progress
+from pricesmith.core.types import Quote
+from pricesmith.evaluation.folds import assign_folds, build_plan, limit_items
+from pricesmith.evaluation.results import Near, read_evals
+from pricesmith.evaluation.run_eval import FOREIGN, Candidate, run_eval
+from pricesmith.testing import make_items
+
+
+class Notes(Progress):
+    """Progress that remembers its notes."""
+
+    def __init__(self):
+        self.said = []
+
+    def note(self, text):
+        self.said.append(text)
+
+
+class Never:
+    """A pricer that must not be asked."""
+
+    name = "never"
+
+    def price(self, listings):
+        raise AssertionError("was asked")
+
+
+def candidate(made, catalog, name="good", noise=0.2, **more):
+    """A fitted candidate of the catalog."""
+    return Candidate(name, "made", made(name, noise), fitted_on=catalog.fingerprint, **more)
+
+
+def test_every_pricer_is_judged_on_the_same_items(made, catalog, tmp_path):
+    """The test split, in order, with groups, the constant's quote and facts for the report; the split keeps groups
+    whole, so none has a member in training."""
+    pair = [candidate(made, catalog), candidate(made, catalog, "bad", 0.9, facts={"fit_seconds": 2.5})]
+    evals = run_eval(pair, catalog, tmp_path / "evals")
+    items, groups = catalog.items_and_groups("test")
+    for evaluation in evals.evaluations:
+        assert [row.id for row in evaluation.rows] == [item.listing.id for item in items]
+        assert list(evaluation.groups.values()) == groups
+        assert evaluation.catalog == catalog.fingerprint
+    assert {item.group_in_training for item in evals.items.values()} == {0}
+    meta = evals.meta["bad"]
+    facts = ("kind", "split", "fit_seconds", "folds", "catalog_name", "price_range", "n")
+    assert [meta[name] for name in facts] == ["made", "test", 2.5, False, "made", [0.5, 999.49], len(items)]
+
+
+def test_the_same_command_again_judges_nobody(made, catalog, tmp_path):
+    """It says so, and the files stay as they are."""
+    one = candidate(made, catalog, facts={"manifest": "abc", "fit_seconds": 1.0})
+    before = run_eval([one], catalog, tmp_path / "evals")
+    notes = Notes()
+    again = replace(one, pricer=Never(), facts={"manifest": "abc", "fit_seconds": 1.1})
+    assert run_eval([again], catalog, tmp_path / "evals", progress=notes) == before
+    assert notes.said == ["good is already judged."]
+
+
+def test_a_kill_between_two_pricers_costs_the_second_only(made, catalog, tmp_path):
+    """The first is whole; the same command judges what is left."""
+    first, second = candidate(made, catalog), candidate(made, catalog, "next", 0.4)
+    run_eval([first], catalog, tmp_path / "evals")
+    run_eval([replace(first, pricer=Never()), second], catalog, tmp_path / "evals")
+    assert {found.pricer for found in read_evals(tmp_path / "evals").evaluations} == {"good", "next"}
+
+
+def test_rows_without_their_meta_file_are_judged_again(made, catalog, tmp_path):
+    """A kill between the two files leaves an unfinished evaluation, which the same command writes anew."""
+    one = candidate(made, catalog)
+    run_eval([one], catalog, tmp_path / "evals")
+    (tmp_path / "evals" / "good.meta.json").unlink()
+    (tmp_path / "evals" / "good.jsonl").write_text('{"id": ')
+    evals = run_eval([one], catalog, tmp_path / "evals")
+    assert (len(evals.evaluations), evals.unfinished) == (1, ())
+
+
+@pytest.mark.parametrize("change", [{"facts": {"manifest": "def"}}, {"kind": "other"}])
+def test_another_pricer_of_the_same_name_is_refused(made, catalog, tmp_path, change):
+    """With what differs; `overwrite` takes its place."""
+    one = candidate(made, catalog, facts={"manifest": "abc"})
+    run_eval([one], catalog, tmp_path / "evals")
+    other = replace(one, **change)
+    with pytest.raises(UsageError, match=r"abc.* -> .*def|made.* -> .*other"):
+        run_eval([other], catalog, tmp_path / "evals")
+    assert run_eval([other], catalog, tmp_path / "evals", overwrite=True).meta["good"]["kind"] == other.kind
+
+
+def test_another_limit_of_the_same_pricer_is_refused(made, catalog, tmp_path):
+    """What is judged on 50 items is not what is judged on all."""
+    run_eval([candidate(made, catalog)], catalog, tmp_path / "evals", limit=50)
+    with pytest.raises(UsageError, match="limit: 50 -> None"):
+        run_eval([candidate(made, catalog)], catalog, tmp_path / "evals")
+
+
+def test_a_limit_is_the_same_items_for_every_pricer_and_keeps_groups(catalog):
+    """A smaller limit is part of a larger one; at most one group is cut."""
+    plan = build_plan(catalog, "test")
+    ids = {n: {item.listing.id for item in limit_items(plan, n).folds[0].items} for n in (40, 90)}
+    assert [len(some) for some in ids.values()] == [40, 90]
+    assert ids[40] < ids[90]
+    inside, outside = ({plan.groups[id] for id in some} for some in (ids[40], set(plan.groups) - ids[40]))
+    assert len(inside & outside) <= 1
+
+
+def test_items_are_kept_whole_under_a_limit(made, catalog, tmp_path):
+    """items.parquet holds the whole split, so that a later pricer without the limit fits the same folder."""
+    evals = run_eval([candidate(made, catalog)], catalog, tmp_path / "evals", limit=20)
+    assert len(evals.items) == len(catalog.items("test"))
+    assert len(evals.evaluations[0].rows) == 20
+    more = run_eval([candidate(made, catalog, "other")], catalog, tmp_path / "evals")
+    assert {len(found.rows) for found in more.evaluations} == {20, len(evals.items)}
+
+
+def test_near_training_listings_are_kept_with_the_items(made, catalog, tmp_path):
+    """The search is built from the training items, and asked for three for each judged item."""
+
+    def index(items):
+        assert {item.listing.id for item in items} == {item.listing.id for item in catalog.items("train")}
+        return lambda listings, k: [[Near("t", ware.title, 5.0, 0.9)] * k for ware in listings]
+
+    evals = run_eval([candidate(made, catalog)], catalog, tmp_path / "evals", index=index)
+    for item in evals.items.values():
+        assert item.near == (Near("t", item.title, 5.0, 0.9),) * 3
+        assert item.close_in_training
+
+
+def test_a_small_catalog_is_judged_in_folds_and_says_so(made, small, tmp_path):
+    """Every row is judged once, by a pricer refitted without its fold or its groups."""
+    fitted = []
+
+    class Memory:
+        """Knows the ids and groups it was fitted on, and must not meet them again."""
+
+        name = "fold"
+
+        def __init__(self, train, validation):
+            assert train
+            assert validation
+            self.known = {item.listing.title + item.listing.text.split("\n")[0] for item in train + validation}
+            fitted.append(len(self.known))
+
+        def price(self, listings):
+            assert not any(ware.title + ware.text.split("\n")[0] in self.known for ware in listings)
+            return [Quote(10.0) for _ in listings]
+
+    notes = Notes()
+    one = candidate(made, small, refit=Memory)
+    evals = run_eval([one], small, tmp_path / "evals", progress=notes)
+    (evaluation,) = evals.evaluations
+    assert len(fitted) == 5
+    assert sorted(row.id for row in evaluation.rows) == sorted(item.listing.id for item in make_items(300, 1)[0])
+    assert (evaluation.pricer, evals.about["split"], evals.meta["good"]["folds"]) == ("good", "folds", True)
+    assert evals.meta["good"]["fit_seconds"] > 0
+    assert any("5 folds by group" in said for said in notes.said)
+
+
+def test_folds_keep_groups_whole_and_are_of_like_size():
+    """No group is on two sides; a ninth of what is left is held out for validation."""
+    items, names = make_items(500, 3)
+    groups = {item.listing.id: name for item, name in zip(items, names, strict=True)}
+    folds = assign_folds(items, groups)
+    assert [len(fold.items) for fold in folds] == [100] * 5
+    for fold in folds:
+        sides = [{groups[item.listing.id] for item in part} for part in (fold.items, fold.train, fold.validation)]
+        assert sum(len(side) for side in sides) == len(set.union(*sides))
+        assert len(fold.items) + len(fold.train) + len(fold.validation) == 500
+        assert 20 <= len(fold.validation) <= 80
+    held = [{item.listing.id for item in fold.validation} for fold in folds]
+    assert max(len(one & other) for one in held for other in held if one is not other) < 30
+
+
+def test_a_run_that_cannot_be_refitted_is_not_judged_in_folds(made, small, tmp_path):
+    """It would be judged on rows it was trained on."""
+    with pytest.raises(UsageError, match="cannot be fitted again"):
+        run_eval([candidate(made, small)], small, tmp_path / "evals")
+    assert not (tmp_path / "evals").exists()
+
+
+def test_who_was_never_fitted_is_judged_on_every_row_of_a_small_catalog(made, small, tmp_path):
+    """A person or an untuned model has seen nothing."""
+    evals = run_eval([Candidate("ada", "human", made("ada", 0.5))], small, tmp_path / "evals")
+    assert len(evals.evaluations[0].rows) == 300
+
+
+def test_a_run_of_another_catalog_is_refused(made, catalog, tmp_path):
+    """Its test items may be this one's training items."""
+    foreign = replace(candidate(made, catalog), fitted_on="f00d")
+    with pytest.raises(UsageError, match="fitted on another catalog"):
+        run_eval([foreign], catalog, tmp_path / "evals")
+    with pytest.raises(UsageError, match="which listings it was trained on"):
+        run_eval([foreign], catalog, tmp_path / "evals", other_catalog=True)
+
+
+def test_on_another_catalog_items_that_were_trained_on_are_dropped_and_counted(made, catalog, tmp_path):
+    """The others are judged; the note says how many were not."""
+    known = {item.listing.text for item in catalog.items("test")[:30]}
+    foreign = replace(
+        candidate(made, catalog), fitted_on="f00d", seen=lambda wares: [ware.text in known for ware in wares]
+    )
+    (found,) = run_eval([foreign], catalog, tmp_path / "evals", other_catalog=True).evaluations
+    assert len(found.rows) == len(catalog.items("test")) - 30
+    assert found.note == f"{FOREIGN}; 30 items dropped, whose text it was trained on"
+    assert "rows of its validation cannot be told" in FOREIGN
+
+
+def test_a_person_is_judged_on_their_sheet_only(made, catalog, tmp_path):
+    """Items that were not on it are not unanswered; they are not asked, and that is said."""
+    sheet = [item.listing.id for item in catalog.items("test")[:25]]
+    person = Candidate("ada", "human", made("ada", 0.5), only=frozenset(sheet))
+    (found,) = run_eval([person], catalog, tmp_path / "evals").evaluations
+    assert [row.id for row in found.rows] == sheet
+    assert "items it was not asked" in found.note
+
+
+def test_a_sheet_of_other_items_is_refused(made, catalog, tmp_path):
+    """Nothing of it is in this split."""
+    with pytest.raises(UsageError, match="no item to judge"):
+        run_eval([Candidate("ada", "human", made("ada", 0.5), only={"x"})], catalog, tmp_path / "evals")
+
+
+def test_a_run_of_another_catalog_is_judged_as_it_is_on_a_small_one(made, small, tmp_path):
+    """Fitted again in folds it would not be that run any more; every row that it does not know is judged."""
+    known = {item.listing.text for item in small.items("test")[:10]}
+
+    def refit(train, validation):
+        raise AssertionError("was fitted again")
+
+    foreign = replace(
+        candidate(made, small, refit=refit), fitted_on="f00d", seen=lambda wares: [ware.text in known for ware in wares]
+    )
+    (found,) = run_eval([foreign], small, tmp_path / "evals", other_catalog=True).evaluations
+    assert len(found.rows) == 290
+
+
+def test_a_split_that_cuts_groups_shows_in_the_items(made, new_catalog, tmp_path):
+    """The members of a judged item's group in the train split are counted, whoever made the split."""
+    catalog = new_catalog(tmp_path / "cut", 2100, 3)
+    table = pq.read_table(catalog.path / ITEMS)
+    splits = ["test" if row % 10 == 0 else "train" for row in range(table.num_rows)]
+    where = table.column_names.index("split")
+    pq.write_table(table.set_column(where, "split", pa.array(splits)), catalog.path / ITEMS)
+    evals = run_eval([candidate(made, catalog)], catalog, tmp_path / "evals")
+    assert max(item.group_in_training for item in evals.items.values()) > 0
+
+
+@pytest.mark.parametrize("more", [{"limit": 0}, {"split": "tset"}, {"split": "train"}])
+def test_a_wrong_option_is_refused_before_anything_is_written(made, catalog, tmp_path, more):
+    """The folder is not even made."""
+    with pytest.raises(UsageError, match="allowed"):
+        run_eval([candidate(made, catalog)], catalog, tmp_path / "evals", **more)
+    assert not (tmp_path / "evals").exists()
+
+
+def test_nobody_two_of_a_name_and_another_currency_are_refused(made, catalog, tmp_path):
+    """Each by its own error."""
+    one = candidate(made, catalog)
+    for candidates, why in (
+        ([], "nobody"),
+        ([one, one], "same name"),
+        ([replace(one, currency="EUR")], "another currency"),
+    ):
+        with pytest.raises(UsageError, match=why):
+            run_eval(candidates, catalog, tmp_path / "evals")
+
+
+def test_evaluations_of_two_catalogs_do_not_share_a_folder(made, catalog, new_catalog, tmp_path):
+    """The folder belongs to the first."""
+    run_eval([candidate(made, catalog)], catalog, tmp_path / "evals")
+    other = new_catalog(tmp_path / "other", 2100, 5)
+    with pytest.raises(UsageError, match="another catalog or split"):
+        run_eval([candidate(made, other, "third")], other, tmp_path / "evals")
+
+
+def test_rows_are_one_json_object_a_line(made, catalog, tmp_path):
+    """The file's format is a promise: any reader of JSON lines can use it."""
+    run_eval([candidate(made, catalog)], catalog, tmp_path / "evals", limit=3)
+    lines = (tmp_path / "evals" / "good.jsonl").read_text(encoding="utf-8").splitlines()
+    fields = {"id", "truth", "price", "low", "high", "raw", "seconds", "cost_usd"}
+    assert [set(json.loads(line)) for line in lines] == [fields] * 3

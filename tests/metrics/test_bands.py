@@ -1,0 +1,80 @@
+"""Bands hold every item once, at round prices."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pricesmith.metrics.bands import (
+    band_label,
+    category_masks,
+    coverage_bands,
+    error_bands,
+    price_edges,
+    price_masks,
+)
+
+prices = st.lists(st.floats(0.01, 1e7), min_size=1, max_size=80)
+
+
+@settings(deadline=None, max_examples=60)
+@given(prices, st.floats(1e-3, 1e3))
+def test_price_bands_hold_every_item_once(values, scale):
+    """Whatever the prices and the currency, bands are few, rising and round."""
+    array = np.array(values) * scale
+    edges = price_edges(array)
+    assert edges == sorted(set(edges))
+    assert len(edges) <= 7
+    assert all(f"{edge:.0e}"[0] in "125" for edge in edges)
+    assert (np.sum([mask for _, mask in price_masks(array, edges)], axis=0) == 1).all()
+
+
+def test_bands_of_shop_prices_are_those_a_person_would_choose():
+    """Log-normal prices round 50 are cut at round numbers, and the dear tail has its own band."""
+    array = np.exp(np.random.default_rng(0).normal(np.log(50), 1.4, 5000))
+    assert price_edges(array) == [5, 10, 20, 50, 100, 200, 500]
+
+
+def test_one_price_is_one_band():
+    """Where all prices are the same there is nothing to cut."""
+    assert [label for label, _ in price_masks(np.full(9, 5.0), price_edges(np.full(9, 5.0)))] == ["all"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 10, "under 10"), (10, 25, "10 to 25"), (2000, np.inf, "2,000 and over"), (0, np.inf, "all")],
+)
+def test_a_band_is_named_in_words(low, high, expected):
+    """A reader needs no brackets."""
+    assert band_label(low, high) == expected
+
+
+def test_rare_categories_are_put_together():
+    """The commonest keep their names, the rest are counted in one."""
+    masks = category_masks(["a"] * 5 + ["b"] * 3 + ["", "", "d"], most=2)
+    assert [(label, int(mask.sum())) for label, mask in masks] == [("a", 5), ("b", 3), ("2 others", 3)]
+
+
+def test_bands_share_out_all_of_the_error():
+    """Shares of items and of error add up to 1, and each band's mean is over its own items."""
+    random = np.random.default_rng(0)
+    truth = np.exp(random.normal(4, 1, 500))
+    quote = truth * np.exp(random.normal(0, 0.5, 500))
+    bands = error_bands(truth, quote, np.arange(500), price_masks(truth, price_edges(truth)))
+    assert sum(band.share_of_items for band in bands) == pytest.approx(1)
+    assert sum(band.share_of_error for band in bands) == pytest.approx(1)
+    total = sum(band.mean_error.point * band.n for band in bands)
+    assert total == pytest.approx(np.abs(quote - truth).sum())
+
+
+def test_coverage_counts_only_items_with_an_interval():
+    """NaN bounds are no interval; a band without any is left out."""
+    truth, low, high = (
+        np.array([10.0, 20.0, 30.0]),
+        np.array([5.0, 25.0, np.nan]),
+        np.array([20.0, 100.0, np.nan]),
+    )
+    masks = [("first two", np.array([True, True, False])), ("last", np.array([False, False, True]))]
+    (band,) = coverage_bands(truth, np.sqrt(low * high), low, high, np.arange(3), masks)
+    assert (band.label, band.n, band.coverage.point) == ("first two", 2, 0.5)
+    assert (band.below, band.above) == (pytest.approx(2.0), pytest.approx(2.0))

@@ -1,0 +1,162 @@
+"""Intervals resample groups: they hold the truth as often as they say."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pricesmith.core.errors import PricesmithError
+from pricesmith.metrics import bootstrap
+from pricesmith.metrics.bootstrap import bootstrap_interval, encode_groups
+
+TIMES = 600  # a coverage of 95 % is then measured to +-0.9 points
+
+
+def made_errors(random, groups, of=50, spread=0.6):
+    """Log-normal errors of groups that err together; shape (groups x of,)."""
+    shared = random.normal(0, spread, (groups, 1))
+    return np.exp(3 + shared + random.normal(0, 0.8, (groups, of))).ravel()
+
+
+def coverage(aggregate, truth, groups, paired=False, resamples=400):
+    """How often the interval holds the truth."""
+    random = np.random.default_rng(7)
+    codes = np.repeat(np.arange(groups), 50)
+    held = 0
+    for seed in range(TIMES):
+        values = made_errors(random, groups)
+        minus = values * made_errors(random, groups, spread=0.3) / np.exp(3) if paired else None
+        found = bootstrap_interval(values, codes, aggregate, minus=minus, resamples=resamples, seed=seed)
+        held += found.low <= truth <= found.high
+    return held / TIMES
+
+
+MEAN = float(np.exp(3 + 0.6**2 / 2 + 0.8**2 / 2))
+FACTOR = float(np.exp(0.3**2 / 2 + 0.8**2 / 2))
+
+
+@pytest.mark.parametrize("groups", [20, 40])
+def test_a_mean_errors_interval_holds_the_truth_in_93_to_97_of_100(groups):
+    """On heavy-tailed errors in groups of 50."""
+    assert 0.93 <= coverage("mean", MEAN, groups) <= 0.97
+
+
+def test_a_paired_differences_interval_holds_the_truth_in_93_to_97_of_100():
+    """Two pricers that err together on the same groups of 50."""
+    assert 0.93 <= coverage("mean", MEAN * (1 - FACTOR), 30, paired=True) <= 0.97
+
+
+def test_a_roots_interval_holds_the_truth_in_93_to_97_of_100():
+    """The root of a mean, as RMSLE is, keeps the promise."""
+    assert 0.93 <= coverage("root", float(np.sqrt(MEAN)), 40) <= 0.97
+
+
+def test_a_medians_interval_holds_the_truth_in_93_to_97_of_100():
+    """Percentiles over groups."""
+    assert 0.93 <= coverage("median", float(np.exp(3)), 30, resamples=200) <= 0.97
+
+
+def test_resampling_items_would_be_too_narrow():
+    """Where groups err together, an interval over items is less than half as wide as over groups."""
+    values = made_errors(np.random.default_rng(0), 40)
+    by_group = bootstrap_interval(values, np.repeat(np.arange(40), 50))
+    by_item = bootstrap_interval(values, np.arange(2000))
+    assert by_item.high - by_item.low < 0.5 * (by_group.high - by_group.low)
+
+
+def test_the_standard_error_of_single_items_is_the_textbooks():
+    """Groups of one give s / sqrt(n)."""
+    values = np.random.default_rng(0).normal(50, 10, 300)
+    assert bootstrap_interval(values, np.arange(300)).se == pytest.approx(values.std(ddof=1) / np.sqrt(300))
+
+
+def test_the_bootstrap_agrees_with_scipys_on_plain_means():
+    """With groups of one and thin tails, scipy's percentile interval is nearly the same."""
+    from scipy import stats
+
+    values = np.random.default_rng(3).normal(50, 10, 400)
+    oracle = stats.bootstrap((values,), np.mean, method="percentile", rng=np.random.default_rng(0)).confidence_interval
+    found = bootstrap_interval(values, np.arange(400))
+    assert (found.low, found.high) == pytest.approx((oracle.low, oracle.high), abs=0.1)
+
+
+@pytest.mark.parametrize("aggregate", ["mean", "root", "median"])
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.tuples(st.floats(0, 1e5), st.floats(0, 1e5), st.integers(0, 8)), min_size=9, max_size=60))
+def test_a_paired_difference_mirrors_when_the_two_change_places(aggregate, data):
+    """a - b is the negative of b - a, point and interval; the interval holds the point."""
+    a, b = (np.array([row[i] for row in data]) for i in (0, 1))
+    codes = encode_groups([row[2] for row in data])
+    one = bootstrap_interval(a, codes, aggregate, minus=b, resamples=100)
+    two = bootstrap_interval(b, codes, aggregate, minus=a, resamples=100)
+    assert one.point == pytest.approx(-two.point)
+    if one.low is None:
+        assert one.groups < bootstrap.MIN_GROUPS
+    else:
+        assert one.low <= one.point <= one.high
+        assert (one.low, one.high) == pytest.approx((-two.high, -two.low), rel=1e-6, abs=1e-6)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=40))
+def test_a_pricer_does_not_differ_from_itself(values):
+    """The difference, its interval and its standard error are 0."""
+    array = np.array(values)
+    found = bootstrap_interval(array, np.arange(len(array)), minus=array, resamples=50)
+    assert found.point == 0
+    assert found.low in (None, 0.0)
+    assert found.high in (None, 0.0)
+
+
+def test_fewer_than_five_groups_have_no_interval():
+    """Four groups cannot carry one, however many items they have."""
+    found = bootstrap_interval(np.arange(400.0), np.arange(400) % 4)
+    assert (found.low, found.high, found.se, found.groups) == (None, None, None, 4)
+
+
+def test_one_group_that_differs_is_no_evidence():
+    """Resamples without it have no spread; they are left out, and the interval stays finite and holds 0."""
+    values = np.zeros(60)
+    values[0] = 12.0
+    found = bootstrap_interval(values, np.arange(60), minus=np.zeros(60))
+    assert -1 < found.low < 0 < found.point < found.high < 1
+
+
+def test_a_mean_error_is_never_said_to_be_below_zero():
+    """With few groups the lower bound stops at 0."""
+    values = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 100.0])
+    assert bootstrap_interval(values, np.arange(6)).low == 0.0
+
+
+def test_a_share_of_all_is_not_certain():
+    """20 hits of 20 groups: the exact bound of one-sided 2.5 %, not the point 1."""
+    found = bootstrap_interval(np.ones(40), np.arange(40) // 2, share=True)
+    assert (found.low, found.high) == (pytest.approx(0.025 ** (1 / 20)), 1.0)
+
+
+def test_a_shares_interval_stays_inside_zero_to_one():
+    """One miss in 60 groups."""
+    found = bootstrap_interval(np.array([0.0] + [1.0] * 59), np.arange(60), share=True)
+    assert 0 <= found.low < found.point < found.high == 1.0
+
+
+def test_the_same_seed_gives_the_same_interval_in_blocks_or_at_once(monkeypatch):
+    """Memory is bounded by drawing in blocks; the draws do not change with it."""
+    values, codes = np.random.default_rng(0).lognormal(3, 1, 200), np.arange(200) // 2
+    at_once = bootstrap_interval(values, codes)
+    monkeypatch.setattr(bootstrap, "CELLS", 1000)
+    assert bootstrap_interval(values, codes) == at_once
+
+
+def test_a_resampled_median_is_that_of_the_repeated_items():
+    """A group drawn twice counts twice, one not drawn not at all."""
+    values, codes = np.array([5.0, 1.0, 9.0, 4.0, 7.0]), np.array([0, 0, 1, 2, 2])
+    weights = np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0], [1.0, 1.0, 1.0]])
+    expected = [np.median(np.repeat(values, row[codes].astype(int))) for row in weights]
+    assert bootstrap.weighted_medians(values, weights, codes).tolist() == expected
+
+
+def test_values_without_their_groups_are_refused():
+    """One group code for each value."""
+    with pytest.raises(PricesmithError, match="one entry for each item"):
+        bootstrap_interval(np.ones(3), np.arange(2))

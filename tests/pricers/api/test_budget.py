@@ -1,0 +1,105 @@
+"""A budget is never passed, whatever order requests end in."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pricesmith.pricers.api.budget import Budget, BudgetExceeded
+
+
+@given(st.lists(st.tuples(st.floats(0.001, 1), st.floats(0, 1)), max_size=40), st.floats(0.5, 5), st.integers(1, 6))
+@settings(deadline=None, max_examples=100)
+def test_the_budget_holds_for_any_costs(requests: list[tuple[float, float]], budget: float, workers: int) -> None:
+    """At every moment what is spent and what is laid aside is within the budget, to rounding."""
+    purse = Budget(budget)
+    waiting = list(requests)
+    over: list[float] = []
+
+    def labour() -> None:
+        while True:
+            with purse.change:
+                if not waiting:
+                    return
+                worst, share = waiting.pop()
+            try:
+                purse.hold(worst)
+            except BudgetExceeded:
+                return
+            with purse.change:
+                over.append(purse.spent + purse.held - budget)
+            purse.settle(worst, worst * share)
+
+    threads = [threading.Thread(target=labour) for _ in range(workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert all(excess <= 1e-9 for excess in over)
+    assert purse.spent <= budget + 1e-9
+    assert purse.held == 0
+
+
+def test_a_request_waits_for_what_is_in_flight_and_then_fits() -> None:
+    """The worst case of a neighbor is laid aside only until it has settled."""
+    purse = Budget(1.0)
+    purse.hold(0.9)
+    later = threading.Timer(0.2, lambda: purse.settle(0.9, 0.1))
+    later.start()
+    assert purse.hold(0.9)
+    later.join()
+    assert (purse.spent, purse.held) == (0.1, 0.9)
+
+
+def test_what_never_fits_is_refused_at_once() -> None:
+    """With what is spent and what the next request would cost."""
+    purse = Budget(1.0)
+    with pytest.raises(BudgetExceeded, match="does not cover") as caught:
+        purse.hold(1.5)
+    assert "$1.5000 at worst" in str(caught.value)
+
+
+def test_a_stop_ends_the_waiting() -> None:
+    """An interrupted worker does not wait for money."""
+    purse, stop = Budget(1.0), threading.Event()
+    purse.hold(1.0)
+    stop.set()
+    assert not purse.hold(0.5, stop)
+
+
+def test_without_a_budget_it_only_counts() -> None:
+    """And never says no."""
+    purse = Budget()
+    for _ in range(3):
+        assert purse.hold(1e6)
+        purse.settle(1e6, 2.0, lost=True)
+    assert (purse.spent, purse.lost, purse.held) == (6.0, 6.0, 0.0)
+
+
+def test_an_endpoint_that_costs_more_than_its_worst_case_is_asked_no_more() -> None:
+    """No budget holds where the limit of tokens is not kept."""
+    purse = Budget(10.0)
+    purse.hold(0.1)
+    purse.settle(0.1, 0.5)
+    with pytest.raises(BudgetExceeded, match="does not keep the limit"):
+        purse.hold(0.1)
+
+
+def test_one_who_waits_is_not_let_through_after_that() -> None:
+    """What is in flight may show that the endpoint keeps no limit, and free enough for the one who waits."""
+    purse = Budget(1.0)
+    purse.hold(0.1)
+    purse.hold(0.8)
+
+    def end() -> None:
+        purse.settle(0.1, 0.2)
+        purse.settle(0.8, 0.1)
+
+    later = threading.Timer(0.2, end)
+    later.start()
+    with pytest.raises(BudgetExceeded, match="does not keep the limit"):
+        purse.hold(0.15)
+    later.join()

@@ -1,0 +1,148 @@
+"""Several processes that ask the same questions at once pay for each answer once."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pricesmith.core.progress import Progress
+from pricesmith.pricers.api.budget import Budget
+from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
+from pricesmith.pricers.api.response_cache import ResponseCache
+from pricesmith.testing import FakeEndpoint, make_items
+
+COUNT = 40
+WARES = [item.listing for item in make_items(COUNT, seed=3)[0]]
+SCRIPT = """
+import json, sys, time
+from pathlib import Path
+from pricesmith.core.errors import PricesmithError
+from pricesmith.pricers.api.response_cache import Answers
+from pricesmith.pricers.api.pricer import Asked, FrontierPricer
+from pricesmith.pricers.api.providers import Endpoint, Price
+from pricesmith.pricers.api.budget import Purse
+from pricesmith.testing import FakeEndpoint, made_items
+folder, url, key, budget, count = sys.argv[1:]
+folder = Path(folder)
+endpoint = Endpoint("made", url, "made-model", Price(1.0, 2.0, "2026-11-22", "made"), "MADE_KEY", key)
+listings = [item.listing for item in made_items(int(count), seed=3)[0]]
+with Answers(folder / "a.sqlite") as answers:
+    purse = Purse(float(budget) or None)
+    pricer = FrontierPricer(endpoint, Asked(), answers, purse, currency="USD", timeout=20.0)
+    print("ready", flush=True)
+    while not (folder / "go").exists():
+        time.sleep(0.001)
+    try:
+        prices = [quote.price for quote in pricer.price(listings)]
+    except PricesmithError as error:
+        prices = type(error).__name__
+    print(json.dumps([prices, pricer.tally.asked, pricer.tally.remembered]), flush=True)
+"""
+
+
+def started(folder: Path, fake: FakeEndpoint, budget: float = 0.0) -> subprocess.Popen[str]:
+    """A process that prices the listings as soon as the file `go` is there."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(folder), fake.url, fake.key, str(budget), str(COUNT)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    return process
+
+
+def wait_for(process: subprocess.Popen[str]) -> None:
+    """Wait until a process is ready to ask."""
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+
+
+def outcome(process: subprocess.Popen[str]) -> tuple[list[float] | str, int, int]:
+    """The prices that a process has got, or its error, with how many were asked and remembered."""
+    prices, asked, remembered = json.loads(process.communicate(timeout=120)[0])
+    return prices, asked, remembered
+
+
+class Notes(Progress):
+    """Notes, kept."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_no_question_is_asked_twice_by_processes_that_run_at_once(tmp_path: Path) -> None:
+    """Also with different budgets, of which one ends early: the others ask what is left."""
+    with FakeEndpoint(delay=0.01) as fake:
+        processes = [started(tmp_path, fake, budget) for budget in (0.0, 1000.0, 0.05)]
+        for process in processes:
+            wait_for(process)
+        (tmp_path / "go").touch()
+        outcomes = [outcome(process) for process in processes]
+        assert len(fake.asked) == COUNT
+        assert {fake.times(question) for question in fake.asked} == {1}
+        assert len(fake.seen) == COUNT
+    for prices, asked, remembered in outcomes[:2]:
+        assert prices == [24.0] * COUNT
+        assert asked + remembered == COUNT
+    assert sum(asked for _, asked, _ in outcomes) == COUNT
+    with ResponseCache(tmp_path / "a.sqlite") as answers:
+        assert answers.run("SELECT * FROM claims") == answers.run("SELECT * FROM asked") == []
+    assert list((tmp_path / "a.sqlite.owners").iterdir()) == []
+
+
+def test_the_claims_of_a_killed_process_are_free(tmp_path: Path) -> None:
+    """Who waited for its answers says so, and asks in its place as soon as it is dead."""
+    notes = Notes()
+    with FakeEndpoint(faults=lambda number, before: "hang" if number == 0 else "") as fake:
+        process = started(tmp_path, fake)
+        wait_for(process)
+        (tmp_path / "go").touch()
+        until = time.monotonic() + 60
+        while not fake.seen:
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        with ResponseCache(tmp_path / "a.sqlite") as answers:
+            pricer = ApiPricer(fake.endpoint(), PromptOptions(), answers, Budget(), currency="USD", progress=notes)
+            (claimed,) = [
+                request.key for request in pricer.requests(WARES) if request.messages[-1]["content"] in fake.asked
+            ]
+            assert answers.claim(claimed) == process.pid
+            note = notes.note
+
+            def kill(text: str) -> None:
+                note(text)
+                if f"process {process.pid}" in text:
+                    process.send_signal(signal.SIGKILL)
+                    process.wait(60)
+
+            notes.note = kill  # type: ignore[method-assign]
+            quotes = pricer.price(WARES)
+            pricer.close()
+        process.communicate()
+        assert {fake.times(question) for question in fake.asked} == {1}
+        assert len(fake.seen) == COUNT + 1
+    assert [quote.price for quote in quotes] == [24.0] * COUNT
+    assert notes.notes == [
+        f"Another command (process {process.pid}) is asking for the same listings; waiting for its answers."
+    ]
+
+
+def test_a_process_whose_request_fails_leaves_the_question_to_the_next(tmp_path: Path) -> None:
+    """A claim is for one attempt: a lost answer is asked for again by who needs it."""
+    with FakeEndpoint(faults=lambda number, before: "500") as fake, ResponseCache(tmp_path / "a.sqlite") as first:
+        pricer = ApiPricer(fake.endpoint(), PromptOptions(), first, Budget(), currency="USD")
+        pricer.wire.back_off = 0.001
+        assert pricer.price(WARES[:1])[0].price is None
+        fake.faults = {}
+        with ResponseCache(tmp_path / "a.sqlite") as second:
+            other = ApiPricer(fake.endpoint(), PromptOptions(), second, Budget(), currency="USD")
+            assert other.price(WARES[:1])[0].price == 24
+            other.close()
+        pricer.close()

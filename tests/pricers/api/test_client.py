@@ -1,0 +1,391 @@
+"""Every fault of an endpoint ends as an answer, a counted failure or a clear stop; the table of them is printed here.
+
+pytest -s tests/pricers/hosted/test_wire.py -k table
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pricesmith.core.errors import PricesmithError, UsageError
+from pricesmith.core.types import Listing, Quote
+from pricesmith.pricers.api.budget import Budget, BudgetExceeded
+from pricesmith.pricers.api.errors import ApiError
+from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
+from pricesmith.pricers.api.response_cache import Completion, ResponseCache
+from pricesmith.testing import FakeEndpoint, make_items
+
+WARES = [item.listing for item in make_items(12, seed=11)[0]]
+BUDGET = 5.0
+PRICE = (100.0, 200.0)  # dollars per million tokens: dear, so that a budget is felt
+
+
+def priced(question: str) -> int:
+    """The one right answer to a question: another one would be another question's."""
+    return int(hashlib.sha256(question.encode()).hexdigest()[:4], 16) % 900 + 1
+
+
+def answer(question: str) -> str:
+    return json.dumps({"price": priced(question)})
+
+
+def pricer_of(fake: FakeEndpoint, answers: ResponseCache, purse: Budget, **more: Any) -> ApiPricer:
+    """A pricer of a fake endpoint with short pauses."""
+    price = more.pop("price", PRICE)
+    options = {"currency": "USD", "concurrency": 3, "timeout": 0.5, **more}
+    asked = options.pop("asked", PromptOptions(output=64))
+    pricer = ApiPricer(fake.endpoint(price), asked, answers, purse, **options)
+    pricer.wire.back_off = 0.005
+    return pricer
+
+
+@dataclass
+class Outcome:
+    """What a run over the twelve listings came to."""
+
+    quotes: list[Quote]
+    ended: str
+    purse: Budget
+    pricer: ApiPricer
+
+
+def run_once(fake: FakeEndpoint, store: Path, budget: float | None = BUDGET, **more: Any) -> Outcome:
+    """Price the twelve listings; an error that stops the work is an outcome."""
+    purse = Budget(budget)
+    with ResponseCache(store) as answers:
+        pricer = pricer_of(fake, answers, purse, **more)
+        try:
+            quotes, ended = pricer.price(WARES), "all answered"
+        except PricesmithError as error:
+            quotes, ended = [], f"{type(error).__name__}: {error.what}"
+        pricer.close()
+    return Outcome(quotes, ended, purse, pricer)
+
+
+def some(fault: str) -> Callable[[int, int], str | None]:
+    """A fault on every third request, where the question is asked for the first time."""
+    return lambda number, before: fault if number % 3 == 1 and not before else None
+
+
+SCENARIOS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "429 without Retry-After": {"faults": some("429")},
+    "429 with Retry-After": {"faults": some("429-wait"), "wait": "0.05"},
+    "500": {"faults": some("500")},
+    "529 overloaded": {"faults": some("529")},
+    "504 of a gateway": {"faults": some("504")},
+    "hang": {"faults": some("hang")},
+    "headers without end": {"faults": some("trickle")},
+    "a byte now and then": {"faults": some("drip")},
+    "cut stream": {"faults": some("cut")},
+    "broken JSON": {"faults": some("broken")},
+    "refusal": {"faults": {2: "refusal", 5: "refusal"}},
+    "price in words": {"faults": {2: "words", 5: "words"}},
+    "delivered twice": {"faults": some("duplicate")},
+    "no JSON schema, no temperature": {"refuses": ("response_format", "temperature")},
+    "other name of the limit": {"refuses": ("max_tokens",)},
+    "key revoked half-way": {"revoked_after": 6},
+    "down for good": {"faults": lambda number, before: "500"},
+    "budget ends": {"think": 40},
+}
+STOPS = {"key revoked half-way": "HTTP 401", "down for good": "does not answer", "budget ends": "budget does not cover"}
+UNANSWERED = {"refusal": 2, "price in words": 2}
+
+
+def test_the_fault_table(tmp_path: Path) -> None:
+    """Stored answers asked again: 0. Spent over budget: 0. Failures scored as price 0: none."""
+    rows = []
+    for number, (name, faults) in enumerate(SCENARIOS.items()):
+        store = tmp_path / f"{number}.sqlite"
+        with FakeEndpoint(answer, **faults) as fake:
+            first = run_once(fake, store, budget=0.2 if name == "budget ends" else BUDGET)
+            requests, billed = len(fake.seen), fake.billed_usd(*PRICE)
+            fake.faults, fake.revoked_after, fake.refuses, fake.think = {}, None, (), 0
+            kept = len(fake.answered())
+            second = run_once(fake, store)
+            again = sum(fake.times(question) - 1 for question in fake.asked if fake.times(question) > 1)
+        assert again == 0, name
+        assert first.purse.budget is not None
+        assert billed - 1e-12 <= first.purse.spent <= first.purse.budget, name
+        assert not [quote for quote in [*first.quotes, *second.quotes] if quote.price is not None and quote.price <= 0]
+        ends = STOPS.get(name, "all answered")
+        assert ends in first.ended, f"{name}: {first.ended}"
+        assert second.ended == "all answered", f"{name}: {second.ended}"
+        nothing = sum(quote.price is None for quote in second.quotes)
+        assert nothing == UNANSWERED.get(name, 0), name
+        right = [priced(f"What does this cost to the nearest dollar?\n\n{text_of(ware)}") for ware in WARES]
+        said = zip(second.quotes, right, strict=True)
+        assert all(quote.price in (None, true) for quote, true in said), f"{name}: another question's answer"
+        rows.append(
+            (
+                name,
+                f"stopped: {ends}" if name in STOPS else ends,
+                requests,
+                kept,
+                nothing,
+                first.purse.spent,
+                billed,
+                len(fake.seen) - requests,
+            )
+        )
+    print("\n\nTwelve listings, 3 requests at once; then the same again without the fault.\n")
+    heads = ("requests", "answers", "no price", "spent", "billed", "2nd run")
+    print(f"{'fault':31}{'what happened':45}" + "".join(f"{head:>9}" for head in heads))
+    for name, ended, requests, kept, nothing, spent, billed, more in rows:
+        print(f"{name:31}{ended:45}{requests:9}{kept:8}{nothing:9}{spent:9.4f}{billed:9.4f}{more:9}")
+    print("\nstored answers asked again 0, spent over budget 0, failures scored as price 0: none")
+
+
+def text_of(ware: Listing) -> str:
+    """A listing as it is asked about."""
+    from pricesmith.core.types import render
+
+    return render(ware)
+
+
+def test_retry_after_holds_everybody_back(tmp_path: Path) -> None:
+    """After a 429 that says how long, no request is sent until then."""
+    with FakeEndpoint(answer, faults={4: "429-wait"}, wait="0.6") as fake:
+        began = time.perf_counter()
+        outcome = run_once(fake, tmp_path / "a.sqlite")
+        took = time.perf_counter() - began
+    assert outcome.ended == "all answered"
+    assert took >= 0.6
+
+
+def test_a_wait_that_is_too_long_stops_with_how_long(tmp_path: Path) -> None:
+    """Nobody sits in front of a terminal for an hour without knowing why."""
+    with FakeEndpoint(answer, faults={0: "429-wait"}, wait="3600") as fake:
+        outcome = run_once(fake, tmp_path / "a.sqlite")
+    assert "HTTP 429" in outcome.ended
+    assert len(fake.seen) == 1
+
+
+def test_a_wrong_key_costs_one_request_and_is_not_repeated(tmp_path: Path) -> None:
+    """Until one answer came requests go one at a time; the key is in no error."""
+    with FakeEndpoint(answer, revoked_after=0) as fake, ResponseCache(tmp_path / "a.sqlite") as answers:
+        pricer = pricer_of(fake, answers, Budget(BUDGET), concurrency=8)
+        with pytest.raises(PricesmithError, match="HTTP 401") as caught:
+            pricer.price(WARES)
+        pricer.close()
+    assert len(fake.seen) == 1
+    assert fake.key not in str(caught.value)
+    assert "MADE_KEY" in str(caught.value)
+
+
+def test_no_more_requests_are_in_flight_than_were_allowed(tmp_path: Path) -> None:
+    """And more than one at a time."""
+    with FakeEndpoint(answer, delay=0.05) as fake:
+        run_once(fake, tmp_path / "a.sqlite", concurrency=4)
+    assert 2 <= fake.most_flying <= 4
+
+
+def test_a_lost_answer_is_paid_for_in_the_budget(tmp_path: Path) -> None:
+    """The endpoint may charge for what we never saw: it counts at its worst."""
+    with FakeEndpoint(answer, faults={3: "hang", 4: "cut", 5: "broken"}) as fake:
+        outcome = run_once(fake, tmp_path / "a.sqlite")
+        billed, whole = fake.billed_usd(*PRICE), len(fake.answered())
+    assert (len(fake.billed()), whole) == (15, 12)
+    assert billed < outcome.purse.spent <= BUDGET
+    assert outcome.pricer.wire.lost_usd == outcome.purse.lost > 0
+    assert sum(quote.cost_usd for quote in outcome.quotes) == pytest.approx(outcome.purse.spent)
+
+
+def test_a_wait_that_is_told_is_waited_with_a_drawn_pause_on_top(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None told, 0 or a past date: the back-off alone. Nor do all who were held back come at once."""
+    waited: list[float] = []
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    with FakeEndpoint(answer) as fake, ResponseCache(tmp_path / "a.sqlite") as answers:
+        wire = pricer_of(fake, answers, Budget()).wire
+        wire.back_off = 0.5
+        monkeypatch.setattr(wire, "wait", lambda seconds, stop: waited.append(seconds))
+        for told in (None, 0.0, 20.0):
+            wire.pause(ApiError("again", "HTTP 429", wait=told), 1, threading.Event())
+        wire.hold_back(threading.Event())
+    assert waited == [1.0, 1.0, 21.0, pytest.approx(20.5, abs=0.4)]
+
+
+def test_an_endpoint_without_a_limit_of_tokens_is_stopped(tmp_path: Path) -> None:
+    """No budget can be kept there: one request over, then no more."""
+    with FakeEndpoint(answer, think=10_000, keeps_limit=False) as fake:
+        outcome = run_once(fake, tmp_path / "a.sqlite", budget=5.0, concurrency=1)
+    assert "does not keep the limit" in outcome.ended
+    assert len(fake.seen) == 1
+
+
+def test_what_is_sent_is_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No facts of this machine, and no other account's names, keys or addresses from the environment."""
+    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_API_KEY", "OPENAI_ADMIN_KEY"):
+        monkeypatch.setenv(name, "planted-secret")
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Planted: planted-secret")
+    with FakeEndpoint(answer) as fake:
+        outcome = run_once(fake, tmp_path / "a.sqlite")
+    assert outcome.ended == "all answered"
+    headers = {name.lower() for seen in fake.seen for name in seen.headers}
+    allowed = {"host", "accept", "accept-encoding", "authorization", "content-length", "content-type", "user-agent"}
+    assert headers <= allowed
+    assert "planted-secret" not in str(fake.seen)
+
+
+def test_hostile_words_break_neither_the_store_nor_a_terminal(tmp_path: Path) -> None:
+    """Half a surrogate pair, NUL and escape codes, in answers and in errors."""
+    with FakeEndpoint(lambda _: "\ud83d \x00 \x1b[2J") as fake:
+        outcome = run_once(fake, tmp_path / "a.sqlite")
+    assert outcome.ended == "all answered"
+    assert all(quote.price is None and quote.raw.encode() for quote in outcome.quotes)
+    with (
+        FakeEndpoint(revoked_after=0, message="\x1b[2J\ud83d no") as fake,
+        ResponseCache(tmp_path / "b.sqlite") as answers,
+    ):
+        pricer = pricer_of(fake, answers, Budget())
+        with pytest.raises(PricesmithError) as caught:
+            pricer.price(WARES)
+        pricer.close()
+    assert "\x1b" not in str(caught.value)
+    assert str(caught.value).encode()
+
+
+def test_a_proxy_of_the_environment_does_not_stand_before_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A local server is asked directly."""
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    with FakeEndpoint(answer) as fake:
+        assert run_once(fake, tmp_path / "a.sqlite").ended == "all answered"
+
+
+def test_nobody_there_is_told(tmp_path: Path) -> None:
+    """A server that is not started is no reason to wait for long."""
+    with FakeEndpoint(answer) as fake:
+        pass
+    outcome = run_once(fake, tmp_path / "a.sqlite")
+    assert "does not answer" in outcome.ended
+
+
+@pytest.mark.parametrize("fault", ["trickle", "drip", "hang"])
+def test_an_endpoint_that_never_answers_is_given_up_after_three_time_outs(fault: str, tmp_path: Path) -> None:
+    """Not eight for each listing, and with how to allow more time; nothing is left waiting."""
+    with (
+        FakeEndpoint(answer, faults=lambda number, before: fault) as fake,
+        ResponseCache(tmp_path / "a.sqlite") as answers,
+    ):
+        pricer = pricer_of(fake, answers, Budget(), timeout=0.3)
+        with pytest.raises(PricesmithError, match="does not answer") as caught:
+            pricer.price(WARES)
+        pricer.close()
+        assert len(fake.seen) == 3
+    assert caught.value.got == "1 listing without a reply after 3 tries; last: time-out"
+    assert "--timeout" in caught.value.hint
+
+
+def test_an_endpoint_that_has_answered_once_is_tried_longer(tmp_path: Path) -> None:
+    """It is there, and may be busy."""
+    with FakeEndpoint(answer, faults=lambda number, before: "cut" if 1 <= number < 7 else "") as fake:
+        outcome = run_once(fake, tmp_path / "a.sqlite", concurrency=1)
+    assert outcome.ended == "all answered"
+    assert len(fake.seen) == len(WARES) + 6
+
+
+def test_a_few_listings_without_a_reply_are_unanswered(tmp_path: Path) -> None:
+    """Two of a hundred, or of a dozen, do not end the work; they are told as lost, and never as a price."""
+    lost = {text_of(ware) for ware in WARES[:2]}
+    with FakeEndpoint(answer) as fake, ResponseCache(tmp_path / "a.sqlite") as answers:
+        texts = [f"What does this cost to the nearest dollar?\n\n{text}" for text in lost]
+        reply = fake.fault_of
+        fake.fault_of = lambda number, before, keyed, body: (  # type: ignore[method-assign]
+            "500" if body["messages"][-1]["content"] in texts else reply(number, before, keyed, body)
+        )
+        pricer = pricer_of(fake, answers, Budget(), concurrency=1)
+        pricer.show([])
+        quotes = pricer.price([*WARES[2:], *WARES[:2]])
+        pricer.check_answered()
+        pricer.close()
+    assert [quote.price is None for quote in quotes] == [False] * 10 + [True] * 2
+    assert pricer.tally.lost == {"HTTP 500": 2}
+
+
+def test_a_proxy_that_cannot_be_used_is_told_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client's own words hold the whole address."""
+    monkeypatch.setenv("ALL_PROXY", "gopher://user:secret@127.0.0.1:9")
+    with FakeEndpoint(answer) as fake, ResponseCache(tmp_path / "a.sqlite") as answers:
+        pricer = pricer_of(fake, answers, Budget())
+        pricer.wire.endpoint = replace(pricer.endpoint, url="http://shop.example/v1")
+        with pytest.raises(UsageError, match="proxy of the environment") as caught:
+            pricer.price(WARES)
+        pricer.close()
+    assert "secret" not in str(caught.value)
+
+
+def test_a_key_in_an_answer_or_an_error_is_stored_and_shown_nowhere(tmp_path: Path) -> None:
+    """An endpoint that sends it back, as it is or encoded, in words, in its reason for ending, or in an error."""
+    said = "You sent Bearer {key} and " + "{base64} and {percent}"
+
+    def echo(question: str) -> str:
+        key = fake.key
+        packed = base64.b64encode(f"Bearer {key}".encode()).decode()
+        return said.format(key=key, base64=packed, percent=key.replace("-", "%2D"))
+
+    with FakeEndpoint(echo) as fake:
+        outcome = run_once(fake, tmp_path / "a.sqlite")
+        packed = base64.b64encode(f"Bearer {fake.key}".encode()).decode()
+    assert {quote.raw for quote in outcome.quotes} == {"You sent Bearer [key] and [key] and [key]"}
+    for path in tmp_path.rglob("*"):
+        data = path.read_bytes() if path.is_file() else b""
+        assert not any(part.encode() in data for part in (fake.key[8:], packed, "0123456789")), path
+    message = f"?api_key={fake.key.replace('-', '%2d')} {packed}"
+    with FakeEndpoint(revoked_after=0, message=message) as fake, ResponseCache(tmp_path / "b.sqlite") as answers:
+        pricer = pricer_of(fake, answers, Budget())
+        with pytest.raises(PricesmithError) as caught:
+            pricer.price(WARES)
+        pricer.close()
+    assert caught.value.got == "?api_key=[key] [key]"
+
+
+def test_a_key_is_in_no_log_of_the_clients_libraries(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever turns them on sees what the endpoint says, but not the key; other loggers are left alone."""
+    caplog.set_level(logging.DEBUG)
+    with FakeEndpoint(answer) as fake:
+        fake.reason = f"Made-for-{fake.key}"
+        outcome = run_once(fake, tmp_path / "a.sqlite")
+        assert outcome.ended == "all answered"
+        assert "Made-for-[key]" in caplog.text
+        assert fake.key not in caplog.text
+        caplog.clear()
+        logging.getLogger("httpx2").info("later: %s", fake.key)
+    assert fake.key in caplog.text
+
+
+def test_a_key_in_an_older_answer_is_masked_when_it_is_read(tmp_path: Path) -> None:
+    """Stores were written before keys were masked."""
+    with FakeEndpoint(answer) as fake, ResponseCache(tmp_path / "a.sqlite") as answers:
+        pricer = pricer_of(fake, answers, Budget())
+        (request,) = pricer.requests(WARES[:1])
+        answers.keep(request.key, fake.url, "made-model", Completion(f"Bearer {fake.key}", "stop", 1, 1, 0.0, 0.1))
+        (quote,) = pricer.price(WARES[:1])
+        pricer.close()
+    assert quote.raw == "Bearer [key]"
+
+
+def test_a_budget_that_covers_no_request_sends_none(tmp_path: Path) -> None:
+    """The worst case of the first one is over it."""
+    with FakeEndpoint(answer) as fake:
+        outcome = run_once(fake, tmp_path / "a.sqlite", budget=1e-6)
+    assert BudgetExceeded.__name__ in outcome.ended
+    assert fake.seen == []

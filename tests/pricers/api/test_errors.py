@@ -1,0 +1,260 @@
+"""What came back from an endpoint is read as what it is: an answer, one more try, a listing left out, or the end."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from pricesmith.pricers.api.errors import (
+    CONTEXT_LENGTH,
+    STATUS_REJECTED,
+    ApiError,
+    classify_exception,
+    completion_text,
+    parse_completion,
+    retry_delay,
+    token_usage,
+)
+from pricesmith.pricers.api.providers import TokenPrice
+from pricesmith.pricers.api.response_cache import Completion
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [({"retry-after": "2"}, 2.0), ({"retry-after-ms": "250"}, 0.25), ({"retry-after": "soon"}, None), ({}, None)],
+)
+def test_retry_after_is_read(headers: dict[str, str], seconds: float | None) -> None:
+    """As seconds, as milliseconds, or not at all."""
+    assert retry_delay(headers) == seconds
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [
+        ("Please try again in 6m30s.", 390.0),
+        ("Please try again in 1h2m3.5s.", 3723.5),
+        ("try again in 20ms", 0.02),
+        ("Retry after 23 seconds", 23.0),
+        ("Retry in 2 minutes", 120.0),
+        ("retry in ...s", None),
+        ("retry in 1.2.3s", None),
+        ("try again in a moment", None),
+        ("try again in 3 more days", None),
+    ],
+)
+def test_a_wait_in_words_is_read(words: str, seconds: float | None) -> None:
+    """As the endpoints write it; what is no time is none, and breaks nothing."""
+    assert retry_delay({}, words) == seconds
+
+
+def status(code: int, message: str, headers: dict[str, str], *, proven: bool = True) -> Any:
+    """What a status of the endpoint means."""
+    request = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
+    reply = httpx2.Response(code, headers=headers, request=request)
+    return classify_exception(
+        openai.APIStatusError(message, response=reply, body={"message": message}), "", proven=proven
+    )
+
+
+@pytest.mark.parametrize(
+    ("message", "headers", "wait"),
+    [
+        (
+            "You exceeded your current quota, please check your plan and billing details. Please retry in 23.5s.",
+            {},
+            23.5,
+        ),
+        ("Too many requests for your billing tier", {"retry-after": "7"}, 7.0),
+        ("insufficient_quota for this minute", {"retry-after": "7"}, 7.0),
+    ],
+)
+def test_a_rate_limit_that_speaks_of_billing_is_waited_for(message: str, headers: dict[str, str], wait: float) -> None:
+    """A wait that is told is a limit of rate, not an empty account."""
+    found = status(429, message, headers)
+    assert (found.kind, found.wait) == ("again", wait)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (429, "insufficient_quota: you have no credit left"),
+        (429, "billing_not_active: Your account is not active"),
+        (400, "Billing hard limit has been reached"),
+    ],
+)
+def test_an_empty_account_stops(code: int, message: str) -> None:
+    """Nobody says when to come back."""
+    assert status(code, message, {}).kind == "stop"
+
+
+@pytest.mark.parametrize(
+    ("message", "proven", "kind"),
+    [
+        ("This model's maximum context length is 2048 tokens", False, "skip"),
+        ("'max_tokens' is too large: 4096. The maximum context length is 2048", True, "skip"),
+        ("This model's maximum context length is 2048 tokens, your messages have 9000", True, STATUS_REJECTED),
+        ("flagged by moderation", False, STATUS_REJECTED),
+    ],
+)
+def test_an_answer_longer_than_the_context_is_no_fault_of_the_listing(message: str, proven: bool, kind: str) -> None:
+    """output= may ask for more than there is: then nothing is remembered of the listing."""
+    found = status(400, message, {}, proven=proven)
+    assert (found.finish if kind == STATUS_REJECTED else found.kind) == kind
+    assert kind == STATUS_REJECTED or found.cause.endswith(CONTEXT_LENGTH)
+
+
+@pytest.mark.parametrize(
+    ("code", "billed"), [(504, True), (524, True), (502, True), (408, True), (429, False), (503, False)]
+)
+def test_a_gateway_that_gave_up_may_have_been_charged_for(code: int, billed: bool) -> None:
+    """Who was asked behind it may have answered; one that was not let in has not."""
+    assert status(code, "later", {}).billed == billed
+
+
+def test_the_endpoints_own_cost_counts_where_it_is_higher() -> None:
+    """Web searches and tools are charged beside the tokens."""
+    usage = {"prompt_tokens": 10, "completion_tokens": 2, "cost": 5.0}
+    body = {"choices": [{"message": {"content": "$1"}, "finish_reason": "stop"}], "usage": usage}
+    assert parse_completion(json.dumps(body).encode(), TokenPrice(1, 2, "", "")).cost_usd == 5.0  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("usage", "cost"),
+    [
+        ({"cost": 0.01}, 0.01),
+        ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, None),
+        ({"prompt_tokens": 10, "completion_tokens": 0}, None),
+        ({"prompt_tokens": 0, "completion_tokens": 0, "cost": 0}, None),
+        ({}, None),
+    ],
+)
+def test_an_answer_without_counts_costs_what_is_told_or_an_unknown_sum(usage: dict[str, float], cost: float) -> None:
+    """A server that counts nothing says 0 tokens; that is not for nothing."""
+    body = {"choices": [{"message": {"content": "$1"}, "finish_reason": "stop"}], "usage": usage}
+    assert parse_completion(json.dumps(body).encode(), TokenPrice(1, 2, "", "")).cost_usd == cost  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"finish_reason": "error"},
+        {"finish_reason": "ERROR"},
+        {"finish_reason": "abort"},
+        {"finish_reason": "stop", "error": {"message": "upstream died"}},
+    ],
+)
+def test_an_error_inside_an_answer_is_no_answer(more: dict[str, Any]) -> None:
+    """What was said before it is not read, nor remembered."""
+    choice = {"message": {"content": "$1"}, **more}
+    found = parse_completion(json.dumps({"choices": [choice]}).encode(), TokenPrice(1, 2, "", ""))
+    assert (found.kind, found.billed) == ("again", True)  # type: ignore[union-attr]
+
+
+def test_an_error_beside_an_answer_is_no_answer() -> None:
+    """A server whose upstream died half-way says so at the top."""
+    body = {"error": {"message": "died"}, "choices": [{"message": {"content": "$1"}, "finish_reason": "stop"}]}
+    assert parse_completion(json.dumps(body).encode(), None).billed is True  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("message", "tokens", "finish"),
+    [
+        ({"content": "$19"}, 3, "stop"),
+        ({"content": "$1"}, 64, "length"),
+        ({"content": "$1", "tool_calls": [{"id": "1"}]}, 3, "tool_calls"),
+    ],
+)
+def test_a_server_that_does_not_say_why_it_ended_is_read_with_care(
+    message: dict[str, Any], tokens: int, finish: str
+) -> None:
+    """Some local ones never do: whole, unless it took all its tokens or calls a tool."""
+    usage = {"prompt_tokens": 9, "completion_tokens": tokens}
+    body = {"choices": [{"message": message, "finish_reason": None}], "usage": usage}
+    assert parse_completion(json.dumps(body).encode(), None, 64).finish == finish  # type: ignore[union-attr]
+
+
+def test_retry_after_may_be_a_date() -> None:
+    """One in the past asks for no wait."""
+    assert retry_delay({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"null", b'{"choices": []}', b'{"choices": [{"message": null}]}', b"\xff\xfe", b"[" * 100_000],
+)
+def test_a_body_that_is_no_answer_is_a_fault(body: bytes) -> None:
+    """Charged for, perhaps; tried again; never an answer."""
+    found = parse_completion(body, TokenPrice(1, 2, "", ""))
+    assert getattr(found, "kind", None) == "again"
+
+
+def test_reasoning_that_only_the_total_counts_is_paid_for() -> None:
+    """Some endpoints leave it out of the completion."""
+    assert token_usage({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115}) == (10, 105, None)
+    assert token_usage({"prompt_tokens": -1, "completion_tokens": True, "cost": float("nan")}) == (None, None, None)
+    assert token_usage({"prompt_tokens": 0, "completion_tokens": 0, "cost": 0.01}) == (None, None, 0.01)
+    assert token_usage({"prompt_tokens": 10**400, "completion_tokens": 1.5, "cost": 10**400}) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("message", "finish"),
+    [
+        ({"content": "Bearer sk-secret-01"}, "stop"),
+        ({"content": None, "refusal": "Not for SK-SECRET-01"}, "refusal"),
+        ({"content": [{"type": "text", "text": "sk-secret"}, {"type": "text", "text": "-01"}]}, "stop"),
+        ({"content": "x" * 39_995 + "sk-secret-01"}, "stop"),
+        ({"content": "24"}, "sk-secret-01"),
+    ],
+)
+def test_an_answer_is_kept_without_the_key(message: dict[str, Any], finish: str) -> None:
+    """Wherever in it the endpoint puts it, and wherever it is cut."""
+    body = {"choices": [{"message": message, "finish_reason": finish}]}
+    found = parse_completion(json.dumps(body).encode(), None, key="sk-secret-01")
+    assert isinstance(found, Completion)
+    assert not any(part in (found.text + found.finish).lower() for part in ("sk-", "secret", "-01"))
+
+
+def test_the_words_of_a_client_that_breaks_are_told_without_the_key() -> None:
+    """Its exceptions may hold the headers of the request; none of them is a traceback."""
+    found = classify_exception(RuntimeError("bad header b'Bearer sk-secret-01'"), "sk-secret-01", proven=False)
+    assert isinstance(found, ApiError)
+    assert (found.kind, found.words) == ("stop", "RuntimeError: bad header b'Bearer [key]'")
+    request = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
+    error = openai.APIConnectionError(request=request)
+    error.__cause__ = httpx2.DecodingError("it is packed (sk-secret-01)", request=request)
+    found = classify_exception(error, "sk-secret-01", proven=False)
+    assert isinstance(found, ApiError)
+    assert found.words == "it is packed ([key])"
+
+
+def test_parts_of_an_answer_are_not_joined_to_one_number() -> None:
+    """120 and 150 are two amounts; parts of reasoning are none of it."""
+    parts = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "7"}]},
+        {"type": "reasoning", "text": "8 or 9"},
+        {"type": "text", "text": "120"},
+        {"type": "text", "text": "150"},
+        "odd",
+        {"type": "text", "text": None},
+    ]
+    assert completion_text(parts) == "120\n150"
+    assert completion_text(parts[:3]) == "120"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"code": 401, "message": "Incorrect key: Bearer sk-secret \x1b[31m"}},
+        {"choices": [{"error": {"message": "sk-secret\x07"}, "message": {}}]},
+    ],
+)
+def test_an_error_in_a_200_shows_no_key_and_moves_no_terminal(body: dict[str, object]) -> None:
+    """As words of other statuses do not."""
+    found = parse_completion(json.dumps(body).encode(), None, key="sk-secret")
+    assert isinstance(found, ApiError)
+    assert "sk-secret" not in found.words
+    assert found.words.isprintable()

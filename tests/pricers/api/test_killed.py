@@ -1,0 +1,119 @@
+"""A process that asks a hosted model is killed or interrupted, and the same command goes on with what was paid for."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pricesmith.catalog.catalog import Catalog
+from pricesmith.cli import run
+from pricesmith.testing import FakeEndpoint
+
+# Tests that run behind a shell's & inherit that Ctrl-C is ignored.
+LISTENING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+SCRIPT = "import sys; from pricesmith.cli import run; sys.exit(run(sys.argv[1:]))"
+
+
+class Command:
+    """`pricesmith eval` of a fake endpoint: in a process of its own, or here."""
+
+    def __init__(self, fake: FakeEndpoint, catalog: Catalog, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.fake = fake
+        monkeypatch.setenv("PRICESMITH_CACHE", str(folder))
+        monkeypatch.setenv("MADE_KEY", fake.key)
+        who = f"api:made@url={fake.url},key=MADE_KEY,price=1/2"
+        self.words = ["eval", who, "--catalog", str(catalog.path), "--to", str(folder / "evals"), "--concurrency", "4"]
+
+    def ended_by(self, number: int, requests: int) -> tuple[int, str]:
+        """Start it, send a signal when so many requests were seen; its exit code and errors."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", LISTENING + SCRIPT, *self.words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        until = time.monotonic() + 60
+        while len(self.fake.seen) < requests:
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        process.send_signal(number)
+        errors = process.communicate(timeout=60)[1]
+        return process.returncode, errors
+
+    def twice(self) -> int:
+        """How many answers were billed more than once."""
+        return sum(self.fake.times(question) - 1 for question in self.fake.asked)
+
+
+def test_after_kill_9_at_most_concurrency_requests_are_asked_again(
+    shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Counted and printed; everything else that was answered is remembered."""
+    with FakeEndpoint(delay=0.02) as fake:
+        command = Command(fake, shop, tmp_path, monkeypatch)
+        command.ended_by(signal.SIGKILL, 40)
+        capsys.readouterr()
+        assert run(command.words) == 0
+        said = capsys.readouterr().out
+        twice = command.twice()
+    told = re.search(r"(\d+) requests? (?:was|were) sent before and never answered", said)
+    assert told is not None
+    assert twice <= int(told[1]) <= 4
+    remembered = re.search(r"asked now in [\d,]+ requests, ([\d,]+) remembered", said)
+    assert remembered is not None
+    assert int(remembered[1]) >= 36
+
+
+def test_what_only_waited_when_it_was_killed_is_not_told_as_sent(
+    shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Until one answer came the others wait for it: the endpoint has seen one request, and one is asked again."""
+    with FakeEndpoint(faults={0: "hang"}) as fake:
+        command = Command(fake, shop, tmp_path, monkeypatch)
+        command.ended_by(signal.SIGKILL, 1)
+        capsys.readouterr()
+        assert run(command.words) == 0
+    assert "1 request was sent before and never answered; it is asked again." in capsys.readouterr().out
+
+
+def test_two_commands_at_once_pay_for_each_answer_once(
+    shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The one waits for what the other is being answered, and says nothing of requests that were never answered."""
+    with FakeEndpoint(delay=0.05) as fake:
+        command = Command(fake, shop, tmp_path, monkeypatch)
+        first = subprocess.Popen([sys.executable, "-c", SCRIPT, *command.words], stdout=subprocess.PIPE, text=True)
+        until = time.monotonic() + 60
+        while len(fake.seen) < 8:
+            assert first.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        to = [str(tmp_path / "other") if word == str(tmp_path / "evals") else word for word in command.words]
+        assert run(to) == 0
+        told = first.communicate(timeout=60)[0] + capsys.readouterr().out
+        assert first.returncode == 0
+        twice = command.twice()
+    assert "never answered" not in told
+    assert twice == 0
+
+
+def test_an_interruption_loses_no_answer_and_the_same_command_goes_on(
+    shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-C: what is in flight lands, exit 130, and nothing is asked twice."""
+    with FakeEndpoint(delay=0.02) as fake:
+        command = Command(fake, shop, tmp_path, monkeypatch)
+        code, errors = command.ended_by(signal.SIGINT, 20)
+        assert (code, "Traceback" in errors) == (130, False)
+        first = len(fake.seen)
+        capsys.readouterr()
+        assert run(command.words) == 0
+        assert command.twice() == 0
+    assert f"{first:,} remembered" in capsys.readouterr().out

@@ -1,0 +1,184 @@
+"""What a hosted model said is a price or a counted reason, never a guess and never 0."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pricesmith.pricers.api.parse_response import (
+    A_RANGE,
+    BROKEN,
+    BROKEN_OFF,
+    MANY,
+    NO_NUMBER,
+    NOTHING,
+    OTHER_MONEY,
+    PROSE,
+    REFUSED,
+    TRUNCATED,
+    UNENDED,
+    parse_response,
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "price"),
+    [
+        ('{"price": 24.5}', 24.5),
+        ('{"price": 24}', 24.0),
+        ('{"price": "$1,299.00"}', 1299.0),
+        ('```json\n{"price": 5}\n```', 5.0),
+        ("24", 24.0),
+        ("$24.99", 24.99),
+        ("$4,999", 4999.0),
+        ("$19.99 USD", 19.99),
+        ("24 dollars", 24.0),
+        ("Price is $24", 24.0),
+        ("The price is: $24.", 24.0),
+        ("**$24.99**", 24.99),
+        ("<think>perhaps 30, or 40</think>\n\n25", 25.0),
+        ("A hose with 12 jets.\n</think>\n\n25", 25.0),
+        ('12 jets.</think>```json\n{"price": 25}\n```', 25.0),
+        ("25<|im_end|>", 25.0),
+        ("25\nUSD", 25.0),
+        ("1\u202f299", 1299.0),
+        ("1 299", 1299.0),
+        ("129 000", 129000.0),
+    ],
+)
+def test_one_amount_is_a_price(said: str, price: float) -> None:
+    """A JSON number, a bare number, or an amount as a shop writes it."""
+    assert parse_response(said, "stop", "USD") == price
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("", NOTHING),
+        (" \n", NOTHING),
+        ("2 for $30", MANY),
+        ("$4,999 for a $50 thing", MANY),
+        ("$20 - $30", A_RANGE),
+        ("$20 to $30", A_RANGE),
+        ("between $20 and $30", A_RANGE),
+        ('{"price": "20-30"}', A_RANGE),
+        ('{"price": {"low": 20, "high": 30}}', A_RANGE),
+        ("This garden hose typically sells for $25.", PROSE),
+        ("about $25", PROSE),
+        ("199\n149", MANY),
+        ("$199.00\r\n$149.00", MANY),
+        ("199\t149", MANY),
+        ("199\u2028149", MANY),
+        ("199\x0b149", MANY),
+        ("199; 149", MANY),
+        ("199 | 149", MANY),
+        ("199, 149", MANY),
+        ("1. 199\n2. 149", MANY),
+        ("[100, 200]", MANY),
+        ("[199\n149]", BROKEN),
+        ('{"price": [100, 200]}', MANY),
+        ('{"price": "100\\n200"}', MANY),
+        ('{"price": "100\\t200"}', MANY),
+        ("Price: 199\nPrice: 149", MANY),
+        ("120 150", "an ambiguous number"),
+        ("$120 150.50", "an ambiguous number"),
+        ("<think>perhaps 25", UNENDED),
+        ("25\n<think>or 30", UNENDED),
+        ("A hose of $30.\n</think>", NOTHING),
+        ("Well <think>30</think> 25", MANY),
+        ("$24/each", PROSE),
+        ("twenty dollars", NO_NUMBER),
+        ("I'm sorry, but I can't help with that.", REFUSED),
+        ("I cannot determine a price without more information.", REFUSED),
+        ("I can't say; between $20 and $900 or $1,000", REFUSED),
+        ('{"price": 24', BROKEN),
+        ('{"price": 24}{"price": 24}', BROKEN),
+        ('{"price": 24, "price": 30}', BROKEN),
+        ('{"cost": 24}', BROKEN),
+        ("[24]", BROKEN),
+        ("[" * 100_000, BROKEN),
+        ('{"price": ' + "9" * 5_000 + "}", BROKEN),
+        ("€20", OTHER_MONEY),
+        ('{"price": 24, "currency": "EUR"}', OTHER_MONEY),
+        ("1.299 €", "an ambiguous number"),
+        ("1.299", "an ambiguous number"),
+        ('{"price": "1.299"}', "an ambiguous number"),
+        ("0", "a price of zero"),
+        ('{"price": 0}', "a price of zero"),
+        ('{"price": 0.0}', "a price of zero"),
+        ("-5", "a negative price"),
+        ('{"price": null}', "no price"),
+        ('{"price": true}', "no price"),
+        ('{"price": NaN}', "no price"),
+        ('{"price": 1e999}', "no price"),
+    ],
+)
+def test_what_is_no_single_amount_is_no_price_and_has_a_reason(said: str, reason: str) -> None:
+    """Prose, ranges, refusals, two numbers, zero: none of them becomes a number."""
+    assert parse_response(said, "stop", "USD") == reason
+
+
+@pytest.mark.parametrize("finish", ["length", "max_tokens", "MAX_TOKENS", "max_output_tokens"])
+@pytest.mark.parametrize("said", ["$1", "Price is $1", '{"price": 1', "{}"])
+def test_an_answer_that_was_cut_off_is_never_read(said: str, finish: str) -> None:
+    """$199.99 cut after its first digit reads as $1: a published comparison was wrong by such answers."""
+    assert parse_response(said, finish, "USD") == TRUNCATED
+
+
+@pytest.mark.parametrize("finish", ["error", "tool_calls", "abort", "no word that we know"])
+def test_an_answer_that_did_not_end_by_itself_is_never_read(finish: str) -> None:
+    """Whatever ended it may have taken digits with it."""
+    assert parse_response("$1", finish, "USD") == BROKEN_OFF
+
+
+@pytest.mark.parametrize("finish", ["stop", "STOP", "end_turn", "eos", "stop_sequence"])
+def test_servers_call_a_whole_answer_by_several_names(finish: str) -> None:
+    """All of them are read."""
+    assert parse_response("$19", finish, "USD") == 19.0
+
+
+@pytest.mark.parametrize("finish", ["refusal", "content_filter", "SAFETY", "RECITATION"])
+def test_a_refusal_that_the_endpoint_calls_one_is_one(finish: str) -> None:
+    """Whatever number its words hold."""
+    assert parse_response("24", finish, "USD") == REFUSED
+
+
+def test_the_currency_is_the_catalogs() -> None:
+    """The same words are a price in one catalog and none in another."""
+    assert parse_response("€20", "stop", "EUR") == 20.0
+    assert parse_response("20 euros", "stop", "EUR") == 20.0
+    assert parse_response("20 dollars", "stop", "EUR") == PROSE
+    assert parse_response('{"price": 20, "currency": "$"}', "stop", "USD") == 20.0
+    assert parse_response('{"price": 20, "currency": "€"}', "stop", "USD") == OTHER_MONEY
+
+
+@given(st.floats(0.01, 1e7, allow_nan=False))
+@settings(deadline=None, max_examples=100)
+def test_a_price_in_json_comes_back_as_it_was(price: float) -> None:
+    """The number that was written is the number that is read, to the last digit."""
+    assert parse_response(json.dumps({"price": price}), "stop", "USD") == price
+
+
+@given(
+    st.integers(1, 999_999),
+    st.integers(1, 999_999),
+    st.sampled_from(["\n", "\r\n", "\t", "\n\n", "\v", "\f", "\x85", "\u2028", "\u2029", "; ", " | ", " \n- "]),
+    st.sampled_from(["", "$"]),
+)
+@settings(deadline=None, max_examples=200)
+def test_two_numbers_that_are_parted_are_never_one(first: int, second: int, between: str, sign: str) -> None:
+    """199 and 149 on two lines are no 199149."""
+    found = parse_response(f"{sign}{first}{between}{sign}{second}", "stop", "USD")
+    assert found in (MANY, A_RANGE)
+
+
+@given(st.text(max_size=60), st.sampled_from(["stop", "length", "refusal", "other"]))
+@settings(deadline=None, max_examples=300)
+def test_whatever_is_said_is_a_price_above_0_or_a_reason(text: str, finish: str) -> None:
+    """No text breaks the reader, and none becomes 0."""
+    found = parse_response(text, finish, "USD")
+    assert isinstance(found, str) or (found > 0 and math.isfinite(found))

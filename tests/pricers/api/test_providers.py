@@ -1,0 +1,179 @@
+"""Where a model is asked, what it costs and which key it gets; the user's own file over the shipped one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pricesmith.core.errors import InputError, UsageError
+from pricesmith.pricers.api.providers import find_endpoint, provider_table
+
+KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY")
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No file of the machine's own, and made keys."""
+    monkeypatch.delenv("PRICESMITH_PROVIDERS", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for name in KEYS:
+        monkeypatch.setenv(name, f"made-{name.lower()}")
+
+
+def own(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The user's own file."""
+    path = tmp_path / "own.toml"
+    path.write_text(text)
+    monkeypatch.setenv("PRICESMITH_PROVIDERS", str(path))
+
+
+def test_every_shipped_price_has_its_date_and_source() -> None:
+    """OpenAI, Anthropic and Google are there; no price stands without where and when it was read."""
+    providers, models = provider_table()
+    assert {"openai", "anthropic", "google", "openrouter", "vllm", "llama-server", "ollama"} <= providers.keys()
+    priced = [model for some in models.values() for model in some.values() if model.input is not None]
+    assert len(priced) >= 7
+    assert all(model.date and model.source for model in priced)
+
+
+def test_a_model_is_found_by_name_by_beginning_or_by_its_provider() -> None:
+    """`gpt-4.1-nano` is in the table, `gpt-99` begins as OpenAI's do, `ollama/x` says it."""
+    nano = find_endpoint("gpt-4.1-nano")
+    assert (nano.provider, nano.url) == ("openai", "https://api.openai.com/v1")
+    assert nano.price is not None
+    assert nano.price.of(1_000_000, 1_000_000) == pytest.approx(0.5)
+    assert find_endpoint("gpt-99").provider == "openai"
+    local = find_endpoint("ollama/gemma3:4b")
+    assert (local.model, local.key, local.host) == ("gemma3:4b", "", "localhost:11434")
+    routed = find_endpoint("openrouter/openai/gpt-4.1-nano")
+    assert (routed.model, routed.price) == ("openai/gpt-4.1-nano", None)
+
+
+def test_a_price_that_is_not_known_is_none() -> None:
+    """Not 0, and not the price of a model with a like name."""
+    for model in ("gpt-99", "gpt-4o-2024-08-06", "gemini-3-pro-preview", "ollama/gpt-4.1-nano"):
+        assert find_endpoint(model).price is None
+    assert find_endpoint("gpt-4.1-nano", url="http://127.0.0.1:1/v1").price is None
+    given = find_endpoint("gpt-99", price="2/10").price
+    assert given is not None
+    assert (given.input, given.output) == (2, 10)
+
+
+def test_the_users_own_file_overrides_the_shipped_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Provider by provider and model by model; what it does not say stays."""
+    model = '[openai.models."gpt-4.1-nano"]\ninput = 1\noutput = 3\ndate = "2027-01-01"\nsource = "my contract"\n'
+    mine = '[mine]\nurl = "https://prices.example/v1"\nkey = "OPENAI_API_KEY"\nbegins = ["my-"]\n'
+    own(f'[openai]\nurl = "https://proxy.example/v1"\n{model}{mine}', monkeypatch, tmp_path)
+    nano = find_endpoint("gpt-4.1-nano")
+    assert nano.price is not None
+    assert (nano.url, nano.price.output, nano.price.source) == ("https://proxy.example/v1", 3, "my contract")
+    assert find_endpoint("gpt-4.1").price is not None
+    assert find_endpoint("my-model").url == "https://prices.example/v1"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ('[openai.models."m"]\ninput = 1\n', "half a price"),
+        ('[openai.models."m"]\ninput = 1\noutput = 2\n', "without its date or source"),
+        ('[openai]\nadress = "x"\n', "no setting 'adress'"),
+        ('[openai.models."m"]\ninput = -1\noutput = 2\n', "cannot have this value"),
+        ("openai = 3\n", "not a table"),
+        ('[openai.models."m"]\ninput = 1\noutput = 2\nsource = "s"\ndate = "2026-13-45"\n', "no day"),
+        ("not toml [", "docs/api-models.md"),
+    ],
+)
+def test_a_wrong_own_file_is_refused(text: str, what: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With what is wrong in it, before anything is asked."""
+    own(text, monkeypatch, tmp_path)
+    with pytest.raises((UsageError, InputError), match=what):
+        find_endpoint("gpt-4.1-nano")
+
+
+def test_a_named_own_file_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A typing error in the variable is not passed over."""
+    monkeypatch.setenv("PRICESMITH_PROVIDERS", str(tmp_path / "none.toml"))
+    with pytest.raises(InputError, match="no file"):
+        find_endpoint("gpt-4.1-nano")
+
+
+def test_a_missing_key_is_told_with_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is sent."""
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(UsageError, match="key for openai is not set") as caught:
+        find_endpoint("gpt-4.1-nano")
+    assert "export OPENAI_API_KEY" in str(caught.value)
+
+
+def test_a_key_in_the_place_of_its_variables_name_is_not_shown() -> None:
+    """It would stand in a terminal's history and in logs."""
+    with pytest.raises(UsageError, match="no name of a variable") as caught:
+        find_endpoint("m", url="http://127.0.0.1:8000/v1", key="sk-live-abcdef")
+    assert "abcdef" not in str(caught.value)
+
+
+def test_an_unknown_model_is_told_with_what_there_is() -> None:
+    """And with the nearest name."""
+    with pytest.raises(UsageError, match="not known who hosts") as caught:
+        find_endpoint("gtp-4.1")
+    assert "'gpt-4.1'" in str(caught.value)
+
+
+def test_a_key_goes_to_its_own_provider_only() -> None:
+    """Another URL gets none, unless it is named; nor does it travel without encryption to another machine."""
+    assert find_endpoint("m", url="http://127.0.0.1:8000/v1").key == ""
+    assert find_endpoint("m", url="https://evil.example/v1").key == ""
+    assert find_endpoint("m", url="https://api.openai.com/v1/").key == "made-openai_api_key"
+    assert find_endpoint("m", url="http://[::1]:8000/v1", key="OPENAI_API_KEY").key
+    with pytest.raises(UsageError, match="in the open"):
+        find_endpoint("m", url="http://box.example/v1", key="OPENAI_API_KEY")
+    assert "made-openai" not in repr(find_endpoint("gpt-4.1-nano"))
+
+
+@pytest.mark.parametrize("url", ["ftp://x/v1", "localhost:8000", "http://"])
+def test_what_is_no_base_url_is_refused(url: str) -> None:
+    """And shown."""
+    with pytest.raises(UsageError, match="no URL") as caught:
+        find_endpoint("m", url=url)
+    assert url in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://u:secret@h/v1",
+        "http://secret@h/v1",
+        "https://h/v1?api_key=secret",
+        "https://h/v1?key=a@secret",
+        "https://h/v1?secret",
+        "https://u:se?secret@h/v1",
+        "https://h/v1#secret",
+        "h/v1?api_key=secret",
+    ],
+)
+def test_a_url_that_may_hold_a_key_is_refused_and_not_shown(url: str) -> None:
+    """It would be written to the store, the evaluation and the report; the remedy is an environment variable."""
+    with pytest.raises(UsageError, match="may hold a key") as caught:
+        find_endpoint("m", url=url)
+    assert "secret" not in str(caught.value)
+    assert "environment variable" in str(caught.value)
+    assert "key=MY_KEY" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "url"), [("m", "https://h/made-openai%5Fapi_key/v1"), ("made-openai_api_key", "https://h/v1")]
+)
+def test_a_key_in_the_path_or_the_models_name_is_refused_and_not_shown(model: str, url: str) -> None:
+    """Both are shown in tables."""
+    with pytest.raises(UsageError, match="holds the key that is in OPENAI_API_KEY") as caught:
+        find_endpoint(model, url=url, key="OPENAI_API_KEY")
+    assert "made-openai" not in str(caught.value)
+
+
+@pytest.mark.parametrize("price", ["2", "a/b", "-1/2", "nan/1", "1/inf", ""])
+def test_what_is_no_price_of_tokens_is_refused(price: str) -> None:
+    """A price on the command line has two sides."""
+    if price:
+        with pytest.raises(UsageError, match="no price of tokens"):
+            find_endpoint("gpt-4.1-nano", price=price)

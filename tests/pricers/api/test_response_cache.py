@@ -1,0 +1,183 @@
+"""Answers are remembered as they came, by everything that could have changed them."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from pricesmith.core.errors import InputError
+from pricesmith.pricers.api.response_cache import Completion, ResponseCache, cache_key
+
+SAID = Completion('{"price": 24}', "stop", 60, 5, 0.0001, 0.8)
+TURNS = [{"role": "user", "content": "a hose \ud83d\x00"}]
+
+
+def test_what_is_kept_comes_back_from_another_process_s_file(tmp_path: Path) -> None:
+    """Words, tokens, seconds and dollars, unknown ones as unknown."""
+    unknown = Completion("I can't", "refusal", None, None, None, 0.2)
+    with ResponseCache(tmp_path / "deep" / "a.sqlite") as answers:
+        answers.keep("one", "url", "model", SAID)
+        answers.keep("two", "url", "model", unknown)
+    with ResponseCache(tmp_path / "deep" / "a.sqlite") as answers:
+        assert answers.find(["one", "two", "three"]) == {"one": SAID, "two": unknown}
+
+
+def test_the_key_is_of_everything_that_could_change_the_answer() -> None:
+    """Endpoint, model, words, settings."""
+    keys = {
+        cache_key(url, model, turns, settings)
+        for url in ("a", "b")
+        for model in ("m", "n")
+        for turns in (TURNS, [*TURNS, *TURNS])
+        for settings in ({"output": 1}, {"output": 2})
+    }
+    assert len(keys) == 16
+    assert cache_key("a", "m", TURNS, {"x": 1, "y": 2}) == cache_key("a", "m", TURNS, {"y": 2, "x": 1})
+
+
+def test_the_first_answer_stays(tmp_path: Path) -> None:
+    """A second one to the same question would change what was already told."""
+    with ResponseCache(tmp_path / "a.sqlite") as answers:
+        answers.keep("one", "url", "model", SAID)
+        answers.keep("one", "url", "model", Completion("other", "stop", 1, 1, 0.0, 0.0))
+        assert answers.find(["one"])["one"] == SAID
+
+
+def test_a_mark_stands_until_the_answer_is_kept(tmp_path: Path) -> None:
+    """What was sent and never answered can be told after a kill."""
+    with ResponseCache(tmp_path / "a.sqlite") as answers:
+        for key in ("one", "two", "three"):
+            assert answers.claim(key) == "claimed"
+            answers.mark(key)
+        answers.keep("one", "url", "model", SAID)
+        answers.release("two")
+        assert answers.marked(["one", "two", "three"]) == set()  # still being asked
+    with ResponseCache(tmp_path / "a.sqlite") as answers:
+        assert answers.marked(["one", "two", "three", "four"]) == {"three"}
+
+
+def test_a_question_has_one_claim(tmp_path: Path) -> None:
+    """Until it is answered, given back, or its store is closed; nobody else can give it back."""
+    with ResponseCache(tmp_path / "a.sqlite") as other:
+        with ResponseCache(tmp_path / "a.sqlite") as answers:
+            for key in ("one", "two", "three"):
+                assert answers.claim(key) == "claimed"
+            assert other.claim("one") == os.getpid()
+            assert answers.claim("one") == os.getpid()  # another thread of the same store waits, too
+            other.release("one")
+            assert other.claim("one") == os.getpid()
+            answers.keep("one", "url", "model", SAID)
+            answers.release("two")
+            assert other.claim("one") == "answered"
+            assert other.claim("two") == "claimed"
+            assert other.claim("three") == os.getpid()
+        assert other.claim("three") == "claimed"
+
+
+def test_an_answer_that_another_store_keeps_ends_its_claim(tmp_path: Path) -> None:
+    """An answer is an answer, whoever paid for it."""
+    with ResponseCache(tmp_path / "a.sqlite") as answers, ResponseCache(tmp_path / "a.sqlite") as other:
+        answers.claim("one")
+        other.keep("one", "url", "model", SAID)
+        assert answers.claim("one") == "answered"
+        assert answers.run("SELECT * FROM claims") == []
+
+
+def test_threads_claim_a_question_once(tmp_path: Path) -> None:
+    """Of several stores that want the same fifty questions at once, each question goes to one of them."""
+    stores = [ResponseCache(tmp_path / "a.sqlite") for _ in range(4)]
+    claimed: list[str] = []
+
+    def work(store: ResponseCache) -> None:
+        claimed.extend(str(key) for key in range(50) if store.claim(str(key)) == "claimed")
+
+    threads = [threading.Thread(target=work, args=(store,)) for store in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for store in stores:
+        store.close()
+    assert sorted(claimed, key=int) == [str(key) for key in range(50)]
+
+
+def test_a_folder_where_no_lock_can_be_made_is_told(tmp_path: Path) -> None:
+    """As any other fault of the store."""
+    (tmp_path / "a.sqlite.owners").write_text("a file")
+    with pytest.raises(InputError, match="cannot be used"), ResponseCache(tmp_path / "a.sqlite") as answers:
+        answers.claim("one")
+
+
+def test_threads_share_it(tmp_path: Path) -> None:
+    """Many at once lose nothing."""
+    with ResponseCache(tmp_path / "a.sqlite") as answers:
+
+        def work(number: int) -> None:
+            for one in range(20):
+                answers.mark(f"{number}-{one}")
+                answers.keep(f"{number}-{one}", "url", "model", SAID)
+
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        keys = [f"{number}-{one}" for number in range(6) for one in range(20)]
+        assert len(answers.find(keys)) == 120
+        assert answers.marked(keys) == set()
+
+
+def test_more_keys_than_a_statement_takes(tmp_path: Path) -> None:
+    """A catalog of any size is looked up."""
+    with ResponseCache(tmp_path / "a.sqlite") as answers:
+        answers.keep("k1700", "url", "model", SAID)
+        assert answers.find(f"k{n}" for n in range(2_000)).keys() == {"k1700"}
+
+
+@pytest.mark.parametrize("data", [b"no database, " * 100, b"SQLite format 3\x00" + b"\xff" * 4_000])
+def test_a_damaged_store_is_told_and_left_alone(tmp_path: Path, data: bytes) -> None:
+    """What is in it was paid for: it is not written over."""
+    path = tmp_path / "a.sqlite"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="cannot be used"), ResponseCache(path) as answers:
+        answers.find(["one"])
+    assert path.read_bytes() == data
+
+
+def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    """And not changed."""
+    base = sqlite3.connect(tmp_path / "a.sqlite")
+    base.execute("PRAGMA user_version = 99")
+    base.close()
+    with pytest.raises(InputError, match="version 99"):
+        ResponseCache(tmp_path / "a.sqlite")
+
+
+def test_how_an_endpoint_is_spoken_to_is_remembered(tmp_path: Path) -> None:
+    """For the endpoint and the model."""
+    with ResponseCache(tmp_path / "a.sqlite") as answers:
+        answers.learn("url", "model", {"json": False})
+        assert answers.speech("url", "model") == {"json": False}
+        assert answers.speech("url", "other") == {}
+
+
+def test_a_store_made_before_losses_and_told_dollars_were_kept_is_read(tmp_path: Path) -> None:
+    """Answers cost money: an older file gets the columns, and its answers lost nothing that is known."""
+    path = tmp_path / "a.sqlite"
+    with ResponseCache(path) as answers:
+        answers.keep("one", "url", "model", SAID)
+    base = sqlite3.connect(path)
+    for column in ("lost_usd", "told_usd"):
+        base.execute(f"ALTER TABLE answers DROP COLUMN {column}")
+    base.execute("ALTER TABLE asked DROP COLUMN pid")
+    base.commit()
+    base.close()
+    lost = Completion('{"price": 24}', "stop", 60, 5, 0.0401, 0.8, 0.04, 0.0001)
+    with ResponseCache(path) as answers:
+        answers.keep("two", "url", "model", lost)
+    with ResponseCache(path) as answers:
+        assert answers.find(["one", "two"]) == {"one": SAID, "two": lost}

@@ -1,0 +1,116 @@
+"""The best pricer: its folds know nothing of what they judge, a killed fit goes on, its doubt means something."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pricesmith.catalog.catalog import Catalog, open_catalog
+from pricesmith.core.errors import PricesmithError
+from pricesmith.core.types import Item, Listing
+from pricesmith.pricers.conformal import ClippedPricer, ConformalPricer
+from pricesmith.pricers.ensemble import neural
+from pricesmith.pricers.ensemble.neural import TargetScale, TrainConfig
+from pricesmith.pricers.ensemble.stacking import StackingPricer, StackingRecipe
+from pricesmith.pricers.features.tabular import TabularFields, parse_fields
+from pricesmith.pricers.model import fit_model, load_model
+from pricesmith.pricers.recipes import get_settings, read_recipe
+from pricesmith.testing import make_catalog, make_items
+
+TINY = {"folds": 2, "members": 2, "fold_members": 1, "forests": 1, "width": 8, "hidden": 8, "keys": 4, "passes": 2}
+TINY = {**TINY, "trees": 20, "tree_rate": 0.2, "leaves": 7, "beside": ["ridge"]}
+
+
+def test_the_shipped_recipe_is_the_settings() -> None:
+    """What the file says and what the class says is one and the same."""
+    assert read_recipe("best") == StackingRecipe()
+
+
+def test_a_killed_fit_goes_on_with_the_networks_that_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two networks trained before it was stopped are not trained again, and the quotes are those of an unbroken fit."""
+    shop = open_catalog(make_catalog(tmp_path / "catalog", 400))
+    whole, broken, trained = tmp_path / "whole", tmp_path / "broken", []
+    real = neural.train_network
+
+    def counted(*arguments: object) -> object:
+        if stop and len(trained) == stop:
+            raise PricesmithError("stopped")
+        trained.append(1)
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(neural, "train_network", counted)
+    stop = 0
+    fit_model(read_recipe("best", TINY), shop, whole)
+    assert len(trained) == 4
+    trained.clear()
+    stop = 2
+    with pytest.raises(PricesmithError, match="stopped"):
+        fit_model(read_recipe("best", TINY), shop, broken)
+    stop = 0
+    fit_model(read_recipe("best", TINY), shop, broken)
+    assert len(trained) == 4
+    wares = [item.listing for item in shop.items("test")[:40]]
+    assert load_model(broken).price(wares) == load_model(whole).price(wares)
+    assert not (broken / "checkpoints").exists()
+
+
+def test_its_interval_is_its_own_doubt_times_a_factor(runs: dict[str, Path], shop: Catalog) -> None:
+    """The doubt of the trees comes first, the conformal factor of the band after."""
+    run = load_model(runs["best"])
+    assert isinstance(run.pricer, ConformalPricer)
+    assert run.pricer.table.scaled
+    clipped = run.pricer.pricer
+    assert isinstance(clipped, ClippedPricer)
+    assert isinstance(clipped.pricer, StackingPricer)
+    wares = [item.listing for item in shop.items("test")[:50]]
+    own = [quote.high / quote.low for quote in clipped.pricer.price(wares) if quote.low and quote.high]
+    assert max(own) > 1.2 * min(own)
+
+
+@pytest.mark.parametrize(("count", "later"), [(1, 1), (3, 3), (40, 0)])
+def test_few_rows_are_enough_to_fit(count: int, later: int, tmp_path: Path) -> None:
+    """One row, or rows that are one group, leave nothing to learn errors from; a small catalog may have no validation
+    rows for settings: it quotes all the same."""
+    items = make_items(count, seed=1)[0]
+    recipe = StackingRecipe(**TINY)
+    recipe.fit(items, items[:later], tmp_path)
+    quotes = recipe.load(tmp_path).price([items[0].listing, Listing("0", "", "")])
+    assert all(quote.price and np.isfinite(quote.price) for quote in quotes)
+
+
+def test_a_line_gives_its_numbers_their_product_and_its_name() -> None:
+    """Two modules of 8: the second number and 16 are there, and what the line says is a group."""
+    numbers, groups = parse_fields(Listing("1", "DDR5 16 GB", "modules: 2,8\ncolor: Red", "memory"))
+    assert (numbers["modules#0"], numbers["modules#1"]) == (2, 8)
+    assert numbers["modules#product"] == 16
+    assert numbers["gb"] == numbers["title gb"] == 16
+    assert groups["color:"] == "red"
+    assert groups["category"] == "memory"
+
+
+def test_fields_are_the_same_after_a_file() -> None:
+    """What JSON keeps of the columns is all that is needed."""
+    items: list[Item] = make_items(120, seed=2)[0]
+    wares = [item.listing for item in items]
+    fields = TabularFields.of(wares, 50, 5, 20, 5)
+    again = TabularFields.made(fields.plain())
+    assert np.array_equal(fields.columns(wares), again.columns(wares), equal_nan=True)
+    assert fields.columns(wares).shape == (120, len(fields.groups) + len(fields.numbers))
+
+
+def test_a_scale_does_not_mind_what_is_missing() -> None:
+    """A column that is empty, or constant, or full of gaps stays finite."""
+    columns = np.array([[1, np.nan, 5, np.nan], [3, np.nan, 5, 1e30]], dtype=np.float32)
+    scaled = TargetScale.of(columns)(columns)
+    assert np.isfinite(scaled).all()
+    assert scaled[:, 0] == pytest.approx([-1, 1], abs=1e-3)
+    assert (scaled[:, 1] == 0).all()
+
+
+def test_the_batch_doubles_in_the_last_half_of_the_passes() -> None:
+    """Six passes over many rows; few rows are passed more often."""
+    told = {name: get_settings(StackingRecipe())[name] for name in TrainConfig.__dataclass_fields__}
+    assert TrainConfig(**told).sizes(52_000) == [512, 512, 512, 1024, 2048, 4096]
+    assert sum(-(-500 // size) for size in TrainConfig(**told).sizes(500)) >= 150

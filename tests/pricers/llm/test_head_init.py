@@ -1,0 +1,168 @@
+"""A head that starts as a probe of the frozen base says what the probe says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, TaskType
+
+from pricesmith.core.errors import InputError
+from pricesmith.core.progress import SILENT, Progress
+from pricesmith.pricers.llm.adapters import add_adapter
+from pricesmith.pricers.llm.base_model import find_base, load_classifier
+from pricesmith.pricers.llm.batching import Example
+from pricesmith.pricers.llm.head_init import (
+    fit_head,
+    frozen_states,
+    init_head_from_probe,
+    softmax_regression,
+    uniform_direction,
+)
+from pricesmith.pricers.llm.readout import PriceBins, get_head, inner_model
+from pricesmith.testing import make_model
+
+BINS = PriceBins.over([1.0, 100.0], 32, 3)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> PeftModel:
+    """A tiny classifier with an adapter."""
+    base = find_base(str(make_model(tmp_path_factory.mktemp("base"))))
+    config = LoraConfig(task_type=TaskType.SEQ_CLS, r=4, target_modules="all-linear")
+    made = add_adapter(load_classifier(base, 32, "float32", "none"), config)
+    assert isinstance(made, PeftModel)
+    return made
+
+
+@pytest.fixture(scope="module")
+def examples() -> list[Example]:
+    """Prompts of two words, one of which makes the price ten times that of the other."""
+    rng = np.random.default_rng(0)
+    made = []
+    for _ in range(120):
+        dear = bool(rng.integers(2))
+        prompt = [1, *rng.integers(5, 60, rng.integers(3, 9)).tolist(), 70 if dear else 71]
+        made.append(Example(prompt, (), 40.0 if dear else 4.0))
+    return made
+
+
+def test_states_come_in_the_order_of_the_examples(model: PeftModel, examples: list[Example]) -> None:
+    """Batches are by length, their states are not."""
+    together = frozen_states(model, examples, 0, 64, SILENT)
+    one = frozen_states(model, examples[7:8], 0, 64, SILENT)
+    assert torch.allclose(together[7:8], one, atol=1e-5)
+
+
+def test_states_that_are_no_numbers_are_told(tmp_path: Path, examples: list[Example]) -> None:
+    """A model that overflows, or whose weights are damaged, ends with one line and not in the solver."""
+    base = find_base(str(make_model(tmp_path / "base")))
+    config = LoraConfig(task_type=TaskType.SEQ_CLS, r=4, target_modules="all-linear")
+    broken = add_adapter(load_classifier(base, 32, "float32", "none"), config)
+    with torch.no_grad():
+        inner_model(broken).model.layers[0].mlp.down_proj.base_layer.weight.fill_(float("nan"))
+    with pytest.raises(InputError, match="is no number"):
+        init_head_from_probe(broken, examples, BINS, 1.0, 0, 64, SILENT)
+
+
+def test_the_started_head_prices_like_the_probe(model: PeftModel, examples: list[Example]) -> None:
+    """A random head knows nothing; the started one tells dear from cheap, before any tuning."""
+    states = frozen_states(model, examples, 0, 256, SILENT)
+    prices = np.array([example.price for example in examples])
+
+    def error() -> float:
+        with torch.no_grad():
+            found = [one.median() for one in BINS.read(get_head(model)(states))]
+        return float(np.abs(np.array(found) - prices).mean())
+
+    before = error()
+    init_head_from_probe(model, examples, BINS, 1.0, 0, 256, SILENT)
+    assert error() < 2.0 < before
+    weight = inner_model(model).score.modules_to_save.default.weight
+    assert weight.requires_grad
+    assert weight.shape == (32, states.shape[1])
+
+
+def test_the_same_rows_give_the_same_head(model: PeftModel, examples: list[Example]) -> None:
+    """A run that was killed before its first checkpoint starts as it did before."""
+    heads = []
+    for _ in range(2):
+        init_head_from_probe(model, examples, BINS, 1.0, 0, 128, SILENT)
+        heads.append(inner_model(model).score.modules_to_save.default.weight.detach().clone())
+    assert torch.equal(*heads)
+
+
+def test_softmax_regression_finds_the_shares_of_soft_labels() -> None:
+    """Without a state that says anything the offsets are the log shares."""
+    targets = torch.tensor([[0.7, 0.3], [0.5, 0.5]]).repeat(20, 1)
+    _, offsets = softmax_regression(torch.zeros(40, 3), targets, 0.1)
+    assert torch.softmax(offsets, 0).tolist() == pytest.approx([0.6, 0.4], abs=1e-3)
+
+
+def test_offsets_ride_on_a_direction_in_which_all_states_are_one() -> None:
+    """States that share a large mean have such a direction."""
+    states = torch.randn(200, 16, generator=torch.Generator().manual_seed(0)) * 0.1 + 3.0
+    assert torch.allclose(states @ uniform_direction(states), torch.ones(200), atol=0.1)
+
+
+def bf16_model(folder: Path) -> PeftModel:
+    """A tiny classifier whose frozen weights are bf16, as on a machine that computes in it."""
+    config = LoraConfig(task_type=TaskType.SEQ_CLS, r=4, target_modules="all-linear")
+    made = add_adapter(load_classifier(find_base(str(make_model(folder))), 32, "bfloat16", "none"), config)
+    assert isinstance(made, PeftModel)
+    return made
+
+
+def head_weight(model: PeftModel) -> torch.Tensor:
+    weight: torch.Tensor = inner_model(model).score.modules_to_save.default.weight.detach().clone()
+    return weight
+
+
+def test_the_head_is_the_same_with_and_without_an_outer_autocast(tmp_path: Path, examples: list[Example]) -> None:
+    """Autocast is for the frozen states alone. Inside it the solver would see stale bf16 copies of its own weights:
+    that head is another one, so this test can fail."""
+    model = bf16_model(tmp_path / "base")
+    init_head_from_probe(model, examples, BINS, 1.0, 0, 256, SILENT)
+    outside = head_weight(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        init_head_from_probe(model, examples, BINS, 1.0, 0, 256, SILENT)
+    assert torch.equal(outside, head_weight(model))
+    states = frozen_states(model, examples, 0, 256, SILENT)
+    with torch.autocast("cpu", torch.bfloat16):
+        fit_head(model, states, examples, BINS, 1.0, SILENT)
+    assert not torch.allclose(outside, head_weight(model), atol=1e-3)
+
+
+def test_the_solver_works_in_full_precision_on_states_of_a_bf16_base(tmp_path: Path, examples: list[Example]) -> None:
+    """The states of a bf16 base are handed over in fp32, and give the head that fp32 arithmetic gives."""
+    model = bf16_model(tmp_path / "base")
+    with torch.autocast("cpu", torch.bfloat16):
+        states = frozen_states(model, examples, 0, 256, SILENT)
+        init_head_from_probe(model, examples, BINS, 1.0, 0, 256, SILENT)
+    assert states.dtype == torch.float32
+    started = head_weight(model)
+    fit_head(model, states, examples, BINS, 1.0, SILENT)
+    assert torch.equal(started, head_weight(model))
+
+
+def test_progress_is_told_while_states_are_read_and_while_the_head_is_fitted(
+    model: PeftModel, examples: list[Example]
+) -> None:
+    """Both stages have a length and reach it."""
+
+    class Stages(Progress):
+        def __init__(self) -> None:
+            self.stages: list[list[int | None]] = []
+
+        def start(self, what: str, total: int | None = None) -> None:
+            self.stages.append([total, 0])
+
+        def advance(self, steps: int = 1) -> None:
+            self.stages[-1][1] = (self.stages[-1][1] or 0) + steps
+
+    progress = Stages()
+    init_head_from_probe(model, examples, BINS, 1.0, 0, 128, progress)
+    assert len(progress.stages) == 2
+    assert all(total == done and done for total, done in progress.stages)

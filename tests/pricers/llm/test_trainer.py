@@ -1,0 +1,440 @@
+"""The trainer learns what it should from where it should, and measuring it on the way changes nothing."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, TaskType
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from pricesmith.core.errors import PricesmithError, UsageError
+from pricesmith.core.progress import Progress
+from pricesmith.pricers.llm import batching, lora
+from pricesmith.pricers.llm.adapters import add_adapter, find_target_modules
+from pricesmith.pricers.llm.batching import (
+    BinLoss,
+    Example,
+    PlannedBatches,
+    Schedule,
+    Throughput,
+    collate,
+    token_losses,
+)
+from pricesmith.pricers.llm.checkpoints import ADAPTER, CHECKPOINTS, checkpoints
+from pricesmith.pricers.llm.divergence import MEDIAN
+from pricesmith.pricers.llm.lora import LoraBins, LoraTokens, TuningRun
+from pricesmith.pricers.llm.readout import PriceBins, inner_model
+from pricesmith.pricers.llm.trainer import ValidationResult
+from pricesmith.testing import make_items, make_model
+
+SMALL: dict[str, Any] = {
+    "rank": 4,
+    "tokens_per_batch": 512,
+    "epochs": 1,
+    "minutes": 0,
+    "rate": 1e-2,
+    "patience": 0,
+    "evals": 3,
+}
+BINS = PriceBins.over([1.0, 1000.0], 16)
+LOSSES: dict[str, Any] = {"tokens": token_losses, "bins": BinLoss(BINS, 0.75)}
+
+
+class Notes(Progress):
+    """What a person was told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture(scope="module", params=["llama", "gemma3"])
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made tiny model of each group."""
+    return make_model(tmp_path_factory.mktemp("base") / request.param, group=request.param)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("llama") / "tiny")
+
+
+def read(base: Path, readout: str) -> nn.Module:
+    """The base with a fresh adapter, in fp32."""
+    torch.manual_seed(0)
+    if readout == "bins":
+        model: Any = AutoModelForSequenceClassification.from_pretrained(base, num_labels=16, pad_token_id=0)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(base)
+    task = TaskType.SEQ_CLS if readout == "bins" else TaskType.CAUSAL_LM
+    return add_adapter(model, LoraConfig(task_type=task, r=4, target_modules="all-linear"))
+
+
+def some(readout: str, n: int = 7) -> list[Example]:
+    """Examples of different lengths."""
+    draw = random.Random(3)
+    found = []
+    for _ in range(n):
+        prompt = [draw.randrange(4, 300) for _ in range(draw.randrange(5, 40))]
+        answer = [draw.randrange(4, 300) for _ in range(draw.randrange(2, 5))] if readout == "tokens" else []
+        found.append(Example(prompt, answer, draw.uniform(2, 900)))
+    return found
+
+
+def mask_of_ones(model: nn.Module, ids: Tensor, places: Tensor, *, positions: Tensor | None = None) -> Tensor:
+    """The mistake: a packed row with a mask that says that every position is seen."""
+    found = inner_model(model).base_model(
+        input_ids=ids, attention_mask=torch.ones_like(ids), position_ids=positions, use_cache=False
+    )
+    states: Tensor = found.last_hidden_state
+    return states.flatten(0, 1)[places]
+
+
+def differences(base: Path, readout: str, *, packed: bool) -> float:
+    """The largest relative difference between an example's loss in a batch and its loss alone."""
+    model, examples, loss = read(base, readout).eval(), some(readout), LOSSES[readout]
+    with torch.no_grad():
+        together = loss(model, collate(examples, 0, packed=packed))
+        alone = torch.cat([loss(model, collate([example], 0)) for example in examples])
+    return float(((together - alone) / alone).abs().max())
+
+
+@pytest.mark.parametrize("readout", LOSSES)
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+def test_an_examples_loss_in_a_batch_is_its_loss_alone(base: Path, readout: str, packed: bool) -> None:
+    """Neither pads nor neighbors in a packed row are seen, by plain and by sliding attention."""
+    assert differences(base, readout, packed=packed) < 1e-5
+
+
+@pytest.mark.parametrize("readout", LOSSES)
+def test_with_a_mask_of_ones_neighbors_are_seen(base: Path, readout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above can fail: the mask that must not be there is what it would find."""
+    monkeypatch.setattr(batching, "hidden_states_at", mask_of_ones)
+    assert differences(base, readout, packed=True) > 1e-3
+
+
+@pytest.mark.parametrize("readout", LOSSES)
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
+def test_the_head_is_asked_at_price_positions_only(base: Path, readout: str, packed: bool) -> None:
+    """One position an example for bins, one a token of the answer for tokens; not one of all the others."""
+    model, examples = read(base, readout), some(readout)
+    asked: list[int] = []
+    layer = inner_model(model).score if readout == "bins" else inner_model(model).get_output_embeddings()
+    layer.register_forward_hook(lambda _, given, __: asked.append(given[0].shape[0]))
+    LOSSES[readout](model, collate(examples, 0, packed=packed)).mean().backward()
+    assert asked == [sum(max(1, len(example.answer)) for example in examples)]
+
+
+@pytest.mark.parametrize("readout", LOSSES)
+def test_only_answer_tokens_are_learned(llama: Path, readout: str) -> None:
+    """The loss is that of the number and its end: the same as by hand from all logits."""
+    model, examples = read(llama, readout).eval(), some(readout, 4)
+    with torch.no_grad():
+        found = LOSSES[readout](model, collate(examples, 0))
+        for loss, example in zip(found, examples, strict=True):
+            ids = torch.tensor([[*example.prompt, *example.answer]])
+            if readout == "bins":
+                chances = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0].log_softmax(0)
+                hand = -(BINS.targets(torch.tensor([example.price]).double(), 0.75)[0] * chances).sum()
+            else:
+                logits = model(input_ids=ids).logits[0].log_softmax(1)
+                start = len(example.prompt)
+                hand = -sum(logits[start - 1 + n, token] for n, token in enumerate(example.answer))
+            assert float(loss) == pytest.approx(float(hand), rel=1e-4)
+
+
+def test_attention_targets_are_found_by_name(base: Path) -> None:
+    """ "attention" names the projections of attention, whatever the group calls them; an unknown name is refused."""
+    model = AutoModelForCausalLM.from_pretrained(base)
+    assert find_target_modules(model, "attention") == ["k_proj", "o_proj", "q_proj", "v_proj"]
+    assert find_target_modules(model, "all-linear") == "all-linear"
+    assert find_target_modules(model, ("q_proj",)) == ["q_proj"]
+    with pytest.raises(UsageError, match="cannot get adapters"):
+        add_adapter(model, LoraConfig(task_type=TaskType.CAUSAL_LM, target_modules=["nothing"]))
+
+
+def fitted(kind: type[LoraBins] | type[LoraTokens], base: Path, run: Path, progress: Progress, **more: Any) -> Path:
+    """A run folder of a short training on made goods."""
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "catalog.json").write_text(json.dumps({"price_range": [0.01, 5000.0], "currency": "USD"}))
+    items, _ = make_items(160)
+    kind(base=str(base), **{**SMALL, **more}).fit(items[:120], items[120:], run, progress)
+    return run
+
+
+@pytest.mark.parametrize("kind", [LoraBins, LoraTokens])
+def test_training_moves_every_adapter_and_no_base_weight(
+    kind: type[LoraBins] | type[LoraTokens], llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a few steps every LoRA tensor is another, every other one is bit for bit what it was."""
+    before: dict[str, Tensor] = {}
+    kept: list[TuningRun] = []
+    train = TuningRun.train
+
+    def watched(job: TuningRun) -> None:
+        before.update({name: tensor.detach().clone() for name, tensor in job.model.state_dict().items()})
+        kept.append(job)
+        train(job)
+
+    monkeypatch.setattr(TuningRun, "train", watched)
+    fitted(kind, llama, tmp_path / "run", Progress())
+    after = kept[0].model.state_dict()
+    learned = {name for name, parameter in kept[0].model.named_parameters() if parameter.requires_grad}
+    assert any("lora_A" in name for name in learned)
+    assert any("score" in name for name in learned) == (kind is LoraBins)
+    for name, tensor in before.items():
+        assert torch.equal(tensor, after[name]) == (name not in learned), name
+
+
+def test_judging_saving_and_probing_leave_no_trace(llama: Path, tmp_path: Path) -> None:
+    """However often a run is judged and saved, it ends with the same weights, dropout on; global RNG is given back."""
+    random.seed(5)
+    np.random.seed(5)
+    torch.manual_seed(5)
+    runs = [fitted(LoraBins, llama, tmp_path / str(evals), Progress(), evals=evals, dropout=0.2) for evals in (1, 5)]
+    drawn = random.random(), float(np.random.rand()), float(torch.rand(()))
+    random.seed(5)
+    np.random.seed(5)
+    torch.manual_seed(5)
+    assert drawn == (random.random(), float(np.random.rand()), float(torch.rand(())))
+    last = [load_file(checkpoints(run / CHECKPOINTS)[0] / ADAPTER) for run in runs]
+    assert all(torch.equal(tensor, last[1][name]) for name, tensor in last[0].items())
+
+
+def test_the_curve_has_a_line_a_log(llama: Path, tmp_path: Path) -> None:
+    """Step, passes, loss, error in money, tokens a second, padding and seconds, and a person sees them too."""
+    notes = Notes()
+    run = fitted(LoraBins, llama, tmp_path / "run", notes)
+    lines = [json.loads(line) for line in (run / "training.jsonl").read_text().splitlines()]
+    schedule = json.loads((run / CHECKPOINTS / "plan.json").read_text())
+    assert [line["step"] for line in lines] == list(range(1, schedule["steps"] + 1))
+    for line in lines:
+        assert {"epoch", "loss", "tokens_per_second", "padding", "seconds"} <= set(line)
+    assert [line["step"] for line in lines if "error" in line][-1] == schedule["steps"]
+    assert sum("error" in line for line in lines) == 3
+    assert lines[-1]["epoch"] == 1.0
+    assert "120 examples" in notes.said[1]
+    assert all(word in notes.said[1] for word in ("tokens", "steps", "about", "GB"))
+    assert "validation error $" in notes.said[-1]
+
+
+@pytest.mark.parametrize(("known", "packed"), [("llama", True), ("gemma mistral", False)])
+def test_only_an_architecture_that_is_known_to_pack_is_packed(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: str, packed: bool
+) -> None:
+    """Where a machine packs, a base that is not in the list is padded: its items would see each other in silence."""
+    kept: list[bool] = []
+    monkeypatch.setattr(lora, "PACKED", True)
+    monkeypatch.setattr(lora, "TREE_CACHE", known)
+    monkeypatch.setattr(TuningRun, "train", lambda job: kept.append(job.trainer.batches.packed))
+    monkeypatch.setattr(TuningRun, "finish", lambda _: None)
+    fitted(LoraTokens, llama, tmp_path / "run", Progress())
+    assert kept == [packed]
+
+
+def test_what_is_known_is_told_before_anything_is_timed(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Warming a head and timing steps may take minutes: who sees millions of rows by mistake stops before."""
+
+    class Stopped(Exception): ...
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise Stopped
+
+    monkeypatch.setattr(lora.PriceTrainer, "probe", stop)
+    notes = Notes()
+    with pytest.raises(Stopped):
+        fitted(LoraBins, llama, tmp_path / "run", notes, epochs=2, minutes=5)
+    (said,) = notes.said
+    assert "120 examples" in said
+    assert all(word in said for word in ("tokens", "steps of 512 tokens", "at most 2 passes or 5 minutes", "GB"))
+
+
+def test_it_stops_when_it_gets_no_better_and_keeps_the_best(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With patience 2 the third judgment after the best is never made; the best checkpoint's adapter is the run's."""
+    errors = iter([25.0, 30.0, 9.0, 20.0, 20.0, 1.0, 1.0])
+    monkeypatch.setattr(TuningRun, "judge", lambda job, items: ValidationResult(next(errors), 1.0))
+    monkeypatch.setattr(lora, "PROBE", 3)
+    monkeypatch.setattr(
+        lora.PriceTrainer, "probe", lambda *_, **__: Throughput(position_seconds=1e-5, item_seconds=1e-5, memory_gb=0.1)
+    )
+    notes = Notes()
+    run = fitted(LoraBins, llama, tmp_path / "run", notes, evals=6, patience=2)
+    judged = [json.loads(line) for line in (run / "training.jsonl").read_text().splitlines() if "error" in line]
+    assert [line["error"] for line in judged] == [30.0, 9.0, 20.0, 20.0]
+    best = run / CHECKPOINTS / f"checkpoint-{judged[1]['step']}"
+    assert (run / ADAPTER).read_bytes() == (best / ADAPTER).read_bytes()
+    assert json.loads((run / "price_config.json").read_text())["error"] == 9.0
+    assert "stopping" in notes.said[-1]
+
+
+class Spoiled:
+    """A loss of which, after so many steps, the value or the gradient is replaced."""
+
+    def __init__(self, after: int, loss: float = 1.0, slope: float = 1.0) -> None:
+        self.left, self.loss, self.slope = after, loss, slope
+        self.real = BinLoss(BINS, 0.75)
+
+    def __call__(self, model: nn.Module, batch: batching.Batch) -> Tensor:
+        found = batching.select_logits(model, batch).square().mean(1)
+        self.left -= 1
+        if self.left >= 0:
+            return found
+        found = found * self.loss if self.loss != 1.0 else found
+        if self.slope != 1.0:
+            found.register_hook(lambda given: given * self.slope)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"loss": float("nan")}, "a loss of nan"),
+        ({"loss": float("inf")}, "a loss of inf"),
+        ({"slope": float("nan")}, "a gradient of nan"),
+        ({"slope": float("inf")}, "a gradient of"),
+    ],
+)
+def test_a_loss_or_a_gradient_that_is_no_number_is_told(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, float], said: str
+) -> None:
+    """One error with a lower rate as advice, and no model, whatever the processor's arithmetic makes of high rates."""
+    monkeypatch.setattr(lora, "BinLoss", lambda *_: Spoiled(after=30, **wrong))
+    monkeypatch.setattr(
+        lora.PriceTrainer, "probe", lambda *_, **__: Throughput(position_seconds=1e-5, item_seconds=1e-5, memory_gb=0.1)
+    )
+    with pytest.raises(PricesmithError, match="diverged") as told:
+        fitted(LoraBins, llama, tmp_path / "run", Progress(), tokens_per_batch=64, epochs=2, evals=1)
+    assert told.value.got.startswith(said)
+    assert "rate=0.003 --overwrite" in told.value.hint
+    assert not (tmp_path / "run" / "price_config.json").exists()
+
+
+def judgments(monkeypatch: pytest.MonkeyPatch, factors: list[float], spread: float = 0.1) -> None:
+    """Let the judgments of a fit, the one before tuning first, be these factors of the median quote's errors."""
+    left = iter(factors)
+    draw = np.random.default_rng(0)
+
+    def judge(job: TuningRun, items: int) -> ValidationResult:
+        base = np.array(job.trainer.references[MEDIAN][:items])
+        errors = (next(left) * base * draw.uniform(1 - spread, 1 + spread, len(base))).tolist()
+        return ValidationResult(float(np.mean(errors)), 1.0, errors)
+
+    monkeypatch.setattr(TuningRun, "judge", judge)
+    monkeypatch.setattr(
+        lora.PriceTrainer, "probe", lambda *_, **__: Throughput(position_seconds=1e-5, item_seconds=1e-5, memory_gb=0.1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("factors", "reference"),
+    [
+        pytest.param([1.0, 3.0, 2.9, 3.1], "the median quote", id="worse than the median"),
+        pytest.param([0.4, 0.9, 0.95, 0.9], "the untuned model", id="worse than before tuning"),
+    ],
+)
+def test_a_training_whose_validation_error_is_far_worse_has_diverged(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factors: list[float], reference: str
+) -> None:
+    """All losses finite, and still no model: the error names the references, and the same command says the same."""
+    judgments(monkeypatch, factors)
+    notes = Notes()
+    with pytest.raises(PricesmithError, match="diverged") as told:
+        fitted(LoraBins, llama, tmp_path / "run", notes)
+    assert "the median quote" in told.value.got
+    assert "the untuned model" in told.value.got
+    assert "--set rate=0.003 --overwrite" in told.value.hint
+    assert any(f"far worse than {reference}" in said for said in notes.said)
+    assert not (tmp_path / "run" / "price_config.json").exists()
+    with pytest.raises(PricesmithError, match="diverged"):
+        fitted(LoraBins, llama, tmp_path / "run", notes)
+
+
+@pytest.mark.parametrize(
+    ("factors", "spread"),
+    [
+        pytest.param([1.0, 0.9, 0.8, 0.7], 0.1, id="better"),
+        pytest.param([1.0, 1.1, 1.1, 1.1], 0.1, id="a little worse"),
+        pytest.param([0.5, 3.0, 0.5, 3.0], 0.1, id="better at one judgment, whose model is kept"),
+        pytest.param([1.0, 1.3, 1.3, 1.3], 1.0, id="worse, but within sampling error"),
+    ],
+)
+def test_a_training_that_is_not_far_worse_for_certain_is_kept(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factors: list[float], spread: float
+) -> None:
+    """No finished training is refused for what may be chance."""
+    judgments(monkeypatch, factors, spread)
+    run = fitted(LoraBins, llama, tmp_path / "run", Progress())
+    assert (run / "price_config.json").is_file()
+
+
+def test_a_training_that_was_too_short_to_reach_the_median_is_a_warning(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Better than before tuning, yet of no use: the model is kept, and a person is told what to do."""
+    judgments(monkeypatch, [5.0, 4.0, 3.0, 2.9])
+    notes = Notes()
+    run = fitted(LoraBins, llama, tmp_path / "run", notes)
+    (warning,) = [said for said in notes.said if said.startswith("Warning")]
+    assert "diverged or was too short" in warning
+    assert "more minutes" in warning
+    assert (run / "price_config.json").is_file()
+
+
+def test_a_validation_error_that_is_no_number_is_told(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NaN quotes at a finite loss."""
+    judgments(monkeypatch, [1.0, float("nan"), 1.0, 1.0])
+    with pytest.raises(PricesmithError, match="diverged") as told:
+        fitted(LoraBins, llama, tmp_path / "run", Progress())
+    assert "validation error of nan" in told.value.got
+
+
+def course(minutes: float, held: int = 500, item: float = 0.01) -> Schedule:
+    """A schedule of a run of 4,000 examples at 1,000 tokens a second."""
+    planned = PlannedBatches([100] * 4000, 0, 1000, 20)
+    left = 60 * minutes if minutes else float("inf")
+    return Schedule.of(planned, Throughput(1e-3, item, 1.0), epochs=3, left=left, evals=8, held=held)
+
+
+def test_minutes_become_steps_that_fit_with_their_judgments() -> None:
+    """All of it fits the time: steps at the measured pace and judgments, which take a fifth at most."""
+    by_epochs = course(0)
+    assert by_epochs.steps == pytest.approx(1200, abs=5)
+    assert (by_epochs.passes, by_epochs.judged, by_epochs.evals) == (3.0, 500, 8)
+    ten = course(10)
+    assert ten.seconds <= 600
+    assert ten.steps == pytest.approx(0.95 * (600 - 9 * 500 * 0.01), abs=5)
+    assert course(60).steps == by_epochs.steps, "never more than the passes that were asked for"
+    slow = course(10, item=0.1)
+    assert (slow.judged, slow.evals) == (133, 8)
+    slower = course(10, item=1.0)
+    assert (slower.judged, slower.evals) == (100, 2)
+    least = course(0.001)
+    assert (least.steps, least.evals, least.judged) == (10, 1, 100)
+    assert least.needed_seconds > 0.06, "which is how the caller sees that it does not fit"
+
+
+def test_the_last_step_is_judged_and_saves_lose_little() -> None:
+    """Judgments are evenly spaced and end with the last step; a kill costs at most some minutes of work."""
+    ten = course(10)
+    after = [step for step in range(1, ten.steps + 1) if ten.judges_after(step)]
+    assert len(after) == 8
+    assert after[-1] == ten.steps
+    assert ten.save_every <= min(ten.steps // 8, 180)
+    unjudged = course(10, held=0)
+    assert not any(unjudged.judges_after(step) for step in range(1, 500))

@@ -1,0 +1,319 @@
+"""A run folder is whole or it is not used."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import pytest
+
+from pricesmith.catalog.catalog import Catalog, open_catalog
+from pricesmith.core.errors import InputError, UsageError
+from pricesmith.core.progress import Progress
+from pricesmith.core.settings import Settings
+from pricesmith.core.types import Item, Listing, Quote
+from pricesmith.pricers import recipe_class
+from pricesmith.pricers.blend import Blend
+from pricesmith.pricers.conformal import ClippedPricer
+from pricesmith.pricers.model import FitData, fit_model, format_model, load_model, refit_model
+from pricesmith.pricers.recipes import read_recipe
+from pricesmith.testing import make_catalog
+
+
+class Notes(Progress):
+    """Progress that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture
+def ridge(runs: dict[str, Path], tmp_path: Path) -> Path:
+    """A copy of the ridge run, to be harmed."""
+    return Path(shutil.copytree(runs["ridge"], tmp_path / "ridge"))
+
+
+def edited(run: Path, **facts: object) -> None:
+    """Put other facts into a manifest."""
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps({**manifest, **facts}))
+
+
+class Slow(Settings):
+    """A recipe that goes on: its first fit takes a while, a later one finds the work done."""
+
+    kind: ClassVar[str] = "slow"
+    resumes: ClassVar[bool] = True
+    dies: ClassVar[bool] = True
+
+    def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path, progress: Progress) -> None:
+        if not (run / "model.json").is_file():
+            time.sleep(0.4)
+            (run / "model.json").write_text("{}")
+
+    def load(self, run: Path) -> Any:
+        if Slow.dies:
+            Slow.dies = False
+            raise KeyboardInterrupt
+        return Steady()
+
+
+class Steady:
+    """Says 10 of everything."""
+
+    name = "steady"
+
+    def price(self, listings: Sequence[Listing]) -> list[Quote]:
+        return [Quote(10.0) for _ in listings]
+
+
+def test_a_fit_that_ends_while_it_is_calibrated_keeps_its_seconds(tmp_path: Path) -> None:
+    """They are the cost of its fitting, whenever the rest is done; not a second of the time between is."""
+    shop = open_catalog(make_catalog(tmp_path / "shop", 300))
+    recipe = cast(Any, Slow())
+    with pytest.raises(KeyboardInterrupt):
+        fit_model(recipe, shop, tmp_path / "run")
+    building = tmp_path / ".run.building"
+    spent = json.loads((building / ".spent.json").read_text())
+    (building / ".spent.json").write_text(json.dumps({**spent, "began": spent["began"] - 5000}))
+    for path in building.rglob("*"):  # as if it had been killed an hour and a half ago
+        os.utime(path, (path.stat().st_mtime - 5000,) * 2)
+    fit_model(recipe, shop, tmp_path / "run")
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert 0.35 <= manifest["fit_seconds"] < 2000
+    assert not [name for name in manifest["files"] if "spent" in name]
+
+
+def test_a_manifest_says_what_the_run_was_made_with(runs: dict[str, Path]) -> None:
+    """Sizes, hashes, versions, rows and seconds of everything that matters are there."""
+    manifest = json.loads((runs["boosting"] / "manifest.json").read_text())
+    assert {"format", "kind", "identity", "fit_seconds", "rows", "seed", "versions", "files", "settings"} <= set(
+        manifest
+    )
+    assert {"python", "numpy", "scikit-learn", "lightgbm"} <= set(manifest["versions"])
+    on_disk = {path.relative_to(runs["boosting"]).as_posix() for path in runs["boosting"].rglob("*") if path.is_file()}
+    assert set(manifest["files"]) == on_disk - {"manifest.json"}
+    assert manifest["seed"] == 0
+
+
+@pytest.mark.parametrize("name", ["ridge.npz", "words.json", "calibration.json", "catalog.json", "recipe.toml"])
+def test_a_changed_file_is_refused_by_name(name: str, ridge: Path) -> None:
+    """One flipped bit, of the same size, is found."""
+    data = bytearray((ridge / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (ridge / name).write_bytes(data)
+    with pytest.raises(InputError, match=name):
+        load_model(ridge)
+
+
+@pytest.mark.parametrize("name", ["ridge.npz", "comparables/index.npz"])
+def test_a_missing_file_is_refused_by_name(name: str, ridge: Path) -> None:
+    """A copy that broke off is not half used."""
+    (ridge / name).unlink()
+    with pytest.raises(InputError, match=Path(name).name):
+        load_model(ridge)
+
+
+def test_a_run_without_its_comparables_still_prices(ridge: Path, runs: dict[str, Path]) -> None:
+    """An exported run has no training rows; it quotes the same and has nothing similar to show."""
+    shutil.rmtree(ridge / "comparables")
+    wares = [Listing("1", "Aster hose", "5 kg")]
+    assert load_model(ridge).price(wares) == load_model(runs["ridge"]).price(wares)
+    assert load_model(ridge).comparables(wares) == [[]]
+
+
+def test_comparables_are_training_rows(runs: dict[str, Path], shop: Catalog) -> None:
+    """Three similar things with their prices, whether the quotes are given or asked for."""
+    prices = {item.listing.id: item.price for item in shop.items("train")}
+    wares = [item.listing for item in shop.items("test")[:5]]
+    run = load_model(runs["ridge"])
+    found = run.comparables(wares)
+    for near in found:
+        assert [prices[one.id] for one in near] == [one.price for one in near]
+        assert len(near) == 3
+    assert run.comparables(wares, quotes=run.price(wares)) == found
+    assert run.comparables([]) == []
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    """What is missing, and what makes it, is said."""
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(InputError, match="not a finished run"):
+            load_model(folder)
+
+
+def test_a_later_format_is_refused(ridge: Path) -> None:
+    """An old Pricesmith does not guess at a new run."""
+    edited(ridge, format=2)
+    with pytest.raises(InputError, match="later version"):
+        load_model(ridge)
+
+
+def test_a_manifest_cannot_name_files_outside_its_folder(ridge: Path) -> None:
+    """A run from a stranger reads nothing but itself."""
+    edited(ridge, files={"../../etc/passwd": {"bytes": 1, "sha256": "0"}})
+    with pytest.raises(InputError, match="outside"):
+        load_model(ridge)
+
+
+def test_the_same_fit_again_says_that_it_is_done(runs: dict[str, Path], shop: Catalog) -> None:
+    """Nothing is written twice."""
+    before = (runs["ridge"] / "manifest.json").stat().st_mtime_ns
+    progress = Notes()
+    fit_model(read_recipe("ridge"), shop, runs["ridge"], progress=progress)
+    assert "already fitted" in progress.notes[0]
+    assert (runs["ridge"] / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_another_setting_or_catalog_is_refused_with_the_difference(
+    runs: dict[str, Path], shop: Catalog, tmp_path: Path
+) -> None:
+    """A finished run is not overwritten by accident."""
+    with pytest.raises(UsageError, match="other settings") as error:
+        fit_model(read_recipe("ridge", {"alpha": 2.0}), shop, runs["ridge"])
+    assert "alpha: 1.0 -> 2.0" in str(error.value)
+    with pytest.raises(UsageError, match="catalog"):
+        fit_model(read_recipe("ridge"), open_catalog(make_catalog(tmp_path / "other", 300, seed=9)), runs["ridge"])
+
+
+def test_overwrite_replaces_a_run(ridge: Path, shop: Catalog) -> None:
+    """`--overwrite` builds beside and swaps."""
+    fit_model(read_recipe("ridge", {"alpha": 9.0}), shop, ridge, overwrite=True)
+    assert load_model(ridge).recipe == read_recipe("ridge", {"alpha": 9.0})
+
+
+def test_a_blend_of_members_that_changed_is_not_the_old_blend(shop: Catalog, tmp_path: Path) -> None:
+    """The same paths with another content are other settings."""
+    for kind in ("median", "ridge"):
+        fit_model(read_recipe(kind), shop, tmp_path / kind)
+    blend = read_recipe("blend", {"members": [str(tmp_path / "median"), str(tmp_path / "ridge")]})
+    fit_model(blend, shop, tmp_path / "blend")
+    fit_model(read_recipe("ridge", {"alpha": 3.0}), shop, tmp_path / "ridge", overwrite=True)
+    with pytest.raises(UsageError, match="other settings"):
+        fit_model(blend, shop, tmp_path / "blend")
+
+
+def test_a_blend_is_of_the_catalog_of_its_members(runs: dict[str, Path], tmp_path: Path) -> None:
+    """Weights fitted on rows that a member has learnt would be worth nothing."""
+    other = open_catalog(make_catalog(tmp_path / "other", 300, seed=9))
+    recipe = read_recipe("blend", {"members": [str(runs["median"]), str(runs["ridge"])]})
+    with pytest.raises(UsageError, match="different catalogs"):
+        fit_model(recipe, other, tmp_path / "blend")
+    assert not (tmp_path / "blend").exists()
+
+
+@pytest.mark.parametrize("kind", ["median", "ridge", "boosting", "knn"])
+def test_a_tiny_catalog_is_fitted_and_says_that_it_has_no_interval(kind: str, tmp_path: Path) -> None:
+    """Six rows to calibrate on promise nothing: the interval is the whole range, and a person is told."""
+    small = open_catalog(make_catalog(tmp_path / "small", 100))
+    fit_model(read_recipe(kind), small, tmp_path / "run")
+    run = load_model(tmp_path / "run")
+    (quote,) = run.price([small.items("test")[0].listing])
+    assert (quote.low, quote.high) == small.price_range
+    assert "too few for an interval" in format_model(run)
+
+
+@pytest.mark.parametrize(
+    ("said", "clipped"), [(1e9, 5.0), (1e-9, 1.0), (3.0, 3.0), (float("nan"), None), (float("inf"), None), (None, None)]
+)
+def test_a_quote_is_never_outside_the_range(said: float | None, clipped: float | None) -> None:
+    """Prices are clipped to the catalog's range; what is no number is no answer."""
+
+    class Says:
+        name = "says"
+
+        def price(self, listings: object) -> list[Quote]:
+            return [Quote(said, raw="so")]
+
+    (quote,) = ClippedPricer(Says(), (1.0, 5.0)).price([Listing("", "", "")])
+    assert (quote.price, quote.raw) == (clipped, "so")
+
+
+def test_a_run_can_be_fitted_again_on_other_rows(runs: dict[str, Path], shop: Catalog) -> None:
+    """Folds refit the same recipe, a blend with all its members, and leave nothing behind."""
+    items = shop.items("train")
+    again = refit_model(load_model(runs["ridge"]), FitData(items[:300], items[300:350], items[350:400]))
+    assert again.recipe == load_model(runs["ridge"]).recipe
+    assert again.manifest["rows"]["train"] == 300
+    place = again.path
+    del again
+    assert not place.exists()
+
+
+def test_every_member_of_a_member_is_fitted_again(shop: Catalog, tmp_path: Path) -> None:
+    """In folds a blend in a blend would else bring in runs that know the judged rows."""
+    for kind in ("median", "ridge"):
+        fit_model(read_recipe(kind), shop, tmp_path / kind)
+    inner = read_recipe("blend", {"members": [str(tmp_path / "median"), str(tmp_path / "ridge")]})
+    fit_model(inner, shop, tmp_path / "inner")
+    outer = read_recipe("blend", {"members": [str(tmp_path / "inner"), str(tmp_path / "median")]})
+    fit_model(outer, shop, tmp_path / "outer")
+    items = shop.items("train")
+    again = refit_model(load_model(tmp_path / "outer"), FitData(items[:300], items[300:350], items[350:400]))
+    manifests = sorted(again.path.rglob("manifest.json"))
+    assert len(manifests) == 5
+    assert {json.loads(path.read_text())["rows"]["train"] for path in manifests} == {300}
+    blends = [read_recipe(str(path)) for path in again.path.rglob("recipe.toml") if "blend" in path.read_text()]
+    members = [Path(member) for blend in blends if isinstance(blend, Blend) for member in blend.members]
+    assert len(members) == 4
+    assert all(member.is_relative_to(again.path.parent) for member in members)
+
+
+def test_a_refit_that_fails_leaves_nothing(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A temporary folder of a fold goes away, also when its rows cannot be fitted on."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pytest.raises(Exception):  # noqa: B017, PT011
+        refit_model(load_model(runs["ridge"]), FitData([], [], []))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_blend_does_not_hang_on_how_its_members_are_spelt(
+    shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another path to the same runs, or another working directory, is the same blend, with the same identity."""
+    for kind in ("median", "ridge"):
+        fit_model(read_recipe(kind), shop, tmp_path / kind)
+    fit_model(
+        read_recipe("blend", {"members": [str(tmp_path / "median"), str(tmp_path / "ridge")]}), shop, tmp_path / "one"
+    )
+    monkeypatch.chdir(tmp_path / "ridge")
+    spelt = read_recipe("blend", {"members": "../constant,."})
+    progress = Notes()
+    fit_model(spelt, shop, tmp_path / "one", progress=progress)
+    assert "already fitted" in progress.notes[0]
+    fit_model(spelt, shop, tmp_path / "two")
+    assert load_model(tmp_path / "one").identity == load_model(tmp_path / "two").identity
+
+
+def test_a_recorded_run_is_known_by_its_file(shop: Catalog, guesses: Path, tmp_path: Path) -> None:
+    """By name and content, wherever it lies; it is fitted again from its own copy."""
+    fit_model(read_recipe("precomputed", {"file": str(guesses)}), shop, tmp_path / "run")
+    copy = Path(shutil.copy(guesses, tmp_path / guesses.name))
+    progress = Notes()
+    fit_model(read_recipe("precomputed", {"file": str(copy)}), shop, tmp_path / "run", progress=progress)
+    assert "already fitted" in progress.notes[0]
+    fit_model(read_recipe("precomputed", {"file": str(copy)}), shop, tmp_path / "other")
+    copy.unlink()
+    items = shop.items("train")
+    again = refit_model(load_model(tmp_path / "other"), FitData(items[:50], items[50:60], items[60:70]))
+    wares = [item.listing for item in shop.items("test")[:5]]
+    assert [quote.price for quote in again.price(wares)] == [
+        quote.price for quote in load_model(tmp_path / "run").price(wares)
+    ]
+
+
+def test_an_unknown_kind_is_refused_with_the_nearest() -> None:
+    """A slip of the pen is answered with a suggestion."""
+    with pytest.raises(UsageError, match="ridgee") as error:
+        recipe_class("ridgee")
+    assert "'ridge'" in str(error.value)

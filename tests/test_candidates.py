@@ -1,0 +1,227 @@
+"""Who is judged: run folders, people's files, and nobody else."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pricesmith.candidates import build_candidate, candidate_name, comparables_search, precomputed_rows, run_candidates
+from pricesmith.catalog import open as open_catalog
+from pricesmith.catalog.catalog import ITEMS, LEDGER, Catalog
+from pricesmith.catalog.comparables import ComparablesIndex
+from pricesmith.core.atomic import read_json
+from pricesmith.core.errors import InputError, UsageError
+from pricesmith.core.types import render
+from pricesmith.pricers.llm.pricer import LlmPricer
+from pricesmith.pricers.model import fit_model
+from pricesmith.pricers.recipes import read_recipe
+from pricesmith.testing import make_catalog, make_items, make_model
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two catalogs of made goods, a big and a small one, with runs of each."""
+    folder = tmp_path_factory.mktemp("contest")
+    for name, rows in (("big", 2400), ("small", 500)):
+        catalog = open_catalog(make_catalog(folder / name, rows))
+        for kind in ("median", "ridge"):
+            fit_model(read_recipe(kind), catalog, folder / f"{name}-{kind}")
+        members = [str(folder / f"{name}-{kind}") for kind in ("median", "ridge")]
+        fit_model(read_recipe("blend", {"members": members}), catalog, folder / f"{name}-blend")
+    return folder
+
+
+def test_comparables_of_judged_items_are_estimated_alike() -> None:
+    """Their prices lie nearer to the truth than those of the most similar by words, whose similarity is not lost."""
+    rows, groups = make_items(1500)
+    names = {item.listing.id: str(group) for item, group in zip(rows, groups, strict=True)}
+    train, judged = rows[:1300], rows[1300:]
+    wares = [item.listing for item in judged]
+    found = comparables_search(train, names)(wares, 3)
+    words = ComparablesIndex.build(train).search(wares, 3)
+    truth = np.log([item.price for item in judged])
+    gaps = [
+        np.median(abs(np.log([np.median([one.price for one in near[:3]]) for near in some]) - truth))
+        for some in (found, words)
+    ]
+    assert gaps[0] < gaps[1]
+    for near, by_words in zip(found, words, strict=True):
+        assert len(near) in (3, 4)
+        assert max(one.similarity for one in near) == by_words[0].similarity
+
+
+def test_a_person_is_judged_on_what_she_answered(place: Path, tmp_path: Path) -> None:
+    """A file of guesses is a pricer like any other, on its own items."""
+    items = open_catalog(place / "big").items("test")[:40]
+    lines = [f"{item.listing.id},{item.price * 1.1:.2f}" for item in items]
+    (tmp_path / "her.csv").write_text("\n".join(["id,price", *lines]))
+    whos = [str(place / "big-ridge"), f"human:{tmp_path / 'her.csv'}"]
+    evals = run_candidates(whos, open_catalog(place / "big"), tmp_path / "evals")
+    by_name = {evaluation.pricer: evaluation for evaluation in evals.evaluations}
+    assert len(by_name["human:her"].rows) == 40
+    assert len(by_name["big-ridge"].rows) > 40
+
+
+def test_a_blend_owes_the_fitting_of_its_members(place: Path, tmp_path: Path) -> None:
+    """Its seconds are those of all that was fitted for it, and its parts are named by kind."""
+    whos = [str(place / f"big-{kind}") for kind in ("median", "ridge", "blend")]
+    meta = run_candidates(whos, open_catalog(place / "big"), tmp_path / "evals").meta
+    own = read_json(place / "big-blend" / "manifest.json")["fit_seconds"]
+    members = meta["big-constant"]["fit_seconds"] + meta["big-ridge"]["fit_seconds"]
+    assert meta["big-blend"]["fit_seconds"] == pytest.approx(own + members)
+    assert meta["big-blend"]["parts"] == {"big-constant": "median", "big-ridge": "ridge"}
+    assert "parts" not in meta["big-blend"]["settings"]
+    assert "parts" not in meta["big-ridge"]
+
+
+def test_a_small_catalog_is_judged_in_folds(place: Path, tmp_path: Path) -> None:
+    """Under 2,000 rows every row is judged once, also by a blend, whose members are fitted again."""
+    whos = [str(place / "small-ridge"), str(place / "small-blend")]
+    evals = run_candidates(whos, open_catalog(place / "small"), tmp_path / "evals")
+    assert {len(evaluation.rows) for evaluation in evals.evaluations} == {500}
+    assert evals.meta["small-blend"]["folds"] is True
+
+
+def test_no_group_is_both_tuned_on_and_calibrated_on(place: Path) -> None:
+    """In folds, too, validation is halved by group; every row of it is used."""
+    catalog = open_catalog(place / "small")
+    items, groups = catalog.items_and_groups("train")
+    group = {item.listing.id: name for item, name in zip(items, groups, strict=True)}
+    rows = precomputed_rows(items[:100], items[100:], catalog)
+    tune, calibrate = ({group[item.listing.id] for item in half} for half in (rows.tune, rows.calibrate))
+    assert tune
+    assert calibrate
+    assert tune & calibrate == set()
+    assert len(rows.tune) + len(rows.calibrate) == len(items) - 100
+
+
+def test_another_catalogs_run_is_refused_unless_asked_for(place: Path, tmp_path: Path) -> None:
+    """With --other-catalog its own training rows are left out."""
+    catalog = open_catalog(place / "big")
+    with pytest.raises(UsageError, match="another catalog"):
+        run_candidates([str(place / "small-ridge")], catalog, tmp_path / "evals")
+    known = open_catalog(place / "small").items("train")[0].listing
+    place_of_known = next(row for row, title in enumerate(titles_of(catalog)) if title == known.title)
+    mixed = resplit(place / "big", tmp_path / "mixed", {place_of_known: "test"})
+    evals = run_candidates([str(place / "small-ridge")], mixed, tmp_path / "evals", other_catalog=True)
+    (evaluation,) = evals.evaluations
+    seen = {item.listing.title + item.listing.text for item in open_catalog(place / "small").items("train")}
+    items = {item.listing.id: item.listing for item in mixed.items("test")}
+    left = sum(ware.title + ware.text in seen for ware in items.values())
+    assert left > 0
+    assert all(items[row.id].title + items[row.id].text not in seen for row in evaluation.rows)
+    assert len(evaluation.rows) == len(items) - left
+    assert f"{left:,} items dropped, whose text it was trained on" in evaluation.note
+    assert "rows of its validation cannot be told from new ones" in evaluation.note
+
+
+def titles_of(catalog: Catalog) -> list[str]:
+    """Every title in the order of the file."""
+    return list(pq.read_table(catalog.path / ITEMS).column("title").to_pylist())
+
+
+def resplit(catalog: Path, to: Path, splits: dict[int, str]) -> Catalog:
+    """A copy of a catalog as another one, some of its rows in other splits."""
+    shutil.copytree(catalog, to)
+    table = pq.read_table(to / ITEMS)
+    column = [splits.get(row, split) for row, split in enumerate(table.column("split").to_pylist())]
+    pq.write_table(table.set_column(table.column_names.index("split"), "split", pa.array(column)), to / ITEMS)
+    ledger = json.loads((to / LEDGER).read_text())
+    ledger |= {"fingerprint": "f" * 64, "items_bytes": (to / ITEMS).stat().st_size}
+    (to / LEDGER).write_text(json.dumps(ledger))
+    return open_catalog(to)
+
+
+def test_a_run_without_its_training_rows_is_not_judged_on_another_catalog(place: Path, tmp_path: Path) -> None:
+    """A blend's copy of a member, or an export, would be judged on what it was trained on."""
+    other = resplit(place / "big", tmp_path / "other", {})
+    with pytest.raises(UsageError, match="cannot say which listings it was trained on") as caught:
+        run_candidates(
+            [str(place / "big-blend" / "members" / "big-ridge")], other, tmp_path / "evals", other_catalog=True
+        )
+    assert "comparables" in str(caught.value)
+    assert not (tmp_path / "evals").exists()
+
+
+def test_a_person_who_thinks_in_another_currency_is_refused(place: Path, tmp_path: Path) -> None:
+    """Euros are no dollars."""
+    items = open_catalog(place / "big").items("test")[:3]
+    (tmp_path / "her.csv").write_text("\n".join(["id,price", *(f"{item.listing.id},€{item.price}" for item in items)]))
+    with pytest.raises(InputError, match="another currency"):
+        run_candidates([f"human:{tmp_path / 'her.csv'}"], open_catalog(place / "big"), tmp_path / "evals")
+
+
+def test_nobody_is_judged_on_the_training_rows(place: Path, tmp_path: Path) -> None:
+    """By name, before anything is written."""
+    with pytest.raises(UsageError, match="train") as caught:
+        run_candidates([str(place / "big-ridge")], open_catalog(place / "big"), tmp_path / "evals", split="train")
+    assert "validation or test" in str(caught.value)
+    assert not (tmp_path / "evals").exists()
+
+
+def test_two_runs_of_one_name_go_by_their_parents(place: Path, tmp_path: Path) -> None:
+    """Names in a table differ."""
+    for parent in ("a", "b"):
+        shutil.copytree(place / "big-ridge", tmp_path / parent / "ridge")
+    whos = [str(tmp_path / parent / "ridge") for parent in ("a", "b")]
+    evals = run_candidates(whos, open_catalog(place / "big"), tmp_path / "evals")
+    assert {evaluation.pricer for evaluation in evals.evaluations} == {"a-ridge", "b-ridge"}
+
+
+def test_an_unknown_kind_of_competitor_is_refused(place: Path, tmp_path: Path) -> None:
+    """What can be judged is listed."""
+    with pytest.raises(UsageError) as caught:
+        run_candidates(["oracle:delphi"], open_catalog(place / "big"), tmp_path / "evals")
+    assert "human:FILE.csv" in str(caught.value)
+
+
+def test_an_untuned_model_is_judged_by_its_bases_name(place: Path, tmp_path: Path) -> None:
+    """`zero-shot:BASE` is a pricer like any other; with examples it is another one, and both go on after a kill."""
+    base = make_model(tmp_path / "tiny-model")
+    catalog = open_catalog(place / "big")
+    whos = [f"zero-shot:{base}", f"zero-shot:{base}@shots=2,style=plain", str(place / "big-ridge")]
+    evals = run_candidates(whos, catalog, tmp_path / "evals", limit=12)
+    names = {evaluation.pricer: evaluation for evaluation in evals.evaluations}
+    assert set(names) == {"zero-shot-tiny-model", "zero-shot-tiny-model-2-shot-plain", "big-ridge"}
+    assert all(len(evaluation.rows) == 12 for evaluation in names.values())
+    meta = evals.meta["zero-shot-tiny-model-2-shot-plain"]
+    assert (meta["kind"], meta["shots"], meta["base"]) == ("zero-shot", 2, str(base))
+    assert len(meta["base_print"]) == 64
+    again = run_candidates(whos, catalog, tmp_path / "evals", limit=12)
+    assert len(again.evaluations) == 3
+
+
+def test_examples_are_never_among_the_judged(place: Path, tmp_path: Path) -> None:
+    """In folds, too, a model is shown rows of the other folds only."""
+    base = make_model(tmp_path / "tiny-model")
+    catalog = open_catalog(place / "small")
+    one = build_candidate(f"zero-shot:{base}@shots=3", "few", catalog)
+    assert one.refit is not None
+    items = catalog.items("train")
+    shown = cast(LlmPricer, one.refit(items[:50], [])).prompt.examples
+    assert {text for text, _ in shown} <= {render(item.listing) for item in items[:50]}
+    assert one.fitted_on == catalog.fingerprint
+
+
+@pytest.mark.parametrize("tail", ["@shots=many", "@shots=-1", "@style=poem", "@temperature=1", "@shots=1,shots=2"])
+def test_what_cannot_be_asked_of_a_model_is_refused(place: Path, tmp_path: Path, tail: str) -> None:
+    """The error shows how it is written."""
+    with pytest.raises(UsageError) as caught:
+        run_candidates([f"zero-shot:gemma-3-270m{tail}"], open_catalog(place / "big"), tmp_path / "evals")
+    assert "zero-shot:BASE@shots=4,style=plain" in str(caught.value)
+
+
+def test_names_of_untuned_models_are_no_paths() -> None:
+    """Folders, files, Hub ids and an @ in a path."""
+    assert candidate_name("zero-shot:owner/model-1b@revision=abc") == "zero-shot-model-1b-abc"
+    assert candidate_name("zero-shot:/some/where/x.gguf") == "zero-shot-x"
+    assert candidate_name("zero-shot:/some@where/m") == "zero-shot-m"
+    with pytest.raises(UsageError, match="names no base"):
+        candidate_name("zero-shot:")
