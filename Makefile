@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 GOODS ?= $(PRICESMITH_GOODS)
 TO ?= out/demo
+COVERAGE ?= 85
 
-.PHONY: demo demo-llm test check format lint types bench clean
+.PHONY: demo demo-llm test check format lint types coverage docs bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/pricesmith demo --to $(TO)
@@ -14,7 +15,15 @@ demo-llm: $(VENV)/.demo-llm
 	$(BIN)/pricesmith demo --llm --to $(TO)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# The share of lines and branches that the tests run; it must not fall below the floor.
+coverage: $(VENV)/.dev
+	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term --cov-fail-under=$(COVERAGE)
+
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict
+	@echo "Open out/site/index.html"
 
 check: format lint types test
 
@@ -51,3 +60,7 @@ $(VENV)/.demo-llm: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@

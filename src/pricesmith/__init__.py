@@ -9,6 +9,7 @@ Everything else is loaded when it is first used: this import brings in no numeri
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from pricesmith.api import fit as fit
     from pricesmith.api import load as load
     from pricesmith.api import measure_learning_curve as measure_learning_curve
+
+# Libraries send no usage statistics, unless the user decides otherwise.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("DO_NOT_TRACK", "1")
 
 __version__ = "0.1.0"
 __all__ = [
