@@ -50,10 +50,12 @@ def curate(
     keep: Sequence[str] = (),
     overwrite: bool = False,
     limits: Limits | None = None,
+    previous: Catalog | None = None,
     progress: Progress = SILENT,
 ) -> Catalog:
     """Build a catalog in `to` from files, folders, globs or demo:goods.
 
+    Items of the catalog `previous` keep their split.
     Raises UsageError for settings that cannot be, InputError for files that cannot be read and for under 100 rows.
     """
     to = Path(to)
@@ -72,6 +74,7 @@ def curate(
         "split_seed": split_seed,
         "target": target,
         **({"keep": sorted(set(keep))} if keep else {}),
+        **({"previous": previous.fingerprint} if previous is not None else {}),
     }
     named = [one for one in sources if not one.startswith(DEMO)]
     files = [source.path for source in resolve_sources(named)] if named else []
@@ -82,7 +85,7 @@ def curate(
             for leftover in build.folder.iterdir():
                 if not leftover.name.startswith("."):
                     shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-            build_catalog(build, feeds, rules, split, split_seed, target, progress)
+            build_catalog(build, feeds, rules, split, split_seed, target, progress, previous)
     return open_catalog(to)
 
 
@@ -151,6 +154,7 @@ def build_catalog(
     seed: int,
     target: int | None,
     progress: Progress,
+    previous: Catalog | None = None,
 ) -> None:
     """Both passes, the card and the ledger."""
     from pricesmith.catalog import finalize
@@ -172,7 +176,7 @@ def build_catalog(
             parse_split(split, left, tally.told(left))
             noise = finalize.label_noise(base)
             limit = group_size_limit(left)
-            settled = finalize.finalize(base, work, limit, split, seed, progress)
+            settled = finalize.finalize(base, work, limit, split, seed, progress, previous)
             check_groups(settled)
             kept, balanced = balance_train(settled, target, seed)
             if not kept.all():
@@ -195,6 +199,7 @@ def build_catalog(
         "groups": {**describe_groups(settled, kept, limit), "label_noise": noise},
         "masked": {"listings": masked.listings, "amounts": masked.amounts, "near_price": masked.near_price},
         **({"balance": balanced} if balanced else {}),
+        **({"previous": settled.previous} if settled.previous else {}),
         "items_bytes": (build.folder / ITEMS).stat().st_size,
     }
     from pricesmith.catalog.card import catalog_card

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pricesmith.catalog.catalog import Catalog
 from pricesmith.catalog.near_duplicates import find_groups, join_groups, split_templates
+from pricesmith.catalog.previous_split import describe_previous, group_sides, previous_sides
 from pricesmith.catalog.sketches import N_BANDS, N_HASHES
 from pricesmith.catalog.split import split_groups
 from pricesmith.catalog.staging import LINKS
@@ -44,6 +46,7 @@ class Finalized:
     groups: NDArray[np.uint64]
     splits: NDArray[np.int8]
     templates: int
+    previous: dict[str, Any] | None = None
 
 
 @contextmanager
@@ -145,9 +148,15 @@ def label_noise(base: duckdb.DuckDBPyConnection) -> dict[str, Any]:
 
 
 def finalize(
-    base: duckdb.DuckDBPyConnection, folder: Path, limit: int, split: str, seed: int, progress: Progress
+    base: duckdb.DuckDBPyConnection,
+    folder: Path,
+    limit: int,
+    split: str,
+    seed: int,
+    progress: Progress,
+    previous: Catalog | None = None,
 ) -> Finalized:
-    """Groups and split of the kept rows."""
+    """Groups and split of the kept rows. Items of the catalog `previous` keep their split."""
     facts = base.execute("SELECT row, hash, more, price, words, product FROM kept ORDER BY rank").fetchnumpy()
     rows = np.asarray(facts["row"], dtype=np.int64)
     hashes = np.asarray(facts["hash"], dtype=np.uint64)
@@ -155,10 +164,12 @@ def finalize(
     centers, templates = find_all_groups(base, folder, rows, words, limit, progress)
     centers = join_groups(centers, linked(np.asarray(facts.pop("product"), dtype=np.uint64), folder / LINKS), limit)
     names, which, sizes = np.unique(hashes[centers], return_inverse=True, return_counts=True)
-    sides = split_groups(names, sizes, split, seed)
-    return Finalized(
-        rows, hashes, np.asarray(facts["more"]), np.asarray(facts["price"]), names[which], sides[which], templates
-    )
+    known = None if previous is None else previous_sides(base, previous)
+    fixed = None if known is None else group_sides(known, which, len(names))
+    sides = split_groups(names, sizes, split, seed, fixed)
+    record = describe_previous(known, sides[which], previous) if previous is not None and known is not None else None
+    more, prices = np.asarray(facts["more"]), np.asarray(facts["price"])
+    return Finalized(rows, hashes, more, prices, names[which], sides[which], templates, record)
 
 
 def linked(products: NDArray[np.uint64], links: Path) -> NDArray[np.uint64]:

@@ -68,17 +68,29 @@ def parse_split(split: str, rows: int, told: str = "") -> Shares:
     return Shares(rows - validation - test, validation, test)
 
 
-def split_groups(groups: NDArray[np.uint64], sizes: NDArray[np.int64], split: str, seed: int) -> NDArray[np.int8]:
+def split_groups(
+    groups: NDArray[np.uint64],
+    sizes: NDArray[np.int64],
+    split: str,
+    seed: int,
+    fixed: NDArray[np.int8] | None = None,
+) -> NDArray[np.int8]:
     """The split of every group, as its place in `store.SPLITS`; (groups,). `sizes` are their items.
 
     Groups come in the order of a hash of seed and group. Each goes to test while it fits there, else to validation
     while it fits there; a group that is too large for what is left is passed over. So each share is exact wherever
     groups are small enough, and the order of the rows plays no part.
+    A group whose entry of `fixed` is not negative keeps that split.
     """
     wanted = parse_split(split, int(sizes.sum()))
     left = {TEST: wanted.test, VALIDATION: wanted.validation}
     chosen = np.full(len(groups), TRAIN, dtype=np.int8)
+    if fixed is not None:
+        chosen = np.maximum(fixed, TRAIN).astype(np.int8)
+        left = {side: max(0, size - int(sizes[fixed == side].sum())) for side, size in left.items()}
     for place in np.argsort(draw_groups(seed, groups), kind="stable").tolist():
+        if fixed is not None and fixed[place] >= 0:
+            continue
         size = int(sizes[place])
         for side in left:
             if size <= left[side]:
