@@ -18,10 +18,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from pricesmith.batch.column_map import FileReader, build_reader
 from pricesmith.batch.writers import WRITERS, is_prices, output_schema
 from pricesmith.catalog.clean import is_too_short, refusal
 from pricesmith.catalog.comparables import Comparable
+from pricesmith.catalog.listing_reader import ListingReader, build_reader
 from pricesmith.catalog.readers.feeds import read_inherited
 from pricesmith.catalog.readers.sources import BadRow, Limits, RawRow, Source, resolve_sources
 from pricesmith.core.atomic import atomic_file, file_lock, find_output, read_json, sha256, sweep_temporaries, write_json
@@ -281,7 +281,7 @@ def read_chunks(source: Source, size: int, variants: Variants | None = None) -> 
 
 def price_rows(
     pricer: Pricer,
-    reading: FileReader,
+    reading: ListingReader,
     rows: Sequence[RawRow | BadRow],
     currency: str,
     max_interval_ratio: float | None,

@@ -1,4 +1,4 @@
-"""How a file to be priced is read: as curate read the catalog's own files, so that a raw row is the same text.
+"""Reads raw rows to be priced as curate read the catalog's own files, so that a row becomes the same text.
 
 The columns are chosen once for a file, by its header. Where that is the header of a file that the catalog was made
 from, its column map is used; else one is chosen as curate would, with the catalog's `--map` and without the columns
@@ -26,7 +26,7 @@ from pricesmith.text.price_parser import says_price
 
 
 @dataclass(frozen=True)
-class FileReader:
+class ListingReader:
     """The column map, cleaning and category of one file, and the columns of text that the catalog's files had."""
 
     columns: ColumnMap
@@ -50,27 +50,41 @@ class FileReader:
         return not any(name in self.known and cell_text(values.get(name)).strip() for name in columns.extra)
 
 
-def build_reader(source: Source, info: Mapping[str, Any]) -> FileReader:
-    """How a file is read by a run. `info` is the run's catalog.json.
+def build_reader(source: Source, info: Mapping[str, Any]) -> ListingReader:
+    """The reader of a file's rows for a model, whose catalog.json is `info`.
 
-    Reads as far as its header: in JSON Lines the first 20,000 rows. Raises UsageError where that shows neither title
-    nor text, and InputError where the file cannot be read.
+    Reads as far as the file's header; in JSON Lines, the first 20,000 rows. Raises UsageError if the header shows
+    neither title nor text, and InputError if the file cannot be read.
     """
-    maps = [parse_settings(ColumnMap, one, where="catalog.json") for one in info.get("maps") or [info["columns"]]]
     stream = read_rows(source, Limits())
     try:
         header = read_header(stream, source.format, [], Counter())
     finally:
         getattr(stream, "close", lambda: None)()
-    columns = matching_map(header, maps, own_keys=source.format == "jsonl")
-    if columns is None:
-        columns = choose_map(source.name, header, maps, info) if header else ColumnMap(price="")
-    columns = completed(columns, header)
     category = category_from_stem(detect_format(source.path)[1])
+    return reader_for_header(source.name, header, info, own_keys=source.format == "jsonl", category=category)
+
+
+def reader_for_header(
+    name: str, header: Sequence[str], info: Mapping[str, Any], *, own_keys: bool = False, category: str = ""
+) -> ListingReader:
+    """The reader of rows with these columns for a model, whose catalog.json is `info`.
+
+    `name` is what errors call the rows. `own_keys` says that each row has keys of its own, so a row may lack some.
+    `category` is what the file's name says; it counts only if the catalog has that category. Raises UsageError if the
+    header shows neither title nor text.
+    """
+    maps = [parse_settings(ColumnMap, values, where="catalog.json") for values in info.get("maps") or [info["columns"]]]
+    columns = matching_map(header, maps, own_keys=own_keys)
+    if columns is None:
+        columns = choose_map(name, header, maps, info) if header else ColumnMap(price="")
+    columns = completed(columns, header)
     if columns.category or category not in info.get("categories", ()):
-        category = ""  # a name that the catalog never saw says nothing of the thing
-    known = frozenset(name for one in maps for name in (*one.extra, one.title, one.text) if name)
-    return FileReader(
+        category = ""  # a name that the catalog never saw says nothing about the listing
+    known = frozenset(
+        column for known_map in maps for column in (*known_map.extra, known_map.title, known_map.text) if column
+    )
+    return ListingReader(
         columns,
         parse_settings(CleanSettings, info["cleaning"], where="catalog.json"),
         category,
