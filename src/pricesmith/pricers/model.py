@@ -27,6 +27,7 @@ from pricesmith.catalog.clean import CleanSettings, is_too_short, refusal
 from pricesmith.catalog.columns import ColumnMap
 from pricesmith.catalog.comparables import Comparable, ComparablesIndex
 from pricesmith.core.atomic import inventory, is_complete, verify, write_atomic, write_json
+from pricesmith.core.build_file import resolve_model_folder
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.folders import FolderBuild, build_folder
 from pricesmith.core.model_files import (
@@ -418,7 +419,7 @@ def library_versions() -> dict[str, str]:
 
 def load_model(run: Path | str) -> PriceModel:
     """A pricer from its run folder. Raises InputError where it is unfinished, changed, or of a later format."""
-    folder = Path(run)
+    folder = resolve_model_folder(Path(run))
     manifest = read_manifest(folder)
     require_files(folder, manifest["files"], (RECIPE, CATALOG, CALIBRATION))
     files = manifest["files"]

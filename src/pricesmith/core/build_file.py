@@ -1,0 +1,121 @@
+"""`build.toml`: what `pricesmith build` made in a folder, and which of its models is the chosen one.
+
+    resolve_model_folder(Path("out/shop"))    # out/shop/models/ridge
+
+Every command that takes a model folder takes a build folder too, and uses its chosen model.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from pricesmith.core.atomic import write_atomic
+from pricesmith.core.errors import InputError
+from pricesmith.core.settings import Settings, write_toml
+
+BUILD_FILE = "build.toml"
+GENERATOR = "pricesmith build"
+FORMAT = 1
+
+
+class BuiltModel(Settings):
+    """One model of a build: its kind, the hash of its content, and its MAE on the validation split."""
+
+    kind: str
+    identity: str
+    validation_mae: float = Field(ge=0)
+
+
+class BuildFile(Settings):
+    """The content of `build.toml`.
+
+    `inputs` has the SHA-256 of each source file by its name, `options` the options of curate, `chosen` the name of a
+    folder in `models`, empty until all models are compared.
+    """
+
+    generator: str = GENERATOR
+    format: int = FORMAT
+    finished: bool = False
+    chosen: str = ""
+    currency: str = ""
+    sources: tuple[str, ...] = ()
+    recipes: tuple[str, ...] = ()
+    inputs: dict[str, str] = Field(default_factory=dict)
+    options: dict[str, Any] = Field(default_factory=dict)
+    validation: dict[str, BuiltModel] = Field(default_factory=dict)
+
+
+def read_build(folder: Path) -> BuildFile | None:
+    """The build file of a folder; None if it has none. Raises InputError if it is damaged, foreign or newer."""
+    path = folder / BUILD_FILE
+    if not path.is_file():
+        return None
+    hint = "Choose another folder, or restore the file from a backup."
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path} cannot be read", got=str(error)[:200], hint=hint) from None
+    if values.get("generator") != GENERATOR:
+        raise InputError(f"{path} was not written by `{GENERATOR}`", hint="Choose another folder.")
+    if not isinstance(values.get("format"), int) or values["format"] > FORMAT:
+        raise InputError(
+            f"{path} was written by a later version of Pricesmith",
+            got=f"format {values.get('format')}",
+            allowed=f"format {FORMAT}",
+            hint="Upgrade Pricesmith.",
+        )
+    try:
+        build = BuildFile.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path} is damaged", got=f"{where}: {first['msg']}", hint=hint) from None
+    if build.chosen and (len(PurePosixPath(build.chosen).parts) != 1 or build.chosen in (".", "..")):
+        raise InputError(
+            f"{path} is damaged", got=f"chosen = {build.chosen!r}", allowed="a folder in models", hint=hint
+        )
+    return build
+
+
+def write_build(folder: Path, build: BuildFile) -> None:
+    """Write the build file of a folder."""
+    values = build.model_dump(mode="json")
+    write_atomic(folder / BUILD_FILE, nested_toml(values))
+
+
+def nested_toml(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
+    """Settings with tables as TOML text. Keys are quoted, so that they can be names of files and columns."""
+    flat = {quote_key(key): value for key, value in values.items() if not isinstance(value, Mapping)}
+    text = write_toml(flat)
+    for key, table in values.items():
+        if isinstance(table, Mapping):
+            inner = (*path, quote_key(key))
+            text += f"\n[{'.'.join(inner)}]\n{nested_toml(table, inner)}"
+    return text
+
+
+def quote_key(key: str) -> str:
+    """A TOML key, bare if it can be."""
+    if key and key.isascii() and key.replace("_", "").replace("-", "").isalnum():
+        return key
+    return '"' + key.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
+
+
+def resolve_model_folder(folder: Path) -> Path:
+    """The chosen model of a build folder; any other folder as it is. Raises InputError if the build is unfinished."""
+    build = read_build(folder) if folder.is_dir() else None
+    if build is None:
+        return folder
+    if not build.chosen:
+        raise InputError(
+            f"{folder} is an unfinished build",
+            got="no chosen model yet",
+            allowed="a model folder, or a folder that `pricesmith build` has finished",
+            hint="Run the same `pricesmith build` command again: it resumes.",
+        )
+    return folder / "models" / build.chosen
