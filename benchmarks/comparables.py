@@ -24,7 +24,8 @@ import numpy as np
 from pricesmith.catalog import curate
 from pricesmith.catalog.comparables import Comparable, select_rows
 from pricesmith.core.types import Item, Listing
-from pricesmith.pricers.model import fit_model, load_model, ordered_index
+from pricesmith.pricers.fitting import fit_model, ordered_index
+from pricesmith.pricers.model import load_model
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.text.words import split_words
 

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from pricesmith.catalog import curate
-from pricesmith.pricers.model import fit_model, load_model
+from pricesmith.pricers.fitting import fit_model
+from pricesmith.pricers.model import load_model
 from pricesmith.pricers.recipes import read_recipe
 
 SEEDS = (0, 1, 2, 3, 4)

@@ -50,8 +50,8 @@ def job_of(what: str, asked: Any, run: Path) -> Any:
     from pricesmith.catalog import open as open_catalog
     from pricesmith.core.atomic import write_json
     from pricesmith.core.progress import SILENT
+    from pricesmith.pricers.fitting import catalog_info
     from pricesmith.pricers.llm.lora import TuningRun
-    from pricesmith.pricers.model import catalog_info
     from pricesmith.pricers.recipes import read_recipe
 
     catalog = open_catalog(asked.catalog)

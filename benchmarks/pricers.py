@@ -39,7 +39,7 @@ def peak_mb() -> float:
 def fit_job(name: str, catalog: Path, run: Path, members: list[str]) -> dict[str, Any]:
     """In a process of its own: fit one recipe into `run`."""
     from pricesmith.catalog.catalog import open_catalog
-    from pricesmith.pricers.model import fit_model
+    from pricesmith.pricers.fitting import fit_model
     from pricesmith.pricers.recipes import read_recipe
 
     fit_model(read_recipe(name, {"members": members} if members else {}), open_catalog(catalog), run)

@@ -67,7 +67,7 @@ def main() -> None:
     from pricesmith.core.console import Console
     from pricesmith.evaluation.leaderboard import build_leaderboard
     from pricesmith.evaluation.results import read_evals
-    from pricesmith.pricers import model
+    from pricesmith.pricers import fitting, model
     from pricesmith.pricers.recipes import read_recipe
     from pricesmith.reporting.terminal import leaderboard_table
 
@@ -83,7 +83,7 @@ def main() -> None:
                 continue
             length = {"minutes": 0, "epochs": asked.epochs} if asked.epochs else {"minutes": asked.minutes}
             timed = {**length, **settings} if kind in ("lora_bins", "lora_tokens") else settings
-            model.fit_model(read_recipe(kind, timed), catalog, asked.work / name, progress=progress)
+            fitting.fit_model(read_recipe(kind, timed), catalog, asked.work / name, progress=progress)
             progress.note(f"{name}: {model.format_model(model.load_model(asked.work / name))}")
         who = [str(asked.work / name) for name in (*ARMS, *VARIANTS) if name in names]
         run_candidates(who, catalog, asked.work / "evals", limit=asked.items, progress=progress)

@@ -19,8 +19,8 @@ from pricesmith.catalog.comparables import ComparablesIndex
 from pricesmith.core.atomic import read_json
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.types import render
+from pricesmith.pricers.fitting import fit_model
 from pricesmith.pricers.llm.pricer import LlmPricer
-from pricesmith.pricers.model import fit_model
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import make_catalog, make_items, make_model
 

@@ -10,7 +10,7 @@ from pricesmith import demo as demo_llm
 from pricesmith.catalog.catalog import open_catalog
 from pricesmith.core.progress import SILENT
 from pricesmith.evaluation.results import read_evals
-from pricesmith.pricers import model
+from pricesmith.pricers import fitting
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import make_catalog, make_model
 
@@ -24,7 +24,7 @@ def test_the_base_is_judged_untuned_tuned_and_blended_on_the_same_items(
     monkeypatch.setattr(demo_llm, "UNTUNED", 12)
     catalog, to = open_catalog(make_catalog(tmp_path / "catalog", 2100)), tmp_path / "demo"
     for kind in ("ridge", "sparse_mlp"):
-        model.fit_model(read_recipe(kind), catalog, to / kind)
+        fitting.fit_model(read_recipe(kind), catalog, to / kind)
     found = demo_llm.tune_and_evaluate(to, catalog, [to / "ridge", to / "sparse_mlp"], SILENT)
     cheap = {"ridge", "sparse_mlp", demo_llm.TUNED, demo_llm.WITH}
     few, all_items = read_evals(Path(found["evals_untuned"])), read_evals(to / "evals")

@@ -32,7 +32,7 @@ def fit(
 ) -> PriceModel:
     """Fit a recipe, by its shipped name, its TOML file or itself, on a catalog; the run folder `to` as a pricer."""
     from pricesmith.base_models.precision import plan_for_hardware
-    from pricesmith.pricers.model import fit_model as run_fit
+    from pricesmith.pricers.fitting import fit_model as run_fit
     from pricesmith.pricers.recipes import read_recipe
 
     chosen = read_recipe(recipe, settings or {}) if isinstance(recipe, str) else recipe

@@ -34,7 +34,8 @@ from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
 from pricesmith.pricers.api.providers import find_endpoint
 from pricesmith.pricers.api.response_cache import ResponseCache, default_cache_path
 from pricesmith.pricers.blend import MEMBERS
-from pricesmith.pricers.model import FitData, PriceModel, load_model, ordered_index, read_manifest, refit_model
+from pricesmith.pricers.fitting import FitData, ordered_index, refit_model
+from pricesmith.pricers.model import PriceModel, load_model, read_manifest
 from pricesmith.pricers.precomputed import PrecomputedPricer, read_prices
 
 SAME_WORDS = 0.999

@@ -30,7 +30,7 @@ def demo(to: Path, *, llm: bool = False, progress: Progress = SILENT) -> dict[st
     """
     from pricesmith.candidates import run_candidates
     from pricesmith.catalog import curate
-    from pricesmith.pricers import model
+    from pricesmith.pricers import fitting, model
     from pricesmith.pricers.recipes import read_recipe
     from pricesmith.reporting import write_report
 
@@ -46,7 +46,7 @@ def demo(to: Path, *, llm: bool = False, progress: Progress = SILENT) -> dict[st
         # The blend is of what can be told apart from guessing.
         members = [str(path) for path in fitted[1:]]
         recipe = read_recipe(kind, {"members": members} if kind == "blend" else {})
-        model.fit_model(recipe, catalog, to / kind, progress=progress)
+        fitting.fit_model(recipe, catalog, to / kind, progress=progress)
         fitted.append(to / kind)
         progress.note(model.format_model(model.load_model(to / kind)))
     shares = read_json(to / "blend" / "weights.json")
@@ -131,7 +131,7 @@ TUNED, WITH = "lora_bins", "blend_with_llm"
 def tune_and_evaluate(to: Path, catalog: Catalog, judged: list[Path], progress: Progress) -> dict[str, Any]:
     """Fit, judge and blend the language model into the demo's folder; where the untuned base was judged."""
     from pricesmith.candidates import run_candidates
-    from pricesmith.pricers import model
+    from pricesmith.pricers import fitting, model
     from pricesmith.pricers.recipes import read_recipe
 
     settings: dict[str, dict[str, Any]] = {
@@ -142,7 +142,7 @@ def tune_and_evaluate(to: Path, catalog: Catalog, judged: list[Path], progress: 
     run_candidates([f"zero-shot:{BASE}"], catalog, to / "evals-untuned", limit=UNTUNED, progress=progress)
     progress.note(f"{BASE}, tuned for {MINUTES} minutes; then its quotes for every test item: about three more.")
     for name, kind in ((TUNED, TUNED), (WITH, "blend")):
-        model.fit_model(read_recipe(kind, settings[name]), catalog, to / name, progress=progress)
+        fitting.fit_model(read_recipe(kind, settings[name]), catalog, to / name, progress=progress)
         progress.note(model.format_model(model.load_model(to / name)))
     who = [*map(str, judged), str(to / TUNED), str(to / WITH)]
     # The same 200 items for all, so that the untuned base has somebody to be compared with.

@@ -23,7 +23,7 @@ from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import ColumnMap
 from pricesmith.core.errors import UsageError
 from pricesmith.core.types import Listing, Quote
-from pricesmith.pricers.model import catalog_info
+from pricesmith.pricers.fitting import catalog_info
 from pricesmith.testing import make_items
 
 Row = dict[str, Any]

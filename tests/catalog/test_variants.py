@@ -19,7 +19,7 @@ from pricesmith.catalog.near_duplicates import join_groups
 from pricesmith.catalog.readers.sources import BadRow, RawRow
 from pricesmith.catalog.variants import find_variants
 from pricesmith.core.types import Listing, Quote
-from pricesmith.pricers.model import catalog_info
+from pricesmith.pricers.fitting import catalog_info
 from pricesmith.testing import make_items
 
 SHOPIFY = (

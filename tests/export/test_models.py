@@ -11,7 +11,7 @@ from pricesmith.candidates import run_candidates
 from pricesmith.catalog.catalog import open_catalog
 from pricesmith.core.errors import UsageError
 from pricesmith.export import export_model
-from pricesmith.pricers import model
+from pricesmith.pricers import fitting, model
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import make_catalog
 
@@ -22,7 +22,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("shop")
     catalog = open_catalog(make_catalog(place / "catalog", 600))
     for kind in ("ridge", "knn"):
-        model.fit_model(read_recipe(kind), catalog, place / kind)
+        fitting.fit_model(read_recipe(kind), catalog, place / kind)
     run_candidates([str(place / "ridge"), str(place / "knn")], catalog, place / "evals")
     return place
 

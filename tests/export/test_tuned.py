@@ -16,7 +16,7 @@ from pricesmith.core.progress import Progress
 from pricesmith.export import export_model, models
 from pricesmith.export.card import model_card
 from pricesmith.export.models import find_license
-from pricesmith.pricers import model
+from pricesmith.pricers import fitting, model
 from pricesmith.pricers.llm.pricer import LlmPricer, load_adapter
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import make_catalog, make_model
@@ -32,7 +32,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = {"base": str(make_model(place / "base", numbers="single")), "dtype": "float32", "minutes": 0}
     for readout in READOUTS:
         small = {"epochs": 0.5, "evals": 1, "most_tokens": 48, "rank": 4, "rate": 1e-2}
-        model.fit_model(read_recipe(f"lora_{readout}", {**settings, **small}), catalog, place / readout)
+        fitting.fit_model(read_recipe(f"lora_{readout}", {**settings, **small}), catalog, place / readout)
     return place
 
 

@@ -11,7 +11,7 @@ import pytest
 from pricesmith.candidates import run_candidates
 from pricesmith.catalog.catalog import Catalog, open_catalog
 from pricesmith.cli import run
-from pricesmith.pricers.model import fit_model
+from pricesmith.pricers.fitting import fit_model
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import make_catalog
 

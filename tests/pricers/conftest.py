@@ -9,7 +9,7 @@ import pytest
 
 from pricesmith.catalog.catalog import Catalog, open_catalog
 from pricesmith.pricers import KINDS
-from pricesmith.pricers.model import fit_model
+from pricesmith.pricers.fitting import fit_model
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import make_catalog, make_model
 

@@ -15,7 +15,8 @@ from pricesmith.catalog import open as open_catalog
 from pricesmith.core.errors import UsageError
 from pricesmith.core.types import Listing, Quote
 from pricesmith.pricers.blend import Blend, BlendPricer, blend_prices, fit_weights
-from pricesmith.pricers.model import fit_model, load_model
+from pricesmith.pricers.fitting import fit_model
+from pricesmith.pricers.model import load_model
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import make_catalog
 

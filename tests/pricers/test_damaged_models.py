@@ -16,7 +16,8 @@ from pricesmith.core.atomic import inventory
 from pricesmith.core.errors import InputError
 from pricesmith.core.types import Listing
 from pricesmith.pricers import KINDS
-from pricesmith.pricers.model import FORMAT, content_identity, fit_model, load_model
+from pricesmith.pricers.fitting import fit_model
+from pricesmith.pricers.model import FORMAT, content_identity, load_model
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import make_catalog
 

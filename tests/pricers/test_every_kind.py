@@ -13,7 +13,8 @@ import pytest
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.core.types import Listing, Pricer
 from pricesmith.pricers import KINDS
-from pricesmith.pricers.model import fit_model, load_model
+from pricesmith.pricers.fitting import fit_model
+from pricesmith.pricers.model import load_model
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import check_pricer, make_items, make_model, odd_listings
 

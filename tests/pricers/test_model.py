@@ -20,7 +20,8 @@ from pricesmith.core.types import Item, Listing, Quote
 from pricesmith.pricers import recipe_class
 from pricesmith.pricers.blend import Blend
 from pricesmith.pricers.conformal import ClippedPricer
-from pricesmith.pricers.model import FitData, fit_model, format_model, load_model, refit_model
+from pricesmith.pricers.fitting import FitData, fit_model, refit_model
+from pricesmith.pricers.model import format_model, load_model
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import make_catalog
 

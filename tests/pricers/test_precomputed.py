@@ -9,7 +9,7 @@ import pytest
 from pricesmith.catalog import open as open_catalog
 from pricesmith.core.errors import InputError
 from pricesmith.core.types import Listing, Quote
-from pricesmith.pricers.model import fit_model
+from pricesmith.pricers.fitting import fit_model
 from pricesmith.pricers.precomputed import PrecomputedPricer, PrecomputedRecipe, read_prices
 from pricesmith.testing import make_catalog
 

@@ -10,7 +10,8 @@ import pytest
 
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.core.types import Listing, Quote
-from pricesmith.pricers.model import fit_model, load_model
+from pricesmith.pricers.fitting import fit_model
+from pricesmith.pricers.model import load_model
 from pricesmith.pricers.recipes import read_recipe
 
 

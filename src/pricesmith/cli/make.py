@@ -117,14 +117,14 @@ def fit(
         )
     from pricesmith.base_models.precision import plan_for_hardware
     from pricesmith.catalog import open as open_catalog
-    from pricesmith.pricers import model
+    from pricesmith.pricers import fitting, model
     from pricesmith.pricers.recipes import read_recipe
 
     overrides = {key: read_value(value) for key, value in read_pairs(set or [], "--set").items()}
     chosen = read_recipe(recipe, overrides)
     with console.progress() as progress:
         goods = open_catalog(catalog)
-        model.fit_model(plan_for_hardware(chosen, progress), goods, to, overwrite=overwrite, progress=progress)
+        fitting.fit_model(plan_for_hardware(chosen, progress), goods, to, overwrite=overwrite, progress=progress)
     run = model.load_model(to)
     console.say(model.format_model(run))
     console.result(model.to_dict(run))

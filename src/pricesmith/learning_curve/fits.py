@@ -26,7 +26,8 @@ from pricesmith.core.types import Item, Recipe
 from pricesmith.evaluation.evaluate import evaluate, to_arrays
 from pricesmith.metrics.bootstrap import Codes, encode_groups
 from pricesmith.metrics.metrics import Array
-from pricesmith.pricers.model import CATALOG, CompositeRecipe, FitData, catalog_info, fit_recipe
+from pricesmith.pricers.fitting import CompositeRecipe, FitData, catalog_info, fit_recipe
+from pricesmith.pricers.model import CATALOG
 
 TASK_FOLDER = (8, 4, 2, 1)
 LEAST = 400  # training rows; an eighth of fewer is too little to fit anything on

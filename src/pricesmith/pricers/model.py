@@ -8,28 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-import platform
-import shutil
-import tempfile
-import time
-import weakref
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from importlib import metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol, cast, runtime_checkable
+from typing import Annotated, Any
 
-import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field
 
-from pricesmith.catalog.catalog import Catalog
 from pricesmith.catalog.clean import CleanSettings, is_too_short, refusal
 from pricesmith.catalog.columns import ColumnMap
 from pricesmith.catalog.comparables import Comparable, ComparablesIndex
-from pricesmith.core.atomic import inventory, is_complete, verify, write_atomic, write_json
+from pricesmith.core.atomic import is_complete, verify
 from pricesmith.core.build_file import resolve_model_folder
 from pricesmith.core.errors import InputError, UsageError
-from pricesmith.core.folders import FolderBuild, build_folder
 from pricesmith.core.model_files import (
     HINT,
     check_format,
@@ -39,33 +30,19 @@ from pricesmith.core.model_files import (
     read_object,
     read_settings,
 )
-from pricesmith.core.progress import SILENT, Progress
-from pricesmith.core.settings import Settings, parse_settings, write_toml
-from pricesmith.core.types import Item, Listing, Pricer, Quote, Recipe
+from pricesmith.core.settings import Settings, parse_settings
+from pricesmith.core.types import Listing, Pricer, Quote, Recipe
 from pricesmith.pricers import KINDS
-from pricesmith.pricers.conformal import CalibrationTable, ClippedPricer, ConformalPricer, calibrate, format_intervals
-from pricesmith.pricers.features.cross_fit import cross_fit
-from pricesmith.pricers.fit_time import delete_records, previous_fit_seconds
-from pricesmith.pricers.recipes import format_estimate, get_settings, read_recipe
+from pricesmith.pricers.conformal import CalibrationTable, ClippedPricer, ConformalPricer, format_intervals
+from pricesmith.pricers.recipes import read_recipe
 
 MANIFEST = "manifest.json"
 RECIPE = "recipe.toml"
 CATALOG = "catalog.json"
 CALIBRATION = "calibration.json"
 COMPARABLES = "comparables"
-CHECKPOINTS = "checkpoints"  # what an interrupted fit goes on from; gone from a whole run
-FORMAT = 2  # 2: intervals whose lower and upper side are calibrated separately
+FORMAT = 3  # 2: separate calibration of the two sides of an interval; 3: standard names of settings
 PROBE = Listing("probe", "Cordless drill", "18 V, 2 batteries\nWeight: 1.5 kg")
-PRICED = 200  # rows that are priced between two steps of progress
-LIBRARIES = ("pricesmith", "numpy", "scikit-learn", "lightgbm", "torch", "transformers", "peft")
-
-
-class ResumableRecipe(Protocol):
-    """A recipe whose `fit`, in a folder where it was interrupted, goes on; `resumes` says so."""
-
-    resumes: ClassVar[bool]
-
-    def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path, progress: Progress) -> None: ...
 
 
 class FileFacts(Settings):
@@ -110,7 +87,7 @@ class CatalogFacts(Settings):
     map: dict[str, str] = Field(default_factory=dict)
     price_range: Annotated[tuple[float, float], AfterValidator(check_range)]
     currency: str = Field(min_length=1)
-    constant: float = Field(gt=0)
+    median: float = Field(gt=0)
 
 
 class PriceModel:
@@ -189,232 +166,10 @@ class PriceModel:
         return list(self.index.nothing_similar(listings))
 
 
-def fit_model(
-    recipe: Recipe, catalog: Catalog, to: Path, *, overwrite: bool = False, progress: Progress = SILENT
-) -> None:
-    """Fit a recipe on a catalog into the run folder `to`; where that is done already with these settings, say so."""
-    groups: dict[str, str] = {}
-    for split in ("train", "validation"):
-        columns = catalog.columns(split, ("id", "group"))
-        groups.update(zip(columns["id"], columns["group"], strict=True))
-    rows = FitData(catalog.items("train"), catalog.tune_half(), catalog.calibrate_half(), groups)
-    info = catalog_info(catalog, rows.train)
-    fit_rows(recipe, rows, info, Path(to), inputs=[catalog.path], overwrite=overwrite, progress=progress)
-
-
-@dataclass(frozen=True)
-class FitData:
-    """What a run is made from: the rows to fit on, and the two halves of validation; near-duplicate groups by id."""
-
-    train: Sequence[Item]
-    tune: Sequence[Item]
-    calibrate: Sequence[Item]
-    groups: Mapping[str, str] = field(default_factory=dict)
-
-    def groups_of(self, items: Sequence[Item]) -> list[str]:
-        """The near-duplicate group of each item; one without is a group of its own."""
-        return [self.groups.get(item.listing.id, item.listing.id) for item in items]
-
-
-def fit_rows(
-    recipe: Recipe,
-    rows: FitData,
-    info: Mapping[str, Any],
-    to: Path,
-    *,
-    inputs: Sequence[Path] = (),
-    overwrite: bool = False,
-    progress: Progress = SILENT,
-) -> None:
-    """`fit`, on rows that need not be a catalog's splits. `to` holds none of the `inputs`, nor a member."""
-    begun, settings = (
-        time.time(),
-        {**get_settings(recipe), "catalog": info["fingerprint"], **referenced_content(recipe)},
-    )
-    inputs = [*inputs, *paths_of(recipe)]
-    with build_folder(to, MANIFEST, settings, overwrite=overwrite, noun="run", inputs=inputs) as build:
-        if build is None:
-            progress.note(f"{to} is already fitted with these settings.")
-            return
-        folder = build.folder
-        if told := format_estimate(recipe.kind, len(rows.train)):
-            progress.note(told)
-        progress.start(f"fitting {recipe.kind} on {len(rows.train):,} listings")
-        write_json(folder / CATALOG, dict(info))  # first: a blend looks there for what its members must be of
-        seconds = fit_recipe(recipe, rows, build, begun, progress)
-        held = calibration_rows(recipe, rows.calibrate, folder)
-        progress.start(f"calibrating {recipe.kind}", len(held))
-        low, high = info["price_range"]
-        quotes = price_rows(ClippedPricer(recipe.load(folder), (low, high)), held, progress)
-        table = calibrate(quotes, [i.price for i in held], scaled=getattr(recipe, "scaled", False))
-        write_json(folder / CALIBRATION, table.model_dump(mode="json"))
-        progress.start("indexing comparables")
-        index_rows(rows).save(folder / COMPARABLES)
-        delete_records(folder)  # not before: one that is killed while it is calibrated has been fitted for its seconds
-        files = inventory(folder)
-        build.finish(
-            {
-                "format": FORMAT,
-                "kind": recipe.kind,
-                "identity": content_identity(files, skip=RECIPE if isinstance(recipe, CompositeRecipe) else ""),
-                "fit_seconds": round(seconds, 3),
-                "rows": {"train": len(rows.train), "tune": len(rows.tune), "calibrate": len(held)},
-                "seed": settings.get("seed"),
-                "versions": library_versions(),
-                "files": files,
-            }
-        )
-
-
-def calibration_rows(recipe: Recipe, rows: Sequence[Item], folder: Path) -> Sequence[Item]:
-    """The rows to calibrate on: all, or a random sample as large as a recipe with a time limit has time for."""
-    wanted = recipe.calibration_rows(folder) if hasattr(recipe, "calibration_rows") else None
-    if wanted is None or wanted >= len(rows):
-        return rows
-    drawn = np.random.default_rng(0).permutation(len(rows))[:wanted]
-    return [rows[place] for place in sorted(drawn.tolist())]
-
-
-def price_rows(pricer: Pricer, rows: Sequence[Item], progress: Progress) -> list[Quote]:
-    """A quote for each row, in order, with progress after every PRICED of them."""
-    quotes: list[Quote] = []
-    for start in range(0, len(rows), PRICED):
-        part = [item.listing for item in rows[start : start + PRICED]]
-        quotes += pricer.price(part)
-        progress.advance(len(part))
-    return quotes
-
-
-def fit_recipe(recipe: Recipe, rows: FitData, build: FolderBuild, begun: float, progress: Progress) -> float:
-    """Let a recipe write its model files; the seconds it took. One that `resumes` keeps what it has done when it is
-    interrupted, and counts the seconds of all its processes."""
-    folder, started = build.folder, time.perf_counter()
-    if not getattr(recipe, "resumes", False):
-        recipe.fit(rows.train, rows.tune, folder)
-        write_atomic(folder / RECIPE, write_toml(get_settings(recipe)))
-        return time.perf_counter() - started
-    before = previous_fit_seconds(folder, begun)
-    try:
-        cast(ResumableRecipe, recipe).fit(rows.train, rows.tune, folder, progress)
-        build.keep = True  # what follows can be done again in seconds, fitting cannot
-        write_atomic(folder / RECIPE, write_toml(get_settings(recipe)))
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    except BaseException:
-        # Without a checkpoint there is nothing to go on with, and the folder would only refuse other settings.
-        build.keep = build.keep or any((folder / CHECKPOINTS).glob("checkpoint-*"))
-        raise
-    return before + time.perf_counter() - started
-
-
-def index_rows(rows: FitData) -> ComparablesIndex:
-    """The search over training rows, with their estimated prices and the rule that says where nothing is similar."""
-    index, _ = ordered_index(rows.train, rows.groups_of(rows.train))
-    validation = [*rows.tune, *rows.calibrate]
-    index.calibrate([item.listing for item in validation], rows.groups_of(validation))
-    return index
-
-
-def ordered_index(
-    items: Sequence[Item], groups: Sequence[str]
-) -> tuple[ComparablesIndex, Callable[[Sequence[Listing]], Any]]:
-    """A search that orders by estimated prices, and what estimates the log prices of other listings."""
-    index = ComparablesIndex.build(items)
-    if not items:
-        return index, lambda listings: np.full(len(listings), np.nan)
-    place = {item.listing.id: number for number, item in enumerate(items)}
-    estimates, estimator = cross_fit(items, groups)
-    index.estimates = estimates[[place[name] for name in index.ids]]
-    return index, estimator.estimate
-
-
-@runtime_checkable
-class CompositeRecipe(Protocol):
-    """A recipe that names what it is made of by paths: the members of a blend, a file of prices.
-
-    `paths` gives them, `made_of` each such setting as names and hashes of content, `kept` the copies that a run of it
-    holds, `made_from` the same recipe of other paths.
-    """
-
-    def paths(self) -> Sequence[Path]: ...
-
-    def made_of(self) -> Mapping[str, Mapping[str, str]]: ...
-
-    def kept(self, run: Path) -> Sequence[Path]: ...
-
-    def made_from(self, paths: Sequence[Path]) -> Recipe: ...
-
-
-def paths_of(recipe: Recipe) -> list[Path]:
-    """The files and folders that a fit of the recipe reads: what it is made of, and the base of a language model."""
-    base = getattr(recipe, "base", "")
-    return [*(recipe.paths() if isinstance(recipe, CompositeRecipe) else []), *([Path(base)] if base else [])]
-
-
-def referenced_content(recipe: Recipe) -> Mapping[str, Any]:
-    """What a recipe names by paths, by name and content: another spelling is no other run, a changed member is."""
-    return recipe.made_of() if isinstance(recipe, CompositeRecipe) else {}
-
-
-def refit_model(run: PriceModel, rows: FitData) -> PriceModel:
-    """The same kind of run on other rows, in a folder that goes away with it; members of members are refitted too."""
-    place = Path(tempfile.mkdtemp(prefix="pricesmith-"))
-    try:
-        again = load_model(refit_into(run, rows, place / "run"))
-    except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
-        raise
-    weakref.finalize(again, shutil.rmtree, place, True)
-    return again
-
-
-def refit_into(run: PriceModel, rows: FitData, to: Path) -> Path:
-    """Fit a run's recipe again into the folder `to`, after what it is made of, which goes beside `to`.
-
-    No run that was fitted on other rows takes part: a member would know the rows that a fold is judged on.
-    """
-    recipe = run.recipe
-    if isinstance(recipe, CompositeRecipe):
-        beside = to.with_name(f"{to.name}-made-of")
-        paths = [
-            refit_into(load_model(one), rows, beside / one.name) if one.is_dir() else one
-            for one in recipe.kept(run.path)
-        ]
-        recipe = recipe.made_from(paths)
-    fit_rows(recipe, rows, run.info, to)
-    return to
-
-
-def catalog_info(catalog: Catalog, train: Sequence[Item]) -> dict[str, Any]:
-    """What a run keeps of its catalog, so that it can price raw rows without it."""
-    return {
-        "name": catalog.name,
-        "fingerprint": catalog.fingerprint,
-        "cleaning": catalog.ledger["cleaning"],
-        "columns": catalog.ledger["columns"],
-        "maps": catalog.ledger.get("maps", []),
-        "categories": catalog.ledger.get("categories", []),
-        "map": catalog.ledger.get("settings", {}).get("map", {}),
-        "price_range": list(catalog.price_range),
-        "currency": catalog.currency,
-        "median": float(np.median([item.price for item in train])),
-    }
-
-
 def content_identity(files: Mapping[str, Mapping[str, Any]], *, skip: str = "") -> str:
     """One hash over the hashes of all files but `skip`, which holds the spelling of paths."""
     lines = "".join(f"{name} {facts['sha256']}\n" for name, facts in sorted(files.items()) if name != skip)
     return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def library_versions() -> dict[str, str]:
-    """The versions that a model may depend on."""
-    found = {"python": platform.python_version()}
-    for name in LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def load_model(run: Path | str) -> PriceModel:

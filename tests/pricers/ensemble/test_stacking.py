@@ -15,7 +15,8 @@ from pricesmith.pricers.ensemble import neural
 from pricesmith.pricers.ensemble.neural import TargetScale, TrainConfig
 from pricesmith.pricers.ensemble.stacking import StackingPricer, StackingRecipe
 from pricesmith.pricers.features.tabular import TabularFields, parse_fields
-from pricesmith.pricers.model import fit_model, load_model
+from pricesmith.pricers.fitting import fit_model
+from pricesmith.pricers.model import load_model
 from pricesmith.pricers.recipes import get_settings, read_recipe
 from pricesmith.testing import make_catalog, make_items
 

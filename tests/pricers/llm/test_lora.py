@@ -22,9 +22,10 @@ from pricesmith.catalog.catalog import Catalog
 from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.core.progress import Progress
 from pricesmith.pricers import recipes
+from pricesmith.pricers.fitting import fit_model
 from pricesmith.pricers.llm.checkpoints import ADAPTER, CHECKPOINTS, MARKER, checkpoints
 from pricesmith.pricers.llm.lora import LoraBins, LoraTokens
-from pricesmith.pricers.model import fit_model, load_model
+from pricesmith.pricers.model import load_model
 from pricesmith.testing import make_items, make_model
 
 SMALL: dict[str, Any] = {

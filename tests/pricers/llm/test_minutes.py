@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pricesmith.catalog.catalog import open_catalog
 from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import Progress
-from pricesmith.pricers import model
+from pricesmith.pricers import fitting, model
 from pricesmith.pricers.llm import checkpoints, lora, trainer
 from pricesmith.pricers.llm.batching import Batch, BinLoss
 from pricesmith.pricers.llm.checkpoints import CHECKPOINTS
@@ -174,10 +174,10 @@ def test_calibration_takes_the_rows_that_there_is_time_for(
     catalog = open_catalog(make_catalog(tmp_path / "catalog", 1200))
     monkeypatch.setattr(LoraBins, "calibration_rows", lambda *_: 30)
     recipe = LoraBins(base=str(base), rank=2, epochs=0.1, minutes=0, evals=1, warm_rows=0, tokens_per_batch=512)
-    model.fit_model(recipe, catalog, tmp_path / "run")
+    fitting.fit_model(recipe, catalog, tmp_path / "run")
     assert model.read_manifest(tmp_path / "run")["rows"]["calibrate"] == 30
     rows = catalog.calibrate_half()
-    chosen = model.calibration_rows(recipe, rows, tmp_path / "run")
+    chosen = fitting.calibration_rows(recipe, rows, tmp_path / "run")
     assert chosen != rows[:30]
     assert [item for item in rows if item in chosen] == list(chosen)
     assert math.isfinite(model.load_model(tmp_path / "run").price([rows[0].listing])[0].price or math.nan)

@@ -13,11 +13,11 @@ from transformers import AutoTokenizer
 
 from pricesmith.catalog.catalog import open_catalog
 from pricesmith.core.errors import InputError
+from pricesmith.pricers.fitting import fit_model
 from pricesmith.pricers.llm import base_model, lora, pricer
 from pricesmith.pricers.llm.base_model import embedding_rows, find_base, load_tokenizer
 from pricesmith.pricers.llm.lora import LoraBins, LoraTokens
 from pricesmith.pricers.llm.pricer import load_adapter, zero_shot_pricer
-from pricesmith.pricers.model import fit_model
 from pricesmith.testing import make_catalog, make_items, make_model
 
 RANGE = (0.5, 999.49)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pricesmith.pricers.fit_time import FILE, delete_records, previous_fit_seconds
+from pricesmith.pricers.fitting import FIT_TIME, delete_records, previous_fit_seconds
 
 
 def written(path: Path, at: float) -> None:
@@ -27,7 +27,7 @@ def test_a_fit_that_goes_on_counts_the_seconds_up_to_its_last_checkpoint(tmp_pat
         assert previous_fit_seconds(tmp_path, began) == pytest.approx(spent)
         written(tmp_path / "checkpoints" / "checkpoint-1", last)
     delete_records(tmp_path)
-    assert not (tmp_path / FILE).exists()
+    assert not (tmp_path / FIT_TIME).exists()
 
 
 def test_one_that_was_killed_before_its_first_checkpoint_has_taken_nothing_that_is_known(tmp_path: Path) -> None:
