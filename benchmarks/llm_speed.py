@@ -57,7 +57,7 @@ def job_of(what: str, asked: Any, run: Path) -> Any:
     catalog = open_catalog(asked.catalog)
     rows = catalog.items("train")[: asked.rows]
     write_json(run / "catalog.json", catalog_info(catalog, rows))
-    settings = {"base": asked.base, "minutes": 0, "evals": 1}
+    settings = {"base": asked.base, "minutes": 0, "n_evals": 1}
     recipe = read_recipe(f"lora_{what.split()[1]}", settings)
     return TuningRun(recipe, rows, [], run, SILENT)  # type: ignore[arg-type]
 
@@ -68,9 +68,9 @@ def tune_ours(what: str, asked: Any, run: Path) -> dict[str, Any]:
 
     job, watch = job_of(what, asked, run), clock()
     steps = asked.steps
-    never = {"passes": 1.0, "log_every": 10**6, "save_every": 10**6, "evals": 1, "judged": 0}
+    never = {"passes": 1.0, "log_every": 10**6, "save_every": 10**6, "n_evals": 1, "judged": 0}
     schedule = Schedule(steps=steps, **never, seconds=0.0, memory_gb=0.0, padding=0.0)
-    job.trainer.follow(schedule, 0, warmup=0.03)
+    job.trainer.follow(schedule, 0, warmup_ratio=0.03)
     job.trainer.add_callback(watch)
     job.trainer.train()
     taken = list(job.trainer.batches)[WARM:steps]
@@ -110,9 +110,9 @@ def tune_peer(what: str, asked: Any, run: Path) -> dict[str, Any]:
     else:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
     lora = LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]
-        lora_dropout=settings.dropout,
+        r=settings.lora_r,
+        lora_alpha=settings.lora_alpha,  # type: ignore[arg-type]
+        lora_dropout=settings.lora_dropout,
         target_modules="all-linear",
         task_type="SEQ_CLS" if bins else "CAUSAL_LM",
     )
@@ -120,7 +120,7 @@ def tune_peer(what: str, asked: Any, run: Path) -> dict[str, Any]:
         output_dir=str(run / "peer"),
         max_steps=asked.steps,
         per_device_train_batch_size=per_step,
-        learning_rate=settings.rate,
+        learning_rate=settings.learning_rate,
         save_strategy="no",
         logging_strategy="no",
         report_to="none",

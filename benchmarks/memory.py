@@ -37,7 +37,7 @@ def work_of(case: dict[str, Any]) -> Workload:
         listing=case["listing"],
         answer=4,
         branches=1,  # random weights end a number at its first digit: a cache is kept, but its tree does not grow
-        checkpointing=case.get("recompute", False),
+        gradient_checkpointing=case.get("gradient_checkpointing", False),
         quantization=case.get("quantization", "none"),
         gpu=case["gpu"],
         packed=case["gpu"],
@@ -84,14 +84,18 @@ def gpu_cases() -> list[dict[str, Any]]:
     found = []
     for shape in SHAPES.values():
         for quantization in ("none", "nf4"):
-            for purpose, tokens, recompute in (("train", 2048, False), ("train", 8192, True), ("serve", 16_384, False)):
+            for purpose, tokens, gradient_checkpointing in (
+                ("train", 2048, False),
+                ("train", 8192, True),
+                ("serve", 16_384, False),
+            ):
                 found.append(
                     {
                         "purpose": purpose,
                         "tokens": tokens,
                         "listing": 180,
                         "gpu": True,
-                        "recompute": recompute,
+                        "gradient_checkpointing": gradient_checkpointing,
                         "quantization": quantization,
                         "shape": vars(shape) | {},
                     }
@@ -144,7 +148,7 @@ def run_case(case: dict[str, Any]) -> int:
     count = case["tokens"] // case["listing"]
     if case["purpose"] == "train":
         settings = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.05, target_modules="all-linear")
-        adapted = add_adapter(model, settings, recompute=case.get("recompute", False))
+        adapted = add_adapter(model, settings, gradient_checkpointing=case.get("gradient_checkpointing", False))
         adapted.train()
         optimizer = torch.optim.AdamW([one for one in adapted.parameters() if one.requires_grad], lr=1e-4)
         texts = torch.randint(5, 200, (count, case["listing"] - 3)).tolist()
@@ -157,7 +161,7 @@ def run_case(case: dict[str, Any]) -> int:
             optimizer.step()
             optimizer.zero_grad()
     else:
-        prompt = Prompt(most_tokens=case["listing"])
+        prompt = Prompt(max_length=case["listing"])
         reader = TokenReader(tokenizer, (1.0, 999.0))
         pricer = LlmPricer("made", model.eval(), tokenizer, prompt, reader, case["tokens"])
         spent = len(prompt.encode(tokenizer, [Listing("", "", "")])[0])
@@ -226,7 +230,7 @@ def main() -> None:
         shape = Architecture(**case["shape"])
         name = (
             f"{case['purpose']} {shape.parameters / 1e9:.2f}B {shape.layers} layers, {case['tokens']:,} tokens"
-            f"{' nf4' if case.get('quantization') == 'nf4' else ''}{' recomputed' if case.get('recompute') else ''}"
+            f"{' nf4' if case.get('quantization') == 'nf4' else ''}{' recomputed' if case.get('gradient_checkpointing') else ''}"
         )
         plan, real = predicted(case), measured(case)
         print(f"{name:<52} {plan / 1e9:>8.2f}G {real / 1e9:>8.2f}G {plan / real:>6.2f}", flush=True)

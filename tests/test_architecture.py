@@ -21,7 +21,7 @@ LEVELS = (
     {"catalog"},
     {"pricers", "evaluation"},
     {"candidates"},
-    {"reporting", "base_models", "learning_curve", "human", "audit", "batch", "export"},
+    {"reporting", "base_models", "learning_curve", "human", "audit", "batch", "exporting"},
     {"cluster", "serve", "api"},
     {"build", "demo", "doctor", "testing"},
     {"cli"},

@@ -54,10 +54,11 @@ def test_a_recipe_for_a_gpu_fits_the_card_that_it_names(name: str) -> None:
     assert base
     work = Workload(
         recipe.tokens_per_batch,
-        listing=recipe.most_tokens,
-        rank=recipe.rank,
-        dropout=recipe.dropout,
-        checkpointing=recipe.recompute is True,  # "auto" is nothing recomputed, and no 4 bits, where that fits
+        listing=recipe.max_length,
+        rank=recipe.lora_r,
+        dropout=recipe.lora_dropout,
+        gradient_checkpointing=recipe.gradient_checkpointing
+        is True,  # "auto" is nothing recomputed, and no 4 bits, where that fits
         quantization="nf4" if recipe.quantization == "nf4" else "none",
     )
     assert peak_memory_estimate(base[0].shape, "train", work).total < 0.9e9 * int(card[1])

@@ -108,7 +108,7 @@ def test_the_audit_counts_the_catalogs_tokens() -> None:
     listings = [item.listing for item in make_items(50)[0]]
     lengths = [len(tokenizer(render(one), add_special_tokens=False)["input_ids"]) for one in listings]
     cut = int(np.median(lengths))
-    found = audit_tokens("made", tokenizer, Prompt(most_tokens=cut), listings)
+    found = audit_tokens("made", tokenizer, Prompt(max_length=cut), listings)
     assert found.mean == pytest.approx(np.mean(lengths))
     assert found.cut == pytest.approx(np.mean(np.array(lengths) > cut))
     assert found.p95 is not None

@@ -149,7 +149,7 @@ def test_memory_grows_with_tokens_and_shrinks_by_recomputing_and_by_four_bits() 
     plain = peak_memory_estimate(shape, "train", Workload(2048)).total
     assert plain > peak_memory_estimate(shape, "train", Workload(1024)).total
     assert plain > peak_memory_estimate(shape, "train", Workload(2048, quantization="nf4")).total
-    assert plain > 1.5 * peak_memory_estimate(shape, "train", Workload(2048, checkpointing=True)).total
+    assert plain > 1.5 * peak_memory_estimate(shape, "train", Workload(2048, gradient_checkpointing=True)).total
 
 
 def test_an_8b_in_24_gb_is_tuned_by_recomputing_and_in_80_gb_plainly() -> None:

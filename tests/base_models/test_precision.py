@@ -62,9 +62,9 @@ def test_without_bitsandbytes_4_bits_are_no_choice(monkeypatch: pytest.MonkeyPat
     ("settings", "mode"),
     [
         ({"quantization": "nf4"}, "nf4"),
-        ({"quantization": "nf4", "recompute": True}, "nf4, recomputed"),
-        ({"recompute": True}, "bf16, recomputed"),
-        ({"quantization": "none", "recompute": False}, "bf16"),
+        ({"quantization": "nf4", "gradient_checkpointing": True}, "nf4, recomputed"),
+        ({"gradient_checkpointing": True}, "bf16, recomputed"),
+        ({"quantization": "none", "gradient_checkpointing": False}, "bf16"),
     ],
 )
 def test_what_is_set_stands(settings: dict[str, Any], mode: str) -> None:
@@ -82,10 +82,14 @@ def test_4_bits_without_a_gpu_are_refused_and_not_passed_over() -> None:
 
 def test_a_batch_that_is_too_large_is_told_with_one_that_fits() -> None:
     """The number in the advice fits when it is tried."""
-    asked = read_recipe("lora_bins_8b", {"quantization": "none", "recompute": True, "tokens_per_batch": 100_000})
+    asked = read_recipe(
+        "lora_bins_8b", {"quantization": "none", "gradient_checkpointing": True, "tokens_per_batch": 100_000}
+    )
     _, reason = choose_mode(asked, LLAMA_8B, card(24))
     smaller = int(reason.split("tokens_per_batch=")[1].split(";")[0])
-    again = read_recipe("lora_bins_8b", {"quantization": "none", "recompute": True, "tokens_per_batch": smaller})
+    again = read_recipe(
+        "lora_bins_8b", {"quantization": "none", "gradient_checkpointing": True, "tokens_per_batch": smaller}
+    )
     assert "hardly finish" not in choose_mode(again, LLAMA_8B, card(24))[1]
 
 
@@ -96,7 +100,7 @@ def test_a_recipe_is_planned_before_its_weights_are_loaded(tmp_path: Path, monke
     (base / "model.safetensors").unlink()
     notes = Notes()
     found = plan_for_hardware(LoraTokens(base=str(base)), notes)
-    assert (found.quantization, found.recompute) == ("none", False)
+    assert (found.quantization, found.gradient_checkpointing) == ("none", False)
     assert notes.said[0].startswith("Memory: bf16 with batches of 1,024 tokens takes about")
     assert notes.said[0].endswith("of the 25.0 GB of this box.")
     ridge = read_recipe("ridge")
@@ -107,7 +111,7 @@ def test_a_box_of_a_few_megabytes_is_told_that_it_is_too_small(tmp_path: Path, m
     """A rank that no box holds is told before it is tried."""
     monkeypatch.setattr(precision, "detect_hardware", lambda: Hardware(10**7, False, 2))
     notes = Notes()
-    plan_for_hardware(LoraBins(base=str(make_model(tmp_path / "base")), rank=100_000), notes)
+    plan_for_hardware(LoraBins(base=str(make_model(tmp_path / "base")), lora_r=100_000), notes)
     assert "it will hardly finish" in notes.said[0]
 
 

@@ -16,7 +16,14 @@ from pricesmith.testing import make_catalog, make_model
 SMALL: dict[str, dict[str, Any]] = {"sparse_mlp": {"members": 1, "width": 16, "hidden": 16}}
 ONE_EACH = {"folds": 2, "members": 1, "fold_members": 1, "forests": 1, "trees": 60}
 SMALL["best"] = {**ONE_EACH, "width": 16, "hidden": 16, "keys": 8, "passes": 3, "tree_rate": 0.1, "leaves": 31}
-TUNED: dict[str, Any] = {"tokens_per_batch": 1024, "most_tokens": 64, "rate": 1e-2, "minutes": 0, "evals": 2, "rank": 8}
+TUNED: dict[str, Any] = {
+    "tokens_per_batch": 1024,
+    "max_length": 64,
+    "learning_rate": 1e-2,
+    "minutes": 0,
+    "n_evals": 2,
+    "lora_r": 8,
+}
 TUNED["dtype"] = "float32"  # in bf16, how much a batch is padded moves the last digits of a quote
 
 

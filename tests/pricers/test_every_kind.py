@@ -75,8 +75,15 @@ def test_a_pricer_learns_the_made_law(kind: str, runs: dict[str, Path], shop: Ca
 def test_a_model_that_writes_the_price_learns_the_made_law(shop: Catalog, tmp_path: Path) -> None:
     """Trained on the number's tokens alone, it errs a quarter less than who does not read."""
     base = make_model(tmp_path / "base", hidden=128)
-    settings = {"base": str(base), "dtype": "float32", "most_tokens": 64, "rank": 32, "alpha": 64, "rate": 2e-3}
-    budget = {"minutes": 0, "epochs": 15, "tokens_per_batch": 2048, "evals": 1, "patience": 0}
+    settings = {
+        "base": str(base),
+        "dtype": "float32",
+        "max_length": 64,
+        "lora_r": 32,
+        "lora_alpha": 64,
+        "learning_rate": 2e-3,
+    }
+    budget = {"minutes": 0, "epochs": 15, "tokens_per_batch": 2048, "n_evals": 1, "patience": 0}
     fit_model(read_recipe("lora_tokens", {**settings, **budget}), shop, tmp_path / "run")
     items = shop.items("test")
     quotes = load_model(tmp_path / "run").price([item.listing for item in items])

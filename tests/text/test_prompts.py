@@ -112,7 +112,7 @@ def test_examples_come_first(tokenizer: Any, style: Any) -> None:
 @pytest.mark.parametrize("style", ["plain", "chat"])
 def test_cutting_never_touches_the_question(tokenizer: Any, style: Any) -> None:
     """However long a listing is, the prompt begins and ends as that of an empty one."""
-    prompt = Prompt(style=style, most_tokens=12)
+    prompt = Prompt(style=style, max_length=12)
     empty, short, long = prompt.encode(
         tokenizer,
         [Listing("0", "", ""), Listing("1", "", "brass hose"), Listing("2", "", "brass hose 25 kg " * 60_000)],
@@ -155,7 +155,7 @@ def test_a_batch_is_its_listings_one_by_one(tokenizer: Any) -> None:
 def test_letters_are_enough_for_the_tokens(tokenizer: Any) -> None:
     """Ordinary text is cut by tokens, not by characters."""
     text = "brass fittings " * 100
-    prompt = Prompt(most_tokens=50)
+    prompt = Prompt(max_length=50)
     assert len(text) > 50 * LETTERS
     (ids,) = prompt.encode(tokenizer, [Listing("1", "", text)])
     (empty,) = prompt.encode(tokenizer, [Listing("1", "", "")])

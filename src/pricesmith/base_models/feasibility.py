@@ -29,7 +29,7 @@ class TuningMode:
 
     name: str
     quantization: Quantization
-    checkpointing: bool
+    gradient_checkpointing: bool
     tokens: int
     peak: PeakMemory
     wanted: int
@@ -48,17 +48,17 @@ def plan_modes(shape: Architecture, memory: int, purpose: Purpose, work: Workloa
     """
     asked = work or Workload(tokens=2048)
     modes = []
-    for name, quantization, checkpointing in MODES:
-        if (purpose == "serve" and checkpointing) or (quantization == "nf4" and not asked.gpu):
+    for name, quantization, gradient_checkpointing in MODES:
+        if (purpose == "serve" and gradient_checkpointing) or (quantization == "nf4" and not asked.gpu):
             continue
         if asked.width == FP32:
             name = name.replace("bf16", "fp32")
-        one = replace(asked, quantization=quantization, checkpointing=checkpointing)
+        one = replace(asked, quantization=quantization, gradient_checkpointing=gradient_checkpointing)
         modes.append(
             TuningMode(
                 name,
                 quantization,
-                checkpointing,
+                gradient_checkpointing,
                 largest_batch(shape, memory, purpose, one),
                 peak_memory_estimate(shape, purpose, one),
                 asked.tokens,

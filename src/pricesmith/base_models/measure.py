@@ -51,7 +51,7 @@ class MeasureSample:
     judged: list[Item]
     groups: list[str]
     taught: list[Item]
-    constant: float
+    median_price: float
     price_range: tuple[float, float]
     currency: str
 
@@ -60,7 +60,7 @@ class MeasureSample:
 class MeasuredBase:
     """One base's errors in money; a measure is None where there was no time for it, or the base cannot be read so.
 
-    `untuned` is over the first `untuned.n` items of the sample, `states`, `ridge` and `constant` over the first
+    `untuned` is over the first `untuned.n` items of the sample, `states`, `ridge` and `median` over the first
     `states.n`, the two ridges being fitted on the same `taught` rows. `gain` is error(states) - error(ridge), paired;
     `needed` are the items that would make such a difference significant. `errors` and `yardstick` hold the absolute
     errors of the two ridges, item by item.
@@ -72,7 +72,7 @@ class MeasuredBase:
     states: Interval | None
     ridge: Interval | None
     gain: Interval | None
-    constant: Interval | None
+    median: Interval | None
     taught: int
     seconds: float
     note: str = ""
@@ -121,8 +121,8 @@ def draw_sample(catalog: Catalog, judged: int = JUDGED, taught: int = TAUGHT) ->
         raise InputError(
             "This catalog is too small to measure on", got=f"{len(train)} training rows", allowed="20 or more"
         )
-    constant = float(np.median([item.price for item in train]))
-    return MeasureSample(items, groups, train, constant, catalog.price_range, catalog.currency)
+    median_price = float(np.median([item.price for item in train]))
+    return MeasureSample(items, groups, train, median_price, catalog.price_range, catalog.currency)
 
 
 def measure_bases(
@@ -182,7 +182,7 @@ def measure_base(sample: MeasureSample, base: str, seconds: float, progress: Pro
     except InputError as error:
         inputs, rows, note = np.zeros((0, 0)), np.zeros((0, 0)), error.what
     del pricer
-    own, ridge, gain, constant, errors, yardstick = states_error(rows, inputs, sample)
+    own, ridge, gain, median, errors, yardstick = states_error(rows, inputs, sample)
     needed = items_needed(gain.n, gain.point, gain.se, CONFIDENCE) if gain else None
     answered = sum(quote is not None for quote in quotes) / len(quotes) if quotes else None
     took = time.perf_counter() - began
@@ -193,7 +193,7 @@ def measure_base(sample: MeasureSample, base: str, seconds: float, progress: Pro
         own,
         ridge,
         gain,
-        constant,
+        median,
         taught=len(rows),
         seconds=took,
         note=note,
@@ -251,7 +251,7 @@ def states_of(pricer: LlmPricer, listings: Sequence[Any], seconds: float, progre
 
 def error_interval(quotes: Sequence[float | None], sample: MeasureSample) -> Interval:
     """Mean error of quotes of the first items; one without an answer is charged the constant."""
-    charged, _ = charge_unanswered(quotes, sample.constant)
+    charged, _ = charge_unanswered(quotes, sample.median_price)
     truth = np.array([item.price for item in sample.judged[: len(quotes)]])
     return bootstrap_interval(np.abs(charged - truth), encode_groups(sample.groups[: len(quotes)]))
 
@@ -276,13 +276,13 @@ def states_error(
     with tempfile.TemporaryDirectory() as folder:
         RidgeRecipe().fit(taught, [], Path(folder))
         quotes = RidgeRecipe().load(Path(folder)).price([item.listing for item in judged])
-    reference = np.clip([quote.price or sample.constant for quote in quotes], *sample.price_range)
+    reference = np.clip([quote.price or sample.median_price for quote in quotes], *sample.price_range)
     own, other = np.abs(guessed - truth), np.abs(reference - truth)
     return (
         bootstrap_interval(own, codes),
         bootstrap_interval(other, codes),
         bootstrap_interval(own, codes, minus=other),
-        bootstrap_interval(np.abs(sample.constant - truth), codes),
+        bootstrap_interval(np.abs(sample.median_price - truth), codes),
         tuple(own.tolist()),
         tuple(other.tolist()),
     )

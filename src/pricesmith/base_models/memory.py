@@ -59,7 +59,7 @@ class Workload:
     rank: int = 16
     dropout: float = 0.05
     width: int = BF16
-    checkpointing: bool = False
+    gradient_checkpointing: bool = False
     quantization: Quantization = "none"
     branches: int = 99
     gpu: bool = True
@@ -151,13 +151,13 @@ def training_peak(shape: Architecture, work: Workload) -> PeakMemory:
     layer = sum(kept) * work.tokens
     heap = sum(size for size in kept if size * work.tokens < MAPPED) * work.tokens * shape.layers
     activations = layer * shape.layers
-    if work.checkpointing:
+    if work.gradient_checkpointing:
         activations = layer + work.width * shape.hidden * work.tokens * shape.layers
     activations += activation_bytes(shape, work) * work.tokens
     # Logits as the base computes and in fp32, their log-softmax and its gradient, at each token of an answer.
     head = work.listings * work.answer * shape.vocabulary * (work.width + 3 * FP32)
     unpack = dequantized_bytes(shape, work.quantization, work.width)
-    slack = round((RECOMPUTED_HEAP if work.checkpointing else HEAP) * heap)
+    slack = round((RECOMPUTED_HEAP if work.gradient_checkpointing else HEAP) * heap)
     runtime = CONTEXT + round(CUDA_SLACK * (activations + head + unpack)) if work.gpu else slack
     return PeakMemory(
         weights=weight_bytes(shape, work.quantization, work.width),

@@ -47,7 +47,7 @@ def plan_for_hardware(recipe: Recipe, progress: Progress = SILENT) -> Recipe:
         return recipe
     chosen, reason = choose_mode(settings, shape, box)
     progress.note(reason)
-    mode = {"quantization": chosen.quantization, "recompute": chosen.checkpointing}
+    mode = {"quantization": chosen.quantization, "gradient_checkpointing": chosen.gradient_checkpointing}
     changed: Recipe = settings.model_copy(update=mode)
     return changed
 
@@ -61,10 +61,10 @@ def choose_mode(settings: Any, shape: Architecture, box: Hardware) -> tuple[Tuni
         )
     work = Workload(
         settings.tokens_per_batch,
-        listing=min(TOKENS_PER_LISTING, settings.most_tokens, settings.tokens_per_batch),
+        listing=min(TOKENS_PER_LISTING, settings.max_length, settings.tokens_per_batch),
         answer=1 if hasattr(settings, "bins") else 4,
-        rank=settings.rank,
-        dropout=settings.dropout,
+        rank=settings.lora_r,
+        dropout=settings.lora_dropout,
         gpu=box.gpu,
         packed=box.gpu,
         width=box.width,
@@ -88,7 +88,10 @@ def choose_mode(settings: Any, shape: Architecture, box: Hardware) -> tuple[Tuni
 
 def allowed_modes(mode: TuningMode, settings: Any) -> bool:
     """Whether a mode is one that the settings leave open."""
-    return settings.quantization in (AUTO, mode.quantization) and settings.recompute in (AUTO, mode.checkpointing)
+    return settings.quantization in (AUTO, mode.quantization) and settings.gradient_checkpointing in (
+        AUTO,
+        mode.gradient_checkpointing,
+    )
 
 
 def has_nf4() -> bool:

@@ -25,7 +25,7 @@ class TokenAudit:
 
     `numbers`: how whole prices to 999 are written. `sign_apart`: the number's tokens are its own, not the sign's.
     `longest`: tokens of the longest price of the range. Listings in tokens: `mean`, `p95`, the share that is cut at
-    `most_tokens`, and `asked`: the mean of the whole prompt. None where no listings were given.
+    `max_length`, and `asked`: the mean of the whole prompt. None where no listings were given.
     """
 
     base: str
@@ -70,6 +70,6 @@ def audit_tokens(
         len(some),
         sum(lengths) / len(lengths),
         float(lengths[min(len(lengths) - 1, int(0.95 * len(lengths)))]),
-        sum(length > prompt.most_tokens for length in lengths) / len(lengths),
+        sum(length > prompt.max_length for length in lengths) / len(lengths),
         sum(asked) / len(asked),
     )

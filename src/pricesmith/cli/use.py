@@ -75,8 +75,8 @@ def export(
     quiet: Quiet = False,
 ) -> None:
     """Hand on a run as stock tools load it, or a catalog as rows to tune a model on elsewhere."""
-    from pricesmith.export import export_model as run
-    from pricesmith.export import format_export
+    from pricesmith.exporting import export_model as run
+    from pricesmith.exporting import format_export
 
     console = Console(json=json, quiet=quiet)
     with console.progress() as progress:

@@ -60,7 +60,7 @@ class Prompt(Settings):
 
     style: Style = "plain"
     currency: str = Field("USD", min_length=1, max_length=10)
-    most_tokens: int = Field(200, ge=1, description="of a listing; what is over is cut")
+    max_length: int = Field(200, ge=1, description="of a listing; what is over is cut")
     examples: tuple[tuple[str, int], ...] = Field((), description="rendered listings with whole prices, shown before")
 
     @property
@@ -107,7 +107,7 @@ class Prompt(Settings):
         """
         fixed = self.fixed(tokenizer)
         bodies = encode_bodies(
-            tokenizer, [*(text for text, _ in self.examples), *map(render, listings)], self.most_tokens
+            tokenizer, [*(text for text, _ in self.examples), *map(render, listings)], self.max_length
         )
         before = [*fixed[0]]
         for body, after in zip(bodies, fixed[1:-1], strict=False):
@@ -196,14 +196,14 @@ def special_prefix(tokenizer: Any) -> list[int]:
     return []
 
 
-def encode_bodies(tokenizer: Any, texts: Sequence[str], most_tokens: int) -> list[list[int]]:
-    """Token ids of texts of others: at most `most_tokens` each, and none that steers the model."""
+def encode_bodies(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list[int]]:
+    """Token ids of texts of others: at most `max_length` each, and none that steers the model."""
     if not texts:
         return []
-    cut = [repair_unicode(text[: LETTERS * most_tokens]) for text in texts]  # a megabyte would take seconds
+    cut = [repair_unicode(text[: LETTERS * max_length]) for text in texts]  # a megabyte would take seconds
     ids = tokenizer(cut, add_special_tokens=False, split_special_tokens=False, verbose=False)["input_ids"]
     steering = steering_ids(tokenizer)
-    return [[token for token in body if token not in steering][:most_tokens] for body in ids]
+    return [[token for token in body if token not in steering][:max_length] for body in ids]
 
 
 def steering_ids(tokenizer: Any) -> frozenset[int]:

@@ -17,7 +17,7 @@ from pricesmith.core.errors import InputError, MissingExtra, PricesmithError, Us
 from pricesmith.core.progress import SILENT
 from pricesmith.pricers.llm import presets as presets_module
 from pricesmith.pricers.llm.base_model import (
-    BaseModel,
+    PretrainedBase,
     base_fingerprint,
     best_dtype,
     detect_variant,
@@ -51,7 +51,7 @@ def edit(path: Path, **values: Any) -> None:
 def test_a_folder_is_a_base(made: Path) -> None:
     """It loads as a language model and as a classifier, with a tokenizer that pads on the right."""
     base = find_base(str(made))
-    assert base == BaseModel(str(made), made, None, "instruct")
+    assert base == PretrainedBase(str(made), made, None, "instruct")
     model, tokenizer = load_language_model(base, "float32"), load_tokenizer(base)
     assert model.dtype == torch.float32
     assert not model.training

@@ -127,7 +127,7 @@ def test_examples_are_of_every_price_band(folder: Path) -> None:
 def test_a_prompt_over_the_context_is_refused(folder: Path) -> None:
     """Before anything is priced."""
     with pytest.raises(UsageError, match="does not fit"):
-        untuned(folder, most_tokens=5000)
+        untuned(folder, max_length=5000)
 
 
 def test_how_long_it_takes_is_told_once(folder: Path) -> None:

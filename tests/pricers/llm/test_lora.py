@@ -29,13 +29,13 @@ from pricesmith.pricers.model import load_model
 from pricesmith.testing import make_items, make_model
 
 SMALL: dict[str, Any] = {
-    "rank": 4,
+    "lora_r": 4,
     "tokens_per_batch": 512,
     "epochs": 1,
     "minutes": 0,
-    "rate": 1e-2,
+    "learning_rate": 1e-2,
     "patience": 0,
-    "evals": 3,
+    "n_evals": 3,
 }
 
 # Imports what is slow once, then forks a child for each line of JSON: a fit that may be killed at any time.
@@ -167,7 +167,7 @@ def last_adapter(run: Path) -> bytes:
 
 def killed_and_resumed(forge: Forge, base: Path, place: Path, kind: str, kills: int) -> None:
     """`kills` runs killed at random points and resumed, each against one that was left alone."""
-    settings = {**SMALL, "base": str(base), "dropout": 0.2, "evals": 4}
+    settings = {**SMALL, "base": str(base), "lora_dropout": 0.2, "n_evals": 4}
     assert forge.fit(place / "straight", kind, settings) == 0
     wanted = lasting(place / "straight")
     draw, went_on = random.Random(0), 0
@@ -202,7 +202,7 @@ def test_killed_at_ten_random_points_it_ends_with_the_same_weights(
 
 def test_a_run_that_is_killed_again_and_again_gets_there(forge: Forge, base: Path, tmp_path: Path) -> None:
     """Each leg goes on from the last whole checkpoint of the one before; the newest one broken, from that before it."""
-    settings = {**SMALL, "base": str(base), "dropout": 0.2, "evals": 6}
+    settings = {**SMALL, "base": str(base), "lora_dropout": 0.2, "n_evals": 6}
     assert forge.fit(tmp_path / "straight", "bins", settings) == 0
     run = tmp_path / "often"
     for after in (8, 12):
@@ -222,7 +222,7 @@ def test_a_run_that_is_killed_again_and_again_gets_there(forge: Forge, base: Pat
 
 def test_a_full_disk_keeps_the_last_whole_checkpoint(forge: Forge, base: Path, tmp_path: Path) -> None:
     """A checkpoint that does not fit is one error with advice; with space again it goes on from the last whole one."""
-    settings = {**SMALL, "base": str(base), "dropout": 0.2, "evals": 6}
+    settings = {**SMALL, "base": str(base), "lora_dropout": 0.2, "n_evals": 6}
     assert forge.fit(tmp_path / "straight", "bins", settings) == 0
     run = tmp_path / "full"
     for most in (70_000, 20_000, 10):  # in the optimizer's file, in the adapter, in the training curve
@@ -259,7 +259,7 @@ class Interrupting(Progress):
 
 
 def bins(base: Path | str, **more: Any) -> LoraBins:
-    return LoraBins(**{**SMALL, "epochs": 0.2, "most_tokens": 24, **more, "base": str(base)})
+    return LoraBins(**{**SMALL, "epochs": 0.2, "max_length": 24, **more, "base": str(base)})
 
 
 def test_an_interrupted_fit_goes_on_with_the_same_command(base: Path, shop: Catalog, tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_an_interrupted_fit_goes_on_with_the_same_command(base: Path, shop: Cata
         fit_model(bins(base), shop, run, progress=Interrupting(steps=12))
     assert any((building / CHECKPOINTS).glob("checkpoint-*"))
     with pytest.raises(UsageError, match="other settings"):
-        fit_model(bins(base, rate=0.5), shop, run)
+        fit_model(bins(base, learning_rate=0.5), shop, run)
     second = Interrupting(stage="calibrating")
     with pytest.raises(KeyboardInterrupt):
         fit_model(bins(base), shop, run, progress=second)
@@ -290,7 +290,7 @@ def test_what_fails_before_a_checkpoint_leaves_nothing(base: Path, shop: Catalog
     """A wrong base or module can be put right by another setting, without --overwrite."""
     wrongs: list[dict[str, Any]] = [
         {"base": "/no/such/base.gguf"},
-        {"targets": ("nothing",)},
+        {"target_modules": ("nothing",)},
         {"style": "chat"},
         {"report_to": "nowhere"},
     ]

@@ -83,7 +83,7 @@ def fitted(base: Path, run: Path, minutes: float, progress: Progress | None = No
     """Tune on 300 rows with 300 for validation; what price_config.json says."""
     run.mkdir(parents=True, exist_ok=True)
     (run / "catalog.json").write_text(json.dumps({"price_range": [0.01, 5000.0], "currency": "USD"}))
-    recipe = LoraBins(base=str(base), rank=2, epochs=50, minutes=minutes, tokens_per_batch=512, patience=0)
+    recipe = LoraBins(base=str(base), lora_r=2, epochs=50, minutes=minutes, tokens_per_batch=512, patience=0)
     recipe.fit(ITEMS[:300], ITEMS[300:], run, progress or Progress())
     config: dict[str, Any] = json.loads((run / "price_config.json").read_text())
     return config
@@ -162,7 +162,7 @@ def test_without_minutes_nothing_is_cut(base: Path, tmp_path: Path, monkeypatch:
     """0 is as long as the epochs take, and every row is calibrated on."""
     Machine(monkeypatch, load=100, position=1.0, item=10.0)
     (tmp_path / "catalog.json").write_text(json.dumps({"price_range": [0.01, 5000.0], "currency": "USD"}))
-    recipe = LoraBins(base=str(base), rank=2, epochs=0.2, minutes=0, tokens_per_batch=512, patience=0)
+    recipe = LoraBins(base=str(base), lora_r=2, epochs=0.2, minutes=0, tokens_per_batch=512, patience=0)
     recipe.fit(ITEMS[:300], ITEMS[300:], tmp_path)
     assert recipe.calibration_rows(tmp_path) is None
 
@@ -173,7 +173,9 @@ def test_calibration_takes_the_rows_that_there_is_time_for(
     """The finished model says how many, and they are a sample of all, not the first of them."""
     catalog = open_catalog(make_catalog(tmp_path / "catalog", 1200))
     monkeypatch.setattr(LoraBins, "calibration_rows", lambda *_: 30)
-    recipe = LoraBins(base=str(base), rank=2, epochs=0.1, minutes=0, evals=1, warm_rows=0, tokens_per_batch=512)
+    recipe = LoraBins(
+        base=str(base), lora_r=2, epochs=0.1, minutes=0, n_evals=1, head_init_rows=0, tokens_per_batch=512
+    )
     fitting.fit_model(recipe, catalog, tmp_path / "run")
     assert model.read_manifest(tmp_path / "run")["rows"]["calibrate"] == 30
     rows = catalog.calibrate_half()

@@ -36,13 +36,13 @@ from pricesmith.pricers.llm.trainer import ValidationResult
 from pricesmith.testing import make_items, make_model
 
 SMALL: dict[str, Any] = {
-    "rank": 4,
+    "lora_r": 4,
     "tokens_per_batch": 512,
     "epochs": 1,
     "minutes": 0,
-    "rate": 1e-2,
+    "learning_rate": 1e-2,
     "patience": 0,
-    "evals": 3,
+    "n_evals": 3,
 }
 BINS = PriceBins.over([1.0, 1000.0], 16)
 LOSSES: dict[str, Any] = {"tokens": token_losses, "bins": BinLoss(BINS, 0.75)}
@@ -201,7 +201,10 @@ def test_judging_saving_and_probing_leave_no_trace(llama: Path, tmp_path: Path) 
     random.seed(5)
     np.random.seed(5)
     torch.manual_seed(5)
-    runs = [fitted(LoraBins, llama, tmp_path / str(evals), Progress(), evals=evals, dropout=0.2) for evals in (1, 5)]
+    runs = [
+        fitted(LoraBins, llama, tmp_path / str(evals), Progress(), n_n_evals=evals, lora_dropout=0.2)
+        for evals in (1, 5)
+    ]
     drawn = random.random(), float(np.random.rand()), float(torch.rand(()))
     random.seed(5)
     np.random.seed(5)
@@ -272,7 +275,7 @@ def test_it_stops_when_it_gets_no_better_and_keeps_the_best(
         lora.PriceTrainer, "probe", lambda *_, **__: Throughput(position_seconds=1e-5, item_seconds=1e-5, memory_gb=0.1)
     )
     notes = Notes()
-    run = fitted(LoraBins, llama, tmp_path / "run", notes, evals=6, patience=2)
+    run = fitted(LoraBins, llama, tmp_path / "run", notes, n_evals=6, patience=2)
     judged = [json.loads(line) for line in (run / "training.jsonl").read_text().splitlines() if "error" in line]
     assert [line["error"] for line in judged] == [30.0, 9.0, 20.0, 20.0]
     best = run / CHECKPOINTS / f"checkpoint-{judged[1]['step']}"
@@ -317,9 +320,9 @@ def test_a_loss_or_a_gradient_that_is_no_number_is_told(
         lora.PriceTrainer, "probe", lambda *_, **__: Throughput(position_seconds=1e-5, item_seconds=1e-5, memory_gb=0.1)
     )
     with pytest.raises(PricesmithError, match="diverged") as told:
-        fitted(LoraBins, llama, tmp_path / "run", Progress(), tokens_per_batch=64, epochs=2, evals=1)
+        fitted(LoraBins, llama, tmp_path / "run", Progress(), tokens_per_batch=64, epochs=2, n_evals=1)
     assert told.value.got.startswith(said)
-    assert "rate=0.003 --overwrite" in told.value.hint
+    assert "learning_rate=0.003 --overwrite" in told.value.hint
     assert not (tmp_path / "run" / "price_config.json").exists()
 
 
@@ -356,7 +359,7 @@ def test_a_training_whose_validation_error_is_far_worse_has_diverged(
         fitted(LoraBins, llama, tmp_path / "run", notes)
     assert "the median quote" in told.value.got
     assert "the untuned model" in told.value.got
-    assert "--set rate=0.003 --overwrite" in told.value.hint
+    assert "--set learning_rate=0.003 --overwrite" in told.value.hint
     assert any(f"far worse than {reference}" in said for said in notes.said)
     assert not (tmp_path / "run" / "price_config.json").exists()
     with pytest.raises(PricesmithError, match="diverged"):
@@ -408,24 +411,24 @@ def course(minutes: float, held: int = 500, item: float = 0.01) -> Schedule:
     """A schedule of a run of 4,000 examples at 1,000 tokens a second."""
     planned = PlannedBatches([100] * 4000, 0, 1000, 20)
     left = 60 * minutes if minutes else float("inf")
-    return Schedule.of(planned, Throughput(1e-3, item, 1.0), epochs=3, left=left, evals=8, held=held)
+    return Schedule.of(planned, Throughput(1e-3, item, 1.0), epochs=3, left=left, n_evals=8, held=held)
 
 
 def test_minutes_become_steps_that_fit_with_their_judgments() -> None:
     """All of it fits the time: steps at the measured pace and judgments, which take a fifth at most."""
     by_epochs = course(0)
     assert by_epochs.steps == pytest.approx(1200, abs=5)
-    assert (by_epochs.passes, by_epochs.judged, by_epochs.evals) == (3.0, 500, 8)
+    assert (by_epochs.passes, by_epochs.judged, by_epochs.n_evals) == (3.0, 500, 8)
     ten = course(10)
     assert ten.seconds <= 600
     assert ten.steps == pytest.approx(0.95 * (600 - 9 * 500 * 0.01), abs=5)
     assert course(60).steps == by_epochs.steps, "never more than the passes that were asked for"
     slow = course(10, item=0.1)
-    assert (slow.judged, slow.evals) == (133, 8)
+    assert (slow.judged, slow.n_evals) == (133, 8)
     slower = course(10, item=1.0)
-    assert (slower.judged, slower.evals) == (100, 2)
+    assert (slower.judged, slower.n_evals) == (100, 2)
     least = course(0.001)
-    assert (least.steps, least.evals, least.judged) == (10, 1, 100)
+    assert (least.steps, least.n_evals, least.judged) == (10, 1, 100)
     assert least.needed_seconds > 0.06, "which is how the caller sees that it does not fit"
 
 

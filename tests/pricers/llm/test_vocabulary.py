@@ -192,7 +192,7 @@ def test_a_tuned_model_whose_base_has_got_new_words_is_refused(copy: Path, tmp_p
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "catalog.json").write_text(json.dumps({"price_range": [0.01, 5000.0], "currency": "USD"}))
     items, _ = make_items(60)
-    settings: dict[str, Any] = {"rank": 2, "epochs": 0.1, "minutes": 0, "evals": 1, "warm_rows": 0}
+    settings: dict[str, Any] = {"lora_r": 2, "epochs": 0.1, "minutes": 0, "n_evals": 1, "head_init_rows": 0}
     LoraBins(base=str(copy), **settings).fit(items[20:], items[:19], tmp_path / "run")
     assert load_adapter(tmp_path / "run").price([items[0].listing])[0].price
     change_tokenizer(copy, lambda tokenizer: tokenizer.add_tokens(["ottoman"]))

@@ -43,7 +43,7 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-def add_adapter(model: Any, config: LoraConfig, *, recompute: bool = False, base: str = "") -> nn.Module:
+def add_adapter(model: Any, config: LoraConfig, *, gradient_checkpointing: bool = False, base: str = "") -> nn.Module:
     """A frozen model with a LoRA adapter, whose weights are fp32 whatever those of the base are. `base` is the name
     that the adapter's own file gives for it; else it is the folder that the model was read from.
 
@@ -65,7 +65,7 @@ def add_adapter(model: Any, config: LoraConfig, *, recompute: bool = False, base
     for parameter in adapted.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    if recompute:
+    if gradient_checkpointing:
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable({"use_reentrant": False})
     return adapted

@@ -15,7 +15,7 @@ def training_arguments(place: Path, rate: float, schedule: str, seed: int, repor
         output_dir=str(place),
         max_steps=1,
         learning_rate=rate,
-        lr_scheduler_type="constant_with_warmup" if schedule == "median" else schedule,
+        lr_scheduler_type=schedule,
         optim="adamw_torch",
         weight_decay=0.0,
         max_grad_norm=1.0,

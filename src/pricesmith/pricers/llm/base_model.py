@@ -55,7 +55,7 @@ PROBE = "What does this cost? Price is $1299.50, 12€ \u00e9\u4e2d\U0001f9f5\n\
 
 
 @dataclass(frozen=True, slots=True)
-class BaseModel:
+class PretrainedBase:
     """A base model that is here: `path` is a folder that stock transformers loads."""
 
     name: str
@@ -66,7 +66,7 @@ class BaseModel:
 
 def find_base(
     name: str, revision: str | None = None, progress: Progress = SILENT, *, weights: bool = True
-) -> BaseModel:
+) -> PretrainedBase:
     """The base of this name: a preset, a local folder, a .gguf file, or a Hub id (`revision`: a commit, tag, branch).
     `weights` false: it need not have any, and none are fetched from the Hub, for whoever wants the tokenizer alone.
 
@@ -77,13 +77,13 @@ def find_base(
     with quiet_transformers():
         if name in read_presets():
             stated: Variant = "instruct" if read_presets()[name]["variant"] == "instruct" else "base"
-            base = BaseModel(name, preset_folder(name, progress), None, stated)
+            base = PretrainedBase(name, preset_folder(name, progress), None, stated)
         elif name.lower().endswith(".gguf"):
-            base = BaseModel(
+            base = PretrainedBase(
                 str(place.resolve()), gguf_folder(place.resolve(), progress), None, detect_variant(place.stem)
             )
         elif place.is_dir():
-            base = BaseModel(str(place.resolve()), place.resolve(), None, detect_variant(place.resolve().name))
+            base = PretrainedBase(str(place.resolve()), place.resolve(), None, detect_variant(place.resolve().name))
         else:
             base = load_from_hub(name, revision, progress, FETCHED if weights else FETCHED[1:])
     check_folder(base, weights)
@@ -95,7 +95,7 @@ def detect_variant(name: str) -> Variant:
     return "instruct" if INSTRUCT.search(name) else "base"
 
 
-def load_from_hub(name: str, revision: str | None, progress: Progress, files: list[str]) -> BaseModel:
+def load_from_hub(name: str, revision: str | None, progress: Progress, files: list[str]) -> PretrainedBase:
     """A model of the Hub, such `files` of it fetched as are not in the cache."""
     if not HUB_ID.fullmatch(name):
         raise InputError(
@@ -106,10 +106,10 @@ def load_from_hub(name: str, revision: str | None, progress: Progress, files: li
     progress.start(f"fetching {name}")
     folder = fetch_snapshot(name, revision, files, read_presets())
     # The snapshot's folder is named by its commit: a run keeps it, whatever the branch is later.
-    return BaseModel(name, folder, folder.name, detect_variant(name.rpartition("/")[2]))
+    return PretrainedBase(name, folder, folder.name, detect_variant(name.rpartition("/")[2]))
 
 
-def check_folder(base: BaseModel, weights: bool = True) -> None:
+def check_folder(base: PretrainedBase, weights: bool = True) -> None:
     """Raises InputError where a folder is not a language model that may be loaded."""
     if not (base.path / "config.json").is_file():
         adapter = (base.path / "adapter_config.json").is_file()
@@ -144,7 +144,7 @@ def read_configs(folder: Path) -> list[dict[str, Any]]:
     return [value for value in found if isinstance(value, dict)]
 
 
-def load_tokenizer(base: BaseModel) -> Any:
+def load_tokenizer(base: PretrainedBase) -> Any:
     """The base's tokenizer, padding on the right. Raises InputError where it cannot be loaded, or does not fit the
     base's embedding table.
 
@@ -160,7 +160,7 @@ def load_tokenizer(base: BaseModel) -> Any:
     return tokenizer
 
 
-def embedding_rows(base: BaseModel) -> int:
+def embedding_rows(base: PretrainedBase) -> int:
     """The number of rows of the base's embedding table, from its configuration. Raises InputError where that cannot be
     read, or names special tokens outside the table."""
     with quiet_transformers(), describe_base(base, "configuration"):
@@ -179,7 +179,7 @@ def embedding_rows(base: BaseModel) -> int:
     return rows
 
 
-def refuse_unembedded(base: BaseModel, tokenizer: Any, rows: int) -> None:
+def refuse_unembedded(base: PretrainedBase, tokenizer: Any, rows: int) -> None:
     """Raises InputError where a listing, or the end of an answer, could become a token without an embedding.
 
     Special tokens without one are allowed: no listing may hold them (`prompts.steering_ids`). Gemma 3's tokenizer has
@@ -198,7 +198,7 @@ def refuse_unembedded(base: BaseModel, tokenizer: Any, rows: int) -> None:
         )
 
 
-def refuse_prompt(base: BaseModel, tokenizer: Any, prompt: Prompt) -> None:
+def refuse_prompt(base: PretrainedBase, tokenizer: Any, prompt: Prompt) -> None:
     """Raises InputError where the fixed part of the prompt, such as the marks of a chat template, holds tokens without
     an embedding."""
     rows = embedding_rows(base)
@@ -212,7 +212,7 @@ def refuse_prompt(base: BaseModel, tokenizer: Any, prompt: Prompt) -> None:
         )
 
 
-def load_language_model(base: BaseModel, dtype: str = "auto", quantization: str = "none") -> Any:
+def load_language_model(base: PretrainedBase, dtype: str = "auto", quantization: str = "none") -> Any:
     """The base as AutoModelForCausalLM, for scoring, on the device that there is.
 
     `dtype`: auto, bfloat16, float16 or float32; `quantization`: none, or nf4 (4 bits, CUDA only).
@@ -225,7 +225,7 @@ def load_language_model(base: BaseModel, dtype: str = "auto", quantization: str 
     return move_to_device(model, quantization)
 
 
-def load_classifier(base: BaseModel, labels: int, dtype: str = "auto", quantization: str = "none") -> Any:
+def load_classifier(base: PretrainedBase, labels: int, dtype: str = "auto", quantization: str = "none") -> Any:
     """The base as AutoModelForSequenceClassification with a fresh head of `labels` rows, `pad_token_id` set."""
     wanted = read_generation_settings(base, dtype, quantization)
     tokenizer = load_tokenizer(base)
@@ -244,7 +244,7 @@ def load_classifier(base: BaseModel, labels: int, dtype: str = "auto", quantizat
     return move_to_device(model, quantization)
 
 
-def read_generation_settings(base: BaseModel, dtype: str, quantization: str) -> dict[str, Any]:
+def read_generation_settings(base: PretrainedBase, dtype: str, quantization: str) -> dict[str, Any]:
     """What from_pretrained is given. Raises UsageError or MissingExtra where this machine cannot do it."""
     if dtype not in (*DTYPES, "auto"):
         raise UsageError("There is no such dtype", got=dtype, allowed=", ".join(["auto", *DTYPES]))
@@ -292,7 +292,7 @@ def move_to_device(model: Any, quantization: str) -> Any:
     return model.eval()
 
 
-def check_weights(base: BaseModel, facts: Any, model: Any, made: tuple[str, ...] = ()) -> None:
+def check_weights(base: PretrainedBase, facts: Any, model: Any, made: tuple[str, ...] = ()) -> None:
     """Raises InputError where weights were missing or of another shape: they would have been made up at random."""
     tied = getattr(model, "all_tied_weights_keys", None) or {}
     missing = [name for name in facts["missing_keys"] if not name.startswith(made) or not made]
@@ -306,7 +306,7 @@ def check_weights(base: BaseModel, facts: Any, model: Any, made: tuple[str, ...]
 
 
 @contextlib.contextmanager
-def describe_base(base: BaseModel, what: str) -> Iterator[None]:
+def describe_base(base: PretrainedBase, what: str) -> Iterator[None]:
     """Whatever loading raises, as one error that names the base."""
     try:
         yield
@@ -334,7 +334,7 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def base_fingerprint(base: BaseModel) -> str:
+def base_fingerprint(base: PretrainedBase) -> str:
     """What tells a base from another, in a second for any size: a hash of its configuration and, of every weight file,
     its size, its header (names, shapes and places of all tensors) and 64 evenly spaced samples of 64 KB."""
     config = read_json(base.path / "config.json")

@@ -182,7 +182,7 @@ class Schedule:
     passes: float
     log_every: int
     save_every: int
-    evals: int
+    n_evals: int
     judged: int  # validation items in a judgment
     seconds: float  # of all steps and judgments, as they were measured to take
     memory_gb: float
@@ -203,14 +203,14 @@ class Schedule:
 
     def judges_after(self, step: int) -> bool:
         """Whether a judgment follows this step; the last one always does, where there are any."""
-        return self.judged > 0 and step * self.evals // self.steps > (step - 1) * self.evals // self.steps
+        return self.judged > 0 and step * self.n_evals // self.steps > (step - 1) * self.n_evals // self.steps
 
     def told(self, batches: PlannedBatches) -> str:
         """What a person should know before it starts."""
         calibrating = (self.calibration_rows or 0) * self.item_seconds
         return (
             f"{batches.told()}, {self.padding:.1%} padding, "
-            f"{self.steps:,} steps of {batches.tokens_per_batch:,} tokens ({format_epochs(self.passes)}), {self.evals} "
+            f"{self.steps:,} steps of {batches.tokens_per_batch:,} tokens ({format_epochs(self.passes)}), {self.n_evals} "
             f"judgments on {self.judged} items: about {duration(self.seconds)}"
             + (f" and {duration(calibrating)} to calibrate intervals" if calibrating >= 1 else "")
             + f", {self.memory_gb:.1f} GB of memory at the peak so far."
@@ -224,7 +224,7 @@ class Schedule:
         *,
         epochs: float,
         left: float,
-        evals: int,
+        n_evals: int,
         held: int,
         calibration: int = 0,
         head_rows: int = 0,
@@ -232,7 +232,7 @@ class Schedule:
         """The schedule of `epochs` passes, or of as many steps as `left` seconds hold with all that follows them.
 
         `held`: validation items; `calibration`: rows that intervals are calibrated on. Judging (once before the first
-        step, then `evals` times) and calibrating take a fifth of the time each at most: first fewer items, then fewer
+        step, then `n_evals` times) and calibrating take a fifth of the time each at most: first fewer items, then fewer
         judgments. If that leaves no time for LEAST_STEPS steps, everything is cut to its least; `needed_seconds` of
         the least plan may still be over `left`, which the caller has to check.
         """
@@ -245,27 +245,27 @@ class Schedule:
         if left < math.inf:
             least = min(steps, LEAST_STEPS)
             for share in (JUDGING_SHARE * left / item, 0.0):
-                judged = min(held, max(LEAST_JUDGED, int(share / (evals + 1))))
-                evals = max(2, min(evals, int(share / max(judged, 1)) - 1)) if share else 1
+                judged = min(held, max(LEAST_JUDGED, int(share / (n_evals + 1))))
+                n_evals = max(2, min(n_evals, int(share / max(judged, 1)) - 1)) if share else 1
                 calibrated = min(calibration, max(LEAST_CALIBRATED, int(share * CALIBRATION_SHARE / JUDGING_SHARE)))
-                spare = left - (calibrated + (evals + 1) * judged) * item
+                spare = left - (calibrated + (n_evals + 1) * judged) * item
                 if spare * PLANNED_SHARE >= least * step_seconds:
                     break
             steps = max(least, min(steps, int(spare * PLANNED_SHARE / step_seconds)))
-        evals = min(evals, steps)
+        n_evals = min(n_evals, steps)
         return cls(
             steps=steps,
             passes=round(steps / len(first), 3),
             log_every=max(1, steps // 200),
-            save_every=max(1, min(steps // evals, round(SAVE_SECONDS / step_seconds))),
-            evals=evals,
+            save_every=max(1, min(steps // n_evals, round(SAVE_SECONDS / step_seconds))),
+            n_evals=n_evals,
             judged=judged,
-            seconds=round(steps * step_seconds + (evals + 1) * judged * item, 1),
+            seconds=round(steps * step_seconds + (n_evals + 1) * judged * item, 1),
             memory_gb=round(pace.memory_gb, 2),
             padding=round(padding, 4),
             head_rows=head_rows,
             calibration_rows=None if left == math.inf else calibrated,
-            training_seconds=0.0 if left == math.inf else round(max(spare, 0.0) + evals * judged * item, 1),
+            training_seconds=0.0 if left == math.inf else round(max(spare, 0.0) + n_evals * judged * item, 1),
             item_seconds=pace.item_seconds,
         )
 

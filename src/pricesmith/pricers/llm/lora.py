@@ -85,21 +85,27 @@ class TunedRecipe(Settings):
         "auto", description="auto: bf16 where the machine computes it"
     )
     style: Literal["plain", "chat"] | None = Field(None, description="none: chat for instruct bases with a template")
-    most_tokens: int = Field(200, ge=8, description="of a listing that the model reads")
-    rank: int = Field(16, ge=1, description="of the LoRA matrices")
-    alpha: float = Field(32, gt=0, description="LoRA scale: alpha / rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout; costs a fifth of the speed on a CPU")
-    targets: str | tuple[str, ...] = Field("all-linear", description='"all-linear", "attention", or names of modules')
-    rate: float = Field(3e-4, gt=0, description="highest learning rate")
-    schedule: Literal["cosine", "linear", "median"] = Field("cosine", description="of the learning rate")
-    warmup: float = Field(0.03, ge=0, lt=1, description="share of the steps in which the rate rises")
+    max_length: int = Field(200, ge=8, description="of a listing that the model reads")
+    lora_r: int = Field(16, ge=1, description="of the LoRA matrices")
+    lora_alpha: float = Field(32, gt=0, description="LoRA scale: alpha / rank")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout; costs a fifth of the speed on a CPU")
+    target_modules: str | tuple[str, ...] = Field(
+        "all-linear", description='"all-linear", "attention", or names of modules'
+    )
+    learning_rate: float = Field(3e-4, gt=0, description="highest learning rate")
+    lr_scheduler_type: Literal["cosine", "linear", "constant_with_warmup"] = Field(
+        "cosine", description="of the learning rate"
+    )
+    warmup_ratio: float = Field(0.03, ge=0, lt=1, description="share of the steps in which the rate rises")
     epochs: float = Field(3, gt=0, description="passes over the rows, at most")
     minutes: float = Field(
         20, ge=0, description="for all of it, from loading to calibration; 0: as long as `epochs` takes"
     )
     tokens_per_batch: int = Field(1024, ge=16, description="of a step")
-    recompute: Literal["auto"] | bool = Field("auto", description="activations: less memory, a third slower")
-    evals: int = Field(8, ge=1, description="judgments on validation over the run")
+    gradient_checkpointing: Literal["auto"] | bool = Field(
+        "auto", description="activations: less memory, a third slower"
+    )
+    n_evals: int = Field(8, ge=1, description="judgments on validation over the run")
     patience: int = Field(3, ge=0, description="judgments without a better one before it stops; 0: never")
     seed: int = Field(0, ge=0, description="of adapters, batches and dropout")
     report_to: str = Field("none", description="where else the Trainer reports to, e.g. tensorboard")
@@ -141,7 +147,7 @@ class LoraBins(TunedRecipe):
     kind: ClassVar[str] = "lora_bins"
     bins: int = Field(64, ge=2, le=4096, description="log-spaced price bins")
     sigma: float = Field(2.0, gt=0, description="width of the softened target, in bins (HL-Gauss)")
-    warm_rows: int = Field(1500, ge=0, description="rows that the head is first fitted to; 0: it starts at random")
+    head_init_rows: int = Field(1500, ge=0, description="rows that the head is first fitted to; 0: it starts at random")
 
 
 class TuningRun:
@@ -160,7 +166,7 @@ class TuningRun:
         self.prompt = Prompt(
             style=prompt_style(self.base, self.tokenizer, settings.style),
             currency=self.currency,
-            most_tokens=settings.most_tokens,
+            max_length=settings.max_length,
         )
         refuse_prompt(self.base, self.tokenizer, self.prompt)
         prices = [item.price for item in train]
@@ -192,18 +198,22 @@ class TuningRun:
         self.dtype = str(model.dtype).removeprefix("torch.")
         config = LoraConfig(
             task_type=TaskType.SEQ_CLS if bins else TaskType.CAUSAL_LM,
-            r=settings.rank,
-            lora_alpha=settings.alpha,  # type: ignore[arg-type]
-            lora_dropout=settings.dropout,
-            target_modules=find_target_modules(model, settings.targets),
+            r=settings.lora_r,
+            lora_alpha=settings.lora_alpha,  # type: ignore[arg-type]
+            lora_dropout=settings.lora_dropout,
+            target_modules=find_target_modules(model, settings.target_modules),
         )
-        return add_adapter(model, config, recompute=settings.recompute is True, base=settings.base)
+        return add_adapter(
+            model, config, gradient_checkpointing=settings.gradient_checkpointing is True, base=settings.base
+        )
 
     def made_trainer(self) -> PriceTrainer:
         """The trainer, with its batches, its loss and its judge."""
         settings = self.settings
         (place := self.run / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-        args = training_arguments(place, settings.rate, settings.schedule, settings.seed, settings.report_to)
+        args = training_arguments(
+            place, settings.learning_rate, settings.lr_scheduler_type, settings.seed, settings.report_to
+        )
         lengths = [len(example) for example in self.examples]
         kind = getattr(self.model.config, "model_type", "")
         sigma, packed = getattr(settings, "sigma", 1.0), PACKED and kind in TREE_CACHE.split()
@@ -258,7 +268,7 @@ class TuningRun:
         self.progress.start("timing a few steps")
         at_most = 60 * PROBE_SHARE * settings.minutes or math.inf
         pace = self.trainer.probe(PROBE, len(self.held[:32]), at_most=at_most)
-        wanted = min(len(self.examples), getattr(settings, "warm_rows", 0))
+        wanted = min(len(self.examples), getattr(settings, "head_init_rows", 0))
         rows = wanted if wanted >= LEAST_WARM else 0
         self.refuse_short(pace, min(rows, LEAST_WARM))
         if rows and settings.minutes:
@@ -273,7 +283,7 @@ class TuningRun:
             pace,
             epochs=self.settings.epochs,
             left=left,
-            evals=self.settings.evals,
+            n_evals=self.settings.n_evals,
             held=len(self.held),
             calibration=self.calibration,
             head_rows=head_rows,
@@ -295,7 +305,7 @@ class TuningRun:
             f"{(least.evals + 1) * least.judged} validation quotes and {least.calibration_rows} to calibrate "
             f"intervals take about {duration(least.needed_seconds)}",
             allowed=f"{math.ceil(needed / 6) / 10:g} minutes or more; 0: no limit",
-            hint=f"Add --set minutes={math.ceil(needed / 6) / 10:g}, or choose a smaller base or fewer most_tokens.",
+            hint=f"Add --set minutes={math.ceil(needed / 6) / 10:g}, or choose a smaller base or fewer max_length.",
         )
 
     def start_head(self, rows: int) -> None:
@@ -353,7 +363,7 @@ class TuningRun:
         if last:
             self.progress.note(f"Going on from step {done:,} of {schedule.steps:,}.")
         self.trainer.curve.go_on_from(done)
-        self.trainer.follow(schedule, done, warmup=self.settings.warmup)
+        self.trainer.follow(schedule, done, warmup_ratio=self.settings.warmup_ratio)
         history = read_history(last) if last else []
         before = self.trainer.curve.before
         over = schedule.is_over(before + before / max(1, done)) or has_stalled(history, self.settings.patience)
@@ -374,7 +384,7 @@ class TuningRun:
         if UNTUNED in known and best < known[UNTUNED]:
             self.progress.note(
                 f"Warning: the training has diverged or was too short: {got}. The model is of no use yet; fit again "
-                f"with more minutes or epochs, or with --set rate={self.settings.rate / 3:.1g} --overwrite."
+                f"with more minutes or epochs, or with --set learning_rate={self.settings.learning_rate / 3:.1g} --overwrite."
             )
             return
         raise self.trainer.diverged(got, allowed=f"at most {FAR:g} times either, as far as {items} items can tell")

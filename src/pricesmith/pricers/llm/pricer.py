@@ -25,7 +25,7 @@ from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings, parse_settings
 from pricesmith.core.types import Item, Listing, Quote
 from pricesmith.pricers.llm.base_model import (
-    BaseModel,
+    PretrainedBase,
     base_fingerprint,
     find_base,
     load_classifier,
@@ -158,17 +158,17 @@ def pricing_batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
 def check_length(model: Any, tokenizer: Any, prompt: Prompt) -> None:
     """Raises UsageError where the longest prompt would not fit the model's context."""
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
-    longest = len(prompt.encode(tokenizer, [Listing("", "", "")])[0]) + prompt.most_tokens + 8
+    longest = len(prompt.encode(tokenizer, [Listing("", "", "")])[0]) + prompt.max_length + 8
     if longest > context:
         raise UsageError(
             "The prompt does not fit the model's context",
             got=f"up to {longest:,} tokens",
             allowed=f"{context:,.0f}",
-            hint="Lower most_tokens, or show fewer examples.",
+            hint="Lower max_length, or show fewer examples.",
         )
 
 
-def prompt_style(base: BaseModel, tokenizer: Any, style: Style | None = None) -> Style:
+def prompt_style(base: PretrainedBase, tokenizer: Any, style: Style | None = None) -> Style:
     """The style that was asked for, else a chat for an instruct model with a template, else plain."""
     if style is not None:
         return style
@@ -185,7 +185,7 @@ def zero_shot_pricer(
     shots: int = 0,
     style: Style | None = None,
     dtype: str = "auto",
-    most_tokens: int = 200,
+    max_length: int = 200,
     progress: Progress = SILENT,
 ) -> LlmPricer:
     """The untuned base as a pricer of whole prices; with `shots`, so many priced listings of `train` are shown first.
@@ -197,7 +197,7 @@ def zero_shot_pricer(
     prompt = Prompt(
         style=prompt_style(base, tokenizer, style),
         currency=currency,
-        most_tokens=most_tokens,
+        max_length=max_length,
         examples=few_shot_messages(train, shots),
     )
     refuse_prompt(base, tokenizer, prompt)
@@ -209,7 +209,7 @@ def zero_shot_pricer(
         "base_print": base_fingerprint(base),
         "style": prompt.style,
         "shots": shots,
-        "most_tokens": most_tokens,
+        "max_length": max_length,
     }
     model = load_language_model(base, dtype)
     return LlmPricer(f"zero-shot:{base.name}", model, tokenizer, prompt, reader, facts=facts, progress=progress)

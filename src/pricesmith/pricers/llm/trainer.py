@@ -126,11 +126,11 @@ class PriceTrainer(Trainer):
         self.seen = [0, 0]  # tokens and positions since the last line
         self.clock = time.perf_counter()
 
-    def follow(self, schedule: Schedule, done: int, *, warmup: float) -> None:
+    def follow(self, schedule: Schedule, done: int, *, warmup_ratio: float) -> None:
         """Take the schedule that `train` will keep, `done` of its steps being behind it."""
         self.schedule = schedule
         self.args.max_steps = schedule.steps
-        self.args.warmup_steps = round(warmup * schedule.steps)
+        self.args.warmup_steps = round(warmup_ratio * schedule.steps)
         self.batches.steps = schedule.steps
         self.add_callback(ScheduleCallback(schedule, self.progress, lambda: self.curve.seconds))
         self.seen = [0, 0]
@@ -221,7 +221,7 @@ class PriceTrainer(Trainer):
 
     def diverged(self, got: str, allowed: str = "") -> PricesmithError:
         """The error for a training that has diverged, with a lower rate as advice."""
-        hint = f"Add --set rate={self.args.learning_rate / 3:.1g} --overwrite."
+        hint = f"Add --set learning_rate={self.args.learning_rate / 3:.1g} --overwrite."
         return PricesmithError("The training has diverged", got=got, allowed=allowed, hint=hint)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -236,8 +236,8 @@ class PriceTrainer(Trainer):
             tokens, positions = self.seen
             self.pending |= {
                 "loss": logs["loss"],
-                "rate": logs.get("learning_rate"),
-                "slope": logs.get("grad_norm"),
+                "learning_rate": logs.get("learning_rate"),
+                "grad_norm": logs.get("grad_norm"),
                 "tokens_per_second": round(tokens / max(now - self.clock, 1e-9), 1),
                 "padding": round(1 - tokens / max(positions, 1), 4),
             }

@@ -40,10 +40,10 @@ def export_model(
         what = "catalog" if forms is OF_CATALOG else "run"
         raise UsageError(f"A {what} cannot be exported as {form!r}", got=form, allowed=", ".join(forms), hint="Choose.")
     if form == "sft":
-        from pricesmith.export import sft
+        from pricesmith.exporting import sft
 
         return sft.export_sft(source, to, style, progress, overwrite=overwrite)
-    from pricesmith.export import models
+    from pricesmith.exporting import models
 
     return models.write_export(source, to, form, evals, progress, overwrite=overwrite)
 

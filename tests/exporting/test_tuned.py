@@ -13,9 +13,9 @@ from pricesmith.candidates import run_candidates
 from pricesmith.catalog.catalog import open_catalog
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.progress import Progress
-from pricesmith.export import export_model, models
-from pricesmith.export.card import model_card
-from pricesmith.export.models import find_license
+from pricesmith.exporting import export_model, models
+from pricesmith.exporting.card import model_card
+from pricesmith.exporting.models import find_license
 from pricesmith.pricers import fitting, model
 from pricesmith.pricers.llm.pricer import LlmPricer, load_adapter
 from pricesmith.pricers.recipes import read_recipe
@@ -31,7 +31,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     catalog = open_catalog(make_catalog(place / "catalog", 300))
     settings = {"base": str(make_model(place / "base", numbers="single")), "dtype": "float32", "minutes": 0}
     for readout in READOUTS:
-        small = {"epochs": 0.5, "evals": 1, "most_tokens": 48, "rank": 4, "rate": 1e-2}
+        small = {"epochs": 0.5, "n_evals": 1, "max_length": 48, "lora_r": 4, "learning_rate": 1e-2}
         fitting.fit_model(read_recipe(f"lora_{readout}", {**settings, **small}), catalog, place / readout)
     return place
 

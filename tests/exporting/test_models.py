@@ -10,7 +10,7 @@ import pytest
 from pricesmith.candidates import run_candidates
 from pricesmith.catalog.catalog import open_catalog
 from pricesmith.core.errors import UsageError
-from pricesmith.export import export_model
+from pricesmith.exporting import export_model
 from pricesmith.pricers import fitting, model
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import make_catalog

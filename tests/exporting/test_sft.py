@@ -10,7 +10,7 @@ import pytest
 
 from pricesmith.catalog.catalog import open_catalog
 from pricesmith.core.errors import UsageError
-from pricesmith.export import export_model
+from pricesmith.exporting import export_model
 from pricesmith.testing import make_catalog, make_model
 from pricesmith.text.prompts import Prompt, format_whole_price
 

@@ -17,7 +17,7 @@ from pricesmith.core.atomic import read_json, write_atomic, write_json
 from pricesmith.core.errors import UsageError
 from pricesmith.core.folders import build_folder
 from pricesmith.core.progress import Progress
-from pricesmith.export.card import License, contains_training_text, model_card
+from pricesmith.exporting.card import License, contains_training_text, model_card
 from pricesmith.pricers.model import COMPARABLES, MANIFEST, PriceModel, load_model
 from pricesmith.text.formatting import places_of
 
