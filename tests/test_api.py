@@ -23,8 +23,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_fit_evaluate_compare_from_paths(place: Path) -> None:
     """A name, a folder and a path are enough; ridge is told apart from the constant."""
     ridge = ps.fit("ridge", place / "catalog", place / "ridge", settings={"alpha": 0.5})
-    constant = ps.fit("median", place / "catalog", place / "median")
-    found = ps.compare(ps.evaluate(ridge, place / "catalog"), ps.evaluate(constant, place / "catalog"))
+    median = ps.fit("median", place / "catalog", place / "median")
+    found = ps.compare(ps.evaluate(ridge, place / "catalog"), ps.evaluate(median, place / "catalog"))
     assert found.told_apart
     assert found.better == "ridge"
 
@@ -38,8 +38,8 @@ def test_a_loaded_run_prices_listings(place: Path) -> None:
 
 def test_a_misspelt_metric_lists_the_metrics(place: Path) -> None:
     """A wrong name is a usage error, not a KeyError."""
-    constant = ps.fit("median", place / "catalog", place / "median")
-    evaluation = ps.evaluate(constant, ps.catalog.open(place / "catalog"))
+    median = ps.fit("median", place / "catalog", place / "median")
+    evaluation = ps.evaluate(median, ps.catalog.open(place / "catalog"))
     with pytest.raises(UsageError, match="no metric"):
         ps.compare(evaluation, evaluation, "mean eror")
 
@@ -53,11 +53,11 @@ def test_a_folder_that_is_no_run_is_an_input_error(place: Path) -> None:
 
 def test_a_run_of_another_catalog_is_refused_unless_asked_for(place: Path) -> None:
     """The five lines keep the rules of eval; with `other_catalog` what is known is left out, and the note says so."""
-    constant = ps.fit("median", place / "catalog", place / "median")
+    median = ps.fit("median", place / "catalog", place / "median")
     make_catalog(place / "other", 2400, seed=9)
     with pytest.raises(UsageError, match="another catalog"):
-        ps.evaluate(constant, place / "other")
-    assert "fitted on another catalog" in ps.evaluate(constant, place / "other", other_catalog=True).note
+        ps.evaluate(median, place / "other")
+    assert "fitted on another catalog" in ps.evaluate(median, place / "other", other_catalog=True).note
 
 
 def test_a_small_catalog_is_judged_in_folds_and_the_note_says_so(place: Path) -> None:
@@ -90,6 +90,6 @@ def test_a_pricer_of_ones_own_is_judged_on_the_split_alone(place: Path) -> None:
 
 def test_nobody_is_judged_on_the_train_split(place: Path) -> None:
     """What was learnt by heart is no measure."""
-    constant = ps.fit("median", place / "catalog", place / "median")
+    median = ps.fit("median", place / "catalog", place / "median")
     with pytest.raises(UsageError, match="train"):
-        ps.evaluate(constant, place / "catalog", "train")
+        ps.evaluate(median, place / "catalog", "train")

@@ -14,11 +14,11 @@ from pricesmith.evaluation.compare import compare, items_needed
 prices = st.none() | st.floats(0.5, 999.0)
 
 
-def evaluation(name, prices, truths=None, *, groups=None, constant=30.0, catalog="c0ffee", **more):
+def evaluation(name, prices, truths=None, *, groups=None, median=30.0, catalog="c0ffee", **more):
     """An evaluation of items "0", "1", ... with these quotes."""
     truths = truths if truths is not None else [10.0 * (i + 1) for i in range(len(prices))]
     rows = tuple(EvalRow(str(i), t, p) for i, (t, p) in enumerate(zip(truths, prices, strict=True)))
-    return Evaluation(name, catalog, rows, constant, groups=groups or {}, **more)
+    return Evaluation(name, catalog, rows, median, groups=groups or {}, **more)
 
 
 def noisy(name, spread, n=400, seed=0, of=1):
@@ -83,10 +83,10 @@ def test_comparing_the_other_way_round_mirrors(data, metric):
 
 @settings(deadline=None, max_examples=25)
 @given(st.floats(0.5, 999.0), st.lists(st.floats(0.5, 999.0), min_size=5, max_size=30))
-def test_abstaining_never_beats_the_constant(constant, truths):
+def test_abstaining_never_beats_the_constant(median, truths):
     """A pricer that answers nothing is exactly as good as the constant, by every metric that ranks."""
-    silent = evaluation("silent", [None] * len(truths), truths, constant=constant)
-    steady = evaluation("median", [constant] * len(truths), truths, constant=constant)
+    silent = evaluation("silent", [None] * len(truths), truths, median=median)
+    steady = evaluation("median", [median] * len(truths), truths, median=median)
     for metric in ("mean error", "median error", "RMSLE", "within 20 %", "course hit"):
         assert compare(silent, steady, metric, resamples=20).difference == 0
 

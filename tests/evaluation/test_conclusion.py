@@ -52,7 +52,7 @@ def test_the_reference_is_the_best_of_ones_own():
         folder(
             ridge=(quotes("", 0.5, 1), "ridge"),
             mlp=(quotes("", 0.3, 2), "sparse_mlp"),
-            constant=(quotes("", 0.1, 5), "median"),
+            median=(quotes("", 0.1, 5), "median"),
             gpt=(quotes("", 0.1, 3), "api"),
             ada=(quotes("", 0.05, 4), "human"),
         )

@@ -30,13 +30,13 @@ class Says:
 def judged(quotes, **more):
     """The evaluation of these quotes on as many made items."""
     items = ITEMS[: len(quotes)]
-    return evaluate(Says(quotes), items, catalog="c0ffee", constant=34.9, price_range=(0.5, 999.49), **more)
+    return evaluate(Says(quotes), items, catalog="c0ffee", median=34.9, price_range=(0.5, 999.49), **more)
 
 
 def test_a_pricer_sees_listings_and_never_a_price():
     """What it is handed are the items' listings, in order, in batches."""
     pricer = Says([Quote(1.0)] * 7)
-    evaluate(pricer, ITEMS[:7], catalog="c0ffee", constant=34.9, batch=3)
+    evaluate(pricer, ITEMS[:7], catalog="c0ffee", median=34.9, batch=3)
     assert [len(part) for part in pricer.asked] == [3, 3, 1]
     assert [listing for part in pricer.asked for listing in part] == [item.listing for item in ITEMS[:7]]
 
@@ -69,7 +69,7 @@ def test_quotes_are_clipped_to_the_range_and_truths_are_not():
     """All answers alike; a truth beyond the range stays what it is."""
     items = [Item(Listing("dear", "", ""), 5000.0), Item(Listing("cheap", "", ""), 0.01)]
     pricer = Says([Quote(2000.0, 100.0, 3000.0), Quote(0.1, 0.01, 0.2)])
-    found = evaluate(pricer, items, catalog="c", constant=30.0, price_range=(0.5, 999.49))
+    found = evaluate(pricer, items, catalog="c", median=30.0, price_range=(0.5, 999.49))
     assert [(row.truth, row.price, row.low, row.high) for row in found.rows] == [
         (5000.0, 999.49, 100.0, 999.49),
         (0.01, 0.5, 0.5, 0.5),
@@ -108,7 +108,7 @@ def test_an_answer_of_the_wrong_length_is_an_error(answer):
             return answer
 
     with pytest.raises(PricesmithError, match="one quote for each listing"):
-        evaluate(Wrong(), ITEMS[:2], catalog="c", constant=30.0)
+        evaluate(Wrong(), ITEMS[:2], catalog="c", median=30.0)
 
 
 def test_a_bare_number_is_not_a_quote():
@@ -127,25 +127,25 @@ def test_a_pricers_own_error_is_not_swallowed():
             raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        evaluate(Breaks(), ITEMS[:2], catalog="c", constant=30.0)
+        evaluate(Breaks(), ITEMS[:2], catalog="c", median=30.0)
 
 
 def test_two_items_of_one_id_are_refused():
     """Answers are joined by id, so an id is there once."""
     with pytest.raises(InputError, match="same id"):
-        evaluate(Says([]), [ITEMS[0], ITEMS[0]], catalog="c", constant=30.0)
+        evaluate(Says([]), [ITEMS[0], ITEMS[0]], catalog="c", median=30.0)
 
 
 @pytest.mark.parametrize("price", [0.0, -1.0, math.nan, math.inf])
 def test_a_truth_that_is_no_price_is_refused(price):
     """It would make every error meaningless."""
     with pytest.raises(InputError, match="not a price"):
-        evaluate(Says([]), [Item(ITEMS[0].listing, price)], catalog="c", constant=30.0)
+        evaluate(Says([]), [Item(ITEMS[0].listing, price)], catalog="c", median=30.0)
 
 
 def test_no_items_are_an_evaluation_without_rows():
     """Empty in, empty out."""
-    assert evaluate(Says([]), [], catalog="c", constant=30.0).rows == ()
+    assert evaluate(Says([]), [], catalog="c", median=30.0).rows == ()
 
 
 def test_an_item_without_a_group_is_its_own():

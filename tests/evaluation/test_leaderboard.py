@@ -107,7 +107,7 @@ def test_items_without_an_answer_are_counted_and_charged(evals):
     silent = replace(one, rows=tuple(replace(row, price=None, low=None, high=None) for row in one.rows))
     (row,) = build_leaderboard(replace(evals, evaluations=(silent,)))
     assert row.no_answers == row.n
-    assert row.mean_error.point == pytest.approx(np.mean([abs(one.constant - r.truth) for r in one.rows]))
+    assert row.mean_error.point == pytest.approx(np.mean([abs(one.median - r.truth) for r in one.rows]))
 
 
 def test_bands_hold_every_item_once(evals):

@@ -51,13 +51,13 @@ def test_no_error_is_below_zero_and_no_share_outside_one(data):
 
 @settings(deadline=None, max_examples=50)
 @given(pairs, prices)
-def test_an_item_without_an_answer_costs_what_the_constant_costs(data, constant):
+def test_an_item_without_an_answer_costs_what_the_constant_costs(data, median):
     """To abstain is to quote the constant, whatever the metric: no better and no worse."""
     truth = np.array([true for true, _ in data])
-    abstained, answered = charge_unanswered([None] * len(truth), constant)
+    abstained, answered = charge_unanswered([None] * len(truth), median)
     assert not answered.any()
     for metric in METRICS.values():
-        assert metric.value(truth, abstained) == metric.value(truth, np.full(len(truth), constant))
+        assert metric.value(truth, abstained) == metric.value(truth, np.full(len(truth), median))
 
 
 def test_no_answer_is_never_scored_as_zero():

@@ -95,7 +95,7 @@ class Evaluation:
     pricer: str
     catalog: str
     rows: tuple[EvalRow, ...]
-    constant: float
+    median: float
     currency: str = "USD"
     price_range: tuple[float, float] = (0.01, float("inf"))
     groups: Mapping[str, str] = field(default_factory=dict)

@@ -203,7 +203,7 @@ def check_comparable(a: Evaluation, b: Evaluation) -> None:
         ("catalogs", a.catalog, b.catalog),
         ("currencies", a.currency, b.currency),
         ("price ranges", a.price_range, b.price_range),
-        ("quotes for items without an answer", a.constant, b.constant),
+        ("quotes for items without an answer", a.median, b.median),
     ):
         if mine != other:
             raise UsageError(

@@ -32,7 +32,7 @@ def evaluate(
     items: Sequence[Item],
     *,
     catalog: str,
-    constant: float,
+    median: float,
     currency: str = "USD",
     price_range: tuple[float, float] = (0.01, math.inf),
     groups: Mapping[str, str] | None = None,
@@ -47,7 +47,7 @@ def evaluate(
     Raises InputError where an id is there twice or a truth is not a price, PricesmithError where the pricer's
     answer is not one quote for each listing.
     """
-    check_items(items, constant)
+    check_items(items, median)
     rows: list[EvalRow] = []
     odd: Counter[str] = Counter()
     for start in range(0, len(items), batch):
@@ -66,13 +66,13 @@ def evaluate(
         progress.advance(len(part))
     known = {row.id: groups[row.id] for row in rows if row.id in groups} if groups else {}
     note = "; ".join(f"{count} {fault}" for fault, count in sorted(odd.items()))
-    return Evaluation(pricer.name, catalog, tuple(rows), constant, currency, price_range, known, note)
+    return Evaluation(pricer.name, catalog, tuple(rows), median, currency, price_range, known, note)
 
 
-def check_items(items: Sequence[Item], constant: float) -> None:
+def check_items(items: Sequence[Item], median: float) -> None:
     """Raises InputError where an id is there twice, or a truth or the constant is not a price."""
-    if not (math.isfinite(constant) and constant > 0):
-        raise InputError("The constant's quote is not a price", got=repr(constant), allowed="a number above 0")
+    if not (math.isfinite(median) and median > 0):
+        raise InputError("The constant's quote is not a price", got=repr(median), allowed="a number above 0")
     seen: set[str] = set()
     for item in items:
         if item.listing.id in seen:
@@ -162,7 +162,7 @@ class EvalArrays:
 def to_arrays(evaluation: Evaluation) -> EvalArrays:
     """An evaluation as arrays."""
     rows = evaluation.rows
-    quote, answered = charge_unanswered([row.price for row in rows], evaluation.constant)
+    quote, answered = charge_unanswered([row.price for row in rows], evaluation.median)
     # A tuple never equals a group's name, so an item alone cannot fall in with a group called like its id.
     labels = [evaluation.groups.get(row.id) or ("alone", row.id) for row in rows]
     return EvalArrays(

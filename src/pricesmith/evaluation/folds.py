@@ -44,7 +44,7 @@ class EvalPlan:
 
     folds: tuple[Fold, ...]
     groups: Mapping[str, str]
-    constant: float
+    median: float
     folded: bool
     about: Mapping[str, Any]
 
@@ -69,8 +69,8 @@ def build_plan(catalog: Catalog, split: str, *, in_folds: bool = True) -> EvalPl
         raise UsageError(f"{catalog.path} has no items in its split {split}", hint="Choose another split.")
     folds = assign_folds(items, groups) if folded else [Fold(items, [], [])]
     about = {"format": 1, "catalog": catalog.fingerprint, "split": "folds" if folded else split}
-    constant = float(np.median(catalog.columns("train", ("price",))["price"]))
-    return EvalPlan(tuple(folds), groups, constant, folded, about)
+    median = float(np.median(catalog.columns("train", ("price",))["price"]))
+    return EvalPlan(tuple(folds), groups, median, folded, about)
 
 
 def row_count(catalog: Catalog) -> int:

@@ -227,7 +227,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, facts: Mapping[str, A
         "catalog": evaluation.catalog,
         "currency": evaluation.currency,
         "price_range": [end if math.isfinite(end) else None for end in evaluation.price_range],
-        "median": evaluation.constant,
+        "median": evaluation.median,
         "n": len(evaluation.rows),
         "note": evaluation.note,
         "seconds": sum(row.seconds for row in evaluation.rows),

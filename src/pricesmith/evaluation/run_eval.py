@@ -260,7 +260,7 @@ def evaluate_candidate(
             pricer,
             items,
             catalog=catalog.fingerprint,
-            constant=plan.constant,
+            median=plan.median,
             currency=catalog.currency,
             price_range=catalog.price_range,
             groups=plan.groups,

@@ -83,11 +83,11 @@ def build_human_result(
     person = evaluate_answers(PrecomputedPricer(quotes, name), items, plan, catalog)
     rows = tuple(replace(row, seconds=answers[row.id].seconds) for row in person.rows)
     person = replace(person, pricer=name, rows=rows)
-    constant = evaluate_answers(PrecomputedPricer(constants(plan, catalog, items), CONSTANT), items, plan, catalog)
+    median = evaluate_answers(PrecomputedPricer(constants(plan, catalog, items), CONSTANT), items, plan, catalog)
     own = {name: "human", CONSTANT: CONSTANT}
     others = [(one, kind) for one, kind in competitors if one.pricer not in own and kind != CONSTANT]
     near = [(common(one, person), kind) for one, kind in others]
-    beside = [(constant, CONSTANT), *((one, kind) for one, kind in near if one.rows)]
+    beside = [(median, CONSTANT), *((one, kind) for one, kind in near if one.rows)]
     pairs = [pair for pair in compare_simultaneously([(person, one) for one, _ in beside]) if pair is not None]
     meta = {one.pricer: {"kind": kind} for one, kind in beside} | {name: {"kind": "human"}}
     table = build_leaderboard(Evals(sheet, {}, (person, *(one for one, _ in beside)), meta, {}))
@@ -103,7 +103,7 @@ def evaluate_answers(pricer: PrecomputedPricer, items: Sequence[Item], plan: Eva
         pricer,
         items,
         catalog=catalog.fingerprint,
-        constant=plan.constant,
+        median=plan.median,
         currency=catalog.currency,
         price_range=catalog.price_range,
         groups=plan.groups,

@@ -72,7 +72,7 @@ class FitMaterial:
     tune: list[Item]
     held: list[Item]
     held_groups: Mapping[str, str]
-    constant: float
+    median: float
     most_left_out: int
 
     @property
@@ -108,9 +108,9 @@ def build_material(catalog: Catalog, kind: str, most_left_out: int) -> FitMateri
     if not judged:
         raise InputError(f"{catalog.path} has no validation rows to judge on", hint="Curate it with a larger share.")
     tune = [] if kind in WITHOUT_FIT else catalog.tune_half()
-    constant = float(np.median([item.price for item in train]))
+    median = float(np.median([item.price for item in train]))
     own = {item.listing.id: group for item, group in judged}
-    return FitMaterial(catalog, train, names, tune, [item for item, _ in judged], own, constant, most_left_out)
+    return FitMaterial(catalog, train, names, tune, [item for item, _ in judged], own, median, most_left_out)
 
 
 def build_tasks(fits: int) -> list[FitTask]:
@@ -186,7 +186,7 @@ def quotes(pricer: Any, items: Sequence[Item], material: FitMaterial, progress: 
         pricer,
         items,
         catalog=catalog.fingerprint,
-        constant=material.constant,
+        median=material.median,
         currency=catalog.currency,
         price_range=catalog.price_range,
         batch=BATCH,

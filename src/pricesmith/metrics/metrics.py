@@ -120,10 +120,10 @@ def is_course_range(currency: str, price_range: tuple[float, float]) -> bool:
     return currency == "USD" and low >= COURSE_RANGE[0] and high <= COURSE_RANGE[1]
 
 
-def charge_unanswered(quotes: Sequence[float | None], constant: float) -> tuple[Array, npt.NDArray[np.bool_]]:
+def charge_unanswered(quotes: Sequence[float | None], median: float) -> tuple[Array, npt.NDArray[np.bool_]]:
     """Quotes of shape (n,) with the constant's where there is no answer, and which were answered."""
     answered = np.array([quote is not None for quote in quotes], dtype=bool)
-    charged = np.array([constant if quote is None else quote for quote in quotes], dtype=np.float64)
+    charged = np.array([median if quote is None else quote for quote in quotes], dtype=np.float64)
     return charged, answered
 
 

@@ -159,7 +159,7 @@ def build_report_data(
         coverage={name: bands for name, one in pricers.items() if (bands := coverage_by_quote(one))},
         running={name: running_error(one) for name, one in pricers.items()},
         worst=tuple(worst_items(best, evals)),
-        constant_error=float(abs(charged.truth - best.constant).mean()),
+        constant_error=float(abs(charged.truth - best.median).mean()),
     )
 
 

@@ -162,7 +162,7 @@ def catalog_name(found: ReportData) -> str:
 def tiles(found: ReportData) -> list[Facts]:
     """Four figures of the best pricer that a reader can use."""
     best, currency = found.best, found.currency
-    constant = found.pricers[best.name].constant
+    median = found.pricers[best.name].median
     less = 1 - best.mean_error.point / found.constant_error if found.constant_error else 0.0
     than = "less error" if less >= 0 else "more error"
     told = [
@@ -171,7 +171,7 @@ def tiles(found: ReportData) -> list[Facts]:
         (
             "Against no model",
             f"{abs(less):.0%}".replace("%", " %"),
-            f"{than} than always quoting {format_price(constant, currency)}",
+            f"{than} than always quoting {format_price(median, currency)}",
         ),
     ]
     if best.coverage is not None and best.below is not None and best.above is not None:
@@ -266,7 +266,7 @@ def coverage_grid(found: ReportData) -> Facts:
 def worst_item(found: ReportData, one: WorstItem) -> Facts:
     """One of the worst quotes, with the training listings of the catalog that are like it."""
     currency, row = found.currency, one.row
-    charged = found.pricers[found.best.name].constant
+    charged = found.pricers[found.best.name].median
     said = (
         f"no answer, charged {format_price(charged, currency)}"
         if row.price is None
