@@ -303,7 +303,7 @@ def method_section(found: ReportData) -> list[str]:
     lines = [
         "A pricer sees the listing only: title, text, category, brand. The price is never in what it is shown.",
         "Groups, near-repeats of one product, are found before the catalog is split and stay on one side of it.",
-        f"No answer is charged at {format_price(pricer.constant, found.currency)}, the training median, and counted; "
+        f"No answer is charged at {format_price(pricer.median, found.currency)}, the training median, and counted; "
         "it is never scored as 0 and never left out.",
         f"All answers are clipped to the catalog's range, {format_price(low, found.currency)} to {top}, all alike. "
         "True prices are neither rounded nor clipped.",
