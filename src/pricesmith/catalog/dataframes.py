@@ -27,7 +27,7 @@ def is_dataframe(value: object) -> bool:
     """Whether a value is a DataFrame: a table of pandas, polars, pyarrow or another library that narwhals reads."""
     import narwhals as nw
 
-    frame = nw.from_native(value, pass_through=True)  # type: ignore[call-overload]
+    frame = nw.from_native(value, pass_through=True)
     if isinstance(frame, nw.LazyFrame):
         raise UsageError(
             "A lazy frame has no rows yet",

@@ -34,6 +34,7 @@ from pricesmith.core.settings import Settings, parse_settings
 from pricesmith.core.types import Listing, Pricer, Quote, Recipe
 from pricesmith.pricers import KINDS
 from pricesmith.pricers.conformal import CalibrationTable, ClippedPricer, ConformalPricer, format_intervals
+from pricesmith.pricers.predict import PredictMixin
 from pricesmith.pricers.recipes import read_recipe
 
 MANIFEST = "manifest.json"
@@ -90,7 +91,7 @@ class CatalogFacts(Settings):
     median: float = Field(gt=0)
 
 
-class PriceModel:
+class PriceModel(PredictMixin):
     """A loaded run folder: a pricer, with the facts of the catalog it was fitted on and its comparables."""
 
     def __init__(
@@ -146,7 +147,7 @@ class PriceModel:
             self._index = ComparablesIndex.load(self.path / COMPARABLES)
         return self._index
 
-    def comparables(
+    def find_comparables(
         self, listings: Sequence[Listing], k: int = 3, *, quotes: Sequence[Quote] | None = None
     ) -> list[list[Comparable]]:
         """The training listings that share most words and that the model finds alike; none where it was exported

@@ -10,17 +10,22 @@ Raw text and raw rows are cleaned exactly as `pricesmith curate` cleaned the cat
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, overload
 
 from pricesmith.catalog.clean import CleanSettings, build_listing
 from pricesmith.catalog.columns import ColumnMap
-from pricesmith.catalog.dataframes import FrameT, add_columns, build_rows, is_dataframe, to_raw_rows
+from pricesmith.catalog.comparables import Comparable
+from pricesmith.catalog.dataframes import NAME, FrameT, add_columns, build_rows, is_dataframe, to_raw_rows
 from pricesmith.catalog.listing_reader import reader_for_header
 from pricesmith.core.errors import UsageError
+from pricesmith.core.notebook import html_facts
 from pricesmith.core.settings import parse_settings
 from pricesmith.core.types import Item, Listing, Quote
+from pricesmith.text.formatting import format_money
 
 Described: TypeAlias = str | Mapping[str, Any] | Listing  # one listing, in any of its forms
 NOTHING_SIMILAR = "nothing similar in the training data: the price is a guess"
@@ -31,12 +36,12 @@ TEXT_COLUMNS = ColumnMap(title="title", text="text", price="")
 
 @dataclass(frozen=True)
 class ModelInput:
-    """The listings of one call. `single` says that the caller gave one, not a list; `empty` are the places of rows
-    that hold neither a title nor a text nor a value in a column of the catalog."""
+    """The listings of one call: `form` says whether the caller gave one, a list or a DataFrame. `empty` are the
+    positions of rows that hold neither a title nor a text nor a value in a column of the catalog."""
 
     listings: list[Listing]
-    single: bool = False
     empty: frozenset[int] = frozenset()
+    form: Literal["one", "list", "frame"] = "list"
 
 
 def read_input(value: Any, info: Mapping[str, Any]) -> ModelInput:
@@ -45,13 +50,13 @@ def read_input(value: Any, info: Mapping[str, Any]) -> ModelInput:
     Raises UsageError for anything else, and for rows whose columns show neither a title nor a text.
     """
     if isinstance(value, str | Mapping | Listing):
-        whole = read_list([value], info)
-        return ModelInput(whole.listings, True, whole.empty)
+        return replace(read_list([value], info), form="one")
     if isinstance(value, Item):
         raise not_a_listing(value)
     if is_dataframe(value):
         rows = to_raw_rows(value)
-        return read_rows("the DataFrame", rows, list(rows[0].values) if rows else [], info, own_keys=False)
+        header = list(rows[0].values) if rows else []
+        return replace(read_rows(NAME, rows, header, info, own_keys=False), form="frame")
     if not isinstance(value, Iterable) or isinstance(value, bytes):
         raise not_a_listing(value)
     return read_list(list(value), info)
@@ -78,7 +83,7 @@ def read_list(values: Sequence[Any], info: Mapping[str, Any]) -> ModelInput:
         for place, listing in zip(places, read.listings, strict=True):
             listings[place] = listing
         empty = {places[number] for number in read.empty}
-    return ModelInput([listing for listing in listings if listing is not None], False, frozenset(empty))
+    return ModelInput([listing for listing in listings if listing is not None], frozenset(empty))
 
 
 def read_rows(
@@ -90,9 +95,8 @@ def read_rows(
     reader = reader_for_header(name, header, info, own_keys=own_keys)
     listings = [reader.listing(row) for row in rows]
     pairs = zip(rows, listings, strict=True)
-    return ModelInput(
-        listings, False, frozenset(place for place, pair in enumerate(pairs) if reader.says_nothing(*pair))
-    )
+    empty = frozenset(place for place, (row, listing) in enumerate(pairs) if reader.says_nothing(row, listing))
+    return ModelInput(listings, empty)
 
 
 def not_a_listing(value: object) -> UsageError:
@@ -118,3 +122,94 @@ def describe_quote(quote: Quote) -> str:
     if quote.price is None:
         return quote.raw or "unanswered"
     return NOTHING_SIMILAR if quote.nothing_similar else ""
+
+
+class PredictMixin(ABC):
+    """The methods of a model that take text, dicts, Listings and DataFrames; a model adds those on Listings."""
+
+    path: Path
+    info: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+
+    @abstractmethod
+    def price(self, listings: Sequence[Listing], *, check_similarity: bool = False) -> list[Quote]:
+        """One quote for each listing, in order."""
+
+    @abstractmethod
+    def find_comparables(
+        self, listings: Sequence[Listing], k: int = 3, *, quotes: Sequence[Quote] | None = None
+    ) -> list[list[Comparable]]:
+        """The training listings most like each listing."""
+
+    @overload
+    def predict(self, value: Described) -> Quote: ...  # type: ignore[overload-overlap]  # a text is a sequence too
+    @overload
+    def predict(self, value: Sequence[str] | Sequence[Mapping[str, Any]] | Sequence[Listing]) -> list[Quote]: ...
+    @overload
+    def predict(self, value: FrameT) -> FrameT: ...
+    def predict(self, value: Any) -> Any:
+        """The price of one listing or of many, each with its interval, in the catalog's currency.
+
+        A text, a dict or a Listing gives a Quote, and a list of these a list of Quotes, in order. A DataFrame of
+        pandas, polars or pyarrow comes back with the columns `price`, `low`, `high` and `note`; if it has a column of
+        that name, the new one is called `predicted_price` and so on. The first line of a text is its title. The keys of
+        a dict and the columns of a DataFrame are those of the catalog's table, or title, text, category and brand.
+
+        A listing that is too short has no price (`Quote.price` is None, `Quote.raw` the reason).
+        `Quote.nothing_similar` says that no training listing is like it, so its price is a guess.
+
+        Raises UsageError for any other value, and for columns that hold neither a title nor a text.
+
+        >>> model = getfixture("model")
+        >>> quote = model.predict("Cobalt drill, size 12 kg")
+        >>> quote.low < quote.price < quote.high
+        True
+        >>> [quote.price for quote in model.predict(["", {"name": "Aster lamp", "brand": "Aster"}])][0] is None
+        True
+        """
+        read = read_input(value, self.info)
+        quotes = self.price(read.listings, check_similarity=True)
+        quotes = [Quote(None, raw=NO_TEXT) if place in read.empty else quote for place, quote in enumerate(quotes)]
+        if read.form == "one":
+            return quotes[0]
+        return quotes if read.form == "list" else add_quotes(value, quotes)
+
+    @overload
+    def comparables(
+        self, value: Described, k: int = 3, *, quotes: Sequence[Quote] | None = None
+    ) -> list[Comparable]: ...
+    @overload
+    def comparables(
+        self, value: Any, k: int = 3, *, quotes: Sequence[Quote] | None = None
+    ) -> list[list[Comparable]]: ...
+    def comparables(self, value: Any, k: int = 3, *, quotes: Sequence[Quote] | None = None) -> Any:
+        """The `k` training listings most like a listing, or like each of many: most words in common, prices alike.
+
+        `value` is what `predict` takes; one listing gives a list, several give a list for each. `quotes` are the
+        model's quotes of the listings, if you have them, to save pricing them again. A model that was exported without
+        its training listings has no comparables.
+
+        >>> model = getfixture("model")
+        >>> [comparable.title for comparable in model.comparables("Cobalt drill", k=1)]
+        ['Cobalt drill ...']
+        """
+        read = read_input(value, self.info)
+        near = self.find_comparables(read.listings, k, quotes=quotes)
+        return near[0] if read.form == "one" else near
+
+    def __repr__(self) -> str:
+        rows = self.manifest["rows"]["train"]
+        return f"PriceModel({str(self.path)!r}: {self.manifest['kind']}, {rows:,} training listings)"
+
+    def _repr_html_(self) -> str:
+        """The model's facts as a table, for notebooks."""
+        rows, (low, high) = self.manifest["rows"], self.info["price_range"]
+        currency = str(self.info["currency"])
+        facts = {
+            "Recipe": self.manifest["kind"],
+            "Catalog": self.info["name"],
+            "Training listings": f"{rows['train']:,}",
+            "Price range": f"{format_money(low, currency)} to {format_money(high, currency)}",
+            "Fit time": f"{float(self.manifest['fit_seconds']):,.1f} s",
+        }
+        return html_facts(f"Model {self.path.resolve().name}", facts)
