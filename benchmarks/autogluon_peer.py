@@ -95,7 +95,7 @@ def main() -> None:
                 "without": asked.without,
                 "seed": asked.seed,
                 "n": len(truth),
-                "mean_error": round(float(error), 2),
+                "mae": round(float(error), 2),
                 **facts,
             }
         )

@@ -126,7 +126,7 @@ def table(seeds: list[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
         seconds, speed = (float(np.mean([fact[key] for fact in facts])) for key in ("fit_seconds", "per_second"))
         fit_mb, score_mb = (max(fact[key] for fact in facts) for key in ("fit_mb", "score_mb"))
         each = [intervals(one, name) for one in seeds]
-        figures[name] = {"mean_error": error, "ratio": point, "low": low, "high": high, "ratio_by_seed": own}
+        figures[name] = {"mae": error, "ratio": point, "low": low, "high": high, "ratio_by_seed": own}
         figures[name] |= {"fit_seconds": seconds, "per_second": speed, "fit_mb": fit_mb, "score_mb": score_mb}
         figures[name]["intervals"] = {key: float(np.nanmean([one[key] for one in each])) for key in each[0]}
         told = " ".join(f"{value:.3f}" for value in own)

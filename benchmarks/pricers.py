@@ -172,7 +172,7 @@ def table(seeds: list[dict[str, Any]], names: list[str]) -> tuple[str, list[dict
         facts = [one["facts"][name] for one in seeds]
         seconds, speed = (float(np.mean([fact[key] for fact in facts])) for key in ("fit_seconds", "per_second"))
         fit_mb, score_mb = (max(fact[key] for fact in facts) for key in ("fit_mb", "score_mb"))
-        row = {"pricer": name, "mean_error": error, "ratio": point, "low": low, "high": high, "ratio_by_seed": own}
+        row = {"pricer": name, "mae": error, "ratio": point, "low": low, "high": high, "ratio_by_seed": own}
         rows.append({**row, "fit_seconds": seconds, "per_second": speed, "fit_mb": fit_mb, "score_mb": score_mb})
         told = " ".join(f"{value:.3f}" for value in own)
         lines.append(

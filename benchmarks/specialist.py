@@ -157,7 +157,7 @@ def print_pairs(evals: Any) -> None:
         if one in named and other in named:
             found = compare(named[one], named[other])
             between = f"{found.difference:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
-            print(f"| {one} | {other} | {between} | {'yes' if found.told_apart else 'no'} | {found.needed} |")
+            print(f"| {one} | {other} | {between} | {'yes' if found.is_significant else 'no'} | {found.n_needed} |")
     print(json.dumps({"pricers": sorted(named), "items": len(next(iter(named.values())).rows)}))
 
 

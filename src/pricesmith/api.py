@@ -63,7 +63,7 @@ def evaluate(
     return evaluate_one(one, shop, split=split, other_catalog=other_catalog)
 
 
-def compare(a: Evaluation, b: Evaluation, metric: str = "mean error") -> Difference:
+def compare(a: Evaluation, b: Evaluation, metric: str = "MAE") -> Difference:
     """How much worse `a` is than `b` on their common items, with an interval over groups."""
     from pricesmith.evaluation.compare import compare as run_compare
 

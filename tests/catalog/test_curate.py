@@ -19,7 +19,7 @@ from pricesmith.catalog.clean import CleanSettings, build_listing
 from pricesmith.catalog.columns import ColumnMap
 from pricesmith.catalog.readers.sources import RawRow, read_rows, resolve_sources
 from pricesmith.core.errors import InputError, UsageError
-from pricesmith.core.folders import stamp_of
+from pricesmith.core.folders import build_stamp
 from pricesmith.core.progress import Progress
 from pricesmith.core.settings import parse_settings
 from pricesmith.testing import make_csv, make_items
@@ -307,7 +307,7 @@ def test_a_killed_build_is_started_over(tmp_path: Path) -> None:
     (beside / "work").mkdir(parents=True)
     (beside / "work" / "staged.parquet").write_bytes(b"half")
     (beside / "items.parquet").write_bytes(b"half")
-    (beside / ".settings.json").write_text(json.dumps(stamp_of("catalog", whole.ledger["settings"])))
+    (beside / ".settings.json").write_text(json.dumps(build_stamp("catalog", whole.ledger["settings"])))
     assert curate([path], tmp_path / "out").fingerprint == whole.fingerprint
 
 

@@ -125,9 +125,9 @@ def test_a_kill_at_any_step_of_a_swap_loses_nothing(
     if not one_step:
 
         def in_three(one: Path, other: Path) -> None:
-            os.rename(other, folders.aside_of(other))
+            os.rename(other, folders.aside_path(other))
             os.rename(one, other)
-            os.rename(folders.aside_of(other), one)
+            os.rename(folders.aside_path(other), one)
 
         monkeypatch.setattr(folders, "swap_folders", in_three)
     for step in range(1, 200):

@@ -9,7 +9,7 @@ import pytest
 
 from pricesmith.core import console, progress
 from pricesmith.core.console import Console, Notes
-from pricesmith.core.progress import Estimated, Progress, Remaining, duration
+from pricesmith.core.progress import Estimated, Progress, Remaining, format_duration
 
 
 class Clock:
@@ -39,7 +39,7 @@ class Recorder(Progress):
     [(0.2, "1 second"), (1, "1 second"), (40.4, "40 seconds"), (468, "8 minutes"), (9000, "2.5 hours")],
 )
 def test_a_duration_is_told_in_one_unit(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text
 
 
 def test_what_remains_follows_the_speed(clock: Clock) -> None:

@@ -60,6 +60,7 @@ def write_catalog(path, n, seed=0, shares=(0.8, 0.1, 0.1)):
         rows.append(dict(zip(COLUMNS, content, strict=True)))
     pq.write_table(pa.Table.from_pylist(rows), path / ITEMS)
     ledger = {
+        "format": 1,
         "name": path.name,
         "fingerprint": hashlib.sha256(repr(rows).encode()).hexdigest(),
         "currency": "USD",

@@ -43,11 +43,11 @@ def folder(**judged):
 
 
 def outcomes(found):
-    return {one.competitor: one.outcome for one in found.versus}
+    return {one.competitor: one.outcome for one in found.comparisons}
 
 
 def test_the_reference_is_the_best_of_ones_own():
-    """Hosted models, people and the constant are no pricers of one's own to put forward."""
+    """Hosted models, people and the median are no pricers of one's own to put forward."""
     found = conclude(
         folder(
             ridge=(quotes("", 0.5, 1), "ridge"),
@@ -57,14 +57,14 @@ def test_the_reference_is_the_best_of_ones_own():
             ada=(quotes("", 0.05, 4), "human"),
         )
     )
-    assert (found.reference, found.chosen, found.among) == ("mlp", "own", 2)
+    assert (found.reference, found.chosen, found.n_candidates) == ("mlp", "own", 2)
     assert outcomes(found) == {"ada": "worse", "gpt": "worse", "median": "worse", "ridge": "better"}
 
 
 def test_without_ones_own_the_best_of_all_is_put_forward():
     """And the conclusion says which it is."""
     found = conclude(folder(gpt=(quotes("", 0.1), "api"), ada=(quotes("", 0.6, 1), "human")))
-    assert (found.reference, found.chosen, found.side) == ("gpt", "any", "hosted")
+    assert (found.reference, found.chosen, found.pricer_type) == ("gpt", "any", "hosted")
 
 
 def test_the_reference_is_on_the_items_that_most_were_judged_on():
@@ -82,8 +82,10 @@ def test_a_named_reference_is_taken_and_corrected_for_its_own_comparisons():
     chosen = conclude(evals)
     named = conclude(evals, reference=chosen.reference)
     assert (named.reference, chosen.chosen, named.chosen) == (chosen.reference, "own", "named")
-    assert (chosen.comparisons, named.comparisons) == (15, 5)
-    wide, narrow = ({one.competitor: one.pair.high - one.pair.low for one in found.versus} for found in (chosen, named))
+    assert (chosen.n_comparisons, named.n_comparisons) == (15, 5)
+    wide, narrow = (
+        {one.competitor: one.pair.high - one.pair.low for one in found.comparisons} for found in (chosen, named)
+    )
     assert all(narrow[competitor] < wide[competitor] for competitor in wide)
 
 
@@ -107,10 +109,10 @@ def test_equal_pricers_are_not_told_apart_and_the_items_needed_are_said():
         a=(quotes("", 0.3, 1), "ridge"), b=(quotes("", 0.3, 2), "boosting"), c=(quotes("", 0.3, 3), "sparse_mlp")
     )
     found = conclude(evals)
-    assert set(outcomes(found).values()) == {"not told apart"}
+    assert set(outcomes(found).values()) == {"no significant difference"}
     by_name = {one.pricer: one for one in evals.evaluations}
-    for one in found.versus:
-        assert one.pair.needed > compare(by_name[one.competitor], by_name[found.reference]).needed
+    for one in found.comparisons:
+        assert one.pair.n_needed > compare(by_name[one.competitor], by_name[found.reference]).n_needed
 
 
 def test_other_items_and_too_few_items_are_said_to_be_so():
@@ -124,7 +126,7 @@ def test_other_items_and_too_few_items_are_said_to_be_so():
         reference="ridge",
     )
     assert outcomes(found) == {"other": "other items", "few": "too few items"}
-    assert found.comparisons == 0
+    assert found.n_comparisons == 0
 
 
 def test_cost_and_break_even_are_against_hosted_models_only():
@@ -137,7 +139,7 @@ def test_cost_and_break_even_are_against_hosted_models_only():
         ),
         machine_cost=0.36,
     )
-    by_name = {one.competitor: one for one in found.versus}
+    by_name = {one.competitor: one for one in found.comparisons}
     assert by_name["mlp"].break_even is None
     assert by_name["gpt"].break_even.quotes == 2  # 0.001 dollars of fitting, and 0.0000001 a quote
     assert by_name["gpt"].times == pytest.approx(10_000)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pricesmith.core.types import EvalRow, Evaluation
-from pricesmith.evaluation.cost import EACH_ITS_OWN, break_even, build_cost, format_ratio, format_refits, side_of
+from pricesmith.evaluation.cost import EACH_ITS_OWN, break_even, build_cost, cost_ratio, format_refits, get_pricer_type
 
 
 def evaluation(seconds=0.01, cost_usd=0.0, n=10, raw="", name="x"):
@@ -132,7 +132,7 @@ def test_nothing_is_cheaper_than_free():
     """A host without fees is never beaten, whether the box has a price or not."""
     assert break_even(own(), hosted(0.0)).why == "never"
     assert break_even(own(machine_cost=None), hosted(0.0)).why == "never"
-    assert format_ratio(own(), hosted(0.0)) is None
+    assert cost_ratio(own(), hosted(0.0)) is None
 
 
 def test_unknown_fees_leave_break_even_unknown():
@@ -150,6 +150,6 @@ def test_seconds_that_no_clock_took_are_unknown():
 
 def test_every_kind_that_is_not_somebody_elses_is_ones_own():
     """New kinds run on one's own box."""
-    assert [side_of(kind) for kind in ("api", "human", "precomputed", "best", "zero-shot")] == [
+    assert [get_pricer_type(kind) for kind in ("api", "human", "precomputed", "best", "zero-shot")] == [
         "hosted", "person", "saved", "own", "own",
     ]  # fmt: skip

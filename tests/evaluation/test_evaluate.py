@@ -156,6 +156,6 @@ def test_an_item_without_a_group_is_its_own():
 
 
 def test_an_item_without_an_answer_is_charged_at_the_constants_quote():
-    """As an array of numbers it holds the constant, and says that it was not answered."""
+    """As an array of numbers it holds the median, and says that it was not answered."""
     data = to_arrays(judged([Quote(None), Quote(7.0)]))
     assert (data.quote.tolist(), data.answered.tolist()) == ([34.9, 7.0], [False, True])

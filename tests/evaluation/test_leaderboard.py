@@ -45,9 +45,9 @@ def test_the_best_comes_first_and_its_twin_is_not_told_apart(evals):
     assert {first.name, second.name} == {"good", "twin"}
     assert (first.best, first.tied, first.rank, first.difference) == (True, False, 1, None)
     assert (second.best, second.tied, second.rank) == (False, True, 1)
-    assert second.needed > second.n
+    assert second.n_needed > second.n
     assert (third.name, third.tied, third.rank, third.difference.better) == ("bad", False, 3, first.name)
-    assert [row.places for row in rows.values()] == ["1–2", "1–2", "3"]
+    assert [row.rank_range for row in rows.values()] == ["1–2", "1–2", "3"]
 
 
 def test_a_rank_is_the_places_that_the_tests_leave_open(evals, monkeypatch):
@@ -62,12 +62,12 @@ def test_a_rank_is_the_places_that_the_tests_leave_open(evals, monkeypatch):
     def compared(one, other, *rest, **more):
         found = compare(one, other, *rest, **more)
         told = one.pricer + other.pricer in apart
-        return replace(found, told_apart=told, better=other.pricer if told else None)
+        return replace(found, is_significant=told, better=other.pricer if told else None)
 
     monkeypatch.setattr(leaderboard, "compare", compared)
     rows = build_leaderboard(replace(evals, evaluations=tuple(six), meta={name: {} for name in "abcdef"}))
     assert [row.name for row in rows] == list("abcdef")
-    assert [row.places for row in rows] == ["1–2", "1–3", "2–3", "4–5", "4–6", "5–6"]
+    assert [row.rank_range for row in rows] == ["1–2", "1–3", "2–3", "4–5", "4–6", "5–6"]
     assert [(row.best, row.tied) for row in rows][:3] == [(True, False), (False, True), (False, False)]
 
 
@@ -83,12 +83,12 @@ def test_a_line_of_the_leaderboard_is_what_the_rows_say(evals):
     row = next(row for row in build_leaderboard(evals) if row.name == "good")
     evaluation = next(found for found in evals.evaluations if found.pricer == "good")
     data = to_arrays(evaluation)
-    assert row.mean_error.point == pytest.approx(data.error.mean())
-    assert row.mean_error.low < row.mean_error.point < row.mean_error.high
-    assert row.mean_error.groups == len(set(evaluation.groups.values()))
+    assert row.mae.point == pytest.approx(data.error.mean())
+    assert row.mae.low < row.mae.point < row.mae.high
+    assert row.mae.groups == len(set(evaluation.groups.values()))
     assert row.seconds_per_1000 == pytest.approx(1000 * sum(r.seconds for r in evaluation.rows) / row.n)
-    assert (row.no_answers, row.dollars_per_1000) == (0, 0.0)
-    assert [row.below, row.above] == pytest.approx([1.3, 1.3], abs=0.03)  # a few are clipped to the range
+    assert (row.n_unanswered, row.dollars_per_1000) == (0, 0.0)
+    assert [row.lower_factor, row.upper_factor] == pytest.approx([1.3, 1.3], abs=0.03)  # a few are clipped to the range
     assert row.coverage.point == pytest.approx(((data.low <= data.truth) & (data.truth <= data.high)).mean())
     assert 0 < row.course_hit <= 1
     assert next(row for row in build_leaderboard(evals) if row.name == "bad").fit_seconds == 3.0
@@ -98,16 +98,16 @@ def test_no_course_rate_outside_dollars_and_no_coverage_without_intervals(evals)
     """They are None, not 0."""
     euros = tuple(replace(found, currency="EUR") for found in evals.evaluations if found.pricer == "twin")
     (row,) = build_leaderboard(replace(evals, evaluations=euros))
-    assert (row.course_hit, row.coverage, row.below, row.above) == (None, None, None, None)
+    assert (row.course_hit, row.coverage, row.lower_factor, row.upper_factor) == (None, None, None, None)
 
 
 def test_items_without_an_answer_are_counted_and_charged(evals):
-    """A pricer that answers nothing has the constant's error, and n no-answers."""
+    """A pricer that answers nothing has the median's error, and n no-answers."""
     one = evals.evaluations[0]
     silent = replace(one, rows=tuple(replace(row, price=None, low=None, high=None) for row in one.rows))
     (row,) = build_leaderboard(replace(evals, evaluations=(silent,)))
-    assert row.no_answers == row.n
-    assert row.mean_error.point == pytest.approx(np.mean([abs(one.median - r.truth) for r in one.rows]))
+    assert row.n_unanswered == row.n
+    assert row.mae.point == pytest.approx(np.mean([abs(one.median - r.truth) for r in one.rows]))
 
 
 def test_bands_hold_every_item_once(evals):

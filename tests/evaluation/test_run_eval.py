@@ -42,7 +42,7 @@ def candidate(made, catalog, name="good", noise=0.2, **more):
 
 
 def test_every_pricer_is_judged_on_the_same_items(made, catalog, tmp_path):
-    """The test split, in order, with groups, the constant's quote and facts for the report; the split keeps groups
+    """The test split, in order, with groups, the median's quote and facts for the report; the split keeps groups
     whole, so none has a member in training."""
     pair = [candidate(made, catalog), candidate(made, catalog, "bad", 0.9, facts={"fit_seconds": 2.5})]
     evals = run_eval(pair, catalog, tmp_path / "evals")

@@ -71,7 +71,7 @@ def test_a_person_is_judged_as_eval_judges_the_file(place: Path, tmp_path: Path,
     names = {row["name"] for row in told["result"]["leaderboard"]}
     assert names == {"human:her", "median", "ridge"}
     pairs = {pair["b"]: pair for pair in told["result"]["differences"]}
-    assert pairs["ridge"]["told_apart"] is True
+    assert pairs["ridge"]["is_significant"] is True
     assert pairs["ridge"]["better"] == "ridge"
     assert pairs["ridge"]["n"] == 20
 

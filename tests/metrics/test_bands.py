@@ -63,7 +63,7 @@ def test_bands_share_out_all_of_the_error():
     bands = error_bands(truth, quote, np.arange(500), price_masks(truth, price_edges(truth)))
     assert sum(band.share_of_items for band in bands) == pytest.approx(1)
     assert sum(band.share_of_error for band in bands) == pytest.approx(1)
-    total = sum(band.mean_error.point * band.n for band in bands)
+    total = sum(band.mae.point * band.n for band in bands)
     assert total == pytest.approx(np.abs(quote - truth).sum())
 
 
@@ -77,4 +77,4 @@ def test_coverage_counts_only_items_with_an_interval():
     masks = [("first two", np.array([True, True, False])), ("last", np.array([False, False, True]))]
     (band,) = coverage_bands(truth, np.sqrt(low * high), low, high, np.arange(3), masks)
     assert (band.label, band.n, band.coverage.point) == ("first two", 2, 0.5)
-    assert (band.below, band.above) == (pytest.approx(2.0), pytest.approx(2.0))
+    assert (band.lower_factor, band.upper_factor) == (pytest.approx(2.0), pytest.approx(2.0))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from pricesmith.metrics.coverage import adjusted, binomial_p, coverage_test
+from pricesmith.metrics.coverage import adjust_p_values, binomial_p, coverage_test
 
 
 @pytest.mark.parametrize(("held", "n"), [(80, 100), (90, 100), (97, 100), (0, 10), (10, 10)])
@@ -45,4 +45,9 @@ def test_too_few_groups_have_no_test() -> None:
 
 def test_many_tests_are_corrected() -> None:
     """Holm, by hand; what was not tested does not count."""
-    assert adjusted([0.01, None, 0.04, 0.03]) == [pytest.approx(0.03), None, pytest.approx(0.06), pytest.approx(0.06)]
+    assert adjust_p_values([0.01, None, 0.04, 0.03]) == [
+        pytest.approx(0.03),
+        None,
+        pytest.approx(0.06),
+        pytest.approx(0.06),
+    ]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricesmith.core.errors import PricesmithError, UsageError
-from pricesmith.metrics.metrics import METRICS, charge_unanswered, interval_width, is_course_range, metric_named
+from pricesmith.metrics.metrics import METRICS, charge_unanswered, get_metric, interval_factors, is_course_range
 
 prices = st.floats(0.01, 1e6)
 pairs = st.lists(st.tuples(prices, prices), min_size=1, max_size=50)
@@ -17,7 +17,7 @@ QUOTE = np.array([120.0, 45.0, 100.0, 400.0])
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("mean error", (20 + 35 + 100 + 0) / 4),
+        ("MAE", (20 + 35 + 100 + 0) / 4),
         ("median error", (20 + 35) / 2),
         ("within 20 %", 2 / 4),
         ("course hit", 3 / 4),
@@ -84,15 +84,16 @@ def test_the_course_hit_rate_is_for_dollars_in_its_range_only(currency, price_ra
 def test_a_metric_without_items_is_refused():
     """An empty mean is an error, not a NaN."""
     with pytest.raises(PricesmithError, match="no items"):
-        METRICS["mean error"].value(np.array([]), np.array([]))
+        METRICS["MAE"].value(np.array([]), np.array([]))
 
 
 def test_an_unknown_metric_is_refused_with_the_names_there_are():
     """The error lists what can be asked for."""
     with pytest.raises(UsageError, match="median error"):
-        metric_named("mean eror")
+        get_metric("mean eror")
 
 
-def test_the_width_of_an_interval_is_a_factor():
-    """From price / 2 to price x 2 is a width of 2, whatever the price."""
-    assert interval_width(np.array([5.0, 50.0]), np.array([20.0, 200.0])) == pytest.approx(2.0)
+def test_interval_factors_are_geometric_means():
+    """From price ÷ 2 to price × 3, whatever the price."""
+    quote = np.array([10.0, 100.0])
+    assert interval_factors(quote, quote / 2, quote * 3) == pytest.approx((2.0, 3.0))

@@ -65,7 +65,7 @@ def test_missing_answers_of_a_competitor_are_said_where_it_is_beaten(
     rows = tuple(replace(row, price=None) if place < missing else row for place, row in enumerate(rows))
     told, found = said(read_of, {**OWN, "gpt": (rows, meta)})
     assert words in told
-    assert [one.unanswered for one in found.versus] == [missing]
+    assert [one.unanswered for one in found.comparisons] == [missing]
     told, found = said(read_of, {"gpt": (rows, meta), "other": judged(0.9, 4, kind="human")}, reference="gpt")
     assert words in told
     assert found.unanswered == missing
@@ -80,7 +80,7 @@ def test_no_frontier_model_is_said(read_of: Read) -> None:
 def test_a_beaten_frontier_model_has_its_numbers(read_of: Read) -> None:
     """By how much, on how many items, with the interval, and at what part of its cost."""
     words, found = said(read_of, {**OWN, "gpt": judged(0.9, 3, kind="api", n=200, cost=0.001)}, machine_cost=0.36)
-    pair = found.versus[0].pair
+    pair = found.comparisons[0].pair
     assert pair is not None
     assert pair.low is not None
     assert pair.high is not None
@@ -92,7 +92,7 @@ def test_a_beaten_frontier_model_has_its_numbers(read_of: Read) -> None:
 def test_a_frontier_model_that_is_better_is_said_to_be(read_of: Read) -> None:
     """With the interval turned, so that it is about how much less."""
     words, found = said(read_of, {**OWN, "gpt": judged(0.05, 3, kind="api", cost=0.001)}, machine_cost=0.36)
-    pair = found.versus[0].pair
+    pair = found.comparisons[0].pair
     assert pair is not None
     assert pair.low is not None
     assert pair.high is not None
@@ -105,11 +105,11 @@ def test_a_frontier_model_that_is_better_is_said_to_be(read_of: Read) -> None:
 def test_not_told_apart_says_how_many_items_would_tell(read_of: Read) -> None:
     """And claims no order."""
     words, found = said(read_of, {**OWN, "gpt": judged(0.3, 3, kind="api", cost=0.001)})
-    pair = found.versus[0].pair
+    pair = found.comparisons[0].pair
     assert pair is not None
-    assert pair.needed is not None
+    assert pair.n_needed is not None
     assert "ridge is not told apart from gpt on the same 300 items: here ridge is off by $" in words
-    assert f"about {format_estimate(pair.needed)} items would tell" in words
+    assert f"about {format_estimate(pair.n_needed)} items would tell" in words
     assert "beat" not in words
 
 
@@ -233,7 +233,7 @@ def test_many_frontier_models_are_counted_after_four(read_of: Read) -> None:
     """By outcome; the table has them all."""
     pricers = {f"gpt{k}": judged(0.8 + 0.1 * k, 10 + k, kind="api") for k in range(7)}
     words, found = said(read_of, {**OWN, **pricers})
-    assert sum(one.outcome == "better" for one in found.versus) == 7
+    assert sum(one.outcome == "better" for one in found.comparisons) == 7
     assert words.count("ridge beats gpt") == 4
     assert "Of 3 more hosted models: it beats 3." in words
 
@@ -251,8 +251,8 @@ def test_errors_are_in_the_catalogs_currency_and_costs_in_dollars(read_of: Read)
 def test_the_correction_is_said_with_its_number(read_of: Read) -> None:
     """A reader knows for how many comparisons the intervals hold."""
     words, found = said(read_of, {**TWO, "gpt": judged(0.9, 3, kind="api")})
-    assert f"those of differences hold all together, corrected for {found.comparisons} comparisons." in words
-    assert found.comparisons == 3
+    assert f"those of differences hold all together, corrected for {found.n_comparisons} comparisons." in words
+    assert found.n_comparisons == 3
 
 
 def test_a_name_cannot_break_a_line(read_of: Read) -> None:

@@ -120,9 +120,9 @@ def test_the_numbers_are_the_leaderboards(evals: Maker, tmp_path: Path) -> None:
     folder = evals(quotes("near", 120, 1.1), quotes("far", 120, 1.6))
     text = page_of(folder, tmp_path)
     for row in build_leaderboard(read_evals(folder)):
-        assert format_money(row.mean_error.point, "USD") in text
-        assert row.mean_error.low is not None
-        assert format_money(row.mean_error.low, "USD") in text
+        assert format_money(row.mae.point, "USD") in text
+        assert row.mae.low is not None
+        assert format_money(row.mae.low, "USD") in text
 
 
 def test_the_headline_names_the_best(evals: Maker, tmp_path: Path) -> None:

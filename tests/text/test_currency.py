@@ -18,10 +18,10 @@ from pricesmith.text.currency import (
     SHOP_SIGNS,
     SLASH_DASH,
     display_sign,
+    find_currencies,
+    get_signs,
     groups_by_dot,
-    meanings,
     minor_digits,
-    signs_of,
 )
 from pricesmith.text.currency_data import CLDR
 
@@ -62,25 +62,25 @@ def test_a_dot_groups_thousands_only_where_every_user_writes_a_decimal_comma() -
 
 def test_a_sign_means_every_currency_that_uses_it() -> None:
     """The first is meant if the catalog's currency is not among them."""
-    assert meanings("rm") == ("MYR",)
-    assert meanings("$")[:2] == ("USD", "CAD")
-    assert meanings("kr")[0] == meanings("kr.")[0] == "SEK"
-    assert {"SAR", "SCR"} <= {*meanings("sr")}
-    assert meanings("chf") == ("CHF",)
-    assert meanings("hose") == ()
+    assert find_currencies("rm") == ("MYR",)
+    assert find_currencies("$")[:2] == ("USD", "CAD")
+    assert find_currencies("kr")[0] == find_currencies("kr.")[0] == "SEK"
+    assert {"SAR", "SCR"} <= {*find_currencies("sr")}
+    assert find_currencies("chf") == ("CHF",)
+    assert find_currencies("hose") == ()
 
 
 def test_a_single_letter_behind_a_number_is_no_currency() -> None:
     """2 L and 5 K are sizes; R 120 is money in South Africa."""
-    assert meanings("r") == ("ZAR",)
-    assert [meanings(letter, behind=True) for letter in "rlkqp"] == [()] * 5
-    assert "RUB" in meanings("р", behind=True)
+    assert find_currencies("r") == ("ZAR",)
+    assert [find_currencies(letter, behind=True) for letter in "rlkqp"] == [()] * 5
+    assert "RUB" in find_currencies("р", behind=True)
 
 
 def test_signs_have_no_direction_marks() -> None:
     """They would never be found in text, from which these marks are taken."""
     for code in CODES:
-        for sign in signs_of(code):
+        for sign in get_signs(code):
             assert sign.text
             assert not {unicodedata.category(char) for char in sign.text} & {"Cf", "Cc"}
 

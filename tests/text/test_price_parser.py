@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pricesmith.text import price_parser as money
 from pricesmith.text.currency import CODES, minor_digits
 from pricesmith.text.formatting import format_money as format_money
-from pricesmith.text.price_parser import parse_price, says_price
+from pricesmith.text.price_parser import find_price_word, parse_price
 
 REASONS = {
     money.NO_PRICE,
@@ -283,7 +283,7 @@ def test_any_text_is_a_finite_price_or_a_known_reason(text: str) -> None:
 )  # fmt: skip
 def test_a_name_that_says_money_is_known(name: str) -> None:
     """price, cost, msrp, list, discount, sale and per_, in any case and with any separator."""
-    assert says_price(name)
+    assert find_price_word(name)
 
 
 @pytest.mark.parametrize(
@@ -291,4 +291,4 @@ def test_a_name_that_says_money_is_known(name: str) -> None:
 )
 def test_a_name_with_such_letters_inside_another_word_is_not(name: str) -> None:
     """The words count, not the letters."""
-    assert not says_price(name)
+    assert not find_price_word(name)

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from pricesmith.core.errors import UsageError
 from pricesmith.core.settings import Settings
-from pricesmith.text.price_parser import name_words, says_price, word_set
+from pricesmith.text.price_parser import find_price_word, name_words, word_set
 
 FIELDS = ("title", "text", "price", "currency", "category", "brand", "id")
 
@@ -126,7 +126,7 @@ def choose_columns(
 
 def exclusion_reason(name: str) -> str:
     """The reason why a column of this name stays out of the text, or an empty text."""
-    if word := says_price(name):
+    if word := find_price_word(name):
         return f"leak: its name says {word}"
     if NAMELESS.fullmatch(name):
         return "it has no name"

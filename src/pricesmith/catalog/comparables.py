@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pricesmith.core.model_files import Shapes, damage_reported, read_arrays, read_names, read_settings, sparse_rows
+from pricesmith.core.model_files import Shapes, read_arrays, read_names, read_settings, report_damage, sparse_rows
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, render
 from pricesmith.text.words import split_words
@@ -237,7 +237,7 @@ class ComparablesIndex:
 
         path = folder / ITEMS
         words, rule = read_names(folder / WORDS), read_settings(folder / RULE, Rule)
-        with damage_reported(path):
+        with report_damage(path):
             table = pq.read_table(path)
             names = [name for name in ("id", "title", "price", "estimate") if name in table.column_names]
             values = {name: table.column(name).to_pylist() for name in names}

@@ -22,7 +22,7 @@ from pricesmith.catalog.variants import Variants, find_variants
 from pricesmith.core.errors import UsageError
 from pricesmith.core.settings import parse_settings
 from pricesmith.core.types import Listing
-from pricesmith.text.price_parser import says_price
+from pricesmith.text.price_parser import find_price_word
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def completed(columns: ColumnMap, header: Sequence[str]) -> ColumnMap:
             used.add(own)
             continue
         free = (by_key[usual] for usual in USUAL[field_name].split() if usual in by_key)
-        usable = next((name for name in free if name not in used and not says_price(name)), "")
+        usable = next((name for name in free if name not in used and not find_price_word(name)), "")
         if usable:
             found[field_name] = usable
             used.add(usable)

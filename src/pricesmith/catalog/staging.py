@@ -35,7 +35,7 @@ from pricesmith.catalog.readers.sources import BadRow, RawRow
 from pricesmith.catalog.sketches import N_HASHES, sketch_words, word_key
 from pricesmith.core.progress import Progress
 from pricesmith.core.types import Listing
-from pricesmith.text.currency import meanings, normalize_sign
+from pricesmith.text.currency import find_currencies, normalize_sign
 from pricesmith.text.price_parser import parse_price
 from pricesmith.text.words import split_words
 
@@ -157,7 +157,7 @@ def same_currency(value: object, found: str | None, currency: str) -> bool:
     if found is not None and found != currency:
         return False
     said = cell_text(value).strip()
-    return not said or said.upper() == currency or currency in meanings(normalize_sign(said))
+    return not said or said.upper() == currency or currency in find_currencies(normalize_sign(said))
 
 
 def digest(text: str) -> Hashes:

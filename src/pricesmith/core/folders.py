@@ -161,20 +161,20 @@ def swap_folders(one: Path, other: Path) -> None:
     code = ctypes.get_errno()
     if failed is not None and code not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
         raise OSError(code, os.strerror(code), str(other))
-    aside = aside_of(other)
+    aside = aside_path(other)
     os.rename(other, aside)
     os.rename(one, other)
     os.rename(aside, one)
 
 
-def aside_of(target: Path) -> Path:
+def aside_path(target: Path) -> Path:
     """Where the old folder is for a moment if the system cannot swap two folders in one step."""
     return target.with_name(f".{target.name}.old")
 
 
 def recover(target: Path, marker: str, noun: str) -> None:
     """Put things right after a kill between the steps of `exchange`: the old folder back, or away."""
-    aside = aside_of(target)
+    aside = aside_path(target)
     owned = owned_files(aside, marker, noun) if aside.is_dir() and not aside.is_symlink() else None
     if owned is None:
         return
@@ -316,7 +316,7 @@ def claim_folder(
     beside: Path, target: Path, marker: str, settings: Mapping[str, Any], noun: str, *, overwrite: bool, option: str
 ) -> bool:
     """Make the building folder ours; True if an unfinished build with the same settings can be gone on with."""
-    stamp, wanted = beside / SETTINGS, stamp_of(noun, settings)
+    stamp, wanted = beside / SETTINGS, build_stamp(noun, settings)
     if beside.is_symlink() or (beside.exists() and not beside.is_dir()):
         refuse_obstacle(beside, "a link or a file")
     beside.mkdir(parents=True, exist_ok=True)
@@ -325,7 +325,7 @@ def claim_folder(
     if stamp.is_file():
         found = read_json(stamp, hint=f"Move {beside} away, then run the same command again.")
         old = found.get("settings") if isinstance(found, dict) else None
-        if not isinstance(old, dict) or found != stamp_of(noun, old):
+        if not isinstance(old, dict) or found != build_stamp(noun, old):
             refuse_obstacle(beside, f"another {SETTINGS}")
         if old == settings and not overwrite:
             (beside / marker).unlink(missing_ok=True)
@@ -348,7 +348,7 @@ def claim_folder(
     return False
 
 
-def stamp_of(noun: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def build_stamp(noun: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What says of an unfinished folder that it is ours, and how it is built."""
     return {"generator": f"{GENERATOR} unfinished {noun}", "format": FORMAT, "settings": dict(settings)}
 

@@ -31,13 +31,13 @@ S = TypeVar("S", bound=Settings)
 Shapes = Mapping[str, tuple[str | int, ...]]  # of each array: `float` or `int`, then its dimensions
 
 
-def damaged(path: Path, got: str, *, allowed: str = "", hint: str = HINT) -> InputError:
+def damaged_file(path: Path, got: str, *, allowed: str = "", hint: str = HINT) -> InputError:
     """The error for a file of ours whose content cannot be used."""
     return InputError(f"{path} is damaged", got=got[:LONGEST], allowed=allowed, hint=hint)
 
 
 @contextmanager
-def damage_reported(path: Path, *, hint: str = HINT) -> Iterator[None]:
+def report_damage(path: Path, *, hint: str = HINT) -> Iterator[None]:
     """Turn every error of reading `path` into one InputError; errors that are told already pass, and those of a
     system without memory, space or permission, or of a library that is not installed."""
     try:
@@ -51,14 +51,14 @@ def damage_reported(path: Path, *, hint: str = HINT) -> Iterator[None]:
             raise
         lines = str(error).strip().splitlines()
         reason = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-        raise damaged(path, reason, hint=hint) from error
+        raise damaged_file(path, reason, hint=hint) from error
 
 
 def read_object(path: Path, *, hint: str = HINT) -> dict[str, Any]:
     """A JSON object from a file. Raises InputError where it is anything else."""
     values = read_json(path, hint=hint)
     if not isinstance(values, dict):
-        raise damaged(path, f"JSON of type {type(values).__name__}", allowed="a JSON object", hint=hint)
+        raise damaged_file(path, f"JSON of type {type(values).__name__}", allowed="a JSON object", hint=hint)
     return values
 
 
@@ -71,20 +71,20 @@ def read_settings(path: Path, cls: type[S], *, hint: str = HINT) -> S:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"]) or "its values"
         got = f"{key}: {first.get('input')!r}"
-        raise damaged(path, got, allowed=f"{key}: {first['msg']}", hint=hint) from None
+        raise damaged_file(path, got, allowed=f"{key}: {first['msg']}", hint=hint) from None
 
 
 def read_names(path: Path) -> list[str]:
     """A JSON list of different texts. Raises InputError where it is anything else."""
-    return names_of(path, read_json(path, hint=HINT), "the list")
+    return check_names(path, read_json(path, hint=HINT), "the list")
 
 
-def names_of(path: Path, values: Any, what: str) -> list[str]:
+def check_names(path: Path, values: Any, what: str) -> list[str]:
     """`values`, which stand in the file `path`, as a list of different texts. Raises InputError where they are not."""
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise damaged(path, f"{what}: {values!r}", allowed="a list of texts")
+        raise damaged_file(path, f"{what}: {values!r}", allowed="a list of texts")
     if len(set(values)) < len(values):
-        raise damaged(path, f"{what}: a text is there twice", allowed="a list of different texts")
+        raise damaged_file(path, f"{what}: a text is there twice", allowed="a list of different texts")
     return values
 
 
@@ -92,9 +92,9 @@ def read_arrays(path: Path, expected: Shapes, sizes: Mapping[str, int] | None = 
     """Arrays of an .npz file by name, checked as `check_arrays` does."""
     import numpy as np
 
-    with damage_reported(path), path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+    with report_damage(path), path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         if not isinstance(stored, np.lib.npyio.NpzFile):
-            raise damaged(path, "a file of another kind", allowed="an .npz file")
+            raise damaged_file(path, "a file of another kind", allowed="an .npz file")
         arrays = {name: stored[name] for name in expected if name in stored.files}
     check_arrays(path, arrays, expected, sizes)
     return arrays
@@ -104,7 +104,7 @@ def array_names(path: Path) -> set[str]:
     """The names of the arrays of an .npz file; none where it is a file of another kind, which `read_arrays` tells."""
     import numpy as np
 
-    with damage_reported(path), path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+    with report_damage(path), path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
         return set(getattr(stored, "files", ()))
 
 
@@ -122,16 +122,18 @@ def check_arrays(
     known = dict(sizes or {})
     for name, (kind, *shape) in expected.items():
         if name not in arrays:
-            raise damaged(path, f"no array {name!r}", allowed=f"the arrays {', '.join(expected)}")
+            raise damaged_file(path, f"no array {name!r}", allowed=f"the arrays {', '.join(expected)}")
         values = as_numpy(arrays[name])
         if values.dtype.kind not in {"float": "f", "int": "iu"}[str(kind)]:
-            raise damaged(path, f"{name} of type {values.dtype}", allowed=f"numbers of type {kind}")
+            raise damaged_file(path, f"{name} of type {values.dtype}", allowed=f"numbers of type {kind}")
         wanted = [known.get(size, size) if isinstance(size, str) else size for size in shape]
         fits = len(wanted) == values.ndim and all(
             isinstance(size, str) or size == found for size, found in zip(wanted, values.shape, strict=True)
         )
         if not fits:
-            raise damaged(path, f"{name} of shape {values.shape}", allowed=f"shape ({', '.join(map(str, wanted))})")
+            raise damaged_file(
+                path, f"{name} of shape {values.shape}", allowed=f"shape ({', '.join(map(str, wanted))})"
+            )
         known |= {size: found for size, found in zip(wanted, values.shape, strict=True) if isinstance(size, str)}
         check_finite(path, name, values)
     return known
@@ -142,13 +144,13 @@ def check_finite(path: Path, name: str, values: Any) -> None:
     import numpy as np
 
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise damaged(path, f"{name} holds numbers that are not finite", allowed="finite numbers")
+        raise damaged_file(path, f"{name} holds numbers that are not finite", allowed="finite numbers")
 
 
 def check_below(path: Path, name: str, values: Any, end: int) -> None:
     """Raises InputError where an array of whole numbers holds one outside 0 to `end`, exclusive."""
     if len(values) and not (int(values.min()) >= 0 and int(values.max()) < end):
-        raise damaged(path, f"{name} from {values.min()} to {values.max()}", allowed=f"0 to {end - 1}")
+        raise damaged_file(path, f"{name} from {values.min()} to {values.max()}", allowed=f"0 to {end - 1}")
 
 
 def as_numpy(values: Any) -> Any:
@@ -162,7 +164,7 @@ def sparse_rows(path: Path, parts: tuple[Any, Any, Any], shape: tuple[int, int])
     """A sparse matrix of (data, indices, indptr), read from `path`. Raises InputError where the parts do not fit."""
     from scipy.sparse import csr_matrix
 
-    with damage_reported(path):
+    with report_damage(path):
         matrix = csr_matrix(parts, shape)
         matrix.check_format(full_check=True)
     return matrix
@@ -170,7 +172,7 @@ def sparse_rows(path: Path, parts: tuple[Any, Any, Any], shape: tuple[int, int])
 
 def read_tensors(path: Path) -> dict[str, Any]:
     """All tensors of a safetensors file. Raises InputError where it is not one, or a number is not finite."""
-    with damage_reported(path):
+    with report_damage(path):
         from safetensors.torch import load_file
 
         tensors = dict(load_file(path))
@@ -196,7 +198,7 @@ def check_format(folder: Path, marker: Mapping[str, Any], newest: int) -> None:
     """Raises InputError where a marker file says no format, or one of a later version of the program."""
     version = marker.get("format")
     if type(version) is not int or version < 1:
-        raise damaged(folder, f"format {version!r}", allowed=f"a whole number from 1 to {newest}")
+        raise damaged_file(folder, f"format {version!r}", allowed=f"a whole number from 1 to {newest}")
     if version > newest:
         raise InputError(
             f"{folder} is of a later version of Pricesmith",

@@ -25,7 +25,7 @@ class Progress:
 SILENT = Progress()
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """`40 seconds`, `7 minutes`, `2.5 hours`."""
     if seconds < 100:
         return f"{max(1, round(seconds))} second{'s' if round(seconds) > 1 else ''}"
@@ -52,7 +52,7 @@ class Remaining:
 
     def __str__(self) -> str:
         seconds = self.seconds() if self.total else None
-        return "" if seconds is None else f"about {duration(seconds)} left"
+        return "" if seconds is None else f"about {format_duration(seconds)} left"
 
     def seconds(self) -> float | None:
         """Seconds to the end of the stage as of now; None before anything is done."""
@@ -132,4 +132,4 @@ class Estimated(Progress):
         left = whole * max(0.0, 1 - behind + current)
         pace = "slower" if whole > self.told else "faster"
         self.told, self.spoke = whole, now
-        self.inner.note(f"{self.what} is {pace} than estimated: about {duration(left)} left.")
+        self.inner.note(f"{self.what} is {pace} than estimated: about {format_duration(left)} left.")

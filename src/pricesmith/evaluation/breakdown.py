@@ -62,7 +62,7 @@ def breakdown(
     reference: Evaluation, competitor: Evaluation, masks: Sequence[tuple[str, Mask]], seed: int
 ) -> list[BreakdownBand]:
     """A line for each mask that holds an item; masks have shape (n,), in the reference's order of the common items."""
-    pair = pair_rows(reference, competitor, common_ids(reference, competitor), METRICS["mean error"])
+    pair = pair_rows(reference, competitor, common_ids(reference, competitor), METRICS["MAE"])
     some = [(label, mask, encode_groups(pair.codes[mask].tolist())) for label, mask in masks if mask.any()]
     tested = sum(int(codes.max()) + 1 >= MIN_GROUPS for _, _, codes in some)
     each = 1 - (1 - CONFIDENCE) / max(1, tested)

@@ -1,7 +1,7 @@
 """Two pricers on their common items: the paired difference with an interval over groups.
 
-difference = compare(a, b, METRICS["mean error"])
-difference.told_apart, difference.better, difference.needed
+difference = compare(a, b, METRICS["MAE"])
+difference.is_significant, difference.better, difference.n_needed
 
 `compare_together` does it for many pairs at once, with intervals that hold all together.
 """
@@ -18,7 +18,7 @@ from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.types import Evaluation
 from pricesmith.evaluation.evaluate import select_ids, to_arrays
 from pricesmith.metrics.bootstrap import MIN_GROUPS, RESAMPLES, Codes, Interval, bootstrap_interval, encode_groups
-from pricesmith.metrics.metrics import Array, Metric, metric_named
+from pricesmith.metrics.metrics import Array, Metric, get_metric
 from pricesmith.metrics.simultaneous import simultaneous_intervals
 
 POWER = 0.80
@@ -30,7 +30,7 @@ class Difference:
     """How far `a` is from `b` on their common items: `difference` = `a_value` - `b_value`, in the metric's
     unit.
 
-    `told_apart` is True where the interval leaves 0 out; then `better` names the better of the two. `needed`
+    `is_significant` is True where the interval leaves 0 out; then `better` names the better of the two. `needed`
     is how many items, in groups as here, would tell them apart in 80 of 100 tests if the true difference is
     the one seen here; None where none was seen. `low` and `high` are None below 5 common groups.
     """
@@ -46,9 +46,9 @@ class Difference:
     difference: float
     low: float | None
     high: float | None
-    told_apart: bool
+    is_significant: bool
     better: str | None
-    needed: int | None
+    n_needed: int | None
     confidence: float = 0.95
 
     def mirrored(self) -> Difference:
@@ -63,7 +63,7 @@ class Difference:
 def compare(
     a: Evaluation,
     b: Evaluation,
-    metric: Metric | str = "mean error",
+    metric: Metric | str = "MAE",
     *,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
@@ -75,7 +75,7 @@ def compare(
     Raises UsageError where they are of different catalogs or have no item in common, InputError where they
     disagree about an item's truth.
     """
-    metric = metric_named(metric) if isinstance(metric, str) else metric
+    metric = get_metric(metric) if isinstance(metric, str) else metric
     metric.improves(0.0)
     ids = common_ids(a, b)
     if not ids:
@@ -99,7 +99,7 @@ def compare(
 
 def compare_simultaneously(
     pairs: Sequence[tuple[Evaluation, Evaluation]],
-    metric: Metric | str = "mean error",
+    metric: Metric | str = "MAE",
     *,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
@@ -112,7 +112,7 @@ def compare_simultaneously(
     share the chance of a miss by their number; a pair with under 5 common groups takes no part. Raises UsageError
     where two are not of the same catalog or the metric is a median, InputError where they disagree about a truth.
     """
-    metric = metric_named(metric) if isinstance(metric, str) else metric
+    metric = get_metric(metric) if isinstance(metric, str) else metric
     metric.improves(0.0)
     if metric.aggregate == "median":
         raise UsageError("Many comparisons are corrected for means only", got=metric.name, hint="Take another metric.")

@@ -1,7 +1,7 @@
 """The conclusion in numbers: one reference against everybody else, corrected for many comparisons, with what quotes cost.
 
     found = conclusion(read_evals("out/evals"), machine_cost=0.40)
-    found.reference, [(one.competitor, one.outcome) for one in found.versus]
+    found.reference, [(one.competitor, one.outcome) for one in found.comparisons]
 
 The reference is named, or it is one's own pricer with the smallest mean error on the items that most were judged on. One
 that is chosen by looking at these very items has luck on its side, so the correction then covers the comparisons of
@@ -29,18 +29,18 @@ from pricesmith.evaluation.cost import (
     PricerType,
     break_even,
     build_cost,
-    format_ratio,
-    side_of,
+    cost_ratio,
+    get_pricer_type,
 )
 from pricesmith.evaluation.evaluate import to_arrays
-from pricesmith.evaluation.leaderboard import worst_groups
+from pricesmith.evaluation.leaderboard import group_by_items
 from pricesmith.evaluation.results import Evals
 from pricesmith.metrics.bootstrap import Interval, bootstrap_interval
 
 CONFIDENCE = 0.95
 CHEAP = "sparse_mlp"
 MEDIAN = "median"
-Outcome = Literal["better", "worse", "not told apart", "too few items", "other items"]
+Outcome = Literal["better", "worse", "no significant difference", "too few items", "other items"]
 Chosen = Literal["named", "own", "any"]  # own: the best of one's own; any: there is none of one's own
 
 
@@ -53,7 +53,7 @@ class Comparison:
 
     competitor: str
     kind: str
-    side: PricerType
+    pricer_type: PricerType
     outcome: Outcome
     pair: Difference | None
     times: float | None
@@ -78,7 +78,7 @@ class LlmPair:
 
 
 @dataclass(frozen=True)
-class LlmQuestion:
+class LlmComparison:
     """Whether a language model of one's own is worth it over the sparse MLP; the best of each is asked. `tuned` is of
     the one alone.
     """
@@ -98,17 +98,17 @@ class Conclusion:
 
     reference: str
     kind: str
-    side: PricerType
+    pricer_type: PricerType
     chosen: Chosen
-    among: int
+    n_candidates: int
     error: Interval
     currency: str
-    versus: tuple[Comparison, ...]
-    llm: LlmQuestion
+    comparisons: tuple[Comparison, ...]
+    llm: LlmComparison
     costs: Mapping[str, Cost]
     kinds: Mapping[str, str]
-    comparisons: int
-    each: float
+    n_comparisons: int
+    pairwise_confidence: float
     machine_cost: float | None
     confidence: float = CONFIDENCE
     unanswered: int = 0
@@ -148,19 +148,19 @@ def conclude(
     return Conclusion(
         reference=best.pricer,
         kind=kinds[best.pricer],
-        side=side_of(kinds[best.pricer]),
+        pricer_type=get_pricer_type(kinds[best.pricer]),
         chosen=chosen,
-        among=len(candidates),
+        n_candidates=len(candidates),
         error=bootstrap_interval(data.error, data.groups, seed=seed),
         currency=best.currency,
-        versus=tuple(
+        comparisons=tuple(
             compare_with_reference(one, kinds, compared[one.pricer, best.pricer], costs, best) for one in competitors
         ),
-        llm=llm_question(alone, members, cheap, compared, costs, kinds),
+        llm=compare_llm_with_mlp(alone, members, cheap, compared, costs, kinds),
         costs=costs,
         kinds=kinds,
-        comparisons=len(tested),
-        each=min((one.confidence for one in tested), default=CONFIDENCE),
+        n_comparisons=len(tested),
+        pairwise_confidence=min((one.confidence for one in tested), default=CONFIDENCE),
         machine_cost=machine_cost,
         unanswered=count_unanswered(best, best),
     )
@@ -168,11 +168,11 @@ def conclude(
 
 def leaderboard_order(evals: Evals) -> list[Evaluation]:
     """Everybody as the leaderboard has them: most judged items first, then the smallest mean error."""
-    groups = worst_groups(evals.evaluations)
-    return [one for group in groups for one in sorted(group, key=lambda one: (mae_interval(one), one.pricer))]
+    groups = group_by_items(evals.evaluations)
+    return [one for group in groups for one in sorted(group, key=lambda one: (compute_mae(one), one.pricer))]
 
 
-def mae_interval(evaluation: Evaluation) -> float:
+def compute_mae(evaluation: Evaluation) -> float:
     return float(to_arrays(evaluation).error.mean())
 
 
@@ -182,12 +182,12 @@ def pick_reference(
     """The reference, everybody that it was chosen from, and how. Raises UsageError where its name is nobody's."""
     if name is not None:
         return find_named(ordered, name, "--reference"), [], "named"
-    for group in worst_groups(evals.evaluations):
-        own = [one for one in ordered if one in group and side_of(kinds[one.pricer]) == "own"]
+    for group in group_by_items(evals.evaluations):
+        own = [one for one in ordered if one in group and get_pricer_type(kinds[one.pricer]) == "own"]
         able = [one for one in own if kinds[one.pricer] != MEDIAN] or own
         if able:
             return able[0], able, "own"
-    group = worst_groups(evals.evaluations)[0]
+    group = group_by_items(evals.evaluations)[0]
     first = [one for one in ordered if one in group]
     return first[0], first, "any"
 
@@ -217,9 +217,11 @@ def compare_with_reference(
     """The reference against one competitor."""
     kind = kinds[competitor.pricer]
     own, other = costs[best.pricer], costs[competitor.pricer]
-    meeting = break_even(own, other) if own.side == "own" and other.side == "hosted" else None
+    meeting = break_even(own, other) if own.pricer_type == "own" and other.pricer_type == "hosted" else None
     outcome, silent = classify_outcome(pair, best.pricer), count_unanswered(competitor, best)
-    return Comparison(competitor.pricer, kind, side_of(kind), outcome, pair, format_ratio(own, other), meeting, silent)
+    return Comparison(
+        competitor.pricer, kind, get_pricer_type(kind), outcome, pair, cost_ratio(own, other), meeting, silent
+    )
 
 
 def count_unanswered(one: Evaluation, other: Evaluation) -> int:
@@ -234,8 +236,8 @@ def classify_outcome(pair: Difference | None, of: str) -> Outcome:
         return "other items"
     if pair.low is None:
         return "too few items"
-    if not pair.told_apart:
-        return "not told apart"
+    if not pair.is_significant:
+        return "no significant difference"
     return "better" if pair.better == of else "worse"
 
 
@@ -257,33 +259,33 @@ def member_names(meta: Mapping[str, Any]) -> set[str]:
     return {str(kind) for kind in parts.values()} if isinstance(parts, Mapping) else set()
 
 
-def llm_question(
+def compare_llm_with_mlp(
     alone: Sequence[Evaluation],
     members: Sequence[Evaluation],
     cheap: Sequence[Evaluation],
     compared: Mapping[tuple[str, str], Difference | None],
     costs: Mapping[str, Cost],
     kinds: Mapping[str, str],
-) -> LlmQuestion:
+) -> LlmComparison:
     """Whether a language model is worth it over the sparse MLP: the best of each."""
     if not alone and not members:
-        return LlmQuestion("no LLM")
+        return LlmComparison("no LLM")
     tuned = bool(alone) and kinds[alone[0].pricer] in TUNED
     if not cheap:
-        return LlmQuestion("no sparse MLP", tuned)
+        return LlmComparison("no sparse MLP", tuned)
     mlp = cheap[0].pricer
     roles: tuple[tuple[Literal["alone", "member"], Sequence[Evaluation]], ...] = (("alone", alone), ("member", members))
     found = []
     for role, some in roles:
         for one in some[:1]:
-            pair = reverse_comparison(compared, mlp, one.pricer)
+            pair = find_difference(compared, mlp, one.pricer)
             mine, its = costs[one.pricer].seconds, costs[mlp].seconds
             slower = mine / its if mine and its else None
             found.append(LlmPair(role, one.pricer, mlp, classify_outcome(pair, one.pricer), pair, slower))
-    return LlmQuestion("compared", tuned, tuple(found))
+    return LlmComparison("compared", tuned, tuple(found))
 
 
-def reverse_comparison(compared: Mapping[tuple[str, str], Difference | None], a: str, b: str) -> Difference | None:
+def find_difference(compared: Mapping[tuple[str, str], Difference | None], a: str, b: str) -> Difference | None:
     """The difference `a` minus `b`, whichever way round it was taken."""
     if (a, b) in compared:
         return compared[a, b]

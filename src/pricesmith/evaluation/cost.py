@@ -20,10 +20,14 @@ from pricesmith.core.types import EvalRow, Evaluation
 from pricesmith.evaluation.folds import N_FOLDS
 
 PricerType = Literal["own", "hosted", "person", "saved"]
-SIDES: dict[str, PricerType] = {"api": "hosted", "human": "person", "precomputed": "saved"}  # all others are one's own
+PRICER_TYPES: dict[str, PricerType] = {
+    "api": "hosted",
+    "human": "person",
+    "precomputed": "saved",
+}  # all others are one's own
 TUNED = ("lora_tokens", "lora_bins")  # language models of one's own, tuned to prices
 UNTUNED = ("zero-shot",)
-UNFITTED = (*UNTUNED, *SIDES)  # nothing was fitted, so nothing of it is owed
+UNFITTED = (*UNTUNED, *PRICER_TYPES)  # nothing was fitted, so nothing of it is owed
 NO_REPLY = "no reply:"  # how `raw` begins where a hosted model never answered: such seconds are no answer's
 EACH_ITS_OWN = "each answer's own"
 HOUR = 3600.0
@@ -48,7 +52,7 @@ class Cost:
     """
 
     pricer: str
-    side: PricerType
+    pricer_type: PricerType
     quote: float | None
     fees: float | None
     compute: float | None
@@ -72,15 +76,15 @@ class BreakEven:
     machine_cost: float | None
 
 
-def side_of(kind: str) -> PricerType:
+def get_pricer_type(kind: str) -> PricerType:
     """Who pays for a pricer of this kind: one's own box, a host's fees, a person's time, or nobody any more."""
-    return SIDES.get(kind, "own")
+    return PRICER_TYPES.get(kind, "own")
 
 
 def build_cost(evaluation: Evaluation, meta: Mapping[str, Any], machine_cost: float | None = None) -> Cost:
     """The cost of an evaluation's quotes, from its rows and its meta file; `machine_cost` is US dollars an hour."""
     rows = evaluation.rows
-    side = side_of(str(meta.get("kind", "")))
+    side = get_pricer_type(str(meta.get("kind", "")))
     known = meta.get("cost_known", True) is not False and side not in ("person", "saved")
     answered = sum(not row.raw.startswith(NO_REPLY) for row in rows)  # a lost reply costs, and is no quote
     # A reply that never came may not have been charged: it is an upper end, and no reason to call a competitor dear.
@@ -147,7 +151,7 @@ def break_even(own: Cost, hosted: Cost) -> BreakEven:
     return BreakEven(max(1, math.ceil(own.fit / (hosted.quote - own.quote))), "paid back", level)
 
 
-def format_ratio(one: Cost, other: Cost) -> float | None:
+def cost_ratio(one: Cost, other: Cost) -> float | None:
     """How many times `one`'s cost for a quote `other`'s is; None where one is unknown or free."""
     return other.quote / one.quote if one.quote and other.quote else None
 

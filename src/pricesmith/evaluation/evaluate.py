@@ -1,6 +1,6 @@
 """Judge a pricer on items: it sees listings only, and its answers are taken as they come.
 
-    evaluation = evaluate(pricer, items, catalog="9f86d0...", constant=34.9)
+    evaluation = evaluate(pricer, items, catalog="9f86d0...", median=34.9)
     columns_of(evaluation).error.mean()
 
 Every pricer's answers are clipped to the catalog's price range, all alike. An answer that is no usable price
@@ -41,7 +41,7 @@ def evaluate(
 ) -> Evaluation:
     """A pricer's quotes on items, in their order.
 
-    `catalog` is the fingerprint of the catalog the items are from, `constant` the quote an item without an
+    `catalog` is the fingerprint of the catalog the items are from, `median` the quote an item without an
     answer is charged at, `groups` the group of each id. A row's `seconds` are the quote's own, or
     its batch's, shared evenly.
     Raises InputError where an id is there twice or a truth is not a price, PricesmithError where the pricer's
@@ -70,9 +70,9 @@ def evaluate(
 
 
 def check_items(items: Sequence[Item], median: float) -> None:
-    """Raises InputError where an id is there twice, or a truth or the constant is not a price."""
+    """Raises InputError where an id is there twice, or a truth or the median is not a price."""
     if not (math.isfinite(median) and median > 0):
-        raise InputError("The constant's quote is not a price", got=repr(median), allowed="a number above 0")
+        raise InputError("The median's quote is not a price", got=repr(median), allowed="a number above 0")
     seen: set[str] = set()
     for item in items:
         if item.listing.id in seen:
@@ -134,7 +134,7 @@ def clip_quote(amount: float, price_range: tuple[float, float]) -> float:
 
 @dataclass(frozen=True)
 class EvalArrays:
-    """An evaluation as arrays of shape (n,). `quote` is charged at the constant where `answered` is False.
+    """An evaluation as arrays of shape (n,). `quote` is charged at the median where `answered` is False.
 
     `low` and `high` are NaN where there is no interval. `groups` are codes from 0; an item alone is its own
     group.

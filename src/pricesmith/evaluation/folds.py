@@ -17,7 +17,7 @@ import numpy as np
 from pricesmith.catalog.catalog import ITEMS, SPLITS, Catalog
 from pricesmith.core.errors import UsageError
 from pricesmith.core.types import Item, Listing
-from pricesmith.evaluation.results import ComparableRow, EvalItem, build_near
+from pricesmith.evaluation.results import ComparableRow, EvalItem, build_comparables
 
 N_FOLDS = 5
 MAX_ROWS_FOR_FOLDS = 2_000
@@ -40,7 +40,7 @@ class Fold:
 
 @dataclass(frozen=True)
 class EvalPlan:
-    """Folds of items, the group of each id, the constant's quote, and what an evals folder is kept under."""
+    """Folds of items, the group of each id, the median's quote, and what an evals folder is kept under."""
 
     folds: tuple[Fold, ...]
     groups: Mapping[str, str]
@@ -80,14 +80,14 @@ def row_count(catalog: Catalog) -> int:
     return int(pq.read_metadata(catalog.path / ITEMS).num_rows)
 
 
-def draw_items(group: str) -> bytes:
+def order_key(group: str) -> bytes:
     """A group's place in an order that has nothing to do with it; the same on every machine."""
     return hashlib.sha256(f"judge {group}".encode()).digest()
 
 
 def limit_items(plan: EvalPlan, limit: int) -> EvalPlan:
     """The plan for `limit` items, group by group in drawn order; only the last group can be cut."""
-    ordered = sorted(plan.groups, key=lambda id: (draw_items(plan.groups[id]), id))
+    ordered = sorted(plan.groups, key=lambda id: (order_key(plan.groups[id]), id))
     chosen = set(ordered[:limit])
     folds = (replace(fold, items=[item for item in fold.items if item.listing.id in chosen]) for fold in plan.folds)
     return replace(plan, folds=tuple(fold for fold in folds if fold.items))
@@ -98,13 +98,13 @@ def assign_folds(items: Sequence[Item], groups: Mapping[str, str]) -> list[Fold]
     sizes = Counter(groups[item.listing.id] for item in items)
     load = [0] * N_FOLDS
     place: dict[str, int] = {}
-    for group in sorted(sizes, key=lambda group: (-sizes[group], draw_items(group))):
+    for group in sorted(sizes, key=lambda group: (-sizes[group], order_key(group))):
         place[group] = min(range(N_FOLDS), key=lambda fold: (load[fold], fold))
         load[place[group]] += sizes[group]
     folds = []
     for number in range(N_FOLDS):
         # Each fold draws its own, or all would be calibrated on the same few.
-        order = {group: draw_items(f"held {number} {group}") for group in sizes if place[group] != number}
+        order = {group: order_key(f"held {number} {group}") for group in sizes if place[group] != number}
         others = sorted(order, key=order.__getitem__)
         held = set(others[: -(-len(others) // 9)])
         here: tuple[list[Item], list[Item], list[Item]] = ([], [], [])
@@ -136,5 +136,5 @@ def eval_items(catalog: Catalog, plan: EvalPlan, index: Index | None) -> list[Ev
                 ware, group = item.listing, plan.groups[item.listing.id]
                 known = (ware.id, ware.title, ware.category, item.price, group, trained[group])
                 highest = max((one.similarity for one in some), default=0.0) if search else None
-                found.append(EvalItem(*known, build_near(some[:NEAR]), highest))
+                found.append(EvalItem(*known, build_comparables(some[:NEAR]), highest))
     return found

@@ -1,6 +1,6 @@
 """What evaluations come to: the leaderboard, bands, coverage, running error, the worst items.
 
-`leaderboard(read_evals("out/evals"))[0].mean_error.point` is the mean error of the best, 38.9 say.
+`leaderboard(read_evals("out/evals"))[0].mae.point` is the mean error of the best, 38.9 say.
 
 Different items are never ranked together: pricers judged on the same items form a group, the largest group
 first. Within a group, in order of mean error, a rank is a range: the first place that the tests leave open, one more
@@ -34,10 +34,10 @@ from pricesmith.metrics.bands import (
     price_masks,
 )
 from pricesmith.metrics.bootstrap import MIN_GROUPS, Codes, Interval, bootstrap_interval
-from pricesmith.metrics.coverage import ALPHA, adjusted
+from pricesmith.metrics.coverage import ALPHA, adjust_p_values
 from pricesmith.metrics.metrics import METRICS, Array, is_course_range
 
-MEAN_ERROR = METRICS["mean error"]
+MAE = METRICS["MAE"]
 LEVEL = 0.9
 ALL = "all"
 
@@ -64,26 +64,26 @@ class LeaderboardRow:
     best: bool
     tied: bool
     n: int
-    mean_error: Interval
+    mae: Interval
     median_error: float
     rmsle: float
     within_20: float
     bias: float
-    no_answers: int
+    n_unanswered: int
     seconds_per_1000: float
     dollars_per_1000: float | None
     fit_seconds: float | None
     course_hit: float | None
     coverage: Interval | None
-    below: float | None
-    above: float | None
+    lower_factor: float | None
+    upper_factor: float | None
     miscoverage: tuple[Miscoverage, ...]
     difference: Difference | None
-    needed: int | None
+    n_needed: int | None
     note: str
 
     @property
-    def places(self) -> str:
+    def rank_range(self) -> str:
         """The rank as it is shown: `1`, or `2–3`."""
         return f"{self.rank}" if self.rank == self.rank_to else f"{self.rank}–{self.rank_to}"
 
@@ -111,11 +111,11 @@ def build_leaderboard(evals: Evals, *, seed: int = 0) -> list[LeaderboardRow]:
     """The leaderboard: groups of the same items, and the smallest mean error first in each."""
     rows: list[LeaderboardRow] = []
     first_best: Evaluation | None = None
-    for number, group in enumerate(worst_groups(evals.evaluations)):
+    for number, group in enumerate(group_by_items(evals.evaluations)):
         ordered = sorted(group, key=lambda one: (float(to_arrays(one).error.mean()), one.pricer))
         best = ordered[0]
         first_best = first_best or best
-        pairs = [[compare(one, ahead, MEAN_ERROR, seed=seed) for ahead in ordered[:k]] for k, one in enumerate(ordered)]
+        pairs = [[compare(one, ahead, MAE, seed=seed) for ahead in ordered[:k]] for k, one in enumerate(ordered)]
         worse = Counter(pair.b for behind in pairs for pair in behind if pair.better == pair.b)
         for evaluation, ahead in zip(ordered, pairs, strict=True):
             to_best = ahead[0] if ahead else None
@@ -124,16 +124,16 @@ def build_leaderboard(evals: Evals, *, seed: int = 0) -> list[LeaderboardRow]:
                 "rank": 1 + sum(pair.better == pair.b for pair in ahead),
                 "rank_to": len(ordered) - worse[evaluation.pricer],
                 "best": evaluation is best,
-                "tied": to_best is not None and not to_best.told_apart,
+                "tied": to_best is not None and not to_best.is_significant,
                 "difference": common_difference(evaluation, first_best, seed) if number else to_best,
-                "needed": to_best.needed if to_best else None,
+                "n_needed": to_best.n_needed if to_best else None,
             }
             facts["miscoverage"] = tuple(miscoverage(evaluation, evals, seed=seed))
             rows.append(leaderboard_row(evaluation, evals.meta[evaluation.pricer], facts, seed))
     return rows
 
 
-def worst_groups(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
+def group_by_items(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
     """Evaluations by the set of their items: the set with most pricers first, then with most items."""
     groups: dict[frozenset[str], list[Evaluation]] = {}
     for evaluation in evaluations:
@@ -147,7 +147,7 @@ def common_difference(evaluation: Evaluation, best: Evaluation, seed: int) -> Di
     theirs = {row.id for row in best.rows}
     if not any(row.id in theirs for row in evaluation.rows):
         return None
-    return compare(evaluation, best, MEAN_ERROR, seed=seed)
+    return compare(evaluation, best, MAE, seed=seed)
 
 
 def leaderboard_row(evaluation: Evaluation, meta: dict[str, Any], facts: dict[str, Any], seed: int) -> LeaderboardRow:
@@ -158,17 +158,17 @@ def leaderboard_row(evaluation: Evaluation, meta: dict[str, Any], facts: dict[st
         return METRICS[name].value(data.truth, data.quote)
 
     course = is_course_range(evaluation.currency, evaluation.price_range)
-    band = whole_coverage(data, level_of(meta), seed)
+    band = overall_coverage(data, get_confidence(meta), seed)
     return LeaderboardRow(
         name=evaluation.pricer,
         kind=str(meta.get("kind", "")),
         n=len(rows),
-        mean_error=bootstrap_interval(data.error, data.groups, seed=seed),
+        mae=bootstrap_interval(data.error, data.groups, seed=seed),
         median_error=value("median error"),
         rmsle=value("RMSLE"),
         within_20=value("within 20 %"),
         bias=value("bias"),
-        no_answers=int((~data.answered).sum()),
+        n_unanswered=int((~data.answered).sum()),
         seconds_per_1000=1000 * sum(row.seconds for row in rows) / len(rows),
         dollars_per_1000=None
         if meta.get("cost_known") is False
@@ -176,24 +176,24 @@ def leaderboard_row(evaluation: Evaluation, meta: dict[str, Any], facts: dict[st
         fit_seconds=meta.get("fit_seconds"),
         course_hit=value("course hit") if course else None,
         coverage=band.coverage if band else None,
-        below=band.below if band else None,
-        above=band.above if band else None,
+        lower_factor=band.lower_factor if band else None,
+        upper_factor=band.upper_factor if band else None,
         note=evaluation.note,
         **facts,
     )
 
 
-def level_of(meta: Mapping[str, Any]) -> float:
+def get_confidence(meta: Mapping[str, Any]) -> float:
     """The share of truths that a pricer's intervals are made to hold."""
     return float(meta.get("confidence") or LEVEL)
 
 
-def whole_coverage(data: EvalArrays, level: float, seed: int = 0) -> CoverageBand | None:
+def overall_coverage(data: EvalArrays, level: float, seed: int = 0) -> CoverageBand | None:
     """How often intervals hold the truth, and how far they reach; None without intervals."""
-    return next(iter(coverage_of(data, [(ALL, data.bounded)], level, seed)), None)
+    return next(iter(masked_coverage(data, [(ALL, data.bounded)], level, seed)), None)
 
 
-def coverage_of(data: EvalArrays, masks: Sequence[tuple[str, Mask]], level: float, seed: int) -> list[CoverageBand]:
+def masked_coverage(data: EvalArrays, masks: Sequence[tuple[str, Mask]], level: float, seed: int) -> list[CoverageBand]:
     """Coverage on each mask."""
     arrays = (data.truth, data.quote, data.low, data.high, data.groups)
     return coverage_bands(*arrays, masks, level=level, seed=seed)
@@ -216,15 +216,15 @@ class Miscoverage:
 
 def miscoverage(evaluation: Evaluation, evals: Evals, *, alpha: float = ALPHA, seed: int = 0) -> list[Miscoverage]:
     """Where the coverage of a pricer's intervals is significantly off its level: overall, in a band, in a category."""
-    level = level_of(evals.meta[evaluation.pricer])
-    whole = whole_coverage(to_arrays(evaluation), level, seed)
+    level = get_confidence(evals.meta[evaluation.pricer])
+    whole = overall_coverage(to_arrays(evaluation), level, seed)
     if whole is None:
         return []
     tested = [("all", whole)]
     bands = coverage_by_quote(evaluation, level=level, seed=seed)
     tested += [("band", band) for band in bands if len(bands) > 1]
     tested += [("category", band) for band in coverage_by_category(evaluation, evals, seed=seed)]
-    found = zip(tested, adjusted([band.test.p for _, band in tested]), strict=True)
+    found = zip(tested, adjust_p_values([band.test.p for _, band in tested]), strict=True)
     return [
         Miscoverage(kind, band.label, band.n, band.coverage.point, level, p)
         for (kind, band), p in found
@@ -236,7 +236,7 @@ def coverage_by_category(evaluation: Evaluation, evals: Evals, most: int = 10, *
     """Coverage by category: the `most` commonest, then the others together; none where there is one category only."""
     data = to_arrays(evaluation)
     masks = category_masks([evals.items[id].category for id in data.ids], most)
-    return coverage_of(data, masks, level_of(evals.meta[evaluation.pricer]), seed) if len(masks) > 1 else []
+    return masked_coverage(data, masks, get_confidence(evals.meta[evaluation.pricer]), seed) if len(masks) > 1 else []
 
 
 def error_by_price(evaluation: Evaluation, *, seed: int = 0) -> list[ErrorBand]:
@@ -265,7 +265,7 @@ def coverage_by_quote(evaluation: Evaluation, *, level: float = LEVEL, seed: int
     """Coverage and width of intervals by band of the quote; the bands are those of the truth."""
     data = to_arrays(evaluation)
     masks = price_masks(data.quote, price_edges(data.truth))
-    return coverage_of(data, masks, level, seed)
+    return masked_coverage(data, masks, level, seed)
 
 
 def running_error(evaluation: Evaluation, points: int = 100) -> RunningError:

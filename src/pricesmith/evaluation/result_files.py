@@ -28,12 +28,12 @@ def write_result_files(folder: Path, name: str, rows: bytes, meta: Mapping[str, 
     """Write rows and their meta file, to which `rows_sha256` is added; one that fails leaves the old pair as it was."""
     digest = hashlib.sha256(rows).hexdigest()
     with file_lock(folder / f".{name}.lock"):
-        move_waiting(folder, name)
+        publish_pending_rows(folder, name)
         try:
-            write_atomic(pending_files(folder, name, digest), rows)
+            write_atomic(pending_rows_path(folder, name, digest), rows)
             write_json(folder / f"{name}{META}", {**meta, NAMED: digest})
         finally:
-            move_waiting(folder, name)
+            publish_pending_rows(folder, name)
 
 
 def recover_result_files(folder: Path, name: str) -> None:
@@ -42,7 +42,7 @@ def recover_result_files(folder: Path, name: str) -> None:
     patterns = (f".{name}.{digest}{ROWS}", f"..{name}.{digest}{ROWS}.*.tmp", f".{name}{META}.*.tmp")
     if any(any(folder.glob(pattern)) for pattern in patterns):
         with file_lock(folder / f".{name}.lock"):
-            move_waiting(folder, name)
+            publish_pending_rows(folder, name)
             for pattern in patterns[1:]:
                 sweep_temporaries(folder, pattern)
 
@@ -78,10 +78,10 @@ def is_rows(path: Path) -> bool:
     return found is None or (isinstance(found, dict) and {"id", "truth", "price", "raw"} <= set(found))
 
 
-def move_waiting(folder: Path, name: str) -> None:
+def publish_pending_rows(folder: Path, name: str) -> None:
     """Put rows whose meta file is there into their place, and drop those that a kill left without one."""
     for path in folder.glob(f".{name}.{'[0-9a-f]' * 64}{ROWS}"):
-        if path == pending_files(folder, name, content_digest(folder / f"{name}{META}")):
+        if path == pending_rows_path(folder, name, read_rows_digest(folder / f"{name}{META}")):
             os.replace(path, folder / f"{name}{ROWS}")
             sync_folder(folder)
         else:
@@ -93,7 +93,7 @@ def read_rows(folder: Path, name: str, digest: str) -> bytes | None:
     place = folder / f"{name}{ROWS}"
     for path in (
         place,
-        pending_files(folder, name, digest),
+        pending_rows_path(folder, name, digest),
         place,
     ):  # they may move between the first look and the second
         try:
@@ -105,12 +105,12 @@ def read_rows(folder: Path, name: str, digest: str) -> bytes | None:
     return None
 
 
-def pending_files(folder: Path, name: str, digest: str) -> Path:
+def pending_rows_path(folder: Path, name: str, digest: str) -> Path:
     """Where rows stand until the meta file that names them is there."""
     return folder / f".{name}.{digest}{ROWS}"
 
 
-def content_digest(meta: Path) -> str:
+def read_rows_digest(meta: Path) -> str:
     """The rows that a meta file names; empty where there is none, or a damaged one."""
     try:
         return str(read_json(meta)[NAMED])

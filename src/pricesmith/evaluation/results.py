@@ -117,7 +117,7 @@ def file_name(pricer: str) -> str:
     return f"{safe or 'pricer'}-{hashlib.sha256(pricer.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
-def build_near(comparables: Sequence[ComparableRow]) -> tuple[Near, ...]:
+def build_comparables(comparables: Sequence[ComparableRow]) -> tuple[Near, ...]:
     """Comparables as they are kept with an item."""
     return tuple(Near(one.id, one.title, float(one.price), float(one.similarity)) for one in comparables)
 
@@ -149,7 +149,7 @@ def write_items(folder: Path, items: Iterable[EvalItem], about: Mapping[str, Any
         pq.write_table(table, temporary, write_page_checksum=True)
 
 
-def item_facts(folder: Path) -> dict[str, Any] | None:
+def read_items_metadata(folder: Path) -> dict[str, Any] | None:
     """What the folder's items.parquet was made for; None where there is none."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -194,7 +194,7 @@ def claim_items(folder: Path, about: Mapping[str, Any]) -> bool:
         raise UsageError(f"{folder} is a link to a place that does not exist", hint="Choose another path.")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, not a folder of evaluations", hint="Choose another path.")
-    old = item_facts(folder)
+    old = read_items_metadata(folder)
     if old is None:
         foreign = [path.name for path in folder.glob("*")] if folder.is_dir() else []
         if any(not name.startswith(".") for name in foreign):
@@ -278,7 +278,7 @@ def read_evals(folder: Path | str) -> Evals:
     damaged.
     """
     path = Path(folder)
-    about = item_facts(path)
+    about = read_items_metadata(path)
     if about is None:
         raise InputError(
             f"{path} is not a folder of evaluations",

@@ -246,7 +246,7 @@ def evaluate_candidate(
     notes: Counter[str] = Counter()
     refits = 0.0
     for number, fold in enumerate(plan.folds, 1):
-        items = expected_questions(one, fold.items, catalog, notes)
+        items = select_items(one, fold.items, catalog, notes)
         if not items:
             continue
         pricer = one.pricer
@@ -277,7 +277,7 @@ def evaluate_candidate(
     return merge_folds(one.name, parts, notes), refits or one.facts.get("fit_seconds")
 
 
-def expected_questions(one: Candidate, items: Sequence[Item], catalog: Catalog, notes: Counter[str]) -> list[Item]:
+def select_items(one: Candidate, items: Sequence[Item], catalog: Catalog, notes: Counter[str]) -> list[Item]:
     """The items a candidate is judged on: those it was asked, without those it was trained on. Counts the others."""
     chosen = [item for item in items if one.only is None or item.listing.id in one.only]
     if one.fitted_on is None or one.fitted_on == catalog.fingerprint:

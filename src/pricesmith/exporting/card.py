@@ -98,7 +98,7 @@ def front_matter(
 
 def own_values(row: LeaderboardRow) -> list[tuple[str, float]]:
     """The figures of the model index."""
-    return [("mean absolute error", row.mean_error.point), ("rmsle", row.rmsle), ("share within 20 %", row.within_20)]
+    return [("mean absolute error", row.mae.point), ("rmsle", row.rmsle), ("share within 20 %", row.within_20)]
 
 
 def standing(run: PriceModel, evals: Path) -> list[LeaderboardRow]:
@@ -179,7 +179,7 @@ def results(run: PriceModel, rows: list[LeaderboardRow], evals: Path | None) -> 
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
-        low, high = row.mean_error.low, row.mean_error.high
+        low, high = row.mae.low, row.mae.high
         between = (
             f" ({format_money(low, currency)} to {format_money(high, currency)})"
             if low is not None and high is not None
@@ -187,8 +187,8 @@ def results(run: PriceModel, rows: list[LeaderboardRow], evals: Path | None) -> 
         )
         lines.append(
             f"| {'**' + row.name + '**' if row.name == run.name else row.name}{' =' if row.tied else ''} "
-            f"| {format_money(row.mean_error.point, currency)}{between} | {format_money(row.median_error, currency)} "
-            f"| {row.rmsle:.3f} | {row.within_20:.1%} | {row.no_answers} |"
+            f"| {format_money(row.mae.point, currency)}{between} | {format_money(row.median_error, currency)} "
+            f"| {row.rmsle:.3f} | {row.within_20:.1%} | {row.n_unanswered} |"
         )
     lines.append("\n`=` is not told apart from the best on these items.")
     return "\n".join(lines)

@@ -19,7 +19,7 @@ from pricesmith.core.folders import build_folder
 from pricesmith.core.progress import Progress
 from pricesmith.exporting.card import License, contains_training_text, model_card
 from pricesmith.pricers.model import COMPARABLES, MANIFEST, PriceModel, load_model
-from pricesmith.text.formatting import places_of
+from pricesmith.text.formatting import decimal_places
 
 PRICE_CONFIG = "price_config.json"
 CARD = "README.md"
@@ -98,7 +98,7 @@ def write_merged(run: PriceModel, to: Path) -> None:
     edges = getattr(pricer.reader, "edges", None)
     if edges:  # so that a stock pipeline answers with prices and not with LABEL_7
         code = str(run.info["currency"])
-        ends = [f"{edge:.{places_of(edge, code)}f}" for edge in edges]
+        ends = [f"{edge:.{decimal_places(edge, code)}f}" for edge in edges]
         names = [f"{low} to {high} {code}" for low, high in pairwise(ends)]
         pricer.model.config.id2label = dict(enumerate(names))
         pricer.model.config.label2id = {name: number for number, name in enumerate(names)}

@@ -19,7 +19,7 @@ from pricesmith.catalog.catalog import Catalog
 from pricesmith.core.console import Console
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.types import Item
-from pricesmith.evaluation.folds import EvalPlan, build_plan, draw_items
+from pricesmith.evaluation.folds import EvalPlan, build_plan, order_key
 from pricesmith.human.answers import AnswerSheet, QuizAnswer, open_sheet
 from pricesmith.human.dialog import HELP, Dialog, format_duration, minutes
 from pricesmith.human.results import HumanResult, build_human_result, format_result, list_competitors, result_dict
@@ -94,7 +94,7 @@ def quiz_items(plan: EvalPlan, n: int, seed: int) -> list[Item]:
     def place(item: Item) -> tuple[bytes, str]:
         group = plan.groups[item.listing.id]
         other = hashlib.sha256(f"ask {seed} {group}".encode()).digest()
-        return (draw_items(group) if seed == 0 else other), item.listing.id
+        return (order_key(group) if seed == 0 else other), item.listing.id
 
     return sorted(items, key=place)[:n]
 

@@ -140,7 +140,7 @@ def format_result(place: HumanResult, currency: str, seconds: float | None) -> l
     pace = f", {seconds:,.0f} seconds for one" if seconds is not None else ""
     table = Table(
         box=box.SIMPLE_HEAD,
-        title=f"{format_count(mine.n, 'listing')}, {mine.no_answers:,} skipped{pace}",
+        title=f"{format_count(mine.n, 'listing')}, {mine.n_unanswered:,} skipped{pace}",
         title_justify="left",
     )
     for name in ("", "pricer"):
@@ -149,8 +149,10 @@ def format_result(place: HumanResult, currency: str, seconds: float | None) -> l
         table.add_column(name, justify="right", no_wrap=True)
     for row in place.rows:
         style = "bold" if row.name == place.person else ""
-        money_of = (amount_of(row.mean_error, currency), format_money(row.median_error, currency))
-        table.add_row(row.places, Text(to_single_line(row.name, 24)), *money_of, f"{row.within_20:.0%}", style=style)
+        money_of = (amount_of(row.mae, currency), format_money(row.median_error, currency))
+        table.add_row(
+            row.rank_range, Text(to_single_line(row.name, 24)), *money_of, f"{row.within_20:.0%}", style=style
+        )
     lines: list[Any] = [table, *(describe_result(pair, currency) for pair in place.pairs)]
     if len(place.pairs) > 1:
         lines.append("These hold all together, at 95 %. A place such as 1–2 is what tests of each pair leave open.")
@@ -167,11 +169,11 @@ def describe_result(pair: Difference, currency: str) -> str:
     on = f" on {format_count(pair.n, 'common listing')}"
     if pair.low is None or pair.high is None:
         return f"You and {other}{on}: too few for an interval."
-    if pair.told_apart:
+    if pair.is_significant:
         ends = sorted(abs(end) for end in (pair.low, pair.high))
         much = f"{gap} [{format_range(ends[0], ends[1], currency)}]"
         return f"You err {much} {'less' if pair.better == pair.a else 'more'} than {other}{on}: told apart."
-    needed = f"; about {format_estimate(pair.needed)} would tell you apart" if pair.needed else ""
+    needed = f"; about {format_estimate(pair.n_needed)} would tell you apart" if pair.n_needed else ""
     return f"You and {other} are not told apart{on} ({format_range(pair.low, pair.high, currency)}){needed}."
 
 

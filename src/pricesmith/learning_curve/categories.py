@@ -37,7 +37,7 @@ def error_shares(
             n=band.n,
             share_of_items=band.share_of_items,
             share_of_error=band.share_of_error,
-            error=share_range(band.mean_error),
+            error=share_range(band.mae),
             ratio=band.ratio,
         )
         for band in error_bands(truth, quote, groups, masks)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from pricesmith.metrics.bootstrap import Codes, Interval, bootstrap_interval, encode_groups
 from pricesmith.metrics.coverage import CoverageTest, coverage_test
-from pricesmith.metrics.metrics import Array, coverage, error, half_widths
+from pricesmith.metrics.metrics import Array, coverage, error, interval_factors
 
 ROUND = (1, 2, 5)
 Mask = npt.NDArray[np.bool_]
@@ -37,14 +37,14 @@ class ErrorBand:
     n: int
     share_of_items: float
     share_of_error: float
-    mean_error: Interval
+    mae: Interval
     ratio: float
     bias: float
 
 
 @dataclass(frozen=True)
 class CoverageBand:
-    """How often intervals of a band of quotes hold the truth, and how far they reach: price ÷ `below` to × `above`.
+    """How often intervals of a band of quotes hold the truth, and how far they reach: price ÷ `lower_factor` to × `upper_factor`.
 
     `test` says whether the coverage is significantly off its level.
     """
@@ -52,8 +52,8 @@ class CoverageBand:
     label: str
     n: int
     coverage: Interval
-    below: float
-    above: float
+    lower_factor: float
+    upper_factor: float
     test: CoverageTest
 
 
@@ -154,6 +154,6 @@ def coverage_bands(
         held = coverage(truth[some], low[some], high[some])
         codes = encode_groups(groups[some].tolist())
         found = bootstrap_interval(held, codes, share=True, seed=seed)
-        reach = half_widths(quote[some], low[some], high[some])
+        reach = interval_factors(quote[some], low[some], high[some])
         bands.append(CoverageBand(label, int(some.sum()), found, *reach, coverage_test(held, codes, level)))
     return bands

@@ -1,7 +1,7 @@
 """Is the coverage of intervals significantly off its level? A two-sided test that counts near-duplicate groups.
 
     test = coverage_test(held, groups, level=0.9)
-    adjusted([test.p, ...])                                  # Holm: one level of error over all bands
+    adjust_p_values([test.p, ...])                                  # Holm: one level of error over all bands
 
 The exact binomial test needs independent items; those of one group are held or missed together. So the number of items
 is divided by the design effect: the group-robust variance of the coverage over that of independent items, 1 at least
@@ -60,7 +60,7 @@ def binomial_p(successes: float, trials: float, level: float) -> float:
     return min(1.0, 2 * min(at_least, at_most))
 
 
-def adjusted(values: Sequence[float | None]) -> list[float | None]:
+def adjust_p_values(values: Sequence[float | None]) -> list[float | None]:
     """Holm's adjusted p-values, in the order given; None stays None and does not count as a test."""
     order = sorted((place for place, p in enumerate(values) if p is not None), key=lambda place: values[place] or 0.0)
     found: list[float | None] = [None] * len(values)

@@ -2,7 +2,7 @@
 better.
 
     >>> import numpy as np
-    >>> METRICS["mean error"].value(np.array([10.0, 20.0]), np.array([12.0, 16.0]))
+    >>> METRICS["MAE"].value(np.array([10.0, 20.0]), np.array([12.0, 16.0]))
     3.0
 
 Every function takes `truth` and `quote`, arrays of shape (n,) in the catalog's currency. The truth is never
@@ -44,7 +44,7 @@ def squared_log_error(truth: Array, quote: Array) -> Array:
     return away * away
 
 
-def is_within_share(truth: Array, quote: Array) -> Array:
+def within_20_percent(truth: Array, quote: Array) -> Array:
     """1 where the quote is at most 20 % of the truth away from it, else 0."""
     return (error(truth, quote) <= 0.2 * truth).astype(np.float64)
 
@@ -97,17 +97,17 @@ def aggregate_values(values: Array, aggregate: Aggregate) -> float:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("mean error", "money", "lower", error),
+        Metric("MAE", "money", "lower", error),
         Metric("median error", "money", "lower", error, "median"),
         Metric("RMSLE", "log price", "lower", squared_log_error, "root"),
-        Metric("within 20 %", "share", "higher", is_within_share),
+        Metric("within 20 %", "share", "higher", within_20_percent),
         Metric("course hit", "share", "higher", course_hit),
         Metric("bias", "money", "zero", signed_error),
     )
 }
 
 
-def metric_named(name: str) -> Metric:
+def get_metric(name: str) -> Metric:
     """A metric by its name. Raises UsageError with the names there are."""
     if name not in METRICS:
         raise UsageError(f"There is no metric {name!r}", got=name, allowed=", ".join(METRICS))
@@ -132,7 +132,7 @@ def coverage(truth: Array, low: Array, high: Array) -> Array:
     return ((low <= truth) & (truth <= high)).astype(np.float64)
 
 
-def half_widths(quote: Array, low: Array, high: Array) -> tuple[float, float]:
+def interval_factors(quote: Array, low: Array, high: Array) -> tuple[float, float]:
     """The geometric mean of quote / low and of high / quote: (1.5, 2) reads "price ÷ 1.5 to × 2"; all are above 0."""
     return float(np.exp(np.mean(np.log(quote / low)))), float(np.exp(np.mean(np.log(high / quote))))
 

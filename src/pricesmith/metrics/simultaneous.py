@@ -4,12 +4,12 @@
 
 Every difference gets the interval of `resample.interval`, only at a level that makes the chance of a miss anywhere
 5 %, not 5 % for each. That level is read off the same resamples: each draws groups once for all differences, and its
-least probable studentized difference, in two tails, counts; the 5 % quantile of that minimum is the level for each one.
+least probable studentize difference, in two tails, counts; the 5 % quantile of that minimum is the level for each one.
 It lies between 5 % / m (Bonferroni), where the differences have nothing to do with each other, and 5 %, where they are
 one; pricers measured against one reference share its luck, so it is well above the first.
 Sources: Westfall & Young 1993, "Resampling-based multiple testing", section 2.3 (single-step min P); Beran 1988,
 "Balanced simultaneous confidence sets", for the intervals that say the same as the tests; Romano & Wolf 2005 for the
-studentized bootstrap of it.
+studentize bootstrap of it.
 
 How often anything at all was told apart on made data where nothing is to be found: log-normal errors of pricers of
 equal skill, 60 groups of 5, 1,000 times, nominal 5 %:
@@ -65,7 +65,7 @@ def simultaneous_intervals(
         return [Interval(point, None, None, None, len(groups), count) for point in points], confidence
     wanted = resamples * min(MOST, -(-len(pairs) // SEVERAL))
     drawn = min(wanted, max(FEWEST, MOST * DRAWS // count))
-    errors, scores = studentized(pairs, groups, aggregate, points, drawn, seed)
+    errors, scores = studentize(pairs, groups, aggregate, points, drawn, seed)
     level = pointwise_level(scores[:, errors > 0], 1 - confidence)
     found = [
         Interval(point, *ends(point, float(se), score, count, level), float(se), len(groups), count)
@@ -74,7 +74,7 @@ def simultaneous_intervals(
     return found, 1 - level
 
 
-def studentized(
+def studentize(
     pairs: Sequence[tuple[Array, Array]],
     groups: Codes,
     aggregate: Aggregate,
@@ -82,7 +82,7 @@ def studentized(
     resamples: int,
     seed: int,
 ) -> tuple[Array, Array]:
-    """The standard error of each difference, shape (m,), and its studentized resamples, shape (b, m).
+    """The standard error of each difference, shape (m,), and its studentize resamples, shape (b, m).
 
     A resample without spread says nothing of its own precision: NaN.
     """
@@ -106,11 +106,11 @@ def pointwise_level(scores: Array, level: float) -> float:
     count = scores.shape[1]
     if count <= 1:
         return level
-    least = np.min([two_tails(column) for column in scores.T], axis=0)
+    least = np.min([two_tailed_p(column) for column in scores.T], axis=0)
     return float(min(level, max(level / count, np.quantile(least, level, method="lower"))))
 
 
-def two_tails(scores: Array) -> npt.NDArray[np.float64]:
+def two_tailed_p(scores: Array) -> npt.NDArray[np.float64]:
     """The two-tailed probability of each score among its own, shape (b,); that of NaN is 1."""
     known = np.flatnonzero(~np.isnan(scores))
     rank = np.empty(len(known))

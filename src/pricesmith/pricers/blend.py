@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, Field
 
 from pricesmith.core.atomic import read_json, write_json
 from pricesmith.core.errors import PricesmithError, UsageError
-from pricesmith.core.model_files import damaged, read_object
+from pricesmith.core.model_files import damaged_file, read_object
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer, Quote
 
@@ -119,11 +119,11 @@ class Blend(Settings):
         """The weight of each member. Raises InputError where the file names others, or the weights are none."""
         weights, names = read_object(run / WEIGHTS), [member_name(path) for path in self.members]
         if list(weights) != names:
-            raise damaged(run / WEIGHTS, f"weights of {', '.join(weights)}", allowed=f"of {', '.join(names)}")
+            raise damaged_file(run / WEIGHTS, f"weights of {', '.join(weights)}", allowed=f"of {', '.join(names)}")
         values = list(weights.values())
         numbers = all(isinstance(value, float | int) and not isinstance(value, bool) for value in values)
         if not numbers or min(values) < 0 or not abs(sum(values) - 1) < 1e-6:
-            raise damaged(run / WEIGHTS, f"{values}", allowed="weights from 0 to 1 that sum to 1")
+            raise damaged_file(run / WEIGHTS, f"{values}", allowed="weights from 0 to 1 that sum to 1")
         return {name: float(value) for name, value in weights.items()}
 
 

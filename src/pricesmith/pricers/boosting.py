@@ -23,7 +23,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from pricesmith.core.atomic import write_json
-from pricesmith.core.model_files import Shapes, damaged, names_of, read_arrays, read_object
+from pricesmith.core.model_files import Shapes, check_names, damaged_file, read_arrays, read_object
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer, Quote, render
 from pricesmith.pricers.features.tfidf import fit_vectorizer, get_vocabulary, restore_vectorizer
@@ -113,11 +113,11 @@ class BoostingRecipe(Settings):
         """The pricer that a run folder holds."""
         path = run / FACTS
         facts = read_object(path)
-        words, numbers = (names_of(path, facts.get(name), name) for name in ("words", "numbers"))
+        words, numbers = (check_names(path, facts.get(name), name) for name in ("words", "numbers"))
         lists = facts.get("groups")
         if not isinstance(lists, list) or len(lists) != len(GROUPS):
-            raise damaged(path, f"groups: {lists!r}", allowed=f"{len(GROUPS)} lists of names")
-        groups = [column_values(names_of(path, names, "groups")) for names in lists]
+            raise damaged_file(path, f"groups: {lists!r}", allowed=f"{len(GROUPS)} lists of names")
+        groups = [column_values(check_names(path, names, "groups")) for names in lists]
         arrays = read_arrays(run / ARRAYS, SHAPES, {"words": len(words)})
         trees = read_trees(run / TREES, len(groups) + len(numbers) + 1)
         reader, bias = restore_vectorizer(words, arrays["idf"]), float(arrays["bias"][0])

@@ -25,10 +25,10 @@ from pricesmith.core.model_files import (
     HINT,
     check_format,
     check_range,
-    damage_reported,
-    damaged,
+    damaged_file,
     read_object,
     read_settings,
+    report_damage,
 )
 from pricesmith.core.settings import Settings, parse_settings
 from pricesmith.core.types import Listing, Pricer, Quote, Recipe
@@ -188,7 +188,7 @@ def load_model(run: Path | str) -> PriceModel:
     info = read_object(folder / CATALOG)
     low, high = info["price_range"]
     table = read_settings(folder / CALIBRATION, CalibrationTable)
-    with damage_reported(folder):
+    with report_damage(folder):
         pricer: Pricer = ConformalPricer(ClippedPricer(recipe.load(folder), (low, high)), table, (low, high))
         if getattr(recipe, "probed", True):
             pricer.price([PROBE])  # files that do not belong together are found now, not at the first question
@@ -212,9 +212,11 @@ def stored_recipe(folder: Path, kind: str) -> Recipe:
     try:
         recipe = read_recipe(str(folder / RECIPE))
     except UsageError as error:
-        raise damaged(folder / RECIPE, f"{error.what}: {error.got}", allowed=error.allowed) from None
+        raise damaged_file(folder / RECIPE, f"{error.what}: {error.got}", allowed=error.allowed) from None
     if recipe.kind != kind:
-        raise damaged(folder / RECIPE, f"a recipe of kind {recipe.kind}", allowed=f"kind {kind}, as {MANIFEST} says")
+        raise damaged_file(
+            folder / RECIPE, f"a recipe of kind {recipe.kind}", allowed=f"kind {kind}, as {MANIFEST} says"
+        )
     return recipe
 
 
@@ -238,11 +240,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     read_settings(folder / MANIFEST, Manifest)
     files, kind = manifest["files"], manifest["kind"]
     if manifest["identity"] not in (content_identity(files), content_identity(files, skip=RECIPE)):
-        raise damaged(
+        raise damaged_file(
             folder / MANIFEST, "another list of files than its identity", allowed="the list as it was written"
         )
     if kind not in KINDS:
-        raise damaged(folder / MANIFEST, f"kind {kind!r}", allowed=", ".join(KINDS), hint="Upgrade Pricesmith.")
+        raise damaged_file(folder / MANIFEST, f"kind {kind!r}", allowed=", ".join(KINDS), hint="Upgrade Pricesmith.")
     return manifest
 
 

@@ -16,13 +16,12 @@ from typing import Any
 from pricesmith.metrics.bands import CoverageBand, ErrorBand
 from pricesmith.metrics.bootstrap import Interval
 from pricesmith.reporting.data import ReportData
-from pricesmith.text.currency import minor_digits
+from pricesmith.text.currency import display_sign, minor_digits
 from pricesmith.text.formatting import (
-    currency_sign,
     format_band_short,
     format_chart_label,
+    format_factors,
     format_price,
-    reach,
     round_money,
 )
 
@@ -41,7 +40,7 @@ def scatter(found: ReportData, points: int = POINTS) -> Figure:
     chosen = set(ids if len(ids) <= points else random.Random(0).sample(ids, points))
     kept = [row for row in evaluations[0].rows if row.id in chosen]
     order = [row.id for row in kept]
-    mark = html.escape(currency_sign(found.currency))
+    mark = html.escape(display_sign(found.currency))
     digits = (
         f",.{minor_digits(found.currency)}f" if min(row.truth for row in kept) >= 1 else ",.3~g"
     )  # below 1, significant digits
@@ -104,7 +103,7 @@ def log_ticks(low: float, high: float, currency: str) -> Figure:
     values = [round(10.0**power * step, 6) for power in powers for step in steps if low <= 10.0**power * step <= high]
     return {
         "tickvals": values,
-        "ticktext": [html.escape(f"{currency_sign(currency)}{value:,.10g}") for value in values],
+        "ticktext": [html.escape(f"{display_sign(currency)}{value:,.10g}") for value in values],
     }
 
 
@@ -125,7 +124,7 @@ def axis_top(intervals: Sequence[Interval]) -> float:
 def price_bands(found: ReportData) -> Figure:
     """Mean error by band of the true price, grouped bars with intervals."""
     names = found.drawn()
-    every = [band.mean_error for name in names for band in found.bands[name]]
+    every = [band.mae for name in names for band in found.bands[name]]
     return {
         "data": [bar_trace(found, name, found.bands[name]) for name in names],
         "layout": {
@@ -143,8 +142,8 @@ def bar_trace(found: ReportData, name: str, bands: Sequence[ErrorBand]) -> Figur
         "type": "bar",
         "name": format_chart_label(name, 40),
         "x": [format_band_short(band.label, found.currency) for band in bands],
-        "y": [band.mean_error.point for band in bands],
-        "error_y": error_bars([band.mean_error for band in bands]),
+        "y": [band.mae.point for band in bands],
+        "error_y": error_bars([band.mae for band in bands]),
         "marker": {"color": f"@{found.hues[name]}:0.8"},
         "customdata": hover_text(bands, found.currency),
         "hovertemplate": "%{customdata}<extra>%{fullData.name}</extra>",
@@ -153,21 +152,19 @@ def bar_trace(found: ReportData, name: str, bands: Sequence[ErrorBand]) -> Figur
 
 def hover_text(bands: Sequence[ErrorBand], currency: str) -> list[str]:
     """What a reader sees over a bar."""
-    return [
-        f"{format_chart_label(format_price(band.mean_error.point, currency))} on {band.n:,} items" for band in bands
-    ]
+    return [f"{format_chart_label(format_price(band.mae.point, currency))} on {band.n:,} items" for band in bands]
 
 
 def money_ticks(found: ReportData) -> Figure:
     """The sign before an axis of money."""
-    return {"tickprefix": html.escape(currency_sign(found.currency)), "tickformat": ",.6~g"}
+    return {"tickprefix": html.escape(display_sign(found.currency)), "tickformat": ",.6~g"}
 
 
 def category_bands(found: ReportData) -> Figure:
     """Mean error by category, lying bars with intervals, the commonest category on top."""
     names = found.drawn(2)
     labels = [f"{format_chart_label(band.label, 26)} ({band.n:,})" for band in found.categories[names[0]]]
-    every = [band.mean_error for name in names for band in found.categories[name]]
+    every = [band.mae for name in names for band in found.categories[name]]
     traces = []
     for name in names:
         bands = found.categories[name]
@@ -247,7 +244,8 @@ def coverage_trace(
             "color": f"@{found.hues[name]}",
         },
         "customdata": [
-            f"{band.coverage.point:.1%} of {band.n:,}, price {reach(band.below, band.above)}" for band in bands
+            f"{band.coverage.point:.1%} of {band.n:,}, price {format_factors(band.lower_factor, band.upper_factor)}"
+            for band in bands
         ],
         "hovertemplate": "%{customdata}<extra>%{fullData.name}</extra>",
     }

@@ -83,7 +83,7 @@ class ReportData:
         """Who is not told apart from the best of the first group. What the reference has to do with is read off the
         conclusion's intervals, which are corrected for many comparisons; all else off the pair's own test.
         """
-        apart = {one.competitor: one.outcome in ("better", "worse") for one in self.conclusion.versus}
+        apart = {one.competitor: one.outcome in ("better", "worse") for one in self.conclusion.comparisons}
         reference, best = self.conclusion.reference, self.best.name
         ties = set()
         for row in self.main[1:]:
@@ -167,7 +167,7 @@ def build_side_by_side(found: Conclusion, evals: Evals, name: str | None, *, wit
     """The reference beside the competitor of this name; without one, beside the most accurate hosted model, else pricer, that
     has items in common. None where there is nobody.
     """
-    competitors = [one for one in found.versus if one.pair is not None]
+    competitors = [one for one in found.comparisons if one.pair is not None]
     if name is not None and name not in [one.competitor for one in competitors]:
         raise UsageError(
             f"{name!r} is no competitor of {found.reference} here",
@@ -175,7 +175,7 @@ def build_side_by_side(found: Conclusion, evals: Evals, name: str | None, *, wit
             allowed=", ".join(one.competitor for one in competitors) or "nobody: it is alone on its items",
             hint="Name somebody who was judged on items that the reference was judged on.",
         )
-    competitors.sort(key=lambda one: (one.competitor != name, one.side != "hosted", one.kind == MEDIAN))
+    competitors.sort(key=lambda one: (one.competitor != name, one.pricer_type != "hosted", one.kind == MEDIAN))
     if not competitors:
         return None
     by_name = {one.pricer: one for one in evals.evaluations}

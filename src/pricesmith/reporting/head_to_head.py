@@ -28,7 +28,13 @@ from pricesmith.text.formatting import (
 )
 
 Facts = dict[str, Any]
-MARKS = {"better": "good", "worse": "bad", "not told apart": "tie", "too few items": "none", "other items": "none"}
+MARKS = {
+    "better": "good",
+    "worse": "bad",
+    "no significant difference": "tie",
+    "too few items": "none",
+    "other items": "none",
+}
 SIDES = {"own": "own box", "hosted": "hosted", "person": "a person", "saved": "saved answers"}
 SHORT = 22  # letters of a name in a mark
 REACH = 3.0  # a bar ends at so many times the median difference: one hopeless competitor does not squeeze the others
@@ -75,15 +81,15 @@ def bars(points: Sequence[tuple[float, float | None, float | None]]) -> list[Fac
 def comparison_table(found: ReportData) -> Facts | None:
     """Everybody against the reference, with intervals that hold all together; None where it is alone."""
     conclusion = found.conclusion
-    if not conclusion.versus:
+    if not conclusion.comparisons:
         return None
-    paired = [one for one in conclusion.versus if one.pair is not None]
+    paired = [one for one in conclusion.comparisons if one.pair is not None]
     drawn = bars([(one.pair.difference, one.pair.low, one.pair.high) for one in paired if one.pair is not None])
     by_name = dict(zip((one.competitor for one in paired), drawn, strict=True))
     return {
         "name": pricer_label(conclusion.reference),
         "intro": comparison_intro(conclusion),
-        "rows": [comparison_line(found, one, by_name.get(one.competitor)) for one in conclusion.versus],
+        "rows": [comparison_line(found, one, by_name.get(one.competitor)) for one in conclusion.comparisons],
     }
 
 
@@ -91,27 +97,31 @@ def comparison_intro(conclusion: Conclusion) -> str:
     """What is compared, and what the intervals were corrected for."""
     name = pricer_label(conclusion.reference)
     what = f"Each competitor's error less that of {name}, item by item on the items that both were asked: right of the line "
-    if not conclusion.comparisons:
+    if not conclusion.n_comparisons:
         return f"{what}{name} errs less. There are too few common items for an interval, so nobody is told apart."
-    many = f", corrected for {format_count(conclusion.comparisons, 'comparison')}" if conclusion.comparisons > 1 else ""
-    if conclusion.chosen != "named" and conclusion.among > 1:
+    many = (
+        f", corrected for {format_count(conclusion.n_comparisons, 'comparison')}"
+        if conclusion.n_comparisons > 1
+        else ""
+    )
+    if conclusion.chosen != "named" and conclusion.n_candidates > 1:
         many += (
             f": those of every pricer that could have been chosen, because {name} was chosen on these very items and "
             "luck had a part in it. A reference named before judging is corrected for its own only"
         )
-    hold = "The intervals hold all together" if conclusion.comparisons > 1 else "The interval holds"
+    hold = "The intervals hold all together" if conclusion.n_comparisons > 1 else "The interval holds"
     return f"{what}{name} errs less. {hold} at 95 %{many}. One that holds 0 means that the order could be chance."
 
 
 def comparison_line(found: ReportData, one: Comparison, drawn: Facts | None) -> Facts:
     """One competitor in the reference's table."""
     pair, currency = one.pair, found.currency
-    undecided = one.outcome == "not told apart"
+    undecided = one.outcome == "no significant difference"
     needed = (
         ""
         if pair is None or not undecided
-        else f"about {format_estimate(pair.needed)}"
-        if pair.needed
+        else f"about {format_estimate(pair.n_needed)}"
+        if pair.n_needed
         else "no number would"
     )
     return {
@@ -136,7 +146,7 @@ def pricer_type(one: Comparison) -> str:
 def cost_table(found: ReportData) -> Facts:
     """What a quote costs and how long it takes, for everybody; where own compute meets a host."""
     conclusion = found.conclusion
-    meetings = {one.competitor: one for one in conclusion.versus if one.break_even is not None}
+    meetings = {one.competitor: one for one in conclusion.comparisons if one.break_even is not None}
     rows = [cost_line(found, one, meetings.get(name)) for name, one in conclusion.costs.items()]
     box = conclusion.machine_cost
     rented = (
@@ -149,7 +159,7 @@ def cost_table(found: ReportData) -> Facts:
         "Own pricers are timed in batches of up to 256 on the box that judged them, the time shared evenly: that is "
         "throughput, not how long one listing alone would wait."
     )
-    hosted = any(one.side == "hosted" for one in conclusion.costs.values())
+    hosted = any(one.pricer_type == "hosted" for one in conclusion.costs.values())
     each = " A hosted model is timed answer by answer, from the request to the answer." if hosted else ""
     return {
         "intro": f"{rented}{timed}{each}",
@@ -169,13 +179,13 @@ def break_even_note(conclusion: Conclusion) -> str:
 
 def cost_line(found: ReportData, cost: Cost, meeting: Comparison | None) -> Facts:
     """One pricer's costs in words; what is not known says so."""
-    hosted, counted = cost.side == "hosted", cost.side in ("own", "hosted")
+    hosted, counted = cost.pricer_type == "hosted", cost.pricer_type in ("own", "hosted")
     unknown = "no price per token" if hosted else "no price of the box" if counted else "not counted"
     known = cost.quote is not None
     line = {
         "name": cost.pricer,
         "hue": found.hues[cost.pricer],
-        "kind": SIDES[cost.side],
+        "kind": SIDES[cost.pricer_type],
         "mark": "reference" if cost.pricer == found.conclusion.reference else "",
         "mark_kind": "best",
         "thousand": format_usd(1_000 * cost.quote) if cost.quote is not None else "unknown" if counted else "–",
@@ -197,7 +207,7 @@ def cost_line(found: ReportData, cost: Cost, meeting: Comparison | None) -> Fact
         line |= {"takes": format_clock(cost.latency.median), "how": f"median of {cost.latency.n:,}; {slow}"}
     elif cost.seconds is not None:
         line |= {"takes": format_clock(cost.seconds), "how": "in batches"}
-    if cost.side == "own" and cost.fit_seconds is not None:
+    if cost.pricer_type == "own" and cost.fit_seconds is not None:
         paid = format_usd(cost.fit) if cost.fit is not None and cost.fit_seconds else ""
         line |= {"fitting": format_clock(cost.fit_seconds) if cost.fit_seconds else "none", "fitting_cost": paid}
     if meeting is not None and meeting.break_even is not None:

@@ -5,7 +5,7 @@ give the same bytes.
      "words": ["On 2,915 items of goods (test split) blend, ... is off by $31.20 [29.90, 32.60] on average.", ...],
      "catalog": {"name": "goods", "fingerprint": "9f86d0...", "split": "test", "currency": "USD"},
      "reference": {"name": "blend", "kind": "blend", "side": "own", "chosen": "own", "among": 4, "items": 2915,
-                  "unanswered": 0, "groups": 2810, "mean_error": 31.2, "low": 29.9, "high": 32.6},
+                  "unanswered": 0, "groups": 2810, "mae": 31.2, "low": 29.9, "high": 32.6},
      "confidence": 0.95, "comparisons": 9, "confidence_of_each": 0.9931, "box_usd_per_hour": 0.4,
      "versus": [{"competitor": "frontier-gpt", "kind": "api", "side": "hosted", "outcome": "better",
                  "difference": 12.3, "low": 9.1, "high": 15.4, "items": 1000, "groups": 990,
@@ -60,32 +60,32 @@ def report_dict(
         "reference": {
             "name": found.reference,
             "kind": found.kind,
-            "side": found.side,
+            "side": found.pricer_type,
             "chosen": found.chosen,
-            "among": found.among,
+            "among": found.n_candidates,
             "items": error.n,
             "unanswered": found.unanswered,
             "groups": error.groups,
-            "mean_error": error.point,
+            "mae": error.point,
             "low": error.low,
             "high": error.high,
         },
         "confidence": found.confidence,
-        "comparisons": found.comparisons,
-        "confidence_of_each": found.each,
+        "comparisons": found.n_comparisons,
+        "confidence_of_each": found.pairwise_confidence,
         "box_usd_per_hour": found.machine_cost,
         "versus": [
             {
                 "competitor": one.competitor,
                 "kind": one.kind,
-                "side": one.side,
+                "side": one.pricer_type,
                 "outcome": one.outcome,
                 **pair_dict(one.pair, "reference_error", "competitor_error"),
                 "unanswered": one.unanswered,
                 "cost_times": one.times,
                 "break_even": break_even_dict(one.break_even),
             }
-            for one in found.versus
+            for one in found.comparisons
         ],
         "llm": {
             "state": found.llm.state,
@@ -112,8 +112,8 @@ def interval_facts(row: LeaderboardRow) -> dict[str, Any]:
     return {
         "pricer": row.name,
         "coverage": row.coverage.point if row.coverage else None,
-        "below": row.below,
-        "above": row.above,
+        "below": row.lower_factor,
+        "above": row.upper_factor,
         "miscoverage": [asdict(one) for one in row.miscoverage],
     }
 
@@ -128,7 +128,7 @@ def pair_dict(pair: Difference | None, second: str, first: str) -> dict[str, Any
         "groups": pair.groups if pair else 0,
         second: pair.b_value if pair else None,
         first: pair.a_value if pair else None,
-        "items_needed": pair.needed if pair else None,
+        "items_needed": pair.n_needed if pair else None,
     }
 
 
@@ -144,7 +144,7 @@ def cost_dict(one: Cost, kind: str) -> dict[str, Any]:
     return {
         "pricer": one.pricer,
         "kind": kind,
-        "side": one.side,
+        "side": one.pricer_type,
         "usd_per_1000": None if one.quote is None else 1_000 * one.quote,
         "usd_per_million": None if one.quote is None else 1_000_000 * one.quote,
         "usd_of_fees_per_1000": None if one.fees is None else 1_000 * one.fees,

@@ -35,15 +35,15 @@ INFERIOR = ("other items", "too few items")
 def conclusion_paragraph(found: Conclusion, evals_about: Mapping[str, Any]) -> list[str]:
     """The sentences of the conclusion in order. `evals_about` says what was judged: `catalog_name`, `split`, `folds`."""
     sentences = [opening(found, evals_about)]
-    if not found.versus:
+    if not found.comparisons:
         sentences.append("Nobody else was judged, so there is nothing to compare it with.")
     sentences += api_sentences(found)
-    sentences += [comparison_sentences(one, found) for one in found.versus if one.side == "person"][:SAID]
+    sentences += [comparison_sentences(one, found) for one in found.comparisons if one.pricer_type == "person"][:SAID]
     sentences += other_names(found)
     sentences += llm_sentences(found)
     sentences += cost_sentences(found)
-    if found.comparisons > 1:
-        all_of = f"those of differences hold all together, corrected for {found.comparisons:,} comparisons"
+    if found.n_comparisons > 1:
+        all_of = f"those of differences hold all together, corrected for {found.n_comparisons:,} comparisons"
         sentences.append(f"Brackets are {level_words(found)} intervals; {all_of}.")
     elif found.error.low is not None:
         sentences.append(f"Brackets are {level_words(found)} intervals.")
@@ -56,9 +56,13 @@ def opening(found: Conclusion, evals_about: Mapping[str, Any]) -> str:
     split = "every row, in 5 folds" if evals_about.get("folds") else f"{evals_about.get('split') or 'test'} split"
     where = f"On {format_count(found.error.n, 'item')} of {to_single_line(str(evals_about.get('catalog_name') or 'the catalog'), 60)}"
     role = {
-        "own": f", which misses least of your own {found.among}," if found.among > 1 else ", your own pricer,",
+        "own": f", which misses least of your own {found.n_candidates},"
+        if found.n_candidates > 1
+        else ", your own pricer,",
         "named": ", the reference you named,",
-        "any": ", a " + {"hosted": "hosted model", "person": "person"}.get(found.side, "set of saved answers") + ",",
+        "any": ", a "
+        + {"hosted": "hosted model", "person": "person"}.get(found.pricer_type, "set of saved answers")
+        + ",",
     }[found.chosen]
     miss = f"{format_price(found.error.point, found.currency)}{format_bounds(found.error.low, found.error.high, found.currency)}"
     without = " No pricer of your own was judged." if found.chosen == "any" else ""
@@ -68,9 +72,9 @@ def opening(found: Conclusion, evals_about: Mapping[str, Any]) -> str:
 
 def api_sentences(found: Conclusion) -> list[str]:
     """The reference against each hosted model, most accurate first; that there was none is said too."""
-    some = [one for one in found.versus if one.side == "hosted"]
+    some = [one for one in found.comparisons if one.pricer_type == "hosted"]
     if not some:
-        if found.side == "hosted":
+        if found.pricer_type == "hosted":
             return []
         return ["No frontier model was judged here, so this says nothing of how it compares with one."]
     said = [comparison_sentences(one, found) for one in some[:SAID]]
@@ -81,7 +85,11 @@ def api_sentences(found: Conclusion) -> list[str]:
 
 def tally(some: Sequence[Comparison]) -> str:
     """How many there are of each outcome of the reference's."""
-    said = {"better": "it beats {}", "worse": "it does not yet beat {}", "not told apart": "{} not told apart"}
+    said = {
+        "better": "it beats {}",
+        "worse": "it does not yet beat {}",
+        "no significant difference": "{} not told apart",
+    }
     counts = Counter(one.outcome for one in some)
     return ", ".join(said.get(outcome, "{} not compared").format(number) for outcome, number in counts.items())
 
@@ -100,7 +108,7 @@ def comparison_sentences(one: Comparison, found: Conclusion) -> str:
     if one.outcome == "better":
         return f"{me} beats {competitor} by {gap} {items}{price}.{silent}"
     if one.outcome == "worse":
-        yet = "not yet" if one.side == "hosted" else "not"
+        yet = "not yet" if one.pricer_type == "hosted" else "not"
         return f"{me} does {yet} beat {competitor}, which is off by {gap} less {items}{price}.{silent}"
     return f"{me} is not told apart from {competitor} {items}: {undecided_sentence(one.pair, me, found.currency)}{price}.{silent}"
 
@@ -121,12 +129,12 @@ def undecided_sentence(pair: Difference, name: str, currency: str) -> str:
         return "no difference was seen"
     way = "less" if pair.difference > 0 else "more"
     seen = f"here {name} is off by {format_price(abs(pair.difference), currency)}{spread_words(pair, currency)} {way}"
-    return f"{seen}, and about {format_estimate(pair.needed)} items would tell" if pair.needed else seen
+    return f"{seen}, and about {format_estimate(pair.n_needed)} items would tell" if pair.n_needed else seen
 
 
 def cost_clause(one: Comparison, found: Conclusion) -> str:
     """How the two compare in cost, after what was said of their error; empty where there is no fee to speak of."""
-    if one.side != "hosted":
+    if one.pricer_type != "hosted":
         return ""
     if found.costs[one.competitor].quote is None:
         return "; what its answers cost is unknown"
@@ -143,16 +151,18 @@ def cost_clause(one: Comparison, found: Conclusion) -> str:
 
 def other_names(found: Conclusion) -> list[str]:
     """The reference against the other pricers of one's own (and saved answers), by outcome."""
-    some = [one for one in found.versus if one.side in ("own", "saved")]
+    some = [one for one in found.comparisons if one.pricer_type in ("own", "saved")]
     if not some:
         return []
-    told = {outcome: [one for one in some if one.outcome == outcome] for outcome in ("better", "not told apart")}
+    told = {
+        outcome: [one for one in some if one.outcome == outcome] for outcome in ("better", "no significant difference")
+    }
     parts = []
     if told["better"]:
         parts.append(f"beats {join_names([pricer_label(one.competitor) for one in told['better']], NAMED)}")
-    if told["not told apart"]:
-        parts.append(f"is not told apart from {tie_clause(told['not told apart'])}")
-    mine = "your other pricers" if found.side == "own" else "your pricers"
+    if told["no significant difference"]:
+        parts.append(f"is not told apart from {tie_clause(told['no significant difference'])}")
+    mine = "your other pricers" if found.pricer_type == "own" else "your pricers"
     said = [f"Of {mine} {pricer_label(found.reference)} {' and '.join(parts)}."] if parts else []
     said += [comparison_sentences(one, found) for one in some if one.outcome in ("worse", *INFERIOR)][:SAID]
     silent = [(one.competitor, one.unanswered, one.pair.n) for one in some if one.outcome in told and one.pair]
@@ -164,7 +174,7 @@ def other_names(found: Conclusion) -> list[str]:
 
 def tie_clause(some: Sequence[Comparison]) -> str:
     """Who is not told apart, with the items that would do it for the first."""
-    needed = some[0].pair.needed if some[0].pair is not None else None
+    needed = some[0].pair.n_needed if some[0].pair is not None else None
     would = f" (about {format_estimate(needed)} items would tell)" if needed and len(some) == 1 else ""
     return join_names([pricer_label(one.competitor) for one in some], NAMED) + would
 
@@ -189,7 +199,7 @@ def llm_sentence(one: LlmPair, found: Conclusion, *, tuned: bool) -> str:
     if one.pair is None or one.outcome == "too few items":
         why = "they were judged on other items" if one.pair is None else "there are too few common items"
         return f"Whether {pricer_label(one.llm)}, an LLM, is worth it over {mlp} is not known: {why}."
-    if one.outcome == "not told apart":
+    if one.outcome == "no significant difference":
         return (
             f"{kind} alone is not shown to be worth it over {mlp}: {pricer_label(one.llm)} is not told apart from it on "
             f"{format_count(one.pair.n, 'item')}, {undecided_sentence(one.pair, pricer_label(one.llm), found.currency)}{slower}."
@@ -204,7 +214,7 @@ def llm_member(one: LlmPair, found: Conclusion, mlp: str, slower: str) -> str:
     name = f"{pricer_label(one.llm)}, which has an LLM among its members,"
     if one.pair is None or one.outcome == "too few items":
         return f"{name} is not compared with {mlp}: {'other' if one.pair is None else 'too few'} items."
-    if one.outcome == "not told apart":
+    if one.outcome == "no significant difference":
         return f"{name} is not told apart from {mlp}: {undecided_sentence(one.pair, pricer_label(one.llm), found.currency)}{slower}."
     gap = f"{format_price(abs(one.pair.difference), found.currency)}{spread_words(one.pair, found.currency)}"
     return f"{name} is off by {gap} {'less' if one.outcome == 'better' else 'more'} than {mlp}{slower}."
@@ -213,7 +223,11 @@ def llm_member(one: LlmPair, found: Conclusion, mlp: str, slower: str) -> str:
 def cost_sentences(found: Conclusion) -> list[str]:
     """What a hosted model's fees mean for one's own box: paid back, never, or not known without the box's price."""
     one = next(
-        (one for one in found.versus if one.break_even is not None and format_fee(found, one.competitor) is not None),
+        (
+            one
+            for one in found.comparisons
+            if one.break_even is not None and format_fee(found, one.competitor) is not None
+        ),
         None,
     )
     if one is None or one.break_even is None:
@@ -273,7 +287,7 @@ def outcome_text(outcome: Outcome) -> str:
     return {
         "better": "reference better",
         "worse": "competitor better",
-        "not told apart": "not told apart",
+        "no significant difference": "no significant difference",
         "too few items": "too few items",
         "other items": "no items in common",
     }[outcome]

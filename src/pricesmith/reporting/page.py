@@ -17,8 +17,8 @@ from pricesmith.core.errors import UsageError
 from pricesmith.reporting import charts, head_to_head, json_output, tables
 from pricesmith.reporting.data import ReportData, build_report_data
 from pricesmith.reporting.terminal import coverage_notes
+from pricesmith.text.currency import display_sign
 from pricesmith.text.formatting import (
-    currency_sign,
     format_count,
     format_price,
     join_names,
@@ -227,7 +227,7 @@ def scatter_words(found: ReportData, points: int) -> dict[str, Any]:
         if points < total
         else f"All {total:,} items"
     )
-    silent = sum(row.no_answers for row in found.main)
+    silent = sum(row.n_unanswered for row in found.main)
     without = f" Missing answers ({silent:,} of all pricers together) are not drawn." if silent else ""
     return {
         "id": "chart-quotes",
@@ -309,7 +309,7 @@ def method_section(found: ReportData) -> list[str]:
         "True prices are neither rounded nor clipped.",
         "Intervals and comparisons resample whole groups (2,000 draws or more, fixed seed), because items of one "
         "group err together. Two pricers are told apart where the interval of their paired difference leaves out 0.",
-        "The conclusion's differences hold all together at 95 %: single-step min P on the studentized bootstrap (Westfall "
+        "The conclusion's differences hold all together at 95 %: single-step min P on the studentize bootstrap (Westfall "
         "& Young 1993; Beran 1988). Places in the leaderboard are the pairs' own tests at 95 % each.",
         "The items needed are for telling the difference seen here in 80 of 100 tests, at the conclusion's caution. "
         "Pricers judged on different items are never ranked together.",
@@ -338,8 +338,8 @@ def fact_list(found: ReportData) -> list[tuple[str, str]]:
     told = [
         ("Catalog", tables.catalog_name(found)),
         ("Fingerprint", pricer.catalog),
-        ("Items", f"{found.best.n:,} in {format_count(found.best.mean_error.groups, 'group')}"),
-        ("Currency", f"{found.currency} ({currency_sign(found.currency).strip()})"),
+        ("Items", f"{found.best.n:,} in {format_count(found.best.mae.groups, 'group')}"),
+        ("Currency", f"{found.currency} ({display_sign(found.currency).strip()})"),
         ("Fitting took", ", ".join(fitted)),
         ("Date", to_single_line(str(found.meta.get("date") or ""), 30)),
         ("Version", f"pricesmith {pricesmith.__version__}"),

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pricesmith.evaluation.cost import side_of
+from pricesmith.evaluation.cost import get_pricer_type
 from pricesmith.evaluation.leaderboard import LeaderboardRow, WorstItem
 from pricesmith.metrics.bands import ErrorBand
 from pricesmith.reporting.data import ReportData
 from pricesmith.text.formatting import (
     format_band,
     format_count,
+    format_factors,
     format_interval,
     format_number,
     format_price,
@@ -24,7 +25,6 @@ from pricesmith.text.formatting import (
     format_share_interval,
     format_usd,
     join_names,
-    reach,
     to_single_line,
 )
 
@@ -66,18 +66,18 @@ def leaderboard_table(found: ReportData, rows: Sequence[LeaderboardRow]) -> Fact
 
 def axis_scale(rows: Sequence[LeaderboardRow]) -> float:
     """The error at the right end of the bars; one hopeless pricer does not squeeze the others."""
-    ends = [row.mean_error.high or row.mean_error.point for row in rows]
+    ends = [row.mae.high or row.mae.point for row in rows]
     return 1.03 * min(max(ends), 4 * ends[0]) or 1.0
 
 
 def leaderboard_line(found: ReportData, row: LeaderboardRow, scale: float, *, alone: bool) -> Facts:
     """One row of the leaderboard in words, and where its bar ends, in per cent of the scale."""
-    error, currency, side = row.mean_error, found.currency, side_of(row.kind)
+    error, currency, side = row.mae, found.currency, get_pricer_type(row.kind)
     at = min(100.0, 100 * error.point / scale)
     low = None if error.low is None else min(100.0, max(0.0, 100 * error.low / scale))
     high = None if error.high is None else min(100.0, 100 * error.high / scale)
     line = {
-        "rank": "" if row.group and alone else row.places,
+        "rank": "" if row.group and alone else row.rank_range,
         "at": f"{at:.2f}",
         "low": None if low is None else f"{low:.2f}",
         "span": None if low is None or high is None else f"{high - low:.2f}",
@@ -90,8 +90,10 @@ def leaderboard_line(found: ReportData, row: LeaderboardRow, scale: float, *, al
         "rmsle": f"{row.rmsle:.3f}",
         "course": "" if row.course_hit is None else format_share(row.course_hit),
         "coverage": "none" if row.coverage is None else format_share(row.coverage.point),
-        "width": "" if row.below is None or row.above is None else reach(row.below, row.above),
-        "no_answers": f"{row.no_answers:,}",
+        "width": ""
+        if row.lower_factor is None or row.upper_factor is None
+        else format_factors(row.lower_factor, row.upper_factor),
+        "n_unanswered": f"{row.n_unanswered:,}",
         "seconds": "–" if side in ("person", "saved") else f"{format_seconds(row.seconds_per_1000)} s",
         "dollars": fees(row.dollars_per_1000, one_by_one=side == "hosted") if side in ("own", "hosted") else "",
         "best": row.best and not alone,
@@ -102,9 +104,11 @@ def leaderboard_line(found: ReportData, row: LeaderboardRow, scale: float, *, al
 def named_cell(found: ReportData, row: LeaderboardRow, *, alone: bool = False) -> Facts:
     """A pricer's name, color, kind and its mark beside the best of its items."""
     ties = [other.name for other in found.rows if other.group == row.group and tie_note(found, other)]
-    beaten = found.conclusion.reference == row.name and any(one.outcome == "worse" for one in found.conclusion.versus)
+    beaten = found.conclusion.reference == row.name and any(
+        one.outcome == "worse" for one in found.conclusion.comparisons
+    )
     first = "leads" if ties or beaten else "best"
-    mark = "" if alone else "not told apart" if row.name in ties else first if row.best else ""
+    mark = "" if alone else "no significant difference" if row.name in ties else first if row.best else ""
     return {
         "name": row.name,
         "hue": found.hues[row.name],
@@ -127,10 +131,10 @@ def tie_note(found: ReportData, row: LeaderboardRow) -> bool:
 
 def headline(found: ReportData) -> str:
     """Who is best, in one sentence, and no more than the items can tell."""
-    best, error = found.best, format_price(found.best.mean_error.point, found.currency)
+    best, error = found.best, format_price(found.best.mae.point, found.currency)
     name = to_single_line(best.name, 40)
     ties = [to_single_line(row.name, 40) for row in found.main if tie_note(found, row)]
-    ahead = [to_single_line(one.competitor, 40) for one in found.conclusion.versus if one.outcome == "worse"]
+    ahead = [to_single_line(one.competitor, 40) for one in found.conclusion.comparisons if one.outcome == "worse"]
     if found.conclusion.reference == best.name and ahead:
         return f"{name} misses the price by {error} on average, and does not yet beat {join_names(ahead, 2)}"
     if len(found.main) == 1:
@@ -144,7 +148,7 @@ def headline(found: ReportData) -> str:
 def lead_sentence(found: ReportData) -> str:
     """What the headline rests on."""
     best, currency = found.best, found.currency
-    error = best.mean_error
+    error = best.mae
     groups = f" in {format_count(error.groups, 'group')}" if error.groups != best.n else ""
     split = "5 folds by group" if found.meta.get("folds") else f"the {found.evals.about.get('split', 'test')} split"
     held = (
@@ -163,7 +167,7 @@ def tiles(found: ReportData) -> list[Facts]:
     """Four figures of the best pricer that a reader can use."""
     best, currency = found.best, found.currency
     median = found.pricers[best.name].median
-    less = 1 - best.mean_error.point / found.constant_error if found.constant_error else 0.0
+    less = 1 - best.mae.point / found.constant_error if found.constant_error else 0.0
     than = "less error" if less >= 0 else "more error"
     told = [
         ("Typical miss", format_price(best.median_error, currency), "half of its quotes are closer than this"),
@@ -174,9 +178,9 @@ def tiles(found: ReportData) -> list[Facts]:
             f"{than} than always quoting {format_price(median, currency)}",
         ),
     ]
-    if best.coverage is not None and best.below is not None and best.above is not None:
+    if best.coverage is not None and best.lower_factor is not None and best.upper_factor is not None:
         aim = f"of prices lie in its {found.nominal:.0%} intervals, ".replace("%", " %")
-        aim += f"price {reach(best.below, best.above)}"
+        aim += f"price {format_factors(best.lower_factor, best.upper_factor)}"
         told.append(("Knows its limits", format_share(best.coverage.point), aim))
     return [{"label": label, "value": value, "note": note} for label, value, note in told]
 
@@ -227,7 +231,7 @@ def error_grid(found: ReportData, bands: Mapping[str, Sequence[ErrorBand]], labe
 
 def error_cell(found: ReportData, band: ErrorBand) -> tuple[str, str]:
     """A mean error, and its interval as a note under it."""
-    error = band.mean_error
+    error = band.mae
     return format_price(error.point, found.currency), short_amount(error.low, error.high, found.currency)
 
 
@@ -257,7 +261,13 @@ def coverage_grid(found: ReportData) -> Facts:
         for band in bands:
             label = format_band(band.label, found.currency)
             held = format_share(band.coverage.point), format_share_interval(band.coverage)
-            texts = [to_single_line(name, 40), label, f"{band.n:,}", *held, reach(band.below, band.above)]
+            texts = [
+                to_single_line(name, 40),
+                label,
+                f"{band.n:,}",
+                *held,
+                format_factors(band.lower_factor, band.upper_factor),
+            ]
             lines.append([(text, "") for text in texts])
     header = ["Pricer", "Quote", "Intervals", "Hold the price", "95 % interval", "Width"]
     return {"label": "Coverage by band of the quote", "header": [(text, "") for text in header], "lines": lines}

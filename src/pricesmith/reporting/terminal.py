@@ -23,7 +23,7 @@ def leaderboard_dict(evals: Evals, rows: Sequence[LeaderboardRow]) -> dict[str, 
 
 def format_rank(row: LeaderboardRow) -> str:
     """The places that the tests leave open, `4-5`, with a mark where it is not told apart from the best."""
-    return row.places + ("" if row.best else " =" if row.tied else "")
+    return row.rank_range + ("" if row.best else " =" if row.tied else "")
 
 
 def format_seconds_short(value: float) -> str:
@@ -68,15 +68,15 @@ def leaderboard_line(row: LeaderboardRow, currency: str) -> list[str]:
     return [
         format_rank(row),
         to_single_line(row.name, 60),
-        format_amount_interval(row.mean_error, currency),
-        format_money(row.mean_error.point, currency),
+        format_amount_interval(row.mae, currency),
+        format_money(row.mae.point, currency),
         format_money(row.median_error, currency),
         f"{row.rmsle:.3f}",
         f"{row.within_20:.1%}",
-        f"{row.no_answers:,}",
+        f"{row.n_unanswered:,}",
         format_seconds_short(row.seconds_per_1000),
         f"{row.coverage.point:.1%}{'*' * any(one.kind == 'all' for one in row.miscoverage)}" if row.coverage else "",
-        f"÷ {row.below:.2f} to × {row.above:.2f}" if row.below and row.above else "",
+        f"÷ {row.lower_factor:.2f} to × {row.upper_factor:.2f}" if row.lower_factor and row.upper_factor else "",
     ]
 
 
@@ -85,7 +85,7 @@ def leaderboard_notes(rows: Sequence[LeaderboardRow]) -> list[str]:
     said = []
     for row in rows:
         if row.tied:
-            needed = f"; about {row.needed:,} items would tell them apart" if row.needed else ""
+            needed = f"; about {row.n_needed:,} items would tell them apart" if row.n_needed else ""
             said.append(f"= {row.name} is not told apart from the best on these items{needed}.")
     if any(row.rank < row.rank_to for row in rows):
         said.append("A rank such as 2–3 is the places that the paired tests leave open.")

@@ -2,7 +2,7 @@
 
 CLDR's data (`currency_data`, generated) are extended by what shops write and CLDR lacks.
 
-    >>> meanings("rp"), minor_digits("KWD"), display_sign("EUR")
+    >>> find_currencies("rp"), minor_digits("KWD"), display_sign("EUR")
     (('IDR',), 3, '€')
 
 Standard library only: the process that parses untrusted files imports this module.
@@ -235,7 +235,7 @@ class Sign:
 
 
 @cache
-def signs_of(code: str) -> tuple[Sign, ...]:
+def get_signs(code: str) -> tuple[Sign, ...]:
     """The signs of a currency in lower case; its code is not among them."""
     found: dict[str, Sign] = {}
     shop = SHOP_SIGNS.get(code, "").split()
@@ -259,7 +259,7 @@ def build_meanings(*, behind: bool) -> dict[str, tuple[str, ...]]:
     """The currencies of each sign that stands before a number, or behind it."""
     found: dict[str, list[str]] = {}
     for code in sorted(CODES):
-        for one in signs_of(code):
+        for one in get_signs(code):
             if one.number_before if behind else one.number_after:
                 found.setdefault(one.text, []).append(code)
     for text, preferred in PREFERRED.items():
@@ -272,7 +272,7 @@ def build_meanings(*, behind: bool) -> dict[str, tuple[str, ...]]:
 BEFORE_NUMBER, BEHIND_NUMBER = build_meanings(behind=False), build_meanings(behind=True)
 
 
-def meanings(sign: str, *, behind: bool = False) -> tuple[str, ...]:
+def find_currencies(sign: str, *, behind: bool = False) -> tuple[str, ...]:
     """The currencies that a sign or code may stand for; none if it is not money."""
     found = (BEHIND_NUMBER if behind else BEFORE_NUMBER).get(sign)
     if found:

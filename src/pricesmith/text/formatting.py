@@ -1,6 +1,6 @@
 r"""How figures are written for people: amounts in the catalog's currency, shares, factors, names.
 
->>> share(0.8973), reach(1.934, 2.31), seconds(0.0421)
+>>> share(0.8973), format_factors(1.934, 2.31), seconds(0.0421)
 ('89.7 %', '×/\u2060÷\xa01.93', '0.042')
 """
 
@@ -39,7 +39,7 @@ class Bounds(Protocol):
     def high(self) -> float | None: ...
 
 
-def places_of(value: float, currency: str) -> int:
+def decimal_places(value: float, currency: str) -> int:
     """Digits after the decimal point: the currency's minor digits, and more below 1 so that two significant digits
     show: `$12.99`, `¥1,299`, `KWD 1.250`, `$0.0042`."""
     digits = minor_digits(currency)
@@ -51,29 +51,24 @@ def places_of(value: float, currency: str) -> int:
 
 def format_number(value: float, currency: str) -> str:
     """An amount without its sign: `1,299.00`, `1,299` in yen."""
-    return f"{value:,.{places_of(value, currency)}f}"
+    return f"{value:,.{decimal_places(value, currency)}f}"
 
 
 def round_money(value: float, currency: str) -> float:
     """An amount rounded to the digits that are shown of it."""
-    return round(value, places_of(value, currency))
+    return round(value, decimal_places(value, currency))
 
 
 def format_money(value: float, currency: str, places: int | None = None) -> str:
     """`$1,299.00`, `¥1,299`; a currency without a sign of its own goes by its code."""
-    shown = places_of(value, currency) if places is None else places
+    shown = decimal_places(value, currency) if places is None else places
     return f"{display_sign(currency)}{value:,.{shown}f}"
-
-
-def currency_sign(currency: str) -> str:
-    """What stands before an amount."""
-    return display_sign(currency)
 
 
 def format_price(value: float, currency: str) -> str:
     """Money with as many places as mean something: `$38.21`, `$12,400`, `¥1,200`, `$0.0042`."""
     shown = format_money(abs(value), currency, 0 if abs(value) >= 10_000 else None)
-    return f"{MINUS}{shown}" if value < 0 and shown.strip(f"0.,{currency_sign(currency)}") else shown
+    return f"{MINUS}{shown}" if value < 0 and shown.strip(f"0.,{display_sign(currency)}") else shown
 
 
 def format_range(low: float | None, high: float | None, currency: str) -> str:
@@ -98,7 +93,7 @@ def format_share_interval(found: Bounds) -> str:
     return f"{max(0.0, found.low) * 100:.1f} to {min(1.0, found.high) * 100:.1f} %"
 
 
-def reach(below: float, above: float) -> str:
+def format_factors(below: float, above: float) -> str:
     """How far an interval reaches on each side of the price: `÷ 1.90 to × 2.31`."""
     return f"÷\u00a0{below:.2f}\u00a0to\u00a0×\u00a0{above:.2f}"  # no line ends inside
 
@@ -146,17 +141,17 @@ def join_names(names: Sequence[str], most: int = 3) -> str:
 
 def format_band(label: str, currency: str) -> str:
     """A price band with its sign: `$10 to $20`, `under $10`."""
-    return re.sub(r"\d[\d,.e+-]*", lambda found: f"{currency_sign(currency)}{found[0]}", label)
+    return re.sub(r"\d[\d,.e+-]*", lambda found: f"{display_sign(currency)}{found[0]}", label)
 
 
 def format_band_short(label: str, currency: str) -> str:
     """A price band for a tick of a chart, escaped: `<$10`, `$10–20`, `$400+`."""
     low, _, high = label.partition(" to ")
     if high:
-        return html.escape(f"{currency_sign(currency)}{low}–{high}")
+        return html.escape(f"{display_sign(currency)}{low}–{high}")
     if label.startswith("under "):
-        return html.escape(f"<{currency_sign(currency)}{label.removeprefix('under ')}")
-    return html.escape(f"{currency_sign(currency)}{low.split()[0]}+" if label.endswith("over") else label)
+        return html.escape(f"<{display_sign(currency)}{label.removeprefix('under ')}")
+    return html.escape(f"{display_sign(currency)}{low.split()[0]}+" if label.endswith("over") else label)
 
 
 def keep_percent_together(value: object) -> object:

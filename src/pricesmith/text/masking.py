@@ -24,8 +24,8 @@ from pricesmith.text.currency import (
     SLASH_DASH,
     SYMBOLS,
     TEXT_CODES,
+    get_signs,
     minor_digits,
-    signs_of,
 )
 
 TOKEN = "[amount]"
@@ -99,11 +99,11 @@ def bounded(sign: str) -> str:
     return f"{FROM_ANY}{pattern}{TO_ANY}"
 
 
-def own_signs(currency: str) -> OwnSigns:
+def build_own_signs(currency: str) -> OwnSigns:
     """The signs of a catalog's currency, without those that hold a symbol of money: these are money in any catalog."""
     exact = DOUBTFUL_SIGNS.get(currency, "")
     known = {re.sub(r"\W", "", one).lower() for one in exact.split("|")} - {""}
-    texts = {one.text.rstrip(".") for one in signs_of(currency)} | {currency.lower()}
+    texts = {one.text.rstrip(".") for one in get_signs(currency)} | {currency.lower()}
     texts = {text for text in texts if text and not re.search(f"[{SYMBOLS}]", text)}
     texts = {text for text in texts if re.sub(r"\W", "", text) not in known}
     letters = {text for text in texts if len(text) == 1 and text < SPACELESS}
@@ -134,7 +134,7 @@ def own_signs(currency: str) -> OwnSigns:
 def build_patterns(currency: str) -> Patterns:
     """The patterns for a catalog of a currency: its own code and signs are money wherever a number stands beside them,
     also those that are doubtful elsewhere (`Ft`, `kr`, `CAD`)."""
-    own = own_signs(currency) if currency else own_signs("XXX")
+    own = build_own_signs(currency) if currency else build_own_signs("XXX")
     price = f"{PRICE}|{own.words}" if own.words else PRICE
     alone = f"msrp|rrp|{own.words}" if own.words else "msrp|rrp"  # these need no colon
     before = (

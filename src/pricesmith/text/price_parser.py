@@ -34,7 +34,7 @@ from collections.abc import Iterable
 from functools import cache, lru_cache
 from html import unescape
 
-from pricesmith.text.currency import ALSO_WORDS, BEFORE_NUMBER, BEHIND_NUMBER, CODES, groups_by_dot, meanings
+from pricesmith.text.currency import ALSO_WORDS, BEFORE_NUMBER, BEHIND_NUMBER, CODES, find_currencies, groups_by_dot
 from pricesmith.text.currency import minor_digits as minor_digits_of
 from pricesmith.text.missing import is_missing
 
@@ -87,7 +87,7 @@ def name_words(name: str) -> list[str]:
     return [part.lower() for part in WORD.findall(name)]
 
 
-def says_price(name: str) -> str:
+def find_price_word(name: str) -> str:
     """The word by which a column's name says that it holds a price, or an empty text."""
     parts = name_words(name)
     for place, part in enumerate(parts):
@@ -146,7 +146,7 @@ def range_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
     )
 
 
-def mark_shown(text: str) -> str:
+def find_decimal_mark(text: str) -> str:
     """The decimal mark that a price shows beyond doubt, or an empty text.
 
     `12,50`, `0,125` and `1.299,00` show a comma, and so does `1.299.000`: its dots group thousands. `1.299` shows none.
@@ -182,19 +182,19 @@ def find_decimal_marks(values: Iterable[object]) -> str:
 
     A mark that fewer than 5 in 100 of these prices show is a slip, and does not count.
     """
-    return marks_from(*count_marks(values))
+    return choose_marks(*count_marks(values))
 
 
 def count_marks(values: Iterable[object]) -> tuple[int, int]:
     """How many prices show a decimal point, and how many a decimal comma, beyond doubt."""
     counts = {".": 0, ",": 0}
     for value in values:
-        if isinstance(value, str) and (mark := mark_shown(value)):
+        if isinstance(value, str) and (mark := find_decimal_mark(value)):
             counts[mark] += 1
     return counts["."], counts[","]
 
 
-def marks_from(dots: int, commas: int) -> str:
+def choose_marks(dots: int, commas: int) -> str:
     """The decimal marks of a file of which so many prices show each mark."""
     fewest = RARE * (dots + commas)
     return "".join(mark for mark, count in ((",", commas), (".", dots)) if count and count >= fewest)
@@ -273,7 +273,7 @@ def parse_text(text: str, currency: str, marks: str) -> tuple[float, str | None]
     short = WHOLE.sub("", text) if "-" in text or "=" in text else text
     found = ONE.fullmatch(short)
     if not found:
-        return why_no_number(short)
+        return explain_no_number(short)
     before, number, after = found[1].strip(), found[2].strip(), found[3].strip()
     minus = ""
     if before and before[0] in "-+":
@@ -282,7 +282,7 @@ def parse_text(text: str, currency: str, marks: str) -> tuple[float, str | None]
         minus, before = minus + before[-1], before[:-1].rstrip()
     if after and after[-1] == "-":
         minus, after = f"{minus}-", after[:-1].rstrip()
-    if before and before[-1] in ".," and not meanings(before) and not before[:-1].endswith(before[-1]):
+    if before and before[-1] in ".," and not find_currencies(before) and not before[:-1].endswith(before[-1]):
         before, number = before[:-1].rstrip(), before[-1] + number  # "$.99"
         if not number[1:].isdigit():
             return NOT_A_NUMBER
@@ -290,7 +290,7 @@ def parse_text(text: str, currency: str, marks: str) -> tuple[float, str | None]
     if after:
         said += currencies_beside(after, True)
     if not all(said):
-        return why_no_number(short)
+        return explain_no_number(short)
     meant = [code for code in (said[0] if said else ()) if all(code in others for others in said)]
     if said and not meant:
         return TWO_CURRENCIES
@@ -299,7 +299,7 @@ def parse_text(text: str, currency: str, marks: str) -> tuple[float, str | None]
     return amount if isinstance(amount, str) else check_amount(amount, "-" if "-" in minus else "", own)
 
 
-def why_no_number(text: str) -> str:
+def explain_no_number(text: str) -> str:
     """The reason for a text in which there is not one number."""
     two, opening = range_patterns()
     return RANGE if two.fullmatch(text) or opening.fullmatch(text) else NOT_A_NUMBER
@@ -313,7 +313,7 @@ def currencies_beside(text: str, behind: bool) -> tuple[tuple[str, ...], ...]:
     """
     if not text:
         return ()
-    if found := meanings(text, behind=behind):
+    if found := find_currencies(text, behind=behind):
         return (found,)
     if len(text) > 24:
         return ((),)
@@ -322,10 +322,10 @@ def currencies_beside(text: str, behind: bool) -> tuple[tuple[str, ...], ...]:
         return ()
     joined = "".join(words)
     for sign in (joined, joined.rstrip(":"), joined.strip("[]()")):
-        if found := meanings(sign, behind=behind):
+        if found := find_currencies(sign, behind=behind):
             return (found,)
     parts = [part for word in words for part in CURRENCY_SYMBOL.split(word) if part]
-    return tuple(meanings(part, behind=behind) for part in parts)
+    return tuple(find_currencies(part, behind=behind) for part in parts)
 
 
 def check_amount(amount: float, sign: str, currency: str | None) -> tuple[float, str | None] | str:
@@ -356,7 +356,7 @@ def read_number(text: str, *, currency: str, marked: bool, marks: str) -> float 
         mark = "." if dots else ","
         left, _, right = text.partition(mark)
         if len(right) == 3 and right.isdigit() and 1 <= len(left) <= 3 and left.isdigit() and not left.startswith("0"):
-            role = role_of_mark(mark, currency, marked, marks)
+            role = classify_mark(mark, currency, marked, marks)
             if role == AMBIGUOUS:
                 return AMBIGUOUS
             return float(left + right) if role == "thousands" else float(f"{left}.{right}")
@@ -375,7 +375,7 @@ def read_number(text: str, *, currency: str, marked: bool, marks: str) -> float 
     return float(f"{digits or '0'}.{decimals or '0'}")
 
 
-def role_of_mark(mark: str, currency: str, marked: bool, marks: str) -> str:
+def classify_mark(mark: str, currency: str, marked: bool, marks: str) -> str:
     """Whether one mark before exactly three digits is `decimal`, groups `thousands`, or is ambiguous.
 
     The rules stand at the head of this module.

@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from pricesmith.catalog.readers.messages import TOO_LARGE, FileRefused, MessageWriter, Value
-from pricesmith.text.price_parser import says_price
+from pricesmith.text.price_parser import find_price_word
 
 DEEPEST = 64  # levels of nesting
 
@@ -133,7 +133,7 @@ def flatten_value(value: Any, depth: int = 0) -> str:
     if value is None or value != value:
         return ""
     if isinstance(value, dict):
-        parts = [(key, flatten_value(part, depth + 1)) for key, part in value.items() if not says_price(str(key))]
+        parts = [(key, flatten_value(part, depth + 1)) for key, part in value.items() if not find_price_word(str(key))]
         return "\n".join(f"{key}: {part}" for key, part in parts if part)
     if isinstance(value, list | tuple):
         return "\n".join(part for part in (flatten_value(part, depth + 1) for part in value) if part)

@@ -10,7 +10,7 @@ import signal
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
-from pricesmith.text.price_parser import count_marks, marks_from
+from pricesmith.text.price_parser import choose_marks, count_marks
 
 BATCH_ROWS = 2_000
 BATCH_SIZE = 2_000_000  # characters
@@ -108,7 +108,7 @@ class Scan(MessageWriter):
     @property
     def marks(self) -> str:
         """The decimal marks of the prices looked at so far."""
-        return marks_from(self.dots, self.commas)
+        return choose_marks(self.dots, self.commas)
 
     def say(self, **message: Any) -> None:
         """Send a sign of life or the end; notes and headers were sent when the file was first opened."""

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from pricesmith.catalog.readers.jsonl import flatten_value
 from pricesmith.catalog.readers.messages import FREE, TOO_LARGE, WRONG_FIELDS, FileRefused, MessageWriter, Scan, Value
-from pricesmith.text.currency import meanings, normalize_sign
+from pricesmith.text.currency import find_currencies, normalize_sign
 
 PARQUET_ROWS = 64  # read at a time: a cell may be a million times larger than the file says
 XLSX_ROWS = 1_048_576  # that a sheet can have
@@ -139,7 +139,7 @@ def with_currency(cell: Any) -> Any:
 def says_currency(sign: str) -> bool:
     """Whether a text in an Excel format is a currency: `0 "km"` and `0 "L"` are units."""
     short = sign.isascii() and sign.isalpha() and (len(sign) == 1 or (len(sign) == 2 and sign.islower()))
-    return (not short or sign in {"kr", "rs", "zl"}) and bool(meanings(normalize_sign(sign)))
+    return (not short or sign in {"kr", "rs", "zl"}) and bool(find_currencies(normalize_sign(sign)))
 
 
 @cache

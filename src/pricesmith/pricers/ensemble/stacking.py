@@ -25,7 +25,7 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from pricesmith.core.atomic import write_json
-from pricesmith.core.model_files import damage_reported, read_object
+from pricesmith.core.model_files import read_object, report_damage
 from pricesmith.core.progress import SILENT, Estimated, Progress
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer, Quote, Recipe
@@ -211,7 +211,7 @@ class StackingRecipe(Settings):
     def load(self, run: Path) -> Pricer:
         """The pricer that a run folder holds."""
         facts = read_object(run / FACTS)
-        with damage_reported(run / FACTS):
+        with report_damage(run / FACTS):
             fields, trust = TabularFields.made(facts["fields"]), Gate.made(facts["trust"])
         return StackingPricer(
             NeighborIndex.load(run / NEAREST),

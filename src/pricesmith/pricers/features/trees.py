@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pricesmith.core.model_files import damage_reported, damaged
+from pricesmith.core.model_files import damaged_file, report_damage
 
 HEAD = "tree"
 END = "end of trees"
@@ -20,7 +20,7 @@ def read_trees(path: Path, columns: int | None = None) -> Any:
     """The trees of a text file. Raises InputError where the text is damaged, or is of another number of `columns`."""
     import lightgbm as lgb
 
-    with damage_reported(path):
+    with report_damage(path):
         text = path.read_text(encoding="utf-8")
         check_trees(path, text, columns)
         return lgb.Booster(model_str=text)
@@ -31,21 +31,21 @@ def check_trees(path: Path, text: str, columns: int | None = None) -> None:
     header, *trees = text.split("\nTree=")
     facts = fields_of(header)
     if header.split("\n", 1)[0] != HEAD or END not in text:
-        raise damaged(path, "a text that is cut off or of another kind", allowed=ALLOWED)
+        raise damaged_file(path, "a text that is cut off or of another kind", allowed=ALLOWED)
     sizes = facts.get("tree_sizes", "").split()
     if len(sizes) != len(trees):
-        raise damaged(path, f"{len(trees)} trees", allowed=f"{len(sizes)} trees, as its first lines say")
+        raise damaged_file(path, f"{len(trees)} trees", allowed=f"{len(sizes)} trees, as its first lines say")
     if facts.get("num_class") != "1" or facts.get("num_tree_per_iteration") != "1":
-        raise damaged(path, "trees of several classes", allowed="one number for each listing")
+        raise damaged_file(path, "trees of several classes", allowed="one number for each listing")
     features = int(facts["max_feature_idx"]) + 1
     if columns is not None and features != columns:
-        raise damaged(path, f"trees over {features} columns", allowed=f"{columns} columns")
+        raise damaged_file(path, f"trees over {features} columns", allowed=f"{columns} columns")
     body = text[text.index("\nTree=") + 1 : text.index(END)] if trees else ""
     if [len(part.encode()) for part in pieces_of(body)] != [int(size) for size in sizes]:
-        raise damaged(path, "trees of another length than the first lines say", allowed=ALLOWED)
+        raise damaged_file(path, "trees of another length than the first lines say", allowed=ALLOWED)
     for number, tree in enumerate(trees):
         if reason := fault_of(fields_of(tree.split(END)[0]), features):
-            raise damaged(path, f"tree {number}: {reason}", allowed=ALLOWED)
+            raise damaged_file(path, f"tree {number}: {reason}", allowed=ALLOWED)
 
 
 def pieces_of(body: str) -> list[str]:

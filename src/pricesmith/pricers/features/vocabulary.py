@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pricesmith.core.model_files import Shapes, check_below, damaged, read_arrays
+from pricesmith.core.model_files import Shapes, check_below, damaged_file, read_arrays
 from pricesmith.core.types import Listing
 from pricesmith.pricers.features.hashing import F32, build_bags, chunks
 from pricesmith.pricers.features.threads import N_CORES
@@ -116,5 +116,5 @@ class Vocabulary:
         buckets = arrays["buckets"]
         check_below(path, "buckets", buckets, 1 << BITS)
         if (np.diff(buckets) <= 0).any():
-            raise damaged(path, "buckets that do not rise", allowed="each bucket once, in order")
+            raise damaged_file(path, "buckets that do not rise", allowed="each bucket once, in order")
         return cls.made(buckets, arrays["weights"].astype(np.float32))

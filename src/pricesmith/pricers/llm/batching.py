@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Sampler
 
-from pricesmith.core.progress import SILENT, Progress, duration
+from pricesmith.core.progress import SILENT, Progress, format_duration
 from pricesmith.core.types import Item, Listing
 from pricesmith.pricers.llm.readout import PriceBins, get_head, hidden_states_at
 
@@ -211,8 +211,8 @@ class Schedule:
         return (
             f"{batches.told()}, {self.padding:.1%} padding, "
             f"{self.steps:,} steps of {batches.tokens_per_batch:,} tokens ({format_epochs(self.passes)}), {self.n_evals} "
-            f"judgments on {self.judged} items: about {duration(self.seconds)}"
-            + (f" and {duration(calibrating)} to calibrate intervals" if calibrating >= 1 else "")
+            f"judgments on {self.judged} items: about {format_duration(self.seconds)}"
+            + (f" and {format_duration(calibrating)} to calibrate intervals" if calibrating >= 1 else "")
             + f", {self.memory_gb:.1f} GB of memory at the peak so far."
         )
 

@@ -26,7 +26,7 @@ from transformers import set_seed
 
 from pricesmith.core.atomic import atomic_file, read_json, write_json
 from pricesmith.core.errors import UsageError
-from pricesmith.core.progress import SILENT, Progress, duration
+from pricesmith.core.progress import SILENT, Progress, format_duration
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Pricer
 from pricesmith.pricers.llm.adapters import add_adapter, find_target_modules, mixed_precision, peak_memory
@@ -301,9 +301,9 @@ class TuningRun:
         needed = 60 * minutes - left + 1.2 * least.needed_seconds
         raise UsageError(
             f"{minutes:g} minutes are too few to tune {self.base.name} on this machine",
-            got=f"{duration(60 * minutes - left)} for loading, timing and the head; then {least.steps} steps, "
+            got=f"{format_duration(60 * minutes - left)} for loading, timing and the head; then {least.steps} steps, "
             f"{(least.evals + 1) * least.judged} validation quotes and {least.calibration_rows} to calibrate "
-            f"intervals take about {duration(least.needed_seconds)}",
+            f"intervals take about {format_duration(least.needed_seconds)}",
             allowed=f"{math.ceil(needed / 6) / 10:g} minutes or more; 0: no limit",
             hint=f"Add --set minutes={math.ceil(needed / 6) / 10:g}, or choose a smaller base or fewer max_length.",
         )
