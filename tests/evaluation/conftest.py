@@ -59,13 +59,21 @@ def write_catalog(path, n, seed=0, shares=(0.8, 0.1, 0.1)):
         )
         rows.append(dict(zip(COLUMNS, content, strict=True)))
     pq.write_table(pa.Table.from_pylist(rows), path / ITEMS)
+    splits = [row["split"] for row in rows]
     ledger = {
         "format": 1,
         "name": path.name,
         "fingerprint": hashlib.sha256(repr(rows).encode()).hexdigest(),
         "currency": "USD",
         "price_range": [0.5, 999.49],
+        "cleaning": {},
+        "columns": {"title": "title", "text": "text", "price": "price", "category": "category", "brand": "brand"},
+        "rows": {"in": n, "kept": n, "rejected": {}},
+        "files": [],
+        "splits": {split: splits.count(split) for split in ("train", "validation", "test")},
+        "groups": {"count": len(set(groups))},
         "items_bytes": (path / ITEMS).stat().st_size,
+        "settings": {},
     }
     write_json(path / LEDGER, ledger)
     return open_catalog(path)

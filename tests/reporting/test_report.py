@@ -177,7 +177,7 @@ def test_a_tie_is_said_first(evals: Maker, tmp_path: Path) -> None:
     """Where the best is not told apart, the headline and the row say so, and no one is called the best."""
     text = without_scripts(page_of(evals(quotes("one", 120, 1.1), quotes("other", 120, 1.1)), tmp_path))
     assert "is not told apart from other" in Page(text).headings[0]
-    assert '<span class="pill tie">not told apart</span>' in text
+    assert '<span class="pill tie">no significant difference</span>' in text
     assert '<span class="pill best">leads</span>' in text
 
 
