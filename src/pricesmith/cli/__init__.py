@@ -1,4 +1,4 @@
-"""The verbs of `pricesmith`: each reads its flags, calls the one function that does the work, and prints its result."""
+"""The commands of `pricesmith`: each parses its options, calls the function that does the work, and prints the result."""
 
 import sys
 from importlib import import_module
@@ -8,10 +8,13 @@ from pricesmith.cli.app import app, run
 __all__ = ["app", "main", "run"]
 
 # In the order in which --help shows them.
-for verbs in ("make", "evaluate", "learn", "use", "look"):
-    import_module(f"pricesmith.cli.{verbs}")
+for module in ("build", "make", "evaluate", "use", "learn", "look"):
+    import_module(f"pricesmith.cli.{module}")
 
 
 def main() -> None:
     """The console script."""
+    from pricesmith.cli.interrupt import install_interrupt_guard
+
+    install_interrupt_guard()
     sys.exit(run(sys.argv[1:]))

@@ -1,14 +1,18 @@
-"""The command line's front: the app, the flags that every verb has, and what an error becomes.
+"""The command line's front: the app, the options that every command has, logging, and errors as text and exit codes.
 
-Every verb takes --json (one object for machines) and --quiet. Exit: 0 it worked, 1 it failed, 2 usage, 130 interrupted.
+Every command takes --json (one object for machines) and --quiet. Exit codes: 0 success, 1 failure, 2 usage,
+130 interrupted.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,62 +20,163 @@ import typer
 
 from pricesmith import __version__
 from pricesmith.core.atomic import is_utf8
-from pricesmith.core.console import INTERRUPTED_MESSAGE, describe_error
+from pricesmith.core.console import INTERRUPTED_MESSAGE, Console, describe_error
+from pricesmith.core.errors import UsageError
+from pricesmith.core.progress import Progress
+
+ABOUT = "Build your own small model that prices things from their description, and measure how good it is."
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+log = logging.getLogger("pricesmith")
 
 app = typer.Typer(
     name="pricesmith",
-    help="Build your own small model that prices things from their description, and prove how it stands.",
+    help=ABOUT,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
-Rebuild = Annotated[bool, typer.Option("--overwrite", help="Build anew beside the old folder, then swap.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace --to even if another program wrote that file.")]
-CatalogFolder = Annotated[Path, typer.Option("--catalog", help="A folder that curate has finished.")]
+Rebuild = Annotated[bool, typer.Option("--overwrite", help="Build the folder again beside the old one, then swap.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace --to even if another program wrote it.")]
+CatalogFolder = Annotated[Path, typer.Option("--catalog", help="A catalog folder.")]
 
 
-def version(wanted: bool) -> None:
+def print_version(wanted: bool) -> None:
     """Print the version and stop."""
     if wanted:
         print(__version__)
         raise typer.Exit()
 
 
-@app.callback()
+@app.callback(help=ABOUT)
 def front(
-    version: Annotated[bool, typer.Option("--version", callback=version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Log to standard error; any command takes it.")
+    ] = False,
+    log_file: Annotated[
+        Path | None, typer.Option("--log-file", help="Append the log to this file; any command takes it.")
+    ] = None,
 ) -> None:
-    """Build your own small model that prices things from their description, and prove how it stands."""
+    """Set up logging before the command runs."""
+    configure_logging(verbose, log_file)
+
+
+def configure_logging(verbose: bool, log_file: Path | None) -> None:
+    """Log the package's messages to standard error, to a file, or not at all."""
+    for handler in list(log.handlers):
+        if getattr(handler, "of_command_line", False):
+            log.removeHandler(handler)
+            handler.close()
+    handlers: list[logging.Handler] = [logging.StreamHandler()] if verbose else []
+    if log_file is not None:
+        try:
+            handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(
+                f"--log-file {log_file} cannot be written",
+                got=error.strerror or str(error),
+                hint="Name a file in a folder that exists.",
+            ) from None
+    for handler in handlers:
+        handler.of_command_line = True  # type: ignore[attr-defined]
+        handler.setFormatter(logging.Formatter(LOG_FORMAT))
+        log.addHandler(handler)
+    log.setLevel(logging.DEBUG if handlers else logging.WARNING)
+
+
+def move_log_options(arguments: Sequence[str]) -> list[str]:
+    """The arguments with -v and --log-file before the command, so that they may stand anywhere before a `--`."""
+    front_options: list[str] = []
+    others: list[str] = []
+    waiting = iter(arguments)
+    for word in waiting:
+        if word == "--":
+            others += [word, *waiting]
+        elif word in ("-v", "--verbose") or word.startswith("--log-file="):
+            front_options.append(word)
+        elif word == "--log-file":
+            front_options += [word, *([path] if (path := next(waiting, None)) is not None else [])]
+        else:
+            others.append(word)
+    return [*front_options, *others]
+
+
+class LoggedProgress(Progress):
+    """Passes progress on, and logs its stages and notes."""
+
+    def __init__(self, inner: Progress) -> None:
+        self.inner = inner
+
+    def start(self, what: str, total: int | None = None) -> None:
+        log.debug("stage: %s%s", what, f" ({total:,})" if total else "")
+        self.inner.start(what, total)
+
+    def advance(self, steps: int = 1) -> None:
+        self.inner.advance(steps)
+
+    def note(self, text: str) -> None:
+        log.info("%s", text)
+        self.inner.note(text)
+
+
+class LoggedConsole(Console):
+    """A console whose progress is logged."""
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        with super().progress() as inner:
+            yield LoggedProgress(inner)
+
+
+def open_console(*, json: bool = False, quiet: bool = False) -> Console:
+    """The console of a command."""
+    return LoggedConsole(json=json, quiet=quiet)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; its exit code. Errors go to standard error, on one screen."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # where a terminal has no such sign, `?` stands for it
+            stream.reconfigure(errors="replace")  # a terminal without a character shows `?`
     if odd := next((word for word in arguments if not is_utf8(word)), None):
         hint = "Rename the file, or set the terminal to UTF-8."
         print(f"Error: A word of the command is not UTF-8\n  got: {odd!r}\n  next: {hint}", file=sys.stderr)
         return 2
+    words, started = move_log_options(arguments), time.perf_counter()
     code: Any = 0
     try:
-        code = app(args=list(arguments) or ["--help"], standalone_mode=False, prog_name="pricesmith")
+        code = app(args=words or ["--help"], standalone_mode=False, prog_name="pricesmith")
     except typer.TyperException as error:
-        print(f"Error: {error.format_message()}\n  next: pricesmith --help", file=sys.stderr)
+        print(f"Error: {error.format_message()}\n  next: {help_command(arguments)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except BaseException as error:
-        told = describe_error(error)
-        if told is None:
+        described = describe_error(error)
+        if described is None:
+            log.exception("unexpected error")
             raise
-        print(told[0], file=sys.stderr)
-        return told[1]
-    if code == 130:  # what typer makes of Ctrl-C
+        text, exit_code = described
+        log.error("%s", text)
+        print(text, file=sys.stderr)
+        return exit_code
+    if code == 130:  # typer's answer to Ctrl-C
         print(INTERRUPTED_MESSAGE, file=sys.stderr)
-    return code if isinstance(code, int) else 0
+    code = code if isinstance(code, int) else 0
+    log.info("pricesmith %s: exit code %d after %.1f s", " ".join(words), code, time.perf_counter() - started)
+    return code
+
+
+def help_command(arguments: Sequence[str]) -> str:
+    """The help that fits a wrong command line: the command's own if it is known."""
+    names = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    command = next((word for word in arguments if word in names), "")
+    return f"pricesmith {command} --help" if command else "pricesmith --help"

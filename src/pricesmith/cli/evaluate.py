@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pricesmith.cli.app import CatalogFolder, Json, Overwrite, Quiet, Rebuild, app
-from pricesmith.core.console import Console
+from pricesmith.cli.app import CatalogFolder, Json, Overwrite, Quiet, Rebuild, app, open_console
 
 
 @app.command("eval")
@@ -34,7 +33,7 @@ def evaluate(
     from pricesmith.evaluation.leaderboard import build_leaderboard
     from pricesmith.reporting.terminal import leaderboard_dict, leaderboard_table
 
-    console = Console(json=json, quiet=quiet)
+    console = open_console(json=json, quiet=quiet)
     options: dict[str, Any] = {"split": split, "limit": limit, "other_catalog": other_catalog, "overwrite": overwrite}
     options["hosting"] = ApiSettings(budget, concurrency, timeout)
     with console.progress() as progress:
@@ -67,7 +66,7 @@ def report(
     from pricesmith.reporting import write_report as run
     from pricesmith.reporting.terminal import format_conclusion
 
-    console = Console(json=json, quiet=quiet)
+    console = open_console(json=json, quiet=quiet)
     conclusion = run(
         evals, to, reference=reference, competitor=competitor, machine_cost=machine_cost, overwrite=overwrite
     )

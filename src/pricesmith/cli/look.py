@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pricesmith.cli.app import Json, Quiet, app
-from pricesmith.core.console import Console
+from pricesmith.cli.app import Json, Quiet, app, open_console
 
 recipe_verbs = typer.Typer(help="The shipped recipes: list them, or copy one to own it.", no_args_is_help=True)
 app.add_typer(recipe_verbs, name="recipe")
@@ -19,7 +18,7 @@ def list_recipes(json: Json = False, quiet: Quiet = False) -> None:
     """The shipped recipes with minutes and error as measured."""
     from pricesmith.pricers import recipes
 
-    console = Console(json=json, quiet=quiet)
+    console = open_console(json=json, quiet=quiet)
     found = recipes.list_recipes()
     console.say(recipes.format_recipes(found))
     console.result(found)
@@ -35,7 +34,7 @@ def copy_recipe(
     """Copy a recipe, to change it and own it."""
     from pricesmith.pricers.recipes import copy_recipe as copy
 
-    console = Console(json=json, quiet=quiet)
+    console = open_console(json=json, quiet=quiet)
     copy(name, to)
     console.say(f"{to} is yours; run it with: pricesmith fit {to} --catalog CATALOG --to RUN")
     console.result({"recipe": name, "to": str(to)})
@@ -46,7 +45,7 @@ def doctor(json: Json = False, quiet: Quiet = False) -> None:
     """What is installed here, and what this box can hold."""
     from pricesmith.doctor import format_report, inspect_installation
 
-    console = Console(json=json, quiet=quiet)
+    console = open_console(json=json, quiet=quiet)
     found = inspect_installation()
     console.say(format_report(found))
     console.result(found)
@@ -72,7 +71,7 @@ def bases(
     """Open base models: what fits the box, how they write prices, what they know untuned."""
     from pricesmith.base_models import choose
 
-    console = Console(json=json, quiet=quiet)
+    console = open_console(json=json, quiet=quiet)
     with console.progress() as progress:
         found = choose.choose_base(
             memory, purpose, catalog, names=names or (), measure=measure, minutes=minutes, progress=progress

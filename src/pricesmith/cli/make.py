@@ -1,4 +1,4 @@
-"""Verbs that make: a catalog, a run, or the whole arrow at once."""
+"""Commands that make things: a catalog and a model."""
 
 from __future__ import annotations
 
@@ -7,25 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pricesmith.cli.app import Json, Quiet, Rebuild, app
-from pricesmith.core.console import Console
+from pricesmith.cli.app import Json, Quiet, Rebuild, app, open_console
 from pricesmith.core.errors import UsageError
-
-
-@app.command()
-def demo(
-    to: Annotated[Path, typer.Option("--to", help="Where everything goes.")] = Path("out/demo"),
-    llm: Annotated[bool, typer.Option("--llm", help="Tune a small language model too: about 20 minutes more.")] = False,
-    json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """The whole arrow on real goods that a package carries: ends with a table and report.html."""
-    from pricesmith import demo as module
-
-    console = Console(json=json, quiet=quiet)
-    with console.progress() as progress:
-        result = module.demo(to, llm=llm, progress=progress)
-    module.show_result(result, console)
 
 
 @app.command()
@@ -39,7 +22,9 @@ def curate(
     range: Annotated[str | None, typer.Option("--range", help="A named range: course is 0.50-999.49.")] = None,
     split: Annotated[str, typer.Option(help="auto, or shares such as 90/5/5.")] = "auto",
     split_seed: Annotated[int, typer.Option(help="Another seed is another split.")] = 0,
-    target: Annotated[int | None, typer.Option(help="Keep about this many training rows, balanced by price.")] = None,
+    train_rows: Annotated[
+        int | None, typer.Option(help="Train on about this many rows, balanced over the prices.")
+    ] = None,
     keep: Annotated[
         list[str] | None, typer.Option("--keep", help="A column to keep although it gives the price away.")
     ] = None,
@@ -55,7 +40,7 @@ def curate(
     from pricesmith.catalog.summary import catalog_summary
     from pricesmith.core.settings import read_pairs
 
-    console = Console(json=json, quiet=quiet)
+    console = open_console(json=json, quiet=quiet)
     with console.progress() as progress:
         catalog = run(
             sources,
@@ -67,7 +52,7 @@ def curate(
             price_range=range,
             split=split,
             split_seed=split_seed,
-            target=target,
+            target=train_rows,
             drop_part_numbers=drop_part_numbers,
             keep=keep or (),
             overwrite=overwrite,
@@ -85,7 +70,7 @@ def show(
     from pricesmith.catalog import open as open_catalog
     from pricesmith.catalog.summary import catalog_page, to_dict
 
-    console = Console(json=json, quiet=quiet)
+    console = open_console(json=json, quiet=quiet)
     opened = open_catalog(catalog)
     console.say(catalog_page(opened))
     console.result(to_dict(opened))
@@ -104,7 +89,7 @@ def fit(
     """Fit a recipe on a catalog; the run folder is the pricer."""
     from pricesmith.core.settings import read_pairs, read_value
 
-    console = Console(json=json, quiet=quiet)
+    console = open_console(json=json, quiet=quiet)
     if recipe is None:
         from pricesmith.cli.look import list_recipes
 

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pricesmith.cli.app import Json, Overwrite, Quiet, app
-from pricesmith.core.console import Console
+from pricesmith.cli.app import Json, Overwrite, Quiet, app, open_console
 from pricesmith.core.errors import UsageError
 
 
@@ -32,7 +31,7 @@ def price(
     from pricesmith.batch import price, price_one
     from pricesmith.pricers.model import load_model
 
-    console = Console(json=json, quiet=quiet)
+    console = open_console(json=json, quiet=quiet)
     if (text is None) == (file is None):
         raise UsageError("price takes a text, or --file and --to", hint='pricesmith price RUN "a text"')
     if file is not None and to is None:
@@ -78,7 +77,7 @@ def export(
     from pricesmith.exporting import export_model as run
     from pricesmith.exporting import format_export
 
-    console = Console(json=json, quiet=quiet)
+    console = open_console(json=json, quiet=quiet)
     with console.progress() as progress:
         result = run(source, to, form, evals=evals, style=style, overwrite=overwrite, progress=progress)
     console.say(format_export(result))
