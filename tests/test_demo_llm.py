@@ -21,12 +21,12 @@ def test_the_base_is_judged_untuned_tuned_and_blended_on_the_same_items(
     """Two evaluations: a few items for the untuned base and everyone, all items for everyone but the untuned base."""
     monkeypatch.setattr(demo_llm, "BASE", str(make_model(tmp_path / "base")))
     monkeypatch.setattr(demo_llm, "MINUTES", 0.02)
-    monkeypatch.setattr(demo_llm, "UNTUNED", 12)
+    monkeypatch.setattr(demo_llm, "UNTUNED_ITEMS", 12)
     catalog, to = open_catalog(make_catalog(tmp_path / "catalog", 2100)), tmp_path / "demo"
     for kind in ("ridge", "sparse_mlp"):
-        fitting.fit_model(read_recipe(kind), catalog, to / kind)
-    found = demo_llm.tune_and_evaluate(to, catalog, [to / "ridge", to / "sparse_mlp"], SILENT)
-    cheap = {"ridge", "sparse_mlp", demo_llm.TUNED, demo_llm.WITH}
+        fitting.fit_model(read_recipe(kind), catalog, to / "models" / kind)
+    found = demo_llm.tune_and_evaluate(to, catalog, [to / "models" / "ridge", to / "models" / "sparse_mlp"], SILENT)
+    cheap = {"ridge", "sparse_mlp", demo_llm.TUNED, demo_llm.BLEND_WITH_LLM}
     few, all_items = read_evals(Path(found["evals_untuned"])), read_evals(to / "evals")
     names = {one.pricer for one in few.evaluations}
     assert cheap < names

@@ -12,6 +12,7 @@ into place at the end. The old ones go to `previous-1`, `previous-2` and so on.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import time
@@ -242,9 +243,9 @@ def file_mb(file: Source) -> float:
 
 def format_estimate(seconds: float) -> str:
     """`a few seconds`, `about 40 seconds`, `about 3 minutes`."""
-    if seconds < 15:
+    if seconds < 10:
         return "a few seconds"
-    return f"about {round(seconds, -1):.0f} seconds" if seconds < 95 else f"about {seconds / 60:.0f} minutes"
+    return f"about {10 * math.ceil(seconds / 10)} seconds" if seconds < 95 else f"about {seconds / 60:.0f} minutes"
 
 
 def run_stages(
@@ -291,7 +292,8 @@ def curate_options(request: BuildFile) -> dict[str, Any]:
 def fit_models(folder: Path, request: BuildFile, catalog: Catalog, progress: Progress) -> list[str]:
     """Fit each recipe into `models/NAME`; the names. A blend is made of all others but the median."""
     from pricesmith.base_models.precision import plan_for_hardware
-    from pricesmith.pricers.model import fit_model, format_model, load_model
+    from pricesmith.pricers.fitting import fit_model
+    from pricesmith.pricers.model import format_model, load_model
     from pricesmith.pricers.recipes import read_recipe
 
     names: list[str] = []

@@ -107,7 +107,7 @@ def format_example(example: Mapping[str, Any]) -> list[str]:
 def tune_and_evaluate(to: Path, catalog: Catalog, models: Sequence[Path], progress: Progress) -> dict[str, Any]:
     """Fit, blend and evaluate the language model in the demo's folder; where the untuned base was evaluated."""
     from pricesmith.candidates import run_candidates
-    from pricesmith.pricers import model
+    from pricesmith.pricers import fitting, model
     from pricesmith.pricers.recipes import read_recipe
 
     settings: dict[str, dict[str, Any]] = {
@@ -120,7 +120,7 @@ def tune_and_evaluate(to: Path, catalog: Catalog, models: Sequence[Path], progre
     progress.note(f"{BASE}, tuned for {MINUTES} minutes; then its quotes for every test item: about three more.")
     for name, kind in ((TUNED, TUNED), (BLEND_WITH_LLM, "blend")):
         folder = to / "models" / name
-        model.fit_model(read_recipe(kind, settings[name]), catalog, folder, progress=progress)
+        fitting.fit_model(read_recipe(kind, settings[name]), catalog, folder, progress=progress)
         progress.note(model.format_model(model.load_model(folder)))
     tuned = [str(to / "models" / name) for name in (TUNED, BLEND_WITH_LLM)]
     everyone = [*(str(path) for path in models), *tuned]

@@ -170,9 +170,9 @@ def run(arguments: Sequence[str]) -> int:
         return exit_code
     if code == 130:  # typer's answer to Ctrl-C
         print(INTERRUPTED_MESSAGE, file=sys.stderr)
-    code = code if isinstance(code, int) else 0
-    log.info("pricesmith %s: exit code %d after %.1f s", " ".join(words), code, time.perf_counter() - started)
-    return code
+    exit_code = code if isinstance(code, int) else 0
+    log.info("pricesmith %s: exit code %d after %.1f s", " ".join(words), exit_code, time.perf_counter() - started)
+    return exit_code
 
 
 def help_command(arguments: Sequence[str]) -> str:

@@ -1,0 +1,263 @@
+"""`pricesmith build`: one command from a table to a chosen model; resumed, repeated, extended and refitted."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pricesmith import build as build_module
+from pricesmith.build import build, choose_model, default_folder, format_estimate, promote_refit
+from pricesmith.catalog.catalog import open_catalog
+from pricesmith.cli import run
+from pricesmith.core.build_file import BuildFile, read_build, write_build
+from pricesmith.core.errors import UsageError
+from pricesmith.core.types import EvalRow, Evaluation
+from pricesmith.testing import make_csv
+
+RECIPES = ("median", "ridge")
+
+
+@pytest.fixture(autouse=True)
+def two_cheap_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default recipes without the slow one."""
+    monkeypatch.setattr(build_module, "DEFAULT_RECIPES", RECIPES)
+
+
+def write_table(path: Path, rows: slice) -> Path:
+    """Some rows of one made table of 2,900 listings."""
+    whole = path.with_name("whole.csv")
+    if not whole.exists():
+        make_csv(whole, 2900)
+    with whole.open(newline="") as source, path.open("w", newline="") as target:
+        header, *lines = csv.reader(source)
+        csv.writer(target).writerows([header, *lines[rows]])
+    return path
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished build of 2,300 rows; tests copy it before they change it."""
+    folder = tmp_path_factory.mktemp("build")
+    table = write_table(folder / "shop.csv", slice(0, 2300))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build_module, "DEFAULT_RECIPES", RECIPES)
+        result = build([str(table)], folder / "out")
+    assert result["already_done"] is False
+    return folder
+
+
+@pytest.fixture
+def copy(built: Path, tmp_path: Path) -> Path:
+    """A copy of the finished build and its table."""
+    shutil.copytree(built, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_a_build_has_a_catalog_models_evals_and_a_report(built: Path) -> None:
+    """And names the model with the lowest MAE on validation."""
+    out = built / "out"
+    made = read_build(out)
+    assert made is not None
+    assert made.finished
+    assert (made.chosen, made.currency, made.recipes) == ("ridge", "USD", RECIPES)
+    assert made.validation["ridge"].validation_mae < made.validation["median"].validation_mae
+    assert sorted(path.name for path in out.iterdir()) == [
+        "build.toml", "catalog", "evals", "models", "report.html", "report.json",
+    ]  # fmt: skip
+    assert sorted(path.name for path in (out / "models").iterdir()) == ["median", "ridge"]
+
+
+def test_the_folder_stands_for_its_chosen_model(
+    built: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """`price out` gives the price of `price out/models/ridge`."""
+    monkeypatch.chdir(built)
+    prices = []
+    for folder in ("out", "out/models/ridge"):
+        assert run(["price", folder, "Dovetail chair K12\noak", "--json"]) == 0
+        prices.append(json.loads(capfd.readouterr().out)["price"])
+    assert prices[0] == prices[1]
+
+
+def test_the_same_command_again_changes_nothing(built: Path) -> None:
+    """It says that the build is finished."""
+    out = built / "out"
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    assert build([str(built / "shop.csv")], out)["already_done"] is True
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
+
+
+@pytest.mark.parametrize("stage", ["curate", "ridge", "validation", "evals", "report"])
+def test_an_interrupted_build_resumes(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In any stage; until the choice is made the folder says that it is unfinished."""
+    where = {
+        "curate": "pricesmith.build.curate",
+        "ridge": "pricesmith.pricers.ridge.RidgeRecipe.fit",
+        "validation": "pricesmith.build.choose_model",
+        "evals": "pricesmith.candidates.run_candidates",
+        "report": "pricesmith.reporting.write_report",
+    }
+    table, out = write_table(tmp_path / "shop.csv", slice(0, 400)), tmp_path / "out"
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where[stage], interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            build([str(table)], out)
+    unfinished = read_build(out)
+    assert unfinished is not None
+    assert not unfinished.finished
+    assert bool(unfinished.chosen) is (stage in ("evals", "report"))
+    result = build([str(table)], out)
+    assert result["chosen"] == "ridge"
+    finished = read_build(out)
+    assert finished is not None
+    assert finished.finished
+
+
+def test_another_recipe_is_added(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the new one is fitted, and a recipe that exists already is not asked for again."""
+    out, table = copy / "out", str(copy / "shop.csv")
+    before = (out / "models" / "ridge" / "manifest.json").stat().st_mtime_ns
+    result = build([table], out, recipes=["knn"])
+    assert set(result["models"]) == {"median", "ridge", "knn"}
+    assert (out / "models" / "ridge" / "manifest.json").stat().st_mtime_ns == before
+    assert build([table], out)["already_done"] is True
+
+
+def test_other_data_or_options_are_refused_with_the_way_on(copy: Path) -> None:
+    """The hint names --refit, and nothing is changed."""
+    out, table = copy / "out", str(copy / "shop.csv")
+    newer = write_table(copy / "newer.csv", slice(0, 2900))
+    before = (out / "build.toml").read_bytes()
+    with pytest.raises(UsageError, match="other data") as other:
+        build([str(newer)], out)
+    assert "--refit" in other.value.hint
+    with pytest.raises(UsageError, match="other options") as options:
+        build([table], out, options={"min_price": 5.0})
+    assert "--min-price" in options.value.got
+    with pytest.raises(UsageError, match="no build to refit"):
+        build([table], copy / "elsewhere", refit=True)
+    assert (out / "build.toml").read_bytes() == before
+
+
+def test_an_unknown_recipe_is_refused_before_any_work(tmp_path: Path) -> None:
+    """No catalog is made for it."""
+    table = write_table(tmp_path / "shop.csv", slice(0, 400))
+    with pytest.raises(UsageError, match="rigde"):
+        build([str(table)], tmp_path / "out", recipes=["rigde"])
+    assert not (tmp_path / "out" / "catalog").exists()
+
+
+def splits(folder: Path) -> dict[str, str]:
+    """The split of each item's text."""
+    catalog = open_catalog(folder / "catalog")
+    return {
+        f"{title}\n{text}": split
+        for split in ("train", "validation", "test")
+        for title, text in zip(*catalog.columns(split, ("title", "text")).values(), strict=True)
+    }
+
+
+def test_a_refit_takes_new_rows_and_keeps_the_earlier_build(copy: Path) -> None:
+    """Old items keep their split, the new model is chosen, and the old one is among the evaluated."""
+    out = copy / "out"
+    old = splits(out)
+    newer = write_table(copy / "newer.csv", slice(200, 2900))
+    result = build([str(newer)], out, refit=True)
+    new = splits(out)
+    common = [words for words in old if words in new]
+    assert len(common) > 1500
+    assert sum(old[words] != new[words] for words in common) <= 0.01 * len(common)
+    assert result["chosen"] == "ridge"
+    assert set(result["models"]) == {"median", "ridge", "ridge-previous"}
+    assert (out / "previous-1" / "models" / "ridge" / "manifest.json").is_file()
+    assert read_build(out / "previous-1") is not None
+    assert not (out / ".refit").exists()
+    assert "ridge-previous" in (out / "report.html").read_text()
+    assert build([str(newer)], out, refit=True)["already_done"] is True
+
+
+@pytest.mark.parametrize("stage", ["pricesmith.build.curate", "pricesmith.candidates.run_candidates", "os.replace"])
+def test_an_interrupted_refit_leaves_the_old_build_in_use_and_resumes(
+    stage: str, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it stops while folders are moved."""
+    out = copy / "out"
+    newer = write_table(copy / "newer.csv", slice(200, 2900))
+    replace = os.replace
+
+    def interrupt(*arguments: Any, **_: object) -> None:
+        if stage == "os.replace" and not str(arguments[0]).endswith(".refit/build.toml"):
+            return replace(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            build([str(newer)], out, refit=True)
+    assert run(["price", str(out), "oak chair", "--quiet"]) == 0
+    build([str(newer)], out, refit=True)
+    made = read_build(out)
+    assert made is not None
+    assert made.finished
+    assert made.inputs.keys() == {"newer.csv"}
+    assert not (out / ".refit").exists()
+    assert sorted(path.name for path in out.glob("previous-*")) == ["previous-1"]
+
+
+def evaluation(name: str, errors: list[float]) -> Evaluation:
+    """An evaluation of items that cost 100, with these errors."""
+    rows = tuple(EvalRow(str(n), 100.0, 100.0 + error, None, None) for n, error in enumerate(errors))
+    return Evaluation(name, "catalog", rows, 100.0, "USD", (0.01, 1e6), {})
+
+
+def test_the_old_model_stays_only_if_the_best_new_one_is_significantly_worse() -> None:
+    """A difference that may be chance does not keep it."""
+    old = evaluation("ridge-previous", [1.0 + n % 3 for n in range(200)])
+    noise = evaluation("a", [1.0 + (n + 1) % 3 + 0.02 * (n % 2) for n in range(200)])
+    worse = evaluation("b", [9.0 + n % 3 for n in range(200)])
+    assert choose_model({"a": noise, "b": worse}) == "a"
+    assert choose_model({"a": noise, "b": worse}, old) == "a"
+    assert choose_model({"b": worse}, old) == "ridge-previous"
+
+
+def test_a_move_is_finished_only_for_a_finished_refit(tmp_path: Path) -> None:
+    """An unfinished one stays where it is."""
+    write_build(tmp_path, BuildFile(finished=True, chosen="ridge"))
+    (tmp_path / ".refit").mkdir()
+    assert promote_refit(tmp_path) is None
+    write_build(tmp_path / ".refit", BuildFile(finished=False))
+    assert promote_refit(tmp_path) is None
+    assert (tmp_path / ".refit" / "build.toml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("source", "folder"),
+    [
+        ("shop.csv", "out/shop"),
+        ("data/shop.jsonl.gz", "out/shop"),
+        ("feeds/", "out/feeds"),
+        ("feeds/*.csv", "out/build"),
+        ("demo:goods", "out/goods"),
+        ("v1.5-prices.xlsx", "out/v1.5-prices"),
+    ],
+)
+def test_the_default_folder_has_the_name_of_the_source(source: str, folder: str) -> None:
+    """Without its endings."""
+    assert default_folder(source) == Path(folder)
+
+
+def test_an_estimate_is_a_round_number() -> None:
+    """Never a false precision, never a floor."""
+    assert [format_estimate(seconds) for seconds in (3, 12, 41, 300)] == [
+        "a few seconds", "about 20 seconds", "about 50 seconds", "about 5 minutes",
+    ]  # fmt: skip
