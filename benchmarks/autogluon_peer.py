@@ -60,8 +60,8 @@ def write_rows(source: str, seed: int, folder: Path) -> tuple[np.ndarray, tuple[
 
     from pricesmith.catalog import curate
 
-    course = "course" if ":" not in source else None
-    catalog = curate([source], folder / "catalog", price_range=course, split_seed=seed)
+    low, high = (0.01, None) if ":" in source else (0.5, 999.49)
+    catalog = curate([source], folder / "catalog", min_price=low, max_price=high, split_seed=seed)
     names = ("title", "text", "category", "brand", "price")
     for split in ("train", "test"):
         columns = catalog.columns(split, names)

@@ -77,7 +77,13 @@ def gaps(found: Sequence[Sequence[Comparable]], truth: Any) -> Any:
 def one_seed(source: str, course: bool, seed: int, kind: str, limit: int | None, work: Path) -> dict[str, Any]:
     """Gaps of every order on one split, the groups of the test rows, and the times of the searches."""
     folder = work / f"seed-{seed}"
-    catalog = curate([source], folder / "catalog", price_range="course" if course else None, split_seed=seed)
+    catalog = curate(
+        [source],
+        folder / "catalog",
+        min_price=0.5 if course else 0.01,
+        max_price=999.49 if course else None,
+        split_seed=seed,
+    )
     train, train_groups = catalog.items_and_groups("train")
     items, groups = (part[:limit] for part in catalog.items_and_groups("test"))
     listings, truth = [item.listing for item in items], np.array([item.price for item in items])
@@ -127,7 +133,7 @@ def interval(seeds: Sequence[dict[str, Any]], order: int) -> tuple[float, float,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--goods", help="a file to curate, with --range course")
+    parser.add_argument("--goods", help="a file to curate, with --min-price 0.5 --max-price 999.49")
     parser.add_argument("--demo", action="store_true", help="the demo goods instead, with their whole price range")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--model", default="sparse_mlp", help="recipe whose quotes are taken, or none")

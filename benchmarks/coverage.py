@@ -26,7 +26,7 @@ SEEDS = (0, 1, 2, 3, 4)
 
 def measured(source: str, recipes: list[str], seed: int, place: Path) -> list[dict[str, Any]]:
     """Coverage and width of each recipe on one split."""
-    options = {} if source.startswith("demo:") else {"price_range": "course"}
+    options = {} if source.startswith("demo:") else {"min_price": 0.5, "max_price": 999.49}
     catalog = curate([source], place / "catalog", split_seed=seed, **options)
     items = catalog.items("test")
     truth = np.array([item.price for item in items])

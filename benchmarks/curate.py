@@ -30,7 +30,7 @@ import json, sys, time
 from pathlib import Path
 from pricesmith.catalog import curate
 start = time.perf_counter()
-catalog = curate([sys.argv[1]], Path(sys.argv[2]), price_range=sys.argv[3] or None)
+catalog = curate([sys.argv[1]], Path(sys.argv[2]), **json.loads(sys.argv[3]))
 ledger = catalog.ledger
 print(json.dumps({"seconds": time.perf_counter() - start, "rows": ledger["rows"], "groups": ledger["groups"]}))
 """
@@ -78,9 +78,9 @@ def tree_memory(pid: int) -> int:
     return total
 
 
-def measure(source: str, to: Path, price_range: str) -> dict[str, Any]:
+def measure(source: str, to: Path, price_range: dict[str, float]) -> dict[str, Any]:
     """Seconds, rows a second and peak memory of one curate in a process of its own."""
-    command = [sys.executable, "-c", CHILD, source, str(to), price_range]
+    command = [sys.executable, "-c", CHILD, source, str(to), json.dumps(price_range)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         peak = 0
         while child.poll() is None:
@@ -118,8 +118,8 @@ def main() -> None:
         if options.rows:
             source = str(Path(folder) / f"repeated-{options.rows}.jsonl")
             repeated(rows_of(options.source), Path(source), options.rows)
-        course = "" if options.source.startswith("demo:") else "course"
-        print(json.dumps(measure(source, Path(folder) / "out", course)), flush=True)
+        price_range = {} if options.source.startswith("demo:") else {"min_price": 0.5, "max_price": 999.49}
+        print(json.dumps(measure(source, Path(folder) / "out", price_range)), flush=True)
 
 
 if __name__ == "__main__":

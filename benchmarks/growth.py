@@ -29,7 +29,12 @@ def grown(source: str, size: int) -> list[Any]:
     from pricesmith.core.types import Item, Listing
 
     with tempfile.TemporaryDirectory() as folder:
-        catalog = curate([source], Path(folder) / "catalog", price_range="course" if ":" not in source else None)
+        catalog = curate(
+            [source],
+            Path(folder) / "catalog",
+            min_price=0.01 if ":" in source else 0.5,
+            max_price=None if ":" in source else 999.49,
+        )
         real = catalog.items("train") + catalog.items("validation") + catalog.items("test")
     draw = random.Random(0)
     draw.shuffle(real)  # a shop's file is in the order of its categories

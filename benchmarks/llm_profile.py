@@ -93,7 +93,9 @@ def scoring(what: str, asked: Any, run: Path) -> Seen:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--goods", help="a file to curate, with --range course; none: the demo goods")
+    parser.add_argument(
+        "--goods", help="a file to curate, with --min-price 0.5 --max-price 999.49; none: the demo goods"
+    )
     parser.add_argument("--catalog", help="a finished catalog, instead")
     parser.add_argument("--base", default="gemma-3-270m")
     parser.add_argument("--rows", type=int, default=1000)
@@ -105,8 +107,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if asked.catalog is None:
             asked.catalog = str(Path(folder) / "catalog")
-            course = {"price_range": "course"} if asked.goods else {}
-            curate([asked.goods or "demo:goods"], Path(asked.catalog), **course)  # type: ignore[arg-type]
+            price_range = {"min_price": 0.5, "max_price": 999.49} if asked.goods else {}
+            curate([asked.goods or "demo:goods"], Path(asked.catalog), **price_range)  # type: ignore[arg-type]
         ceiling = matmul_tflops("bfloat16")
         print(
             f"{time.strftime('%Y-%m-%d')}, {asked.base}, {asked.threads} threads, bf16 matmul {ceiling:.3f} TFLOP/s\n"

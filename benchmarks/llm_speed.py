@@ -235,7 +235,9 @@ def block_weights(base: str) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--goods", help="a file to curate, with --range course; none: the demo goods")
+    parser.add_argument(
+        "--goods", help="a file to curate, with --min-price 0.5 --max-price 999.49; none: the demo goods"
+    )
     parser.add_argument("--catalog", help="a finished catalog, instead")
     parser.add_argument("--base", default="gemma-3-270m")
     parser.add_argument("--rows", type=int, default=3000, help="training rows the batches are drawn from")
@@ -255,8 +257,8 @@ def main() -> None:
             from pricesmith.catalog import curate
 
             asked.catalog = str(Path(folder) / "catalog")
-            course = {"price_range": "course"} if asked.goods else {}
-            curate([asked.goods or "demo:goods"], Path(asked.catalog), **course)  # type: ignore[arg-type]
+            price_range = {"min_price": 0.5, "max_price": 999.49} if asked.goods else {}
+            curate([asked.goods or "demo:goods"], Path(asked.catalog), **price_range)  # type: ignore[arg-type]
         ceiling, weights = matmul_tflops("bfloat16"), block_weights(asked.base)
         print(f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, {asked.threads} threads, {asked.base}: ", end="")
         print(f"{weights / 1e6:,.0f} million block weights; bf16 matmul {ceiling:.3f} TFLOP/s in this run\n")

@@ -120,7 +120,9 @@ def one_seed(source: str, course: bool, seed: int, work: Path, names: list[str])
 
     folder = work / f"seed-{seed}"
     catalog = folder / "catalog"
-    opened = curate([source], catalog, price_range="course" if course else None, split_seed=seed)
+    opened = curate(
+        [source], catalog, min_price=0.5 if course else 0.01, max_price=999.49 if course else None, split_seed=seed
+    )
     items, groups = opened.items_and_groups("test")
     truth = np.array([item.price for item in items])
     facts: dict[str, Any] = {}
@@ -184,7 +186,7 @@ def table(seeds: list[dict[str, Any]], names: list[str]) -> tuple[str, list[dict
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--goods", help="a file to curate, with --range course")
+    parser.add_argument("--goods", help="a file to curate, with --min-price 0.5 --max-price 999.49")
     parser.add_argument("--demo", action="store_true", help="the demo goods instead, with their whole price range")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--only", default=",".join((*SHIPPED, "blend", *PEERS)), help="pricers and peers, with commas")

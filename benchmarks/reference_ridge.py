@@ -37,12 +37,14 @@ def main() -> None:
     from pricesmith.catalog import curate
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--goods", required=True, help="a file to curate, with --range course")
+    parser.add_argument("--goods", required=True, help="a file to curate, with --min-price 0.5 --max-price 999.49")
     parser.add_argument("--seeds", default="0,1,2")
     options = parser.parse_args()
     for seed in options.seeds.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            catalog = curate([options.goods], Path(folder) / "catalog", price_range="course", split_seed=int(seed))
+            catalog = curate(
+                [options.goods], Path(folder) / "catalog", min_price=0.5, max_price=999.49, split_seed=int(seed)
+            )
             test = catalog.items("test")
             quotes = fit_reference(catalog.items("train"))([item.listing for item in test])
             errors = np.abs(np.clip(quotes, *catalog.price_range) - [item.price for item in test])

@@ -49,7 +49,7 @@ PAIRS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--goods", required=True, help="a file to curate, with --range course")
+    parser.add_argument("--goods", required=True, help="a file to curate, with --min-price 0.5 --max-price 999.49")
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--epochs", type=float, help="passes over all rows instead of minutes: for a GPU")
     parser.add_argument("--items", type=int, default=1000, help="test items, in an order drawn by group")
@@ -77,7 +77,7 @@ def main() -> None:
     console, names = Console(), asked.only.split(",")
     started = time.strftime("%Y-%m-%d %H:%M")
     with console.progress() as progress:
-        catalog = curate([asked.goods], asked.work / "catalog", price_range="course")
+        catalog = curate([asked.goods], asked.work / "catalog", min_price=0.5, max_price=999.49)
         for name, (kind, settings) in {**ARMS, **VARIANTS}.items():
             if name not in names:
                 continue

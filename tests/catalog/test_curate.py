@@ -228,7 +228,7 @@ def test_an_amount_near_the_price_is_masked_and_counted(tmp_path: Path) -> None:
 def test_balancing_touches_training_only(tmp_path: Path) -> None:
     """--train-rows keeps that many training items; validation and test are as without it; the rest is refused by name."""
     path = write(tmp_path / "a.csv", rows(600))
-    whole, small = curate([path], tmp_path / "whole"), curate([path], tmp_path / "small", target=200)
+    whole, small = curate([path], tmp_path / "whole"), curate([path], tmp_path / "small", train_rows=200)
     assert small.ledger["splits"] == {**whole.ledger["splits"], "train": 200}
     for split in ("validation", "test"):
         assert small.items(split) == whole.items(split)
@@ -262,7 +262,7 @@ def test_other_settings_or_a_changed_file_are_refused_with_the_difference(tmp_pa
     curate([path], tmp_path / "out")
     with pytest.raises(UsageError) as found:
         curate([path], tmp_path / "out", drop_part_numbers=True)
-    assert found.value.got == "cleaning scrub: False -> True"
+    assert found.value.got == "cleaning drop_part_numbers: False -> True"
     write(tmp_path / "a.csv", data[:-1])
     with pytest.raises(UsageError) as found:
         curate([path], tmp_path / "out")
@@ -323,11 +323,9 @@ def test_a_file_without_a_price_column_is_named(tmp_path: Path) -> None:
     [
         {"min_price": 5, "max_price": 2},
         {"min_price": float("nan")},
-        {"price_range": "curse"},
-        {"price_range": "course", "max_price": 3.0},
         {"currency": "dollars"},
         {"split": "1/2/3"},
-        {"target": 0},
+        {"train_rows": 0},
         {"mapping": {"prise": "price"}},
     ],
 )
@@ -385,7 +383,7 @@ def test_a_key_that_comes_too_late_to_be_looked_at_is_left_out_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows past the sample may bring keys that nobody has checked for leaks: none is text, all are told."""
-    for module in ("feeds", "curation"):
+    for module in ("readers.feeds", "curate"):
         monkeypatch.setattr(f"pricesmith.catalog.{module}.SAMPLE", 100)
     data = rows(2_200)
     for row in data[:50]:

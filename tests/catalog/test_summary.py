@@ -17,7 +17,9 @@ from pricesmith.testing import make_csv
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     folder = tmp_path_factory.mktemp("show")
-    return curate([str(make_csv(folder / "a.csv", 500))], folder / "out", currency="USD", max_price=200.0, target=150)
+    return curate(
+        [str(make_csv(folder / "a.csv", 500))], folder / "out", currency="USD", max_price=200.0, train_rows=150
+    )
 
 
 def test_the_first_line_says_what_the_price_range_cost(shop: Catalog) -> None:

@@ -36,11 +36,11 @@ class Balance:
     before: list[int]
     after: list[int]
 
-    def facts(self, target: int, seed: int) -> dict[str, Any]:
+    def to_dict(self, train_rows: int, seed: int) -> dict[str, Any]:
         """What the ledger says of it."""
         return {
             "rule": RULE,
-            "target": target,
+            "train_rows": train_rows,
             "seed": seed,
             "edges": self.edges,
             "before": self.before,
@@ -48,9 +48,9 @@ class Balance:
         }
 
 
-def waterfill_level(counts: Sequence[int], target: int) -> int:
-    """The largest number that, as a cap for every count, keeps no more than `target` in all."""
-    left = target
+def waterfill_level(counts: Sequence[int], train_rows: int) -> int:
+    """The largest number that, as a cap for every count, keeps no more than `train_rows` in all."""
+    left = train_rows
     for done, count in enumerate(sorted(counts)):
         share = left // (len(counts) - done)
         if count > share:
@@ -70,14 +70,14 @@ def histogram(prices: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArra
     return np.clip(np.searchsorted(edges, prices, side="right") - 1, 0, len(edges) - 2).astype(np.int64)
 
 
-def balance(value: NDArray[np.float64], hashes: NDArray[np.uint64], target: int, seed: int) -> Balance:
-    """Choose `target` of the training items, all of them where there are no more. `hashes` are those of the items."""
+def balance(value: NDArray[np.float64], hashes: NDArray[np.uint64], train_rows: int, seed: int) -> Balance:
+    """Choose `train_rows` of the training items, all of them where there are no more. `hashes` are those of the items."""
     edges = log_edges(value)
     bins = histogram(value, edges)
     before = np.bincount(bins, minlength=len(edges) - 1)
-    cap = waterfill_level(before.tolist(), target)
+    cap = waterfill_level(before.tolist(), train_rows)
     room = np.minimum(before, cap)
-    spare = target - int(room.sum())
+    spare = train_rows - int(room.sum())
     for cut in np.flatnonzero(before > cap)[::-1][: max(spare, 0)]:
         room[cut] += 1
     kept = np.zeros(len(value), dtype=np.bool_)

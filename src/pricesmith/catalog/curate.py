@@ -28,7 +28,6 @@ from pricesmith.core.progress import SILENT, Progress
 from pricesmith.text.currency import CODES
 from pricesmith.text.price_parser import currency_in_name
 
-RANGES = {"course": (0.50, 999.49)}
 HIGHEST = 1e9
 FEWEST_GROUPS = 20
 FORMAT = 1
@@ -42,10 +41,9 @@ def curate(
     currency: str = "USD",
     min_price: float = 0.01,
     max_price: float | None = None,
-    price_range: str | None = None,
     split: str = "auto",
     split_seed: int = 0,
-    target: int | None = None,
+    train_rows: int | None = None,
     drop_part_numbers: bool = False,
     keep: Sequence[str] = (),
     overwrite: bool = False,
@@ -59,8 +57,8 @@ def curate(
     Raises UsageError for settings that cannot be, InputError for files that cannot be read and for under 100 rows.
     """
     to = Path(to)
-    low, high = parse_range(min_price, max_price, price_range)
-    currency = check(currency, split, target)
+    low, high = parse_range(min_price, max_price)
+    currency = check(currency, split, train_rows)
     rules = Rules(CleanSettings(drop_part_numbers=drop_part_numbers, currency=currency), currency, low, high)
     feeds = open_feeds(sources, mapping or {}, limits or Limits(), progress, keep)
     check_currency(feeds, currency)
@@ -72,7 +70,7 @@ def curate(
         **{f"cleaning {name}": value for name, value in rules.cleaning.model_dump().items()},
         "split": split,
         "split_seed": split_seed,
-        "target": target,
+        "train_rows": train_rows,
         **({"keep": sorted(set(keep))} if keep else {}),
         **({"previous": previous.fingerprint} if previous is not None else {}),
     }
@@ -85,7 +83,7 @@ def curate(
             for leftover in build.folder.iterdir():
                 if not leftover.name.startswith("."):
                     shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-            build_catalog(build, feeds, rules, split, split_seed, target, progress, previous)
+            build_catalog(build, feeds, rules, split, split_seed, train_rows, progress, previous)
     return open_catalog(to)
 
 
@@ -101,19 +99,8 @@ def check_currency(feeds: Sequence[Feed], currency: str) -> None:
             )
 
 
-def parse_range(low: float, high: float | None, named: str | None) -> tuple[float, float]:
-    """The prices that are kept. Raises UsageError for a range that cannot be."""
-    if named is not None:
-        if named not in RANGES:
-            raise UsageError(
-                f"There is no price range {named!r}",
-                got=named,
-                allowed=", ".join(RANGES),
-                hint="Use --min-price and --max-price for a range of your own.",
-            )
-        if high is not None or low != 0.01:
-            raise UsageError("--range stands instead of --min-price and --max-price", hint="Use the one or the others.")
-        return RANGES[named]
+def parse_range(low: float, high: float | None) -> tuple[float, float]:
+    """The lowest and the highest price that stay. Raises UsageError unless 0 < low < high."""
     high = HIGHEST if high is None else high
     if not (math.isfinite(low) and math.isfinite(high) and 0 < low < high):
         raise UsageError(
@@ -125,8 +112,8 @@ def parse_range(low: float, high: float | None, named: str | None) -> tuple[floa
     return float(low), float(high)
 
 
-def check(currency: str, split: str, target: int | None) -> str:
-    """The currency's code. Raises UsageError where it, the split or the target cannot be."""
+def check(currency: str, split: str, train_rows: int | None) -> str:
+    """The currency's code. Raises UsageError where it, the split or the number of training rows is invalid."""
     code = currency.strip().upper()
     if code not in CODES:
         raise UsageError(
@@ -136,10 +123,10 @@ def check(currency: str, split: str, target: int | None) -> str:
             hint="Use --currency USD.",
         )
     check_split(split)
-    if target is not None and target < 1:
+    if train_rows is not None and train_rows < 1:
         raise UsageError(
             "--train-rows is a number of training items",
-            got=str(target),
+            got=str(train_rows),
             allowed="1 or more",
             hint="Leave it out to keep all.",
         )
@@ -152,7 +139,7 @@ def build_catalog(
     rules: Rules,
     split: str,
     seed: int,
-    target: int | None,
+    train_rows: int | None,
     progress: Progress,
     previous: Catalog | None = None,
 ) -> None:
@@ -178,7 +165,7 @@ def build_catalog(
             limit = group_size_limit(left)
             settled = finalize.finalize(base, work, limit, split, seed, progress, previous)
             check_groups(settled)
-            kept, balanced = balance_train(settled, target, seed)
+            kept, balanced = balance_train(settled, train_rows, seed)
             if not kept.all():
                 for source, number in drop_rows(base, kept):
                     rejects.add(names[source], number, BALANCED)
@@ -216,17 +203,17 @@ def upper_bound(high: float, highest: float) -> float:
     return float(f"{math.ceil(highest / step - 1e-9) * step:.10g}")
 
 
-def balance_train(settled: Any, target: int | None, seed: int) -> tuple[Any, dict[str, Any]]:
+def balance_train(settled: Any, train_rows: int | None, seed: int) -> tuple[Any, dict[str, Any]]:
     """Which rows stay under `--train-rows`, and what the ledger says of it. Validation and test stay whole."""
     from pricesmith.catalog.balance import balance
 
     kept = np.ones(len(settled.rows), dtype=np.bool_)
-    if target is None:
+    if train_rows is None:
         return kept, {}
     train = np.flatnonzero(settled.splits == 0)
-    chosen = balance(settled.prices[train], settled.hashes[train], target, seed)
+    chosen = balance(settled.prices[train], settled.hashes[train], train_rows, seed)
     kept[train] = chosen.kept
-    return kept, chosen.facts(target, seed)
+    return kept, chosen.to_dict(train_rows, seed)
 
 
 def drop_rows(base: Any, kept: Any) -> list[tuple[int, int]]:

@@ -38,7 +38,7 @@ def catalog_page(catalog: Catalog) -> str:
         before, after = sum(balance["before"]), sum(balance["after"])
         parts += [
             "",
-            f"Balanced to {balance['target']:,}: {before:,} training items, {after:,} kept: {balance['rule']}.",
+            f"Balanced to {balance['train_rows']:,}: {before:,} training items, {after:,} kept: {balance['rule']}.",
         ]
     parts += ["", "Examples"]
     for one in examples(catalog):

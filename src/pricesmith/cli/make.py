@@ -19,11 +19,10 @@ def curate(
     currency: Annotated[str, typer.Option(help="The catalog's one currency.")] = "USD",
     min_price: Annotated[float, typer.Option(help="Lowest price kept.")] = 0.01,
     max_price: Annotated[float | None, typer.Option(help="Highest price kept.")] = None,
-    range: Annotated[str | None, typer.Option("--range", help="A named range: course is 0.50-999.49.")] = None,
     split: Annotated[str, typer.Option(help="auto, or shares such as 90/5/5.")] = "auto",
     split_seed: Annotated[int, typer.Option(help="Another seed is another split.")] = 0,
     train_rows: Annotated[
-        int | None, typer.Option(help="Train on about this many rows, balanced over the prices.")
+        int | None, typer.Option(help="Keep this many training rows, fewer of the commonest prices.")
     ] = None,
     keep: Annotated[
         list[str] | None, typer.Option("--keep", help="A column to keep although it gives the price away.")
@@ -49,10 +48,9 @@ def curate(
             currency=currency,
             min_price=min_price,
             max_price=max_price,
-            price_range=range,
             split=split,
             split_seed=split_seed,
-            target=train_rows,
+            train_rows=train_rows,
             drop_part_numbers=drop_part_numbers,
             keep=keep or (),
             overwrite=overwrite,
