@@ -75,7 +75,7 @@ def measure_learning_curve(
     to: Path | str,
     *,
     recipe: str | Recipe = "sparse_mlp",
-    draws: int = 4,
+    repeats: int = 4,
     overwrite: bool = False,
 ) -> LearningCurve:
     """What twice the rows would buy, where the error sits and which categories need rows, kept in the folder `to`."""
@@ -83,7 +83,7 @@ def measure_learning_curve(
     from pricesmith.pricers.recipes import read_recipe
 
     chosen = read_recipe(recipe) if isinstance(recipe, str) else recipe
-    return run_advise(opened(catalog), Path(to), chosen, draws=draws, overwrite=overwrite)
+    return run_advise(opened(catalog), Path(to), chosen, repeats=repeats, overwrite=overwrite)
 
 
 def opened(catalog: Path | str | Catalog) -> Catalog:

@@ -281,7 +281,7 @@ def run_stages(
     run_candidates(paths, catalog, folder / "evals", other_catalog=bool(old_model), progress=progress)
     conclusion = write_report(folder / "evals", folder / "report.html")
     write_build(folder, built.model_copy(update={"finished": True}))
-    return list(conclusion["words"])
+    return list(conclusion["conclusion"])
 
 
 def curate_options(request: BuildFile) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A pricer with a known learning curve, and a catalog of which one category is starved of rows."""
+"""A pricer with a known learning curve, and a catalog with a category that has few rows."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from pricesmith.testing import make_catalog
 
 
 def curve(rows: float) -> float:
-    """The known law, in money: a floor of 20, and a fall with the square root of the rows."""
+    """Return the known MAE at a number of rows: a floor of 20, and a fall with the square root of the rows."""
     return 20 + 900.0 * rows**-0.5
 
 
-class Known(Settings):
-    """Errs by the known law of the rows it was fitted on; in the starved category by its own rows there."""
+class KnownRecipe(Settings):
+    """A recipe whose error is the known function of its training rows; in the rare category, of the rows there."""
 
     kind: ClassVar[str] = "known"
     truths: ClassVar[dict[str, float]] = {}
@@ -36,41 +36,43 @@ class Known(Settings):
     flat: bool = False
 
     def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path) -> None:
-        if len(Known.fits) + 1 == Known.breaks_at:
-            Known.breaks_at = 0
+        if len(KnownRecipe.fits) + 1 == KnownRecipe.breaks_at:
+            KnownRecipe.breaks_at = 0
             raise KeyboardInterrupt
-        Known.fits.append(len(train))
+        KnownRecipe.fits.append(len(train))
         counts = Counter(item.listing.category for item in train)
         groups = hashlib.sha256("".join(item.listing.id for item in train[:50]).encode()).hexdigest()
-        write_json(run / "known.json", {"rows": len(train), "starved": counts["gem"], "seed": groups})
+        write_json(run / "known.json", {"rows": len(train), "rare": counts["gem"], "seed": groups})
 
     def load(self, run: Path):
-        return Knower(read_json(run / "known.json"), self.flat)
+        return KnownPricer(read_json(run / "known.json"), self.flat)
 
 
-class Knower:
-    """Quotes as much above the truth as the law says, more or less by the listing and by the fit."""
+class KnownPricer:
+    """Quotes above the true price by the known error, varied by listing and by fit."""
 
     name = "known"
 
     def __init__(self, facts, flat: bool) -> None:
-        luck = math.exp(random.Random(facts["seed"]).gauss(0, 0.005))
-        self.off = 40.0 if flat else luck * curve(facts["rows"])
-        self.starved = 40.0 if flat else luck * (20 + 900 * max(1, facts["starved"]) ** -0.5)
+        factor = math.exp(random.Random(facts["seed"]).gauss(0, 0.005))
+        self.error = 40.0 if flat else factor * curve(facts["rows"])
+        self.rare = 40.0 if flat else factor * (20 + 900 * max(1, facts["rare"]) ** -0.5)
         self.seed = facts["seed"]
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
         quotes = []
-        for ware in listings:
-            noise = random.Random(ware.id).gauss(-0.125, 0.5) + random.Random(f"{self.seed}{ware.id}").gauss(0, 0.1)
-            off = self.starved if ware.category == "gem" else self.off
-            quotes.append(Quote(Known.truths[ware.id] + off * math.exp(noise)))
+        for listing in listings:
+            noise = random.Random(listing.id).gauss(-0.125, 0.5) + random.Random(f"{self.seed}{listing.id}").gauss(
+                0, 0.1
+            )
+            error = self.rare if listing.category == "gem" else self.error
+            quotes.append(Quote(KnownRecipe.truths[listing.id] + error * math.exp(noise)))
         return quotes
 
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A catalog of 6,000 made goods, of which every fiftieth is a gem: few rows, the price of the others times 6."""
+    """A catalog of 6,000 simulated goods; every fiftieth is a gem, with six times the price of the others."""
     folder = make_catalog(tmp_path_factory.mktemp("advice") / "shop", 6000)
     rows = pq.read_table(folder / ITEMS).to_pylist()
     for row in rows:
@@ -84,10 +86,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def shop(made: Path, monkeypatch: pytest.MonkeyPatch):
-    """The catalog, with its truths known to the known pricer."""
+    """The catalog, with its true prices known to the known recipe."""
     catalog = open_catalog(made)
     items = [item for split in ("train", "validation") for item in catalog.items(split)]
-    monkeypatch.setattr(Known, "truths", {item.listing.id: item.price for item in items})
-    monkeypatch.setattr(Known, "fits", [])
-    monkeypatch.setattr(Known, "breaks_at", 0)
+    monkeypatch.setattr(KnownRecipe, "truths", {item.listing.id: item.price for item in items})
+    monkeypatch.setattr(KnownRecipe, "fits", [])
+    monkeypatch.setattr(KnownRecipe, "breaks_at", 0)
     return catalog

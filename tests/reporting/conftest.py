@@ -1,4 +1,4 @@
-"""Made evaluations of every kind, as a folder or as what was read from one."""
+"""Simulated evaluations of every kind, as a folder or read back from one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRUTH = np.exp(np.random.default_rng(99).normal(4, 0.8, ITEMS))
 Folder = Callable[..., Path]
 
 
-def judged(
+def evaluated(
     spread: float,
     seed: int = 0,
     *,
@@ -28,7 +28,7 @@ def judged(
     cost: float = 0.0,
     **meta: Any,
 ) -> tuple[tuple[EvalRow, ...], dict[str, Any]]:
-    """The rows of a pricer whose quotes err by a log-normal factor, and its meta file's facts."""
+    """Return the rows of a pricer whose quotes err by a log-normal factor, and the facts of its meta file."""
     made = TRUTH * np.exp(np.random.default_rng(seed).normal(0, spread, ITEMS))
     rows = tuple(
         EvalRow(f"i{i}", float(TRUTH[i]), float(made[i]), seconds=seconds, cost_usd=cost)
@@ -39,7 +39,7 @@ def judged(
 
 @pytest.fixture
 def evals_of(tmp_path: Path) -> Folder:
-    """Writes an evals folder: `evals_of({name: judged(...)}, currency="USD", title="Oak lamp")`."""
+    """Return a function that writes an evals folder: `evals_of({name: evaluated(...)}, currency="USD")`."""
 
     def make(pricers: dict[str, Any], *, currency: str = "USD", title: str = "Oak lamp") -> Path:
         folder = tmp_path / "evals"
@@ -56,5 +56,5 @@ def evals_of(tmp_path: Path) -> Folder:
 
 @pytest.fixture
 def read_of(evals_of: Folder) -> Callable[..., Evals]:
-    """The same, read again."""
+    """Return a function that writes an evals folder and reads it again."""
     return lambda pricers, **more: read_evals(evals_of(pricers, **more))

@@ -1,4 +1,4 @@
-"""Published figures are shown with their source and date, and never among ours."""
+"""Published figures have a source and a date, and invalid ones are refused."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from pricesmith.reporting.published import FILE, check_published, published_figu
 
 TABLE: dict[str, Any] = {
     "name": "Elsewhere",
-    "what": "other goods",
+    "sample": "other goods",
     "metric": "RMSLE",
     "source": "a page",
     "date": "2018",
-    "row": [{"who": "somebody", "value": 0.4}],
+    "figures": [{"pricer": "somebody", "value": 0.4}],
 }
 
 
 def test_every_figure_has_a_source_and_a_date() -> None:
-    """In the file as it is shipped, and a table that says what its items were."""
+    """In the shipped file, and every table describes its items."""
     tables = published_figures()
     assert len(tables) == 4
     for table in tables:
         assert table.date
-        assert table.what
-        for row in table.row:
+        assert table.sample
+        for row in table.figures:
             assert table.source_of(row)
 
 
 def test_the_courses_figures_are_those_of_its_notebooks() -> None:
-    """The headline of each edition, and what the same models come to on all their test items."""
+    """The headline figure of each edition, and of the same models on all test items."""
     first, second, mercari, amazon = published_figures()
-    assert {46.67: 250, 53.70: 2000}.items() <= {row.value: row.items for row in first.row}.items()
-    assert {39.85: 200, 43.78: 10000, 38.82: 10000}.items() <= {row.value: row.items for row in second.row}.items()
-    assert (mercari.row[0].value, amazon.row[0].value) == (0.3733, 39.7)
+    assert {46.67: 250, 53.70: 2000}.items() <= {row.value: row.n for row in first.figures}.items()
+    assert {39.85: 200, 43.78: 10000, 38.82: 10000}.items() <= {row.value: row.n for row in second.figures}.items()
+    assert (mercari.figures[0].value, amazon.figures[0].value) == (0.3733, 39.7)
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def test_the_courses_figures_are_those_of_its_notebooks() -> None:
         ({"source": ""}, "table.0.source"),
         ({"source": None}, "table.0.source"),
         ({"date": "lately"}, "table.0.date"),
-        ({"what": " "}, "table.0.what"),
-        ({"row": []}, "table.0.row"),
-        ({"row": [{"who": "x", "value": 0.4, "source": " "}]}, "table.0.row.0.source"),
-        ({"row": [{"who": "x", "value": 0}]}, "table.0.row.0.value"),
-        ({"row": [{"who": "x", "value": 0.4, "low": 0.1}]}, "table.0.row.0"),
-        ({"row": [{"who": "x", "value": 0.4, "low": 0.5, "high": 0.6}]}, "table.0.row.0"),
+        ({"sample": " "}, "table.0.sample"),
+        ({"figures": []}, "table.0.figures"),
+        ({"figures": [{"pricer": "x", "value": 0.4, "source": " "}]}, "table.0.figures.0.source"),
+        ({"figures": [{"pricer": "x", "value": 0}]}, "table.0.figures.0.value"),
+        ({"figures": [{"pricer": "x", "value": 0.4, "low": 0.1}]}, "table.0.figures.0"),
+        ({"figures": [{"pricer": "x", "value": 0.4, "low": 0.5, "high": 0.6}]}, "table.0.figures.0"),
     ],
     ids=[
         "empty source",
@@ -67,7 +67,7 @@ def test_the_courses_figures_are_those_of_its_notebooks() -> None:
     ],
 )
 def test_a_figure_without_a_source_is_refused(change: dict[str, Any], expected: str) -> None:
-    """Nobody can check what has no source; a figure outside of its own interval was copied wrongly."""
+    """A figure without a source cannot be checked; one outside its own interval was copied wrongly."""
     table = {**copy.deepcopy(TABLE), **change}
     table = {name: value for name, value in table.items() if value is not None}
     with pytest.raises(UsageError) as caught:
@@ -75,8 +75,8 @@ def test_a_figure_without_a_source_is_refused(change: dict[str, Any], expected: 
     assert expected in str(caught.value)
 
 
-def test_a_table_without_a_source_is_refused_even_where_its_rows_have_one() -> None:
-    """The whole has one too."""
+def test_a_table_without_a_source_is_refused_even_if_its_figures_have_one() -> None:
+    """A table needs a source of its own."""
     values = tomllib.loads(resources.files("pricesmith.reporting").joinpath(FILE).read_text(encoding="utf-8"))
     del values["table"][0]["source"]
     with pytest.raises(UsageError):

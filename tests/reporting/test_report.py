@@ -1,4 +1,4 @@
-"""The report: one file that opens offline, with the leaderboard's own numbers; what came as data stays text."""
+"""The report page: one file that opens offline, with the leaderboard's numbers; text from data stays text."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ class Page(HTMLParser):
 
 
 def quotes(
-    name: str, count: int, factor: float, *, bounded: bool = True, silent: bool = False, currency: str = "USD"
+    name: str, count: int, factor: float, *, bounded: bool = True, unanswered: bool = False, currency: str = "USD"
 ) -> Evaluation:
     """An evaluation of `count` items, off by a factor that changes with the item."""
     rows = []
     for i in range(count):
         truth = 5.0 * 1.05 ** (i % 90)
-        price = None if silent and i % 7 == 0 else truth * factor ** ((-1) ** i)
+        price = None if unanswered and i % 7 == 0 else truth * factor ** ((-1) ** i)
         low, high = (price / 1.5, price * 1.5) if bounded and price is not None else (None, None)
         rows.append(EvalRow(f"i{i}", truth, price, low, high, "", 0.001, 0.0))
     return Evaluation(name, "f" * 64, tuple(rows), 50.0, currency, (0.5, 999.49), {})
@@ -97,7 +97,7 @@ def without_scripts(text: str) -> str:
 
 
 def test_the_report_loads_nothing(evals: Maker, tmp_path: Path) -> None:
-    """No picture, script, style or font comes from elsewhere, and the page forbids it."""
+    """No image, script, style or font comes from the network, and the page forbids it."""
     text = page_of(evals(quotes("a", 120, 1.1)), tmp_path)
     page = Page(without_scripts(text))
     assert page.loads == []
@@ -126,7 +126,7 @@ def test_the_numbers_are_the_leaderboards(evals: Maker, tmp_path: Path) -> None:
 
 
 def test_the_headline_names_the_best(evals: Maker, tmp_path: Path) -> None:
-    """The first words say who misses least."""
+    """The first words name the pricer with the lowest MAE."""
     page = Page(without_scripts(page_of(evals(quotes("near", 120, 1.1), quotes("far", 120, 1.6)), tmp_path)))
     assert page.headings[0].startswith("near")
 
@@ -136,7 +136,7 @@ def test_the_headline_names_the_best(evals: Maker, tmp_path: Path) -> None:
     [
         [quotes("alone", 120, 1.1)],
         [quotes("bare", 120, 1.1, bounded=False), quotes("bounded", 120, 1.2)],
-        [quotes("silent", 120, 1.1, silent=True)],
+        [quotes("silent", 120, 1.1, unanswered=True)],
         [quotes("all", 120, 1.1), quotes("some", 40, 1.1)],
         [quotes("few", 3, 1.1)],
         [quotes("one", 1, 1.1)],
@@ -145,7 +145,7 @@ def test_the_headline_names_the_best(evals: Maker, tmp_path: Path) -> None:
     ids=["one pricer", "no intervals", "no answers", "other items", "three items", "one item", "no error"],
 )
 def test_odd_leaderboards_have_a_report_too(found: list[Evaluation], evals: Maker, tmp_path: Path) -> None:
-    """Whatever can be judged can be reported, and no number in it is nonsense."""
+    """Whatever can be evaluated can be reported, and no number in it is invalid."""
     text = without_scripts(page_of(evals(*found), tmp_path))
     page = Page(text)
     assert "Leaderboard" in "".join(page.headings)
@@ -154,7 +154,7 @@ def test_odd_leaderboards_have_a_report_too(found: list[Evaluation], evals: Make
 
 
 def test_only_the_pages_own_scripts_may_run(evals: Maker, tmp_path: Path) -> None:
-    """Its policy names each script by hash: one that slipped in would not run."""
+    """Its policy names each script by hash: an injected one would not run."""
     text = page_of(evals(quotes("a", 120, 1.1)), tmp_path)
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)
     assert policy is not None
@@ -163,7 +163,7 @@ def test_only_the_pages_own_scripts_may_run(evals: Maker, tmp_path: Path) -> Non
     assert digests == set(re.findall(r"sha256-([^&' ]+)", policy[1]))
 
 
-def test_labels_of_pictures_are_escaped(evals: Maker, tmp_path: Path) -> None:
+def test_chart_labels_are_escaped(evals: Maker, tmp_path: Path) -> None:
     """Plotly reads tags in labels, so none is left in what it gets."""
     text = page_of(evals(quotes("b<b>", 120, 1.1), quotes("c", 120, 1.1), title='<a href="x">'), tmp_path)
     data = re.search(r'id="figures">(.*?)</script>', text, flags=re.DOTALL)
@@ -173,30 +173,32 @@ def test_labels_of_pictures_are_escaped(evals: Maker, tmp_path: Path) -> None:
     assert {trace["name"] for trace in figures["chart-bands"]["data"]} == {"b&lt;b&gt;", "c"}
 
 
-def test_a_tie_is_said_first(evals: Maker, tmp_path: Path) -> None:
-    """Where the best is not told apart, the headline and the row say so, and no one is called the best."""
+def test_a_tie_is_in_the_headline(evals: Maker, tmp_path: Path) -> None:
+    """Without a significant difference from the best, headline and row say so, and no pricer is called best."""
     text = without_scripts(page_of(evals(quotes("one", 120, 1.1), quotes("other", 120, 1.1)), tmp_path))
-    assert "is not told apart from other" in Page(text).headings[0]
+    assert "with no significant difference from other" in Page(text).headings[0]
     assert '<span class="pill tie">no significant difference</span>' in text
-    assert '<span class="pill best">leads</span>' in text
+    assert '<span class="pill best">lowest MAE</span>' in text
 
 
 def test_other_items_have_no_rank(evals: Maker, tmp_path: Path) -> None:
-    """Pricers of other items are listed apart, without a place."""
+    """Pricers evaluated on other items are listed apart, without a rank."""
     text = without_scripts(
         page_of(evals(quotes("all", 120, 1.1), quotes("more", 120, 1.3), quotes("some", 40, 1.1)), tmp_path)
     )
-    apart = text.partition("Judged on other items: 40 items")[2]
+    apart = text.partition("Evaluated on other items: 40 items")[2]
     assert "some" in apart
     assert '<td role="cell" data-label="Rank" class="left ranked"></td>' in apart
 
 
 def test_the_heaviest_band_is_named_with_its_shares(evals: Maker, tmp_path: Path) -> None:
-    """Where few items carry much of the error, the page says which, and how much."""
+    """If few items carry much of the error, the page names them with their shares."""
     text = without_scripts(page_of(evals(quotes("a", 120, 1.2)), tmp_path)).replace("\u00a0", " ")
-    said = re.search(r"prices (.*?) are ([\d.]+) % of the items and ([\d.]+) % of the error of a\.", text)
-    assert said is not None
-    assert float(said[3]) > float(said[2])
+    match = re.search(
+        r"Items priced (.*?) are ([\d.]+) % of the items and ([\d.]+) % of the total absolute error of a\.", text
+    )
+    assert match is not None
+    assert float(match[3]) > float(match[2])
 
 
 def test_the_sign_is_the_catalogs(evals: Maker, tmp_path: Path) -> None:
@@ -207,13 +209,13 @@ def test_the_sign_is_the_catalogs(evals: Maker, tmp_path: Path) -> None:
 
 
 def test_the_same_evaluations_give_the_same_bytes(evals: Maker, tmp_path: Path) -> None:
-    """A report is a view: made twice it is the same file."""
+    """A report is a view: generated twice, it is the same file."""
     folder = evals(quotes("a", 120, 1.1), quotes("b", 120, 1.2))
     assert page_of(folder, tmp_path) == page_of(folder, tmp_path)
 
 
 def test_plotly_is_in_it_once(evals: Maker, tmp_path: Path) -> None:
-    """The library is inlined, and not for every picture."""
+    """The library is inlined once, not for every chart."""
     assert page_of(evals(quotes("a", 120, 1.1)), tmp_path).count("plotly.js v") == 1
 
 
@@ -225,7 +227,7 @@ def test_an_empty_folder_says_what_to_do(evals: Maker, tmp_path: Path) -> None:
     assert not (tmp_path / "report.html").exists()
 
 
-def test_a_folder_is_no_place_for_the_page(evals: Maker, tmp_path: Path) -> None:
+def test_a_folder_is_refused_as_the_page(evals: Maker, tmp_path: Path) -> None:
     """The error names a file to write instead."""
     folder = evals(quotes("a", 120, 1.1))
     (tmp_path / "out").mkdir()
@@ -235,14 +237,14 @@ def test_a_folder_is_no_place_for_the_page(evals: Maker, tmp_path: Path) -> None
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_run_of_another_catalog_is_named_where_training_listings_are_shown(evals: Maker, tmp_path: Path) -> None:
-    """The near listings are those of the judged catalog; this run did not learn from them."""
+def test_a_model_of_another_catalog_is_named_beside_training_listings(evals: Maker, tmp_path: Path) -> None:
+    """The similar listings are those of the evaluated catalog; this model was not fitted on them."""
     folder = evals(quotes("guest", 120, 1.1), quotes("host", 120, 1.2))
-    sentence = "guest learnt from the rows of another catalog"
+    sentence = "guest was fitted on another catalog"
     assert sentence not in page_of(folder, tmp_path)
     for name, fitted_on in (("guest", "0" * 64), ("host", "f" * 64)):
         meta = folder / f"{name}.meta.json"
         meta.write_text(json.dumps({**json.loads(meta.read_text()), "settings": {"fitted_on": fitted_on}}))
     text = page_of(folder, tmp_path)
     assert text.count(sentence) == 2
-    assert "host learnt" not in text
+    assert "host was fitted" not in text

@@ -1,4 +1,4 @@
-"""What the terminal shows of a leaderboard."""
+"""The leaderboard on a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 from rich.console import Console
-from tests.reporting.conftest import judged
+from tests.reporting.conftest import evaluated
 
 from pricesmith.evaluation.leaderboard import build_leaderboard
 from pricesmith.reporting.terminal import leaderboard_table
@@ -19,9 +19,9 @@ def shown(evals: Any) -> str:
     return out.getvalue()
 
 
-def test_a_pricers_name_is_data_and_no_markup(read_of: Any) -> None:
-    """`[red]` in a name stays what it is, in the table and in the notes under it."""
-    evals = read_of({"[red]oak[/red]": judged(0.5, 1), "pine[/]": judged(0.5, 1)})
-    said = shown(evals)
-    assert said.count("[red]oak[/red]") + said.count("pine[/]") == 3  # two rows and one note
-    assert "is not told apart from the best" in said
+def test_markup_in_a_pricers_name_is_not_interpreted(read_of: Any) -> None:
+    """`[red]` in a name stays text, in the table and in the notes under it."""
+    evals = read_of({"[red]oak[/red]": evaluated(0.5, 1), "pine[/]": evaluated(0.5, 1)})
+    text = shown(evals)
+    assert text.count("[red]oak[/red]") + text.count("pine[/]") == 3  # two rows and one note
+    assert "no significant difference from the best" in text

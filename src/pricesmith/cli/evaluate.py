@@ -70,6 +70,6 @@ def report(
     conclusion = run(
         evals, to, reference=reference, competitor=competitor, machine_cost=machine_cost, overwrite=overwrite
     )
-    console.say(format_conclusion(conclusion["words"]))
+    console.say(format_conclusion(conclusion["conclusion"]))
     console.say(f"\n{to} is written ({to.stat().st_size / 1e6:.1f} MB); it opens in any browser, offline.")
     console.result({"report": str(to), "bytes": to.stat().st_size, "conclusion": conclusion})

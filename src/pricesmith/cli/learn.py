@@ -65,7 +65,7 @@ def learning_curve(
     folder = to or default_folder(catalog)
     with console.progress() as progress:
         curve = measure_learning_curve(
-            opened, folder, chosen, draws=repeats, left_out=left_out, overwrite=overwrite, progress=progress
+            opened, folder, chosen, repeats=repeats, left_out=left_out, overwrite=overwrite, progress=progress
         )
     for part in format_learning_curve(curve):
         console.say(part)

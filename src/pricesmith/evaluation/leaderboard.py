@@ -15,12 +15,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from pricesmith.core.types import EvalRow, Evaluation
 from pricesmith.evaluation.compare import Difference, compare
+from pricesmith.evaluation.cost import fitting_seconds
 from pricesmith.evaluation.evaluate import EvalArrays, to_arrays
 from pricesmith.evaluation.results import EvalItem, Evals
 from pricesmith.metrics.bands import (
@@ -53,7 +54,7 @@ class LeaderboardRow:
     too; in a later group it is to the first group's best on the items both have, or None without any.
     `course_hit` is None outside dollars and the course's range, `dollars_per_1000` where a hosted model's fees are not
     known. Intervals reach from price ÷ `below` to price × `above`; these and `coverage` are None without intervals.
-    `miscoverage` names all items, bands of the quote and categories whose coverage is significantly off its level.
+    `coverage_checks` test the coverage on all items, by band of the quote and by category.
     """
 
     name: str
@@ -77,7 +78,7 @@ class LeaderboardRow:
     coverage: Interval | None
     lower_factor: float | None
     upper_factor: float | None
-    miscoverage: tuple[Miscoverage, ...]
+    coverage_checks: tuple[CoverageCheck, ...]
     difference: Difference | None
     n_needed: int | None
     note: str
@@ -86,6 +87,11 @@ class LeaderboardRow:
     def rank_range(self) -> str:
         """The rank as it is shown: `1`, or `2–3`."""
         return f"{self.rank}" if self.rank == self.rank_to else f"{self.rank}–{self.rank_to}"
+
+    @property
+    def miscoverage(self) -> tuple[CoverageCheck, ...]:
+        """The checks whose coverage is significantly off its level."""
+        return tuple(check for check in self.coverage_checks if check.is_significant)
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,7 @@ def build_leaderboard(evals: Evals, *, seed: int = 0) -> list[LeaderboardRow]:
                 "difference": common_difference(evaluation, first_best, seed) if number else to_best,
                 "n_needed": to_best.n_needed if to_best else None,
             }
-            facts["miscoverage"] = tuple(miscoverage(evaluation, evals, seed=seed))
+            facts["coverage_checks"] = tuple(check_coverage(evaluation, evals, seed=seed))
             rows.append(leaderboard_row(evaluation, evals.meta[evaluation.pricer], facts, seed))
     return rows
 
@@ -173,7 +179,7 @@ def leaderboard_row(evaluation: Evaluation, meta: dict[str, Any], facts: dict[st
         dollars_per_1000=None
         if meta.get("cost_known") is False
         else 1000 * sum(row.cost_usd for row in rows) / len(rows),
-        fit_seconds=meta.get("fit_seconds"),
+        fit_seconds=fitting_seconds(evaluation, meta),
         course_hit=value("course hit") if course else None,
         coverage=band.coverage if band else None,
         lower_factor=band.lower_factor if band else None,
@@ -200,36 +206,50 @@ def masked_coverage(data: EvalArrays, masks: Sequence[tuple[str, Mask]], level: 
 
 
 @dataclass(frozen=True)
-class Miscoverage:
-    """Items whose coverage is significantly off its level: `kind` is all, band (of the quote) or category.
+class CoverageCheck:
+    """The test of a pricer's coverage on all items, in a band of the quote or in a category.
 
-    `p` is adjusted for all bands and categories of the pricer that were tested (Holm).
+    `p` is adjusted for all bands and categories of the pricer (Holm); None if there are too few groups to test.
     """
 
-    kind: str
-    label: str
-    n: int
-    coverage: float
+    scope: Literal["all", "quote band", "category"]
+    band: CoverageBand
     level: float
-    p: float
+    p: float | None
+
+    @property
+    def label(self) -> str:
+        """The band's or category's label."""
+        return self.band.label
+
+    @property
+    def n(self) -> int:
+        """The number of items with an interval."""
+        return self.band.n
+
+    @property
+    def coverage(self) -> Interval:
+        """The share of true prices inside their intervals, with its 95 % confidence interval."""
+        return self.band.coverage
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether the coverage is significantly off its level."""
+        return self.p is not None and self.p < ALPHA
 
 
-def miscoverage(evaluation: Evaluation, evals: Evals, *, alpha: float = ALPHA, seed: int = 0) -> list[Miscoverage]:
-    """Where the coverage of a pricer's intervals is significantly off its level: overall, in a band, in a category."""
+def check_coverage(evaluation: Evaluation, evals: Evals, *, seed: int = 0) -> list[CoverageCheck]:
+    """Test a pricer's coverage on all items, in each band of the quote and in each category; empty without intervals."""
     level = get_confidence(evals.meta[evaluation.pricer])
     whole = overall_coverage(to_arrays(evaluation), level, seed)
     if whole is None:
         return []
-    tested = [("all", whole)]
-    bands = coverage_by_quote(evaluation, level=level, seed=seed)
-    tested += [("band", band) for band in bands if len(bands) > 1]
+    quote_bands = coverage_by_quote(evaluation, level=level, seed=seed)
+    tested: list[tuple[Literal["all", "quote band", "category"], CoverageBand]] = [("all", whole)]
+    tested += [("quote band", band) for band in quote_bands if len(quote_bands) > 1]
     tested += [("category", band) for band in coverage_by_category(evaluation, evals, seed=seed)]
-    found = zip(tested, adjust_p_values([band.test.p for _, band in tested]), strict=True)
-    return [
-        Miscoverage(kind, band.label, band.n, band.coverage.point, level, p)
-        for (kind, band), p in found
-        if p is not None and p < alpha
-    ]
+    p_values = adjust_p_values([band.test.p for _, band in tested])
+    return [CoverageCheck(scope, band, level, p) for (scope, band), p in zip(tested, p_values, strict=True)]
 
 
 def coverage_by_category(evaluation: Evaluation, evals: Evals, most: int = 10, *, seed: int = 0) -> list[CoverageBand]:

@@ -1,9 +1,9 @@
-"""Advice: what more rows would buy, where the error sits, and which categories need rows.
+"""What more rows would gain, where the error is, and which categories need rows, from the learning curve of a recipe.
 
-    advise(catalog, Path("out/goods-advice")).doubling.gain
+    measure_learning_curve(catalog, Path("out/shop-learning-curve"), recipe).doubling.gain
 
-`pricesmith learning-curve CATALOG` is this. Nothing here reads the test split: advice is asked for again and again, and a split
-that is looked at after every change stops being a test.
+`pricesmith learning-curve CATALOG` calls this. Nothing here reads the test split: the measurement is repeated after
+every change of the data, and a split that is looked at each time is no longer a test.
 """
 
 from pricesmith.learning_curve.measure import measure_learning_curve

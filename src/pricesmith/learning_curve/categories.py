@@ -1,7 +1,8 @@
-"""Where the error sits, and which categories need rows.
+"""Error by price and category, and which categories need more rows.
 
-The error by price and category is that of the fit on all rows, on the judged items. A category's need is read from its
-own learning curve: training rows that a fit left out, judged by the fits on a quarter and on half of the rows.
+The error by price and category is the one of the fit on all rows, on the evaluated items. Whether a category needs rows
+is read off its own learning curve: training rows that a fit left out, priced by the fits on a quarter and on half of
+the rows.
 """
 
 from __future__ import annotations
@@ -11,172 +12,192 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from pricesmith.learning_curve.fits import FitMaterial, FitResult, FitTask, exclude_category
+from pricesmith.learning_curve.fits import FitMaterial, FitResult, FitTask, left_out_rows
 from pricesmith.learning_curve.schema import CategoryGain, ErrorRange, SegmentShare
 from pricesmith.metrics.bands import Mask, error_bands, price_edges, price_masks
 from pricesmith.metrics.bootstrap import Codes, Interval, bootstrap_interval, encode_groups
 from pricesmith.metrics.metrics import Array
 
-MAX_GAINS = (
-    "A category needs rows where its own error fell by more money than that of all rows together when a quarter of the "
-    "training rows became half of them: there a new row buys more than a new row at random. The fall must be told "
-    "apart from that of all rows, for all categories at once, and be there in every draw."
+NEEDS_ROWS_RULE = (
+    "A category needs rows if its own MAE fell by more money than the MAE of all rows together when the training rows "
+    "grew from a quarter to half: there, a new row reduces the MAE more than a new row at random. The difference must "
+    "be significant (simultaneously over all categories) and must occur in every repeat."
 )
-LEAST_ROWS, LEAST_GROUPS = 30, 10
-MOST = 8
-NAMELESS = "(none)"
+MIN_ROWS, MIN_GROUPS = 30, 10
+MAX_CATEGORIES = 8
+NO_CATEGORY = "(none)"
+ALPHA = 0.05
 
 
-def error_shares(
+def segment_shares(
     truth: Array, quote: Array, groups: Codes, masks: Sequence[tuple[str, Mask]]
 ) -> tuple[SegmentShare, ...]:
-    """The error on each mask, in their order."""
+    """Return the MAE on each mask of shape (n,), in their order."""
     return tuple(
         SegmentShare(
             label=band.label,
             n=band.n,
             share_of_items=band.share_of_items,
             share_of_error=band.share_of_error,
-            error=share_range(band.mae),
+            mae=to_error_range(band.mae),
             ratio=band.ratio,
         )
         for band in error_bands(truth, quote, groups, masks)
     )
 
 
-def share_range(found: Interval) -> ErrorRange:
-    """An interval as a plain value."""
-    return ErrorRange(point=found.point, low=found.low, high=found.high)
+def to_error_range(interval: Interval) -> ErrorRange:
+    """Return an interval as a plain value."""
+    return ErrorRange(point=interval.point, low=interval.low, high=interval.high)
 
 
-def by_price(truth: Array, quote: Array, groups: Codes) -> tuple[SegmentShare, ...]:
-    """The error by band of the truth."""
-    return error_shares(truth, quote, groups, price_masks(truth, price_edges(truth)))
+def shares_by_price(truth: Array, quote: Array, groups: Codes) -> tuple[SegmentShare, ...]:
+    """Return the MAE by band of the true price; all arrays have shape (n,)."""
+    return segment_shares(truth, quote, groups, price_masks(truth, price_edges(truth)))
 
 
-def by_category(truth: Array, quote: Array, groups: Codes, labels: Sequence[str]) -> tuple[SegmentShare, ...]:
-    """The error by category: those with most of the error first, then the others together; empty for one category."""
-    named = np.array([label or NAMELESS for label in labels], dtype=object)
-    errors: Counter[str] = Counter()
+def shares_by_category(truth: Array, quote: Array, groups: Codes, labels: Sequence[str]) -> tuple[SegmentShare, ...]:
+    """Return the MAE of the categories with the largest total error, then of all others together; empty for a single
+    category. Arrays and `labels` have length n.
+    """
+    named = np.array([label or NO_CATEGORY for label in labels], dtype=object)
+    totals: Counter[str] = Counter()
     for label, error in zip(named, np.abs(quote - truth).tolist(), strict=True):
-        errors[label] += error
-    if len(errors) < 2:
+        totals[label] += error
+    if len(totals) < 2:
         return ()
-    ordered = sorted(errors, key=lambda label: (-errors[label], label))
-    masks: list[tuple[str, Mask]] = [(label, named == label) for label in ordered[:MOST]]
-    rest = set(ordered[MOST:])
+    ordered = sorted(totals, key=lambda label: (-totals[label], label))
+    masks: list[tuple[str, Mask]] = [(label, named == label) for label in ordered[:MAX_CATEGORIES]]
+    rest = set(ordered[MAX_CATEGORIES:])
     if rest:
         masks.append((f"{len(rest):,} others", np.array([label in rest for label in named], dtype=bool)))
-    return error_shares(truth, quote, groups, masks)
+    return segment_shares(truth, quote, groups, masks)
 
 
-class LeftOut:
-    """Training rows judged by fits that left them out. `errors` by part are means over draws, NaN where none did."""
+class LeftOutErrors:
+    """Absolute errors on training rows by fits that left them out: `errors[part]` of shape (rows,) is the mean over
+    repeats, NaN for rows that no fit left out; `evaluated` of shape (rows,) is False for those.
+    """
 
-    def __init__(self, material: FitMaterial, done: Mapping[FitTask, FitResult], parts: Sequence[int]) -> None:
+    def __init__(self, material: FitMaterial, results: Mapping[FitTask, FitResult], parts: Sequence[int]) -> None:
         self.truth = np.array([item.price for item in material.train])
-        rows = len(self.truth)
-        self.labels = np.array([item.listing.category or NAMELESS for item in material.train], dtype=object)
-        self.groups = encode_groups(material.names)
-        self.draws = sorted({task.draw for task in done if task.part > 1})
-        self.places = {draw: exclude_category(material, draw) for draw in self.draws}
-        self.by_draw: dict[tuple[int, int], Array] = {}
+        n_rows = len(self.truth)
+        self.labels = np.array([item.listing.category or NO_CATEGORY for item in material.train], dtype=object)
+        self.groups = encode_groups(material.train_groups)
+        self.repeats = sorted({task.repeat for task in results if task.part > 1})
+        self.rows = {repeat: left_out_rows(material, repeat) for repeat in self.repeats}
+        self.by_repeat: dict[tuple[int, int], Array] = {}
         self.errors: dict[int, Array] = {}
-        self.logs = np.zeros(rows)
-        counts = np.zeros(rows)
+        self.log_errors = np.zeros(n_rows)
+        counts = np.zeros(n_rows)
         for part in parts:
-            total, counts = np.zeros(rows), np.zeros(rows)
-            self.logs = np.zeros(rows)
-            for draw in self.draws:
-                at, quote = self.places[draw], done[FitTask(part, draw)].left_out
-                self.by_draw[part, draw] = np.abs(quote - self.truth[at])
-                total[at] += self.by_draw[part, draw]
-                self.logs[at] += np.abs(np.log(quote) - np.log(self.truth[at]))
-                counts[at] += 1
+            total, counts = np.zeros(n_rows), np.zeros(n_rows)
+            self.log_errors = np.zeros(n_rows)
+            for repeat in self.repeats:
+                rows, quote = self.rows[repeat], results[FitTask(part, repeat)].left_out
+                self.by_repeat[part, repeat] = np.abs(quote - self.truth[rows])
+                total[rows] += self.by_repeat[part, repeat]
+                self.log_errors[rows] += np.abs(np.log(quote) - np.log(self.truth[rows]))
+                counts[rows] += 1
             with np.errstate(invalid="ignore"):
                 self.errors[part] = total / counts
-        self.judged = counts > 0
-        self.logs[self.judged] /= counts[self.judged]
+        self.evaluated = counts > 0
+        self.log_errors[self.evaluated] /= counts[self.evaluated]
 
-    def gain(self, mask: Mask, confidence: float = 0.95) -> ErrorRange:
-        """What going from a quarter to half of the rows took off the mean error on some of the rows."""
+    def gain(self, mask: Mask, confidence: float = 1 - ALPHA) -> ErrorRange:
+        """Return the reduction of the MAE on some rows from a quarter to half of the training rows."""
         codes = encode_groups(self.groups[mask].tolist())
-        return share_range(
+        return to_error_range(
             bootstrap_interval(self.errors[4][mask], codes, minus=self.errors[2][mask], confidence=confidence)
         )
 
-    def more_than_all(self, mask: Mask, confidence: float) -> ErrorRange:
-        """By how much the fall on some of the rows is larger than that on all of them.
+    def excess_gain(self, mask: Mask, confidence: float) -> ErrorRange:
+        """Return by how much the reduction on some rows exceeds the reduction on all rows.
 
-        The interval is of the linearised difference of two means over the same groups: each row's influence on it.
+        The interval is the one of the linearized difference of two means over the same groups: the influence of each
+        row on it.
         """
-        fall = self.errors[4][self.judged] - self.errors[2][self.judged]
-        some = mask[self.judged]
-        here, every = fall[some].mean(), fall.mean()
-        influence = np.where(some, (fall - here) / some.mean(), 0.0) - (fall - every)
-        codes = encode_groups(self.groups[self.judged].tolist())
-        return share_range(bootstrap_interval(here - every + influence, codes, confidence=confidence))
+        reduction = self.errors[4][self.evaluated] - self.errors[2][self.evaluated]
+        inside = mask[self.evaluated]
+        mean_inside, mean_all = reduction[inside].mean(), reduction.mean()
+        influence = np.where(inside, (reduction - mean_inside) / inside.mean(), 0.0) - (reduction - mean_all)
+        codes = encode_groups(self.groups[self.evaluated].tolist())
+        return to_error_range(bootstrap_interval(mean_inside - mean_all + influence, codes, confidence=confidence))
 
-    def every_draw(self, mask: Mask) -> bool:
-        """Whether the error fell in each draw on its own."""
+    def falls_in_every_repeat(self, mask: Mask) -> bool:
+        """Return whether the MAE on some rows fell in each repeat on its own."""
         falls = []
-        for draw in self.draws:
-            some = mask[self.places[draw]]
-            if some.any():
-                falls.append(self.by_draw[4, draw][some].mean() > self.by_draw[2, draw][some].mean())
-        return len(falls) == len(self.draws) and all(falls)
+        for repeat in self.repeats:
+            inside = mask[self.rows[repeat]]
+            if inside.any():
+                falls.append(self.by_repeat[4, repeat][inside].mean() > self.by_repeat[2, repeat][inside].mean())
+        return len(falls) == len(self.repeats) and all(falls)
 
 
-def category_gains(rows: LeftOut) -> tuple[tuple[CategoryGain, ...], ErrorRange | None, SegmentShare | None]:
-    """The categories with rows enough for a curve, those that need rows first; the gain of all rows together; and what
-    is in categories too small for a curve."""
-    if not rows.judged.any():
+def measure_category_gains(
+    errors: LeftOutErrors,
+) -> tuple[tuple[CategoryGain, ...], ErrorRange | None, SegmentShare | None]:
+    """Return the gains of all categories with enough rows for a curve (those that need rows first), the gain of all
+    rows together, and the share of the categories that are too small.
+    """
+    if not errors.evaluated.any():
         return (), None, None
-    overall = rows.gain(rows.judged)
-    counts, judged = Counter(rows.labels.tolist()), Counter(rows.labels[rows.judged].tolist())
-    measured = [label for label in sorted(counts) if judged[label] >= LEAST_ROWS and count_groups(rows, label)]
+    overall = errors.gain(errors.evaluated)
+    counts = Counter(errors.labels.tolist())
+    evaluated_counts = Counter(errors.labels[errors.evaluated].tolist())
+    measured = [
+        label for label in sorted(counts) if evaluated_counts[label] >= MIN_ROWS and has_enough_groups(errors, label)
+    ]
     if len(counts) < 2:
         return (), overall, None
-    total = float(rows.errors[2][rows.judged].sum())
-    found = []
+    total = float(errors.errors[2][errors.evaluated].sum())
+    gains = []
     for label in measured:
-        mask = (rows.labels == label) & rows.judged
-        confidence = 1 - 0.05 / len(measured)
-        gain, more, every = rows.gain(mask, confidence), rows.more_than_all(mask, confidence), rows.every_draw(mask)
-        errors = rows.errors[2][mask]
-        need = CategoryGain(
-            category=label,
-            rows=counts[label],
-            judged=judged[label],
-            share_of_rows=counts[label] / len(rows.labels),
-            share_of_error=float(errors.sum()) / total if total else 0.0,
-            error=float(errors.mean()),
-            ratio=float(np.exp(rows.logs[mask].mean())),
-            gain=gain,
-            every_fit=every,
-            needs=every and min(one.low or 0.0 for one in (gain, more)) > 0,
+        mask = (errors.labels == label) & errors.evaluated
+        confidence = 1 - ALPHA / len(measured)
+        gain, excess = errors.gain(mask, confidence), errors.excess_gain(mask, confidence)
+        in_every_repeat = errors.falls_in_every_repeat(mask)
+        category_errors = errors.errors[2][mask]
+        gains.append(
+            CategoryGain(
+                category=label,
+                rows=counts[label],
+                n=evaluated_counts[label],
+                share_of_rows=counts[label] / len(errors.labels),
+                share_of_error=float(category_errors.sum()) / total if total else 0.0,
+                mae=float(category_errors.mean()),
+                ratio=float(np.exp(errors.log_errors[mask].mean())),
+                gain=gain,
+                in_every_repeat=in_every_repeat,
+                needs_rows=in_every_repeat and min(bound.low or 0.0 for bound in (gain, excess)) > 0,
+            )
         )
-        found.append(need)
-    found.sort(key=lambda one: (not one.needs, -(one.gain.low if one.gain.low is not None else -1.0), one.category))
-    small = rows.judged & ~np.isin(rows.labels, measured)
-    return tuple(found), overall, small_share_note(rows, small, len(counts) - len(measured), total)
+    gains.sort(key=gain_order)
+    small = errors.evaluated & ~np.isin(errors.labels, measured)
+    return tuple(gains), overall, small_category_share(errors, small, len(counts) - len(measured), total)
 
 
-def count_groups(rows: LeftOut, label: str) -> bool:
-    """Whether a category's judged rows are of groups enough."""
-    return len(np.unique(rows.groups[(rows.labels == label) & rows.judged])) >= LEAST_GROUPS
+def gain_order(gain: CategoryGain) -> tuple[bool, float, str]:
+    """Return the sort key of a category: those that need rows first, then by the lower bound of the gain."""
+    low = gain.gain.low if gain.gain.low is not None else -1.0
+    return not gain.needs_rows, -low, gain.category
 
 
-def small_share_note(rows: LeftOut, mask: Mask, categories: int, total: float) -> SegmentShare | None:
-    """The rows of categories too small for a curve; None without any."""
+def has_enough_groups(errors: LeftOutErrors, label: str) -> bool:
+    """Return whether a category's evaluated rows are in enough near-duplicate groups."""
+    return len(np.unique(errors.groups[(errors.labels == label) & errors.evaluated])) >= MIN_GROUPS
+
+
+def small_category_share(errors: LeftOutErrors, mask: Mask, categories: int, total: float) -> SegmentShare | None:
+    """Return the share of the categories that are too small for a curve; None without any."""
     if not mask.any():
         return None
-    errors = rows.errors[2][mask]
+    category_errors = errors.errors[2][mask]
     return SegmentShare(
         label=f"{categories:,} categories" if categories > 1 else "1 category",
         n=int(mask.sum()),
-        share_of_items=float(mask.sum() / rows.judged.sum()),
-        share_of_error=float(errors.sum()) / total if total else 0.0,
-        error=share_range(bootstrap_interval(errors, encode_groups(rows.groups[mask].tolist()))),
-        ratio=float(np.exp(rows.logs[mask].mean())),
+        share_of_items=float(mask.sum() / errors.evaluated.sum()),
+        share_of_error=float(category_errors.sum()) / total if total else 0.0,
+        mae=to_error_range(bootstrap_interval(category_errors, encode_groups(errors.groups[mask].tolist()))),
+        ratio=float(np.exp(errors.log_errors[mask].mean())),
     )

@@ -1,8 +1,8 @@
-"""The places of a learning curve: nested subsets of the training rows, fitted and judged, each kept when it is done.
+"""The fits of a learning curve: nested subsets of the training rows, fitted and evaluated, each saved when it is done.
 
-A draw is an order of all groups; a part of the rows is its first groups, so the parts are nested and none is cut.
-Draws come in pairs, the second in the opposite order: the halves of a pair share no row, so every training row is
-outside of all parts of one of them, and can be judged by their fits as a row that they have not seen.
+A repeat is an order of all near-duplicate groups; a part of the rows is the first groups in that order, so parts are
+nested and no group is split. Repeats come in pairs, the second in the opposite order: the halves of a pair share no
+row, so every training row is outside all parts of one of them and can be priced by fits that left it out.
 """
 
 from __future__ import annotations
@@ -22,167 +22,182 @@ from pricesmith.core.atomic import atomic_file, write_json
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.folders import FolderBuild
 from pricesmith.core.progress import Progress
-from pricesmith.core.types import Item, Recipe
+from pricesmith.core.types import Item, Pricer, Recipe
 from pricesmith.evaluation.evaluate import evaluate, to_arrays
 from pricesmith.metrics.bootstrap import Codes, encode_groups
 from pricesmith.metrics.metrics import Array
 from pricesmith.pricers.fitting import CompositeRecipe, FitData, catalog_info, fit_recipe
 from pricesmith.pricers.model import CATALOG
 
-TASK_FOLDER = (8, 4, 2, 1)
-LEAST = 400  # training rows; an eighth of fewer is too little to fit anything on
-# What these learn from validation is nothing, so all of it can judge them; a test bears it out.
-WITHOUT_FIT = frozenset({"median", "ridge", "knn", "sparse_mlp"})
+PARTS = (8, 4, 2, 1)
+MIN_ROWS = 400  # training rows; an eighth of fewer is too little to fit a model on
+# Kinds that learn nothing from validation, so all of it can evaluate them; a test checks that.
+WITHOUT_VALIDATION = frozenset({"median", "ridge", "knn", "sparse_mlp"})
 BATCH = 1_024
+ORDER_KEY = "advise"  # part of the hash that orders groups: another key gives other subsets
 
 
 @dataclass(frozen=True)
 class FitTask:
-    """One fit: the `part`-th of the rows in draw number `draw`."""
+    """One fit: on the `part`-th of the rows in a repeat."""
 
     part: int
-    draw: int
+    repeat: int
 
     @property
     def name(self) -> str:
-        return f"part-{self.part}-draw-{self.draw}"
+        """The file name of its result, without ending."""
+        return f"part-{self.part}-repeat-{self.repeat}"
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """The part in words."""
         return "all rows" if self.part == 1 else f"1/{self.part} of the rows"
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a fit said: quotes for the judged items (n,), for the rows it left out (m,), and its seconds."""
+    """Quotes of a fit for the evaluated items, shape (n,), and for left-out training rows, shape (m,); its seconds."""
 
-    held: Array
+    evaluated: Array
     left_out: Array
     seconds: float
 
 
 @dataclass(frozen=True)
 class FitMaterial:
-    """What fits are made from and judged on. `held` are rows of validation, `groups` codes of theirs."""
+    """Rows to fit on and to evaluate. `evaluated` are rows of validation, `evaluated_groups` their groups by id."""
 
     catalog: Catalog
     train: list[Item]
-    names: list[str]
+    train_groups: list[str]
     tune: list[Item]
-    held: list[Item]
-    held_groups: Mapping[str, str]
+    evaluated: list[Item]
+    evaluated_groups: Mapping[str, str]
     median: float
-    most_left_out: int
+    max_left_out: int
 
     @property
-    def codes(self) -> Codes:
-        """Groups of the judged items as codes, (n,)."""
-        return encode_groups([self.held_groups[item.listing.id] for item in self.held])
+    def group_codes(self) -> Codes:
+        """Groups of the evaluated items as codes, shape (n,)."""
+        return encode_groups([self.evaluated_groups[item.listing.id] for item in self.evaluated])
 
     @property
     def truths(self) -> Array:
-        """Prices of the judged items, (n,)."""
-        return np.array([item.price for item in self.held])
+        """Prices of the evaluated items, shape (n,)."""
+        return np.array([item.price for item in self.evaluated])
 
 
-def build_material(catalog: Catalog, kind: str, most_left_out: int) -> FitMaterial:
-    """The rows of a catalog. A kind that learns from validation gets the tune half of it and is judged on the other.
+def build_material(catalog: Catalog, kind: str, max_left_out: int) -> FitMaterial:
+    """Read the rows of a catalog. A kind that learns from validation gets its tune half and is evaluated on the other.
 
-    Raises InputError where there are too few rows for a curve.
+    Raises InputError if there are too few rows for a curve.
     """
-    train, names = catalog.items_and_groups("train")
-    if len(train) < LEAST:
+    train, train_groups = catalog.items_and_groups("train")
+    if len(train) < MIN_ROWS:
         raise InputError(
             "The catalog has too few training rows for a learning curve",
             got=f"{len(train):,}",
-            allowed=f"{LEAST} or more",
-            hint="Add rows first; under that every row helps.",
+            allowed=f"{MIN_ROWS} or more",
+            hint="Add rows first; with so few, more rows will help.",
         )
-    held, groups = catalog.items_and_groups("validation")
-    judged = [
+    items, groups = catalog.items_and_groups("validation")
+    uses_validation = kind not in WITHOUT_VALIDATION
+    evaluated = [
         (item, group)
-        for item, group in zip(held, groups, strict=True)
-        if kind in WITHOUT_FIT or half_of(group) == "calibrate"
+        for item, group in zip(items, groups, strict=True)
+        if not uses_validation or half_of(group) == "calibrate"
     ]
-    if not judged:
-        raise InputError(f"{catalog.path} has no validation rows to judge on", hint="Curate it with a larger share.")
-    tune = [] if kind in WITHOUT_FIT else catalog.tune_half()
-    median = float(np.median([item.price for item in train]))
-    own = {item.listing.id: group for item, group in judged}
-    return FitMaterial(catalog, train, names, tune, [item for item, _ in judged], own, median, most_left_out)
+    if not evaluated:
+        raise InputError(
+            f"{catalog.path} has no validation rows to evaluate on", hint="Curate it with a larger validation share."
+        )
+    return FitMaterial(
+        catalog=catalog,
+        train=train,
+        train_groups=train_groups,
+        tune=catalog.tune_half() if uses_validation else [],
+        evaluated=[item for item, _ in evaluated],
+        evaluated_groups={item.listing.id: group for item, group in evaluated},
+        median=float(np.median([item.price for item in train])),
+        max_left_out=max_left_out,
+    )
 
 
-def build_tasks(fits: int) -> list[FitTask]:
-    """Every fit of a curve, the small ones first: `fits` of each part, and one of all rows."""
-    return [FitTask(part, draw) for part in TASK_FOLDER for draw in range(1 if part == 1 else fits)]
+def build_tasks(repeats: int) -> list[FitTask]:
+    """Return every fit of a curve, small ones first: `repeats` of each part, and one of all rows."""
+    return [FitTask(part, repeat) for part in PARTS for repeat in range(1 if part == 1 else repeats)]
 
 
-def nested_order(names: Sequence[str], draw: int) -> list[str]:
-    """The groups of a draw in its order; draws 0 and 1, 2 and 3, ... are each other's opposite."""
-    pair = draw // 2
-    ordered = sorted(set(names), key=lambda name: hashlib.sha256(f"advise {pair} {name}".encode()).digest())
-    return ordered[::-1] if draw % 2 else ordered
+def nested_order(groups: Sequence[str], repeat: int) -> list[str]:
+    """Return the distinct groups in the order of a repeat; repeats 0 and 1, 2 and 3, ... are each other's reverse."""
+    pair = repeat // 2
+    ordered = sorted(set(groups), key=lambda group: hashlib.sha256(f"{ORDER_KEY} {pair} {group}".encode()).digest())
+    return ordered[::-1] if repeat % 2 else ordered
 
 
-def select_rows(names: Sequence[str], task: FitTask) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which training rows a task is fitted on, (rows,): the first whole groups of its draw that fit in its part."""
+def select_rows(groups: Sequence[str], task: FitTask) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return which training rows a task is fitted on, shape (rows,): the first whole groups that fit in its part."""
     if task.part == 1:
-        return np.ones(len(names), dtype=bool)
+        return np.ones(len(groups), dtype=bool)
     sizes: dict[str, int] = {}
-    for name in names:
-        sizes[name] = sizes.get(name, 0) + 1
-    room, inside = len(names) // task.part, set()
-    for name in nested_order(names, task.draw):
-        room -= sizes[name]
+    for group in groups:
+        sizes[group] = sizes.get(group, 0) + 1
+    room, selected = len(groups) // task.part, set()
+    for group in nested_order(groups, task.repeat):
+        room -= sizes[group]
         if room < 0:
             break
-        inside.add(name)
-    return np.array([name in inside for name in names], dtype=bool)
+        selected.add(group)
+    return np.array([group in selected for group in groups], dtype=bool)
 
 
-def exclude_category(material: FitMaterial, draw: int) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """Places of the training rows that no part of a draw holds (but the whole), at most half of `most_left_out`: those
-    of the last groups in its order."""
-    names = material.names
-    outside = np.flatnonzero(~select_rows(names, FitTask(2, draw))).tolist()
-    rank = {name: place for place, name in enumerate(nested_order(names, draw ^ 1))}
-    places = sorted(outside, key=lambda place: (rank[names[place]], place))
-    return np.array(sorted(places[: material.most_left_out // 2]), dtype=np.intp)
+def left_out_rows(material: FitMaterial, repeat: int) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Return the indices of training rows outside all parts of a repeat (but the whole), at most half of
+    `max_left_out`: rows of the last groups in its order.
+    """
+    groups = material.train_groups
+    outside = np.flatnonzero(~select_rows(groups, FitTask(2, repeat))).tolist()
+    rank = {group: position for position, group in enumerate(nested_order(groups, repeat ^ 1))}
+    ordered = sorted(outside, key=lambda row: (rank[groups[row]], row))
+    return np.array(sorted(ordered[: material.max_left_out // 2]), dtype=np.intp)
 
 
 def run_task(task: FitTask, material: FitMaterial, recipe: Recipe, folder: Path, progress: Progress) -> FitResult:
-    """Fit and judge one task, or read what is kept of it in `folder`."""
-    kept = folder / f"{task.name}.npz"
-    if kept.is_file():
-        with np.load(kept, allow_pickle=False) as arrays:
-            return FitResult(arrays["held"], arrays["left_out"], float(arrays["seconds"]))
-    inside = select_rows(material.names, task)
-    train = [item for item, here in zip(material.train, inside, strict=True) if here]
-    begun, place = time.time(), folder / f"{task.name}.fitting"
+    """Fit and evaluate one task, or read its result if `folder` has it."""
+    path = folder / f"{task.name}.npz"
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as arrays:
+            return FitResult(arrays["evaluated"], arrays["left_out"], float(arrays["seconds"]))
+    selected = select_rows(material.train_groups, task)
+    train = [item for item, inside in zip(material.train, selected, strict=True) if inside]
+    started, model_folder = time.time(), folder / f"{task.name}.fitting"
     if not getattr(recipe, "resumes", False):
-        shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True, exist_ok=True)
-    progress.start(f"fitting {recipe.kind} on {task.told}")
-    write_json(place / CATALOG, catalog_info(material.catalog, train))
-    seconds = fit_recipe(recipe, FitData(train, material.tune, []), FolderBuild(place, place, "", {}), begun, progress)
-    pricer = recipe.load(place)
-    unseen = [] if task.part == 1 else [material.train[at] for at in exclude_category(material, task.draw)]
-    progress.start(f"judging {recipe.kind} of {task.told}", len(material.held) + len(unseen))
-    held, unheld = (quotes(pricer, items, material, progress) for items in (material.held, unseen))
-    done = FitResult(held, unheld, seconds)
-    with atomic_file(kept) as temporary, temporary.open("wb") as handle:
-        np.savez(handle, held=done.held, left_out=done.left_out, seconds=np.float64(seconds))
-    shutil.rmtree(place, ignore_errors=True)
-    return done
+        shutil.rmtree(model_folder, ignore_errors=True)
+    model_folder.mkdir(parents=True, exist_ok=True)
+    progress.start(f"fitting {recipe.kind} on {task.description}")
+    write_json(model_folder / CATALOG, catalog_info(material.catalog, train))
+    build = FolderBuild(model_folder, model_folder, "", {})
+    seconds = fit_recipe(recipe, FitData(train, material.tune, []), build, started, progress)
+    pricer = recipe.load(model_folder)
+    left_out = [] if task.part == 1 else [material.train[row] for row in left_out_rows(material, task.repeat)]
+    progress.start(f"evaluating {recipe.kind} on {task.description}", len(material.evaluated) + len(left_out))
+    evaluated = price_items(pricer, material.evaluated, material, progress)
+    result = FitResult(evaluated, price_items(pricer, left_out, material, progress), seconds)
+    with atomic_file(path) as temporary, temporary.open("wb") as handle:
+        np.savez(handle, evaluated=result.evaluated, left_out=result.left_out, seconds=np.float64(seconds))
+    shutil.rmtree(model_folder, ignore_errors=True)
+    return result
 
 
-def quotes(pricer: Any, items: Sequence[Item], material: FitMaterial, progress: Progress) -> Array:
-    """A pricer's quotes by the rules of `eval`: clipped to the catalog's range, no answer charged at the constant."""
+def price_items(pricer: Pricer, items: Sequence[Item], material: FitMaterial, progress: Progress) -> Array:
+    """Return a pricer's quotes, shape (n,), by the rules of `eval`: clipped to the catalog's price range, unanswered
+    items charged at the training median.
+    """
     if not items:
         return np.zeros(0)
     catalog = material.catalog
-    found = evaluate(
+    evaluation = evaluate(
         pricer,
         items,
         catalog=catalog.fingerprint,
@@ -192,15 +207,15 @@ def quotes(pricer: Any, items: Sequence[Item], material: FitMaterial, progress: 
         batch=BATCH,
         progress=progress,
     )
-    return to_arrays(found).quote
+    return to_arrays(evaluation).quote
 
 
 def check_recipe(recipe: Recipe) -> None:
-    """Raises UsageError for a recipe that is made of other runs: those know all rows already."""
+    """Raise UsageError for a recipe made of other models: those were fitted on all rows."""
     if isinstance(recipe, CompositeRecipe):
         raise UsageError(
-            f"A {recipe.kind} is made of runs that were fitted on all rows",
+            f"A {recipe.kind} is made of models that were fitted on all rows, so it has no learning curve",
             got=recipe.kind,
             allowed="a recipe that is fitted on rows",
-            hint="Ask for advice with one of its members.",
+            hint="Measure the learning curve of one of its members.",
         )

@@ -1,64 +1,64 @@
-"""Advice in words, made from its numbers by rule; the terminal and the page say the same."""
+"""The learning curve in words, generated from its numbers by rule, for the terminal and the page."""
 
 from __future__ import annotations
 
-from pricesmith.learning_curve.categories import MAX_GAINS, NAMELESS
+from pricesmith.learning_curve.categories import NEEDS_ROWS_RULE, NO_CATEGORY
 from pricesmith.learning_curve.power_law import SMALL_GAIN
 from pricesmith.learning_curve.schema import ErrorRange, LearningCurve, SegmentShare
 from pricesmith.text.formatting import format_band, format_price, format_range, format_share, join_names, to_single_line
 
-NAMED = 6
+MAX_NAMES = 6
 HALF = 0.5
 
 
-def headline(found: LearningCurve) -> str:
-    """What twice the rows would buy, or that the curve does not say."""
-    doubling, currency = found.doubling, found.currency
-    now = format_price(found.points[-1].error.point, currency)
+def headline(curve: LearningCurve) -> str:
+    """Return what twice the rows would gain, or that the curve gives no answer."""
+    doubling, currency = curve.doubling, curve.currency
+    mae = format_price(curve.points[-1].mae.point, currency)
     gain = doubling.gain
     if gain is None or gain.low is None or gain.high is None:
-        return f"The curve gives no answer about more rows: {no_forecast_reason(found)}."
-    if doubling.answer == "little":
-        return f"Twice the rows would buy little: at most {format_price(gain.high, currency)} of an error of {now}."
+        return f"The curve gives no forecast for more rows: {no_forecast_reason(curve)}."
+    low, high = format_price(gain.low, currency), format_price(gain.high, currency)
+    if doubling.answer == "small gain":
+        return f"Twice the rows would gain little: at most {high} of an MAE of {mae}."
     if doubling.answer == "unclear":
-        return (
-            "The curve gives no answer about more rows: twice as many would take between "
-            f"{format_price(gain.low, currency)} and {format_price(gain.high, currency)} off an error of {now}."
-        )
-    much = f"{format_price(gain.point, currency)} [{format_range(gain.low, gain.high, currency)}]"
-    return f"Twice the rows would take about {much} off the error, which is {now} now."
+        effect = f"twice the rows would reduce the MAE of {mae} by {low} to {high}"
+        return f"The forecast for more rows is too uncertain: {effect}."
+    estimate = f"{format_price(gain.point, currency)} [{format_range(gain.low, gain.high, currency)}]"
+    return f"Twice the rows would reduce the MAE, now {mae}, by about {estimate}."
 
 
-def no_forecast_reason(found: LearningCurve) -> str:
-    """Why a curve is not drawn on."""
-    if found.doubling.answer == "worse":
-        at = next(point for point in found.points if point.gain and point.gain.high is not None and point.gain.high < 0)
-        return f"with {at.rows:,} rows the error is larger than with half as many, told apart"
-    if found.doubling.answer == "no law":
-        return "the smaller parts do not foretell the error on all rows"
-    return "too few groups were judged"
+def no_forecast_reason(curve: LearningCurve) -> str:
+    """Return why there is no forecast."""
+    if curve.doubling.answer == "worse":
+        worse = (point for point in curve.points if point.gain and point.gain.high is not None and point.gain.high < 0)
+        return f"with {next(worse).rows:,} rows the MAE is significantly larger than with half as many"
+    if curve.doubling.answer == "no power law":
+        return "the curve fitted to the smaller parts does not predict the MAE on all rows"
+    return "the evaluated items are in too few near-duplicate groups"
 
 
-def range_phrase(found: ErrorRange, currency: str) -> str:
-    """`$38.90 [$36.10 to $41.80]`; without an interval where there are too few groups."""
-    ends = format_range(found.low, found.high, currency)
-    return format_price(found.point, currency) + (f" [{ends}]" if ends else "")
+def format_error_range(value: ErrorRange, currency: str) -> str:
+    """Format a value with its interval, `$38.90 [$36.10 to $41.80]`; without one if there are too few groups."""
+    bounds = format_range(value.low, value.high, currency)
+    return format_price(value.point, currency) + (f" [{bounds}]" if bounds else "")
 
 
-def forecast_phrase(found: LearningCurve) -> str:
-    """The law of the smaller parts held against what was measured on all rows."""
-    early, off, currency = found.doubling.foretold, found.doubling.off, found.currency
-    if early is None or off is None:
-        return "Too few groups were judged to fit a law."
-    measured = format_price(found.points[-1].error.point, currency)
+def forecast_check(curve: LearningCurve) -> str:
+    """Compare the MAE on all rows with its prediction from the smaller parts."""
+    predicted, error, currency = curve.doubling.predicted, curve.doubling.prediction_error, curve.currency
+    if predicted is None or error is None:
+        return "The evaluated items are in too few near-duplicate groups to fit a curve."
+    measured = format_price(curve.points[-1].mae.point, currency)
+    prediction = format_price(predicted, currency)
     return (
-        f"From the smaller parts alone the law foretells {format_price(early, currency)} on all rows; it is {measured}: "
-        f"off by {range_phrase(off, currency)}."
+        f"Check: from the smaller parts alone, the fitted curve predicts an MAE of {prediction} on all "
+        f"rows; the measured one is {measured}, a difference of {format_error_range(error, currency)}."
     )
 
 
-def join_sentences(labels: list[str]) -> str:
-    """Neighboring price bands as one: `200 to 500` and `500 and over` are `200 and over`."""
+def merge_labels(labels: list[str]) -> str:
+    """Merge adjacent price bands: `200 to 500` and `500 and over` become `200 and over`."""
     first, last = labels[0], labels[-1]
     if len(labels) == 1:
         return first
@@ -68,76 +68,81 @@ def join_sentences(labels: list[str]) -> str:
     return f"{low} and over" if last.endswith("over") else f"{low} to {last.rpartition(' ')[2]}"
 
 
-def where_sentence(found: LearningCurve) -> str:
-    """Which price bands hold half of the error."""
-    bands = sorted(found.bands, key=lambda band: -band.share_of_error / band.share_of_items)
+def concentration_sentence(curve: LearningCurve) -> str:
+    """Return which price bands hold half of the total absolute error."""
+    bands = sorted(curve.price_bands, key=lambda band: -band.share_of_error / band.share_of_items)
     chosen: list[SegmentShare] = []
     for band in bands:
-        if sum(one.share_of_error for one in chosen) >= HALF:
+        if sum(other.share_of_error for other in chosen) >= HALF:
             break
         chosen.append(band)
-    if not chosen or len(chosen) == len(found.bands):
-        return "The error is spread over all prices alike."
-    chosen.sort(key=lambda band: found.bands.index(band))
-    errors, items = (sum(getattr(one, name) for one in chosen) for name in ("share_of_error", "share_of_items"))
-    places = [found.bands.index(band) for band in chosen]
+    if not chosen or len(chosen) == len(curve.price_bands):
+        return "The error is spread evenly over all prices."
+    chosen.sort(key=curve.price_bands.index)
+    share_of_error = sum(band.share_of_error for band in chosen)
+    share_of_items = sum(band.share_of_items for band in chosen)
+    positions = [curve.price_bands.index(band) for band in chosen]
     labels = [band.label for band in chosen]
-    together = [join_sentences(labels)] if places[-1] - places[0] == len(places) - 1 else labels
-    names = join_names([format_band(label, found.currency) for label in together], 4)
-    return f"{format_share(errors)} of the error is on the {format_share(items)} of the items that cost {names}."
+    adjacent = positions[-1] - positions[0] == len(positions) - 1
+    names = [format_band(label, curve.currency) for label in ([merge_labels(labels)] if adjacent else labels)]
+    items = f"the {format_share(share_of_items)} of items priced {join_names(names, 4)}"
+    return f"{format_share(share_of_error)} of the total absolute error is on {items}."
 
 
-def rows_needed_sentence(found: LearningCurve) -> str:
-    """Which categories need rows, named."""
-    if not found.needs and not found.categories:
-        return "The catalog has no categories, so it is not known where rows are needed most."
-    if not found.needs:
-        return "No category has rows enough for a curve of its own."
-    wanted = [one for one in found.needs if one.needs]
-    names = [f"{to_single_line(one.category, 40)} ({one.rows:,} rows)" for one in wanted if one.category != NAMELESS]
-    names += [f"rows without a category ({one.rows:,})" for one in wanted if one.category == NAMELESS]
+def needs_rows_sentence(curve: LearningCurve) -> str:
+    """Return which categories need rows."""
+    if not curve.category_gains and not curve.categories:
+        return "The catalog has no categories, so which ones need rows is unknown."
+    if not curve.category_gains:
+        return "No category has enough rows for a learning curve of its own."
+    needed = [gain for gain in curve.category_gains if gain.needs_rows]
+    names = [
+        f"{to_single_line(gain.category, 40)} ({gain.rows:,} rows)" for gain in needed if gain.category != NO_CATEGORY
+    ]
+    names += [f"rows without a category ({gain.rows:,})" for gain in needed if gain.category == NO_CATEGORY]
     if not names:
-        return "No category is seen to need rows more than the others."
-    return f"Rows are needed most in {join_names(names, NAMED)}."
+        return "No category needs rows significantly more than the others."
+    return f"More rows would help most in {join_names(names, MAX_NAMES)}."
 
 
-def tail_sentence(found: LearningCurve) -> str:
-    """What is in categories too small to be measured; empty where there are none."""
-    small = found.unmeasured
+def small_categories_sentence(curve: LearningCurve) -> str:
+    """Return the share of the categories that are too small to be measured; empty without any."""
+    small = curve.small_categories
     if small is None:
         return ""
+    verb = "have" if small.label != "1 category" else "has"
     return (
-        f"{small.label} with too few rows for a curve of their own: together {format_share(small.share_of_items)} of the rows "
-        f"and {format_share(small.share_of_error)} of the error."
+        f"{small.label} {verb} too few rows for a learning curve of their own: {format_share(small.share_of_items)} "
+        f"of the rows and {format_share(small.share_of_error)} of the total absolute error together."
     )
 
 
-def noise_sentence(found: LearningCurve) -> str:
-    """What the catalog knows of its label noise."""
-    known = found.noise
-    if known is None:
-        return "Label noise is not known: no two rows share their text at different prices."
+def label_noise_sentence(curve: LearningCurve) -> str:
+    """Return what the catalog shows about its label noise."""
+    noise = curve.label_noise
+    if noise is None:
+        return "Label noise is unknown: no two rows have the same text and different prices."
     return (
-        f"Label noise: {known.rows:,} of the catalog's rows share their text with another price, by "
-        f"{format_share(known.difference)} in the median; on those no pricer errs less than "
-        f"{format_price(known.floor, found.currency)}. Of the other rows it is not known."
+        f"Label noise: {noise.rows:,} rows of the catalog have the same text as another row at a different price "
+        f"(median difference {format_share(noise.median_relative_difference)}); on these, no pricer can have an MAE "
+        f"below {format_price(noise.mae_floor, curve.currency)}. For the other rows it is unknown."
     )
 
 
-def method_text(found: LearningCurve) -> list[str]:
-    """How it was measured."""
-    fits = f"{found.draws} fits" if found.draws > 1 else "one fit"
-    luck = (
-        "The spread between fits on as many rows, the luck of the draw, is in the intervals of the curve."
-        if found.draws > 1
-        else "With one draw the luck of the draw is not known, and in no interval."
+def method_lines(curve: LearningCurve) -> list[str]:
+    """Return how the figures were computed."""
+    fits = f"{curve.repeats} fits" if curve.repeats > 1 else "one fit"
+    variance = (
+        "The confidence intervals include the sampling variance between fits on equally many rows."
+        if curve.repeats > 1
+        else "With one repeat, the sampling variance between fits is unknown and not in the confidence intervals."
     )
     return [
-        f"Every fit is judged on the same {found.judged:,} items ({found.held}); the test split is not looked at. "
-        f"Parts of the rows are whole groups, each part inside the next; {fits} of each part. {luck}",
-        "Twice the rows: error = floor + b × rows^-c, with floor and b from 0 and c from 0 to 1, is fitted to the "
-        "curve and to 2,000 resamples of it by groups, with the floor and without one; an interval is the outer of "
-        "the middle 95 % of both. It is for more rows like "
-        f"these, and for one doubling only. “Little” is at most {format_share(SMALL_GAIN)} of the error.",
-        MAX_GAINS,
+        f"Every fit is evaluated on the same {curve.n:,} items ({curve.evaluated_on}); the test split is not read. The "
+        f"parts are nested and consist of whole near-duplicate groups, with {fits} of each part. {variance}",
+        "Twice the rows: the curve error = floor + b × rows^−c (floor and b ≥ 0, 0 < c ≤ 1) is fitted to the measured "
+        "points and to 2,000 bootstrap resamples by group, with the floor and without; the interval is the outer of "
+        "both central 95 % intervals. It applies to more rows like these and to one doubling only. A gain is called "
+        f"little if it is at most {format_share(SMALL_GAIN)} of the MAE.",
+        NEEDS_ROWS_RULE,
     ]

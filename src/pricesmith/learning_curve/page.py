@@ -1,7 +1,8 @@
-"""Advice as one page that opens offline: the curve as a picture, and every table. It runs no script at all."""
+"""The learning curve as one page that opens offline, with a chart and every table. It runs no script."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,15 @@ from pricesmith.text.formatting import (
     to_single_line,
 )
 
-TEMPLATE = "advice.html.j2"
-MOST = 40
+TEMPLATE = "learning_curve.html.j2"
+MAX_CATEGORIES = 40
 WIDTH, HEIGHT, TOP, BASE = 560, 300, 40, 245
 
+Cell = tuple[str, str]  # a text, and the small note under it
 
-def write_page(found: LearningCurve, to: Path) -> None:
-    """Write the page whole."""
+
+def write_page(curve: LearningCurve, to: Path) -> None:
+    """Write the page to a file in one step."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -33,134 +36,138 @@ def write_page(found: LearningCurve, to: Path) -> None:
     )
     template = resources.files("pricesmith.learning_curve").joinpath("templates", TEMPLATE).read_text(encoding="utf-8")
     style = resources.files("pricesmith.reporting").joinpath("templates", "style.css").read_text(encoding="utf-8")
-    write_atomic(to, environment.from_string(template).render(page_content(found), css=Markup(style)))
+    write_atomic(to, environment.from_string(template).render(page_content(curve), css=Markup(style)))
 
 
-def page_content(found: LearningCurve) -> dict[str, Any]:
-    """Everything that the template lays out."""
-    first, *method = narrative.method_text(found)
+def page_content(curve: LearningCurve) -> dict[str, Any]:
+    """Return everything that the template lays out."""
+    first, *method = narrative.method_lines(curve)
+    segments = ((curve.price_bands, "price", "By price"), (curve.categories, "category", "By category"))
     return {
-        "catalog": to_single_line(found.catalog, 60),
-        "recipe": found.recipe,
-        "headline": narrative.headline(found),
-        "lead": [narrative.where_sentence(found), narrative.rows_needed_sentence(found)],
-        "picture": curve_chart(found),
+        "catalog": to_single_line(curve.catalog, 60),
+        "recipe": curve.recipe,
+        "headline": narrative.headline(curve),
+        "lead": [narrative.concentration_sentence(curve), narrative.needs_rows_sentence(curve)],
+        "chart": curve_chart(curve),
         "caption": (
-            "Mean error against training rows, doubled at each step, with 95 % intervals. All fits are judged on the "
-            "same items, so the steps are surer than the intervals look: see the last column."
+            "MAE against the number of training rows, which doubles at each step, with 95 % confidence intervals. "
+            "All fits are evaluated on the same items, so the paired gains in the table are more precise than these "
+            "intervals suggest."
         ),
-        "curve": curve_section(found),
-        "errors": [
-            shares_section(found, parts, name, label)
-            for parts, name, label in (
-                (found.bands, "price", "By price"),
-                (found.categories, "category", "By category"),
-            )
-            if parts
-        ],
-        "noise": narrative.noise_sentence(found),
-        "needs": needs_section(found) if found.needs else None,
-        "tail": narrative.tail_sentence(found),
+        "curve": curve_table(curve),
+        "shares": [shares_table(curve, parts, by, title) for parts, by, title in segments if parts],
+        "label_noise": narrative.label_noise_sentence(curve),
+        "category_gains": category_gain_table(curve) if curve.category_gains else None,
+        "small_categories": narrative.small_categories_sentence(curve),
         "rule": method[-1],
-        "method": [first, *method[:-1], narrative.forecast_phrase(found)],
+        "method": [first, *method[:-1], narrative.forecast_check(curve)],
     }
 
 
-def curve_chart(found: LearningCurve) -> dict[str, Any]:
-    """The places of the drawing. The height of an error starts at 0."""
-    twice = found.doubling
-    places = [(point.rows, "all" if point.part == 1 else f"1/{point.part}", point.error) for point in found.points]
-    if twice.error is not None:
-        places.append((twice.rows, "twice", twice.error))
-    top = 1.05 * max(max(error.point, min(error.high or 0.0, 1.5 * error.point)) for _, _, error in places)
+def curve_chart(curve: LearningCurve) -> dict[str, Any]:
+    """Return the coordinates of the chart. Its vertical axis starts at 0."""
+    doubling = curve.doubling
+    points = [(point.rows, "all" if point.part == 1 else f"1/{point.part}", point.mae) for point in curve.points]
+    if doubling.mae is not None:
+        points.append((doubling.rows, "forecast", doubling.mae))
+    top = 1.05 * max(max(mae.point, min(mae.high or 0.0, 1.5 * mae.point)) for _, _, mae in points)
 
     def height(value: float) -> float:
         return round(BASE - (BASE - TOP) * min(value, top) / (top or 1.0), 1)
 
-    step = WIDTH / (len(found.points) + 1)
+    step = WIDTH / (len(curve.points) + 1)
     marks = []
-    for number, (rows, part, error) in enumerate(places):
-        low, high = (None if end is None else height(end) for end in (error.low, error.high))
-        y = height(error.point)
+    for index, (rows, part, mae) in enumerate(points):
+        low, high = (None if bound is None else height(bound) for bound in (mae.low, mae.high))
+        y = height(mae.point)
         marks.append(
             {
-                "x": round(step * (number + 0.5), 1),
+                "x": round(step * (index + 0.5), 1),
                 "y": y,
                 "low": low if high is not None else None,
                 "high": high,
-                "over": round((y if high is None else high) - 9, 1),
-                "value": format_price(error.point, found.currency),
+                "label_y": round((y if high is None else high) - 9, 1),
+                "value": format_price(mae.point, curve.currency),
                 "rows": f"{rows:,}",
                 "part": part,
-                "law": number >= len(found.points),
+                "is_forecast": index >= len(curve.points),
             }
         )
-    measured, ahead = marks[: len(found.points)], marks[len(found.points) - 1 :]
+    measured, forecast = marks[: len(curve.points)], marks[len(curve.points) - 1 :]
     return {
         "width": WIDTH,
         "height": HEIGHT,
         "base": BASE,
         "marks": marks,
-        "way": svg_path(measured),
-        "ahead": svg_path(ahead) if len(ahead) > 1 else "",
+        "line": svg_points(measured),
+        "forecast_line": svg_points(forecast) if len(forecast) > 1 else "",
     }
 
 
-def svg_path(marks: list[dict[str, Any]]) -> str:
-    """Points of a line."""
+def svg_points(marks: Sequence[dict[str, Any]]) -> str:
+    """Return marks as the points of an SVG polyline."""
     return " ".join(f"{mark['x']},{mark['y']}" for mark in marks)
 
 
-def format_range_cell(found: ErrorRange | None, currency: str) -> tuple[str, str]:
-    """A value, and its interval as the small line under it."""
-    return (
-        ("", "")
-        if found is None
-        else (format_price(found.point, currency), format_range(found.low, found.high, currency))
-    )
+def range_cell(value: ErrorRange | None, currency: str) -> Cell:
+    """Return a value, and its interval as the note under it."""
+    if value is None:
+        return "", ""
+    return format_price(value.point, currency), format_range(value.low, value.high, currency)
 
 
-def curve_section(found: LearningCurve) -> dict[str, Any]:
-    """The learning curve as a table."""
-    lines = []
-    for point in found.points:
-        part = "all" if point.part == 1 else f"1/{point.part}"
-        error, gain = format_range_cell(point.error, found.currency), format_range_cell(point.gain, found.currency)
-        lines.append([(f"{point.rows:,}", part), (f"{point.fits}", ""), (f"{point.seconds:,.1f}", ""), error, gain])
-    twice = found.doubling
-    if twice.error is not None:
-        law = (format_range_cell(twice.error, found.currency), format_range_cell(twice.gain, found.currency))
-        lines.append([(f"{twice.rows:,}", "twice, by the law"), ("", ""), ("", ""), *law])
-    header = ("Training rows", "Fits", "Seconds a fit", "Mean error", "Less than with half the rows")
+def curve_table(curve: LearningCurve) -> dict[str, Any]:
+    """Return the learning curve as a table."""
+    currency, doubling = curve.currency, curve.doubling
+    lines: list[list[Cell]] = [
+        [
+            (f"{point.rows:,}", "all" if point.part == 1 else f"1/{point.part}"),
+            (f"{point.fits}", ""),
+            (f"{point.fit_seconds:,.1f}", ""),
+            range_cell(point.mae, currency),
+            range_cell(point.gain, currency),
+        ]
+        for point in curve.points
+    ]
+    if doubling.mae is not None:
+        forecast = (range_cell(doubling.mae, currency), range_cell(doubling.gain, currency))
+        lines.append([(f"{doubling.rows:,}", "forecast of the fitted curve"), ("", ""), ("", ""), *forecast])
+    header = ("Training rows", "Fits", "Seconds per fit", "MAE", "Gain from half the rows")
     return {"label": "Learning curve", "header": header, "lines": lines}
 
 
-def shares_section(found: LearningCurve, parts: tuple[SegmentShare, ...], name: str, label: str) -> dict[str, Any]:
-    """Items and error by price or category."""
-    lines = []
-    for part in parts:
-        what = format_band(part.label, found.currency) if name == "price" else to_single_line(part.label, 60)
-        shown = [
-            (text, "")
-            for text in (what, f"{part.n:,}", format_share(part.share_of_items), format_share(part.share_of_error))
+def shares_table(curve: LearningCurve, segments: Sequence[SegmentShare], by: str, label: str) -> dict[str, Any]:
+    """Return the share of items and of the error by price or category as a table."""
+    lines: list[list[Cell]] = [
+        [
+            (format_band(segment.label, curve.currency) if by == "price" else to_single_line(segment.label, 60), ""),
+            (f"{segment.n:,}", ""),
+            (format_share(segment.share_of_items), ""),
+            (format_share(segment.share_of_error), ""),
+            range_cell(segment.mae, curve.currency),
+            (f"{segment.ratio:.2f}", ""),
         ]
-        lines.append([*shown, format_range_cell(part.error, found.currency), (f"{part.ratio:.2f}", "")])
-    header = (name.capitalize(), "Items", "Of the items", "Of the error", "Mean error", "Typical factor")
+        for segment in segments
+    ]
+    header = (by.capitalize(), "Items", "Share of items", "Share of total error", "MAE", "Typical factor")
     return {"label": label, "header": header, "lines": lines}
 
 
-def needs_section(found: LearningCurve) -> dict[str, Any]:
-    """The categories' own curves."""
-    lines = []
-    for one in found.needs[:MOST]:
-        both = (
-            format_share(one.share_of_rows),
-            format_share(one.share_of_error),
-            format_price(one.error, found.currency),
-        )
-        shown = [(text, "") for text in (to_single_line(one.category, 60), f"{one.rows:,}", *both)]
-        lines.append([*shown, format_range_cell(one.gain, found.currency), ("needs rows" if one.needs else "", "")])
-    everything = [(text, "") for text in ("all of them", f"{found.rows:,}", "", "", "")]
-    lines.append([*everything, format_range_cell(found.overall_gain, found.currency), ("", "")])
-    header = ("Category", "Rows", "Of the rows", "Of the error", "Mean error", "Less than with half", "")
-    return {"label": "Rows by category", "header": header, "lines": lines}
+def category_gain_table(curve: LearningCurve) -> dict[str, Any]:
+    """Return the categories' own learning curves as a table."""
+    lines: list[list[Cell]] = [
+        [
+            (to_single_line(gain.category, 60), ""),
+            (f"{gain.rows:,}", ""),
+            (format_share(gain.share_of_rows), ""),
+            (format_share(gain.share_of_error), ""),
+            (format_price(gain.mae, curve.currency), ""),
+            range_cell(gain.gain, curve.currency),
+            ("needs rows" if gain.needs_rows else "", ""),
+        ]
+        for gain in curve.category_gains[:MAX_CATEGORIES]
+    ]
+    overall = range_cell(curve.overall_gain, curve.currency)
+    lines.append([("all rows", ""), (f"{curve.rows:,}", ""), ("", ""), ("", ""), ("", ""), overall, ("", "")])
+    header = ("Category", "Rows", "Share of rows", "Share of total error", "MAE", "Gain, 1/4 to 1/2 of the rows", "")
+    return {"label": "Gain by category", "header": header, "lines": lines}

@@ -1,4 +1,4 @@
-"""What advice consists of, as plain frozen values: advice.json holds one `Advice`, tables and pages are views of it."""
+"""The content of learning_curve.json as frozen values; terminal tables and the page are views of a `LearningCurve`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Literal
 
 from pricesmith.core.settings import Settings
 
-Answer = Literal["buys", "little", "unclear", "no law", "worse"]
+Answer = Literal["gain", "small gain", "unclear", "no power law", "worse"]
 
 
 class ErrorRange(Settings):
-    """A value with its interval; `low` and `high` are None where there are too few groups for one."""
+    """A value with its 95 % confidence interval; `low` and `high` are None if there are too few groups for one."""
 
     point: float
     low: float | None = None
@@ -18,97 +18,100 @@ class ErrorRange(Settings):
 
 
 class CurvePoint(Settings):
-    """One place of the learning curve: the mean error of `fits` fits on `rows` rows, one `part`-th of all.
+    """One point of the learning curve: the MAE of `fits` fits on `rows` rows, one `part`-th of all.
 
-    `gain` is by how much its error is below that with half as many rows, paired; None at the first place.
+    `gain` is the paired reduction of the MAE from half as many rows; None at the first point.
     """
 
     part: int
     rows: int
     fits: int
-    error: ErrorRange
+    mae: ErrorRange
     gain: ErrorRange | None
-    seconds: float
+    fit_seconds: float
 
 
 class DoublingForecast(Settings):
-    """What twice the rows would buy. `answer` says what may be said of it:
+    """What twice the rows would gain by the fitted curve. `answer` is the conclusion:
 
-    little   the gain is at most 2 % of the error
-    buys     it may be more than that, and is at least half a per cent
-    unclear  from next to nothing to more than 2 %: the curve gives no answer
-    no law   the smaller parts do not foretell the error on all rows, so the law foretells nothing beyond them
-    worse    somewhere on the curve more rows gave a larger error, told apart
+    small gain    at most 2 % of the MAE
+    gain          may be more than that, and at least 0.5 %
+    unclear       between less than 0.5 % and more than 2 %: the curve gives no answer
+    no power law  the fit to the smaller parts does not predict the MAE on all rows, so there is no forecast
+    worse         at some point of the curve, more rows gave a significantly larger MAE
 
-    `error` and `gain` are in money and None for the last two. `foretold` is the error on all rows as the law has it
-    from the smaller parts alone, `off` by how much it is above the measured one, paired.
+    `mae` and `gain` are in the catalog's currency and None for the last two. `predicted` is the MAE on all rows as
+    predicted from the smaller parts alone, `prediction_error` is by how much it is above the measured one, paired.
     """
 
     answer: Answer
     rows: int
-    error: ErrorRange | None = None
+    mae: ErrorRange | None = None
     gain: ErrorRange | None = None
     exponent: ErrorRange | None = None
-    foretold: float | None = None
-    off: ErrorRange | None = None
+    predicted: float | None = None
+    prediction_error: ErrorRange | None = None
 
 
 class SegmentShare(Settings):
-    """The error on some of the judged items, with their share of the items and of the sum of all errors."""
+    """The MAE on some of the evaluated items, with their share of the items and of the total absolute error.
+
+    `ratio` is the typical factor between quote and true price.
+    """
 
     label: str
     n: int
     share_of_items: float
     share_of_error: float
-    error: ErrorRange
+    mae: ErrorRange
     ratio: float
 
 
 class CategoryGain(Settings):
-    """A category's own curve, on training rows that the fits left out.
+    """A category's own learning curve, on training rows that the fits left out.
 
-    `gain` is what going from a quarter to half of the rows took off its error, paired, with an interval that holds for
-    all categories at once. `needs` is the rule's word: see `parts.NEEDS`.
+    `gain` is the paired reduction of its MAE from a quarter to half of the rows, with an interval that is simultaneous
+    over all categories. `needs_rows` is the result of the rule in `categories.NEEDS_ROWS_RULE`.
     """
 
     category: str
     rows: int
-    judged: int
+    n: int
     share_of_rows: float
     share_of_error: float
-    error: float
+    mae: float
     ratio: float
     gain: ErrorRange
-    every_fit: bool
-    needs: bool
+    in_every_repeat: bool
+    needs_rows: bool
 
 
-class FitNoise(Settings):
-    """The label noise that the catalog knows: rows whose text is another's, with another price."""
+class LabelNoise(Settings):
+    """The label noise measured by curate: rows that share their text at different prices."""
 
     rows: int
-    difference: float
-    floor: float
+    median_relative_difference: float
+    mae_floor: float
 
 
 class LearningCurve(Settings):
-    """All of it. Money is in the catalog's currency."""
+    """The whole result. Money is in the catalog's currency; `n` counts the evaluated items, `n_groups` their groups."""
 
     catalog: str
     fingerprint: str
     currency: str
     recipe: str
     rows: int
-    judged: int
-    groups: int
-    held: str
-    draws: int
+    n: int
+    n_groups: int
+    evaluated_on: str
+    repeats: int
     points: tuple[CurvePoint, ...]
     doubling: DoublingForecast
-    bands: tuple[SegmentShare, ...]
+    price_bands: tuple[SegmentShare, ...]
     categories: tuple[SegmentShare, ...]
-    needs: tuple[CategoryGain, ...]
+    category_gains: tuple[CategoryGain, ...]
     overall_gain: ErrorRange | None
-    unmeasured: SegmentShare | None
-    noise: FitNoise | None
-    seconds: float
+    small_categories: SegmentShare | None
+    label_noise: LabelNoise | None
+    fit_seconds: float

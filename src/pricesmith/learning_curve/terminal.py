@@ -1,106 +1,142 @@
-"""Advice on a terminal: the curve with its bars, the error by price and category, the categories that need rows."""
+"""The learning curve for a terminal: the curve with bars, the MAE by price and category, the gain by category."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from pricesmith.core.fitted_table import Column, FittedTable
 from pricesmith.learning_curve import narrative
 from pricesmith.learning_curve.schema import ErrorRange, LearningCurve, SegmentShare
 from pricesmith.text.formatting import format_band, format_bounds, format_price, format_share, to_single_line
 
-BAR = 16
+BAR_WIDTH = 16
 EIGHTHS = " ▏▎▍▌▋▊▉"
-MOST_NEEDS = 8
+MAX_CATEGORIES = 8
+MAX_NAME_LENGTH = 40
 
 
-def format_learning_curve(found: LearningCurve) -> list[Any]:
-    """All of it, as text and tables."""
-    lines = [
-        narrative.headline(found),
-        narrative.where_sentence(found),
-        narrative.rows_needed_sentence(found),
+def format_learning_curve(curve: LearningCurve) -> list[Any]:
+    """Return all of it, as text and tables that rich can print."""
+    notes = [
+        narrative.small_categories_sentence(curve),
+        narrative.label_noise_sentence(curve),
+        narrative.method_lines(curve)[0],
+        "The rules are on the page and in docs/learning-curve.md.",
+    ]
+    return [
+        narrative.headline(curve),
+        narrative.concentration_sentence(curve),
+        narrative.needs_rows_sentence(curve),
         "",
-        curve_table(found),
-        narrative.forecast_phrase(found),
+        curve_table(curve),
+        narrative.forecast_check(curve),
+        shares_table(curve, curve.price_bands, "price"),
+        *([shares_table(curve, curve.categories, "category")] if curve.categories else []),
+        *([category_gain_table(curve)] if curve.category_gains else []),
+        *(note for note in notes if note),
     ]
-    lines += [
-        shares_table(found, found.bands, "price"),
-        *([shares_table(found, found.categories, "category")] * bool(found.categories)),
-    ]
-    lines += [needs_table(found)] * bool(found.needs)
-    rest = [narrative.tail_sentence(found), narrative.noise_sentence(found), narrative.method_text(found)[0]]
-    return [*lines, *(text for text in rest if text), "The rules are on the page and in docs/learning-curve.md."]
 
 
 def bar(value: float, most: float) -> str:
-    """A bar that grows with a value, in eighths of a letter."""
-    whole, rest = divmod(round(8 * BAR * value / most), 8) if most else (0, 0)
-    return ("█" * whole + EIGHTHS[rest]).rstrip()
+    """Return a bar proportional to a value, in eighths of a character."""
+    whole, eighths = divmod(round(8 * BAR_WIDTH * value / most), 8) if most else (0, 0)
+    return ("█" * whole + EIGHTHS[eighths]).rstrip()
 
 
-def table(title: str, left: int, *names: str) -> Any:
-    """An empty table whose first `left` columns are text."""
-    from rich import box
-    from rich.table import Table
-
-    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False, collapse_padding=True)
-    for number, name in enumerate(names):
-        made.add_column(name, justify="left" if number < left else "right", no_wrap=bool(name))
-    return made
-
-
-def format_range_cell(found: ErrorRange | None, currency: str) -> str:
-    """`$38.90 [36.10, 41.80]`."""
-    if found is None:
+def format_cell(value: ErrorRange | None, currency: str) -> str:
+    """Format a value with its interval, `$38.90 [36.10, 41.80]`; empty without a value."""
+    if value is None:
         return ""
-    point = format_price(found.point, currency)
-    return f"{point}{format_bounds(found.low, found.high, currency)}"
+    return f"{format_price(value.point, currency)}{format_bounds(value.low, value.high, currency)}"
 
 
-def curve_table(found: LearningCurve) -> Any:
-    """The learning curve, and the place that the law gives for twice the rows."""
-    title = f"{found.recipe} on parts of {found.rows:,} training rows"
-    made = table(title, 0, "rows", "part", "mean error [95 %]", "less than with half", "")
-    made.columns[-1].justify = "left"
-    twice = found.doubling
-    most = max(point.error.point for point in found.points)
-    for point in found.points:
-        part = "all" if point.part == 1 else f"1/{point.part}"
-        error, gain = format_range_cell(point.error, found.currency), format_range_cell(point.gain, found.currency)
-        made.add_row(f"{point.rows:,}", part, error, gain, bar(point.error.point, most))
-    if twice.error is not None:
-        drawn = bar(twice.error.point, most).replace("█", "░")
-        error, gain = format_range_cell(twice.error, found.currency), format_range_cell(twice.gain, found.currency)
-        made.add_row(f"{twice.rows:,}", "twice", error, gain, drawn)
-    return made
+def curve_table(curve: LearningCurve) -> FittedTable:
+    """Return the points of the learning curve, and the forecast for twice the rows."""
+    columns = (
+        Column("rows", right=True),
+        Column("part", right=True),
+        Column("MAE [95 % CI]", right=True, drop=1),
+        Column("MAE", right=True, instead_of="MAE [95 % CI]"),
+        Column("gain from half the rows [95 % CI]", right=True, drop=2),
+        Column("", drop=3),
+    )
+    most = max(point.mae.point for point in curve.points)
+    rows = [
+        [
+            f"{point.rows:,}",
+            "all" if point.part == 1 else f"1/{point.part}",
+            *mae_cells(point.mae, curve.currency),
+            format_cell(point.gain, curve.currency),
+            bar(point.mae.point, most),
+        ]
+        for point in curve.points
+    ]
+    doubling = curve.doubling
+    if doubling.mae is not None:
+        forecast_bar = bar(doubling.mae.point, most).replace("█", "░")
+        gain = format_cell(doubling.gain, curve.currency)
+        rows.append([f"{doubling.rows:,}", "forecast", *mae_cells(doubling.mae, curve.currency), gain, forecast_bar])
+    return FittedTable(f"{curve.recipe} on parts of {curve.rows:,} training rows", columns, rows)
 
 
-def shares_table(found: LearningCurve, parts: tuple[SegmentShare, ...], what: str) -> Any:
-    """Items and error by price or category. A name is a Text: rich reads markup in strings."""
-    from rich.text import Text
-
-    made = table(f"Where the error is, by {what}", 1, what, "items", "of items", "of error", "mean error [95 %]", "×/÷")
-    for part in parts:
-        name = format_band(part.label, found.currency) if what == "price" else to_single_line(part.label, 24)
-        both = (format_share(part.share_of_items), format_share(part.share_of_error))
-        made.add_row(
-            Text(name), f"{part.n:,}", *both, format_range_cell(part.error, found.currency), f"{part.ratio:.2f}"
-        )
-    return made
+def mae_cells(mae: ErrorRange, currency: str) -> list[str]:
+    """Return the cells of an MAE with and without its interval."""
+    return [format_cell(mae, currency), format_price(mae.point, currency)]
 
 
-def needs_table(found: LearningCurve) -> Any:
-    """The categories' own curves, those that need rows first."""
-    from rich.text import Text
+def shares_table(curve: LearningCurve, segments: Sequence[SegmentShare], by: str) -> FittedTable:
+    """Return the share of items and of the error by price or category."""
+    columns = (
+        Column(by, wraps=True),
+        Column("items", right=True),
+        Column("% of items", right=True, drop=2),
+        Column("% of error", right=True),
+        Column("MAE [95 % CI]", right=True, drop=1),
+        Column("MAE", right=True, instead_of="MAE [95 % CI]"),
+        Column("typical factor", right=True, drop=3),
+    )
+    rows = [
+        [
+            format_band(segment.label, curve.currency)
+            if by == "price"
+            else to_single_line(segment.label, MAX_NAME_LENGTH),
+            f"{segment.n:,}",
+            format_share(segment.share_of_items),
+            format_share(segment.share_of_error),
+            *mae_cells(segment.mae, curve.currency),
+            f"{segment.ratio:.2f}",
+        ]
+        for segment in segments
+    ]
+    return FittedTable(f"Error by {by}", columns, rows)
 
-    title = "Rows by category: what going from a quarter to half of the rows took off its error"
-    made = table(title, 1, "category", "rows", "of rows", "of error", "less than with half", "")
-    for one in found.needs[:MOST_NEEDS]:
-        both = (format_share(one.share_of_rows), format_share(one.share_of_error))
-        gain, word = format_range_cell(one.gain, found.currency), "needs rows" if one.needs else ""
-        made.add_row(Text(to_single_line(one.category, 24)), f"{one.rows:,}", *both, gain, word)
-    rest = len(found.needs) - MOST_NEEDS
-    if rest > 0:
-        made.add_row(f"{rest:,} others", "", "", "", "", "")
-    made.add_row("all of them", f"{found.rows:,}", "", "", format_range_cell(found.overall_gain, found.currency), "")
-    return made
+
+def category_gain_table(curve: LearningCurve) -> FittedTable:
+    """Return the categories' own learning curves, those that need rows first."""
+    columns = (
+        Column("category", wraps=True),
+        Column("rows", right=True),
+        Column("% of rows", right=True, drop=3),
+        Column("% of error", right=True, drop=2),
+        Column("gain [95 % CI]", right=True, drop=1),
+        Column("gain", right=True, instead_of="gain [95 % CI]"),
+        Column(""),
+    )
+    rows = [
+        [
+            to_single_line(gain.category, MAX_NAME_LENGTH),
+            f"{gain.rows:,}",
+            format_share(gain.share_of_rows),
+            format_share(gain.share_of_error),
+            *mae_cells(gain.gain, curve.currency),
+            "needs rows" if gain.needs_rows else "",
+        ]
+        for gain in curve.category_gains[:MAX_CATEGORIES]
+    ]
+    others = len(curve.category_gains) - MAX_CATEGORIES
+    if others > 0:
+        rows.append([f"{others:,} others", *[""] * (len(columns) - 1)])
+    if curve.overall_gain is not None:
+        rows.append(["all rows", f"{curve.rows:,}", "", "", *mae_cells(curve.overall_gain, curve.currency), ""])
+    return FittedTable("Gain by category: reduction of its MAE from a quarter to half of the rows", columns, rows)

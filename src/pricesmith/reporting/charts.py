@@ -1,7 +1,8 @@
-"""The report's pictures as plain Plotly figures: dictionaries that templates/draw.js paints in the reader's colors.
+"""The report's figures as plain Plotly JSON: dictionaries that templates/draw.js paints in the reader's colors.
 
-A color is a name of style.css after an @, with an opacity where it has one: "@c0", "@ink:0.2".
-Text from data is escaped here (`words.in_chart`), because Plotly reads tags and entities in labels.
+A color is the name of a CSS variable after an @, with an optional opacity: "@c0", "@ink:0.2". plotly.graph_objects
+rejects such names, so figures are plain dictionaries; a test checks them with it, painted. Text from data is escaped
+here (`format_chart_label`), because Plotly interprets tags and entities in labels.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pricesmith.metrics.bands import CoverageBand, ErrorBand
+from pricesmith.evaluation.leaderboard import CoverageCheck, RunningError
+from pricesmith.metrics.bands import ErrorBand
 from pricesmith.metrics.bootstrap import Interval
 from pricesmith.reporting.data import ReportData
 from pricesmith.text.currency import display_sign, minor_digits
@@ -26,79 +28,72 @@ from pricesmith.text.formatting import (
 )
 
 Figure = dict[str, Any]
-FIRST = 20  # a mean of fewer items jumps too far to be drawn
-POINTS = 1_500  # more than this and a phone draws slowly
-DRAWN_INTERVALS = 3  # points with intervals side by side
-BANDED = 2  # running errors with a band; more of them hide each other
-STEPS = (1.0, 2.0, 5.0)
+MIN_RUNNING_ITEMS = 20  # the mean of fewer items varies too much to be drawn
+MAX_POINTS = 1_500  # phones draw more points slowly
+MAX_COVERAGE_PRICERS = 3  # points with intervals side by side
+MAX_RUNNING_BANDS = 2  # more bands hide each other
+TICK_STEPS = (1.0, 2.0, 5.0)
 
 
-def scatter(found: ReportData, points: int = POINTS) -> Figure:
-    """Quote against truth on log axes, one pricer at a time; a sample, the same for all, where there are many items."""
-    evaluations = list(found.pricers.values())
+def quote_scatter(data: ReportData, max_points: int = MAX_POINTS) -> Figure:
+    """Return quotes against true prices on log axes, one pricer at a time, for the same sample of items."""
+    evaluations = list(data.evaluations.values())
     ids = sorted(row.id for row in evaluations[0].rows)
-    chosen = set(ids if len(ids) <= points else random.Random(0).sample(ids, points))
-    kept = [row for row in evaluations[0].rows if row.id in chosen]
-    order = [row.id for row in kept]
-    mark = html.escape(display_sign(found.currency))
-    digits = (
-        f",.{minor_digits(found.currency)}f" if min(row.truth for row in kept) >= 1 else ",.3~g"
-    )  # below 1, significant digits
-    hover = f"%{{text}}<br>price {mark}%{{x:{digits}}}<br>quote {mark}%{{y:{digits}}}<extra></extra>"
+    sample = set(ids if len(ids) <= max_points else random.Random(0).sample(ids, max_points))
+    sampled = [row for row in evaluations[0].rows if row.id in sample]
+    order, truths = [row.id for row in sampled], [row.truth for row in sampled]
+    sign = html.escape(display_sign(data.currency))
+    digits = f",.{minor_digits(data.currency)}f" if min(truths) >= 1 else ",.3~g"  # below 1, significant digits
+    hover = f"%{{text}}<br>price {sign}%{{x:{digits}}}<br>quote {sign}%{{y:{digits}}}<extra></extra>"
     traces: list[Figure] = []
-    quoted = []
-    for number, evaluation in enumerate(evaluations):
+    prices = list(truths)
+    for index, evaluation in enumerate(evaluations):
         rows = {row.id: row for row in evaluation.rows}
         quotes = [rows[id].price for id in order]
-        quoted += [quote for quote in quotes if quote is not None]
+        prices += [quote for quote in quotes if quote is not None]
         traces.append(
             {
                 "type": "scatter",
                 "mode": "markers",
                 "shared": True,
-                "tab": number,
-                "y": [None if quote is None else round_money(quote, found.currency) for quote in quotes],
-                "marker": {"size": 5, "color": f"@{found.hues[evaluation.pricer]}:0.5"},
+                "tab": index,
+                "y": [None if quote is None else round_money(quote, data.currency) for quote in quotes],
+                "marker": {"size": 5, "color": f"@{data.colors[evaluation.pricer]}:0.5"},
                 "hovertemplate": hover,
                 "showlegend": False,
             }
         )
-    truths = [row.truth for row in kept]
-    low, high = min([*truths, *quoted]) / 1.25, max([*truths, *quoted]) * 1.25
-    axis = {
-        "type": "log",
-        "range": [math.log10(low), math.log10(high)],
-        **log_ticks(low, high, found.currency),
-    }
+    low, high = min(prices) / 1.25, max(prices) * 1.25
+    axis = {"type": "log", "range": [math.log10(low), math.log10(high)], **log_ticks(low, high, data.currency)}
     return {
-        "data": [*guides(low, high), *traces],
+        "data": [*reference_lines(low, high), *traces],
         "layout": {
             "xaxis": {**axis, "title": {"text": "true price"}},
             "yaxis": {**axis, "title": {"text": "quote"}},
             "hovermode": "closest",
         },
         "shared": {
-            "x": [round_money(truth, found.currency) for truth in truths],
-            "text": [format_chart_label(found.evals.items[id].title or id) for id in order],
+            "x": [round_money(truth, data.currency) for truth in truths],
+            "text": [format_chart_label(data.evals.items[id].title or id) for id in order],
         },
         "tabs": True,
     }
 
 
-def guides(low: float, high: float) -> list[Figure]:
-    """The line of perfect quotes and the room within 20 % of the truth."""
+def reference_lines(low: float, high: float) -> list[Figure]:
+    """Return the line of equal quote and price, and the band within 20 % of the price."""
     ends = [low, high]
-    plain = {"type": "scatter", "mode": "lines", "hoverinfo": "skip"}
-    upper = {**plain, "x": ends, "y": [1.2 * end for end in ends], "line": {"width": 0}, "showlegend": False}
-    room = {**plain, "x": ends, "y": [0.8 * end for end in ends], "line": {"width": 0}, "fill": "tonexty"}
-    line = {**plain, "x": ends, "y": ends, "line": {"color": "@ink:0.55", "width": 1.5}}
-    room |= {"fillcolor": "@ink:0.1", "name": "within 20 % of the price"}
-    return [upper, room, {**line, "name": "quote = price"}]
+    base = {"type": "scatter", "mode": "lines", "hoverinfo": "skip"}
+    upper = {**base, "x": ends, "y": [1.2 * end for end in ends], "line": {"width": 0}, "showlegend": False}
+    band = {**base, "x": ends, "y": [0.8 * end for end in ends], "line": {"width": 0}, "fill": "tonexty"}
+    line = {**base, "x": ends, "y": ends, "line": {"color": "@ink:0.55", "width": 1.5}}
+    band |= {"fillcolor": "@ink:0.1", "name": "within 20 % of the price"}
+    return [upper, band, {**line, "name": "quote = price"}]
 
 
 def log_ticks(low: float, high: float, currency: str) -> Figure:
-    """At most about eight ticks with their sign: 1, 10, 100 over many decades; 1, 2, 5 over few."""
-    steps = STEPS if math.log10(high / low) <= 2.4 else STEPS[:1]
+    """Return at most about eight ticks with the currency's sign: 1, 10, 100 over many decades; 1, 2, 5 over few."""
+    steps = TICK_STEPS if math.log10(high / low) <= 2.4 else TICK_STEPS[:1]
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     values = [round(10.0**power * step, 6) for power in powers for step in steps if low <= 10.0**power * step <= high]
     return {
@@ -108,67 +103,66 @@ def log_ticks(low: float, high: float, currency: str) -> Figure:
 
 
 def error_bars(intervals: Sequence[Interval]) -> Figure:
-    """Plotly's lengths of an interval up and down from its point; none where there is no interval."""
-    up = [None if one.high is None else one.high - one.point for one in intervals]
-    down = [None if one.low is None else one.point - one.low for one in intervals]
+    """Return Plotly's error bars: the lengths of each interval up and down from its point; None without interval."""
+    up = [None if interval.high is None else interval.high - interval.point for interval in intervals]
+    down = [None if interval.low is None else interval.point - interval.low for interval in intervals]
     style = {"color": "@ink:0.75", "thickness": 1.2, "width": 3}
     return {"type": "data", "symmetric": False, "array": up, "arrayminus": down, **style}
 
 
 def axis_top(intervals: Sequence[Interval]) -> float:
-    """Where an axis of errors ends: over every point, but not over an interval that a handful of items blew up."""
-    points = max(one.point for one in intervals)
-    return 1.08 * min(max([points, *(one.high for one in intervals if one.high is not None)]), 1.5 * points) or 1.0
+    """Return the end of an axis of errors: above every point, but not above a very wide interval of a few items."""
+    points = max(interval.point for interval in intervals)
+    highs = [interval.high for interval in intervals if interval.high is not None]
+    return 1.08 * min(max([points, *highs]), 1.5 * points) or 1.0
 
 
-def price_bands(found: ReportData) -> Figure:
-    """Mean error by band of the true price, grouped bars with intervals."""
-    names = found.drawn()
-    every = [band.mae for name in names for band in found.bands[name]]
+def price_chart(data: ReportData) -> Figure:
+    """Return the MAE by band of the true price: grouped bars with intervals."""
+    names = data.chart_names()
+    intervals = [band.mae for name in names for band in data.price_bands[name]]
     return {
-        "data": [bar_trace(found, name, found.bands[name]) for name in names],
+        "data": [bar_trace(data, name, data.price_bands[name]) for name in names],
         "layout": {
             "barmode": "group",
             "bargap": 0.25,
             "xaxis": {"type": "category", "title": {"text": "true price"}},
-            "yaxis": {"title": {"text": "mean error"}, "range": [0, axis_top(every)], **money_ticks(found)},
+            "yaxis": {"title": {"text": "MAE"}, "range": [0, axis_top(intervals)], **money_ticks(data)},
         },
     }
 
 
-def bar_trace(found: ReportData, name: str, bands: Sequence[ErrorBand]) -> Figure:
-    """One pricer's bars."""
+def bar_trace(data: ReportData, name: str, bands: Sequence[ErrorBand]) -> Figure:
+    """Return one pricer's bars."""
     return {
         "type": "bar",
         "name": format_chart_label(name, 40),
-        "x": [format_band_short(band.label, found.currency) for band in bands],
+        "x": [format_band_short(band.label, data.currency) for band in bands],
         "y": [band.mae.point for band in bands],
         "error_y": error_bars([band.mae for band in bands]),
-        "marker": {"color": f"@{found.hues[name]}:0.8"},
-        "customdata": hover_text(bands, found.currency),
+        "marker": {"color": f"@{data.colors[name]}:0.8"},
+        "customdata": [
+            f"MAE {format_chart_label(format_price(band.mae.point, data.currency))} on {band.n:,} items"
+            for band in bands
+        ],
         "hovertemplate": "%{customdata}<extra>%{fullData.name}</extra>",
     }
 
 
-def hover_text(bands: Sequence[ErrorBand], currency: str) -> list[str]:
-    """What a reader sees over a bar."""
-    return [f"{format_chart_label(format_price(band.mae.point, currency))} on {band.n:,} items" for band in bands]
+def money_ticks(data: ReportData) -> Figure:
+    """Return the tick format of an axis in the catalog's currency."""
+    return {"tickprefix": html.escape(display_sign(data.currency)), "tickformat": ",.6~g"}
 
 
-def money_ticks(found: ReportData) -> Figure:
-    """The sign before an axis of money."""
-    return {"tickprefix": html.escape(display_sign(found.currency)), "tickformat": ",.6~g"}
-
-
-def category_bands(found: ReportData) -> Figure:
-    """Mean error by category, lying bars with intervals, the commonest category on top."""
-    names = found.drawn(2)
-    labels = [f"{format_chart_label(band.label, 26)} ({band.n:,})" for band in found.categories[names[0]]]
-    every = [band.mae for name in names for band in found.categories[name]]
+def category_chart(data: ReportData) -> Figure:
+    """Return the MAE by category: horizontal bars with intervals, the most common category on top."""
+    names = data.chart_names(2)
+    labels = [f"{format_chart_label(band.label, 26)} ({band.n:,})" for band in data.categories[names[0]]]
+    intervals = [band.mae for name in names for band in data.categories[name]]
     traces = []
     for name in names:
-        bands = found.categories[name]
-        trace = bar_trace(found, name, bands)
+        bands = data.categories[name]
+        trace = bar_trace(data, name, bands)
         trace |= {"orientation": "h", "x": trace["y"], "y": list(range(len(bands)))}
         trace["error_x"] = trace.pop("error_y")
         traces.append(trace)
@@ -178,40 +172,39 @@ def category_bands(found: ReportData) -> Figure:
             "barmode": "group",
             "bargap": 0.3,
             "yaxis": {"autorange": "reversed", "tickvals": list(range(len(labels))), "ticktext": labels},
-            "xaxis": {"title": {"text": "mean error"}, "range": [0, axis_top(every)], **money_ticks(found)},
+            "xaxis": {"title": {"text": "MAE"}, "range": [0, axis_top(intervals)], **money_ticks(data)},
             "legend": {"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom", "traceorder": "normal"},
         },
     }
 
 
-def coverage_bands(found: ReportData) -> Figure:
-    """Coverage of intervals by band of the quote, beside what they promise."""
-    names = [name for name in found.drawn(len(found.pricers)) if name in found.coverage][:DRAWN_INTERVALS]
-    labels: dict[str, None] = {}
-    for name in names:
-        labels |= dict.fromkeys(band.label for band in found.coverage[name])
-    places = sorted(labels, key=first_number)
-    traces = [
-        coverage_trace(found, name, found.coverage[name], places, number, len(names))
-        for number, name in enumerate(names)
-    ]
-    lowest = min(band.coverage.point for name in names for band in found.coverage[name])
-    promise = {
-        "type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": found.nominal, "y1": found.nominal,
-        "line": {"color": "@ink:0.7", "width": 1.5, "dash": "dash"},
-    }  # fmt: skip
+def coverage_chart(data: ReportData) -> Figure:
+    """Return the coverage of intervals by band of the quote, with the nominal level as a dashed line."""
+    names = [name for name in data.chart_names(len(data.evaluations)) if name in data.coverage][:MAX_COVERAGE_PRICERS]
+    bands = {name: quote_bands(data.coverage[name]) for name in names}
+    labels = sorted({check.label for checks in bands.values() for check in checks}, key=band_start)
+    traces = [coverage_trace(data, name, bands[name], labels, index, len(names)) for index, name in enumerate(names)]
+    lowest = min(check.coverage.point for checks in bands.values() for check in checks)
+    levels = {check.level for checks in bands.values() for check in checks}
+    lines = [
+        {
+            "type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": level, "y1": level,
+            "line": {"color": "@ink:0.7", "width": 1.5, "dash": "dash"},
+        }
+        for level in sorted(levels)
+    ]  # fmt: skip
     return {
         "data": traces,
         "layout": {
-            "shapes": [promise],
+            "shapes": lines,
             "xaxis": {
-                "tickvals": list(range(len(places))),
-                "ticktext": [format_band_short(label, found.currency) for label in places],
+                "tickvals": list(range(len(labels))),
+                "ticktext": [format_band_short(label, data.currency) for label in labels],
                 "title": {"text": "quote"},
-                "range": [-0.5, len(places) - 0.5],
+                "range": [-0.5, len(labels) - 0.5],
             },
             "yaxis": {
-                "title": {"text": "prices inside"},
+                "title": {"text": "coverage"},
                 "tickformat": ".0%",
                 "range": [min(0.7, lowest - 0.1), 1.01],
             },
@@ -219,61 +212,61 @@ def coverage_bands(found: ReportData) -> Figure:
     }
 
 
-def first_number(label: str) -> float:
-    """Where a band of prices begins, to order bands that not every pricer has."""
-    if label in ("all",) or label.startswith("under"):
+def quote_bands(checks: Sequence[CoverageCheck]) -> list[CoverageCheck]:
+    """Return the checks by band of the quote; the one on all items if there is a single band."""
+    return [check for check in checks if check.scope == "quote band"] or [checks[0]]
+
+
+def band_start(label: str) -> float:
+    """Return the lower end of a price band, to order the bands of several pricers."""
+    if label == "all" or label.startswith("under"):
         return 0.0
     return float(label.split()[0].replace(",", ""))
 
 
 def coverage_trace(
-    found: ReportData, name: str, bands: Sequence[CoverageBand], places: Sequence[str], number: int, of: int
+    data: ReportData, name: str, checks: Sequence[CoverageCheck], labels: Sequence[str], index: int, total: int
 ) -> Figure:
-    """One pricer's points, set a little aside from the others'."""
-    aside = (number - (of - 1) / 2) * 0.2
+    """Return one pricer's points, offset a little from those of the others."""
+    offset = (index - (total - 1) / 2) * 0.2
     return {
         "type": "scatter",
         "mode": "markers",
         "name": format_chart_label(name, 40),
-        "x": [places.index(band.label) + aside for band in bands],
-        "y": [band.coverage.point for band in bands],
-        "error_y": error_bars([band.coverage for band in bands]),
+        "x": [labels.index(check.label) + offset for check in checks],
+        "y": [check.coverage.point for check in checks],
+        "error_y": error_bars([check.coverage for check in checks]),
         "marker": {
             "size": 10,
-            "symbol": ("circle", "diamond", "square")[number % 3],
-            "color": f"@{found.hues[name]}",
+            "symbol": ("circle", "diamond", "square")[index % 3],
+            "color": f"@{data.colors[name]}",
         },
         "customdata": [
-            f"{band.coverage.point:.1%} of {band.n:,}, price {format_factors(band.lower_factor, band.upper_factor)}"
-            for band in bands
+            f"{check.coverage.point:.1%} of {check.n:,}, price "
+            f"{format_factors(check.band.lower_factor, check.band.upper_factor)}"
+            for check in checks
         ],
         "hovertemplate": "%{customdata}<extra>%{fullData.name}</extra>",
     }
 
 
-def running(found: ReportData) -> Figure:
-    """The mean error against the number of items, with its band for the best two."""
-    names = found.drawn(3)
+def running_chart(data: ReportData) -> Figure:
+    """Return the MAE against the number of items, with a confidence band for the best two pricers."""
+    names = data.chart_names(3)
     traces: list[Figure] = []
-    shown: list[float] = []
-    total = found.best.n
-    for number, name in enumerate(names):
-        line, hue = found.running[name], found.hues[name]
-        points = [
-            (n, mean, low, high)
-            for n, mean, low, high in zip(line.n, line.mean, line.low, line.high, strict=True)
-            if low is not None and high is not None and n >= min(FIRST, total // 4)
-        ]
-        n, mean, low, high = ([round(point[k], 4) for point in points] for k in range(4))
+    visible: list[float] = []
+    total = data.best.n
+    for index, name in enumerate(names):
+        n, mean, low, high = running_points(data.running_errors[name], total)
         late = [k for k, items in enumerate(n) if items >= max(30, total // 25)] or list(range(len(n)))
-        shown += [mean[k] for k in late]
-        if number < BANDED:
-            shown += [value[k] for value in (low, high) for k in late]
+        visible += [mean[k] for k in late]
+        if index < MAX_RUNNING_BANDS:
+            visible += [bound[k] for bound in (low, high) for k in late]
             edge = {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "showlegend": False, "x": n}
             edge |= {"line": {"width": 0}, "legendgroup": name}
             traces += [
                 {**edge, "y": low},
-                {**edge, "y": high, "fill": "tonexty", "fillcolor": f"@{hue}:0.15"},
+                {**edge, "y": high, "fill": "tonexty", "fillcolor": f"@{data.colors[name]}:0.15"},
             ]
         traces.append(
             {
@@ -283,23 +276,33 @@ def running(found: ReportData) -> Figure:
                 "legendgroup": name,
                 "x": n,
                 "y": mean,
-                "line": {"color": f"@{hue}", "width": 2, "dash": ("solid", "dash", "dot")[number]},
-                "customdata": [format_chart_label(format_price(value, found.currency)) for value in mean],
+                "line": {"color": f"@{data.colors[name]}", "width": 2, "dash": ("solid", "dash", "dot")[index]},
+                "customdata": [format_chart_label(format_price(value, data.currency)) for value in mean],
                 "hovertemplate": "%{customdata} after %{x:,} items<extra>%{fullData.name}</extra>",
             }
         )
-    span = [0.95 * min(shown), 1.05 * max(shown)] if shown else [0, 1]
-    axis = {"title": {"text": "mean error so far"}, "range": span, **money_ticks(found)}
+    span = [0.95 * min(visible), 1.05 * max(visible)] if visible else [0, 1]
     return {
         "data": traces,
         "layout": {
             "xaxis": {"title": {"text": "items"}, "rangemode": "tozero", "tickformat": ","},
-            "yaxis": axis,
+            "yaxis": {"title": {"text": "MAE so far"}, "range": span, **money_ticks(data)},
         },
     }
 
 
+def running_points(curve: RunningError, total: int) -> tuple[list[float], list[float], list[float], list[float]]:
+    """Return the numbers of items to draw, with the MAE and its band at each of them."""
+    points = [
+        (n, mean, low, high)
+        for n, mean, low, high in zip(curve.n, curve.mean, curve.low, curve.high, strict=True)
+        if low is not None and high is not None and n >= min(MIN_RUNNING_ITEMS, total // 4)
+    ]
+    n, mean, low, high = ([round(point[column], 4) for point in points] for column in range(4))
+    return n, mean, low, high
+
+
 def to_json(figures: Mapping[str, Figure]) -> str:
-    """Figures as JSON that no text of theirs can end the script element of."""
+    """Return figures as JSON in which no text can close the script element around it."""
     text = json.dumps(figures, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

@@ -1,6 +1,6 @@
-"""What the report shows of an evals folder, worked out once: conclusion, leaderboard, bands, coverage, running error, worst.
+"""What the report shows of an evals folder, computed once: conclusion, leaderboard, bands, coverage, errors.
 
-Only pricers judged on the same items are drawn together; the largest such group is the report's own.
+Only pricers evaluated on the same items are drawn together; the largest such group is the report's main group.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pricesmith.evaluation.compare import common_ids
 from pricesmith.evaluation.conclusion import MEDIAN, Conclusion, conclude
 from pricesmith.evaluation.evaluate import to_arrays
 from pricesmith.evaluation.leaderboard import (
+    CoverageCheck,
     LeaderboardRow,
     RunningError,
     WorstItem,
     build_leaderboard,
-    coverage_by_quote,
     error_by_category,
     error_by_price,
     error_by_training,
@@ -28,73 +28,78 @@ from pricesmith.evaluation.leaderboard import (
     worst_items,
 )
 from pricesmith.evaluation.results import Evals, read_evals
-from pricesmith.metrics.bands import CoverageBand, ErrorBand
+from pricesmith.metrics.bands import ErrorBand
 from pricesmith.reporting.narrative import conclusion_paragraph
 from pricesmith.text.formatting import join_names, to_single_line
 
-HUES = 7  # the palette of style.css, without the grey that a constant is drawn in
-GREY = "c7"
-DRAWN = 4  # bars of more pricers than this cannot be told apart on a phone; the tables have them all
-NOMINAL = 0.90
+N_COLORS = 7  # the palette of style.css without the gray of the median pricer
+GRAY = "c7"
+MAX_BARS = 4  # side by side, bars of more pricers cannot be distinguished on a phone; the tables have them all
+MAX_CATEGORIES = 10
 
 
 @dataclass(frozen=True)
-class SideBySide:
-    """The reference and one competitor on their `n` common items, by band of the price and by category."""
+class Breakdown:
+    """The reference and one competitor on their `n` common items, by band of the true price and by category."""
 
     competitor: str
     n: int
-    prices: list[BreakdownBand]
+    price_bands: list[BreakdownBand]
     categories: list[BreakdownBand]
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything a page needs. `rows` is the whole leaderboard; what follows `beside` is by name, for the first group's
-    pricers.
+    """Everything a page needs. `leaderboard` has every pricer; the mappings are by name, for the main group's pricers.
+
+    `coverage` is empty for pricers without intervals; `median_mae` is the MAE of always quoting the training median.
     """
 
     evals: Evals
     conclusion: Conclusion
-    words: tuple[str, ...]
-    rows: tuple[LeaderboardRow, ...]
-    beside: SideBySide | None
-    pricers: dict[str, Evaluation]
-    hues: dict[str, str]
-    bands: dict[str, list[ErrorBand]]
+    sentences: tuple[str, ...]
+    leaderboard: tuple[LeaderboardRow, ...]
+    breakdown: Breakdown | None
+    evaluations: dict[str, Evaluation]
+    colors: dict[str, str]
+    price_bands: dict[str, list[ErrorBand]]
     categories: dict[str, list[ErrorBand]]
-    close: dict[str, list[ErrorBand]]
-    coverage: dict[str, list[CoverageBand]]
-    running: dict[str, RunningError]
+    training_bands: dict[str, list[ErrorBand]]
+    coverage: dict[str, tuple[CoverageCheck, ...]]
+    running_errors: dict[str, RunningError]
     worst: tuple[WorstItem, ...]
-    constant_error: float
+    median_mae: float
 
     @property
-    def main(self) -> list[LeaderboardRow]:
-        """The rows of the first group, best first."""
-        return [row for row in self.rows if row.group == 0]
+    def main_rows(self) -> list[LeaderboardRow]:
+        """The leaderboard rows of the main group, best first."""
+        return [row for row in self.leaderboard if row.group == 0]
 
     @property
     def best(self) -> LeaderboardRow:
-        return self.rows[0]
+        """The first row of the main group."""
+        return self.leaderboard[0]
 
     @property
     def ties(self) -> set[str]:
-        """Who is not told apart from the best of the first group. What the reference has to do with is read off the
-        conclusion's intervals, which are corrected for many comparisons; all else off the pair's own test.
+        """Names of the main group without a significant difference from its best.
+
+        Comparisons with the reference are read off the conclusion's simultaneous intervals; all others off the pair's
+        own test.
         """
-        apart = {one.competitor: one.outcome in ("better", "worse") for one in self.conclusion.comparisons}
+        significant = {pair.competitor: pair.outcome in ("better", "worse") for pair in self.conclusion.comparisons}
         reference, best = self.conclusion.reference, self.best.name
         ties = set()
-        for row in self.main[1:]:
+        for row in self.main_rows[1:]:
             competitor = row.name if reference == best else best if reference == row.name else None
-            if row.tied or (competitor is not None and not apart[competitor]):
+            if row.tied or (competitor is not None and not significant[competitor]):
                 ties.add(row.name)
         return ties
 
     @property
     def currency(self) -> str:
-        return self.pricers[self.best.name].currency
+        """The catalog's currency."""
+        return self.evaluations[self.best.name].currency
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -102,89 +107,93 @@ class ReportData:
         return self.evals.meta[self.best.name]
 
     @property
-    def nominal(self) -> float:
-        """The share of truths that the intervals promise to hold."""
-        return float(self.meta.get("confidence") or NOMINAL)
-
-    @property
-    def elsewhere(self) -> str:
-        """A sentence on runs of another catalog, which learnt from other rows; empty where there are none."""
-        foreign = [name for name in self.pricers if self.fitted_on(name) not in (None, self.pricers[name].catalog)]
-        learnt = "learnt from the rows of another catalog, not from these"
-        return f" {join_names([to_single_line(name, 40) for name in foreign], 4)} {learnt}." if foreign else ""
+    def other_catalog_note(self) -> str:
+        """A sentence on models fitted on another catalog, with a leading space; empty if there are none."""
+        names = [
+            name for name in self.evaluations if self.fitted_on(name) not in (None, self.evaluations[name].catalog)
+        ]
+        labels = [to_single_line(name, 40) for name in names]
+        verb = "were" if len(names) > 1 else "was"
+        return f" {join_names(labels, 4)} {verb} fitted on another catalog, not on these rows." if names else ""
 
     def fitted_on(self, name: str) -> str | None:
-        """The fingerprint of the catalog that a pricer was fitted on; None where it was not fitted."""
+        """Return the fingerprint of the catalog that a pricer was fitted on; None if it was not fitted."""
         return dict(self.evals.meta[name].get("settings") or {}).get("fitted_on")
 
-    def drawn(self, most: int = DRAWN) -> list[str]:
-        """The names to draw side by side: the best few, and the constant only where there is room."""
-        names = [row.name for row in self.main if row.kind != "median"] or [self.best.name]
-        names += [row.name for row in self.main if row.name not in names]
+    def chart_names(self, most: int = MAX_BARS) -> list[str]:
+        """Return the pricers to draw side by side: the best ones, and the median pricer only if there is room."""
+        names = [row.name for row in self.main_rows if row.kind != MEDIAN] or [self.best.name]
+        names += [row.name for row in self.main_rows if row.name not in names]
         return names[:most]
 
 
 def build_report_data(
     folder: Path, *, reference: str | None = None, competitor: str | None = None, machine_cost: float | None = None
 ) -> ReportData:
-    """The findings of an evals folder; `machine_cost` is US dollars an hour. Raises InputError where there is nothing to
-    report, UsageError where reference or competitor is nobody's name, or the price is none.
+    """Read an evals folder and compute everything that its report shows; `machine_cost` is US dollars an hour.
+
+    Raises InputError if there is no finished evaluation, UsageError for an unknown reference or competitor or an
+    invalid machine cost.
     """
     evals = read_evals(folder)
-    if not any(one.rows for one in evals.evaluations):
+    if not any(evaluation.rows for evaluation in evals.evaluations):
         raise InputError(
             f"There is no finished evaluation in {folder}",
             got=f"unfinished: {', '.join(evals.unfinished)}" if evals.unfinished else "no NAME.meta.json",
-            hint=f"Run `pricesmith eval RUN --catalog CATALOG --to {folder}`.",
+            hint=f"Run `pricesmith eval MODEL --catalog CATALOG --to {folder}`.",
         )
-    found = conclude(evals, reference=reference, machine_cost=machine_cost)
+    conclusion = conclude(evals, reference=reference, machine_cost=machine_cost)
     rows = tuple(build_leaderboard(evals))
-    by_name = {one.pricer: one for one in evals.evaluations}
-    pricers = {row.name: by_name[row.name] for row in rows if row.group == 0}
-    best = pricers[rows[0].name]
-    with_category = any(item.category for item in evals.items.values())
-    categories = {name: error_by_category(one, evals, 10) for name, one in pricers.items()} if with_category else {}
-    charged = to_arrays(best)
+    by_name = {evaluation.pricer: evaluation for evaluation in evals.evaluations}
+    main = {row.name: by_name[row.name] for row in rows if row.group == 0}
+    best = main[rows[0].name]
+    has_categories = any(item.category for item in evals.items.values())
+    categories = {}
+    if has_categories:
+        categories = {name: error_by_category(evaluation, evals, MAX_CATEGORIES) for name, evaluation in main.items()}
     return ReportData(
         evals=evals,
-        conclusion=found,
-        words=tuple(conclusion_paragraph(found, evals.meta[found.reference])),
-        rows=rows,
-        beside=build_side_by_side(found, evals, competitor, with_category=with_category),
-        pricers=pricers,
-        hues=assign_colors(rows),
-        bands={name: error_by_price(one) for name, one in pricers.items()},
+        conclusion=conclusion,
+        sentences=tuple(conclusion_paragraph(conclusion, evals.meta[conclusion.reference])),
+        leaderboard=rows,
+        breakdown=build_breakdown(conclusion, evals, competitor, by_category=has_categories),
+        evaluations=main,
+        colors=assign_colors(rows),
+        price_bands={name: error_by_price(evaluation) for name, evaluation in main.items()},
         categories=categories,
-        close={name: error_by_training(one, evals) for name, one in pricers.items()},
-        coverage={name: bands for name, one in pricers.items() if (bands := coverage_by_quote(one))},
-        running={name: running_error(one) for name, one in pricers.items()},
+        training_bands={name: error_by_training(evaluation, evals) for name, evaluation in main.items()},
+        coverage={row.name: row.coverage_checks for row in rows if row.group == 0 and row.coverage_checks},
+        running_errors={name: running_error(evaluation) for name, evaluation in main.items()},
         worst=tuple(worst_items(best, evals)),
-        constant_error=float(abs(charged.truth - best.median).mean()),
+        median_mae=float(abs(to_arrays(best).truth - best.median).mean()),
     )
 
 
-def build_side_by_side(found: Conclusion, evals: Evals, name: str | None, *, with_category: bool) -> SideBySide | None:
-    """The reference beside the competitor of this name; without one, beside the most accurate hosted model, else pricer, that
-    has items in common. None where there is nobody.
+def build_breakdown(conclusion: Conclusion, evals: Evals, name: str | None, *, by_category: bool) -> Breakdown | None:
+    """Compare the reference with the named competitor by price and category; None if it has no competitor.
+
+    Without a name, the most accurate hosted model is taken, else the most accurate other pricer. Raises UsageError if
+    the name is not a competitor's.
     """
-    competitors = [one for one in found.comparisons if one.pair is not None]
-    if name is not None and name not in [one.competitor for one in competitors]:
+    competitors = [comparison for comparison in conclusion.comparisons if comparison.pair is not None]
+    names = [comparison.competitor for comparison in competitors]
+    if name is not None and name not in names:
         raise UsageError(
-            f"{name!r} is no competitor of {found.reference} here",
+            f"{name!r} is not a competitor of {conclusion.reference} here",
             got=f"--competitor {name}",
-            allowed=", ".join(one.competitor for one in competitors) or "nobody: it is alone on its items",
-            hint="Name somebody who was judged on items that the reference was judged on.",
+            allowed=", ".join(names) or "none: no other pricer was evaluated on the reference model's items",
+            hint="Name a pricer that was evaluated on items of the reference model.",
         )
-    competitors.sort(key=lambda one: (one.competitor != name, one.pricer_type != "hosted", one.kind == MEDIAN))
+    competitors.sort(key=lambda pair: (pair.competitor != name, pair.pricer_type != "hosted", pair.kind == MEDIAN))
     if not competitors:
         return None
-    by_name = {one.pricer: one for one in evals.evaluations}
-    both = by_name[found.reference], by_name[competitors[0].competitor]
-    categories = breakdown_by_category(*both, evals) if with_category else []
-    return SideBySide(competitors[0].competitor, len(common_ids(*both)), breakdown_by_price(*both), categories)
+    by_name = {evaluation.pricer: evaluation for evaluation in evals.evaluations}
+    both = by_name[conclusion.reference], by_name[competitors[0].competitor]
+    categories = breakdown_by_category(*both, evals) if by_category else []
+    return Breakdown(competitors[0].competitor, len(common_ids(*both)), breakdown_by_price(*both), categories)
 
 
 def assign_colors(rows: tuple[LeaderboardRow, ...]) -> dict[str, str]:
-    """A color for each pricer, the same in every picture: by place in the leaderboard, grey for a constant."""
-    colored = [row.name for row in rows if row.kind != "median"]
-    return {row.name: GREY for row in rows} | {name: f"c{place % HUES}" for place, name in enumerate(colored)}
+    """Return each pricer's color, the same in every chart: by leaderboard position, gray for the median."""
+    names = [row.name for row in rows if row.kind != MEDIAN]
+    return {row.name: GRAY for row in rows} | {name: f"c{index % N_COLORS}" for index, name in enumerate(names)}

@@ -1,6 +1,6 @@
-"""The page's parts about the reference: against everybody, what quotes cost, side by side with one competitor, elsewhere.
+"""The page's parts about the reference model: comparisons, cost and time, breakdown, published figures.
 
-Findings become the plain texts that templates/page.html.j2 lays out; no figure is worked out again here.
+Results become the plain text that templates/page.html.j2 lays out; no figure is computed again here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pricesmith.evaluation.breakdown import BreakdownBand
 from pricesmith.evaluation.conclusion import Comparison, Conclusion
 from pricesmith.evaluation.cost import Cost
 from pricesmith.reporting.data import ReportData
-from pricesmith.reporting.narrative import outcome_text, pricer_label
+from pricesmith.reporting.narrative import OUTCOMES, SAME, pricer_label
 from pricesmith.reporting.published import PublishedFigure, PublishedTable, published_figures
 from pricesmith.text.formatting import (
     format_band,
@@ -27,288 +27,275 @@ from pricesmith.text.formatting import (
     to_single_line,
 )
 
-Facts = dict[str, Any]
-MARKS = {
-    "better": "good",
-    "worse": "bad",
-    "no significant difference": "tie",
-    "too few items": "none",
-    "other items": "none",
-}
-SIDES = {"own": "own box", "hosted": "hosted", "person": "a person", "saved": "saved answers"}
-SHORT = 22  # letters of a name in a mark
-REACH = 3.0  # a bar ends at so many times the median difference: one hopeless competitor does not squeeze the others
+TemplateValues = dict[str, Any]
+TONES = {"better": "good", "worse": "bad", SAME: "tie", "too few items": "none", "other items": "none"}
+PRICER_TYPES = {"own": "this machine", "hosted": "hosted", "person": "a person", "saved": "precomputed answers"}
+MAX_PILL = 22  # characters of a name inside a pill
+MAX_SCALE = 3.0  # bars end at this many median differences, so one outlier does not squeeze the others
 
 
-def plus_line(value: float, currency: str) -> str:
-    """A difference with its sign: `+$12.30`, `−$2.10`."""
-    shown = format_price(value, currency)
-    return f"+{shown}" if value > 0 and shown.strip("0.,$€£¥₹") else shown
+def format_difference(value: float, currency: str) -> str:
+    """Format a difference with its sign: `+$12.30`, `−$2.10`."""
+    text = format_price(value, currency)
+    return f"+{text}" if value > 0 and any(digit in text for digit in "123456789") else text
 
 
-def axis_scale(values: Sequence[float], ends: Sequence[float]) -> float:
-    """How far bars reach to each side of 0."""
+def axis_limit(values: Sequence[float], ends: Sequence[float]) -> float:
+    """Return how far bars extend to each side of 0 at most."""
     typical = median(abs(value) for value in values) if values else 0.0
     most = max((abs(end) for end in ends), default=0.0)
-    return min(most, REACH * typical) if typical else most or 1.0
+    return min(most, MAX_SCALE * typical) if typical else most or 1.0
 
 
-def bar(point: float, low: float | None, high: float | None, left: float, right: float) -> Facts:
-    """Where an interval of a difference and its point lie between `-left` and `right`, in per cent of the width."""
+def interval_bar(point: float, low: float | None, high: float | None, left: float, right: float) -> TemplateValues:
+    """Return the position of a difference and its interval between `-left` and `right`, in percent of the width."""
 
-    def at(value: float) -> float:
+    def position(value: float) -> float:
         return 100 * (min(max(value, -left), right) + left) / (left + right)
 
-    span = None if low is None or high is None else (min(99.4, at(low)), max(0.6, at(high) - at(low)))
+    span = None if low is None or high is None else (min(99.4, position(low)), max(0.6, position(high) - position(low)))
     return {
-        "zero": f"{at(0):.2f}",
-        "at": f"{at(point):.2f}",
+        "zero": f"{position(0):.2f}",
+        "at": f"{position(point):.2f}",
         "low": None if span is None else f"{span[0]:.2f}",
         "span": None if span is None else f"{span[1]:.2f}",
         "cut": "left" if point < -left else "right" if point > right else "",
     }
 
 
-def bars(points: Sequence[tuple[float, float | None, float | None]]) -> list[Facts]:
-    """Bars of differences on one scale: no wider to a side than that side needs."""
+def interval_bars(points: Sequence[tuple[float, float | None, float | None]]) -> list[TemplateValues]:
+    """Return bars of differences (point, low, high) on one scale, no wider to either side than needed."""
     ends = [end for triple in points for end in triple if end is not None]
-    reach = 1.05 * axis_scale([point for point, _, _ in points], ends) or 1.0
-    left = min(reach, max([0.05 * reach, *(-1.05 * end for end in ends)]))
-    right = min(reach, max([0.05 * reach, *(1.05 * end for end in ends)]))
-    return [bar(*triple, left, right) for triple in points]
+    limit = 1.05 * axis_limit([point for point, _, _ in points], ends) or 1.0
+    left = min(limit, max([0.05 * limit, *(-1.05 * end for end in ends)]))
+    right = min(limit, max([0.05 * limit, *(1.05 * end for end in ends)]))
+    return [interval_bar(*triple, left, right) for triple in points]
 
 
-def comparison_table(found: ReportData) -> Facts | None:
-    """Everybody against the reference, with intervals that hold all together; None where it is alone."""
-    conclusion = found.conclusion
+def comparison_table(data: ReportData) -> TemplateValues | None:
+    """Return all competitors against the reference with simultaneous intervals; None without competitors."""
+    conclusion = data.conclusion
     if not conclusion.comparisons:
         return None
-    paired = [one for one in conclusion.comparisons if one.pair is not None]
-    drawn = bars([(one.pair.difference, one.pair.low, one.pair.high) for one in paired if one.pair is not None])
-    by_name = dict(zip((one.competitor for one in paired), drawn, strict=True))
+    paired = [comparison for comparison in conclusion.comparisons if comparison.pair is not None]
+    pairs = [comparison.pair for comparison in paired if comparison.pair is not None]
+    bars = interval_bars([(pair.difference, pair.low, pair.high) for pair in pairs])
+    by_name = dict(zip((comparison.competitor for comparison in paired), bars, strict=True))
     return {
         "name": pricer_label(conclusion.reference),
         "intro": comparison_intro(conclusion),
-        "rows": [comparison_line(found, one, by_name.get(one.competitor)) for one in conclusion.comparisons],
+        "rows": [
+            comparison_line(data, comparison, by_name.get(comparison.competitor))
+            for comparison in conclusion.comparisons
+        ],
     }
 
 
 def comparison_intro(conclusion: Conclusion) -> str:
-    """What is compared, and what the intervals were corrected for."""
+    """Return what is compared and how the intervals are corrected."""
     name = pricer_label(conclusion.reference)
-    what = f"Each competitor's error less that of {name}, item by item on the items that both were asked: right of the line "
+    intro = (
+        f"MAE of each competitor minus the MAE of {name}, paired on the common items: to the right of the line, {name} "
+        "has the lower MAE."
+    )
     if not conclusion.n_comparisons:
-        return f"{what}{name} errs less. There are too few common items for an interval, so nobody is told apart."
-    many = (
-        f", corrected for {format_count(conclusion.n_comparisons, 'comparison')}"
-        if conclusion.n_comparisons > 1
-        else ""
-    )
+        return f"{intro} There are too few common items for a confidence interval, so nothing is tested."
+    if conclusion.n_comparisons == 1:
+        return f"{intro} The interval has 95 % confidence; one that contains 0 means {SAME}."
+    correction = f"simultaneous 95 % confidence intervals over {format_count(conclusion.n_comparisons, 'comparison')}"
     if conclusion.chosen != "named" and conclusion.n_candidates > 1:
-        many += (
-            f": those of every pricer that could have been chosen, because {name} was chosen on these very items and "
-            "luck had a part in it. A reference named before judging is corrected for its own only"
+        correction += (
+            f". They cover the comparisons of every model that could have been the reference, because {name} was "
+            "chosen on these items; a reference named before the evaluation is corrected for its own comparisons only"
         )
-    hold = "The intervals hold all together" if conclusion.n_comparisons > 1 else "The interval holds"
-    return f"{what}{name} errs less. {hold} at 95 %{many}. One that holds 0 means that the order could be chance."
+    return f"{intro} Intervals are {correction}. One that contains 0 means {SAME}."
 
 
-def comparison_line(found: ReportData, one: Comparison, drawn: Facts | None) -> Facts:
-    """One competitor in the reference's table."""
-    pair, currency = one.pair, found.currency
-    undecided = one.outcome == "no significant difference"
-    needed = (
-        ""
-        if pair is None or not undecided
-        else f"about {format_estimate(pair.n_needed)}"
-        if pair.n_needed
-        else "no number would"
-    )
+def comparison_line(data: ReportData, comparison: Comparison, bar: TemplateValues | None) -> TemplateValues:
+    """Return one competitor's row of the comparison table."""
+    pair, currency = comparison.pair, data.currency
+    needed = ""
+    if pair is not None and comparison.outcome == SAME:
+        needed = f"about {format_estimate(pair.n_needed)}" if pair.n_needed else "no difference"
     return {
-        "name": one.competitor,
-        "hue": found.hues[one.competitor],
-        "kind": pricer_type(one),
+        "name": comparison.competitor,
+        "color": data.colors[comparison.competitor],
+        "kind": comparison.kind if comparison.kind != comparison.competitor else "",
         "mark": "",
-        "bar": drawn,
-        "tone": MARKS[one.outcome],
-        "difference": "" if pair is None else plus_line(pair.difference, currency),
+        "bar": bar,
+        "tone": TONES[comparison.outcome],
+        "difference": "" if pair is None else format_difference(pair.difference, currency),
         "interval": "" if pair is None else format_bounds(pair.low, pair.high, currency).strip() or "too few items",
-        "outcome": outcome_text(one.outcome),
+        "outcome": OUTCOMES[comparison.outcome],
         "n": "" if pair is None else f"{pair.n:,}",
         "needed": needed,
     }
 
 
-def pricer_type(one: Comparison) -> str:
-    return one.kind if one.kind != one.competitor else ""
-
-
-def cost_table(found: ReportData) -> Facts:
-    """What a quote costs and how long it takes, for everybody; where own compute meets a host."""
-    conclusion = found.conclusion
-    meetings = {one.competitor: one for one in conclusion.comparisons if one.break_even is not None}
-    rows = [cost_line(found, one, meetings.get(name)) for name, one in conclusion.costs.items()]
-    box = conclusion.machine_cost
-    rented = (
-        f"Own compute is seconds × {format_usd(box)} an hour, the box's price as given, for a box that is kept busy; one that "
-        "stands idle costs the same and quotes nothing. "
-        if box is not None
-        else "What own compute costs is unknown: the box has no price here (report --machine-cost, US dollars an hour). "
+def cost_table(data: ReportData) -> TemplateValues:
+    """Return the cost and time per quote of every pricer, and the break-even with hosted models."""
+    conclusion = data.conclusion
+    comparisons = {comparison.competitor: comparison for comparison in conclusion.comparisons}
+    has_break_even = any(comparison.break_even is not None for comparison in conclusion.comparisons)
+    machine_cost = conclusion.machine_cost
+    compute = "The cost of compute is unknown: this report was made without --machine-cost (US dollars an hour). "
+    if machine_cost is not None:
+        compute = (
+            f"Compute costs seconds × {format_usd(machine_cost)} an hour (--machine-cost), for a machine that is kept "
+            "busy; idle time costs the same and is not included. "
+        )
+    timing = (
+        "Your own models are timed in batches of up to 256 on the machine that evaluated them, with the time divided "
+        "evenly: this is throughput, not the latency of a single listing."
     )
-    timed = (
-        "Own pricers are timed in batches of up to 256 on the box that judged them, the time shared evenly: that is "
-        "throughput, not how long one listing alone would wait."
-    )
-    hosted = any(one.pricer_type == "hosted" for one in conclusion.costs.values())
-    each = " A hosted model is timed answer by answer, from the request to the answer." if hosted else ""
+    hosted = any(cost.pricer_type == "hosted" for cost in conclusion.costs.values())
+    name = pricer_label(conclusion.reference)
     return {
-        "intro": f"{rented}{timed}{each}",
-        "rows": rows,
-        "meets": bool(meetings),
-        "reference": pricer_label(conclusion.reference),
-        "note": break_even_note(conclusion) if meetings else "",
+        "intro": f"{compute}{timing}{' A hosted model is timed per request.' if hosted else ''}",
+        "rows": [cost_line(data, cost, comparisons.get(pricer)) for pricer, cost in conclusion.costs.items()],
+        "has_break_even": has_break_even,
+        "reference": name,
+        "note": (
+            f"Break-even: the number of quotes from which {name} on this machine, fitting included, has cost less "
+            "than the hosted model: fitting cost / (hosted cost per quote − own cost per quote)."
+            if has_break_even
+            else ""
+        ),
     }
 
 
-def break_even_note(conclusion: Conclusion) -> str:
-    return (
-        f"Cheaper from: the number of quotes from which {pricer_label(conclusion.reference)} on one's own box, its fitting "
-        "included, has cost less than the hosted model: fitting / (the host's quote − one's own)."
-    )
-
-
-def cost_line(found: ReportData, cost: Cost, meeting: Comparison | None) -> Facts:
-    """One pricer's costs in words; what is not known says so."""
-    hosted, counted = cost.pricer_type == "hosted", cost.pricer_type in ("own", "hosted")
-    unknown = "no price per token" if hosted else "no price of the box" if counted else "not counted"
-    known = cost.quote is not None
+def cost_line(data: ReportData, cost: Cost, comparison: Comparison | None) -> TemplateValues:
+    """Return one pricer's row of the cost table; unknown values are called unknown."""
+    counted = cost.pricer_type in ("own", "hosted")
+    unknown = "unknown" if counted else "–"
+    reason = {"hosted": "no price per token given", "own": "no machine cost given"}.get(cost.pricer_type, "not counted")
+    lost = f"up to {format_usd(1_000 * cost.lost)} more if lost replies are charged" if cost.lost else ""
     line = {
         "name": cost.pricer,
-        "hue": found.hues[cost.pricer],
-        "kind": SIDES[cost.pricer_type],
-        "mark": "reference" if cost.pricer == found.conclusion.reference else "",
+        "color": data.colors[cost.pricer],
+        "kind": PRICER_TYPES[cost.pricer_type],
+        "mark": "reference" if cost.pricer == data.conclusion.reference else "",
         "mark_kind": "best",
-        "thousand": format_usd(1_000 * cost.quote) if cost.quote is not None else "unknown" if counted else "–",
-        "million": format_usd(1_000_000 * cost.quote) if cost.quote is not None else "unknown" if counted else "–",
-        "why": unknown
-        if not known
-        else f"{format_usd(1_000 * cost.lost)} more, if lost replies are charged"
-        if cost.lost
-        else "",
-        "takes": "–",
-        "how": "not measured",
-        "fitting": "–",
-        "fitting_cost": "",
-        "meets": "",
-        "meets_note": "",
+        "thousand": unknown if cost.quote is None else format_usd(1_000 * cost.quote),
+        "million": unknown if cost.quote is None else format_usd(1_000_000 * cost.quote),
+        "cost_note": reason if cost.quote is None else lost,
+        "time": "–",
+        "time_note": "not measured",
+        "fit_time": "–",
+        "fit_cost": "",
+        "break_even": "",
+        "break_even_note": "",
     }
     if cost.latency is not None:
-        slow = f"95 % within {format_clock(cost.latency.high)}"
-        line |= {"takes": format_clock(cost.latency.median), "how": f"median of {cost.latency.n:,}; {slow}"}
+        high = format_duration(cost.latency.high)
+        line["time"] = format_duration(cost.latency.median)
+        line["time_note"] = f"median of {cost.latency.n:,}; 95th percentile {high}"
     elif cost.seconds is not None:
-        line |= {"takes": format_clock(cost.seconds), "how": "in batches"}
+        line |= {"time": format_duration(cost.seconds), "time_note": "in batches"}
     if cost.pricer_type == "own" and cost.fit_seconds is not None:
-        paid = format_usd(cost.fit) if cost.fit is not None and cost.fit_seconds else ""
-        line |= {"fitting": format_clock(cost.fit_seconds) if cost.fit_seconds else "none", "fitting_cost": paid}
-    if meeting is not None and meeting.break_even is not None:
-        line |= dict(zip(("meets", "meets_note"), break_even_text(meeting, found.conclusion), strict=True))
+        line["fit_time"] = format_duration(cost.fit_seconds) if cost.fit_seconds else "not fitted"
+        line["fit_cost"] = format_usd(cost.fit) if cost.fit is not None and cost.fit_seconds else ""
+    if comparison is not None:
+        line["break_even"], line["break_even_note"] = break_even_text(comparison, data.conclusion)
     return line
 
 
-def break_even_text(one: Comparison, conclusion: Conclusion) -> tuple[str, str]:
-    """From how many quotes the reference is cheaper than this host, and the box's price at which both cost the same."""
-    meeting = one.break_even
-    assert meeting is not None
-    level = f"while the box costs under {format_usd(meeting.machine_cost)} an hour" if meeting.machine_cost else ""
-    if meeting.quotes is not None:
-        return format_quotes(meeting.quotes).removeprefix("about "), ""
-    if meeting.why == "never":
-        return "never", f"only {level}" if level else "its quotes are free"
-    return "unknown", f"cheaper a quote {level}" if level and conclusion.machine_cost is None else ""
+def break_even_text(comparison: Comparison, conclusion: Conclusion) -> tuple[str, str]:
+    """Return the break-even number of quotes, and the machine cost at which both cost the same."""
+    break_even = comparison.break_even
+    if break_even is None:
+        return "", ""
+    limit = break_even.machine_cost
+    condition = f"if the machine costs under {format_usd(limit)} an hour" if limit else ""
+    if break_even.quotes is not None:
+        return format_quotes(break_even.quotes).removeprefix("about "), ""
+    if break_even.why == "never":
+        return "never", f"only {condition}" if condition else "the hosted model is free"
+    return "unknown", f"cheaper per quote {condition}" if condition and conclusion.machine_cost is None else ""
 
 
-def format_clock(value: float) -> str:
-    """Seconds, minutes or hours, or thousandths of a second."""
-    if value < 0.1:
-        return f"{1000 * value:.2g} ms"
-    if value < 100:
-        return f"{format_seconds(value)} s"
-    return f"{value / 60:.0f} min" if value < 5_400 else f"{value / 3_600:.1f} h"
+def format_duration(seconds: float) -> str:
+    """Format seconds with a fitting unit: `0.06 ms`, `2 s`, `10 min`, `2.5 h`."""
+    if seconds < 0.1:
+        return f"{1000 * seconds:.2g} ms"
+    if seconds < 100:
+        return f"{format_seconds(seconds)} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3_600:.1f} h"
 
 
-def breakdown_tables(found: ReportData) -> Facts | None:
-    """The reference and one competitor by band of the price and by category; None where there is nobody to stand beside."""
-    if found.beside is None:
+def breakdown_tables(data: ReportData) -> TemplateValues | None:
+    """Return the reference and one competitor by price band and by category; None without a competitor."""
+    breakdown = data.breakdown
+    if breakdown is None:
         return None
-    one = found.beside
-    reference, competitor = pricer_label(found.conclusion.reference), pricer_label(one.competitor)
-    tables = [("By price", one.prices, True), ("By category", one.categories, False)]
+    tables = [("By price", breakdown.price_bands, True), ("By category", breakdown.categories, False)]
     return {
-        "reference": reference,
-        "competitor": competitor,
+        "reference": pricer_label(data.conclusion.reference),
+        "competitor": pricer_label(breakdown.competitor),
         "intro": (
-            f"Mean errors on the {format_count(one.n, 'item')} that both were asked, and the competitor's less the reference's. The "
-            "intervals of one table hold all together at 95 %; a band is marked where its interval leaves out 0."
+            f"MAE on the {format_count(breakdown.n, 'common item')}, and the competitor's minus the reference model's. "
+            "The intervals of one table are simultaneous 95 % confidence intervals."
         ),
         "tables": [
-            {"title": title, "rows": breakdown_rows(found, bands, priced=priced)}
+            {"title": title, "rows": breakdown_rows(data, breakdown.competitor, bands, priced=priced)}
             for title, bands, priced in tables
             if bands
         ],
     }
 
 
-def breakdown_rows(found: ReportData, bands: Sequence[BreakdownBand], *, priced: bool) -> list[Facts]:
-    """A line for each band."""
-    drawn = bars([(band.difference.point, band.difference.low, band.difference.high) for band in bands])
-    competitor = found.beside.competitor if found.beside else ""
+def breakdown_rows(
+    data: ReportData, competitor: str, bands: Sequence[BreakdownBand], *, priced: bool
+) -> list[TemplateValues]:
+    """Return one row for each band."""
+    currency = data.currency
+    bars = interval_bars([(band.difference.point, band.difference.low, band.difference.high) for band in bands])
     names = {
-        "reference": to_single_line(found.conclusion.reference, SHORT),
-        "competitor": to_single_line(competitor, SHORT),
+        "reference": to_single_line(data.conclusion.reference, MAX_PILL),
+        "competitor": to_single_line(competitor, MAX_PILL),
         "": "",
     }
     tones = {"reference": "good", "competitor": "bad", "": "tie"}
     return [
         {
-            "label": format_band(band.label, found.currency) if priced else to_single_line(band.label, 60),
+            "label": format_band(band.label, currency) if priced else to_single_line(band.label, 60),
             "n": f"{band.n:,}",
-            "reference": format_price(band.reference, found.currency),
-            "competitor": format_price(band.competitor, found.currency),
-            "difference": plus_line(band.difference.point, found.currency),
-            "interval": format_bounds(band.difference.low, band.difference.high, found.currency).strip()
-            or "too few items",
+            "reference": format_price(band.reference, currency),
+            "competitor": format_price(band.competitor, currency),
+            "difference": format_difference(band.difference.point, currency),
+            "interval": format_bounds(band.difference.low, band.difference.high, currency).strip() or "too few items",
             "better": names[band.better],
             "tone": tones[band.better],
-            "bar": place,
+            "bar": bar,
         }
-        for band, place in zip(bands, drawn, strict=True)
+        for band, bar in zip(bands, bars, strict=True)
     ]
 
 
-def published_tables() -> list[Facts]:
-    """Published figures on other items, each with its source."""
+def published_tables() -> list[TemplateValues]:
+    """Return published figures on other items, each with its source."""
     return [
         {
             "name": table.name,
-            "what": table.what,
+            "sample": table.sample,
             "metric": table.metric,
             "source": table.source,
             "date": table.date,
             "note": table.note,
-            "rows": [published_line(table, row) for row in table.row],
+            "rows": [published_line(table, figure) for figure in table.figures],
         }
         for table in published_figures()
     ]
 
 
-def published_line(table: PublishedTable, row: PublishedFigure) -> Facts:
-    """One published figure, as it was published."""
-    value = f"{row.value:.4f}" if table.metric == "RMSLE" else f"{row.value:.2f}"
+def published_line(table: PublishedTable, figure: PublishedFigure) -> TemplateValues:
+    """Return one published figure with the digits of its metric."""
+    value = f"{figure.value:.4f}" if table.metric == "RMSLE" else f"{figure.value:.2f}"
     return {
-        "who": row.who,
+        "pricer": figure.pricer,
         "value": value,
-        "interval": "" if row.low is None or row.high is None else f"[{row.low:g}, {row.high:g}]",
-        "items": f"{row.items:,}" if row.items else "",
-        "note": row.note,
-        "source": row.source or "",
+        "interval": "" if figure.low is None or figure.high is None else f"[{figure.low:g}, {figure.high:g}]",
+        "n": f"{figure.n:,}" if figure.n else "",
+        "note": figure.note,
+        "source": figure.source or "",
     }

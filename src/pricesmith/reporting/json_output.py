@@ -1,24 +1,26 @@
-"""report.json: the conclusion as data, beside report.html and named after it. Plain values; the same evals and options
-give the same bytes.
+"""report.json: the report as data, beside report.html and named after it. The same evals and options give equal bytes.
 
-    {"generator": "pricesmith report", "format": 1,
-     "words": ["On 2,915 items of goods (test split) blend, ... is off by $31.20 [29.90, 32.60] on average.", ...],
-     "catalog": {"name": "goods", "fingerprint": "9f86d0...", "split": "test", "currency": "USD"},
-     "reference": {"name": "blend", "kind": "blend", "side": "own", "chosen": "own", "among": 4, "items": 2915,
-                  "unanswered": 0, "groups": 2810, "mae": 31.2, "low": 29.9, "high": 32.6},
-     "confidence": 0.95, "comparisons": 9, "confidence_of_each": 0.9931, "box_usd_per_hour": 0.4,
-     "versus": [{"competitor": "frontier-gpt", "kind": "api", "side": "hosted", "outcome": "better",
-                 "difference": 12.3, "low": 9.1, "high": 15.4, "items": 1000, "groups": 990,
-                 "reference_error": 30.9, "competitor_error": 43.2, "items_needed": 150, "unanswered": 3,
-                 "cost_times": 210.0,
-                 "break_even": {"quotes": 12000, "why": "paid back", "box_usd_per_hour": 88.0}}],
-     "llm": {"state": "compared", "tuned": true, "pairs": [...]},
-     "costs": [{"pricer": "blend", "side": "own", "usd_per_1000": 0.0031, "usd_per_million": 3.1, ...}]}
+    {"generator": "pricesmith report", "format": 2,
+     "conclusion": ["On 2,915 items of goods (test split), blend has an MAE of $31.20 [29.90, 32.60], ...", ...],
+     "catalog": {"name": "goods", "fingerprint": "9f86d0...", "split": "test", "folds": false, "currency": "USD"},
+     "reference": {"name": "blend", "kind": "blend", "type": "own", "chosen": "own", "n_candidates": 4, "n": 2915,
+                   "n_groups": 2810, "n_unanswered": 0, "mae": 31.2, "mae_low": 29.9, "mae_high": 32.6},
+     "confidence": 0.95, "n_comparisons": 9, "pairwise_confidence": 0.9931, "machine_usd_per_hour": 0.4,
+     "competitors": [{"name": "gpt", "kind": "api", "type": "hosted", "outcome": "better",
+                      "mae_difference": 12.3, "low": 9.1, "high": 15.4, "n": 1000, "n_groups": 990,
+                      "reference_mae": 30.9, "competitor_mae": 43.2, "n_needed": 150, "n_unanswered": 3,
+                      "cost_ratio": 210.0,
+                      "break_even": {"quotes": 12000, "status": "paid back", "machine_usd_per_hour": 88.0}}],
+     "llm": {"state": "compared", "tuned": true, "comparisons": [...]},
+     "leaderboard": [{"name": "blend", "kind": "blend", "rank": 1, "rank_to": 2, "mae": {...}, ...}],
+     "coverage": [{"name": "blend", "scope": "category", "label": "lamps", "n": 212, "coverage": 0.84, "p": 0.012,
+                   "is_significant": true, ...}],
+     "costs": [{"name": "blend", "type": "own", "usd_per_1000": 0.0031, "usd_per_million": 3.1, ...}]}
 
-`difference` is the competitor's mean error minus the reference's, in the catalog's currency: above 0 the reference errs less.
-`outcome` is the reference's: better, worse, not told apart, too few items, other items. The intervals of differences
-hold all together. `unanswered` counts missing answers, a competitor's on the common items. A cost that is not known is null,
-never 0; `usd_per_...` are for quotes, fitting not counted.
+`mae_difference` is the competitor's MAE minus the reference's, in the catalog's currency: above 0 the reference is more
+accurate. `outcome` is the reference's: better, worse, no significant difference, too few items, other items. The
+intervals of differences are simultaneous. `n_unanswered` of a competitor counts among the common items. A cost that is
+unknown is null, never 0; `usd_per_...` are for quotes without fitting.
 """
 
 from __future__ import annotations
@@ -30,127 +32,154 @@ from pathlib import Path
 from typing import Any
 
 from pricesmith.evaluation.compare import Difference
-from pricesmith.evaluation.conclusion import Conclusion
+from pricesmith.evaluation.conclusion import Comparison, Conclusion, LlmComparison
 from pricesmith.evaluation.cost import BreakEven, Cost
-from pricesmith.evaluation.leaderboard import LeaderboardRow
+from pricesmith.evaluation.leaderboard import CoverageCheck, LeaderboardRow
 
-FORMAT = 1
+FORMAT = 2
 GENERATOR = "pricesmith report"
 
 
 def is_report(path: Path) -> bool:
-    """Whether a file holds the data of a report. An empty file is no loss."""
+    """Return whether a file holds the data of a report. An empty file counts as one: nothing is lost with it."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8") or "null")
+        content = json.loads(path.read_text(encoding="utf-8") or "null")
     except (OSError, ValueError, RecursionError):
         return False
-    return found is None or (isinstance(found, dict) and found.get("generator") == GENERATOR)
+    return content is None or (isinstance(content, dict) and content.get("generator") == GENERATOR)
 
 
 def report_dict(
-    found: Conclusion, words: Sequence[str], catalog: Mapping[str, Any], rows: Sequence[LeaderboardRow] = ()
+    conclusion: Conclusion,
+    sentences: Sequence[str],
+    catalog: Mapping[str, Any],
+    rows: Sequence[LeaderboardRow] = (),
 ) -> dict[str, Any]:
-    """The conclusion as plain values, ready for JSON; `catalog` says what was judged, `rows` are the leaderboard's."""
-    error = found.error
+    """Return the report as plain values, ready for JSON; `catalog` describes the evaluated items."""
     return {
         "generator": GENERATOR,
         "format": FORMAT,
-        "words": list(words),
-        "catalog": {**catalog, "currency": found.currency},
+        "conclusion": list(sentences),
+        "catalog": {**catalog, "currency": conclusion.currency},
         "reference": {
-            "name": found.reference,
-            "kind": found.kind,
-            "side": found.pricer_type,
-            "chosen": found.chosen,
-            "among": found.n_candidates,
-            "items": error.n,
-            "unanswered": found.unanswered,
-            "groups": error.groups,
-            "mae": error.point,
-            "low": error.low,
-            "high": error.high,
+            "name": conclusion.reference,
+            "kind": conclusion.kind,
+            "type": conclusion.pricer_type,
+            "chosen": conclusion.chosen,
+            "n_candidates": conclusion.n_candidates,
+            "n": conclusion.error.n,
+            "n_groups": conclusion.error.groups,
+            "n_unanswered": conclusion.unanswered,
+            "mae": conclusion.error.point,
+            "mae_low": conclusion.error.low,
+            "mae_high": conclusion.error.high,
         },
-        "confidence": found.confidence,
-        "comparisons": found.n_comparisons,
-        "confidence_of_each": found.pairwise_confidence,
-        "box_usd_per_hour": found.machine_cost,
-        "versus": [
-            {
-                "competitor": one.competitor,
-                "kind": one.kind,
-                "side": one.pricer_type,
-                "outcome": one.outcome,
-                **pair_dict(one.pair, "reference_error", "competitor_error"),
-                "unanswered": one.unanswered,
-                "cost_times": one.times,
-                "break_even": break_even_dict(one.break_even),
-            }
-            for one in found.comparisons
-        ],
-        "llm": {
-            "state": found.llm.state,
-            "tuned": found.llm.tuned,
-            "pairs": [
-                {
-                    "role": one.role,
-                    "llm": one.llm,
-                    "sparse_mlp": one.mlp,
-                    "outcome": one.outcome,
-                    **pair_dict(one.pair, "llm_error", "sparse_mlp_error"),
-                    "seconds_times": one.seconds_times,
-                }
-                for one in found.llm.pairs
-            ],
-        },
-        "intervals": [interval_facts(row) for row in rows if row.coverage is not None],
-        "costs": [cost_dict(one, found.kinds[name]) for name, one in found.costs.items()],
+        "confidence": conclusion.confidence,
+        "n_comparisons": conclusion.n_comparisons,
+        "pairwise_confidence": conclusion.pairwise_confidence,
+        "machine_usd_per_hour": conclusion.machine_cost,
+        "competitors": [competitor_dict(comparison) for comparison in conclusion.comparisons],
+        "llm": llm_dict(conclusion.llm),
+        "leaderboard": [leaderboard_row_dict(row) for row in rows],
+        "coverage": [{"name": row.name, **coverage_dict(check)} for row in rows for check in row.coverage_checks],
+        "costs": [cost_dict(cost, conclusion.kinds[name]) for name, cost in conclusion.costs.items()],
     }
 
 
-def interval_facts(row: LeaderboardRow) -> dict[str, Any]:
-    """How often a pricer's intervals hold the price, how far they reach, and where that is significantly off."""
+def competitor_dict(comparison: Comparison) -> dict[str, Any]:
+    """Return one competitor with its paired difference to the reference and its cost relative to it."""
     return {
-        "pricer": row.name,
-        "coverage": row.coverage.point if row.coverage else None,
-        "below": row.lower_factor,
-        "above": row.upper_factor,
-        "miscoverage": [asdict(one) for one in row.miscoverage],
+        "name": comparison.competitor,
+        "kind": comparison.kind,
+        "type": comparison.pricer_type,
+        "outcome": comparison.outcome,
+        **pair_dict(comparison.pair, "reference_mae", "competitor_mae"),
+        "n_unanswered": comparison.unanswered,
+        "cost_ratio": comparison.times,
+        "break_even": break_even_dict(comparison.break_even),
+    }
+
+
+def llm_dict(question: LlmComparison) -> dict[str, Any]:
+    """Return the comparisons of language models with the sparse MLP."""
+    return {
+        "state": question.state,
+        "tuned": question.tuned,
+        "comparisons": [
+            {
+                "role": comparison.role,
+                "llm": comparison.llm,
+                "sparse_mlp": comparison.mlp,
+                "outcome": comparison.outcome,
+                **pair_dict(comparison.pair, "llm_mae", "sparse_mlp_mae"),
+                "seconds_ratio": comparison.seconds_times,
+            }
+            for comparison in question.pairs
+        ],
+    }
+
+
+def leaderboard_row_dict(row: LeaderboardRow) -> dict[str, Any]:
+    """Return a leaderboard row with the coverage checks that are significant."""
+    values = asdict(row)
+    del values["coverage_checks"]
+    return {**values, "miscoverage": [coverage_dict(check) for check in row.miscoverage]}
+
+
+def coverage_dict(check: CoverageCheck) -> dict[str, Any]:
+    """Return one coverage test: on all items, in a band of the quote or in a category."""
+    return {
+        "scope": check.scope,
+        "label": check.label,
+        "n": check.n,
+        "level": check.level,
+        "coverage": check.coverage.point,
+        "low": check.coverage.low,
+        "high": check.coverage.high,
+        "lower_factor": check.band.lower_factor,
+        "upper_factor": check.band.upper_factor,
+        "p": check.p,
+        "is_significant": check.is_significant,
     }
 
 
 def pair_dict(pair: Difference | None, second: str, first: str) -> dict[str, Any]:
-    """A paired difference, `first` minus `second`; all null where the two have no item in common."""
+    """Return a paired difference, `first` minus `second`; all null if the two have no item in common."""
     return {
-        "difference": pair.difference if pair else None,
+        "mae_difference": pair.difference if pair else None,
         "low": pair.low if pair else None,
         "high": pair.high if pair else None,
-        "items": pair.n if pair else 0,
-        "groups": pair.groups if pair else 0,
+        "n": pair.n if pair else 0,
+        "n_groups": pair.groups if pair else 0,
         second: pair.b_value if pair else None,
         first: pair.a_value if pair else None,
-        "items_needed": pair.n_needed if pair else None,
+        "n_needed": pair.n_needed if pair else None,
     }
 
 
-def break_even_dict(meeting: BreakEven | None) -> dict[str, Any] | None:
-    """Where the reference's own box becomes cheaper than the competitor's host; None where there is no such pair."""
-    if meeting is None:
+def break_even_dict(break_even: BreakEven | None) -> dict[str, Any] | None:
+    """Return from how many quotes the reference is cheaper than a hosted competitor; None for other pairs."""
+    if break_even is None:
         return None
-    return {"quotes": meeting.quotes, "why": meeting.why, "box_usd_per_hour": meeting.machine_cost}
-
-
-def cost_dict(one: Cost, kind: str) -> dict[str, Any]:
-    """What one pricer's quotes cost, and how long they take."""
     return {
-        "pricer": one.pricer,
+        "quotes": break_even.quotes,
+        "status": break_even.why,
+        "machine_usd_per_hour": break_even.machine_cost,
+    }
+
+
+def cost_dict(cost: Cost, kind: str) -> dict[str, Any]:
+    """Return what one pricer's quotes cost and how long they take; unknown values are None."""
+    return {
+        "name": cost.pricer,
         "kind": kind,
-        "side": one.pricer_type,
-        "usd_per_1000": None if one.quote is None else 1_000 * one.quote,
-        "usd_per_million": None if one.quote is None else 1_000_000 * one.quote,
-        "usd_of_fees_per_1000": None if one.fees is None else 1_000 * one.fees,
-        "usd_lost_per_1000_at_most": None if one.fees is None else 1_000 * one.lost,
-        "seconds_per_quote_in_batches": one.seconds,
-        "latency_seconds": None if one.latency is None else asdict(one.latency),
-        "fit_seconds": one.fit_seconds,
-        "fit_usd": one.fit,
+        "type": cost.pricer_type,
+        "usd_per_1000": None if cost.quote is None else 1_000 * cost.quote,
+        "usd_per_million": None if cost.quote is None else 1_000_000 * cost.quote,
+        "fees_usd_per_1000": None if cost.fees is None else 1_000 * cost.fees,
+        "lost_replies_max_usd_per_1000": None if cost.fees is None else 1_000 * cost.lost,
+        "seconds_per_quote_in_batches": cost.seconds,
+        "latency_seconds": None if cost.latency is None else asdict(cost.latency),
+        "fit_seconds": cost.fit_seconds,
+        "fit_usd": cost.fit,
     }

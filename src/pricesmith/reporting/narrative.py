@@ -1,10 +1,9 @@
-"""The conclusion in words, made from its numbers by rule: no sentence says more than an interval shows.
+"""The conclusion in words, generated from its numbers by rule: no sentence claims more than an interval shows.
 
-    paragraph(conclusion(evals), about) -> ["On 2,915 items of goods (test split) blend misses ...", "It beats ...", ...]
+    conclusion_paragraph(conclude(evals), meta) -> ["On 2,915 items of goods (test split), blend has ...", ...]
 
-A number in brackets is an interval; those of differences hold all together. "Beats" is said only where
-the interval leaves out 0; "worth it" is about error alone, and the seconds it takes stand beside it. Errors are in the
-catalog's currency, costs in US dollars.
+Square brackets hold 95 % confidence intervals; those of differences are simultaneous. A lower MAE is claimed only if
+the interval of the difference excludes 0. Errors are in the catalog's currency, costs in US dollars.
 """
 
 from __future__ import annotations
@@ -15,279 +14,294 @@ from typing import Any
 
 from pricesmith.evaluation.compare import Difference
 from pricesmith.evaluation.conclusion import Comparison, Conclusion, LlmPair, Outcome
+from pricesmith.evaluation.leaderboard import CoverageCheck
 from pricesmith.text.formatting import (
+    format_band,
     format_bounds,
     format_count,
     format_estimate,
     format_price,
     format_quotes,
+    format_share,
     format_usd,
     join_names,
     to_single_line,
 )
 
-SAID = 4  # hosted models that get a sentence each; the table has them all
-NAMED = 3
-NAME = 48  # letters of a name that are shown
-INFERIOR = ("other items", "too few items")
+MAX_SENTENCES = 4  # hosted models that get a sentence each; the table has them all
+MAX_NAMES = 3
+MAX_NAME_LENGTH = 48
+NOT_COMPARED = ("other items", "too few items")
+SAME = "no significant difference"
+OUTCOMES: dict[Outcome, str] = {
+    "better": "reference has lower MAE",
+    "worse": "competitor has lower MAE",
+    "no significant difference": SAME,
+    "too few items": "too few items",
+    "other items": "no common items",
+}
 
 
-def conclusion_paragraph(found: Conclusion, evals_about: Mapping[str, Any]) -> list[str]:
-    """The sentences of the conclusion in order. `evals_about` says what was judged: `catalog_name`, `split`, `folds`."""
-    sentences = [opening(found, evals_about)]
-    if not found.comparisons:
-        sentences.append("Nobody else was judged, so there is nothing to compare it with.")
-    sentences += api_sentences(found)
-    sentences += [comparison_sentences(one, found) for one in found.comparisons if one.pricer_type == "person"][:SAID]
-    sentences += other_names(found)
-    sentences += llm_sentences(found)
-    sentences += cost_sentences(found)
-    if found.n_comparisons > 1:
-        all_of = f"those of differences hold all together, corrected for {found.n_comparisons:,} comparisons"
-        sentences.append(f"Brackets are {level_words(found)} intervals; {all_of}.")
-    elif found.error.low is not None:
-        sentences.append(f"Brackets are {level_words(found)} intervals.")
+def conclusion_paragraph(conclusion: Conclusion, meta: Mapping[str, Any]) -> list[str]:
+    """Return the sentences of the conclusion in order. `meta` is the reference's: `catalog_name`, `split`, `folds`."""
+    sentences = [opening_sentence(conclusion, meta)]
+    if not conclusion.comparisons:
+        sentences.append("No other pricer was evaluated, so there is nothing to compare it with.")
+    sentences += hosted_sentences(conclusion)
+    people = [comparison for comparison in conclusion.comparisons if comparison.pricer_type == "person"]
+    sentences += [comparison_sentence(comparison, conclusion) for comparison in people[:MAX_SENTENCES]]
+    sentences += other_model_sentences(conclusion)
+    sentences += llm_sentences(conclusion)
+    sentences += break_even_sentences(conclusion)
+    level = f"{conclusion.confidence:.0%}".replace("%", " %")
+    if conclusion.n_comparisons > 1:
+        scope = f"those of differences are simultaneous over {conclusion.n_comparisons:,} comparisons"
+        sentences.append(f"Brackets are {level} confidence intervals; {scope}.")
+    elif conclusion.error.low is not None:
+        sentences.append(f"Brackets are {level} confidence intervals.")
     return sentences
 
 
-def opening(found: Conclusion, evals_about: Mapping[str, Any]) -> str:
-    """Who is spoken of, and how far off it is."""
-    name = pricer_label(found.reference)
-    split = "every row, in 5 folds" if evals_about.get("folds") else f"{evals_about.get('split') or 'test'} split"
-    where = f"On {format_count(found.error.n, 'item')} of {to_single_line(str(evals_about.get('catalog_name') or 'the catalog'), 60)}"
-    role = {
-        "own": f", which misses least of your own {found.n_candidates},"
-        if found.n_candidates > 1
-        else ", your own pricer,",
-        "named": ", the reference you named,",
-        "any": ", a "
-        + {"hosted": "hosted model", "person": "person"}.get(found.pricer_type, "set of saved answers")
-        + ",",
-    }[found.chosen]
-    miss = f"{format_price(found.error.point, found.currency)}{format_bounds(found.error.low, found.error.high, found.currency)}"
-    without = " No pricer of your own was judged." if found.chosen == "any" else ""
-    said = f"{where} ({split}) {name}{role} is off by {miss} on average.{without}"
-    return said + unanswered_sentence(name, found.unanswered, found.error.n)
-
-
-def api_sentences(found: Conclusion) -> list[str]:
-    """The reference against each hosted model, most accurate first; that there was none is said too."""
-    some = [one for one in found.comparisons if one.pricer_type == "hosted"]
-    if not some:
-        if found.pricer_type == "hosted":
-            return []
-        return ["No frontier model was judged here, so this says nothing of how it compares with one."]
-    said = [comparison_sentences(one, found) for one in some[:SAID]]
-    return said + (
-        [f"Of {format_count(len(some) - SAID, 'more hosted model')}: {tally(some[SAID:])}."] if some[SAID:] else []
+def opening_sentence(conclusion: Conclusion, meta: Mapping[str, Any]) -> str:
+    """Name the reference and its MAE, and how it was chosen."""
+    name = pricer_label(conclusion.reference)
+    split = "every row, in 5 folds" if meta.get("folds") else f"{meta.get('split') or 'test'} split"
+    catalog = to_single_line(str(meta.get("catalog_name") or "the catalog"), 60)
+    items = format_count(conclusion.error.n, "item")
+    kind = {"hosted": "a hosted model", "person": "a person"}.get(conclusion.pricer_type, "precomputed answers")
+    role = {"own": "", "named": " (the reference model you named)", "any": f" ({kind})"}[conclusion.chosen]
+    rank = (
+        f", the lowest of your {conclusion.n_candidates} models"
+        if conclusion.chosen == "own" and conclusion.n_candidates > 1
+        else ""
     )
+    mae = format_price(conclusion.error.point, conclusion.currency)
+    bounds = format_bounds(conclusion.error.low, conclusion.error.high, conclusion.currency)
+    none_of_own = " None of your own models was evaluated." if conclusion.chosen == "any" else ""
+    sentence = f"On {items} of {catalog} ({split}), {name}{role} has an MAE of {mae}{bounds}{rank}.{none_of_own}"
+    return sentence + unanswered_sentence(name, conclusion.unanswered, conclusion.error.n)
 
 
-def tally(some: Sequence[Comparison]) -> str:
-    """How many there are of each outcome of the reference's."""
-    said = {
-        "better": "it beats {}",
-        "worse": "it does not yet beat {}",
-        "no significant difference": "{} not told apart",
+def hosted_sentences(conclusion: Conclusion) -> list[str]:
+    """Compare the reference with each hosted model, most accurate first, or state that none was evaluated."""
+    hosted = [comparison for comparison in conclusion.comparisons if comparison.pricer_type == "hosted"]
+    name = pricer_label(conclusion.reference)
+    if not hosted:
+        if conclusion.pricer_type == "hosted":
+            return []
+        return [f"No frontier model was evaluated, so how {name} compares with one is unknown."]
+    sentences = [comparison_sentence(comparison, conclusion) for comparison in hosted[:MAX_SENTENCES]]
+    rest = hosted[MAX_SENTENCES:]
+    if rest:
+        sentences.append(f"Of {format_count(len(rest), 'more hosted model')}: {outcome_counts(rest, name)}.")
+    return sentences
+
+
+def outcome_counts(comparisons: Sequence[Comparison], name: str) -> str:
+    """Count the comparisons by their outcome for the reference, in words."""
+    phrases = {
+        "better": f"{name} has a lower MAE than {{}}",
+        "worse": "{} have a lower MAE",
+        "no significant difference": f"{{}} show {SAME}",
     }
-    counts = Counter(one.outcome for one in some)
-    return ", ".join(said.get(outcome, "{} not compared").format(number) for outcome, number in counts.items())
+    counts = Counter(comparison.outcome for comparison in comparisons)
+    return ", ".join(phrases.get(outcome, "{} cannot be compared").format(count) for outcome, count in counts.items())
 
 
-def comparison_sentences(one: Comparison, found: Conclusion) -> str:
-    """The reference and one competitor in a sentence."""
-    me, competitor = pricer_label(found.reference), pricer_label(one.competitor)
-    if one.pair is None:
-        return f"{competitor} was judged on other items, so the two are not compared."
-    items = f"on the same {format_count(one.pair.n, 'item')}"
-    price = cost_clause(one, found)
-    if one.outcome == "too few items":
-        return f"Of {competitor} nothing can be said: {format_count(one.pair.n, 'common item')} are too few for an interval."
-    gap = f"{format_price(abs(one.pair.difference), found.currency)}{spread_words(one.pair, found.currency)}"
-    silent = unanswered_sentence(competitor, one.unanswered, one.pair.n)
-    if one.outcome == "better":
-        return f"{me} beats {competitor} by {gap} {items}{price}.{silent}"
-    if one.outcome == "worse":
-        yet = "not yet" if one.pricer_type == "hosted" else "not"
-        return f"{me} does {yet} beat {competitor}, which is off by {gap} less {items}{price}.{silent}"
-    return f"{me} is not told apart from {competitor} {items}: {undecided_sentence(one.pair, me, found.currency)}{price}.{silent}"
+def comparison_sentence(comparison: Comparison, conclusion: Conclusion) -> str:
+    """Compare the reference with one competitor in a sentence."""
+    reference, competitor = pricer_label(conclusion.reference), pricer_label(comparison.competitor)
+    pair = comparison.pair
+    if pair is None:
+        return f"{competitor} was evaluated on other items, so it is not compared with {reference}."
+    if comparison.outcome == "too few items":
+        count = format_count(pair.n, "common item")
+        return f"{reference} and {competitor} cannot be compared: {count} are too few for a confidence interval."
+    items = f"on the same {format_count(pair.n, 'item')}"
+    cost = cost_clause(comparison, conclusion)
+    unanswered = unanswered_sentence(competitor, comparison.unanswered, pair.n)
+    difference = absolute_difference(pair, conclusion.currency)
+    if comparison.outcome == "better":
+        return f"{reference} has a lower MAE than {competitor}, by {difference} {items}{cost}.{unanswered}"
+    if comparison.outcome == "worse":
+        return f"{competitor} has a lower MAE than {reference}, by {difference} {items}{cost}.{unanswered}"
+    observed = observed_difference(pair, reference, conclusion.currency)
+    return f"{reference} shows {SAME} from {competitor} {items}: {observed}{cost}.{unanswered}"
 
 
 def unanswered_sentence(name: str, missing: int, n: int) -> str:
-    """A sentence on missing answers, which count as the constant's quote; empty where there are none."""
+    """State how many items were unanswered and what they are charged at; empty if all were answered."""
     if not missing:
         return ""
     if missing == n:
-        return f" {name} answered none of the {format_count(n, 'item')}: each is charged at the median price."
-    other = "the other one is" if missing == 1 else f"the other {missing:,} are"
-    return f" {name} answered {n - missing:,} of the {format_count(n, 'item')}; {other} charged at the median price."
+        return f" {name} left all {format_count(n, 'item')} unanswered; each is charged at the training median."
+    charge = "it is charged" if missing == 1 else "they are charged"
+    return f" {name} left {missing:,} of the {format_count(n, 'item')} unanswered; {charge} at the training median."
 
 
-def undecided_sentence(pair: Difference, name: str, currency: str) -> str:
-    """What was seen of two that are not told apart; `name` is the second of the pair, of whom it is said."""
+def observed_difference(pair: Difference, name: str, currency: str) -> str:
+    """Describe a difference that is not significant; `name` is the second of the pair, which the clause is about."""
     if not pair.difference:
-        return "no difference was seen"
-    way = "less" if pair.difference > 0 else "more"
-    seen = f"here {name} is off by {format_price(abs(pair.difference), currency)}{spread_words(pair, currency)} {way}"
-    return f"{seen}, and about {format_estimate(pair.n_needed)} items would tell" if pair.n_needed else seen
+        return "no difference was observed"
+    direction = "lower" if pair.difference > 0 else "higher"
+    clause = f"its MAE is {absolute_difference(pair, currency)} {direction} here"
+    return f"{clause}, and {power_clause(pair.n_needed)}" if pair.n_needed else clause
 
 
-def cost_clause(one: Comparison, found: Conclusion) -> str:
-    """How the two compare in cost, after what was said of their error; empty where there is no fee to speak of."""
-    if one.pricer_type != "hosted":
+def power_clause(needed: int) -> str:
+    """State the sample size needed to detect the observed difference."""
+    return f"about {format_estimate(needed)} items would be needed for 80 % power"
+
+
+def cost_clause(comparison: Comparison, conclusion: Conclusion) -> str:
+    """Compare the cost per quote with a hosted model's; empty if there is no fee to compare."""
+    if comparison.pricer_type != "hosted":
         return ""
-    if found.costs[one.competitor].quote is None:
-        return "; what its answers cost is unknown"
-    if one.times is None:
+    if conclusion.costs[comparison.competitor].quote is None:
+        return "; its cost per quote is unknown"
+    ratio = comparison.times
+    if ratio is None:
         return ""
-    if 1 / 1.5 < one.times < 1.5:
-        return ", at about the same cost a quote"
-    if one.outcome == "better":
-        share = f"1/{short_name(one.times)} of" if one.times > 1 else f"{short_name(1 / one.times)} times"
-        return f", at {share} its cost a quote"
-    share = f"{short_name(one.times)} times" if one.times > 1 else f"1/{short_name(1 / one.times)}"
-    return f"; a quote of that one costs {share} as much"
+    if 1 / 1.5 < ratio < 1.5:
+        return ", at about the same cost per quote"
+    if comparison.outcome == "better":
+        share = f"1/{format_factor(ratio)} of" if ratio > 1 else f"{format_factor(1 / ratio)} times"
+        return f", at {share} its cost per quote"
+    share = f"{format_factor(ratio)} times" if ratio > 1 else f"1/{format_factor(1 / ratio)}"
+    return f"; a quote by {pricer_label(comparison.competitor)} costs {share} as much"
 
 
-def other_names(found: Conclusion) -> list[str]:
-    """The reference against the other pricers of one's own (and saved answers), by outcome."""
-    some = [one for one in found.comparisons if one.pricer_type in ("own", "saved")]
-    if not some:
+def other_model_sentences(conclusion: Conclusion) -> list[str]:
+    """Compare the reference with the user's other models and with precomputed answers, by outcome."""
+    others = [comparison for comparison in conclusion.comparisons if comparison.pricer_type in ("own", "saved")]
+    if not others:
         return []
-    told = {
-        outcome: [one for one in some if one.outcome == outcome] for outcome in ("better", "no significant difference")
-    }
-    parts = []
-    if told["better"]:
-        parts.append(f"beats {join_names([pricer_label(one.competitor) for one in told['better']], NAMED)}")
-    if told["no significant difference"]:
-        parts.append(f"is not told apart from {tie_clause(told['no significant difference'])}")
-    mine = "your other pricers" if found.pricer_type == "own" else "your pricers"
-    said = [f"Of {mine} {pricer_label(found.reference)} {' and '.join(parts)}."] if parts else []
-    said += [comparison_sentences(one, found) for one in some if one.outcome in ("worse", *INFERIOR)][:SAID]
-    silent = [(one.competitor, one.unanswered, one.pair.n) for one in some if one.outcome in told and one.pair]
-    return (
-        said
-        + [unanswered_sentence(pricer_label(name), missing, n)[1:] for name, missing, n in silent if missing][:SAID]
-    )
+    name = pricer_label(conclusion.reference)
+    better = [comparison for comparison in others if comparison.outcome == "better"]
+    same = [comparison for comparison in others if comparison.outcome == "no significant difference"]
+    clauses = []
+    if better:
+        names = join_names([pricer_label(comparison.competitor) for comparison in better], MAX_NAMES)
+        clauses.append(f"has a lower MAE than {names}")
+    if same:
+        clauses.append(f"shows {SAME} from {same_names(same)}")
+    scope = "your other models" if conclusion.pricer_type == "own" else "your models"
+    sentences = [f"Of {scope}, {name} {' and '.join(clauses)}."] if clauses else []
+    rest = [comparison for comparison in others if comparison.outcome in ("worse", *NOT_COMPARED)]
+    sentences += [comparison_sentence(comparison, conclusion) for comparison in rest[:MAX_SENTENCES]]
+    unanswered = [
+        unanswered_sentence(pricer_label(comparison.competitor), comparison.unanswered, comparison.pair.n)[1:]
+        for comparison in [*better, *same]
+        if comparison.pair and comparison.unanswered
+    ]
+    return sentences + unanswered[:MAX_SENTENCES]
 
 
-def tie_clause(some: Sequence[Comparison]) -> str:
-    """Who is not told apart, with the items that would do it for the first."""
-    needed = some[0].pair.n_needed if some[0].pair is not None else None
-    would = f" (about {format_estimate(needed)} items would tell)" if needed and len(some) == 1 else ""
-    return join_names([pricer_label(one.competitor) for one in some], NAMED) + would
+def same_names(comparisons: Sequence[Comparison]) -> str:
+    """Name the competitors without a significant difference, with the sample size needed if there is only one."""
+    needed = comparisons[0].pair.n_needed if comparisons[0].pair is not None else None
+    clause = f" ({power_clause(needed)})" if needed and len(comparisons) == 1 else ""
+    return join_names([pricer_label(comparison.competitor) for comparison in comparisons], MAX_NAMES) + clause
 
 
-def llm_sentences(found: Conclusion) -> list[str]:
-    """Whether a language model of one's own is worth it over the sparse MLP."""
-    question = found.llm
+def llm_sentences(conclusion: Conclusion) -> list[str]:
+    """State whether one of the user's language models improves on the sparse MLP."""
+    question = conclusion.llm
     if question.state == "no LLM":
-        return ["Whether an LLM of your own would be worth it over the sparse MLP is not known: none was judged."]
+        return ["Whether an LLM of your own would improve on the sparse MLP is unknown: none was evaluated."]
     if question.state == "no sparse MLP":
-        return ["Whether the LLM is worth it over a sparse MLP is not known: no sparse MLP was judged."]
-    return [llm_sentence(one, found, tuned=question.tuned) for one in question.pairs]
+        return ["Whether the LLM improves on a sparse MLP is unknown: no sparse MLP was evaluated."]
+    return [llm_sentence(pair, conclusion, tuned=question.tuned) for pair in question.pairs]
 
 
-def llm_sentence(one: LlmPair, found: Conclusion, *, tuned: bool) -> str:
-    """One comparison of a language model with the sparse MLP."""
-    slower = f", at {short_name(one.seconds_times)} times the MLP's seconds a quote" if one.seconds_times else ""
-    mlp = "the sparse MLP" if one.mlp == "sparse_mlp" else f"the sparse MLP {pricer_label(one.mlp)}"
-    if one.role == "member":
-        return llm_member(one, found, mlp, slower)
-    kind = "An LLM" if tuned else "An untuned LLM"
-    if one.pair is None or one.outcome == "too few items":
-        why = "they were judged on other items" if one.pair is None else "there are too few common items"
-        return f"Whether {pricer_label(one.llm)}, an LLM, is worth it over {mlp} is not known: {why}."
-    if one.outcome == "no significant difference":
-        return (
-            f"{kind} alone is not shown to be worth it over {mlp}: {pricer_label(one.llm)} is not told apart from it on "
-            f"{format_count(one.pair.n, 'item')}, {undecided_sentence(one.pair, pricer_label(one.llm), found.currency)}{slower}."
-        )
-    gap = f"{format_price(abs(one.pair.difference), found.currency)}{spread_words(one.pair, found.currency)}"
-    worth, way = {"better": ("is worth it by its error", "less"), "worse": ("is not worth it", "more")}[one.outcome]
-    return f"{kind} alone {worth} over {mlp}: {pricer_label(one.llm)} is off by {gap} {way} on {format_count(one.pair.n, 'item')}{slower}."
+def llm_sentence(comparison: LlmPair, conclusion: Conclusion, *, tuned: bool) -> str:
+    """Compare one language model, or an ensemble that contains one, with the sparse MLP."""
+    pair, name = comparison.pair, pricer_label(comparison.llm)
+    mlp = "the sparse MLP" if comparison.mlp == "sparse_mlp" else f"the sparse MLP {pricer_label(comparison.mlp)}"
+    member = comparison.role == "member"
+    kind = "an LLM" if tuned else "an untuned LLM"
+    subject = f"{name}, an ensemble with an LLM," if member else f"{name}, {kind} on its own,"
+    if pair is None or comparison.outcome == "too few items":
+        reason = "they were evaluated on different items" if pair is None else "there are too few common items"
+        return f"Whether {subject} improves on {mlp} is unknown: {reason}."
+    ratio = comparison.seconds_times
+    seconds = f", at {format_factor(ratio)} times the seconds per quote of the MLP" if ratio else ""
+    items = f"on {format_count(pair.n, 'item')}"
+    if comparison.outcome == "no significant difference":
+        observed = observed_difference(pair, name, conclusion.currency)
+        return f"{subject} shows {SAME} from {mlp} {items}: {observed}{seconds}."
+    difference = absolute_difference(pair, conclusion.currency)
+    direction = "lower" if comparison.outcome == "better" else "higher"
+    return f"{subject} has a {direction} MAE than {mlp}, by {difference} {items}{seconds}."
 
 
-def llm_member(one: LlmPair, found: Conclusion, mlp: str, slower: str) -> str:
-    """A pricer with a language model among its members. How much of its error is the model's merit is not known."""
-    name = f"{pricer_label(one.llm)}, which has an LLM among its members,"
-    if one.pair is None or one.outcome == "too few items":
-        return f"{name} is not compared with {mlp}: {'other' if one.pair is None else 'too few'} items."
-    if one.outcome == "no significant difference":
-        return f"{name} is not told apart from {mlp}: {undecided_sentence(one.pair, pricer_label(one.llm), found.currency)}{slower}."
-    gap = f"{format_price(abs(one.pair.difference), found.currency)}{spread_words(one.pair, found.currency)}"
-    return f"{name} is off by {gap} {'less' if one.outcome == 'better' else 'more'} than {mlp}{slower}."
-
-
-def cost_sentences(found: Conclusion) -> list[str]:
-    """What a hosted model's fees mean for one's own box: paid back, never, or not known without the box's price."""
-    one = next(
-        (
-            one
-            for one in found.comparisons
-            if one.break_even is not None and format_fee(found, one.competitor) is not None
-        ),
-        None,
+def break_even_sentences(conclusion: Conclusion) -> list[str]:
+    """State from how many quotes this machine is cheaper than the most accurate hosted model with known fees."""
+    priced = (
+        comparison
+        for comparison in conclusion.comparisons
+        if comparison.break_even is not None and conclusion.costs[comparison.competitor].quote is not None
     )
-    if one is None or one.break_even is None:
+    comparison = next(priced, None)
+    if comparison is None or comparison.break_even is None:
         return []
-    own, meeting, me = found.costs[found.reference], one.break_even, pricer_label(found.reference)
-    if meeting.quotes is not None:
-        return [
-            f"{me}'s fitting is paid back after {format_quotes(meeting.quotes)} not asked of {pricer_label(one.competitor)}."
-        ]
-    if meeting.why == "never":
-        return [f"{me} does not become cheaper than {pricer_label(one.competitor)} here, however many quotes."]
-    if found.machine_cost is None:
-        level = (
-            f"; it is the cheaper one while the box costs under {format_usd(meeting.machine_cost)} an hour"
-            if meeting.machine_cost
-            else ""
+    own, break_even = conclusion.costs[conclusion.reference], comparison.break_even
+    name, competitor = pricer_label(conclusion.reference), pricer_label(comparison.competitor)
+    if break_even.quotes is not None:
+        return [f"{name} breaks even with {competitor} after {format_quotes(break_even.quotes)}, fitting included."]
+    if break_even.why == "never":
+        return [f"{name} never breaks even with {competitor}: its quotes are not cheaper."]
+    if conclusion.machine_cost is None:
+        limit = break_even.machine_cost
+        clause = (
+            f"; it is cheaper than {competitor} if the machine costs under {format_usd(limit)} an hour" if limit else ""
         )
-        return [f"What a quote of {me} costs is unknown without the price of the box (--machine-cost){level}."]
-    missing = "the seconds of a quote were" if own.seconds is None else "the time of its fitting was"
-    return [f"When {me} becomes cheaper than {pricer_label(one.competitor)} is unknown: {missing} not measured."]
-
-
-def format_fee(found: Conclusion, name: str) -> float | None:
-    return found.costs[name].quote
+        return [f"The cost per quote of {name} is unknown without the cost of this machine (--machine-cost){clause}."]
+    missing = "its seconds per quote were" if own.seconds is None else "its fitting time was"
+    return [f"When {name} breaks even with {competitor} is unknown: {missing} not measured."]
 
 
 def pricer_label(name: str) -> str:
-    """A pricer's name on one line."""
-    return to_single_line(name, NAME)
+    """Return a pricer's name on one line, shortened if it is long."""
+    return to_single_line(name, MAX_NAME_LENGTH)
 
 
-def level_words(found: Conclusion) -> str:
-    return f"{found.confidence:.0%}".replace("%", " %")
-
-
-def spread_words(pair: Difference, currency: str) -> str:
-    """The interval of a difference whose size alone is said: turned where the difference is below 0."""
+def absolute_difference(pair: Difference, currency: str) -> str:
+    """Format the size of a difference with its interval, both mirrored if the difference is negative."""
+    size = format_price(abs(pair.difference), currency)
     low, high = pair.low, pair.high
     if low is None or high is None:
-        return ""
-    return format_bounds(low, high, currency) if pair.difference >= 0 else format_bounds(-high, -low, currency)
+        return size
+    return size + (format_bounds(low, high, currency) if pair.difference >= 0 else format_bounds(-high, -low, currency))
 
 
-def format_whole(value: float) -> str:
-    """A factor with two digits: `210`, `1,400`, `3`."""
-    size = 10 ** max(0, len(str(int(value))) - 2)
-    return f"{int(value / size + 0.5) * size:,}"
+def format_factor(value: float) -> str:
+    """Format a factor with one decimal below 10 and two significant digits above: `3.2`, `210`, `12,000`."""
+    if value < 9.95:
+        return f"{value:.1f}"
+    unit = 10 ** max(0, len(str(int(value))) - 2)
+    return f"{int(value / unit + 0.5) * unit:,}"
 
 
-def short_name(value: float) -> str:
-    """A factor for `n times`: one place below 10, two digits above."""
-    return f"{value:.1f}" if value < 9.95 else format_whole(value)
+def coverage_sentence(name: str, check: CoverageCheck, currency: str) -> str:
+    """State the coverage of a pricer's intervals on all items, in a band of the quote or in a category."""
+    level = f"{check.level:.0%}".replace("%", " %")
+    scope = {
+        "all": "",
+        "quote band": f" for quotes of {format_band(check.label, currency)}",
+        "category": f" in category {to_single_line(check.label, 40)}",
+    }[check.scope]
+    coverage = f"{format_share(check.coverage.point)} (n = {check.n:,})"
+    return f"{pricer_label(name)}: coverage of the {level} intervals{scope} is {coverage}, {coverage_result(check)}."
 
 
-def outcome_text(outcome: Outcome) -> str:
-    """An outcome of the reference's, for a table."""
-    return {
-        "better": "reference better",
-        "worse": "competitor better",
-        "no significant difference": "no significant difference",
-        "too few items": "too few items",
-        "other items": "no items in common",
-    }[outcome]
+def coverage_result(check: CoverageCheck) -> str:
+    """State whether a coverage is significantly off its level, with the corrected p-value."""
+    level = f"{check.level:.0%}".replace("%", " %")
+    if check.p is None:
+        return "too few near-duplicate groups to test"
+    if not check.is_significant:
+        return f"within sampling error of {level}"
+    direction = "below" if check.coverage.point < check.level else "above"
+    p = "p < 0.001" if check.p < 0.001 else f"p = {check.p:.2g}"
+    return f"significantly {direction} {level} ({p}, corrected for all bands and categories)"

@@ -1,7 +1,7 @@
-"""`pricesmith report EVALS --to report.html`: one file that opens offline, made from saved answers alone.
+"""`pricesmith report EVALS --to report.html`: one file that opens offline, made from saved evaluations alone.
 
-The page loads nothing: style, script and figures are in it, and its content security policy lets only these scripts
-run, by their SHA-256. Text from data is escaped by the template, in labels of pictures by `words.in_chart`.
+The page loads nothing: style, scripts and figures are inside it, and its content security policy allows only these
+scripts, by their SHA-256. The template escapes text from data; `format_chart_label` does so in chart labels.
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from typing import Any
 
 from pricesmith.core.atomic import atomic_files, find_output, json_bytes
 from pricesmith.core.errors import UsageError
-from pricesmith.reporting import charts, head_to_head, json_output, tables
+from pricesmith.reporting import charts, head_to_head, json_output, narrative, tables
 from pricesmith.reporting.data import ReportData, build_report_data
-from pricesmith.reporting.terminal import coverage_notes
 from pricesmith.text.currency import display_sign
 from pricesmith.text.formatting import (
     format_count,
@@ -27,8 +26,9 @@ from pricesmith.text.formatting import (
 )
 
 TEMPLATES = "templates"
-ENDINGS = (".html", ".htm")
-MARK = b'<meta name="generator" content="Pricesmith">'
+SUFFIXES = (".html", ".htm")
+MARKER = b'<meta name="generator" content="Pricesmith">'
+MAX_HEAD_BYTES = 1 << 16
 
 
 def write_report(
@@ -40,308 +40,326 @@ def write_report(
     machine_cost: float | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Write the report of an evals folder to the file `to`, and its numbers beside it; those numbers, as plain values.
+    """Write the report of an evals folder to the HTML file `to` and its numbers to the same name with .json.
 
-    The numbers go into the file of the page's name with .json. Both files change together, or neither; the same evals
-    and options give the same bytes. `reference` is who is set against everybody (none: the best of one's own), `competitor`
-    who stands beside it by band and category, `machine_cost` what one's own box costs in US dollars an hour. Raises
-    InputError where the folder is not one of evaluations, or holds no finished one; UsageError where `to` is no place
-    for a page, a name is nobody's, or the price is none, and if one of the files exists and is not a report
-    (`overwrite` replaces it).
+    Returns the numbers as plain values (see reporting/json_output.py). Both files change together or not at all; the
+    same evaluations and options give the same bytes. `reference` names the model to compare all others with (default:
+    your most accurate one), `competitor` the pricer to compare it with by price and category, `machine_cost` is the
+    cost of this machine in US dollars an hour. Raises InputError if the folder has no finished evaluation; UsageError
+    if `to` is not an HTML file name, a name is unknown, the cost is not positive, or a file exists that
+    `pricesmith report` did not write (`overwrite` replaces it).
     """
     page = Path(to)
-    data = check_output(page, overwrite=overwrite)
-    found = build_report_data(Path(evals), reference=reference, competitor=competitor, machine_cost=machine_cost)
-    facts = json_output.report_dict(found.conclusion, found.words, evaluation_facts(found), found.rows)
-    text = render_page(found)
-    with atomic_files(data, page) as (data_file, page_file):
-        data_file.write_bytes(json_bytes(facts))
+    json_path = check_output(page, overwrite=overwrite)
+    data = build_report_data(Path(evals), reference=reference, competitor=competitor, machine_cost=machine_cost)
+    values = json_output.report_dict(data.conclusion, data.sentences, catalog_dict(data), data.leaderboard)
+    text = render_page(data)
+    with atomic_files(json_path, page) as (json_file, page_file):
+        json_file.write_bytes(json_bytes(values))
         page_file.write_bytes(text.encode("utf-8"))
-    return facts
+    return values
 
 
 def check_output(page: Path, *, overwrite: bool) -> Path:
-    """The file for the numbers of a page. Raises UsageError if one of both is not to be written."""
+    """Return the JSON file beside a page. Raises UsageError if either file must not be written."""
     if page.is_dir():
         raise UsageError(
             f"{page} is a folder", allowed="the HTML file to write", hint=f"Use --to {page / 'report.html'}"
         )
-    place = find_output(page)
-    if page.suffix.lower() not in ENDINGS:
+    target = find_output(page)
+    if page.suffix.lower() not in SUFFIXES:
         raise UsageError(
-            f"{page} is not the name of a page",
+            f"{page} is not the name of an HTML file",
             got=page.suffix or "no ending",
-            allowed=" or ".join(ENDINGS),
+            allowed=" or ".join(SUFFIXES),
             hint=f"Use --to {page.with_suffix('.html')}",
         )
-    data = page.with_suffix(".json")
-    for path, is_ours in ((place, is_page), (find_output(data), json_output.is_report)):
+    json_path = page.with_suffix(".json")
+    for path, is_ours in ((target, is_page), (find_output(json_path), json_output.is_report)):
         if path.exists() and not overwrite and not is_ours(path):
             raise UsageError(
                 f"{path} exists, and `pricesmith report` did not write it",
                 allowed="a path that does not exist yet, or an earlier report",
                 hint=f"Choose another name, such as --to {page.with_name(f'{page.stem}-report.html')}.",
             )
-    return data
+    return json_path
 
 
 def is_page(path: Path) -> bool:
-    """Whether a file is a page of ours, by its generator. An empty file is no loss."""
+    """Return whether Pricesmith generated a file. An empty file counts as its own: nothing is lost with it."""
     with path.open("rb") as handle:
-        start = handle.read(1 << 16)
-    return not start or (b"<head>" in start and MARK in start.partition(b"</head>")[0])
+        start = handle.read(MAX_HEAD_BYTES)
+    return not start or (b"<head>" in start and MARKER in start.partition(b"</head>")[0])
 
 
-def evaluation_facts(found: ReportData) -> dict[str, Any]:
-    """What was judged, in plain values."""
-    meta = found.evals.meta[found.conclusion.reference]
+def catalog_dict(data: ReportData) -> dict[str, Any]:
+    """Return the evaluated catalog and split as plain values."""
+    meta = data.evals.meta[data.conclusion.reference]
     return {
         "name": str(meta.get("catalog_name") or ""),
         "fingerprint": str(meta.get("catalog") or ""),
-        "split": str(found.evals.about.get("split", "test")),
+        "split": str(data.evals.about.get("split", "test")),
         "folds": bool(meta.get("folds")),
     }
 
 
-def render_page(found: ReportData) -> str:
-    """The whole page as text."""
+def render_page(data: ReportData) -> str:
+    """Return the whole page as text."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, finalize=keep_percent_together, trim_blocks=True
     )
-    # A meta element that names the page's own scripts is the last word on what may run in it.
-    draw, plotly = own_asset("draw.js"), plotly_js()
+    # The policy names the page's scripts by hash, so that no script in a listing's text could ever run.
+    draw, plotly = read_template("draw.js"), plotly_js()
     policy = (
-        f"default-src 'none'; script-src {digest(plotly)} {digest(draw)}; style-src 'unsafe-inline'; img-src data:; "
+        f"default-src 'none'; script-src {csp_hash(plotly)} {csp_hash(draw)}; style-src 'unsafe-inline'; "
+        "img-src data:; "
     )
-    figures = figures_of(found)
-    return environment.from_string(own_asset("page.html.j2")).render(
-        content(found, figures),
+    figures = build_figures(data)
+    return environment.from_string(read_template("page.html.j2")).render(
+        page_content(data, figures),
         csp=f"{policy}base-uri 'none'; form-action 'none'",
-        css=Markup(own_asset("style.css")),
+        css=Markup(read_template("style.css")),
         figures=Markup(charts.to_json(figures)),
         draw=Markup(draw),
         plotly=Markup(plotly),
     )
 
 
-def own_asset(name: str) -> str:
-    """A file of the templates folder."""
+def read_template(name: str) -> str:
+    """Return a file of the templates folder."""
     return resources.files("pricesmith.reporting").joinpath(TEMPLATES, name).read_text(encoding="utf-8")
 
 
 def plotly_js() -> str:
-    """The script that the plotly package carries, without importing its Python half."""
+    """Return the script inside the plotly package, without importing its Python code."""
     text = resources.files("plotly").joinpath("package_data", "plotly.min.js").read_text(encoding="utf-8")
     return text.replace("</script", "<\\/script")
 
 
-def digest(script: str) -> str:
-    """A script's name in a content security policy."""
+def csp_hash(script: str) -> str:
+    """Return a script's source expression for a content security policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def figures_of(found: ReportData) -> dict[str, charts.Figure]:
-    """Every picture by the id of its place."""
-    figures = {"chart-quotes": charts.scatter(found), "chart-bands": charts.price_bands(found)}
-    if found.categories:
-        figures["chart-categories"] = charts.category_bands(found)
-    if found.coverage:
-        figures["chart-coverage"] = charts.coverage_bands(found)
-    return figures | {"chart-running": charts.running(found)}
+def build_figures(data: ReportData) -> dict[str, charts.Figure]:
+    """Return every figure by the id of its element."""
+    figures = {"chart-quotes": charts.quote_scatter(data), "chart-bands": charts.price_chart(data)}
+    if data.categories:
+        figures["chart-categories"] = charts.category_chart(data)
+    if data.coverage:
+        figures["chart-coverage"] = charts.coverage_chart(data)
+    return figures | {"chart-running": charts.running_chart(data)}
 
 
-def content(found: ReportData, figures: dict[str, charts.Figure]) -> dict[str, Any]:
-    """Everything that the template lays out, but the scripts and the style."""
-    own, *others = tables.leaderboard_tables(found)
-    drawn = f"Drawn: {join_names([to_single_line(name, 40) for name in found.drawn()], 4)}."
-    against = head_to_head.comparison_table(found)
-    beside = head_to_head.breakdown_tables(found)
+def page_content(data: ReportData, figures: dict[str, charts.Figure]) -> dict[str, Any]:
+    """Return everything that the template lays out, except scripts and style."""
+    main_table, *other_tables = tables.leaderboard_tables(data)
+    comparisons = head_to_head.comparison_table(data)
+    breakdown = head_to_head.breakdown_tables(data)
     return {
-        "title": f"{tables.catalog_name(found)}: {tables.headline(found)}",
-        "catalog": tables.catalog_name(found),
-        "split": f"{found.evals.about.get('split', 'test')} split",
-        "date": to_single_line(str(found.meta.get("date") or ""), 30),
-        "currency": found.currency,
-        "best": to_single_line(found.best.name, 40),
-        "headline": tables.headline(found),
-        "lead": tables.lead_sentence(found),
-        "tiles": tables.tiles(found),
-        "conclusion": [to_single_line(sentence, 1_000) for sentence in found.words],
-        "contents": contents(found, {"reference": bool(against), "beside": bool(beside)}),
-        "table": own,
-        "others": others,
-        "reference": against,
-        "cost": head_to_head.cost_table(found),
-        "beside": beside,
-        "references": head_to_head.published_tables(),
-        "scatter": scatter_words(found, len(figures["chart-quotes"]["shared"]["x"])),
-        "shares": tables.shares(found),
-        "bands": {
+        "title": f"{tables.catalog_name(data)}: {tables.headline(data)}",
+        "catalog": tables.catalog_name(data),
+        "split": f"{data.evals.about.get('split', 'test')} split",
+        "date": to_single_line(str(data.meta.get("date") or ""), 30),
+        "best": to_single_line(data.best.name, 40),
+        "headline": tables.headline(data),
+        "lead": tables.lead_sentence(data),
+        "tiles": tables.summary_tiles(data),
+        "conclusion": [to_single_line(sentence, 1_000) for sentence in data.sentences],
+        "contents": table_of_contents(data, {"comparisons": bool(comparisons), "breakdown": bool(breakdown)}),
+        "table": main_table,
+        "other_tables": other_tables,
+        "comparisons": comparisons,
+        "cost": head_to_head.cost_table(data),
+        "breakdown": breakdown,
+        "published": head_to_head.published_tables(),
+        "scatter": scatter_content(data, len(figures["chart-quotes"]["shared"]["x"])),
+        "shares": tables.error_shares(data),
+        "price_bands": {
             "id": "chart-bands",
-            "alt": "Mean error by band of the true price; the numbers are in the table below",
-            "caption": f"Mean error with 95 % intervals by band of the true price. {drawn} The legend hides and shows.",
-            "table": tables.error_grid(found, found.bands, "Error by price", priced=True),
+            "alt": "MAE by band of the true price; the numbers are in the table below",
+            "caption": (
+                "MAE with 95 % confidence intervals by band of the true price. Click a name in the legend to hide or "
+                f"show it.{charted_names(data)}"
+            ),
+            "table": tables.error_table(data, data.price_bands, "MAE by price", priced=True),
         },
-        "categories": category_words(found),
-        "close": tables.close_grid(found),
-        "coverage": coverage_words(found),
-        "running": running_words(found),
-        "worst_items": [tables.worst_item(found, one) for one in found.worst],
+        "categories": category_content(data),
+        "training": tables.training_table(data),
+        "coverage": coverage_content(data),
+        "running": running_content(data),
+        "worst_items": [tables.worst_line(data, worst) for worst in data.worst],
         "worst_intro": (
-            "The largest misses in money, each with the listings of this catalog's train split nearest to it in words "
-            "and what they cost. Often the listing does not say what makes the price; sometimes the price is wrong."
-            f"{found.elsewhere}"
+            "The quotes with the largest absolute error, each with the most similar listings of this catalog's train "
+            "split and their prices. Often the listing lacks what determines the price; sometimes the price is wrong."
+            f"{data.other_catalog_note}"
         ),
-        "method": method_section(found),
-        "facts": fact_list(found),
+        "method": method_lines(data),
+        "facts": fact_list(data),
     }
 
 
-def contents(found: ReportData, there: dict[str, bool]) -> list[tuple[str, str]]:
-    """The page's sections as links."""
-    named = [
+def charted_names(data: ReportData) -> str:
+    """Return a sentence that names the pricers in the charts; empty if all are in them."""
+    names = data.chart_names()
+    if len(names) == len(data.evaluations):
+        return ""
+    return f" Shown: {join_names([to_single_line(name, 40) for name in names], 4)}."
+
+
+def table_of_contents(data: ReportData, present: dict[str, bool]) -> list[tuple[str, str]]:
+    """Return the page's sections as (id, title)."""
+    sections = [
         ("leaderboard", "Leaderboard"),
-        ("reference", "The reference against each"),
+        ("comparisons", "Comparisons"),
         ("cost", "Cost and time"),
-        ("beside", "Side by side"),
+        ("breakdown", "Side by side"),
         ("quotes", "Quotes and prices"),
-        ("errors", "Where the error is"),
-        ("intervals", "Intervals"),
-        ("enough", "Enough items?"),
-        ("worst", "Worst quotes"),
-        ("elsewhere", "Published elsewhere"),
-        ("method", "How it was measured"),
+        ("errors", "Error by price and category"),
+        ("coverage", "Coverage"),
+        ("sample", "Sample size"),
+        ("worst", "Largest errors"),
+        ("published", "Published results"),
+        ("method", "Method"),
     ]
-    there = {"intervals": bool(found.coverage), **there}
-    return [(id, name) for id, name in named if there.get(id, True)]
+    present = {"coverage": bool(data.coverage), **present}
+    return [(id, title) for id, title in sections if present.get(id, True)]
 
 
-def scatter_words(found: ReportData, points: int) -> dict[str, Any]:
-    """What is said round the scatter."""
-    total = found.best.n
-    some = (
-        f"{points:,} of {total:,} items, drawn by a seed; the same for all"
-        if points < total
-        else f"All {total:,} items"
-    )
-    silent = sum(row.n_unanswered for row in found.main)
-    without = f" Missing answers ({silent:,} of all pricers together) are not drawn." if silent else ""
+def scatter_content(data: ReportData, n_points: int) -> dict[str, Any]:
+    """Return the text around the scatter plot."""
+    total = data.best.n
+    sample = f"All {total:,} items"
+    if n_points < total:
+        sample = f"A random sample of {n_points:,} of {total:,} items, the same for all pricers"
+    unanswered = sum(row.n_unanswered for row in data.main_rows)
+    omitted = f" Unanswered items ({unanswered:,} over all pricers) are not shown." if unanswered else ""
+    names = [to_single_line(name, 40) for name in data.evaluations]
     return {
         "id": "chart-quotes",
-        "intro": "One point an item: on the line the quote is the price, in the grey band it is within 20 % of it.",
-        "tabs": [{"name": to_single_line(name, 40), "hue": found.hues[name]} for name in found.pricers],
-        "alt": f"Scatter of quotes against true prices for {join_names([to_single_line(name, 40) for name in found.pricers])}",
-        "caption": f"{some}. Both axes are logarithmic: equal steps are equal ratios. Point at one for more.{without}",
+        "intro": "One point per item. On the line the quote equals the true price; the gray band is within 20 % of it.",
+        "tabs": [{"name": to_single_line(name, 40), "color": data.colors[name]} for name in data.evaluations],
+        "alt": f"Scatter plot of quotes against true prices for {join_names(names)}",
+        "caption": f"{sample}, on logarithmic axes. Hover over a point, or tap it, for its listing.{omitted}",
     }
 
 
-def category_words(found: ReportData) -> dict[str, Any] | None:
-    """What is said round the error by category; None without categories."""
-    if not found.categories:
+def category_content(data: ReportData) -> dict[str, Any] | None:
+    """Return the text around the error by category; None without categories."""
+    if not data.categories:
         return None
-    rows = len(found.categories[found.best.name])
-    drawn = join_names([to_single_line(name, 40) for name in found.drawn(2)])
+    n_rows = len(data.categories[data.best.name])
+    names = join_names([to_single_line(name, 40) for name in data.chart_names(2)])
     return {
         "id": "chart-categories",
-        "alt": "Mean error by category; the numbers are in the table below",
-        "caption": f"Mean error with 95 % intervals, the commonest category first, items in brackets. Drawn: {drawn}.",
-        "height": 110 + 34 * rows,
-        "table": tables.error_grid(found, found.categories, "Error by category", priced=False),
+        "alt": "MAE by category; the numbers are in the table below",
+        "caption": f"MAE with 95 % confidence intervals, most common category first (number of items). Shown: {names}.",
+        "height": 110 + 34 * n_rows,
+        "table": tables.error_table(data, data.categories, "MAE by category", priced=False),
     }
 
 
-def coverage_words(found: ReportData) -> dict[str, Any] | None:
-    """What is said round the coverage; None without intervals."""
-    if not found.coverage:
+def coverage_content(data: ReportData) -> dict[str, Any] | None:
+    """Return the text around the coverage; None without intervals."""
+    if not data.coverage:
         return None
-    aim = f"{found.nominal:.0%}".replace("%", " %")
+    levels = sorted({check.level for checks in data.coverage.values() for check in checks})
+    level = " or ".join(f"{value:.0%}" for value in levels).replace("%", " %")
     return {
         "id": "chart-coverage",
-        "intro": " ".join(
-            [
-                f"An interval promises to hold the price for {aim} of the items, at low and high prices alike.",
-                *(to_single_line(line, 300) for row in found.main for line in coverage_notes(row)),
-            ]
+        "intro": (
+            f"Coverage is the share of true prices inside their {level} intervals. It should be {level} overall, in "
+            "every band of the quote and in every category."
         ),
-        "alt": "Share of prices inside their intervals by band of the quote; the numbers are in the table below",
-        "caption": f"Prices inside their interval by band of the quote, with 95 % intervals; dashed: {aim}.",
-        "table": tables.coverage_grid(found),
+        "alt": "Coverage by band of the quote; the numbers are in the table below",
+        "caption": f"Coverage by band of the quote with 95 % confidence intervals; dashed: {level}.",
+        "warnings": [
+            to_single_line(narrative.coverage_sentence(row.name, check, data.currency), 300)
+            for row in data.main_rows
+            for check in row.miscoverage
+        ],
+        "lowest": [to_single_line(sentence, 300) for sentence in tables.lowest_categories(data)],
+        "table": tables.coverage_table(data),
     }
 
 
-def running_words(found: ReportData) -> dict[str, Any]:
-    """What is said round the running error: how far a small test would have been off."""
-    line = found.running[found.best.name]
-    early = [k for k, n in enumerate(line.n) if n <= 250 and line.low[k] is not None]
-    said = "If the line still moves, more items would change the result."
-    if early and found.best.n >= 500:
-        k = early[-1]
-        low, high = line.low[k], line.high[k]
+def running_content(data: ReportData) -> dict[str, Any]:
+    """Return the text around the running MAE: what a smaller sample would have shown."""
+    curve = data.running_errors[data.best.name]
+    early = [index for index, n in enumerate(curve.n) if n <= 250 and curve.low[index] is not None]
+    intro = "If the line has not settled, more items would change the result."
+    if early and data.best.n >= 500:
+        index = early[-1]
+        low, high = curve.low[index], curve.high[index]
         assert low is not None
         assert high is not None
-        said = (
-            f"After {line.n[k]:,} items {to_single_line(found.best.name, 40)} read {format_price(line.mean[k], found.currency)} "
-            f"± {format_price((high - low) / 2, found.currency)}; after all {found.best.n:,}, "
-            f"{format_price(line.mean[-1], found.currency)}. {said}"
+        first, half = format_price(curve.mean[index], data.currency), format_price((high - low) / 2, data.currency)
+        intro = (
+            f"After {curve.n[index]:,} items the MAE of {to_single_line(data.best.name, 40)} was {first} ± {half}; "
+            f"after all {data.best.n:,} it is {format_price(curve.mean[-1], data.currency)}. {intro}"
         )
     return {
         "id": "chart-running",
-        "intro": said,
-        "alt": "Mean error against the number of items judged so far",
-        "caption": "The mean error as items come in, whole groups in an order drawn by hash, with its 95 % band.",
+        "intro": intro,
+        "alt": "MAE against the number of items evaluated so far",
+        "caption": (
+            "MAE over the first items, with its 95 % confidence band. Near-duplicate groups are added whole, in a "
+            "random order that is the same for all pricers."
+        ),
     }
 
 
-def method_section(found: ReportData) -> list[str]:
-    """How the figures were made, in the words of someone who must trust them."""
-    pricer = found.pricers[found.best.name]
-    low, high = pricer.price_range
-    top = format_price(high, found.currency) if high != float("inf") else "no upper end"
+def method_lines(data: ReportData) -> list[str]:
+    """Return how the figures were computed."""
+    evaluation = data.evaluations[data.best.name]
+    low, high = evaluation.price_range
+    top = format_price(high, data.currency) if high != float("inf") else "no upper limit"
     lines = [
-        "A pricer sees the listing only: title, text, category, brand. The price is never in what it is shown.",
-        "Groups, near-repeats of one product, are found before the catalog is split and stay on one side of it.",
-        f"No answer is charged at {format_price(pricer.median, found.currency)}, the training median, and counted; "
-        "it is never scored as 0 and never left out.",
-        f"All answers are clipped to the catalog's range, {format_price(low, found.currency)} to {top}, all alike. "
-        "True prices are neither rounded nor clipped.",
-        "Intervals and comparisons resample whole groups (2,000 draws or more, fixed seed), because items of one "
-        "group err together. Two pricers are told apart where the interval of their paired difference leaves out 0.",
-        "The conclusion's differences hold all together at 95 %: single-step min P on the studentize bootstrap (Westfall "
-        "& Young 1993; Beran 1988). Places in the leaderboard are the pairs' own tests at 95 % each.",
-        "The items needed are for telling the difference seen here in 80 of 100 tests, at the conclusion's caution. "
-        "Pricers judged on different items are never ranked together.",
-        "RMSLE is the root of the mean squared difference of log(1 + price); ×/÷ is the half-width of an interval as a "
-        "factor of the price. Costs are in US dollars; fees and compute are for quotes asked for, answered or not.",
+        "A pricer sees only the listing: title, text, category and brand, never the price.",
+        "Near-duplicate groups are found before the catalog is split, and each stays in one split.",
+        f"An unanswered item is charged at the training median, {format_price(evaluation.median, data.currency)}, and "
+        "counted; it is never scored as 0 or left out.",
+        f"All quotes are clipped to the catalog's price range, {format_price(low, data.currency)} to {top}. True "
+        "prices are neither rounded nor clipped.",
+        "Confidence intervals and comparisons resample near-duplicate groups (bootstrap, 2,000 resamples or more, "
+        "fixed seed), because errors within a group are correlated. A paired difference is significant if its 95 % "
+        "confidence interval excludes 0.",
+        "The conclusion uses simultaneous 95 % confidence intervals: single-step min-P on the studentized bootstrap "
+        "(Westfall & Young 1993; Beran 1988). Ranks in the leaderboard use each pair's own 95 % test.",
+        "“Items needed” is the sample size at which a test with the conclusion's correction detects the observed "
+        "difference with 80 % power. Pricers evaluated on different items are never ranked together.",
+        "Coverage is tested two-sided with the exact binomial test at an effective sample size that accounts for "
+        "near-duplicate groups; p-values are corrected by Holm's method over all bands and categories of a pricer.",
+        "RMSLE is the root of the mean squared difference of log(1 + price). A typical interval reaches from price ÷ "
+        "the first factor to price × the second (geometric means). Costs are in US dollars per quote requested, "
+        "answered or not.",
     ]
-    if any(row.course_hit is not None for row in found.rows):
+    if any(row.course_hit is not None for row in data.leaderboard):
         lines.append(
-            "Course hit: an error under $40 or under 20 % of the price, as the course “LLM Engineering” counts."
+            "Course hit: an error under $40 or under 20 % of the price, as the course “LLM Engineering” counts it."
         )
     notes = sorted(
-        {f"{to_single_line(row.name, 40)}: {to_single_line(row.note, 200)}." for row in found.rows if row.note}
+        {f"{to_single_line(row.name, 40)}: {to_single_line(row.note, 200)}." for row in data.leaderboard if row.note}
     )
-    waiting = [f"Unfinished, and not shown: {join_names(found.evals.unfinished, 5)}."] if found.evals.unfinished else []
-    return lines + notes + waiting
+    names = data.evals.unfinished
+    unfinished = [f"Unfinished evaluations, not shown: {join_names(names, 5)}."] if names else []
+    return lines + notes + unfinished
 
 
-def fact_list(found: ReportData) -> list[tuple[str, str]]:
-    """What the report was made of."""
+def fact_list(data: ReportData) -> list[tuple[str, str]]:
+    """Return what the report was made from, as (name, value)."""
     import pricesmith
 
-    pricer = found.pricers[found.best.name]
-    fitted = [
-        f"{to_single_line(row.name, 40)} {row.fit_seconds:,.1f} s" for row in found.rows if row.fit_seconds is not None
-    ]
-    told = [
-        ("Catalog", tables.catalog_name(found)),
-        ("Fingerprint", pricer.catalog),
-        ("Items", f"{found.best.n:,} in {format_count(found.best.mae.groups, 'group')}"),
-        ("Currency", f"{found.currency} ({display_sign(found.currency).strip()})"),
-        ("Fitting took", ", ".join(fitted)),
-        ("Date", to_single_line(str(found.meta.get("date") or ""), 30)),
+    evaluation = data.evaluations[data.best.name]
+    facts = [
+        ("Catalog", tables.catalog_name(data)),
+        ("Fingerprint", evaluation.catalog),
+        ("Items", f"{data.best.n:,} in {format_count(data.best.mae.groups, 'near-duplicate group')}"),
+        ("Currency", f"{data.currency} ({display_sign(data.currency).strip()})"),
+        ("Date", to_single_line(str(data.meta.get("date") or ""), 30)),
         ("Version", f"pricesmith {pricesmith.__version__}"),
     ]
-    return [(name, value) for name, value in told if value]
+    return [(name, value) for name, value in facts if value]

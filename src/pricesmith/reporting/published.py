@@ -1,9 +1,9 @@
-"""Published figures of the same job on other items, from references.toml: shown for scale, never ranked with ours.
+"""Published results on other items, from published.toml: shown for scale, never ranked with the report's own.
 
-    for table in references():
-        table.name, table.metric, [(row.who, row.value, table.source_of(row)) for row in table.row]
+    for table in published_figures():
+        table.name, table.metric, [(figure.pricer, figure.value, table.source_of(figure)) for figure in table.figures]
 
-A figure without a source and a date is refused.
+A figure without a source and a date is rejected.
 """
 
 from __future__ import annotations
@@ -17,45 +17,45 @@ from pydantic import Field, StringConstraints, model_validator
 
 from pricesmith.core.settings import Settings, parse_settings
 
-FILE = "references.toml"
-Said = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+FILE = "published.toml"
+NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class PublishedFigure(Settings):
-    """One published figure, in its table's metric; `items` is how many were judged, where that is known."""
+    """One published figure in the metric of its table, with its interval and number of items if they are known."""
 
-    who: Said
+    pricer: NonEmpty
     value: float = Field(gt=0)
     low: float | None = None
     high: float | None = None
-    items: int | None = Field(None, ge=1)
-    source: Said | None = None
+    n: int | None = Field(None, ge=1)
+    source: NonEmpty | None = None
     note: str = ""
 
     @model_validator(mode="after")
-    def in_its_interval(self) -> PublishedFigure:
-        """An interval has two ends, with the figure between them."""
+    def check_interval(self) -> PublishedFigure:
+        """Reject an interval with one bound, or one that does not contain the figure."""
         if (self.low is None) != (self.high is None):
-            raise ValueError("an interval has two ends")
+            raise ValueError("an interval has two bounds")
         if self.low is not None and self.high is not None and not self.low <= self.value <= self.high:
-            raise ValueError("the figure is not inside its interval")
+            raise ValueError("the figure is outside its interval")
         return self
 
 
 class PublishedTable(Settings):
-    """Figures of one publication on its own items."""
+    """Figures of one publication on its own items, which `sample` describes."""
 
-    name: Said
-    what: Said
-    metric: Said
-    source: Said
+    name: NonEmpty
+    sample: NonEmpty
+    metric: NonEmpty
+    source: NonEmpty
     date: Annotated[str, StringConstraints(pattern=r"^\d{4}(-\d{2}-\d{2})?$")]
     note: str = ""
-    row: tuple[PublishedFigure, ...] = Field(min_length=1)
+    figures: tuple[PublishedFigure, ...] = Field(min_length=1)
 
-    def source_of(self, row: PublishedFigure) -> str:
-        """Where a figure is from: its own source, or its table's."""
-        return row.source or self.source
+    def source_of(self, figure: PublishedFigure) -> str:
+        """Return the figure's own source, or its table's."""
+        return figure.source or self.source
 
 
 class PublishedFigures(Settings):
@@ -65,11 +65,11 @@ class PublishedFigures(Settings):
 
 
 def published_figures() -> tuple[PublishedTable, ...]:
-    """The published tables that come with Pricesmith."""
+    """Return the published tables that ship with Pricesmith."""
     text = resources.files("pricesmith.reporting").joinpath(FILE).read_text(encoding="utf-8")
     return check_published(tomllib.loads(text))
 
 
 def check_published(values: Mapping[str, Any]) -> tuple[PublishedTable, ...]:
-    """Tables from plain values. Raises UsageError where a figure has no source, no date, or is not in its interval."""
+    """Return validated tables. Raises UsageError for a figure without source or date or outside its interval."""
     return parse_settings(PublishedFigures, values, where=FILE).table

@@ -1,6 +1,6 @@
-"""The report's words and tables: findings as the plain texts that templates/page.html.j2 lays out.
+"""The report's headline and tables as plain text, laid out by templates/page.html.j2.
 
-Every figure of the leaderboard is the one `evaluation.summary.leaderboard` gives; nothing is worked out again here.
+Every figure of the leaderboard is the one that `build_leaderboard` returns; none is computed again here.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pricesmith.evaluation.cost import get_pricer_type
-from pricesmith.evaluation.leaderboard import LeaderboardRow, WorstItem
+from pricesmith.evaluation.leaderboard import CoverageCheck, LeaderboardRow, WorstItem
 from pricesmith.metrics.bands import ErrorBand
 from pricesmith.reporting.data import ReportData
+from pricesmith.reporting.narrative import SAME, coverage_result, coverage_sentence
 from pricesmith.text.formatting import (
     format_band,
     format_count,
@@ -28,179 +29,197 @@ from pricesmith.text.formatting import (
     to_single_line,
 )
 
-Facts = dict[str, Any]
-MOST_COLUMNS = 8
-PLACES = (
-    " A place such as 2–3 is what the pairs' own 95 % tests leave open; the marks are as cautious as the conclusion, "
-    "which is corrected for many comparisons."
+TemplateValues = dict[str, Any]
+MAX_COLUMNS = 8
+RANK_NOTE = (
+    " A rank such as 2–3 is the range that the pairs' own 95 % tests leave open; the marks use the simultaneous "
+    "intervals of the conclusion."
 )
 
 
-def leaderboard_tables(found: ReportData) -> list[Facts]:
-    """One table for each set of items; the first is the report's own."""
-    groups = sorted({row.group for row in found.rows})
-    return [leaderboard_table(found, [row for row in found.rows if row.group == group]) for group in groups]
+def leaderboard_tables(data: ReportData) -> list[TemplateValues]:
+    """Return one table for each set of items; the first is the main group's."""
+    groups = sorted({row.group for row in data.leaderboard})
+    return [leaderboard_table(data, [row for row in data.leaderboard if row.group == group]) for group in groups]
 
 
-def leaderboard_table(found: ReportData, rows: Sequence[LeaderboardRow]) -> Facts:
-    """The rows of one group, best first, with bars on one scale."""
+def leaderboard_table(data: ReportData, rows: Sequence[LeaderboardRow]) -> TemplateValues:
+    """Return the rows of one group, best first, with bars on one scale."""
     scale = axis_scale(rows)
     first = rows[0]
     items = format_count(first.n, "item")
+    if first.group:
+        reason = data.evals.meta[first.name].get("note") or "another selection"
+        intro = (
+            f"These pricers were evaluated on other items ({reason}), so they are not ranked with those above; the "
+            "next section compares them on the common items."
+        )
+    else:
+        intro = (
+            "Most accurate first. Bar: MAE (mean absolute error); its dark part is the 95 % confidence interval."
+            f"{RANK_NOTE if len(rows) > 1 else ''}"
+        )
     return {
         "label": f"Leaderboard on {items}",
-        "title": f"Judged on other items: {items}",
-        "intro": (
-            f"These are for other items ({found.evals.meta[first.name].get('note') or 'another choice of them'}), "
-            "so they have no place in the ranking above; the next section compares them on the items in common."
-            if first.group
-            else "Best first. The bar is the mean error, its strong part the 95 % interval: where it would lie on "
-            f"other items of the same kind.{PLACES if len(rows) > 1 else ''}"
-        ),
-        "rows": [leaderboard_line(found, row, scale, alone=len(rows) == 1) for row in rows],
-        "course": any(row.course_hit is not None for row in rows),
-        "paid": any(row.dollars_per_1000 != 0 for row in rows),
-        "bounded": any(row.coverage is not None for row in rows),
+        "title": f"Evaluated on other items: {items}",
+        "intro": intro,
+        "rows": [leaderboard_line(data, row, scale, alone=len(rows) == 1) for row in rows],
+        "course_hit": any(row.course_hit is not None for row in rows),
+        "has_fees": any(row.dollars_per_1000 != 0 for row in rows),
+        "has_intervals": any(row.coverage is not None for row in rows),
     }
 
 
 def axis_scale(rows: Sequence[LeaderboardRow]) -> float:
-    """The error at the right end of the bars; one hopeless pricer does not squeeze the others."""
+    """Return the error at the right end of the bars, at most four times the best: outliers are cut off."""
     ends = [row.mae.high or row.mae.point for row in rows]
     return 1.03 * min(max(ends), 4 * ends[0]) or 1.0
 
 
-def leaderboard_line(found: ReportData, row: LeaderboardRow, scale: float, *, alone: bool) -> Facts:
-    """One row of the leaderboard in words, and where its bar ends, in per cent of the scale."""
-    error, currency, side = row.mae, found.currency, get_pricer_type(row.kind)
-    at = min(100.0, 100 * error.point / scale)
-    low = None if error.low is None else min(100.0, max(0.0, 100 * error.low / scale))
-    high = None if error.high is None else min(100.0, 100 * error.high / scale)
+def leaderboard_line(data: ReportData, row: LeaderboardRow, scale: float, *, alone: bool) -> TemplateValues:
+    """Return one row of the leaderboard as text, with its bar in percent of the scale."""
+    mae, currency, pricer_type = row.mae, data.currency, get_pricer_type(row.kind)
+    low = None if mae.low is None else min(100.0, max(0.0, 100 * mae.low / scale))
+    high = None if mae.high is None else min(100.0, 100 * mae.high / scale)
     line = {
         "rank": "" if row.group and alone else row.rank_range,
-        "at": f"{at:.2f}",
+        "at": f"{min(100.0, 100 * mae.point / scale):.2f}",
         "low": None if low is None else f"{low:.2f}",
         "span": None if low is None or high is None else f"{high - low:.2f}",
-        "cut": error.point > scale,
-        "aria": f"{to_single_line(row.name)}: {format_price(error.point, currency)}, {format_interval(error, currency)}",
-        "error": format_price(error.point, currency),
-        "interval": short_amount(error.low, error.high, found.currency),
-        "median": format_price(row.median_error, currency),
-        "within": format_share(row.within_20),
+        "cut": mae.point > scale,
+        "aria": f"{to_single_line(row.name)}: {format_price(mae.point, currency)}, {format_interval(mae, currency)}",
+        "mae": format_price(mae.point, currency),
+        "interval": short_interval(mae.low, mae.high, data.currency),
+        "median_error": format_price(row.median_error, currency),
+        "within_20": format_share(row.within_20),
         "rmsle": f"{row.rmsle:.3f}",
-        "course": "" if row.course_hit is None else format_share(row.course_hit),
-        "coverage": "none" if row.coverage is None else format_share(row.coverage.point),
-        "width": ""
-        if row.lower_factor is None or row.upper_factor is None
-        else format_factors(row.lower_factor, row.upper_factor),
-        "n_unanswered": f"{row.n_unanswered:,}",
-        "seconds": "–" if side in ("person", "saved") else f"{format_seconds(row.seconds_per_1000)} s",
-        "dollars": fees(row.dollars_per_1000, one_by_one=side == "hosted") if side in ("own", "hosted") else "",
+        "course_hit": "" if row.course_hit is None else format_share(row.course_hit),
+        "coverage": "no intervals" if row.coverage is None else format_share(row.coverage.point),
+        "coverage_note": coverage_note(row),
+        "unanswered": f"{row.n_unanswered:,}",
+        "seconds": "–" if pricer_type in ("person", "saved") else f"{format_seconds(row.seconds_per_1000)} s",
+        "fees": fees_note(row, pricer_type),
         "best": row.best and not alone,
     }
-    return line | named_cell(found, row, alone=alone)
+    return line | name_cell(data, row, alone=alone)
 
 
-def named_cell(found: ReportData, row: LeaderboardRow, *, alone: bool = False) -> Facts:
-    """A pricer's name, color, kind and its mark beside the best of its items."""
-    ties = [other.name for other in found.rows if other.group == row.group and tie_note(found, other)]
-    beaten = found.conclusion.reference == row.name and any(
-        one.outcome == "worse" for one in found.conclusion.comparisons
+def coverage_note(row: LeaderboardRow) -> str:
+    """Return the typical interval of a pricer, and whether its overall coverage is significantly off its level."""
+    if row.lower_factor is None or row.upper_factor is None:
+        return ""
+    check = next((check for check in row.miscoverage if check.scope == "all"), None)
+    direction = "" if check is None else "low" if check.coverage.point < check.level else "high"
+    mark = f"significantly {direction}; " if direction else ""
+    return f"{mark}price {format_factors(row.lower_factor, row.upper_factor)}"
+
+
+def name_cell(data: ReportData, row: LeaderboardRow, *, alone: bool = False) -> TemplateValues:
+    """Return a pricer's name, color and kind, and its mark relative to the best of its items."""
+    ties = [other.name for other in data.leaderboard if other.group == row.group and is_tied(data, other)]
+    comparisons = data.conclusion.comparisons
+    has_better_competitor = data.conclusion.reference == row.name and any(
+        comparison.outcome == "worse" for comparison in comparisons
     )
-    first = "leads" if ties or beaten else "best"
-    mark = "" if alone else "no significant difference" if row.name in ties else first if row.best else ""
+    first = "lowest MAE" if ties or has_better_competitor else "best"
     return {
         "name": row.name,
-        "hue": found.hues[row.name],
+        "color": data.colors[row.name],
         "kind": row.kind if row.kind != row.name else "",
-        "mark": mark,
+        "mark": "" if alone else SAME if row.name in ties else first if row.best else "",
         "mark_kind": "tie" if row.name in ties else "best",
     }
 
 
-def fees(value: float | None, *, one_by_one: bool) -> str:
-    """What was paid to a host for 1,000 answers; its seconds are those of each answer, added up."""
-    paid = "no fee" if value == 0 else f"{format_usd(value)} fees" if value is not None else "fees unknown"
-    return f"one by one, {paid}" if one_by_one else paid
+def fees_note(row: LeaderboardRow, pricer_type: str) -> str:
+    """Return the fees for 1,000 answers; a hosted model's seconds are those of its answers, added up."""
+    if pricer_type not in ("own", "hosted"):
+        return ""
+    value = row.dollars_per_1000
+    fees = "no fees" if value == 0 else f"{format_usd(value)} fees" if value is not None else "fees unknown"
+    return f"one at a time, {fees}" if pricer_type == "hosted" else fees
 
 
-def tie_note(found: ReportData, row: LeaderboardRow) -> bool:
-    """Whether a row is not told apart from the best of its items, as the page says it."""
-    return row.tied if row.group else row.name in found.ties
+def is_tied(data: ReportData, row: LeaderboardRow) -> bool:
+    """Return whether a row has no significant difference from the best of its items."""
+    return row.tied if row.group else row.name in data.ties
 
 
-def headline(found: ReportData) -> str:
-    """Who is best, in one sentence, and no more than the items can tell."""
-    best, error = found.best, format_price(found.best.mae.point, found.currency)
+def headline(data: ReportData) -> str:
+    """Return the main result in one sentence that claims no more than the tests show."""
+    best, mae = data.best, format_price(data.best.mae.point, data.currency)
     name = to_single_line(best.name, 40)
-    ties = [to_single_line(row.name, 40) for row in found.main if tie_note(found, row)]
-    ahead = [to_single_line(one.competitor, 40) for one in found.conclusion.comparisons if one.outcome == "worse"]
-    if found.conclusion.reference == best.name and ahead:
-        return f"{name} misses the price by {error} on average, and does not yet beat {join_names(ahead, 2)}"
-    if len(found.main) == 1:
-        return f"{name} misses the price by {error} on average"
+    ties = [to_single_line(row.name, 40) for row in data.main_rows if is_tied(data, row)]
+    better = [
+        to_single_line(comparison.competitor, 40)
+        for comparison in data.conclusion.comparisons
+        if comparison.outcome == "worse"
+    ]
+    if data.conclusion.reference == best.name and better:
+        verb = "have" if len(better) > 1 else "has"
+        return f"{name} has an MAE of {mae}; {join_names(better, 2)} {verb} a lower one on the common items"
+    if len(data.main_rows) == 1:
+        return f"{name} has an MAE of {mae}"
     if ties:
-        return f"{name} misses the price by {error} on average, the least, but is not told apart from {join_names(ties, 2)}"
-    whole = f"the {len(found.main)}" if len(found.rows) == len(found.main) else f"the {len(found.main)} on all items"
-    return f"{name} is the best of {whole}: it misses the price by {error} on average"
+        return f"{name} has the lowest MAE, {mae}, with {SAME} from {join_names(ties, 2)}"
+    others = "" if len(data.leaderboard) == len(data.main_rows) else " evaluated on all items"
+    return f"{name} has the lowest MAE of {len(data.main_rows)} pricers{others}: {mae}"
 
 
-def lead_sentence(found: ReportData) -> str:
-    """What the headline rests on."""
-    best, currency = found.best, found.currency
-    error = best.mae
-    groups = f" in {format_count(error.groups, 'group')}" if error.groups != best.n else ""
-    split = "5 folds by group" if found.meta.get("folds") else f"the {found.evals.about.get('split', 'test')} split"
-    held = (
-        f"Measured on {format_count(best.n, 'item')}{groups} of {catalog_name(found)} ({split}), prices in {currency}."
-    )
-    if best.name == found.conclusion.reference:
-        return held
-    return f"{held} The error of {to_single_line(best.name, 40)} has a 95 % interval of {format_interval(error, currency)}."
+def lead_sentence(data: ReportData) -> str:
+    """Return what the headline was measured on."""
+    best = data.best
+    groups = f" in {format_count(best.mae.groups, 'near-duplicate group')}" if best.mae.groups != best.n else ""
+    split = "5 folds by group" if data.meta.get("folds") else f"the {data.evals.about.get('split', 'test')} split"
+    items = format_count(best.n, "item")
+    measured = f"Measured on {items}{groups} of {catalog_name(data)} ({split}); prices are in {data.currency}."
+    if best.name == data.conclusion.reference:
+        return measured
+    interval = format_interval(best.mae, data.currency)
+    return f"{measured} The 95 % confidence interval of {to_single_line(best.name, 40)}'s MAE is {interval}."
 
 
-def catalog_name(found: ReportData) -> str:
-    return to_single_line(str(found.meta.get("catalog_name") or "this catalog"), 60)
+def catalog_name(data: ReportData) -> str:
+    """Return the catalog's name on one line."""
+    return to_single_line(str(data.meta.get("catalog_name") or "this catalog"), 60)
 
 
-def tiles(found: ReportData) -> list[Facts]:
-    """Four figures of the best pricer that a reader can use."""
-    best, currency = found.best, found.currency
-    median = found.pricers[best.name].median
-    less = 1 - best.mae.point / found.constant_error if found.constant_error else 0.0
-    than = "less error" if less >= 0 else "more error"
-    told = [
-        ("Typical miss", format_price(best.median_error, currency), "half of its quotes are closer than this"),
-        ("Close quotes", format_share(best.within_20), "are within 20 % of the price"),
+def summary_tiles(data: ReportData) -> list[TemplateValues]:
+    """Return four figures of the best pricer: median error, share within 20 %, gain over the median, coverage."""
+    best, currency = data.best, data.currency
+    median = format_price(data.evaluations[best.name].median, currency)
+    reduction = 1 - best.mae.point / data.median_mae if data.median_mae else 0.0
+    direction = "lower" if reduction >= 0 else "higher"
+    tiles = [
+        ("Median error", format_price(best.median_error, currency), "half of its quotes are closer than this"),
+        ("Within 20 %", format_share(best.within_20), "of its quotes are within 20 % of the true price"),
         (
-            "Against no model",
-            f"{abs(less):.0%}".replace("%", " %"),
-            f"{than} than always quoting {format_price(median, currency)}",
+            "Against the median",
+            f"{abs(reduction):.0%}".replace("%", " %"),
+            f"{direction} MAE than always quoting the training median, {median}",
         ),
     ]
     if best.coverage is not None and best.lower_factor is not None and best.upper_factor is not None:
-        aim = f"of prices lie in its {found.nominal:.0%} intervals, ".replace("%", " %")
-        aim += f"price {format_factors(best.lower_factor, best.upper_factor)}"
-        told.append(("Knows its limits", format_share(best.coverage.point), aim))
-    return [{"label": label, "value": value, "note": note} for label, value, note in told]
+        level = f"{best.coverage_checks[0].level:.0%}".replace("%", " %") if best.coverage_checks else "90 %"
+        typical = f"typical interval: price {format_factors(best.lower_factor, best.upper_factor)}"
+        tiles.append((f"Coverage of the {level} intervals", format_share(best.coverage.point), typical))
+    return [{"label": label, "value": value, "note": note} for label, value, note in tiles]
 
 
-def shares(found: ReportData) -> Facts:
-    """The share of items and of all error in each band of price, for the best pricer."""
-    bands = found.bands[found.best.name]
+def error_shares(data: ReportData) -> TemplateValues:
+    """Return the share of items and of the total error in each price band, for the best pricer."""
+    bands = data.price_bands[data.best.name]
     most = max(max(band.share_of_items, band.share_of_error) for band in bands)
-    heavy = max(bands, key=lambda band: band.share_of_error - band.share_of_items)
-    label = format_band(heavy.label, found.currency)
-    name = to_single_line(found.best.name, 40)
-    intro = f"Which prices make up the items, and which the error of {name}."
-    if heavy.share_of_error >= 1.2 * heavy.share_of_items:
-        parts = (
-            f"{format_share(heavy.share_of_items)} of the items and {format_share(heavy.share_of_error)} of the error"
-        )
-        intro = f"Few items carry much of the error: prices {label} are {parts} of {name}."
+    heaviest = max(bands, key=lambda band: band.share_of_error - band.share_of_items)
+    name = to_single_line(data.best.name, 40)
+    intro = f"Share of the items and of the total absolute error of {name} by band of the true price."
+    if heaviest.share_of_error >= 1.2 * heaviest.share_of_items:
+        label = format_band(heaviest.label, data.currency)
+        items, error = format_share(heaviest.share_of_items), format_share(heaviest.share_of_error)
+        intro = f"Items priced {label} are {items} of the items and {error} of the total absolute error of {name}."
     rows = [
         {
-            "label": format_band(band.label, found.currency),
+            "label": format_band(band.label, data.currency),
             "items": format_share(band.share_of_items),
             "error": format_share(band.share_of_error),
             "items_at": f"{100 * band.share_of_items / most:.2f}",
@@ -208,90 +227,107 @@ def shares(found: ReportData) -> Facts:
         }
         for band in bands
     ]
-    return {
-        "intro": intro,
-        "rows": rows,
-        "hue": found.hues[found.best.name],
-    }
+    return {"intro": intro, "rows": rows, "color": data.colors[data.best.name]}
 
 
-def error_grid(found: ReportData, bands: Mapping[str, Sequence[ErrorBand]], label: str, *, priced: bool) -> Facts:
-    """Mean errors with intervals, a line for each pricer; where there are many bands, a line for each of them."""
+def error_table(
+    data: ReportData, bands: Mapping[str, Sequence[ErrorBand]], label: str, *, priced: bool
+) -> TemplateValues:
+    """Return MAEs with intervals, one line per pricer; with many bands, one line per band."""
     first = next(iter(bands.values()))
-    shown = [format_band(band.label, found.currency) if priced else to_single_line(band.label, 60) for band in first]
-    header = [(text, format_count(band.n, "item")) for text, band in zip(shown, first, strict=True)]
-    rows = [
-        [(to_single_line(name, 40), ""), *(error_cell(found, band) for band in some)] for name, some in bands.items()
+    labels = [format_band(band.label, data.currency) if priced else to_single_line(band.label, 60) for band in first]
+    header = [(text, format_count(band.n, "item")) for text, band in zip(labels, first, strict=True)]
+    lines = [
+        [(to_single_line(name, 40), ""), *(error_cell(data, band) for band in pricer_bands)]
+        for name, pricer_bands in bands.items()
     ]
-    table = [[("", ""), *header], *rows]
-    if len(header) > MOST_COLUMNS:
+    table = [[("", ""), *header], *lines]
+    if len(header) > MAX_COLUMNS:
         table = [list(line) for line in zip(*table, strict=True)]
     return {"label": label, "header": table[0], "lines": table[1:]}
 
 
-def error_cell(found: ReportData, band: ErrorBand) -> tuple[str, str]:
-    """A mean error, and its interval as a note under it."""
-    error = band.mae
-    return format_price(error.point, found.currency), short_amount(error.low, error.high, found.currency)
+def error_cell(data: ReportData, band: ErrorBand) -> tuple[str, str]:
+    """Return an MAE, and its interval as the note under it."""
+    return format_price(band.mae.point, data.currency), short_interval(band.mae.low, band.mae.high, data.currency)
 
 
-def short_amount(low: float | None, high: float | None, currency: str) -> str:
-    """An interval without its sign, for a narrow cell."""
-    return (
-        "no interval"
-        if low is None or high is None
-        else f"{format_number(low, currency)} – {format_number(high, currency)}"
-    )
+def short_interval(low: float | None, high: float | None, currency: str) -> str:
+    """Format an interval without the currency's sign, for a narrow cell."""
+    if low is None or high is None:
+        return "no interval"
+    return f"{format_number(low, currency)} – {format_number(high, currency)}"
 
 
-def close_grid(found: ReportData) -> Facts:
-    """The error on items with and without a near-repeat in training."""
-    table = error_grid(found, found.close, "Error with and without a close training listing", priced=False)
+def training_table(data: ReportData) -> TemplateValues:
+    """Return the MAE on items with and without a similar listing in training."""
+    table = error_table(data, data.training_bands, "MAE with and without a similar training listing", priced=False)
     table["intro"] = (
-        "A score that rests on near-repeats of what was trained on does not carry over to new goods. Close: a listing "
-        f"of this catalog's train split is at least 0.8 similar in its words.{found.elsewhere}"
+        "If the MAE is much lower on items with a similar training listing, the overall MAE is too optimistic for new "
+        "kinds of goods. Similar: a listing of this catalog's train split has a word similarity of at least 0.8."
+        f"{data.other_catalog_note}"
     )
     return table
 
 
-def coverage_grid(found: ReportData) -> Facts:
-    """Coverage and width by band of the quote, a line for each pricer and band."""
+def coverage_table(data: ReportData) -> TemplateValues:
+    """Return the coverage on all items, by band of the quote and by category, with the lowest category named."""
     lines = []
-    for name, bands in found.coverage.items():
-        for band in bands:
-            label = format_band(band.label, found.currency)
-            held = format_share(band.coverage.point), format_share_interval(band.coverage)
-            texts = [
-                to_single_line(name, 40),
-                label,
-                f"{band.n:,}",
-                *held,
-                format_factors(band.lower_factor, band.upper_factor),
-            ]
-            lines.append([(text, "") for text in texts])
-    header = ["Pricer", "Quote", "Intervals", "Hold the price", "95 % interval", "Width"]
-    return {"label": "Coverage by band of the quote", "header": [(text, "") for text in header], "lines": lines}
+    for name, checks in data.coverage.items():
+        for check in checks:
+            tone = "none" if check.p is None else "bad" if check.is_significant else "tie"
+            lines.append(
+                {
+                    "pricer": to_single_line(name, 40),
+                    "color": data.colors[name],
+                    "label": coverage_label(check, data.currency),
+                    "n": f"{check.n:,}",
+                    "coverage": format_share(check.coverage.point),
+                    "interval": format_share_interval(check.coverage),
+                    "typical": f"price {format_factors(check.band.lower_factor, check.band.upper_factor)}",
+                    "result": coverage_result(check),
+                    "tone": tone if check.is_significant else "none",
+                    "first": check.scope == "all",
+                }
+            )
+    return {"label": "Coverage on all items, by band of the quote and by category", "lines": lines}
 
 
-def worst_item(found: ReportData, one: WorstItem) -> Facts:
-    """One of the worst quotes, with the training listings of the catalog that are like it."""
-    currency, row = found.currency, one.row
-    charged = found.pricers[found.best.name].median
-    said = (
-        f"no answer, charged {format_price(charged, currency)}"
-        if row.price is None
-        else f"quote {format_price(row.price, currency)}"
-    )
-    off = "too high" if (charged if row.price is None else row.price) > row.truth else "too low"
+def coverage_label(check: CoverageCheck, currency: str) -> str:
+    """Return the items of a coverage test in a few words."""
+    if check.scope == "all":
+        return "all items"
+    if check.scope == "quote band":
+        return f"quote {format_band(check.label, currency)}"
+    return to_single_line(check.label, 60)
+
+
+def lowest_categories(data: ReportData) -> list[str]:
+    """Return a sentence on the category with the lowest coverage for each pricer with intervals and categories."""
+    sentences = []
+    for name, checks in data.coverage.items():
+        categories = [check for check in checks if check.scope == "category"]
+        if categories:
+            lowest = min(categories, key=lambda check: check.coverage.point)
+            sentences.append(f"Lowest category: {coverage_sentence(name, lowest, data.currency)}")
+    return sentences
+
+
+def worst_line(data: ReportData, worst: WorstItem) -> TemplateValues:
+    """Return one of the worst quotes, with the most similar training listings."""
+    currency, row = data.currency, worst.row
+    median = data.evaluations[data.best.name].median
+    quote = median if row.price is None else row.price
+    unanswered = f"unanswered, charged at {format_price(median, currency)}"
     return {
-        "title": to_single_line(one.item.title) or one.item.id,
-        "category": to_single_line(one.item.category, 60),
+        "title": to_single_line(worst.item.title) or worst.item.id,
+        "category": to_single_line(worst.item.category, 60),
         "truth": format_price(row.truth, currency),
-        "said": said,
+        "quote": unanswered if row.price is None else f"quote {format_price(quote, currency)}",
         "interval": format_range(row.low, row.high, currency),
-        "miss": f"{format_price(one.error, currency)} {off}",
+        "error": f"{format_price(worst.error, currency)} {'too high' if quote > row.truth else 'too low'}",
         "near": [
             {"title": to_single_line(near.title, 90) or near.id, "price": format_price(near.price, currency)}
-            for near in one.item.near
+            for near in worst.item.near
         ],
     }

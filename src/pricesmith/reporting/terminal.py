@@ -1,72 +1,66 @@
-"""The leaderboard and the conclusion for a terminal and for machines; the HTML report has the same numbers."""
+"""The leaderboard and the conclusion for a terminal; the HTML report has the same numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from pricesmith.core.fitted_table import Column, FittedTable
 from pricesmith.evaluation.leaderboard import LeaderboardRow
 from pricesmith.evaluation.results import Evals
-from pricesmith.text.formatting import (
-    format_amount_interval,
-    format_money,
-    to_single_line,
+from pricesmith.reporting.json_output import leaderboard_row_dict
+from pricesmith.reporting.narrative import SAME, coverage_sentence, power_clause
+from pricesmith.text.formatting import format_amount_interval, format_money, to_single_line
+
+COLUMNS = (  # in a narrow terminal, the column with the highest `drop` goes first
+    Column("rank"),
+    Column("pricer", wraps=True),
+    Column("MAE [95 % CI]", right=True, drop=1),
+    Column("MAE", right=True, instead_of="MAE [95 % CI]"),
+    Column("median error", right=True, drop=3),
+    Column("RMSLE", right=True, drop=7),
+    Column("within 20 %", right=True, drop=4),
+    Column("unanswered", right=True, drop=6),
+    Column("s/1,000", right=True, drop=8),
+    Column("coverage", right=True, drop=2),
+    Column("typical interval", right=True, drop=5),
 )
 
 
 def leaderboard_dict(evals: Evals, rows: Sequence[LeaderboardRow]) -> dict[str, Any]:
-    """The leaderboard as plain values, ready for JSON."""
-    return {"evals": str(evals.path), "about": evals.about, "leaderboard": [asdict(row) for row in rows]}
-
-
-def format_rank(row: LeaderboardRow) -> str:
-    """The places that the tests leave open, `4-5`, with a mark where it is not told apart from the best."""
-    return row.rank_range + ("" if row.best else " =" if row.tied else "")
-
-
-def format_seconds_short(value: float) -> str:
-    """Seconds with as many digits as mean something."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}" if value < 10 else f"{value:.1f}"
+    """Return the leaderboard as plain values, ready for JSON."""
+    return {
+        "evals": str(evals.path),
+        "about": evals.about,
+        "leaderboard": [leaderboard_row_dict(row) for row in rows],
+    }
 
 
 def leaderboard_table(evals: Evals, rows: Sequence[LeaderboardRow]) -> Any:
-    """The leaderboard as a rich table, one for each set of items; different items are never ranked together. Names are data:
-    nothing in them is markup."""
+    """Return the leaderboard as a rich renderable, one table for each set of items, because only pricers evaluated on
+    the same items are ranked together. Names are data: rich markup in them is not interpreted.
+    """
     from rich.console import Group
     from rich.text import Text
 
     currency = evals.evaluations[0].currency if evals.evaluations else "USD"
-    drawn: list[Any] = []
+    parts: list[Any] = []
     for group in sorted({row.group for row in rows}):
-        some = [row for row in rows if row.group == group]
-        others = "" if group == 0 else " (other items, so not ranked above; the report compares on common ones)"
-        title = f"{evals.about['split']}: {some[0].n:,} items{others}"
-        drawn.append(FittedTable(title, COLUMNS, [leaderboard_line(row, currency) for row in some]))
-        drawn += [Text(to_single_line(note, 1_000)) for note in leaderboard_notes(some)]
-    return Group(*drawn)
+        group_rows = [row for row in rows if row.group == group]
+        title = f"{evals.about['split']}: {group_rows[0].n:,} items, prices in {currency}"
+        if group:
+            title += " (other items: not ranked with the pricers above; the report compares common items)"
+        parts.append(FittedTable(title, COLUMNS, [leaderboard_cells(row, currency) for row in group_rows]))
+        parts += [Text(to_single_line(note, 1_000)) for note in leaderboard_notes(group_rows, currency)]
+    return Group(*parts)
 
 
-COLUMNS = (  # the highest `drop` goes first where the terminal is narrow
-    Column(""),
-    Column("pricer", wraps=True),
-    Column("mean error [95%]", right=True, drop=1),
-    Column("mean error", right=True, instead_of="mean error [95%]"),
-    Column("median", right=True, drop=3),
-    Column("RMSLE", right=True, drop=7),
-    Column("within 20%", right=True, drop=4),
-    Column("no answer", right=True, drop=6),
-    Column("s/1,000", right=True, drop=8),
-    Column("90% holds", right=True, drop=2),
-    Column("price", right=True, drop=5),
-)
-
-
-def leaderboard_line(row: LeaderboardRow, currency: str) -> list[str]:
-    """The cells of one pricer."""
+def leaderboard_cells(row: LeaderboardRow, currency: str) -> list[str]:
+    """Return the cells of one pricer, in the order of COLUMNS."""
+    mark = "" if row.best else " =" if row.tied else ""
+    miscovered = any(check.scope == "all" for check in row.miscoverage)
     return [
-        format_rank(row),
+        row.rank_range + mark,
         to_single_line(row.name, 60),
         format_amount_interval(row.mae, currency),
         format_money(row.mae.point, currency),
@@ -75,40 +69,41 @@ def leaderboard_line(row: LeaderboardRow, currency: str) -> list[str]:
         f"{row.within_20:.1%}",
         f"{row.n_unanswered:,}",
         format_seconds_short(row.seconds_per_1000),
-        f"{row.coverage.point:.1%}{'*' * any(one.kind == 'all' for one in row.miscoverage)}" if row.coverage else "",
+        f"{row.coverage.point:.1%}{'*' * miscovered}" if row.coverage else "",
         f"÷ {row.lower_factor:.2f} to × {row.upper_factor:.2f}" if row.lower_factor and row.upper_factor else "",
     ]
 
 
-def leaderboard_notes(rows: Sequence[LeaderboardRow]) -> list[str]:
-    """What a reader of the table must know: who is not told apart, and how many items would do it."""
-    said = []
+def format_seconds_short(value: float) -> str:
+    """Format seconds with two significant digits, none after the point above 100."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}" if value < 10 else f"{value:.1f}"
+
+
+def leaderboard_notes(rows: Sequence[LeaderboardRow], currency: str) -> list[str]:
+    """Return the notes under a table: ties with the sample size needed, rank ranges, coverage, pricers' own notes."""
+    notes = []
     for row in rows:
         if row.tied:
-            needed = f"; about {row.n_needed:,} items would tell them apart" if row.n_needed else ""
-            said.append(f"= {row.name} is not told apart from the best on these items{needed}.")
+            power = f" ({power_clause(row.n_needed)})" if row.n_needed else ""
+            notes.append(f"= {row.name}: {SAME} from the best on these items{power}.")
     if any(row.rank < row.rank_to for row in rows):
-        said.append("A rank such as 2–3 is the places that the paired tests leave open.")
-    said += [line for row in rows for line in coverage_notes(row)]
-    said += sorted({row.note for row in rows if row.note})
-    return said
-
-
-def coverage_notes(row: LeaderboardRow) -> list[str]:
-    """Where the coverage of a pricer's intervals is significantly off its level, in a sentence for each."""
-    lines = []
-    for one in row.miscoverage:
-        where = {"all": "", "band": f" where it quotes {one.label}", "category": f" in the category {one.label}"}
-        lines.append(
-            f"{'* ' * (one.kind == 'all')}{row.name}: its {one.level:.0%} intervals hold {one.coverage:.1%} of "
-            f"{one.n:,} prices{where[one.kind]}, significantly {'less' if one.coverage < one.level else 'more'} than "
-            f"{one.level:.0%} (p = {one.p:.2g}, corrected for all bands and categories)."
+        notes.append("Rank 2–3: the paired tests (95 % each) leave both ranks possible.")
+    levels = {f"{check.level:.0%}".replace("%", " %") for row in rows for check in row.coverage_checks}
+    if levels:
+        level = " or ".join(sorted(levels))
+        notes.append(
+            f"coverage: share of true prices inside the {level} intervals; typical interval: price ÷ and × the factors."
         )
-    return lines
+    notes += [
+        f"{'* ' * (check.scope == 'all')}{coverage_sentence(row.name, check, currency)}"
+        for row in rows
+        for check in row.miscoverage
+    ]
+    return notes + sorted({row.note for row in rows if row.note})
 
 
-def format_conclusion(words: Sequence[str]) -> Any:
-    """The conclusion as one paragraph, in lines as wide as the terminal; names are data, so nothing in it is markup."""
+def format_conclusion(sentences: Sequence[str]) -> Any:
+    """Return the conclusion as one paragraph that wraps in the terminal; rich markup in names is not interpreted."""
     from rich.text import Text
 
-    return Text(" ".join(to_single_line(sentence, 1_000) for sentence in words))
+    return Text(" ".join(to_single_line(sentence, 1_000) for sentence in sentences))

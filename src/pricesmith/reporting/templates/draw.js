@@ -1,9 +1,10 @@
 "use strict";
-// The figures come as plain data. Colors are names ("@c0", "@ink:0.2") so that light and dark can be changed while open.
+// Figures are plain data. Colors are names ("@c0", "@ink:0.2"), so light and dark can change while the page is open.
 (function () {
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const coarse = matchMedia("(pointer: coarse)").matches;
+  const selected = {};
 
   function color(name) {
     const [token, alpha] = name.slice(1).split(":");
@@ -14,7 +15,7 @@
   }
 
   function paint(value, key) {
-    if (Array.isArray(value)) return value.map((one) => paint(one, key));
+    if (Array.isArray(value)) return value.map((element) => paint(element, key));
     if (value && typeof value === "object")
       return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, paint(inner, name)]));
     return typeof value === "string" && value[0] === "@" && /color$/.test(key) ? color(value) : value;
@@ -24,36 +25,41 @@
     const axis = { gridcolor: "@grid", zerolinecolor: "@line", linecolor: "@line", automargin: true, tickcolor: "@line" };
     const base = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", dragmode: coarse ? false : "zoom",
-      font: { group: getComputedStyle(document.body).fontGroup, size: narrow ? 11 : 12, color: "@soft" },
+      font: { family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 12, color: "@soft" },
       margin: { l: 8, r: 12, t: 8, b: 8 },
       hoverlabel: { bgcolor: "@card", bordercolor: "@line", font: { color: "@ink" }, align: "left" },
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { color: "@ink" } },
     };
     const merged = Object.assign(base, figure.layout);
-    for (const name of Object.keys(merged)) if (/^[xy]axis/.test(name)) merged[name] = 
-      merged[name] = Object.assign({}, axis, merged[name], { title: Object.assign({ standoff: 12 }, (merged[name] || {}).title) });
+    for (const name of Object.keys(merged).filter((key) => /^[xy]axis/.test(key)))
+      merged[name] = Object.assign({}, axis, merged[name], { title: Object.assign({ standoff: 12 }, merged[name].title) });
     return merged;
   }
 
   function draw(id) {
-    const place = document.getElementById(id);
+    const element = document.getElementById(id);
     const figure = figures[id];
-    if (!place || !figure) return;
-    const narrow = place.clientWidth < 560;
-    const data = figure.data.map((trace, index) => {
+    if (!element || !figure) return;
+    const narrow = element.clientWidth < 560;
+    const data = figure.data.map((trace) => {
       const full = trace.shared ? Object.assign({}, figure.shared, trace) : trace;
-      return figure.tabs && trace.tab !== undefined ? Object.assign({}, full, { visible: trace.tab === (place.chosen || 0) }) : full;
+      if (!figure.tabs || trace.tab === undefined) return full;
+      return Object.assign({}, full, { visible: trace.tab === (selected[id] || 0) });
     });
-    Plotly.react(place, paint(data, ""), paint(layout(figure, narrow), ""), { displayModeBar: false, responsive: true, typesetMath: false });
+    const config = { displayModeBar: false, responsive: true, typesetMath: false };
+    Plotly.react(element, paint(data, ""), paint(layout(figure, narrow), ""), config);
   }
 
   for (const button of document.querySelectorAll("button[data-chart]"))
     button.addEventListener("click", () => {
       for (const other of button.parentElement.children) other.setAttribute("aria-pressed", String(other === button));
-      document.getElementById(button.dataset.chart).chosen = Number(button.dataset.tab);
+      selected[button.dataset.chart] = Number(button.dataset.tab);
       draw(button.dataset.chart);
     });
-  const all = () => Object.keys(figures).forEach(draw);
-  dark.addEventListener("change", all);
-  all();
+  const drawAll = () => Object.keys(figures).forEach(draw);
+  dark.addEventListener("change", drawAll);
+  // Paper has a width of its own: draw again when printing starts and ends.
+  addEventListener("beforeprint", drawAll);
+  addEventListener("afterprint", drawAll);
+  drawAll();
 })();
