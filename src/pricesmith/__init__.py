@@ -1,53 +1,103 @@
-"""Pricesmith: build your own small model that prices things from their description, and prove how it stands.
+"""Pricesmith: build your own small model that prices things from their description, and prove how accurate it is.
 
     import pricesmith as ps
-    pricer = ps.load("out/mlp")
-    print(pricer.price([ps.Listing("1", "Logitech wireless gaming mouse", "RGB, 25,600 dpi")]))
+    catalog = ps.curate("shop.csv", to="out/shop")
+    model = ps.fit("sparse_mlp", catalog, to="out/mlp")
+    model.predict("Logitech wireless gaming mouse, 25,600 dpi")
 
-Everything else is loaded when it is first used: this import brings in no numerical library.
+Everything else is loaded when it is first used: this import loads no numerical library.
 """
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pricesmith.core.errors import InputError, MissingExtra, PricesmithError, UsageError
 from pricesmith.core.types import Evaluation, Item, Listing, Pricer, Quote, Recipe, render
 
 if TYPE_CHECKING:
     from pricesmith import catalog as catalog
-    from pricesmith.api import compare as compare
-    from pricesmith.api import evaluate as evaluate
-    from pricesmith.api import fit as fit
-    from pricesmith.api import load as load
-    from pricesmith.api import measure_learning_curve as measure_learning_curve
-
-# Libraries send no usage statistics, unless the user decides otherwise.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-os.environ.setdefault("DO_NOT_TRACK", "1")
+    from pricesmith.api.estimator import PriceRegressor as PriceRegressor
+    from pricesmith.api.evaluate import Leaderboard as Leaderboard
+    from pricesmith.api.evaluate import evaluate as evaluate
+    from pricesmith.api.evaluate import report as report
+    from pricesmith.api.pipeline import bases as bases
+    from pricesmith.api.pipeline import curate as curate
+    from pricesmith.api.pipeline import export as export
+    from pricesmith.api.pipeline import fit as fit
+    from pricesmith.api.pipeline import load as load
+    from pricesmith.api.pipeline import measure_learning_curve as measure_learning_curve
+    from pricesmith.api.pipeline import price_file as price_file
+    from pricesmith.catalog.catalog import Catalog as Catalog
+    from pricesmith.catalog.comparables import Comparable as Comparable
+    from pricesmith.evaluation.compare import Difference as Difference
+    from pricesmith.evaluation.leaderboard import LeaderboardRow as LeaderboardRow
+    from pricesmith.learning_curve.schema import LearningCurve as LearningCurve
+    from pricesmith.pricers.model import PriceModel as PriceModel
 
 __version__ = "0.1.0"
+LAZY = {
+    "Catalog": "catalog.catalog",
+    "Comparable": "catalog.comparables",
+    "Difference": "evaluation.compare",
+    "Leaderboard": "api.evaluate",
+    "LeaderboardRow": "evaluation.leaderboard",
+    "LearningCurve": "learning_curve.schema",
+    "PriceModel": "pricers.model",
+    "PriceRegressor": "api.estimator",
+    "bases": "api.pipeline",
+    "curate": "api.pipeline",
+    "evaluate": "api.evaluate",
+    "export": "api.pipeline",
+    "fit": "api.pipeline",
+    "load": "api.pipeline",
+    "measure_learning_curve": "api.pipeline",
+    "price_file": "api.pipeline",
+    "report": "api.evaluate",
+}
 __all__ = [
+    "Catalog",
+    "Comparable",
+    "Difference",
     "Evaluation",
+    "InputError",
     "Item",
+    "Leaderboard",
+    "LeaderboardRow",
+    "LearningCurve",
     "Listing",
+    "MissingExtra",
+    "PriceModel",
+    "PriceRegressor",
     "Pricer",
+    "PricesmithError",
     "Quote",
     "Recipe",
+    "UsageError",
+    "bases",
     "catalog",
-    "compare",
+    "curate",
     "evaluate",
+    "export",
     "fit",
     "load",
     "measure_learning_curve",
+    "price_file",
     "render",
+    "report",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    """A public name, loaded when it is first used."""
     if name == "catalog":
         return import_module("pricesmith.catalog")
-    if name in __all__:
-        return getattr(import_module("pricesmith.api"), name)
+    if name in LAZY:
+        return getattr(import_module(f"pricesmith.{LAZY[name]}"), name)
     raise AttributeError(f"module 'pricesmith' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion in a notebook."""
+    return sorted([*__all__, "__version__"])

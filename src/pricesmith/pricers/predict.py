@@ -160,7 +160,6 @@ class PredictMixin(ABC):
 
         Raises UsageError for any other value, and for columns that hold neither a title nor a text.
 
-        >>> model = getfixture("model")
         >>> quote = model.predict("Cobalt drill, size 12 kg")
         >>> quote.low < quote.price < quote.high
         True
@@ -189,7 +188,6 @@ class PredictMixin(ABC):
         model's quotes of the listings, if you have them, to save pricing them again. A model that was exported without
         its training listings has no comparables.
 
-        >>> model = getfixture("model")
         >>> [comparable.title for comparable in model.comparables("Cobalt drill", k=1)]
         ['Cobalt drill ...']
         """

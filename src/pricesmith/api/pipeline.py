@@ -1,0 +1,246 @@
+"""Catalogs, models and prices: the functions that make and use them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from pricesmith.catalog.catalog import Catalog, open_catalog
+from pricesmith.core.console import Console
+from pricesmith.core.errors import UsageError
+from pricesmith.core.settings import parse_settings
+from pricesmith.core.types import Recipe
+
+if TYPE_CHECKING:
+    from narwhals.typing import IntoDataFrame
+
+    from pricesmith.learning_curve.schema import LearningCurve
+    from pricesmith.pricers.model import PriceModel
+
+    Source: TypeAlias = str | Path | IntoDataFrame
+
+CatalogLike: TypeAlias = str | Path | Catalog
+
+
+def curate(source: Source | Sequence[Source], to: Path | str, *, verbose: bool = False, **options: Any) -> Catalog:
+    """Make a catalog in the folder `to` from files, folders, globs or DataFrames, or from several of them.
+
+    A DataFrame of pandas, polars or pyarrow is read, cleaned, split and checked exactly as a file is. The options are
+    those of `pricesmith curate`, as keywords: `mapping={"price": "amount"}`, `currency="EUR"`, `min_price`, `max_price`,
+    `split="90/5/5"`, `split_seed`, `keep=["column"]`, `overwrite=True` and so on. The same call again opens the finished
+    catalog.
+
+    Raises UsageError for a wrong option, a table without a price column, or a folder `to` that holds something else,
+    and InputError for a file that cannot be read or fewer than 100 usable rows.
+
+    >>> import pyarrow as pa
+    >>> rows = [{"name": f"Garden hose {n} m", "price": 10.0 + n} for n in range(200)]
+    >>> catalog = curate(pa.Table.from_pylist(rows), folder / "shop", currency="EUR")
+    >>> catalog.currency, len(catalog.items("train"))
+    ('EUR', 120)
+    """
+    from pricesmith.catalog.curate import curate as curate_files
+    from pricesmith.catalog.dataframes import is_dataframe, write_parquet
+
+    several = isinstance(source, Iterable) and not isinstance(source, str | Path) and not is_dataframe(source)
+    parts: Any = source if several else [source]
+    sources = list(parts)
+    with tempfile.TemporaryDirectory(prefix="pricesmith-") as folder:
+        names = []
+        for number, part in enumerate(sources, start=1):
+            if isinstance(part, str | Path):
+                names.append(str(part))
+            elif is_dataframe(part):
+                path = Path(folder) / ("dataframe.parquet" if len(sources) == 1 else f"dataframe-{number}.parquet")
+                write_parquet(part, path)
+                names.append(str(path))
+            else:
+                raise UsageError(
+                    "A catalog is made from files and DataFrames",
+                    got=type(part).__name__,
+                    allowed="a path, a glob, a DataFrame of pandas, polars or pyarrow, or a list of these",
+                    hint="Put the rows into a DataFrame.",
+                )
+        with Console(quiet=not verbose).progress() as progress:
+            return curate_files(names, Path(to), progress=progress, **options)
+
+
+def fit(
+    recipe: str | Recipe,
+    catalog: CatalogLike,
+    to: Path | str,
+    *,
+    overwrite: bool = False,
+    verbose: bool = False,
+    **settings: Any,
+) -> PriceModel:
+    """Fit a recipe on a catalog into the model folder `to`, and return the model.
+
+    `recipe` is the name of a shipped recipe (`pricesmith recipe ls` lists them), a TOML file or a recipe object; further
+    keywords are its settings, such as `epochs=6`. The same call again loads the finished model; a call with other
+    settings raises UsageError, unless `overwrite`.
+
+    >>> model = fit("median", catalog, folder / "median", min_rows=50)
+    >>> model.manifest["settings"]["min_rows"]
+    50
+    """
+    from pricesmith.base_models.precision import plan_for_hardware
+    from pricesmith.pricers.fitting import fit_model
+
+    with Console(quiet=not verbose).progress() as progress:
+        planned = plan_for_hardware(build_recipe(recipe, settings), progress)
+        fit_model(planned, open_or_same(catalog), Path(to), overwrite=overwrite, progress=progress)
+    return load(to)
+
+
+def build_recipe(recipe: str | Recipe, settings: dict[str, Any]) -> Recipe:
+    """A recipe by its name, its TOML file or itself, with these settings. Raises UsageError for an unknown setting."""
+    from pricesmith.pricers.recipes import get_settings, read_recipe
+
+    if isinstance(recipe, str | Path):
+        return read_recipe(str(recipe), settings)
+    if not settings:
+        return recipe
+    values = {name: value for name, value in get_settings(recipe).items() if name != "kind"}
+    cls: Any = type(recipe)
+    changed: Recipe = parse_settings(cls, {**values, **settings}, where=f"the recipe {recipe.kind}")
+    return changed
+
+
+def load(model: Path | str) -> PriceModel:
+    """Load a model from its folder, or the chosen model of a folder that `pricesmith build` made.
+
+    Raises InputError if the model is unfinished, damaged or of a newer version.
+
+    >>> load(model.path).name
+    'ridge'
+    """
+    from pricesmith.pricers.model import load_model
+
+    return load_model(model)
+
+
+def price_file(
+    model: PriceModel | Path | str,
+    file: Path | str,
+    to: Path | str,
+    *,
+    max_interval_ratio: float | None = None,
+    comparables: int = 0,
+    overwrite: bool = False,
+    verbose: bool = False,
+) -> dict[str, Any]:
+    """Price every row of a file (.csv, .jsonl, .parquet, .xlsx) of any length into the file `to`; returns the counts.
+
+    A row whose interval reaches further than price ÷ or × `max_interval_ratio` gets no price. `comparables` similar
+    training listings are added to each row. Raises UsageError if `to` is a file that Pricesmith did not write, unless
+    `overwrite`.
+
+    >>> from pricesmith.testing import make_csv
+    >>> new = make_csv(folder / "new.csv", 30, seed=1)
+    >>> price_file(model, new, new.with_name("prices.csv"))["priced"]
+    30
+    """
+    from pricesmith.batch import price
+
+    loaded = load(model) if isinstance(model, str | Path) else model
+    price.check_max_ratio(max_interval_ratio, loaded.calibrated)
+    price.check_comparables(comparables, loaded)
+    with Console(quiet=not verbose).progress() as progress:
+        return price.price_file(
+            loaded,
+            loaded.info,
+            Path(file),
+            Path(to),
+            identity=loaded.identity,
+            max_interval_ratio=max_interval_ratio,
+            comparables=comparables,
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+
+def export(
+    source: PriceModel | Catalog | Path | str,
+    to: Path | str,
+    format: str,
+    *,
+    evals: Path | str | None = None,
+    style: str = "plain",
+    overwrite: bool = False,
+    verbose: bool = False,
+) -> dict[str, Any]:
+    """Write a model as `merged`, `adapter` or `hub`, or a catalog as `sft`, for other tools; returns what was written.
+
+    `evals` is a folder of evaluations whose leaderboard goes into the model card; `style` is plain or chat, for `sft`.
+
+    >>> written = export(catalog, folder / "rows.jsonl", "sft")
+    >>> written["rows"]["train"] > 100
+    True
+    """
+    from pricesmith.exporting import export_model
+
+    folder = Path(source) if isinstance(source, str | Path) else source.path
+    with Console(quiet=not verbose).progress() as progress:
+        return export_model(
+            folder,
+            Path(to),
+            format,
+            evals=None if evals is None else Path(evals),
+            style=style,
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+
+def bases(
+    memory: str | None = None,
+    purpose: str = "train",
+    *,
+    catalog: CatalogLike | None = None,
+    names: Sequence[str] = (),
+    measure: bool = False,
+    minutes: float = 10.0,
+    verbose: bool = False,
+) -> dict[str, Any]:
+    """The open base models that fit this machine, or a GPU with `memory` such as "24GB", as plain values.
+
+    `purpose` is train or serve. With a `catalog` its tokens are counted; with `measure` the bases at hand (or `names`)
+    price some of its rows untuned, for at most `minutes`.
+
+    >>> facts = bases("24GB")
+    >>> len(facts["models"]) > 3
+    True
+    """
+    from pricesmith.base_models.choose import choose_base
+
+    folder = catalog.path if isinstance(catalog, Catalog) else None if catalog is None else Path(catalog)
+    with Console(quiet=not verbose).progress() as progress:
+        return choose_base(memory, purpose, folder, names=names, measure=measure, minutes=minutes, progress=progress)
+
+
+def measure_learning_curve(
+    catalog: CatalogLike,
+    to: Path | str,
+    *,
+    recipe: str | Recipe = "sparse_mlp",
+    overwrite: bool = False,
+    verbose: bool = False,
+    **options: Any,
+) -> LearningCurve:
+    """Measure how the error falls with more training rows, and which categories need them, into the folder `to`.
+
+    The options are those of `pricesmith learning-curve`, as keywords.
+    """
+    from pricesmith.learning_curve import measure_learning_curve as measure
+
+    chosen = build_recipe(recipe, {})
+    with Console(quiet=not verbose).progress() as progress:
+        return measure(open_or_same(catalog), Path(to), chosen, overwrite=overwrite, progress=progress, **options)
+
+
+def open_or_same(catalog: CatalogLike) -> Catalog:
+    """The catalog itself, or the catalog in a folder. Raises InputError if the folder holds no finished catalog."""
+    return catalog if isinstance(catalog, Catalog) else open_catalog(catalog)
