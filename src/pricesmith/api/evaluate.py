@@ -114,15 +114,18 @@ class Leaderboard:
         return [part for part in drawn if isinstance(part, FittedTable)], notes
 
     def __repr__(self) -> str:
-        from io import StringIO
-
-        from rich.console import Console as Rich
-
         tables, notes = self.tables()
-        text = StringIO()
-        Rich(file=text, width=WIDTH, highlight=False, color_system=None).print(*tables, sep="")
-        lines = [line.rstrip() for line in text.getvalue().splitlines()]
-        return "\n".join([line for line in lines if line] + notes)
+        lines: list[str] = []
+        for table in tables:
+            places, widths = table.shown(WIDTH), table.widths()
+            lines.append(table.title)
+            for row in ([column.header for column in table.columns], *table.rows):
+                cells = [
+                    row[place].rjust(widths[place]) if table.columns[place].right else row[place].ljust(widths[place])
+                    for place in places
+                ]
+                lines.append("  ".join(cells).rstrip())
+        return "\n".join(lines + notes)
 
     def _repr_html_(self) -> str:
         """The leaderboard as an HTML table, for notebooks."""

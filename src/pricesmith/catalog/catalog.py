@@ -46,7 +46,7 @@ class LedgerFacts(Settings):
     items_bytes: int = Field(ge=0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Catalog:
     """An opened catalog. Items are read from disk when they are asked for; order is the file's, always the same."""
 
@@ -70,6 +70,29 @@ class Catalog:
     def price_range(self) -> tuple[float, float]:
         low, high = self.ledger["price_range"]
         return float(low), float(high)
+
+    def __repr__(self) -> str:
+        low, high = self.price_range
+        splits = self.ledger.get("splits", {})
+        return f"Catalog({str(self.path)!r}: {sum(splits.values()):,} items, {self.currency} {low:,g} to {high:,g})"
+
+    def _repr_html_(self) -> str:
+        """The catalog's facts as a table, for notebooks."""
+        from pricesmith.core.notebook import html_facts
+
+        low, high = self.price_range
+        facts: dict[str, object] = {f"{name} items": f"{count:,}" for name, count in self.ledger["splits"].items()}
+        facts |= {"price range": f"{low:,g} to {high:,g} {self.currency}"}
+        rejected = self.ledger.get("rows", {}).get("rejected", {})
+        facts |= {f"rejected: {reason}": f"{count:,}" for reason, count in rejected.items()}
+        leaks = [name for name, why in self.columns_left_out().items() if why.startswith("leak")]
+        facts |= {"dropped columns (they give the price away)": ", ".join(leaks)} if leaks else {}
+        return html_facts(f"Catalog {self.name}", facts)
+
+    def columns_left_out(self) -> Mapping[str, str]:
+        """The columns of the files that no pricer reads, each with the reason."""
+        left_out: Mapping[str, str] = self.ledger["columns"].get("left_out", {})
+        return left_out
 
     def batches(self, names: Sequence[str], rows: int = 10_000) -> Iterator[pa.RecordBatch]:
         """Some columns, a number of rows at a time, in file order. Raises InputError where the file is damaged."""

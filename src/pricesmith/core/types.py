@@ -9,7 +9,7 @@ Standard library only; every other module may import this one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -33,7 +33,7 @@ class Item:
     price: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Quote:
     """An answer. `price` is None where there is no usable one, never 0; `low` and `high` bound an interval.
 
@@ -48,6 +48,27 @@ class Quote:
     cost_usd: float = 0.0
     seconds: float | None = None
     nothing_similar: bool | None = None
+
+    def __repr__(self) -> str:
+        """The price first, then whatever differs from its default."""
+        shown = {field.name: getattr(self, field.name) for field in fields(self)}
+        changed = {name: value for name, value in shown.items() if name == "price" or value not in ("", 0.0, None)}
+        texts = [
+            f"{name}={value:.6g}" if type(value) is float else f"{name}={value!r}" for name, value in changed.items()
+        ]
+        return f"Quote({', '.join(texts)})"
+
+    def _repr_html_(self) -> str:
+        """The quote as a table, for notebooks."""
+        from pricesmith.core.notebook import html_facts
+
+        shown = {"price": self.price, "low": self.low, "high": self.high}
+        facts: dict[str, object] = {name: f"{value:,.6g}" for name, value in shown.items() if value is not None}
+        if self.price is None:
+            facts |= {"price": "unanswered", "reason": self.raw}
+        if self.nothing_similar:
+            facts["note"] = "nothing similar in the training data: the price is a guess"
+        return html_facts("Quote", facts)
 
 
 @runtime_checkable
