@@ -13,9 +13,10 @@ from pricesmith.pricers.fitting import fit_model
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import make_catalog, make_model
 
-SMALL: dict[str, dict[str, Any]] = {"sparse_mlp": {"members": 1, "width": 16, "hidden": 16}}
-ONE_EACH = {"folds": 2, "members": 1, "fold_members": 1, "forests": 1, "trees": 60}
-SMALL["best"] = {**ONE_EACH, "width": 16, "hidden": 16, "keys": 8, "passes": 3, "tree_rate": 0.1, "leaves": 31}
+SMALL: dict[str, dict[str, Any]] = {"sparse_mlp": {"ensemble_size": 1, "embedding_dim": 16, "hidden_dim": 16}}
+ONE_EACH = {"folds": 2, "ensemble_size": 1, "fold_ensemble_size": 1, "n_forests": 1, "n_estimators": 60}
+SMALL["best"] = {**ONE_EACH, **SMALL["sparse_mlp"], "key_dim": 8, "epochs": 3}
+SMALL["best"] |= {"tree_learning_rate": 0.1, "num_leaves": 31}
 TUNED: dict[str, Any] = {
     "tokens_per_batch": 1024,
     "max_length": 64,

@@ -11,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from pricesmith.core.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +85,13 @@ class Pricer(Protocol):
 
 
 class Recipe(Protocol):
-    """Settings that can be fitted. `fit` writes a run folder and returns nothing; `load` reads it."""
+    """Settings that can be fitted. `fit` writes a model folder and returns nothing; `load` reads it."""
 
     kind: ClassVar[str]
 
-    def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path) -> None: ...
+    def fit(self, train: Sequence[Item], validation: Sequence[Item], folder: Path, progress: Progress, /) -> None: ...
 
-    def load(self, run: Path) -> Pricer: ...
+    def load(self, folder: Path, /) -> Pricer: ...
 
 
 @dataclass(frozen=True, slots=True)

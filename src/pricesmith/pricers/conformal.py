@@ -1,18 +1,18 @@
-"""Intervals that hold: split-conformal on the log scale, learnt on rows that nothing else has seen.
+"""Split-conformal intervals on the log scale, calibrated on rows that nothing was fitted on.
 
     table = calibrate(quotes, truths, level=0.9)
-    Calibrated(pricer, table).price(listings)
+    ConformalPricer(pricer, table, price_range).price(listings)
 
 The lower and the upper side are calibrated separately, each for half of the misses (5 % at 90 %), because prices are
 skewed: with one width for both sides, far more truths lie above the interval than below. The scores of a calibration
 row are its signed residuals, log quote - log truth below and log truth - log quote above; the interval reaches from
 quote ÷ exp(lower) to quote x exp(upper), where each is the ceil((n + 1) (1 + level) / 2)-th smallest score of its side
 in the quote's band (Papadopoulos et al. 2002; Lei et al. 2018; by band: Vovk 2012, "Mondrian"; two sides: Linusson et
-al. 2014). A pricer with bounds of its own has each of them moved by an amount on the log scale (Romano et al. 2019,
-conformalized quantile regression, asymmetric) or, where they tell how far off it may be (`scaled`), by a factor: the
-score is then the residual in units of its half-width (Papadopoulos et al. 2008, normalized). Bands are powers of two
-of the quote; one under 100 rows joins its neighbor. Where a band has too few rows for the level (19 for 90 %), the
-interval is the whole price range.
+al. 2014). The own bounds of a pricer are shifted on the log scale (Romano et al. 2019, conformalized quantile
+regression, asymmetric) or, if they are error estimates (`scaled`), multiplied by a factor: the score is then the
+residual in units of the half-width (Papadopoulos et al. 2008, normalized). Bands are powers of two of the quote; a band
+with fewer than 100 rows joins its neighbor. If a band has too few rows for the level (19 for 90 %), the interval is the
+whole price range.
 """
 
 from __future__ import annotations
@@ -31,14 +31,16 @@ from pricesmith.core.types import Listing, Pricer, Quote
 
 MIN_BAND = 100
 LEVEL = 0.9
-NARROWEST = 1e-3  # an own half-width below this is taken for this, so that it can be widened
+MIN_HALF_WIDTH = 1e-3  # narrower half-widths of a pricer are raised to this, so that they can be scaled
 
 
 class CalibrationTable(Settings):
-    """The result of a calibration. Band i holds quotes below `edges[i]`, the last one the rest. `lower` and `upper`
-    say how far below and above the quote each band's interval reaches: on the log scale, or in units of the pricer's
-    own half-widths there (`scaled`); None where a band has too few rows for the level: then it is the whole
-    price range."""
+    """The result of a calibration.
+
+    Band i has the quotes below `edges[i]`, the last band the rest. `lower` and `upper` are how far the interval of each
+    band reaches below and above the quote: on the log scale, or in units of the pricer's own half-widths (`scaled`).
+    Both are None if a band has too few rows for the level: its interval is the whole price range.
+    """
 
     level: float = Field(gt=0, lt=1)
     own_bounds: bool
@@ -49,8 +51,8 @@ class CalibrationTable(Settings):
     rows: tuple[int, ...]
 
     @model_validator(mode="after")
-    def checked(self) -> CalibrationTable:
-        """Raises ValueError where edges do not rise, or a band lacks a side or its rows."""
+    def check_bands(self) -> CalibrationTable:
+        """Raise ValueError if edges do not increase, or a band lacks a side or its number of rows."""
         check_increasing(self.edges)
         if {len(self.lower), len(self.upper), len(self.rows)} != {len(self.edges) + 1}:
             raise ValueError("one lower, one upper and one number of rows for each band")
@@ -72,10 +74,11 @@ class ClippedPricer:
         return self.pricer.name
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
-        """The pricer's quotes, clipped; one that is not a number is no answer."""
-        return [self.clipped(quote) for quote in self.pricer.price(listings)]
+        """The pricer's quotes, clipped; a quote that is not finite becomes unanswered."""
+        return [self.clip(quote) for quote in self.pricer.price(listings)]
 
-    def clipped(self, quote: Quote) -> Quote:
+    def clip(self, quote: Quote) -> Quote:
+        """A quote inside the price range."""
         if quote.price is None or not np.isfinite(quote.price):
             return Quote(None, raw=quote.raw, cost_usd=quote.cost_usd)
         low, high = self.price_range
@@ -86,32 +89,32 @@ class ClippedPricer:
 def calibrate(
     quotes: Sequence[Quote], truths: Sequence[float], level: float = LEVEL, *, scaled: bool = False
 ) -> CalibrationTable:
-    """One pricer's table from quotes on calibration rows and their true prices; rows without an answer are left out.
+    """The table of a pricer from its quotes of calibration rows and their true prices; unanswered rows are ignored.
 
-    `scaled`: where the pricer has bounds, they are to be multiplied on the log scale, not moved.
+    `scaled`: bounds of the pricer are multiplied on the log scale, not shifted.
     """
-    kept = [(quote, truth) for quote, truth in zip(quotes, truths, strict=True) if quote.price is not None]
-    own = bool(kept) and all(quote.low is not None and quote.high is not None for quote, _ in kept)
-    prices = np.array([quote.price for quote, _ in kept], dtype=np.float64)
-    how = scaled_scores if own and scaled else scores
-    sides = np.array([how(quote, truth, own) for quote, truth in kept], dtype=np.float64).reshape(-1, 2)
+    answered = [(quote, truth) for quote, truth in zip(quotes, truths, strict=True) if quote.price is not None]
+    own = bool(answered) and all(quote.low is not None and quote.high is not None for quote, _ in answered)
+    prices = np.array([quote.price for quote, _ in answered], dtype=np.float64)
+    score = scaled_scores if own and scaled else scores
+    sides = np.array([score(quote, truth, own) for quote, truth in answered], dtype=np.float64).reshape(-1, 2)
     edges = merged_edges(prices)
-    places = np.searchsorted(np.array(edges), prices, side="right")
-    bands = [sides[places == band] for band in range(len(edges) + 1)]
+    band_of = np.searchsorted(np.array(edges), prices, side="right")
+    bands = [sides[band_of == band] for band in range(len(edges) + 1)]
     each = (1 + level) / 2  # half of the misses on each side
     return CalibrationTable(
         level=level,
         own_bounds=own,
         scaled=own and scaled,
         edges=edges,
-        lower=tuple(conformal(band[:, 0], each) for band in bands),
-        upper=tuple(conformal(band[:, 1], each) for band in bands),
+        lower=tuple(conformal_quantile(band[:, 0], each) for band in bands),
+        upper=tuple(conformal_quantile(band[:, 1], each) for band in bands),
         rows=tuple(len(band) for band in bands),
     )
 
 
 def scores(quote: Quote, truth: float, own: bool) -> tuple[float, float]:
-    """How far, on the log scale, an interval would have to reach below and above to hold the truth."""
+    """How far, on the log scale, an interval must reach below and above to cover the truth."""
     assert quote.price is not None
     low, high = (quote.low, quote.high) if own else (quote.price, quote.price)
     assert low is not None
@@ -120,7 +123,7 @@ def scores(quote: Quote, truth: float, own: bool) -> tuple[float, float]:
 
 
 def scaled_scores(quote: Quote, truth: float, own: bool) -> tuple[float, float]:
-    """The same in units of the quote's own half-widths, from the quote."""
+    """How far an interval must reach from the quote to cover the truth, in units of the quote's own half-widths."""
     assert quote.price is not None
     off = math.log(truth) - math.log(quote.price)
     below, above = half_widths(quote)
@@ -128,28 +131,28 @@ def scaled_scores(quote: Quote, truth: float, own: bool) -> tuple[float, float]:
 
 
 def half_widths(quote: Quote) -> tuple[float, float]:
-    """How far below and above a quote its own bounds lie, on the log scale; never nothing."""
+    """The distances of a quote's own bounds below and above it on the log scale, at least `MIN_HALF_WIDTH`."""
     assert quote.price is not None
     assert quote.low is not None
     assert quote.high is not None
     here = math.log(quote.price)
-    return max(here - math.log(quote.low), NARROWEST), max(math.log(quote.high) - here, NARROWEST)
+    return max(here - math.log(quote.low), MIN_HALF_WIDTH), max(math.log(quote.high) - here, MIN_HALF_WIDTH)
 
 
-def conformal(scores: npt.NDArray[np.float64], level: float) -> float | None:
-    """The ceil((n + 1) level)-th smallest score; None where there are too few."""
+def conformal_quantile(scores: npt.NDArray[np.float64], level: float) -> float | None:
+    """The ceil((n + 1) level)-th smallest score; None if there are too few."""
     rank = math.ceil((len(scores) + 1) * level - 1e-9)
     return float(np.sort(scores)[rank - 1]) if 0 < rank <= len(scores) else None
 
 
-def merged_edges(prices: npt.NDArray[np.float64], least: int = MIN_BAND) -> tuple[float, ...]:
-    """Powers of two that leave at least `least` rows in each band; a smaller band joins its smaller neighbor."""
+def merged_edges(prices: npt.NDArray[np.float64], min_rows: int = MIN_BAND) -> tuple[float, ...]:
+    """Powers of two with at least `min_rows` rows in each band; a smaller band joins its smaller neighbor."""
     if not len(prices):
         return ()
     low, high = math.floor(math.log2(prices.min())), math.ceil(math.log2(prices.max()))
     edges = [2.0**power for power in range(low + 1, high)]
     counts = np.bincount(np.searchsorted(np.array(edges), prices, side="right"), minlength=len(edges) + 1).tolist()
-    while edges and min(counts) < least:
+    while edges and min(counts) < min_rows:
         band = counts.index(min(counts))
         below = band > 0 and (band == len(edges) or counts[band - 1] <= counts[band + 1])
         left = band - 1 if below else band
@@ -159,7 +162,7 @@ def merged_edges(prices: npt.NDArray[np.float64], least: int = MIN_BAND) -> tupl
 
 
 class ConformalPricer:
-    """A pricer with intervals. Bounds stay inside the price range, where every truth of the catalog is."""
+    """A pricer with intervals. Bounds stay inside the price range, which covers every price of the catalog."""
 
     def __init__(self, pricer: Pricer, table: CalibrationTable, price_range: tuple[float, float]) -> None:
         self.pricer, self.table, self.price_range = pricer, table, price_range
@@ -170,9 +173,10 @@ class ConformalPricer:
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
         """The pricer's quotes with `low` and `high`."""
-        return [self.bounded(quote) for quote in self.pricer.price(listings)]
+        return [self.add_interval(quote) for quote in self.pricer.price(listings)]
 
-    def bounded(self, quote: Quote) -> Quote:
+    def add_interval(self, quote: Quote) -> Quote:
+        """A quote with the interval of its band."""
         if quote.price is None:
             return quote
         bottom, top = self.price_range
@@ -188,30 +192,32 @@ class ConformalPricer:
             if self.table.own_bounds and quote.low and quote.high:
                 low, high = quote.low, quote.high
             low, high = low * math.exp(-lower), high * math.exp(upper)
-        # A narrowed interval of the pricer's own may not leave its quote out.
+        # A narrowed interval of the pricer's own must still contain the quote.
         low, high = min(max(low, bottom), quote.price), max(min(high, top), quote.price)
         return Quote(quote.price, low, high, quote.raw, quote.cost_usd)
 
 
 def format_intervals(table: CalibrationTable) -> str:
-    """The interval of the typical calibration row as a person reads it, and where rows were too few."""
-    bands = [one for one in zip(table.lower, table.upper, table.rows, strict=True) if one[0] is not None]
-    told = []
+    """The typical interval of the calibration rows, and how many rows have none, as a short text."""
+    bands = [band for band in zip(table.lower, table.upper, table.rows, strict=True) if band[0] is not None]
+    parts = []
     if bands:
-        below, above = (typical([band[side] or 0.0 for band in bands], [band[2] for band in bands]) for side in (0, 1))
+        below, above = (
+            weighted_mean([band[side] or 0.0 for band in bands], [band[2] for band in bands]) for side in (0, 1)
+        )
         if table.scaled:
-            told.append(f"its own error estimate times {below:.2f} below and {above:.2f} above")
+            parts.append(f"its own error estimate times {below:.2f} below and {above:.2f} above")
         elif table.own_bounds:
-            told.append(f"its own lower bound ÷ {math.exp(below):.2f}, its own upper bound × {math.exp(above):.2f}")
+            parts.append(f"its own lower bound ÷ {math.exp(below):.2f}, its own upper bound × {math.exp(above):.2f}")
         else:
-            told.append(f"price ÷ {math.exp(below):.2f} to × {math.exp(above):.2f}")
+            parts.append(f"price ÷ {math.exp(below):.2f} to × {math.exp(above):.2f}")
     if None in table.lower:
         few = sum(n for n, width in zip(table.rows, table.lower, strict=True) if width is None)
-        told.append(f"the whole price range where {few} validation rows are too few for an interval")
-    return ", ".join(told)
+        parts.append(f"the whole price range for {few} validation rows, too few for an interval")
+    return ", ".join(parts)
 
 
-def typical(values: Sequence[float], rows: Sequence[int]) -> float:
+def weighted_mean(values: Sequence[float], rows: Sequence[int]) -> float:
     """The mean of the bands' values, weighted by their rows."""
     return float(np.average(values, weights=np.maximum(rows, 1)))
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from pricesmith.core.folders import FolderBuild, build_folder
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import write_toml
 from pricesmith.core.types import Item, Listing, Pricer, Quote, Recipe
+from pricesmith.pricers import plugin_package
 from pricesmith.pricers.conformal import ClippedPricer, calibrate
 from pricesmith.pricers.features.cross_fit import cross_fit
 from pricesmith.pricers.model import (
@@ -48,18 +49,10 @@ FIT_TIME = ".fit_time.json"
 CLOCK_LAG = 0.05  # seconds; the clock of file times may be this much behind
 
 
-class ResumableRecipe(Protocol):
-    """A recipe whose `fit`, in a folder where it was interrupted, goes on; `resumes` says so."""
-
-    resumes: ClassVar[bool]
-
-    def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path, progress: Progress) -> None: ...
-
-
 def fit_model(
     recipe: Recipe, catalog: Catalog, to: Path, *, overwrite: bool = False, progress: Progress = SILENT
 ) -> None:
-    """Fit a recipe on a catalog into the run folder `to`; where that is done already with these settings, say so."""
+    """Fit a recipe on a catalog into the model folder `to`; a finished fit with the same settings is not repeated."""
     groups: dict[str, str] = {}
     for split in ("train", "validation"):
         columns = catalog.columns(split, ("id", "group"))
@@ -71,15 +64,15 @@ def fit_model(
 
 @dataclass(frozen=True)
 class FitData:
-    """What a run is made from: the rows to fit on, and the two halves of validation; near-duplicate groups by id."""
+    """The rows to fit on, the two halves of validation, and the near-duplicate group of each id."""
 
     train: Sequence[Item]
     tune: Sequence[Item]
     calibrate: Sequence[Item]
     groups: Mapping[str, str] = field(default_factory=dict)
 
-    def groups_of(self, items: Sequence[Item]) -> list[str]:
-        """The near-duplicate group of each item; one without is a group of its own."""
+    def get_groups(self, items: Sequence[Item]) -> list[str]:
+        """The near-duplicate group of each item; an item without one is a group of its own."""
         return [self.groups.get(item.listing.id, item.listing.id) for item in items]
 
 
@@ -93,31 +86,29 @@ def fit_rows(
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> None:
-    """`fit`, on rows that need not be a catalog's splits. `to` holds none of the `inputs`, nor a member."""
-    begun, settings = (
-        time.time(),
-        {**get_settings(recipe), "catalog": info["fingerprint"], **referenced_content(recipe)},
-    )
-    inputs = [*inputs, *paths_of(recipe)]
-    with build_folder(to, MANIFEST, settings, overwrite=overwrite, noun="run", inputs=inputs) as build:
+    """`fit_model` on any rows. `to` must not contain any of the `inputs`, nor a file that the recipe reads."""
+    begun = time.time()
+    settings = {**get_settings(recipe), "catalog": info["fingerprint"], **get_content_hashes(recipe)}
+    inputs = [*inputs, *get_paths(recipe)]
+    with build_folder(to, MANIFEST, settings, overwrite=overwrite, noun="model", inputs=inputs) as build:
         if build is None:
             progress.note(f"{to} is already fitted with these settings.")
             return
         folder = build.folder
-        if told := format_estimate(recipe.kind, len(rows.train)):
-            progress.note(told)
+        if estimate := format_estimate(recipe.kind, len(rows.train)):
+            progress.note(estimate)
         progress.start(f"fitting {recipe.kind} on {len(rows.train):,} listings")
-        write_json(folder / CATALOG, dict(info))  # first: a blend looks there for what its members must be of
+        write_json(folder / CATALOG, dict(info))  # first: a blend compares its members with it
         seconds = fit_recipe(recipe, rows, build, begun, progress)
-        held = calibration_rows(recipe, rows.calibrate, folder)
-        progress.start(f"calibrating {recipe.kind}", len(held))
+        calibration = select_calibration_rows(recipe, rows.calibrate, folder)
+        progress.start(f"calibrating {recipe.kind}", len(calibration))
         low, high = info["price_range"]
-        quotes = price_rows(ClippedPricer(recipe.load(folder), (low, high)), held, progress)
-        table = calibrate(quotes, [i.price for i in held], scaled=getattr(recipe, "scaled", False))
+        quotes = price_rows(ClippedPricer(recipe.load(folder), (low, high)), calibration, progress)
+        table = calibrate(quotes, [item.price for item in calibration], scaled=getattr(recipe, "scaled", False))
         write_json(folder / CALIBRATION, table.model_dump(mode="json"))
         progress.start("indexing comparables")
         index_rows(rows).save(folder / COMPARABLES)
-        delete_records(folder)  # not before: one that is killed while it is calibrated has been fitted for its seconds
+        delete_records(folder)  # not earlier: an interrupted calibration must keep the fit time
         files = inventory(folder)
         build.finish(
             {
@@ -125,25 +116,26 @@ def fit_rows(
                 "kind": recipe.kind,
                 "identity": content_identity(files, skip=RECIPE if isinstance(recipe, CompositeRecipe) else ""),
                 "fit_seconds": round(seconds, 3),
-                "rows": {"train": len(rows.train), "tune": len(rows.tune), "calibrate": len(held)},
+                "rows": {"train": len(rows.train), "tune": len(rows.tune), "calibrate": len(calibration)},
                 "seed": settings.get("seed"),
                 "versions": library_versions(),
+                "package": plugin_package(recipe.kind),
                 "files": files,
             }
         )
 
 
-def calibration_rows(recipe: Recipe, rows: Sequence[Item], folder: Path) -> Sequence[Item]:
-    """The rows to calibrate on: all, or a random sample as large as a recipe with a time limit has time for."""
+def select_calibration_rows(recipe: Recipe, rows: Sequence[Item], folder: Path) -> Sequence[Item]:
+    """The rows to calibrate on: all, or a random sample of the size that a recipe with a time limit can price."""
     wanted = recipe.calibration_rows(folder) if hasattr(recipe, "calibration_rows") else None
     if wanted is None or wanted >= len(rows):
         return rows
-    drawn = np.random.default_rng(0).permutation(len(rows))[:wanted]
-    return [rows[place] for place in sorted(drawn.tolist())]
+    sample = np.random.default_rng(0).permutation(len(rows))[:wanted]
+    return [rows[index] for index in sorted(sample.tolist())]
 
 
 def price_rows(pricer: Pricer, rows: Sequence[Item], progress: Progress) -> list[Quote]:
-    """A quote for each row, in order, with progress after every BATCH of them."""
+    """A quote for each row, in order, with progress after every batch."""
     quotes: list[Quote] = []
     for start in range(0, len(rows), BATCH):
         part = [item.listing for item in rows[start : start + BATCH]]
@@ -153,106 +145,108 @@ def price_rows(pricer: Pricer, rows: Sequence[Item], progress: Progress) -> list
 
 
 def fit_recipe(recipe: Recipe, rows: FitData, build: FolderBuild, begun: float, progress: Progress) -> float:
-    """Let a recipe write its model files; the seconds it took. One that `resumes` keeps what it has done when it is
-    interrupted, and counts the seconds of all its processes."""
+    """Fit a recipe, and return the seconds it took.
+
+    A recipe with `resumes` keeps its checkpoints when it is interrupted, and the seconds of all its processes count.
+    """
     folder, started = build.folder, time.perf_counter()
     if not getattr(recipe, "resumes", False):
-        recipe.fit(rows.train, rows.tune, folder)
+        recipe.fit(rows.train, rows.tune, folder, progress)
         write_atomic(folder / RECIPE, write_toml(get_settings(recipe)))
         return time.perf_counter() - started
     before = previous_fit_seconds(folder, begun)
     try:
-        cast(ResumableRecipe, recipe).fit(rows.train, rows.tune, folder, progress)
-        build.keep = True  # what follows can be done again in seconds, fitting cannot
+        recipe.fit(rows.train, rows.tune, folder, progress)
+        build.keep = True  # the rest can be repeated in seconds, the fit cannot
         write_atomic(folder / RECIPE, write_toml(get_settings(recipe)))
         shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     except BaseException:
-        # Without a checkpoint there is nothing to go on with, and the folder would only refuse other settings.
+        # Without a checkpoint nothing can be resumed, and the folder would only refuse other settings.
         build.keep = build.keep or any((folder / CHECKPOINTS).glob("checkpoint-*"))
         raise
     return before + time.perf_counter() - started
 
 
 def index_rows(rows: FitData) -> ComparablesIndex:
-    """The search over training rows, with their estimated prices and the rule that says where nothing is similar."""
-    index, _ = ordered_index(rows.train, rows.groups_of(rows.train))
+    """The comparables index over training rows, with their estimated prices and the rule for `nothing_similar`."""
+    index, _ = ordered_index(rows.train, rows.get_groups(rows.train))
     validation = [*rows.tune, *rows.calibrate]
-    index.calibrate([item.listing for item in validation], rows.groups_of(validation))
+    index.calibrate([item.listing for item in validation], rows.get_groups(validation))
     return index
 
 
 def ordered_index(
     items: Sequence[Item], groups: Sequence[str]
 ) -> tuple[ComparablesIndex, Callable[[Sequence[Listing]], Any]]:
-    """A search that orders by estimated prices, and what estimates the log prices of other listings."""
+    """A comparables index ordered by estimated prices, and the estimator of log prices for other listings."""
     index = ComparablesIndex.build(items)
     if not items:
         return index, lambda listings: np.full(len(listings), np.nan)
-    place = {item.listing.id: number for number, item in enumerate(items)}
+    row = {item.listing.id: index for index, item in enumerate(items)}
     estimates, estimator = cross_fit(items, groups)
-    index.estimates = estimates[[place[name] for name in index.ids]]
+    index.estimates = estimates[[row[id] for id in index.ids]]
     return index, estimator.estimate
 
 
 @runtime_checkable
 class CompositeRecipe(Protocol):
-    """A recipe that names what it is made of by paths: the members of a blend, a file of prices.
+    """A recipe with paths among its settings: the members of a blend, a file of prices.
 
-    `paths` gives them, `made_of` each such setting as names and hashes of content, `kept` the copies that a run of it
-    holds, `made_from` the same recipe of other paths.
+    `paths` returns them, `content_hashes` the names and hashes of their content for each such setting,
+    `stored_copies` their copies in a model folder, `with_paths` the same recipe with other paths.
     """
 
     def paths(self) -> Sequence[Path]: ...
 
-    def made_of(self) -> Mapping[str, Mapping[str, str]]: ...
+    def content_hashes(self) -> Mapping[str, Mapping[str, str]]: ...
 
-    def kept(self, run: Path) -> Sequence[Path]: ...
+    def stored_copies(self, folder: Path) -> Sequence[Path]: ...
 
-    def made_from(self, paths: Sequence[Path]) -> Recipe: ...
+    def with_paths(self, paths: Sequence[Path]) -> Recipe: ...
 
 
-def paths_of(recipe: Recipe) -> list[Path]:
-    """The files and folders that a fit of the recipe reads: what it is made of, and the base of a language model."""
+def get_paths(recipe: Recipe) -> list[Path]:
+    """The files and folders that a fit of the recipe reads: members, files of prices, the base of a language model."""
     base = getattr(recipe, "base", "")
     return [*(recipe.paths() if isinstance(recipe, CompositeRecipe) else []), *([Path(base)] if base else [])]
 
 
-def referenced_content(recipe: Recipe) -> Mapping[str, Any]:
-    """What a recipe names by paths, by name and content: another spelling is no other run, a changed member is."""
-    return recipe.made_of() if isinstance(recipe, CompositeRecipe) else {}
+def get_content_hashes(recipe: Recipe) -> Mapping[str, Any]:
+    """The names and hashes of what a recipe refers to by paths, so that another spelling of a path changes nothing."""
+    return recipe.content_hashes() if isinstance(recipe, CompositeRecipe) else {}
 
 
-def refit_model(run: PriceModel, rows: FitData) -> PriceModel:
-    """The same kind of run on other rows, in a folder that goes away with it; members of members are refitted too."""
-    place = Path(tempfile.mkdtemp(prefix="pricesmith-"))
+def refit_model(model: PriceModel, rows: FitData) -> PriceModel:
+    """The model fitted again on other rows, members included, in a temporary folder that is deleted with it."""
+    folder = Path(tempfile.mkdtemp(prefix="pricesmith-"))
     try:
-        again = load_model(refit_into(run, rows, place / "run"))
+        refitted = load_model(refit_into(model, rows, folder / "model"))
     except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
-    weakref.finalize(again, shutil.rmtree, place, True)
-    return again
+    weakref.finalize(refitted, shutil.rmtree, folder, True)
+    return refitted
 
 
-def refit_into(run: PriceModel, rows: FitData, to: Path) -> Path:
-    """Fit a run's recipe again into the folder `to`, after what it is made of, which goes beside `to`.
+def refit_into(model: PriceModel, rows: FitData, to: Path) -> Path:
+    """Fit the recipe of a model again into the folder `to`, and its members first, beside `to`.
 
-    No run that was fitted on other rows takes part: a member would know the rows that a fold is judged on.
+    Members are refitted because the original ones were fitted on the rows that a fold is evaluated on.
     """
-    recipe = run.recipe
+    recipe = model.recipe
     if isinstance(recipe, CompositeRecipe):
-        beside = to.with_name(f"{to.name}-made-of")
+        members = to.with_name(f"{to.name}-members")
         paths = [
-            refit_into(load_model(one), rows, beside / one.name) if one.is_dir() else one
-            for one in recipe.kept(run.path)
+            refit_into(load_model(path), rows, members / path.name) if path.is_dir() else path
+            for path in recipe.stored_copies(model.path)
         ]
-        recipe = recipe.made_from(paths)
-    fit_rows(recipe, rows, run.info, to)
+        recipe = recipe.with_paths(paths)
+    fit_rows(recipe, rows, model.info, to)
     return to
 
 
 def catalog_info(catalog: Catalog, train: Sequence[Item]) -> dict[str, Any]:
-    """What a run keeps of its catalog, so that it can price raw rows without it."""
+    """The facts of a catalog that a model stores, so that it can price raw rows without the catalog."""
     return {
         "name": catalog.name,
         "fingerprint": catalog.fingerprint,
@@ -268,32 +262,32 @@ def catalog_info(catalog: Catalog, train: Sequence[Item]) -> dict[str, Any]:
 
 
 def library_versions() -> dict[str, str]:
-    """The versions that a model may depend on."""
-    found = {"python": platform.python_version()}
+    """The versions of the libraries that a model may depend on."""
+    versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def previous_fit_seconds(folder: Path, begun: float) -> float:
-    """Seconds that earlier processes worked in `folder`: from each one's start to the last file it wrote there, because
-    one that was killed could not say when. What it did after its last checkpoint is lost, and is not counted.
+    """Total fit time of earlier, interrupted processes in `folder`, in seconds.
 
-    `begun` is when this process began with the folder, in Unix time: what it has written since says nothing of others.
+    The time of a process is from its start to the last file that it wrote; the work after its last checkpoint is lost
+    and does not count. `begun` is when this process started, in Unix time: its own files are ignored.
     """
-    path, spent = folder / FIT_TIME, 0.0
+    path, seconds = folder / FIT_TIME, 0.0
     if path.is_file():
-        known = read_json(path)
-        times = [one.stat().st_mtime for one in folder.rglob("*") if one.is_file() and one != path]
-        written = max((one for one in times if one < begun - CLOCK_LAG), default=0.0)
-        spent = float(known["spent"]) + max(0.0, written - float(known["began"]))
-    write_json(path, {"spent": spent, "began": begun})
-    return spent
+        record = read_json(path)
+        times = [file.stat().st_mtime for file in folder.rglob("*") if file.is_file() and file != path]
+        last = max((time for time in times if time < begun - CLOCK_LAG), default=0.0)
+        seconds = float(record["seconds"]) + max(0.0, last - float(record["begun"]))
+    write_json(path, {"seconds": seconds, "begun": begun})
+    return seconds
 
 
 def delete_records(folder: Path) -> None:
-    """Nothing of this is left in a whole run."""
+    """Delete the record of the fit time: a finished model has it in its manifest."""
     (folder / FIT_TIME).unlink(missing_ok=True)

@@ -1,7 +1,6 @@
-"""A run folder: how it is fitted, checked and loaded, the same for every kind.
+"""Model folders: how they are checked and loaded, the same for every kind. `fitting.py` writes them.
 
-`fit` is: the recipe writes its model files, they are loaded, calibrated on rows that fitting has not seen, comparables
-are added, and `manifest.json` (sizes, SHA-256, versions, seconds) is written last. `load` is the only way to a pricer.
+`load_model` is the only way to a pricer, so that the evaluated model is the served one.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from pricesmith.core.model_files import (
 )
 from pricesmith.core.settings import Settings, parse_settings
 from pricesmith.core.types import Listing, Pricer, Quote, Recipe
-from pricesmith.pricers import KINDS
+from pricesmith.pricers import KINDS, plugin_kinds
 from pricesmith.pricers.conformal import CalibrationTable, ClippedPricer, ConformalPricer, format_intervals
 from pricesmith.pricers.predict import PredictMixin
 from pricesmith.pricers.recipes import read_recipe
@@ -47,14 +46,14 @@ PROBE = Listing("probe", "Cordless drill", "18 V, 2 batteries\nWeight: 1.5 kg")
 
 
 class FileFacts(Settings):
-    """What a manifest says of one file."""
+    """The size and hash of a file in a manifest."""
 
     bytes: int = Field(ge=0)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
 class RowCounts(Settings):
-    """How many rows a model was fitted on, tuned on and calibrated on."""
+    """The number of rows that a model was fitted on, tuned on and calibrated on."""
 
     train: int = Field(ge=0)
     tune: int = Field(ge=0)
@@ -62,7 +61,7 @@ class RowCounts(Settings):
 
 
 class Manifest(Settings):
-    """What a manifest must say; other entries are allowed."""
+    """The required entries of a manifest; others are allowed."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
     format: int
@@ -76,7 +75,7 @@ class Manifest(Settings):
 
 
 class CatalogFacts(Settings):
-    """What a model folder must say of its catalog; other entries are allowed."""
+    """The required facts of the catalog in a model folder; others are allowed."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
     name: str
@@ -92,7 +91,7 @@ class CatalogFacts(Settings):
 
 
 class PriceModel(PredictMixin):
-    """A loaded run folder: a pricer, with the facts of the catalog it was fitted on and its comparables."""
+    """A loaded model folder: a pricer, with the facts of its catalog and its comparables."""
 
     def __init__(
         self, path: Path, recipe: Recipe, pricer: Pricer, info: Mapping[str, Any], manifest: Mapping[str, Any]
@@ -102,47 +101,49 @@ class PriceModel(PredictMixin):
 
     @property
     def name(self) -> str:
+        """The name of the model folder."""
         return self.path.resolve().name
 
     @property
     def identity(self) -> str:
-        """What tells this run's content from another's."""
+        """The hash of the content of the model folder."""
         return str(self.manifest["identity"])
 
     @property
     def calibrated(self) -> bool:
+        """Whether quotes have intervals."""
         return isinstance(self.pricer, ConformalPricer)
 
     @property
     def level(self) -> float | None:
-        """The share of truths that intervals are made to hold."""
+        """The nominal coverage of the intervals."""
         return self.pricer.table.level if isinstance(self.pricer, ConformalPricer) else None
 
     def price(self, listings: Sequence[Listing], *, check_similarity: bool = False) -> list[Quote]:
         """One quote for each listing, in order, clipped to the catalog's range, with an interval.
 
-        A listing that curate would refuse as too short has no price; `raw` says so. With `check_similarity` each
-        quote's `nothing_similar` is filled in.
+        A listing that curate would refuse as too short is unanswered, with the reason in `raw`. With
+        `check_similarity` each quote has `nothing_similar`.
         """
         cleaning = parse_settings(CleanSettings, self.info["cleaning"], where=CATALOG)
-        priced = [listing for listing in listings if not is_too_short(listing, cleaning)]
-        found = iter(self.pricer.price(priced) if priced else [])
+        accepted = [listing for listing in listings if not is_too_short(listing, cleaning)]
+        quotes = iter(self.pricer.price(accepted) if accepted else [])
         if check_similarity:
-            flags = self.nothing_similar(priced)
-            found = iter([replace(quote, nothing_similar=flag) for quote, flag in zip(found, flags, strict=True)])
+            flags = self.nothing_similar(accepted)
+            quotes = iter([replace(quote, nothing_similar=flag) for quote, flag in zip(quotes, flags, strict=True)])
         refused = Quote(None, raw=refusal(cleaning))
-        if len(priced) == len(listings):
-            return list(found)
-        return [refused if is_too_short(listing, cleaning) else next(found) for listing in listings]
+        if len(accepted) == len(listings):
+            return list(quotes)
+        return [refused if is_too_short(listing, cleaning) else next(quotes) for listing in listings]
 
     @property
     def has_comparables(self) -> bool:
-        """Whether its training rows are with it: an export and a blend's copy of a member do without."""
+        """Whether the folder has the training rows; an export may lack them, and the members of a blend do."""
         return (self.path / COMPARABLES).is_dir()
 
     @property
     def index(self) -> ComparablesIndex | None:
-        """The search over its training listings; None where it was exported without them."""
+        """The comparables index; None if the model was exported without its training rows."""
         if self._index is None and self.has_comparables:
             self._index = ComparablesIndex.load(self.path / COMPARABLES)
         return self._index
@@ -150,8 +151,10 @@ class PriceModel(PredictMixin):
     def find_comparables(
         self, listings: Sequence[Listing], k: int = 3, *, quotes: Sequence[Quote] | None = None
     ) -> list[list[Comparable]]:
-        """The training listings that share most words and that the model finds alike; none where it was exported
-        without them. `quotes` are its quotes of the listings, where they are known already."""
+        """The `k` most similar training listings of each listing; none if the model was exported without them.
+
+        `quotes` are the model's quotes of the listings, if they are known.
+        """
         if self.index is None:
             return [[] for _ in listings]
         if quotes is None:
@@ -160,26 +163,26 @@ class PriceModel(PredictMixin):
         return self.index.search(listings, k, logs)
 
     def nothing_similar(self, listings: Sequence[Listing]) -> list[bool | None]:
-        """Whether no training listing is like each listing, so that its price is a guess; None where that cannot be
-        told, because the model was exported without its training listings."""
+        """Whether no training listing is similar to each listing, so that its price is a guess; None if the model was
+        exported without its training rows."""
         if self.index is None or not self.index.calibrated:
             return [None for _ in listings]
         return list(self.index.nothing_similar(listings))
 
 
 def content_identity(files: Mapping[str, Mapping[str, Any]], *, skip: str = "") -> str:
-    """One hash over the hashes of all files but `skip`, which holds the spelling of paths."""
+    """A hash over the hashes of all files but `skip`, the recipe of a model whose settings have paths."""
     lines = "".join(f"{name} {facts['sha256']}\n" for name, facts in sorted(files.items()) if name != skip)
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def load_model(run: Path | str) -> PriceModel:
-    """A pricer from its run folder. Raises InputError where it is unfinished, changed, or of a later format."""
-    folder = resolve_model_folder(Path(run))
+def load_model(path: Path | str) -> PriceModel:
+    """The model of a folder. Raises InputError if it is unfinished, changed, or of another format."""
+    folder = resolve_model_folder(Path(path))
     manifest = read_manifest(folder)
     require_files(folder, manifest["files"], (RECIPE, CATALOG, CALIBRATION))
     files = manifest["files"]
-    if not (folder / COMPARABLES).exists():  # a member of a blend, or an export, does without
+    if not (folder / COMPARABLES).exists():  # a member of a blend, or an export, may lack them
         files = {name: facts for name, facts in files.items() if not name.startswith(f"{COMPARABLES}/")}
     verify(folder, files)
     recipe = stored_recipe(folder, str(manifest["kind"]))
@@ -191,12 +194,12 @@ def load_model(run: Path | str) -> PriceModel:
     with report_damage(folder):
         pricer: Pricer = ConformalPricer(ClippedPricer(recipe.load(folder), (low, high)), table, (low, high))
         if getattr(recipe, "probed", True):
-            pricer.price([PROBE])  # files that do not belong together are found now, not at the first question
+            pricer.price([PROBE])  # detect files that do not belong together
     return PriceModel(folder, recipe, pricer, info, manifest)
 
 
 def require_files(folder: Path, listed: Mapping[str, Any], needed: Sequence[str]) -> None:
-    """Raises InputError where a file that is needed is not one that the manifest names and vouches for."""
+    """Raise InputError if the manifest does not list a required file."""
     missing = [name for name in needed if name not in listed]
     if missing:
         raise InputError(
@@ -208,23 +211,21 @@ def require_files(folder: Path, listed: Mapping[str, Any], needed: Sequence[str]
 
 
 def stored_recipe(folder: Path, kind: str) -> Recipe:
-    """The recipe in a model folder. Raises InputError where it is damaged, or of another kind than in the manifest."""
+    """The recipe in a model folder. Raises InputError if it is damaged, or its kind is not that of the manifest."""
     try:
         recipe = read_recipe(str(folder / RECIPE))
     except UsageError as error:
         raise damaged_file(folder / RECIPE, f"{error.what}: {error.got}", allowed=error.allowed) from None
     if recipe.kind != kind:
-        raise damaged_file(
-            folder / RECIPE, f"a recipe of kind {recipe.kind}", allowed=f"kind {kind}, as {MANIFEST} says"
-        )
+        raise damaged_file(folder / RECIPE, f"a recipe of kind {recipe.kind}", allowed=f"kind {kind}, as in {MANIFEST}")
     return recipe
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """A run's manifest. Raises InputError where the folder is not a finished run."""
+    """The manifest of a model folder. Raises InputError if the folder is not a finished model."""
     if not is_complete(folder, MANIFEST):
         raise InputError(
-            f"{folder} is not a finished run",
+            f"{folder} is not a finished model",
             got="no such folder" if not folder.exists() else f"no {MANIFEST} in it",
             hint=f"Run `pricesmith fit RECIPE --catalog CATALOG --to {folder}`.",
         )
@@ -241,21 +242,37 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     files, kind = manifest["files"], manifest["kind"]
     if manifest["identity"] not in (content_identity(files), content_identity(files, skip=RECIPE)):
         raise damaged_file(
-            folder / MANIFEST, "another list of files than its identity", allowed="the list as it was written"
+            folder / MANIFEST, "a list of files that does not match its identity", allowed="the list as it was written"
         )
-    if kind not in KINDS:
-        raise damaged_file(folder / MANIFEST, f"kind {kind!r}", allowed=", ".join(KINDS), hint="Upgrade Pricesmith.")
+    require_kind(folder, kind, manifest.get("package"))
     return manifest
 
 
-def format_model(run: PriceModel) -> str:
-    """A fitted run as a person reads it."""
-    rows, table = run.manifest["rows"], run.pricer.table if isinstance(run.pricer, ConformalPricer) else None
-    interval = f", typical {run.level:.0%} interval: {format_intervals(table)}" if table else ""
-    seconds = run.manifest["fit_seconds"]
-    return f"{run.path}: {run.manifest['kind']} fitted on {rows['train']:,} listings in {seconds:.1f} s{interval}"
+def require_kind(folder: Path, kind: str, package: Any) -> None:
+    """Raise InputError if no installed package provides the kind of a model."""
+    known = [*KINDS, *plugin_kinds()]
+    if kind in known:
+        return
+    name = package.get("name") if isinstance(package, dict) else None
+    if name:
+        raise InputError(
+            f"{folder} needs the package {name}",
+            got=f"a model of kind {kind!r}, fitted with {name} {package.get('version', '')}".rstrip(),
+            allowed=", ".join(known),
+            hint=f"Run `pip install {name}` and the same command again.",
+        )
+    raise damaged_file(folder / MANIFEST, f"kind {kind!r}", allowed=", ".join(known), hint="Upgrade Pricesmith.")
 
 
-def to_dict(run: PriceModel) -> dict[str, Any]:
-    """A fitted run for machines."""
-    return {"run": str(run.path), **{name: value for name, value in run.manifest.items() if name != "files"}}
+def format_model(model: PriceModel) -> str:
+    """One line about a fitted model: its kind, training rows, fit time and typical interval."""
+    rows = model.manifest["rows"]
+    table = model.pricer.table if isinstance(model.pricer, ConformalPricer) else None
+    interval = f", typical {model.level:.0%} interval: {format_intervals(table)}" if table else ""
+    seconds = model.manifest["fit_seconds"]
+    return f"{model.path}: {model.manifest['kind']} fitted on {rows['train']:,} listings in {seconds:.1f} s{interval}"
+
+
+def to_dict(model: PriceModel) -> dict[str, Any]:
+    """The path and the manifest of a model, without its list of files, for JSON."""
+    return {"model": str(model.path), **{name: value for name, value in model.manifest.items() if name != "files"}}

@@ -1,7 +1,7 @@
 """Ridge regression on log price over TF-IDF of words and word pairs.
 
-The log makes it independent of the unit: prices in cents or in thousands give the same quotes. The reference of the
-published ratios, on log1p price, is `benchmarks/reference_ridge.py`.
+The log makes it independent of the currency unit: prices in cents or in thousands give the same quotes. The reference
+of the published ratios, on log1p price, is `benchmarks/reference_ridge.py`. Only fitting imports scikit-learn.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import numpy as np
 from pydantic import Field
 
 from pricesmith.core.model_files import Shapes, array_names, read_arrays, read_names
+from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer, Quote, render
 from pricesmith.pricers.features.log_price import LARGEST_LOG, require_log_prices
-from pricesmith.pricers.features.tfidf import fit_vectorizer, get_vocabulary, restore_vectorizer
+from pricesmith.pricers.features.tfidf import TfidfWeights, fit_vectorizer, get_vocabulary
 
 WORDS = "words.json"
 ARRAYS = "ridge.npz"
-BATCH = 4096
 SHAPES: Shapes = {"idf": ("float", "words"), "weights": ("float", "words"), "log_bias": ("float", 1)}
 
 
@@ -31,41 +31,39 @@ class RidgeRecipe(Settings):
 
     kind: ClassVar[str] = "ridge"
     files: ClassVar[tuple[str, ...]] = (WORDS, ARRAYS)
-    alpha: float = Field(1.0, gt=0, description="strength of the penalty")
-    min_df: int = Field(2, ge=1, description="a word or pair in fewer listings is not used")
+    alpha: float = Field(1.0, gt=0, description="strength of the L2 penalty")
+    min_df: int = Field(2, ge=1, description="words and pairs in fewer listings are ignored")
 
-    def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path) -> None:
+    def fit(self, train: Sequence[Item], validation: Sequence[Item], folder: Path, progress: Progress = SILENT) -> None:
         """Write the vocabulary and the coefficients."""
         from sklearn.linear_model import Ridge
 
-        reader, matrix = fit_vectorizer([render(item.listing) for item in train], self.min_df)
+        vectorizer, matrix = fit_vectorizer([render(item.listing) for item in train], self.min_df)
         model = Ridge(alpha=self.alpha).fit(matrix, np.log([item.price for item in train]))
-        (run / WORDS).write_text(json.dumps(get_vocabulary(reader), ensure_ascii=False), encoding="utf-8")
-        np.savez(run / ARRAYS, idf=reader.idf_, weights=model.coef_, log_bias=np.array([float(model.intercept_)]))
+        (folder / WORDS).write_text(json.dumps(get_vocabulary(vectorizer), ensure_ascii=False), encoding="utf-8")
+        np.savez(
+            folder / ARRAYS, idf=vectorizer.idf_, weights=model.coef_, log_bias=np.array([float(model.intercept_)])
+        )
 
-    def load(self, run: Path) -> Pricer:
-        """The pricer that a run folder holds."""
-        require_log_prices("log_bias" in array_names(run / ARRAYS), run)
-        words = read_names(run / WORDS)
-        arrays = read_arrays(run / ARRAYS, SHAPES, {"words": len(words)})
-        return RidgePricer(words, arrays["idf"], arrays["weights"], float(arrays["log_bias"][0]))
+    def load(self, folder: Path) -> Pricer:
+        """The pricer of a model folder."""
+        require_log_prices("log_bias" in array_names(folder / ARRAYS), folder)
+        words = read_names(folder / WORDS)
+        arrays = read_arrays(folder / ARRAYS, SHAPES, {"words": len(words)})
+        return RidgePricer(TfidfWeights(words, arrays["idf"]), arrays["weights"], float(arrays["log_bias"][0]))
 
 
 class RidgePricer:
-    """Quotes exp(w x + b)."""
+    """Quotes exp(weights · TF-IDF + bias)."""
 
-    def __init__(self, words: Sequence[str], idf: Any, weights: Any, bias: float) -> None:
-        self.reader, self.weights, self.bias = restore_vectorizer(words, idf), weights, bias
+    def __init__(self, tfidf: TfidfWeights, weights: Any, bias: float) -> None:
+        self.tfidf, self.weights, self.bias = tfidf, weights, bias
 
     @property
     def name(self) -> str:
         return "ridge"
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
-        """One quote a listing; a text without a known word gets the intercept's price."""
-        quotes: list[Quote] = []
-        for start in range(0, len(listings), BATCH):
-            matrix = self.reader.transform([render(ware) for ware in listings[start : start + BATCH]])
-            logs = matrix @ self.weights + self.bias
-            quotes += [Quote(float(price)) for price in np.exp(np.clip(logs, -LARGEST_LOG, LARGEST_LOG))]
-        return quotes
+        """One quote for each listing; a text without a known word gets the price of the intercept."""
+        logs = self.tfidf.dot([render(listing) for listing in listings], self.weights) + self.bias
+        return [Quote(price) for price in np.exp(np.clip(logs, -LARGEST_LOG, LARGEST_LOG)).tolist()]

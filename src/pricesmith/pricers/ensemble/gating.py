@@ -1,9 +1,8 @@
-"""How much of a quote is the networks' and how much the trees': by how far they are apart.
+"""The weight of networks and trees in a quote, by how far their answers are apart.
 
-Near each other, both are listened to; where they are far apart the trees, which know what the networks said, have had
-their reasons. The shares are chosen in money on rows that neither had seen, one for each tenth of these rows by the
-distance, and go over into each other between the middles of the tenths: a quote must not jump with the last digit of
-a distance.
+Average the two where they agree; where they disagree, weight the trees, which take the network's output as a feature.
+The weights minimize the MAE in money on out-of-fold rows, one for each tenth of these rows by distance, and are
+interpolated between the medians of the tenths: a quote must not jump with the last digit of a distance.
 """
 
 from __future__ import annotations
@@ -17,54 +16,55 @@ import numpy as np
 from pricesmith.pricers.features.knn import F64
 
 BINS = 10
-LEAST_ROWS = 200  # of a bin
-SHARES = np.linspace(0, 1, 51)
+MIN_ROWS = 200  # of a bin
+WEIGHTS = np.linspace(0, 1, 51)
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The networks' `shares` [k], 0 to 1, at the distances `apart` [k] of log prices, increasing."""
+    """The networks' `weights` [k], 0 to 1, at the `distances` [k] of the two log prices, increasing."""
 
-    apart: F64
-    shares: F64
-
-    @classmethod
-    def of(cls, networks: F64, trees: F64, truths: F64) -> Gate:
-        """The shares that err least in money; all in logs [n], of rows that neither had seen."""
-        apart = np.abs(networks - trees)
-        bins = max(1, min(BINS, len(apart) // LEAST_ROWS))
-        parts = np.array_split(np.argsort(apart, kind="stable"), bins)
-        shares = [gate_share(networks[part], trees[part], truths[part]) for part in parts]
-        return cls(np.array([np.median(apart[part]) for part in parts]), np.array(shares))
-
-    def mixed(self, networks: F64, trees: F64) -> F64:
-        """The log of the weighted mean of two prices, all in logs [n]."""
-        return gated_mean(networks, trees, np.interp(np.abs(networks - trees), self.apart, self.shares))
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON; `made` reads it."""
-        return {"apart": self.apart.tolist(), "shares": self.shares.tolist()}
+    distances: F64
+    weights: F64
 
     @classmethod
-    def made(cls, facts: Mapping[str, Any]) -> Gate:
-        """What `plain` told. Raises ValueError where the facts are none."""
-        apart, shares = (np.array(facts[name], dtype=np.float64) for name in ("apart", "shares"))
-        if not (apart.ndim == shares.ndim == 1 and 0 < len(apart) == len(shares) and np.isfinite(apart).all()):
-            raise ValueError("distances and shares are two lists of numbers, of one length")
-        if (np.diff(apart) < 0).any() or not ((shares >= 0) & (shares <= 1)).all():
-            raise ValueError("distances rise, and shares are from 0 to 1")
-        return cls(apart, shares)
+    def fit(cls, networks: F64, trees: F64, truths: F64) -> Gate:
+        """The weights with the lowest MAE in money; all log prices [n] of rows that neither was fitted on."""
+        distances = np.abs(networks - trees)
+        bins = max(1, min(BINS, len(distances) // MIN_ROWS))
+        parts = np.array_split(np.argsort(distances, kind="stable"), bins)
+        weights = [best_weight(networks[part], trees[part], truths[part]) for part in parts]
+        return cls(np.array([np.median(distances[part]) for part in parts]), np.array(weights))
+
+    def combine(self, networks: F64, trees: F64) -> F64:
+        """The log of the weighted mean of two prices, all log prices [n]."""
+        return weighted_log_mean(networks, trees, np.interp(np.abs(networks - trees), self.distances, self.weights))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The gate as JSON values, for `from_dict`."""
+        return {"distances": self.distances.tolist(), "weights": self.weights.tolist()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Gate:
+        """The gate of `to_dict`. Raises ValueError if the values are out of range."""
+        distances, weights = (np.array(values[name], dtype=np.float64) for name in ("distances", "weights"))
+        vectors = distances.ndim == weights.ndim == 1 and 0 < len(distances) == len(weights)
+        if not (vectors and np.isfinite(distances).all()):
+            raise ValueError("distances and weights must be two lists of numbers of the same length")
+        if (np.diff(distances) < 0).any() or not ((weights >= 0) & (weights <= 1)).all():
+            raise ValueError("distances must increase, and weights must be between 0 and 1")
+        return cls(distances, weights)
 
 
-NEUTRAL = Gate(np.zeros(1), np.full(1, 0.5))
+EQUAL_WEIGHTS = Gate(np.zeros(1), np.full(1, 0.5))
 
 
-def gated_mean(networks: F64, trees: F64, share: F64 | float) -> F64:
-    """The log of the weighted mean of two prices; `share` is the networks'."""
-    return np.asarray(np.log(share * np.exp(networks) + (1 - share) * np.exp(trees)))
+def weighted_log_mean(networks: F64, trees: F64, weight: F64 | float) -> F64:
+    """The log of the weighted mean of two prices; `weight` is the networks' weight."""
+    return np.asarray(np.log(weight * np.exp(networks) + (1 - weight) * np.exp(trees)))
 
 
-def gate_share(networks: F64, trees: F64, truths: F64) -> float:
-    """The networks' share that errs least in money, to a fiftieth; all in logs [n]. Half where none errs less."""
-    errors = [np.abs(np.exp(gated_mean(networks, trees, share)) - np.exp(truths)).mean() for share in SHARES]
-    return float(SHARES[int(np.argmin(errors))]) if min(errors) < max(errors) else 0.5
+def best_weight(networks: F64, trees: F64, truths: F64) -> float:
+    """The networks' weight with the lowest MAE in money, to a fiftieth; 0.5 if all weights have the same MAE."""
+    errors = [np.abs(np.exp(weighted_log_mean(networks, trees, weight)) - np.exp(truths)).mean() for weight in WEIGHTS]
+    return float(WEIGHTS[int(np.argmin(errors))]) if min(errors) < max(errors) else 0.5

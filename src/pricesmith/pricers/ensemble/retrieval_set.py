@@ -1,103 +1,103 @@
-"""The training rows of a pricer that retrieves: their neighbors, their folds, and what is finished of a fit.
+"""The training rows of a pricer that retrieves similar listings: their neighbors and folds, and cached fit stages.
 
-stock = Stock.of(items, folds=5, seed=0)
-stock.found()       # neighbors of other groups
-stock.found(0)      # neighbors that are not in fold 0 either
+rows = RetrievalSet.from_items(items, folds=5, seed=0)
+rows.neighbors()       # neighbors of other near-duplicate groups
+rows.neighbors(0)      # neighbors that are not in fold 0 either
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pricesmith import __version__
 from pricesmith.core.atomic import atomic_file
 from pricesmith.core.types import Item, Listing
 from pricesmith.pricers.features.hashing import F32
-from pricesmith.pricers.features.knn import F64, SAME_TEXT, NeighborIndex, Neighbors, folds_of, groups_of_texts
+from pricesmith.pricers.features.knn import F64, N_NEIGHBORS, NeighborIndex, Neighbors, assign_folds, group_listings
 from pricesmith.pricers.features.tokenizer import I64
-from pricesmith.pricers.features.vocabulary import SparseRows, gather_ranges
+from pricesmith.pricers.features.vocabulary import SparseRows, gather_rows
 
 CHUNK = 512  # rows whose neighbors are compared at once
 
 
 class StageCache:
-    """Finished parts of a fit, each a file in a folder; those of another version of the program are not taken."""
+    """Finished stages of a fit, each a file in a folder. Files of another version of Pricesmith are not used."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.version = folder, version("pricesmith")
 
     def path(self, name: str) -> Path:
-        """Where a part lies, or will."""
+        """The file of a stage; its folder is created."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        return self.folder / f"checkpoint-{__version__}-{name}"
+        return self.folder / f"checkpoint-{self.version}-{name}"
 
-    def __call__(self, name: str, make: Callable[[], Any]) -> Any:
-        """An array, made where it is not there yet."""
+    def __call__(self, name: str, compute: Callable[[], Any]) -> Any:
+        """An array, computed if its file does not exist yet."""
         path = self.path(f"{name}.npy")
         if not path.is_file():
-            found = make()
+            values = compute()
             with atomic_file(path) as temporary, temporary.open("wb") as file:
-                np.save(file, found)
+                np.save(file, values)
         return np.load(path, allow_pickle=False)
 
 
 @dataclass(frozen=True, slots=True)
 class RetrievalSet:
-    """Training rows: their log prices, groups' folds [n], the search over them, and each row's neighbors."""
+    """Training rows: log prices [n], folds [n], the index over the rows, and a wide set of neighbors of each row."""
 
     listings: Sequence[Listing]
     logs: F64
-    raw: SparseRows
+    buckets: SparseRows
     fold: I64
-    nearest: NeighborIndex
+    index: NeighborIndex
     wide: Neighbors
 
     @classmethod
-    def of(cls, items: Sequence[Item], folds: int, seed: int) -> RetrievalSet:
-        """The rows, and so many neighbors of each that enough are left when a fold is left out."""
+    def from_items(cls, items: Sequence[Item], folds: int, seed: int) -> RetrievalSet:
+        """The rows, with enough neighbors of each that `N_NEIGHBORS` are left without any one fold."""
         listings, logs = [item.listing for item in items], np.log([item.price for item in items])
-        raw, groups = gather_ranges(listings), groups_of_texts(listings)
-        nearest = NeighborIndex.of(raw, logs)
-        count = SAME_TEXT * folds // (folds - 1) + SAME_TEXT // 2
-        wide = nearest.search(nearest.matrix, count, groups, groups)
-        return cls(listings, logs, raw, folds_of(groups, folds, seed), nearest, wide)
+        buckets, groups = gather_rows(listings), group_listings(listings)
+        index = NeighborIndex.from_rows(buckets, logs)
+        count = N_NEIGHBORS * folds // (folds - 1) + N_NEIGHBORS // 2
+        wide = index.search(index.matrix, count, groups, groups)
+        return cls(listings, logs, buckets, assign_folds(groups, folds, seed), index, wide)
 
     @property
     def folds(self) -> list[int]:
-        """The folds that leave something to learn from; none where all is one group."""
-        found = [int(fold) for fold in np.unique(self.fold)]
-        return found if len(found) > 1 else []
+        """The folds, if there are at least two; a single near-duplicate group leaves nothing to learn from."""
+        folds = [int(fold) for fold in np.unique(self.fold)]
+        return folds if len(folds) > 1 else []
 
-    def found(self, fold: int | None = None) -> Neighbors:
-        """The neighbors of each row, of all rows or of those that are not in a fold."""
-        return self.shown(fold)[0]
+    def neighbors(self, fold: int | None = None) -> Neighbors:
+        """The neighbors of each row, without the rows of `fold`."""
+        return self.select_neighbors(fold)[0]
 
-    def shown(self, fold: int | None, here: slice = slice(None)) -> tuple[Neighbors, I64]:
-        """The neighbors of some rows, and where among the wide ones they stand [n, SEEN]."""
-        places, cosines = self.wide.places[here], self.wide.cosines[here]
-        kept = (places >= 0) & (self.fold[places] != (-1 if fold is None else fold))
-        order = np.argsort(~kept, axis=1, kind="stable")[:, :SAME_TEXT]
-        places = np.take_along_axis(np.where(kept, places, -1), order, 1)
-        return Neighbors(places, np.take_along_axis(np.where(kept, cosines, np.float32(0)), order, 1)), order
+    def select_neighbors(self, fold: int | None, rows: slice = slice(None)) -> tuple[Neighbors, I64]:
+        """The neighbors of some rows, and their positions among the wide ones [n, N_NEIGHBORS]."""
+        indices, cosines = self.wide.indices[rows], self.wide.cosines[rows]
+        allowed = (indices >= 0) & (self.fold[indices] != (-1 if fold is None else fold))
+        order = np.argsort(~allowed, axis=1, kind="stable")[:, :N_NEIGHBORS]
+        indices = np.take_along_axis(np.where(allowed, indices, -1), order, 1)
+        return Neighbors(indices, np.take_along_axis(np.where(allowed, cosines, np.float32(0)), order, 1)), order
 
     def columns(self) -> F32:
-        """The columns of neighbors' prices [1 + folds, n, columns]: of all rows, then without each fold.
+        """The columns of neighbors' prices [1 + folds, n, columns]: with all rows, then without each fold.
 
-        All are worked out at once, for the cosines among the neighbors take the time.
+        All are computed together because the cosines among the neighbors take most of the time.
         """
         parts = []
         for start in range(0, len(self.logs), CHUNK):
-            here = slice(start, start + CHUNK)
-            among = self.nearest.cosines_among(self.wide.places[here])
-            row, told = np.arange(len(among))[:, None, None], []
+            rows = slice(start, start + CHUNK)
+            cosines = self.index.pairwise_cosines(self.wide.indices[rows])
+            row, columns = np.arange(len(cosines))[:, None, None], []
             for fold in (None, *self.folds):
-                found, order = self.shown(fold, here)
-                near = among[row, order[:, :, None], order[:, None, :]]
-                told.append(self.nearest.columns(found, near, float(self.logs[self.fold != fold].mean())))
-            parts.append(np.stack(told))
+                neighbors, order = self.select_neighbors(fold, rows)
+                pairs = cosines[row, order[:, :, None], order[:, None, :]]
+                columns.append(self.index.columns(neighbors, pairs, float(self.logs[self.fold != fold].mean())))
+            parts.append(np.stack(columns))
         return np.concatenate(parts, axis=1)

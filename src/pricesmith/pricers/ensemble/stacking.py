@@ -1,13 +1,12 @@
-"""The lowest error that two cores reach in two hours: networks that look at similar listings, trees over what they say.
+"""Stacking: networks that look at similar listings, and trees over their output. The lowest error without an LLM.
 
-    training rows -> groups -> folds -> neighbors of other groups -> networks, one fold left out at a time
-    their answers on the rows left out + neighbors' prices + numbers and groups of the listing -> trees -> the quote
+    training rows -> groups -> folds -> neighbors of other groups -> networks, with one fold left out at a time
+    their out-of-fold outputs + neighbors' prices + numbers and categories of the listing -> trees -> the quote
 
-Trees learn from answers that networks gave to rows they had not seen (stacking: Wolpert 1992). A network that judges a
-fold may not see it anywhere, also not as its rows' neighbors: a row whose price pulled its neighbor up in training
-would then be guessed the lower for it. The quote is a mean of networks and trees (`trust.py`). More trees learn from
-the errors on the rows left out how far off a quote may be; that makes its interval. Every finished part lies in
-`checkpoints/`, so a killed fit goes on.
+Trees are fitted on out-of-fold outputs of the networks (stacking: Wolpert 1992). The networks of a fold exclude its
+rows everywhere, as neighbors too: otherwise a row's price would leak through the rows that it is a neighbor of. The
+quote is a weighted mean of networks and trees (`gating.py`). An error model, trees fitted on the out-of-fold errors,
+gives the interval its width. Every finished stage is stored in `checkpoints/`, so that an interrupted fit resumes.
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from dataclasses import fields as dataclass_fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -30,297 +28,323 @@ from pricesmith.core.progress import SILENT, Estimated, Progress
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer, Quote, Recipe
 from pricesmith.pricers import recipe_class
-from pricesmith.pricers.ensemble.gating import NEUTRAL, Gate
-from pricesmith.pricers.ensemble.gbdt import TreeEnsemble, TreeParams, fit_trees
-from pricesmith.pricers.ensemble.gbdt import files_of as tree_files
-from pricesmith.pricers.ensemble.neural import NetworkEnsemble, TrainConfig, train_networks
-from pricesmith.pricers.ensemble.neural import files_of as network_files
+from pricesmith.pricers.ensemble.gating import EQUAL_WEIGHTS, Gate
+from pricesmith.pricers.ensemble.gbdt import TreeEnsemble, TreeParams, fit_trees, tree_files
+from pricesmith.pricers.ensemble.neural import NetworkEnsemble, TrainConfig, network_files, train_networks
 from pricesmith.pricers.ensemble.retrieval_set import RetrievalSet, StageCache
 from pricesmith.pricers.features.hashing import F32, chunks
-from pricesmith.pricers.features.knn import F64, SAME_TEXT, NeighborIndex
+from pricesmith.pricers.features.knn import F64, N_NEIGHBORS, NeighborIndex
 from pricesmith.pricers.features.tabular import TabularFields
 from pricesmith.pricers.features.threads import N_CORES
-from pricesmith.pricers.features.vocabulary import gather_ranges
-from pricesmith.pricers.recipes import measured_figures
+from pricesmith.pricers.features.vocabulary import gather_rows
+from pricesmith.pricers.recipes import measured_figures, split_commas
 
-NEAREST = "nearest.npz"
+INDEX = "neighbors.npz"
 NETWORKS = "networks"
 TREES = "trees"
-DOUBT = "doubt"
-FACTS = "best.json"
+ERROR_MODEL = "error_model"
+STACKING = "stacking.json"
 CHECKPOINTS = "checkpoints"
-BESIDE = "beside"
-LEAST_VALIDATION = 20
-DOUBT_TREES = 300
-STRIDE = 1_000_003  # between the seeds of networks
-# Processor seconds of the parts of a fit, of which only the proportions matter: search and a network as measured on 630
-# made listings, a cheap kind from measured.toml, a forest guessed. A wrong proportion delays a new estimate.
-SHARES = {"search": 1.1, "network": 1.2, "cheap": 0.5, "forest": 1.2}
-SUREST = 0.02  # no quote is surer than x/÷ 1.02
-
-
-def split_commas(value: Any) -> Any:
-    """`a,b` on the command line is two kinds."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+ESTIMATORS = "estimators"
+MIN_VALIDATION = 20
+ERROR_TREES = 300
+SEED_STRIDE = 1_000_003  # between the seeds of two networks
+FOLD_STRIDE = 7919  # between the seeds of two folds
+# CPU seconds of the parts of a fit, of which only the proportions matter: index and network as measured on 630 made
+# listings, an estimator from measured.toml, a tree ensemble guessed. A wrong proportion delays a new estimate.
+SHARES = {"index": 1.1, "network": 1.2, "estimator": 0.5, "trees": 1.2}
+MIN_WIDTH = 0.02  # no interval before calibration is narrower than price ÷ 1.02 to × 1.02
 
 
 class StackingRecipe(Settings):
-    """Settings of the best pricer."""
+    """Settings of the stacking pricer."""
 
     kind: ClassVar[str] = "best"
     resumes: ClassVar[bool] = True
-    scaled: ClassVar[bool] = True  # its bounds say how far off a quote may be, and are calibrated by a factor
-    seed: int = Field(0, ge=0, description="of folds, networks and trees")
-    beside: Annotated[tuple[str, ...], BeforeValidator(split_commas)] = Field(
-        ("sparse_mlp", "ridge"), description="cheap kinds whose answers the trees hear too, as they are shipped"
+    scaled: ClassVar[bool] = True  # its bounds are error estimates, and are calibrated by a factor
+    seed: int = Field(0, ge=0, description="seed of folds, networks and trees")
+    estimators: Annotated[tuple[str, ...], BeforeValidator(split_commas)] = Field(
+        ("sparse_mlp", "ridge"), description="kinds whose out-of-fold quotes are columns of the trees"
     )
-    folds: int = Field(5, ge=2, le=50, description="parts that are left out one after another to learn from errors")
-    members: int = Field(4, ge=1, le=64, description="networks that are averaged")
-    fold_members: int = Field(2, ge=1, le=64, description="networks that are averaged on a part left out")
-    near: int = Field(24, ge=1, le=SAME_TEXT, description="neighbors that a network looks at")
-    width: int = Field(64, ge=1, le=1024, description="length of a feature's embedding")
-    hidden: int = Field(64, ge=1, le=1024, description="units of the hidden layer")
-    keys: int = Field(32, ge=1, le=1024, description="length of the key by which neighbors are chosen")
-    passes: int = Field(6, ge=1, le=100, description="over the rows; the batch doubles in the last half of them")
-    batch: int = Field(512, ge=1, description="rows in a step of the first passes; fewer where there are few rows")
-    rate: float = Field(0.01, gt=0, description="learning rate of the networks")
-    table_rate: float = Field(0.03, gt=0, description="learning rate of the embeddings")
-    money: float = Field(0.8, ge=0, le=1, description="share of the networks' loss that is error in money")
-    min_count: int = Field(3, ge=1, description="a feature that occurs less often is not used")
-    tree_rate: float = Field(0.05, gt=0, le=1, description="how much of the error a tree takes away")
-    leaves: int = Field(127, ge=2, le=4096, description="leaves of a tree")
-    trees: int = Field(1000, ge=1, description="at most this many")
-    patience: int = Field(100, ge=1, description="trees without progress on validation before it stops")
-    forests: int = Field(3, ge=1, le=64, description="sets of trees that are averaged")
-    numbers: int = Field(160, ge=0, description="at most this many kinds of number are columns")
-    min_numbers: int = Field(40, ge=1, description="a kind of number in fewer listings is not a column")
-    names: int = Field(200, ge=0, description="at most this many names of a group are told apart")
-    min_names: int = Field(30, ge=1, description="a name of a group in fewer listings is not told apart")
+    folds: int = Field(5, ge=2, le=50, description="folds for out-of-fold outputs")
+    ensemble_size: int = Field(4, ge=1, le=64, description="networks that are averaged")
+    fold_ensemble_size: int = Field(2, ge=1, le=64, description="networks that are averaged for each fold")
+    n_neighbors: int = Field(24, ge=1, le=N_NEIGHBORS, description="neighbors that a network attends to")
+    embedding_dim: int = Field(64, ge=1, le=1024, description="length of a feature's embedding")
+    hidden_dim: int = Field(64, ge=1, le=1024, description="units of the hidden layer")
+    key_dim: int = Field(32, ge=1, le=1024, description="length of the keys of the attention")
+    epochs: int = Field(6, ge=1, le=100, description="passes over the rows; the batch size doubles in the last half")
+    batch_size: int = Field(512, ge=1, description="rows in a step of the first epochs; smaller if there are few rows")
+    learning_rate: float = Field(0.01, gt=0, description="learning rate of the networks' dense layers")
+    embedding_learning_rate: float = Field(0.03, gt=0, description="learning rate of the embeddings")
+    dollar_loss_weight: float = Field(
+        0.8, ge=0, le=1, description="weight of the error in money in the networks' loss; the rest is in log price"
+    )
+    min_count: int = Field(3, ge=1, description="features that occur less often are ignored")
+    tree_learning_rate: float = Field(0.05, gt=0, le=1, description="learning rate of the trees")
+    num_leaves: int = Field(127, ge=2, le=4096, description="leaves of a tree")
+    n_estimators: int = Field(1000, ge=1, description="trees of an ensemble, at most")
+    patience: int = Field(100, ge=1, description="trees without progress on validation before early stopping")
+    n_forests: int = Field(3, ge=1, le=64, description="tree ensembles that are averaged")
+    max_numbers: int = Field(160, ge=0, description="numeric columns, at most")
+    min_numbers: int = Field(40, ge=1, description="a numeric column occurs in at least this many listings")
+    max_names: int = Field(200, ge=0, description="values of a categorical column, at most")
+    min_names: int = Field(30, ge=1, description="a categorical value occurs in at least this many listings")
 
-    def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path, progress: Progress = SILENT) -> None:
-        """Write the search, the networks, the trees of the quote and of its doubt, and how they are put together."""
+    def fit(self, train: Sequence[Item], validation: Sequence[Item], folder: Path, progress: Progress = SILENT) -> None:
+        """Write the index, the networks, the trees, the error model and the gate."""
         known = measured_figures(self.kind, len(train))
         progress = Estimated(progress, self.kind, self.stages(), known[0] if known else 0.0)
-        kept = StageCache(run / CHECKPOINTS)
+        cache = StageCache(folder / CHECKPOINTS)
         progress.start("finding groups and neighbors")
-        shop = RetrievalSet.of(train, self.folds, self.seed)
-        columns, *without = kept("columns", shop.columns)
-        unseen = self.unseen_networks(shop, without, kept, progress)
-        progress.start("training networks", self.members)
-        seeds = [self.seed + STRIDE * number for number in range(self.members)]
-        everyone, plan = np.arange(len(shop.logs)), self.plan()
-        made = train_networks(plan, shop.raw, shop.found(), columns, shop.logs, everyone, seeds, kept.path, progress)
-        others = self.unseen_others(train, shop, kept, progress)
-        beside = [fit_stack(kind, train, run / BESIDE / kind) for kind in self.beside]
-        fields = TabularFields.of(shop.listings, self.numbers, self.min_numbers, self.names, self.min_names)
-        soil = TreeParams(len(fields.groups), self.trees, self.tree_rate, self.leaves, self.patience)
-        pricer = StackingPricer(shop.nearest, made, beside, fields, TreeEnsemble([]), TreeEnsemble([]))
-        told = StackedFeatures(fields.columns(shop.listings), columns, others, unseen)
-        progress.start("growing trees", self.forests)
-        watched = None
-        if len(validation) >= LEAST_VALIDATION:
-            later = pricer.told([item.listing for item in validation])
-            watched = (later.table(), np.log([item.price for item in validation]))
-        seeds = [self.seed + number for number in range(self.forests)]
-        pricer.trees = fit_trees(told.table(), shop.logs, soil, seeds, watched, kept=kept.path, progress=progress)
-        trees = self.unseen_trees(shop, told, soil, pricer.trees.rounds, kept, progress)
-        pricer.trust = Gate.of(told.network, trees, shop.logs)
-        quotes = pricer.trust.mixed(told.network, trees)
-        off = np.abs(shop.logs - quotes)
-        pricer.doubt = fit_trees(told.doubt(trees, quotes), off, self.doubtful(soil), [self.seed], rounds=DOUBT_TREES)
-        pricer.save(run)
+        rows = RetrievalSet.from_items(train, self.folds, self.seed)
+        columns, *fold_columns = cache("columns", rows.columns)
+        networks = self.out_of_fold_networks(rows, fold_columns, cache, progress)
+        nets = self.fit_networks(rows, columns, cache, progress, folder)
+        quotes = self.out_of_fold_estimators(train, rows, cache, progress)
+        estimators = [fit_estimator(kind, train, folder / ESTIMATORS / kind) for kind in self.estimators]
+        tabular = TabularFields.from_listings(
+            rows.listings, self.max_numbers, self.min_numbers, self.max_names, self.min_names
+        )
+        params = self.tree_params(len(tabular.categories))
+        pricer = StackingPricer(rows.index, nets, estimators, tabular, TreeEnsemble([]), TreeEnsemble([]))
+        features = StackedFeatures(tabular.columns(rows.listings), columns, quotes, networks)
+        progress.start("growing trees", self.n_forests)
+        later = None
+        if len(validation) >= MIN_VALIDATION:
+            table = pricer.features([item.listing for item in validation]).table()
+            later = (table, np.log([item.price for item in validation]))
+        seeds = [self.seed + number for number in range(self.n_forests)]
+        pricer.trees = fit_trees(
+            features.table(), rows.logs, params, seeds, later,
+            checkpoint=cache.path, progress=progress, curve_folder=folder,
+        )  # fmt: skip
+        trees = self.out_of_fold_trees(rows, features, params, pricer.trees.n_trees, cache, progress)
+        pricer.gate = Gate.fit(features.network, trees, rows.logs)
+        logs = pricer.gate.combine(features.network, trees)
+        table, errors = features.error_table(trees, logs), np.abs(rows.logs - logs)
+        pricer.error_model = fit_trees(table, errors, self.error_params(params), [self.seed], rounds=ERROR_TREES)
+        pricer.save(folder)
 
     def stages(self) -> list[tuple[str, float]]:
-        """The stages of a fit with their shares of the work, roughly in processor seconds."""
-        networks, trees = SHARES["network"], SHARES["forest"]
-        left_out = [f"training networks without part {fold + 1}" for fold in range(self.folds)]
+        """The stages of a fit with their shares of the work, roughly in CPU seconds."""
+        network, trees = SHARES["network"], SHARES["trees"]
+        folds = [f"training networks without fold {fold + 1}" for fold in range(self.folds)]
         return [
-            ("finding groups", SHARES["search"]),
-            *((name, networks * self.fold_members * (1 - 1 / self.folds)) for name in left_out),
-            ("training networks", networks * self.members),
-            ("fitting cheap kinds", SHARES["cheap"] * self.folds * len(self.beside)),
-            ("growing trees", trees * self.forests),
-            ("growing trees for the errors", trees * self.folds * (1 - 1 / self.folds)),
+            ("finding groups", SHARES["index"]),
+            *((name, network * self.fold_ensemble_size * (1 - 1 / self.folds)) for name in folds),
+            ("training networks", network * self.ensemble_size),
+            ("fitting estimators", SHARES["estimator"] * self.folds * len(self.estimators)),
+            ("growing trees", trees * self.n_forests),
+            ("growing out-of-fold trees", trees * self.folds * (1 - 1 / self.folds)),
         ]
 
-    def plan(self) -> TrainConfig:
-        """How networks are trained."""
-        return TrainConfig(**{one.name: getattr(self, one.name) for one in dataclass_fields(TrainConfig)})
+    def train_config(self) -> TrainConfig:
+        """The settings of the networks."""
+        return TrainConfig(**{field.name: getattr(self, field.name) for field in fields(TrainConfig)})
 
-    def doubtful(self, soil: TreeParams) -> TreeParams:
-        """How the trees of doubt grow: what nine of ten errors stay under."""
-        return replace(soil, rate=0.05, leaves=min(31, self.leaves), quantile=0.9, least=50)
+    def tree_params(self, n_categorical: int) -> TreeParams:
+        """The settings of the trees of the quote."""
+        return TreeParams(
+            n_categorical, self.n_estimators, self.tree_learning_rate, self.num_leaves, patience=self.patience
+        )
 
-    def unseen_networks(self, shop: RetrievalSet, columns: Sequence[F32], kept: StageCache, progress: Progress) -> F64:
-        """Log prices [n, fold_members] that networks give to the rows of the fold that they have not seen."""
-        answers = np.full((len(shop.logs), self.fold_members), np.median(shop.logs))
-        for fold, without in zip(shop.folds, columns, strict=True):
-            progress.start(f"training networks without part {fold + 1} of {len(shop.folds)}", self.fold_members)
-            learnt = partial(self.fold_networks, shop, fold, without, kept, progress)
-            answers[shop.fold == fold] = kept(f"fold-{fold}", learnt)
-        return answers
+    def error_params(self, params: TreeParams) -> TreeParams:
+        """The settings of the error model, which predicts the 90 % quantile of the absolute log error."""
+        leaves = min(31, self.num_leaves)
+        return replace(params, learning_rate=0.05, num_leaves=leaves, quantile=0.9, min_data_in_leaf=50)
 
-    def fold_networks(self, shop: RetrievalSet, fold: int, columns: F32, kept: StageCache, progress: Progress) -> F64:
-        """What networks that know nothing of a fold say to its rows."""
-        seeds = [self.seed + STRIDE * number + 7919 * (fold + 1) for number in range(self.fold_members)]
-        found, chosen = shop.found(fold), np.flatnonzero(shop.fold != fold)
-        made = train_networks(self.plan(), shop.raw, found, columns, shop.logs, chosen, seeds, kept.path, progress)
-        return made.logs(made.seen(shop.raw, found, columns).rows(np.flatnonzero(shop.fold == fold)))
+    def fit_networks(
+        self, rows: RetrievalSet, columns: F32, cache: StageCache, progress: Progress, folder: Path
+    ) -> NetworkEnsemble:
+        """The networks of the quote, trained on all rows."""
+        progress.start("training networks", self.ensemble_size)
+        seeds = [self.seed + SEED_STRIDE * number for number in range(self.ensemble_size)]
+        return train_networks(
+            self.train_config(), rows.buckets, rows.neighbors(), columns, rows.logs, np.arange(len(rows.logs)), seeds,
+            cache.path, progress, curve_folder=folder,
+        )  # fmt: skip
 
-    def unseen_others(self, train: Sequence[Item], shop: RetrievalSet, kept: StageCache, progress: Progress) -> F64:
-        """Log prices [n, kinds beside] that cheap kinds give to the rows of the fold that they have not seen."""
-        answers = np.full((len(train), len(self.beside)), np.median(shop.logs))
-        progress.start("fitting cheap kinds", len(shop.folds) * len(self.beside))
+    def out_of_fold_networks(
+        self, rows: RetrievalSet, fold_columns: Sequence[F32], cache: StageCache, progress: Progress
+    ) -> F64:
+        """Log prices [n, fold_ensemble_size] of the training rows, by networks that exclude each row's fold."""
+        logs = np.full((len(rows.logs), self.fold_ensemble_size), np.median(rows.logs))
+        for fold, columns in zip(rows.folds, fold_columns, strict=True):
+            progress.start(f"training networks without fold {fold + 1} of {len(rows.folds)}", self.fold_ensemble_size)
+            compute = partial(self.fold_networks, rows, fold, columns, cache, progress)
+            logs[rows.fold == fold] = cache(f"fold-{fold}", compute)
+        return logs
 
-        def learnt(kind: str, out: Any) -> F64:
+    def fold_networks(self, rows: RetrievalSet, fold: int, columns: F32, cache: StageCache, progress: Progress) -> F64:
+        """Log prices of the rows of a fold, by networks that exclude the fold."""
+        numbers = range(self.fold_ensemble_size)
+        seeds = [self.seed + SEED_STRIDE * number + FOLD_STRIDE * (fold + 1) for number in numbers]
+        neighbors, others = rows.neighbors(fold), np.flatnonzero(rows.fold != fold)
+        nets = train_networks(
+            self.train_config(), rows.buckets, neighbors, columns, rows.logs, others, seeds, cache.path, progress
+        )
+        return nets.log_prices(nets.encode(rows.buckets, neighbors, columns).rows(np.flatnonzero(rows.fold == fold)))
+
+    def out_of_fold_estimators(
+        self, train: Sequence[Item], rows: RetrievalSet, cache: StageCache, progress: Progress
+    ) -> F64:
+        """Log prices [n, estimators] of the training rows, by estimators that exclude each row's fold."""
+        logs = np.full((len(train), len(self.estimators)), np.median(rows.logs))
+        progress.start("fitting estimators", len(rows.folds) * len(self.estimators))
+
+        def compute(kind: str, held_out: Any) -> F64:
             with tempfile.TemporaryDirectory() as folder:
-                pricer = fit_stack(kind, [train[row] for row in np.flatnonzero(~out).tolist()], Path(folder))
-                return log_prices(pricer, [shop.listings[row] for row in np.flatnonzero(out).tolist()])
+                others = [train[row] for row in np.flatnonzero(~held_out).tolist()]
+                pricer = fit_estimator(kind, others, Path(folder))
+                return log_prices(pricer, [rows.listings[row] for row in np.flatnonzero(held_out).tolist()])
 
-        for fold in shop.folds:
-            out = shop.fold == fold
-            for column, kind in enumerate(self.beside):
-                answers[out, column] = kept(f"{kind}-{fold}", partial(learnt, kind, out))
+        for fold in rows.folds:
+            held_out = rows.fold == fold
+            for column, kind in enumerate(self.estimators):
+                logs[held_out, column] = cache(f"{kind}-{fold}", partial(compute, kind, held_out))
                 progress.advance()
-        return answers
+        return logs
 
-    def unseen_trees(
+    def out_of_fold_trees(
         self,
-        shop: RetrievalSet,
-        told: StackedFeatures,
-        soil: TreeParams,
+        rows: RetrievalSet,
+        features: StackedFeatures,
+        params: TreeParams,
         rounds: int,
-        kept: StageCache,
+        cache: StageCache,
         progress: Progress,
     ) -> F64:
-        """What trees say [n], in logs, of training rows that they have not seen."""
-        progress.start("growing trees for the errors", len(shop.folds))
-        trees, table = told.network.copy(), told.table()
+        """Log prices [n] of the training rows, by trees that exclude each row's fold."""
+        progress.start("growing out-of-fold trees", len(rows.folds))
+        logs, table = features.network.copy(), features.table()
 
-        def learnt(fold: int) -> F64:
-            out = shop.fold == fold
-            return fit_trees(table[~out], shop.logs[~out], soil, [self.seed], rounds=rounds).predict(table[out])
+        def compute(fold: int) -> F64:
+            held_out = rows.fold == fold
+            trees = fit_trees(table[~held_out], rows.logs[~held_out], params, [self.seed], rounds=rounds)
+            return trees.predict(table[held_out])
 
         with ThreadPoolExecutor(N_CORES) as pool:
-            answers = pool.map(lambda fold: kept(f"trees-{fold}", partial(learnt, fold)), shop.folds)
-            for fold, answer in zip(shop.folds, answers, strict=True):
-                trees[shop.fold == fold] = answer
+            parts = pool.map(lambda fold: cache(f"trees-{fold}", partial(compute, fold)), rows.folds)
+            for fold, part in zip(rows.folds, parts, strict=True):
+                logs[rows.fold == fold] = part
                 progress.advance()
-        return trees
+        return logs
 
-    def load(self, run: Path) -> Pricer:
-        """The pricer that a run folder holds."""
-        facts = read_object(run / FACTS)
-        with report_damage(run / FACTS):
-            fields, trust = TabularFields.made(facts["fields"]), Gate.made(facts["trust"])
+    def load(self, folder: Path) -> Pricer:
+        """The pricer of a model folder."""
+        path = folder / STACKING
+        values = read_object(path)
+        with report_damage(path):
+            tabular, gate = TabularFields.from_dict(values["fields"]), Gate.from_dict(values["gate"])
         return StackingPricer(
-            NeighborIndex.load(run / NEAREST),
-            NetworkEnsemble.load(run / NETWORKS, self.near, self.members),
-            [recipe_class(kind)().load(run / BESIDE / kind) for kind in self.beside],
-            fields,
-            TreeEnsemble.load(run / TREES, self.forests),
-            TreeEnsemble.load(run / DOUBT, 1),
-            trust,
+            NeighborIndex.load(folder / INDEX),
+            NetworkEnsemble.load(folder / NETWORKS, self.n_neighbors, self.ensemble_size),
+            [recipe_class(kind)().load(folder / ESTIMATORS / kind) for kind in self.estimators],
+            tabular,
+            TreeEnsemble.load(folder / TREES, self.n_forests),
+            TreeEnsemble.load(folder / ERROR_MODEL, 1),
+            gate,
         )
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files that a fitted model of these settings holds."""
+        """The files of a fitted model with these settings."""
         return (
-            NEAREST,
-            FACTS,
-            *(f"{NETWORKS}/{name}" for name in network_files(self.members)),
-            *(f"{TREES}/{name}" for name in tree_files(self.forests)),
-            *(f"{DOUBT}/{name}" for name in tree_files(1)),
-            *(f"{BESIDE}/{kind}/{name}" for kind in self.beside for name in recipe_class(kind)().files),
+            INDEX,
+            STACKING,
+            *(f"{NETWORKS}/{name}" for name in network_files(self.ensemble_size)),
+            *(f"{TREES}/{name}" for name in tree_files(self.n_forests)),
+            *(f"{ERROR_MODEL}/{name}" for name in tree_files(1)),
+            *(f"{ESTIMATORS}/{kind}/{name}" for kind in self.estimators for name in recipe_class(kind)().files),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class StackedFeatures:
-    """What is known of n listings when the trees are asked: their fields, neighbors' columns, the log prices of cheap
-    kinds [n, kinds] and of networks [n, networks]."""
+    """The inputs of the trees for n listings: tabular columns, columns of neighbors' prices, log prices of the
+    estimators [n, estimators] and of the networks [n, networks]."""
 
-    fields: F32
-    columns: F32
-    others: F64
-    answers: F64
+    tabular: F32
+    neighbors: F32
+    estimators: F64
+    networks: F64
 
     @property
     def network(self) -> F64:
-        """The networks' log price."""
-        return np.asarray(self.answers.mean(axis=1))
+        """The mean log price of the networks [n]."""
+        return np.asarray(self.networks.mean(axis=1))
 
     def table(self) -> F32:
-        """The columns of the trees."""
-        return np.column_stack([self.fields, self.columns, self.others, self.network]).astype(np.float32)
+        """The columns of the trees [n, columns]."""
+        return np.column_stack([self.tabular, self.neighbors, self.estimators, self.network]).astype(np.float32)
 
-    def doubt(self, trees: F64, quotes: F64) -> F32:
-        """The columns of doubt: with the quote, and how far networks and trees are apart."""
-        apart = np.abs(self.network - trees)
-        return np.column_stack([self.table(), quotes, apart, self.answers.std(axis=1)]).astype(np.float32)
+    def error_table(self, trees: F64, logs: F64) -> F32:
+        """The columns of the error model: with the log quote, and how far networks and trees are apart."""
+        distance = np.abs(self.network - trees)
+        return np.column_stack([self.table(), logs, distance, self.networks.std(axis=1)]).astype(np.float32)
 
 
 class StackingPricer:
-    """Quotes a mean of networks and trees, with bounds as far off as nine of ten errors like it."""
+    """Quotes a weighted mean of networks and trees, with bounds at the predicted 90 % quantile of the error."""
 
     def __init__(
         self,
-        nearest: NeighborIndex,
+        index: NeighborIndex,
         nets: NetworkEnsemble,
-        beside: Sequence[Pricer],
-        fields: TabularFields,
+        estimators: Sequence[Pricer],
+        tabular: TabularFields,
         trees: TreeEnsemble,
-        doubt: TreeEnsemble,
-        trust: Gate = NEUTRAL,
+        error_model: TreeEnsemble,
+        gate: Gate = EQUAL_WEIGHTS,
     ) -> None:
-        self.nearest, self.nets, self.beside, self.fields = nearest, nets, beside, fields
-        self.trees, self.doubt, self.trust = trees, doubt, trust
+        self.index, self.nets, self.estimators, self.tabular = index, nets, estimators, tabular
+        self.trees, self.error_model, self.gate = trees, error_model, gate
 
     @property
     def name(self) -> str:
         return "best"
 
-    def told(self, listings: Sequence[Listing]) -> StackedFeatures:
-        """What is known of listings before the trees are asked."""
-        raw = gather_ranges(listings)
-        found = self.nearest.search(self.nearest.vectors_of(raw), SAME_TEXT)
-        columns = self.nearest.columns(found)
-        others = np.array([log_prices(pricer, listings) for pricer in self.beside])
-        answers = self.nets.logs(self.nets.seen(raw, found, columns))
-        others = others.reshape(len(self.beside), len(listings)).T
-        return StackedFeatures(self.fields.columns(listings), columns, others, answers)
+    def features(self, listings: Sequence[Listing]) -> StackedFeatures:
+        """The inputs of the trees."""
+        buckets = gather_rows(listings)
+        neighbors = self.index.search(self.index.encode(buckets), N_NEIGHBORS)
+        columns = self.index.columns(neighbors)
+        quotes = np.array([log_prices(pricer, listings) for pricer in self.estimators])
+        networks = self.nets.log_prices(self.nets.encode(buckets, neighbors, columns))
+        quotes = quotes.reshape(len(self.estimators), len(listings)).T
+        return StackedFeatures(self.tabular.columns(listings), columns, quotes, networks)
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
-        """One quote a listing, with `low` and `high`."""
+        """One quote for each listing, with `low` and `high`."""
         quotes: list[Quote] = []
         for part in chunks(listings) if listings else ():
-            told = self.told(part)
-            trees = self.trees.predict(told.table())
-            logs = self.trust.mixed(told.network, trees)
-            off = np.maximum(self.doubt.predict(told.doubt(trees, logs)), SUREST)
-            bounds = zip(np.exp(logs), np.exp(logs - off), np.exp(logs + off), strict=True)
+            features = self.features(part)
+            trees = self.trees.predict(features.table())
+            logs = self.gate.combine(features.network, trees)
+            errors = np.maximum(self.error_model.predict(features.error_table(trees, logs)), MIN_WIDTH)
+            bounds = zip(np.exp(logs), np.exp(logs - errors), np.exp(logs + errors), strict=True)
             quotes += [Quote(float(price), float(low), float(high)) for price, low, high in bounds]
         return quotes
 
-    def save(self, run: Path) -> None:
-        """Write everything into a run folder."""
-        self.nearest.save(run / NEAREST)
-        self.nets.save(run / NETWORKS)
-        self.trees.save(run / TREES)
-        self.doubt.save(run / DOUBT)
-        write_json(run / FACTS, {"trust": self.trust.plain(), "fields": self.fields.plain()})
+    def save(self, folder: Path) -> None:
+        """Write all parts but the estimators, which write their own files, into a model folder."""
+        self.index.save(folder / INDEX)
+        self.nets.save(folder / NETWORKS)
+        self.trees.save(folder / TREES)
+        self.error_model.save(folder / ERROR_MODEL)
+        write_json(folder / STACKING, {"gate": self.gate.to_dict(), "fields": self.tabular.to_dict()})
 
 
-def fit_stack(kind: str, train: Sequence[Item], folder: Path) -> Pricer:
-    """A cheap kind as it is shipped, fitted into a folder, which is made."""
+def fit_estimator(kind: str, train: Sequence[Item], folder: Path) -> Pricer:
+    """A kind with its default settings, fitted into a folder, which is created."""
     folder.mkdir(parents=True, exist_ok=True)
     recipe: Recipe = recipe_class(kind)()
-    recipe.fit(train, (), folder)
+    recipe.fit(train, (), folder, SILENT)
     return recipe.load(folder)
 
 
 def log_prices(pricer: Pricer, listings: Sequence[Listing]) -> F64:
-    """The logs of a pricer's quotes [n]; NaN without a positive answer."""
+    """The log prices of a pricer's quotes [n]; NaN if a listing is unanswered."""
     prices = [quote.price if quote.price and quote.price > 0 else np.nan for quote in pricer.price(listings)]
     return np.asarray(np.log(np.array(prices, dtype=np.float64)))

@@ -1,8 +1,8 @@
-"""A listing as a row of a table: its numbers by key and unit, what it is one of, and how long it is.
+"""Tabular features of a listing for trees: its numbers by key and unit, its categories, and its length.
 
-    numbers_of(Listing("1", "DDR5 RAM 16 GB", "modules: 2,8"))   {"16 gb in the title", "gb": 16, "modules#0": 2, ...}
+    parse_fields(Listing("1", "DDR5 RAM 16 GB", "modules: 2,8"))   # {"title gb": 16, "gb": 16, "modules#0": 2, ...}, ...
 
-For trees, which cut numbers well. A key's second number and the product of its numbers ("modules: 2,8" is 16 GB) count.
+Each number of a line is a column, and so is their product ("modules: 2,8" is 16 GB).
 """
 
 from __future__ import annotations
@@ -20,106 +20,111 @@ from pricesmith.core.types import Listing, render
 from pricesmith.text.words import segment_text, unit_pattern
 
 MAX_CHARS = 20_000
-MOST = 4  # numbers of a line that are looked at
+NUMBERS_PER_LINE = 4  # the rest is ignored
 LARGEST = 1e12
 NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 LINE = re.compile(r"^([^:\n]{1,30}):[ ]*(.+)$", re.MULTILINE)
-KINDS = ("category", "brand", "first word")
-LONGEST = 80  # characters of a value that names a group
+NAMED = ("category", "brand", "first word")
+MAX_VALUE_CHARS = 80  # of a categorical value
 
-Places = Mapping[str, int]
+Columns = Mapping[str, int]
 F32 = NDArray[np.float32]
 
 
 def parse_fields(listing: Listing) -> tuple[dict[str, float], dict[str, str]]:
-    """The numbers of a listing by what they are of, and its groups: category, brand, first word, each line's value."""
+    """The numbers of a listing by name, and its categories: category, brand, first word, the value of each line."""
     whole, head = render(listing)[:MAX_CHARS], (listing.title or listing.text[:200])[:MAX_CHARS]
     text, title = segment_text(whole), segment_text(head)
     first = title.split(maxsplit=1)
     numbers: dict[str, float] = {}
-    groups = dict(zip(KINDS, (segment_text(listing.category), segment_text(listing.brand), *first[:1]), strict=False))
+    groups = dict(zip(NAMED, (segment_text(listing.category), segment_text(listing.brand), *first[:1]), strict=False))
     for key, value in LINE.findall(text):
         key = key.strip()
-        groups.setdefault(f"{key}:", value.strip()[:LONGEST])
-        found = [cap_text(number) for number in NUMBER.findall(value)[:MOST]]
-        for place, number in enumerate(found):
-            numbers.setdefault(f"{key}#{place}", number)
-        if len(found) > 1:
-            numbers.setdefault(f"{key}#product", min(math.prod(found), LARGEST))
+        groups.setdefault(f"{key}:", value.strip()[:MAX_VALUE_CHARS])
+        values = [parse_number(number) for number in NUMBER.findall(value)[:NUMBERS_PER_LINE]]
+        for index, number in enumerate(values):
+            numbers.setdefault(f"{key}#{index}", number)
+        if len(values) > 1:
+            numbers.setdefault(f"{key}#product", min(math.prod(values), LARGEST))
     for number, unit in unit_pattern(title).findall(title):
-        numbers.setdefault(f"title {unit}", cap_text(number))
+        numbers.setdefault(f"title {unit}", parse_number(number))
     for number, unit in unit_pattern(text).findall(text):
-        numbers.setdefault(unit, cap_text(number))
+        numbers.setdefault(unit, parse_number(number))
     numbers |= {"characters": len(whole), "in title": len(head), "lines": text.count("\n"), "words": text.count(" ")}
-    numbers["digits in title"] = sum(sign.isdigit() for sign in title)
+    numbers["digits in title"] = sum(character.isdigit() for character in title)
     return numbers, groups
 
 
-def cap_text(number: str) -> float:
-    """A number as written, no larger than what a tree needs to tell."""
-    return min(float(number[:30]), LARGEST)
+def parse_number(text: str) -> float:
+    """The number of a text, at most `LARGEST`."""
+    return min(float(text[:30]), LARGEST)
 
 
 class TabularFields:
-    """Which numbers and groups are columns. `groups` has for each kind of group the place of each name."""
+    """The columns: `numbers` has the column of each number, `categories` the code of each value of each categorical."""
 
-    def __init__(self, numbers: Places, groups: Mapping[str, Places]) -> None:
-        self.numbers, self.groups = numbers, groups
+    def __init__(self, numbers: Columns, categories: Mapping[str, Columns]) -> None:
+        self.numbers, self.categories = numbers, categories
 
     @classmethod
-    def of(cls, listings: Sequence[Listing], most: int, least: int, names: int, least_of_name: int) -> TabularFields:
-        """The `most` frequent numbers of at least `least` listings; the `names` most frequent names of every group
-        that is told of `least` listings or more, each of at least `least_of_name`."""
-        read = [parse_fields(ware) for ware in listings]
-        numbers = common_keys((numbers for numbers, _ in read), most, least)
-        told = common_keys(
-            ({kind: 1 for kind, name in groups.items() if name} for _, groups in read), MOST_GROUPS, least
+    def from_listings(
+        cls, listings: Sequence[Listing], max_numbers: int, min_numbers: int, max_names: int, min_names: int
+    ) -> TabularFields:
+        """The most frequent numbers and categoricals of at least `min_numbers` listings, at most `max_numbers` of the
+        former, and the `max_names` most frequent values of each categorical, each of at least `min_names` listings."""
+        rows = [parse_fields(listing) for listing in listings]
+        numbers = common_keys((numbers for numbers, _ in rows), max_numbers, min_numbers)
+        frequent = common_keys(
+            ({kind: 1 for kind, name in groups.items() if name} for _, groups in rows), MAX_CATEGORICALS, min_numbers
         )
-        groups = {
-            kind: common_keys(({groups[kind]: 1} for _, groups in read if groups.get(kind)), names, least_of_name)
-            for kind in dict.fromkeys((*KINDS, *told))
+        categories = {
+            kind: common_keys(({groups[kind]: 1} for _, groups in rows if groups.get(kind)), max_names, min_names)
+            for kind in dict.fromkeys((*NAMED, *frequent))
         }
-        return cls(numbers, {kind: known for kind, known in groups.items() if known})
+        return cls(numbers, {kind: names for kind, names in categories.items() if names})
 
     def columns(self, listings: Sequence[Listing]) -> F32:
-        """Places of groups, then log(1 + number); [n, groups + numbers], NaN where there is none."""
-        table = np.full((len(listings), len(self.groups) + len(self.numbers)), np.nan, dtype=np.float32)
-        for row, ware in enumerate(listings):
-            numbers, groups = parse_fields(ware)
-            for column, (kind, known) in enumerate(self.groups.items()):
-                table[row, column] = known.get(groups.get(kind, ""), np.nan)
+        """Codes of categories, then log(1 + number); [n, categories + numbers], NaN if missing."""
+        table = np.full((len(listings), len(self.categories) + len(self.numbers)), np.nan, dtype=np.float32)
+        for row, listing in enumerate(listings):
+            numbers, groups = parse_fields(listing)
+            for column, (kind, codes) in enumerate(self.categories.items()):
+                table[row, column] = codes.get(groups.get(kind, ""), np.nan)
             for key, number in numbers.items():
                 if key in self.numbers:
-                    table[row, len(self.groups) + self.numbers[key]] = math.log1p(number)
+                    table[row, len(self.categories) + self.numbers[key]] = math.log1p(number)
         return table
 
-    def plain(self) -> dict[str, Any]:
-        """Names in the order of their places, ready for JSON."""
-        return {"numbers": list(self.numbers), "groups": {kind: list(known) for kind, known in self.groups.items()}}
+    def to_dict(self) -> dict[str, Any]:
+        """The names in the order of their columns, as JSON values."""
+        return {
+            "numbers": list(self.numbers),
+            "categories": {kind: list(codes) for kind, codes in self.categories.items()},
+        }
 
     @classmethod
-    def made(cls, plain: Mapping[str, Any]) -> TabularFields:
-        """The fields that `plain` told. Raises ValueError where the facts are none."""
-        for names in (plain["numbers"], *plain["groups"].values()):
+    def from_dict(cls, values: Mapping[str, Any]) -> TabularFields:
+        """The fields of `to_dict`. Raises ValueError if the values are damaged."""
+        for names in (values["numbers"], *values["categories"].values()):
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                raise ValueError("names are lists of texts")
+                raise ValueError("names must be lists of texts")
             if len(set(names)) < len(names):
-                raise ValueError("a name is there twice")
+                raise ValueError("names must be different")
         return cls(
-            place_values(plain["numbers"]), {kind: place_values(names) for kind, names in plain["groups"].items()}
+            number_names(values["numbers"]), {kind: number_names(names) for kind, names in values["categories"].items()}
         )
 
 
-MOST_GROUPS = 12  # kinds of group: category, brand and first word, and the lines that most listings have
+MAX_CATEGORICALS = 12  # category, brand and first word, and the lines that most listings have
 
 
-def place_values(names: Sequence[str]) -> dict[str, int]:
-    """The place of each name."""
-    return {name: place for place, name in enumerate(names)}
+def number_names(names: Sequence[str]) -> dict[str, int]:
+    """The index of each name."""
+    return {name: index for index, name in enumerate(names)}
 
 
-def common_keys(found: Iterable[Mapping[str, Any]], most: int, least: int) -> dict[str, int]:
-    """The most frequent keys, each with its place."""
-    counts = Counter(key for one in found for key in one)
-    kept = sorted((key for key, count in counts.items() if count >= least), key=lambda key: (-counts[key], key))
-    return place_values(kept[:most])
+def common_keys(rows: Iterable[Mapping[str, Any]], max_keys: int, min_count: int) -> dict[str, int]:
+    """The most frequent keys that occur in at least `min_count` rows, each with its index."""
+    counts = Counter(key for row in rows for key in row)
+    keys = sorted((key for key, count in counts.items() if count >= min_count), key=lambda key: (-counts[key], key))
+    return number_names(keys[:max_keys])

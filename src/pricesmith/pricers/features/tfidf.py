@@ -1,20 +1,26 @@
-"""Words and word pairs of a rendered listing, weighted as the reference has them, and kept without pickle.
+"""TF-IDF of words and word pairs of a rendered listing, as in the reference ridge, stored without pickle.
 
-reader, matrix = fit_reader(["Garden hose 25 m", "Garden lamp"])
-reader_of(words_of(reader), reader.idf_).transform(["Garden hose"])
+vectorizer, matrix = fit_vectorizer(["Garden hose 25 m", "Garden lamp"])        # scikit-learn's, for fitting
+TfidfWeights(get_vocabulary(vectorizer), vectorizer.idf_).dot(["Garden hose"], weights)     # without scikit-learn
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pricesmith.text.words import split_words
 
+F64 = NDArray[np.float64]
+
 
 def build_vectorizer(**options: Any) -> Any:
-    """The reference's reader of text, `TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, ...)`, with the words of
-    `text/words.py`: of plain text the same, of Chinese or Thai character bigrams and trigrams."""
+    """The reference's `TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, ...)` with the words of `text/words.py`:
+    the same for plain text, character bigrams and trigrams for Chinese or Thai."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     return TfidfVectorizer(
@@ -23,25 +29,52 @@ def build_vectorizer(**options: Any) -> Any:
 
 
 def fit_vectorizer(texts: Sequence[str], min_df: int = 2) -> tuple[Any, Any]:
-    """A reader fitted on texts, and their matrix, shape (n, words). Texts that share no word are read word by word,
-    and texts without any word have one column of zeros."""
+    """A vectorizer fitted on texts, and their matrix [n, words].
+
+    If the texts share no word, `min_df` is 1; if they have no word at all, the matrix has one column of zeros.
+    """
     for least in (min_df, 1):
-        reader = build_vectorizer(min_df=min(least, len(texts)))
+        vectorizer = build_vectorizer(min_df=min(least, len(texts)))
         try:
-            return reader, reader.fit_transform(texts)
+            return vectorizer, vectorizer.fit_transform(texts)
         except ValueError:  # nothing is left of the vocabulary
             continue
-    reader = build_vectorizer(vocabulary={"?": 0})
-    return reader, reader.fit_transform(texts)
+    vectorizer = build_vectorizer(vocabulary={"?": 0})
+    return vectorizer, vectorizer.fit_transform(texts)
 
 
-def get_vocabulary(reader: Any) -> list[str]:
-    """The words and pairs of a reader, in the order of its columns."""
-    return [str(word) for word in reader.get_feature_names_out()]
+def get_vocabulary(vectorizer: Any) -> list[str]:
+    """The words and pairs of a vectorizer, in the order of its columns."""
+    return [str(word) for word in vectorizer.get_feature_names_out()]
 
 
-def restore_vectorizer(words: Sequence[str], idf: Any) -> Any:
-    """The reader that `words_of` and `idf_` were taken from."""
-    reader = build_vectorizer(vocabulary={word: place for place, word in enumerate(words)})
-    reader.idf_ = idf
-    return reader
+class TfidfWeights:
+    """The TF-IDF of a fitted vectorizer, in numpy: pricing with it does not import scikit-learn."""
+
+    def __init__(self, words: Sequence[str], idf: F64) -> None:
+        self.columns = {word: column for column, word in enumerate(words)}
+        self.idf = idf
+
+    def dot(self, texts: Sequence[str], weights: F64) -> F64:
+        """The product of the TF-IDF rows of length 1 with a weight for each word, [n]; 0 without a known word."""
+        products = np.zeros(len(texts))
+        for row, text in enumerate(texts):
+            counts: dict[int, int] = {}
+            for column in self.known_columns(text):
+                counts[column] = counts.get(column, 0) + 1
+            if counts:
+                columns = np.fromiter(counts, np.int64, len(counts))
+                values = (1 + np.log(np.fromiter(counts.values(), np.float64, len(counts)))) * self.idf[columns]
+                length = float(np.sqrt(values @ values))
+                products[row] = (values @ weights[columns]) / length if length else 0.0
+        return products
+
+    def known_columns(self, text: str) -> Iterator[int]:
+        """The column of each word and each pair of neighboring words that the vocabulary has."""
+        words = split_words(text)
+        for word in words:
+            if (column := self.columns.get(word)) is not None:
+                yield column
+        for first, second in pairwise(words):
+            if (column := self.columns.get(f"{first} {second}")) is not None:
+                yield column

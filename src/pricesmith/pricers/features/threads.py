@@ -1,6 +1,6 @@
-"""How work is put on cores: a few threads of ours, each of which computes alone.
+"""Parallel work: a few Python threads, in each of which torch computes single-threaded.
 
-with one_thread_each, ThreadPoolExecutor(CORES) as pool:
+with single_threaded, ThreadPoolExecutor(N_CORES) as pool:
     list(pool.map(train, members))
 """
 
@@ -12,9 +12,10 @@ N_CORES = 2
 
 
 class SingleThreadedPool:
-    """Inside, torch computes a thread's work in that thread: members do not wait, and sums keep their order.
+    """Context in which torch computes in the calling thread: networks do not wait for each other, and sums are
+    reproducible.
 
-    Threads may be inside together; the last to leave puts back what the first has found.
+    Several threads may enter; the last to leave restores the number of threads.
     """
 
     def __init__(self) -> None:

@@ -1,9 +1,9 @@
-"""Listings as one buffer of code points, and the words, numbers and keyed lines in it.
+"""Tokenizer: listings as one buffer of code points, and the words, numbers and keyed lines in it.
 
     crucial ct16g52c42s5 16 gb⏎ memory⏎ ⏎ speed: 5,5200⏎ ...    title, category, brand, text: a newline ends each
 
-All of it is array work: a word is a run of one class of code points, and its hash a difference of prefix sums. Nothing
-is looked up in a dictionary, so a listing costs some ten microseconds.
+Everything is array work: a word is a run of one class of code points, and its hash a difference of prefix sums. No
+dictionary is used, so that a listing takes about ten microseconds.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
 OTHER, LETTER, DIGIT = 0, 1, 2
 SPECIAL = 4  # added to the class of a code point for which a text has to be segmented first
 TITLE, TEXT, FIELDS = 0, 3, 4  # the fields of a listing in the buffer: title, category, brand, text
-MAX_CHARS = 20_000  # of a field; what follows is not read
+MAX_CHARS = 20_000  # of a field; the rest is ignored
 LONGEST_KEY = 40  # code points before the colon of a line
-NEWLINE, SPACE, QUOTE, COMMA, DASH, DOT, COLON = (ord(sign) for sign in '\n ",-.:')
+NEWLINE, SPACE, QUOTE, COMMA, DASH, DOT, COLON = (ord(character) for character in '\n ",-.:')
 
 
 @functools.cache
 def character_classes() -> NDArray[np.uint8]:
-    """The class of every code point: part of a word as `split_words` has it, with 0-9 apart."""
-    signs = "".join(map(chr, range(KNOWN)))
-    table = np.fromiter(map(str.isalnum, signs), np.uint8, KNOWN)
+    """The class of every code point: LETTER if `split_words` makes it part of a word, DIGIT for 0-9, else OTHER."""
+    characters = "".join(map(chr, range(KNOWN)))
+    table = np.fromiter(map(str.isalnum, characters), np.uint8, KNOWN)
     patterns = text_patterns()
-    table[[match.start() for match in patterns.mark.finditer(signs)]] = LETTER
-    table[[match.start() for match in patterns.special.finditer(signs)]] += SPECIAL
+    table[[match.start() for match in patterns.mark.finditer(characters)]] = LETTER
+    table[[match.start() for match in patterns.special.finditer(characters)]] += SPECIAL
     table[ord("_")] = LETTER
     table[ord("0") : ord("9") + 1] = DIGIT
     return table
@@ -47,7 +47,7 @@ def character_classes() -> NDArray[np.uint8]:
 
 @functools.cache
 def point_hashes() -> U64:
-    """A number for every code point, as if drawn at random."""
+    """A pseudorandom number for every code point."""
     return mix_hash(np.arange(1, KNOWN + 1, dtype=np.uint64) * np.uint64(BASE))
 
 
@@ -60,7 +60,7 @@ def hash_powers(length: int) -> tuple[U64, U64]:
 
 
 def mix_hash(values: U64) -> U64:
-    """The finaliser of splitmix64 (Steele, Lea and Flood 2014): every bit of the answer hangs on all of the input."""
+    """The finaliser of splitmix64 (Steele, Lea and Flood 2014): every bit of the output depends on the whole input."""
     values = values ^ (values >> np.uint64(30))
     values *= np.uint64(0xBF58476D1CE4E5B9)
     values ^= values >> np.uint64(27)
@@ -71,25 +71,26 @@ def mix_hash(values: U64) -> U64:
 
 @dataclass(frozen=True, slots=True)
 class TextBuffer:
-    """Listings as one buffer of code points, in lower case, their words set apart, each field ended by a newline."""
+    """Listings as one buffer of code points, in lower case, their words separated, each field ended by a newline."""
 
     raw: NDArray[np.uint32]
     kind: NDArray[np.uint8]  # class of each code point
-    sums: U64  # sums[i]: of points()[code] x BASE^place, over the first i places
-    down: U64  # BASE^-place
+    sums: U64  # sums[i]: of point_hashes()[code] x BASE^position, over the first i positions
+    down: U64  # BASE^-position
     fields: I64  # where each field starts, FIELDS to a listing, and the end
 
     def hash(self, start: I64, end: I64) -> U64:
-        """Hashes of the stretches from `start` to `end`: the same wherever in a buffer they stand."""
+        """Hashes of the spans from `start` to `end`, independent of their position in the buffer."""
         return mix_hash((self.sums[end] - self.sums[start]) * self.down[start])
 
 
 def read_texts(listings: Sequence[Listing]) -> TextBuffer:
-    """The buffer. A line is not repeated, as in `render`."""
+    """The buffer of listings. Repeated lines are dropped, as in `render`."""
     fields: list[str] = []
-    for ware in listings:
-        text = text_without_repeats(ware)
-        fields += [part[:MAX_CHARS].lower() for part in (ware.title, ware.category, ware.brand, text)]
+    for listing in listings:
+        text = text_without_repeats(listing)
+        parts = (listing.title, listing.category, listing.brand, text)
+        fields += [part[:MAX_CHARS].lower() for part in parts]
     raw = code_points(fields)
     known = np.minimum(raw, KNOWN - 1)
     kind = character_classes()[known]
@@ -113,7 +114,7 @@ def code_points(fields: Sequence[str]) -> NDArray[np.uint32]:
 
 @dataclass(frozen=True, slots=True)
 class LineSpans:
-    """The lines of a buffer; one that opens with "key:" has the key's end and hash, another its start and 0."""
+    """The lines of a buffer. A line that begins with "key:" has the key's end and hash, others their start and 0."""
 
     start: I64
     end: I64
@@ -143,37 +144,37 @@ class TokenSpans:
     end: I64
     hash: U64
     line: I64
-    row: I64  # the listing
+    row: I64  # index of the listing
     field: I64  # TITLE .. TEXT
-    valued: Flags  # it stands in a value: in the text, after the key of its line
+    valued: Flags  # part of a value: in the text, after the key of its line
 
 
 def find_tokens(text: TextBuffer, lines: LineSpans, kind: NDArray[np.uint8]) -> TokenSpans:
-    """The runs of one class."""
+    """The runs of code points of one class."""
     edge = np.flatnonzero(kind[1:] != kind[:-1]) + 1
     start = np.concatenate((np.zeros(1, dtype=np.int64), edge))
     inside = kind[start] != OTHER
     start, end = start[inside], edge[inside[:-1]]  # the buffer ends with a newline, so the last run is outside
     line = np.searchsorted(lines.end, start)
-    place = lines.field[line]
-    valued = lines.keyed[line] & (start > lines.key_end[line]) & (place % FIELDS == TEXT)
-    return TokenSpans(start, end, text.hash(start, end), line, place // FIELDS, place % FIELDS, valued)
+    field = lines.field[line]
+    valued = lines.keyed[line] & (start > lines.key_end[line]) & (field % FIELDS == TEXT)
+    return TokenSpans(start, end, text.hash(start, end), line, field // FIELDS, field % FIELDS, valued)
 
 
 def group_hashes(text: TextBuffer, words: TokenSpans) -> U64:
-    """What a listing is one of: its category, else its brand, else the first word of its title."""
+    """The hash of each listing's group: its category, else its brand, else the first word of its title."""
     titled = np.flatnonzero(words.field == TITLE)
     group = np.zeros(len(text.fields) // FIELDS, dtype=np.uint64)
     group[words.row[titled][::-1]] = words.hash[titled][::-1]
-    for place in (2, 1):  # brand, then category
-        start, end = text.fields[place:-1:FIELDS], text.fields[place + 1 :: FIELDS] - 1
+    for field in (2, 1):  # brand, then category
+        start, end = text.fields[field:-1:FIELDS], text.fields[field + 1 :: FIELDS] - 1
         group = np.where(end > start, text.hash(start, end), group)
     return mix_hash(group)
 
 
 @dataclass(frozen=True, slots=True)
 class NumberTokens:
-    """Numbers as written: "1.2" and "1,000" are one; with the places among the parts of their first and last digits."""
+    """Numbers as written ("1.2" and "1,000" are one number), with the indices of their first and last parts."""
 
     size: NDArray[np.float64]
     first: I64
@@ -185,10 +186,10 @@ def find_numbers(text: TextBuffer, parts: TokenSpans) -> NumberTokens:
     digits = np.flatnonzero(text.kind[parts.start] == DIGIT)
     start, length = parts.start[digits], np.minimum(parts.end[digits] - parts.start[digits], 15)
     size = np.zeros(len(digits))
-    for place in range(int(length.max(initial=0))):
-        more = place < length
-        size[more] = size[more] * 10 + (text.raw[start[more] + place] - 48.0)
-    touching = np.zeros(len(digits), dtype=bool)  # one sign stands between this run of digits and the one before
+    for digit in range(int(length.max(initial=0))):
+        more = digit < length
+        size[more] = size[more] * 10 + (text.raw[start[more] + digit] - 48.0)
+    touching = np.zeros(len(digits), dtype=bool)  # one character is between this run of digits and the one before
     touching[1:] = start[1:] == parts.end[digits][:-1] + 1
     sign = np.where(start > 0, text.raw[np.maximum(start - 1, 0)], 0)
     decimal = touching & (sign == DOT)
