@@ -59,7 +59,7 @@ def peak_mb() -> float:
 def measure(source: str, size: int) -> dict[str, Any]:
     """One fit; `rows_mb` is what the rows themselves and the libraries took before it."""
     from pricesmith.pricers.recipes import read_recipe
-    from pricesmith.pricers.sparse_mlp import SparseMlpRecipe, iter_batches
+    from pricesmith.pricers.sparse_mlp import SparseMlpRecipe, batch_sizes
 
     items = grown(source, size)
     recipe = read_recipe("sparse_mlp")
@@ -70,7 +70,7 @@ def measure(source: str, size: int) -> dict[str, Any]:
         recipe.fit(items, [], Path(folder))
         seconds, cpu = time.perf_counter() - start, time.process_time() - work
         kept = sum(path.stat().st_size for path in Path(folder).iterdir()) / 2**20
-    passes = len(iter_batches(size, recipe))
+    passes = len(batch_sizes(size, recipe))
     return {
         "rows": size,
         "passes": passes,

@@ -76,7 +76,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     few networks and trees, for its minutes would be the tests'."""
     monkeypatch.setattr(base_model, "read_presets", dict)
     make_model(Path("gemma-3-270m"))
-    few = {"folds": 2, "members": 1, "fold_members": 1, "forests": 1, "passes": 1, "trees": 20}
+    few = {"folds": 2, "ensemble_size": 1, "fold_ensemble_size": 1, "n_forests": 1, "epochs": 1, "n_estimators": 20}
     fit = StackingRecipe.fit
     monkeypatch.setattr(StackingRecipe, "fit", lambda recipe, *rest: fit(recipe.model_copy(update=few), *rest))
 

@@ -68,7 +68,7 @@ def test_a_recipe_for_a_gpu_fits_the_card_that_it_names(name: str) -> None:
 def test_a_shipped_recipe_opens_with_the_command_that_runs_it(name: str) -> None:
     """Its first line can be pasted; its second says what it is."""
     first, second = shipped_recipes()[name].read_text(encoding="utf-8").splitlines()[:2]
-    assert first.startswith(f"# pricesmith fit {name} --catalog CATALOG --to RUN")
+    assert first.startswith(f"# pricesmith fit {name} --catalog CATALOG --to MODEL")
     assert second.startswith("# ")
 
 
@@ -148,7 +148,7 @@ def recipe_module_file() -> str:
 def test_an_estimate_grows_with_the_rows() -> None:
     """Before a fit its time and memory are told, from what was measured; nothing is made up for what was not."""
     assert format_estimate("precomputed", 1000) == ""
-    assert "about 2 seconds" in format_estimate("sparse_mlp", 100)
+    assert "a few seconds" in format_estimate("sparse_mlp", 100)
     assert "minutes" in format_estimate("sparse_mlp", 4_000_000)
     assert "about 18 seconds on two cores, about 0.7 GB" in format_estimate("best", 1_560)
     assert "about 5 minutes on two cores, about 3.1 GB" in format_estimate("best", 52_469)

@@ -35,7 +35,7 @@ class KnownRecipe(Settings):
     breaks_at: ClassVar[int] = 0
     flat: bool = False
 
-    def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path) -> None:
+    def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path, progress: object = None) -> None:
         if len(KnownRecipe.fits) + 1 == KnownRecipe.breaks_at:
             KnownRecipe.breaks_at = 0
             raise KeyboardInterrupt

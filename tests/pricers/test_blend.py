@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from pricesmith.catalog import open as open_catalog
 from pricesmith.core.errors import UsageError
 from pricesmith.core.types import Listing, Quote
-from pricesmith.pricers.blend import Blend, BlendPricer, blend_prices, fit_weights
+from pricesmith.pricers.blend import BlendPricer, BlendRecipe, blend_prices, fit_weights
 from pricesmith.pricers.fitting import fit_model
 from pricesmith.pricers.model import load_model
 from pricesmith.pricers.recipes import read_recipe
@@ -72,13 +72,13 @@ def test_a_silent_member_leaves_its_weight_to_the_others() -> None:
 
 def test_members_are_named_by_commas_or_a_list() -> None:
     """`--set members=a,b` and a TOML list are the same."""
-    assert Blend(members="out/a, out/b") == Blend(members=("out/a", "out/b"))
+    assert BlendRecipe(members="out/a, out/b") == BlendRecipe(members=("out/a", "out/b"))
 
 
 def test_a_blend_of_one_is_refused(tmp_path: Path) -> None:
     """A blend needs two members at least."""
     with pytest.raises(UsageError, match="at least two"):
-        Blend(members=("out/a",)).fit([], [], tmp_path)
+        BlendRecipe(members=("out/a",)).fit([], [], tmp_path)
 
 
 def test_members_of_different_catalogs_are_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from pricesmith.core.atomic import read_json
 from pricesmith.core.types import Item, Listing
 from pricesmith.pricers.boosting import (
-    TREES_UNWATCHED,
+    UNVALIDATED_TREES,
     BoostingRecipe,
     assign_folds,
     common_keys,
@@ -70,7 +70,7 @@ def test_a_fit_can_be_repeated_to_the_byte(tmp_path: Path) -> None:
     items, _ = make_items(400)
     for name, seed in (("one", 0), ("again", 0), ("other", 1)):
         (tmp_path / name).mkdir()
-        BoostingRecipe(trees=30, seed=seed).fit(items[:300], items[300:], tmp_path / name)
+        BoostingRecipe(n_estimators=30, seed=seed).fit(items[:300], items[300:], tmp_path / name)
     one, again, other = ((tmp_path / name / "trees.txt").read_bytes() for name in ("one", "again", "other"))
     assert one == again != other
 
@@ -90,7 +90,7 @@ def test_groups_pay_where_a_number_means_something_else_in_each(tmp_path: Path) 
         quotes = recipe.load(tmp_path).price([item.listing for item in items[1900:]])
         return sum(abs((quote.price or 0.0) - item.price) for quote, item in zip(quotes, items[1900:], strict=True))
 
-    assert error(BoostingRecipe(trees=200)) < error(BoostingRecipe(trees=200, groups=0)) * 0.8
+    assert error(BoostingRecipe(n_estimators=200)) < error(BoostingRecipe(n_estimators=200, max_groups=0)) * 0.8
 
 
 def test_titles_that_begin_alike_are_in_one_fold() -> None:
@@ -111,11 +111,11 @@ def test_a_row_is_answered_by_a_ridge_that_has_not_seen_it() -> None:
 def test_it_stops_by_validation(tmp_path: Path) -> None:
     """Trees that do not help unseen rows are not kept; without enough of these a fixed number is."""
     items, _ = make_items(600)
-    small = BoostingRecipe(trees=400, patience=5, rate=0.3)
+    small = BoostingRecipe(n_estimators=400, patience=5, learning_rate=0.3)
     small.fit(items[:450], items[450:], tmp_path)
     assert read_json(tmp_path / "boosting.json")["trees"] < 400
     small.fit(items[:450], items[450:460], tmp_path)
-    assert read_json(tmp_path / "boosting.json")["trees"] == TREES_UNWATCHED
+    assert read_json(tmp_path / "boosting.json")["trees"] == UNVALIDATED_TREES
 
 
 def test_numbers_pay_where_the_law_is_in_them(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_numbers_pay_where_the_law_is_in_them(tmp_path: Path) -> None:
         quotes = recipe.load(tmp_path).price([item.listing for item in test])
         return sum(abs((quote.price or 0.0) - item.price) for quote, item in zip(quotes, test, strict=True))
 
-    assert error(BoostingRecipe(trees=300)) < error(BoostingRecipe(trees=300, numbers=0))
+    assert error(BoostingRecipe(n_estimators=300)) < error(BoostingRecipe(n_estimators=300, max_numbers=0))
 
 
 @pytest.mark.parametrize("count", [1, 2, 30])

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricesmith.core.types import Listing, Quote
-from pricesmith.pricers.conformal import ConformalPricer, calibrate, conformal, merged_edges
+from pricesmith.pricers.conformal import ConformalPricer, calibrate, conformal_quantile, merged_edges
 
 RANGE = (0.5, 999.49)
 HAIR = 1e-12  # the oracle cuts (1 - 0.9) x 100 = 9.999... to 9, one score too wide
@@ -43,7 +43,7 @@ def test_half_widths_are_those_of_crepes(level: float, n: int) -> None:
 
     scores = np.random.default_rng(n).exponential(0.4, n)
     oracle = ConformalRegressor().fit(residuals=scores).predict_int(np.zeros(1), confidence=level - HAIR)
-    assert conformal(scores, level) == oracle[0, 1]
+    assert conformal_quantile(scores, level) == oracle[0, 1]
 
 
 SHIFT = 50.0  # added to signed scores and taken off again: the oracle takes the size of a residual
@@ -111,7 +111,7 @@ def test_too_few_rows_give_the_whole_range() -> None:
 
 def test_nine_rows_are_just_enough_for_ninety_per_cent() -> None:
     """ceil(10 x 0.9) = 9: the largest of nine scores; floating point does not make it ten."""
-    assert conformal(np.arange(9.0), 0.9) == 8.0
+    assert conformal_quantile(np.arange(9.0), 0.9) == 8.0
 
 
 def test_no_rows_give_the_whole_range() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pricesmith.core.types import Item, Listing
-from pricesmith.pricers.features.cross_fit import cross_fit, folds_of
+from pricesmith.pricers.features.cross_fit import assign_folds, cross_fit
 from pricesmith.testing import make_items
 
 
@@ -20,7 +20,7 @@ def test_a_row_does_not_see_the_prices_of_its_own_group() -> None:
     ]
     before, _ = cross_fit(items, groups)
     after, _ = cross_fit(changed, groups)
-    fold = folds_of(groups)
+    fold = assign_folds(groups)
     own = fold == fold[0]
     assert before[own] == pytest.approx(after[own], abs=1e-6)
     assert abs(before[~own] - after[~own]).max() > 0.01
@@ -29,7 +29,7 @@ def test_a_row_does_not_see_the_prices_of_its_own_group() -> None:
 def test_a_group_is_in_one_fold() -> None:
     """Three folds of like size."""
     groups = [f"g{number // 3}" for number in range(300)]
-    fold = folds_of(groups)
+    fold = assign_folds(groups)
     assert all(len(set(fold[start : start + 3])) == 1 for start in range(0, 300, 3))
     assert sorted(np.bincount(fold)) == [99, 99, 102]
 

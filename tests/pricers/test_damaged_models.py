@@ -22,10 +22,19 @@ from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import make_catalog
 
 SMALL = {
-    "sparse_mlp": {"members": 1, "width": 8, "hidden": 8},
-    "best": {"folds": 2, "members": 1, "fold_members": 1, "forests": 1, "trees": 10, "width": 8, "hidden": 8, "keys": 4}
-    | {"passes": 1, "leaves": 4},
-    "boosting": {"trees": 10, "leaves": 4},
+    "sparse_mlp": {"ensemble_size": 1, "embedding_dim": 8, "hidden_dim": 8},
+    "best": {
+        "folds": 2,
+        "ensemble_size": 1,
+        "fold_ensemble_size": 1,
+        "n_forests": 1,
+        "n_estimators": 10,
+        "embedding_dim": 8,
+        "hidden_dim": 8,
+        "key_dim": 4,
+    }
+    | {"epochs": 1, "num_leaves": 4},
+    "boosting": {"n_estimators": 10, "num_leaves": 4},
 }
 SLOW = {"best", "precomputed"}  # the one has many files, the other reads its file in a process of its own
 CHEAP = [

@@ -13,7 +13,7 @@ from pricesmith.core.types import Listing
 from pricesmith.pricers.features import hashing as module
 from pricesmith.pricers.features.hashing import FeatureBuffer, build_bags, chunks
 from pricesmith.pricers.features.tokenizer import OTHER, find_lines, find_numbers, find_tokens, read_texts
-from pricesmith.pricers.features.vocabulary import SparseRows, Vocabulary, gather_ranges
+from pricesmith.pricers.features.vocabulary import SparseRows, Vocabulary, gather_rows
 from pricesmith.text.words import split_words
 
 
@@ -164,15 +164,15 @@ def test_long_texts_are_taken_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -
 def test_the_vocabulary_keeps_what_occurs_often_enough() -> None:
     """A feature below the least count is left out, and the cap drops the rarest."""
     raw = SparseRows(np.array([1, 1, 1, 2, 2, 3], dtype=np.int32), np.ones(6, np.float32), np.array([0, 2, 4, 5, 6]))
-    assert Vocabulary.of(raw, 2, 10).buckets.tolist() == [1, 2]
-    assert Vocabulary.of(raw, 1, 10).buckets.tolist() == [1, 2, 3]
-    assert Vocabulary.of(raw, 1, 1).buckets.tolist() == [1]
+    assert Vocabulary.from_rows(raw, 2, 10).buckets.tolist() == [1, 2]
+    assert Vocabulary.from_rows(raw, 1, 10).buckets.tolist() == [1, 2, 3]
+    assert Vocabulary.from_rows(raw, 1, 1).buckets.tolist() == [1]
 
 
 def test_a_row_of_the_vocabulary_has_length_one_or_is_empty() -> None:
     """Rows are normalized over what is known; unknown features are left out."""
     listings = [ware("red lamp"), ware("red chair"), ware("")]
-    words = Vocabulary.of(gather_ranges(listings), 2, 100)
-    rows = words.rows(gather_ranges(listings))
+    words = Vocabulary.from_rows(gather_rows(listings), 2, 100)
+    rows = words.rows(gather_rows(listings))
     lengths = [float(np.square(rows.weights[a:b]).sum()) for a, b in zip(rows.starts, rows.starts[1:], strict=False)]
     assert lengths == pytest.approx([1, 1, 0], abs=1e-6)

@@ -30,7 +30,7 @@ def test_even_weights_give_the_plain_median() -> None:
 def test_the_nearest_one_decides_when_it_is_the_same_thing(tmp_path: Path) -> None:
     """With one neighbor asked, a training listing gets its own price."""
     items, _ = make_items(200)
-    recipe = KnnRecipe(k=1)
+    recipe = KnnRecipe(n_neighbors=1)
     recipe.fit(items, [], tmp_path)
     quotes = recipe.load(tmp_path).price([item.listing for item in items[:20]])
     assert [quote.price for quote in quotes] == pytest.approx([item.price for item in items[:20]])

@@ -18,7 +18,7 @@ from pricesmith.core.progress import Progress
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Quote
 from pricesmith.pricers import recipe_class
-from pricesmith.pricers.blend import Blend
+from pricesmith.pricers.blend import BlendRecipe
 from pricesmith.pricers.conformal import ClippedPricer
 from pricesmith.pricers.fitting import FitData, fit_model, refit_model
 from pricesmith.pricers.model import format_model, load_model
@@ -55,12 +55,12 @@ class Slow(Settings):
     resumes: ClassVar[bool] = True
     dies: ClassVar[bool] = True
 
-    def fit(self, train: Sequence[Item], validation: Sequence[Item], run: Path, progress: Progress) -> None:
-        if not (run / "model.json").is_file():
+    def fit(self, train: Sequence[Item], validation: Sequence[Item], folder: Path, progress: Progress) -> None:
+        if not (folder / "model.json").is_file():
             time.sleep(0.4)
-            (run / "model.json").write_text("{}")
+            (folder / "model.json").write_text("{}")
 
-    def load(self, run: Path) -> Any:
+    def load(self, folder: Path) -> Any:
         if Slow.dies:
             Slow.dies = False
             raise KeyboardInterrupt
@@ -147,7 +147,7 @@ def test_comparables_are_training_rows(runs: dict[str, Path], shop: Catalog) -> 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     """What is missing, and what makes it, is said."""
     for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(InputError, match="not a finished run"):
+        with pytest.raises(InputError, match="not a finished model"):
             load_model(folder)
 
 
@@ -263,7 +263,7 @@ def test_every_member_of_a_member_is_fitted_again(shop: Catalog, tmp_path: Path)
     assert len(manifests) == 5
     assert {json.loads(path.read_text())["rows"]["train"] for path in manifests} == {300}
     blends = [read_recipe(str(path)) for path in again.path.rglob("recipe.toml") if "blend" in path.read_text()]
-    members = [Path(member) for blend in blends if isinstance(blend, Blend) for member in blend.members]
+    members = [Path(member) for blend in blends if isinstance(blend, BlendRecipe) for member in blend.members]
     assert len(members) == 4
     assert all(member.is_relative_to(again.path.parent) for member in members)
 
@@ -288,7 +288,7 @@ def test_a_blend_does_not_hang_on_how_its_members_are_spelt(
         read_recipe("blend", {"members": [str(tmp_path / "median"), str(tmp_path / "ridge")]}), shop, tmp_path / "one"
     )
     monkeypatch.chdir(tmp_path / "ridge")
-    spelt = read_recipe("blend", {"members": "../constant,."})
+    spelt = read_recipe("blend", {"members": "../median,."})
     progress = Notes()
     fit_model(spelt, shop, tmp_path / "one", progress=progress)
     assert "already fitted" in progress.notes[0]

@@ -20,11 +20,19 @@ from pricesmith.testing import make_items
 
 ITEMS = make_items(500, seed=5)[0]
 TRAIN, VALIDATION, TEST = ITEMS[:380], ITEMS[380:440], ITEMS[440:]
-ONE_EACH = {"folds": 2, "members": 1, "fold_members": 1, "forests": 1, "trees": 20, "width": 8, "hidden": 8}
+ONE_EACH = {
+    "folds": 2,
+    "ensemble_size": 1,
+    "fold_ensemble_size": 1,
+    "n_forests": 1,
+    "n_estimators": 20,
+    "embedding_dim": 8,
+    "hidden_dim": 8,
+}
 SMALL: dict[str, dict[str, Any]] = {
-    "sparse_mlp": {"members": 1, "width": 8, "hidden": 8},
-    "boosting": {"trees": 40},
-    "best": {**ONE_EACH, "keys": 4, "passes": 2, "leaves": 7, "beside": ["ridge"]},
+    "sparse_mlp": {"ensemble_size": 1, "embedding_dim": 8, "hidden_dim": 8},
+    "boosting": {"n_estimators": 40},
+    "best": {**ONE_EACH, "key_dim": 4, "epochs": 2, "num_leaves": 7, "estimators": ["ridge"]},
 }
 # Sums that are rounded otherwise steer the training of a network, and the cut of a tree, a little.
 TOLERANCES = {"median": 1e-9, "ridge": 1e-6, "knn": 1e-9, "boosting": 0.02, "sparse_mlp": 0.02, "best": 0.05}
@@ -99,7 +107,7 @@ def test_a_sparse_mlp_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
     """Its scale is that of log(1 + price)."""
     from safetensors.torch import load_file, save_file
 
-    recipe = SparseMlpRecipe(members=1, width=8, hidden=8)
+    recipe = SparseMlpRecipe(ensemble_size=1, embedding_dim=8, hidden_dim=8)
     recipe.fit(TRAIN, [], tmp_path)
     tensors = load_file(tmp_path / MODEL)
     save_file({("scale" if name == "log_scale" else name): part for name, part in tensors.items()}, tmp_path / MODEL)

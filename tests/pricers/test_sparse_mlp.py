@@ -15,10 +15,11 @@ from pricesmith.core.errors import UsageError
 from pricesmith.core.settings import parse_settings
 from pricesmith.core.types import Item, Listing, Pricer
 from pricesmith.pricers.recipes import read_recipe
-from pricesmith.pricers.sparse_mlp import CURVE, MODEL, VOCABULARY, SparseMlpRecipe, iter_batches
+from pricesmith.pricers.sparse_mlp import MODEL, VOCABULARY, SparseMlpRecipe, batch_sizes
+from pricesmith.pricers.training_curve import CURVE, read_curve
 from pricesmith.testing import make_items
 
-SMALL = SparseMlpRecipe(members=2, width=16, hidden=16)
+SMALL = SparseMlpRecipe(ensemble_size=2, embedding_dim=16, hidden_dim=16)
 ODD = ["", "\0", "🙂", "مصباح", "0" * 400, "\ud800", "size: ", ":::\n\n", "x" * 10**6]
 
 
@@ -82,8 +83,8 @@ def test_a_new_process_quotes_the_same(run: Path, pricer: Pricer) -> None:
     """What is loaded elsewhere is what was loaded here, to the last digit."""
     code = (
         "import sys, json; from pathlib import Path; from pricesmith.core.types import Listing\n"
-        "from pricesmith.pricers.sparse_mlp import SparseMlp\n"
-        "pricer = SparseMlp(members=2, width=16, hidden=16).load(Path(sys.argv[1]))\n"
+        "from pricesmith.pricers.sparse_mlp import SparseMlpRecipe\n"
+        "pricer = SparseMlpRecipe(ensemble_size=2, embedding_dim=16, hidden_dim=16).load(Path(sys.argv[1]))\n"
         "print(json.dumps([q.price for q in pricer.price([Listing('1', 'Cobalt drill', 'Size: 5 kg')])]))"
     )
     told = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True)
@@ -113,11 +114,13 @@ def test_rows_without_text_are_fitted(tmp_path: Path) -> None:
 
 
 def test_the_training_curve_falls(run: Path) -> None:
-    """One line a member and pass, with loss and error on the tune half; the last is below the first."""
-    lines = [json.loads(line) for line in (run / CURVE).read_text().splitlines()]
-    assert {line["member"] for line in lines} == {0, 1}
-    own = [line["tune_error"] for line in lines if line["member"] == 0]
-    assert own[-1] < own[0]
+    """One line for each network and epoch, with loss and validation MAE; the last MAE is below the first."""
+    points = read_curve(run)
+    assert {point.series for point in points} == {"network 1", "network 2"}
+    errors = [point.validation_mae or 0.0 for point in points if point.series == "network 1"]
+    losses = [point.train_loss or 0.0 for point in points if point.series == "network 1"]
+    assert errors[-1] < errors[0]
+    assert losses[-1] < losses[0]
 
 
 def test_the_run_holds_nothing_that_can_run(run: Path) -> None:
@@ -130,20 +133,20 @@ def test_the_run_holds_nothing_that_can_run(run: Path) -> None:
 def test_torch_keeps_its_threads(split: tuple[list[Item], list[Item]], tmp_path: Path) -> None:
     """Fitting works with one thread a member, and leaves the process as it was."""
     before = torch.get_num_threads()
-    SparseMlpRecipe(members=1, width=4, hidden=4).fit(split[0][:50], [], tmp_path)
+    SparseMlpRecipe(ensemble_size=1, embedding_dim=4, hidden_dim=4).fit(split[0][:50], [], tmp_path)
     assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(("rows", "passes"), [(52_000, 4), (200_000, 4), (400_000, 3), (2_000_000, 2)])
 def test_many_rows_get_fewer_passes(rows: int, passes: int) -> None:
     """A member sees about 1.2 million rows at most, and never less than two passes."""
-    assert len(iter_batches(rows, SparseMlpRecipe())) == passes
+    assert len(batch_sizes(rows, SparseMlpRecipe())) == passes
 
 
 def test_few_rows_get_as_many_steps(tmp_path: Path) -> None:
     """Small batches and more passes, so that a small catalog is not left half trained."""
     for rows in (1, 100, 3_000, 52_000):
-        sizes = iter_batches(rows, SparseMlpRecipe())
+        sizes = batch_sizes(rows, SparseMlpRecipe())
         assert 150 <= sum(-(-rows // size) for size in sizes) < 400
 
 

@@ -12,7 +12,7 @@ from pricesmith.core.errors import PricesmithError
 from pricesmith.core.types import Item, Listing
 from pricesmith.pricers.conformal import ClippedPricer, ConformalPricer
 from pricesmith.pricers.ensemble import neural
-from pricesmith.pricers.ensemble.neural import TargetScale, TrainConfig
+from pricesmith.pricers.ensemble.neural import ColumnScale, TrainConfig
 from pricesmith.pricers.ensemble.stacking import StackingPricer, StackingRecipe
 from pricesmith.pricers.features.tabular import TabularFields, parse_fields
 from pricesmith.pricers.fitting import fit_model
@@ -20,8 +20,17 @@ from pricesmith.pricers.model import load_model
 from pricesmith.pricers.recipes import get_settings, read_recipe
 from pricesmith.testing import make_catalog, make_items
 
-TINY = {"folds": 2, "members": 2, "fold_members": 1, "forests": 1, "width": 8, "hidden": 8, "keys": 4, "passes": 2}
-TINY = {**TINY, "trees": 20, "tree_rate": 0.2, "leaves": 7, "beside": ["ridge"]}
+TINY = {
+    "folds": 2,
+    "ensemble_size": 2,
+    "fold_ensemble_size": 1,
+    "n_forests": 1,
+    "embedding_dim": 8,
+    "hidden_dim": 8,
+    "key_dim": 4,
+    "epochs": 2,
+}
+TINY = {**TINY, "n_estimators": 20, "tree_learning_rate": 0.2, "num_leaves": 7, "estimators": ["ridge"]}
 
 
 def test_the_shipped_recipe_is_the_settings() -> None:
@@ -95,16 +104,16 @@ def test_fields_are_the_same_after_a_file() -> None:
     """What JSON keeps of the columns is all that is needed."""
     items: list[Item] = make_items(120, seed=2)[0]
     wares = [item.listing for item in items]
-    fields = TabularFields.of(wares, 50, 5, 20, 5)
-    again = TabularFields.made(fields.plain())
+    fields = TabularFields.from_listings(wares, 50, 5, 20, 5)
+    again = TabularFields.from_dict(fields.to_dict())
     assert np.array_equal(fields.columns(wares), again.columns(wares), equal_nan=True)
-    assert fields.columns(wares).shape == (120, len(fields.groups) + len(fields.numbers))
+    assert fields.columns(wares).shape == (120, len(fields.categories) + len(fields.numbers))
 
 
 def test_a_scale_does_not_mind_what_is_missing() -> None:
     """A column that is empty, or constant, or full of gaps stays finite."""
     columns = np.array([[1, np.nan, 5, np.nan], [3, np.nan, 5, 1e30]], dtype=np.float32)
-    scaled = TargetScale.of(columns)(columns)
+    scaled = ColumnScale.from_columns(columns)(columns)
     assert np.isfinite(scaled).all()
     assert scaled[:, 0] == pytest.approx([-1, 1], abs=1e-3)
     assert (scaled[:, 1] == 0).all()
@@ -112,6 +121,6 @@ def test_a_scale_does_not_mind_what_is_missing() -> None:
 
 def test_the_batch_doubles_in_the_last_half_of_the_passes() -> None:
     """Six passes over many rows; few rows are passed more often."""
-    told = {name: get_settings(StackingRecipe())[name] for name in TrainConfig.__dataclass_fields__}
-    assert TrainConfig(**told).sizes(52_000) == [512, 512, 512, 1024, 2048, 4096]
-    assert sum(-(-500 // size) for size in TrainConfig(**told).sizes(500)) >= 150
+    settings = {name: get_settings(StackingRecipe())[name] for name in TrainConfig.__dataclass_fields__}
+    assert TrainConfig(**settings).batch_sizes(52_000) == [512, 512, 512, 1024, 2048, 4096]
+    assert sum(-(-500 // size) for size in TrainConfig(**settings).batch_sizes(500)) >= 150
