@@ -14,7 +14,7 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import SILENT
 from pricesmith.core.types import Item, Listing, Pricer, Recipe, render
 from pricesmith.pricers.conformal import ClippedPricer, ConformalPricer, calibrate
-from pricesmith.pricers.fitting import CompositeRecipe, FitData, ResumableRecipe
+from pricesmith.pricers.fitting import CompositeRecipe, FitData
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
@@ -304,10 +304,7 @@ def fit_pricer(recipe: Recipe, rows: FitData, price_range: tuple[float, float]) 
 
     planned = plan_for_hardware(recipe)
     with tempfile.TemporaryDirectory(prefix="pricesmith-", ignore_cleanup_errors=True) as folder:
-        if getattr(planned, "resumes", False):
-            cast(ResumableRecipe, planned).fit(rows.train, rows.tune, Path(folder), SILENT)
-        else:
-            planned.fit(rows.train, rows.tune, Path(folder))
+        planned.fit(rows.train, rows.tune, Path(folder), SILENT)
         pricer = ClippedPricer(planned.load(Path(folder)), price_range)
     if not rows.calibrate:
         return pricer
