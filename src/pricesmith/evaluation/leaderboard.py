@@ -277,7 +277,7 @@ def error_by_training(evaluation: Evaluation, evals: Evals, *, seed: int = 0) ->
     """The error on items with and without a near-repeat in training (`EvalItem.close_in_training`)."""
     data = to_arrays(evaluation)
     close = np.array([evals.items[id].close_in_training for id in data.ids], dtype=bool)
-    masks = [("close training listing", close), ("no close training listing", ~close)]
+    masks = [("similar training listing", close), ("no similar training listing", ~close)]
     return error_bands(data.truth, data.quote, data.groups, masks, seed=seed)
 
 

@@ -81,13 +81,14 @@ def comparison_table(data: ReportData) -> TemplateValues | None:
     pairs = [comparison.pair for comparison in paired if comparison.pair is not None]
     bars = interval_bars([(pair.difference, pair.low, pair.high) for pair in pairs])
     by_name = dict(zip((comparison.competitor for comparison in paired), bars, strict=True))
+    rows = [
+        comparison_line(data, comparison, by_name.get(comparison.competitor)) for comparison in conclusion.comparisons
+    ]
     return {
         "name": pricer_label(conclusion.reference),
         "intro": comparison_intro(conclusion),
-        "rows": [
-            comparison_line(data, comparison, by_name.get(comparison.competitor))
-            for comparison in conclusion.comparisons
-        ],
+        "rows": rows,
+        "has_needed": any(row["needed"] for row in rows),
     }
 
 

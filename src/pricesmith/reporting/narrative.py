@@ -296,7 +296,7 @@ def coverage_sentence(name: str, check: CoverageCheck, currency: str) -> str:
 
 
 def coverage_result(check: CoverageCheck) -> str:
-    """State whether a coverage is significantly off its level, with the corrected p-value."""
+    """State whether a coverage is significantly off its level, with the Holm-corrected p-value."""
     level = f"{check.level:.0%}".replace("%", " %")
     if check.p is None:
         return "too few near-duplicate groups to test"
@@ -304,4 +304,4 @@ def coverage_result(check: CoverageCheck) -> str:
         return f"within sampling error of {level}"
     direction = "below" if check.coverage.point < check.level else "above"
     p = "p < 0.001" if check.p < 0.001 else f"p = {check.p:.2g}"
-    return f"significantly {direction} {level} ({p}, corrected for all bands and categories)"
+    return f"significantly {direction} {level} ({p})"

@@ -272,7 +272,8 @@ def coverage_content(data: ReportData) -> dict[str, Any] | None:
         "id": "chart-coverage",
         "intro": (
             f"Coverage is the share of true prices inside their {level} intervals. It should be {level} overall, in "
-            "every band of the quote and in every category."
+            "every band of the quote and in every category. Tests are two-sided, with p-values corrected for all bands "
+            "and categories (Holm)."
         ),
         "alt": "Coverage by band of the quote; the numbers are in the table below",
         "caption": f"Coverage by band of the quote with 95 % confidence intervals; dashed: {level}.",
@@ -281,7 +282,7 @@ def coverage_content(data: ReportData) -> dict[str, Any] | None:
             for row in data.main_rows
             for check in row.miscoverage
         ],
-        "lowest": [to_single_line(sentence, 300) for sentence in tables.lowest_categories(data)],
+        "lowest_category": tables.lowest_category_sentence(data),
         "table": tables.coverage_table(data),
     }
 

@@ -12,7 +12,7 @@ from pricesmith.evaluation.cost import get_pricer_type
 from pricesmith.evaluation.leaderboard import CoverageCheck, LeaderboardRow, WorstItem
 from pricesmith.metrics.bands import ErrorBand
 from pricesmith.reporting.data import ReportData
-from pricesmith.reporting.narrative import SAME, coverage_result, coverage_sentence
+from pricesmith.reporting.narrative import SAME, coverage_result
 from pricesmith.text.formatting import (
     format_band,
     format_count,
@@ -275,7 +275,6 @@ def coverage_table(data: ReportData) -> TemplateValues:
     lines = []
     for name, checks in data.coverage.items():
         for check in checks:
-            tone = "none" if check.p is None else "bad" if check.is_significant else "tie"
             lines.append(
                 {
                     "pricer": to_single_line(name, 40),
@@ -286,7 +285,7 @@ def coverage_table(data: ReportData) -> TemplateValues:
                     "interval": format_share_interval(check.coverage),
                     "typical": f"price {format_factors(check.band.lower_factor, check.band.upper_factor)}",
                     "result": coverage_result(check),
-                    "tone": tone if check.is_significant else "none",
+                    "tone": "bad" if check.is_significant else "none",
                     "first": check.scope == "all",
                 }
             )
@@ -302,15 +301,16 @@ def coverage_label(check: CoverageCheck, currency: str) -> str:
     return to_single_line(check.label, 60)
 
 
-def lowest_categories(data: ReportData) -> list[str]:
-    """Return a sentence on the category with the lowest coverage for each pricer with intervals and categories."""
-    sentences = []
+def lowest_category_sentence(data: ReportData) -> str:
+    """Return the category with the lowest coverage for each pricer with intervals; empty without categories."""
+    clauses = []
     for name, checks in data.coverage.items():
         categories = [check for check in checks if check.scope == "category"]
         if categories:
             lowest = min(categories, key=lambda check: check.coverage.point)
-            sentences.append(f"Lowest category: {coverage_sentence(name, lowest, data.currency)}")
-    return sentences
+            label, coverage = to_single_line(lowest.label, 40), format_share(lowest.coverage.point)
+            clauses.append(f"{label} for {to_single_line(name, 40)} ({coverage}, {coverage_result(lowest)})")
+    return f"Category with the lowest coverage: {join_names(clauses, 6)}." if clauses else ""
 
 
 def worst_line(data: ReportData, worst: WorstItem) -> TemplateValues:

@@ -91,9 +91,7 @@ def leaderboard_notes(rows: Sequence[LeaderboardRow], currency: str) -> list[str
     levels = {f"{check.level:.0%}".replace("%", " %") for row in rows for check in row.coverage_checks}
     if levels:
         level = " or ".join(sorted(levels))
-        notes.append(
-            f"coverage: share of true prices inside the {level} intervals; typical interval: price ÷ and × the factors."
-        )
+        notes.append(f"coverage: share of true prices inside the {level} intervals (p-values are Holm-corrected).")
     notes += [
         f"{'* ' * (check.scope == 'all')}{coverage_sentence(row.name, check, currency)}"
         for row in rows
