@@ -12,7 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pricesmith.candidates import build_candidate, candidate_name, comparables_search, precomputed_rows, run_candidates
+from pricesmith.candidates import (
+    build_candidate,
+    candidate_name,
+    comparables_search,
+    fold_data,
+    parse_api_model,
+    run_candidates,
+)
 from pricesmith.catalog import open as open_catalog
 from pricesmith.catalog.catalog import ITEMS, LEDGER, Catalog
 from pricesmith.catalog.comparables import ComparablesIndex
@@ -43,9 +50,9 @@ def test_comparables_of_judged_items_are_estimated_alike() -> None:
     rows, groups = make_items(1500)
     names = {item.listing.id: str(group) for item, group in zip(rows, groups, strict=True)}
     train, judged = rows[:1300], rows[1300:]
-    wares = [item.listing for item in judged]
-    found = comparables_search(train, names)(wares, 3)
-    words = ComparablesIndex.build(train).search(wares, 3)
+    listings = [item.listing for item in judged]
+    found = comparables_search(train, names)(listings, 3)
+    words = ComparablesIndex.build(train).search(listings, 3)
     truth = np.log([item.price for item in judged])
     gaps = [
         np.median(abs(np.log([np.median([one.price for one in near[:3]]) for near in some]) - truth))
@@ -62,8 +69,8 @@ def test_a_person_is_judged_on_what_she_answered(place: Path, tmp_path: Path) ->
     items = open_catalog(place / "big").items("test")[:40]
     lines = [f"{item.listing.id},{item.price * 1.1:.2f}" for item in items]
     (tmp_path / "her.csv").write_text("\n".join(["id,price", *lines]))
-    whos = [str(place / "big-ridge"), f"human:{tmp_path / 'her.csv'}"]
-    evals = run_candidates(whos, open_catalog(place / "big"), tmp_path / "evals")
+    specs = [str(place / "big-ridge"), f"human:{tmp_path / 'her.csv'}"]
+    evals = run_candidates(specs, open_catalog(place / "big"), tmp_path / "evals")
     by_name = {evaluation.pricer: evaluation for evaluation in evals.evaluations}
     assert len(by_name["human:her"].rows) == 40
     assert len(by_name["big-ridge"].rows) > 40
@@ -71,20 +78,20 @@ def test_a_person_is_judged_on_what_she_answered(place: Path, tmp_path: Path) ->
 
 def test_a_blend_owes_the_fitting_of_its_members(place: Path, tmp_path: Path) -> None:
     """Its seconds are those of all that was fitted for it, and its parts are named by kind."""
-    whos = [str(place / f"big-{kind}") for kind in ("median", "ridge", "blend")]
-    meta = run_candidates(whos, open_catalog(place / "big"), tmp_path / "evals").meta
+    specs = [str(place / f"big-{kind}") for kind in ("median", "ridge", "blend")]
+    meta = run_candidates(specs, open_catalog(place / "big"), tmp_path / "evals").meta
     own = read_json(place / "big-blend" / "manifest.json")["fit_seconds"]
-    members = meta["big-constant"]["fit_seconds"] + meta["big-ridge"]["fit_seconds"]
+    members = meta["big-median"]["fit_seconds"] + meta["big-ridge"]["fit_seconds"]
     assert meta["big-blend"]["fit_seconds"] == pytest.approx(own + members)
-    assert meta["big-blend"]["parts"] == {"big-constant": "median", "big-ridge": "ridge"}
+    assert meta["big-blend"]["parts"] == {"big-median": "median", "big-ridge": "ridge"}
     assert "parts" not in meta["big-blend"]["settings"]
     assert "parts" not in meta["big-ridge"]
 
 
 def test_a_small_catalog_is_judged_in_folds(place: Path, tmp_path: Path) -> None:
     """Under 2,000 rows every row is judged once, also by a blend, whose members are fitted again."""
-    whos = [str(place / "small-ridge"), str(place / "small-blend")]
-    evals = run_candidates(whos, open_catalog(place / "small"), tmp_path / "evals")
+    specs = [str(place / "small-ridge"), str(place / "small-blend")]
+    evals = run_candidates(specs, open_catalog(place / "small"), tmp_path / "evals")
     assert {len(evaluation.rows) for evaluation in evals.evaluations} == {500}
     assert evals.meta["small-blend"]["folds"] is True
 
@@ -94,7 +101,7 @@ def test_no_group_is_both_tuned_on_and_calibrated_on(place: Path) -> None:
     catalog = open_catalog(place / "small")
     items, groups = catalog.items_and_groups("train")
     group = {item.listing.id: name for item, name in zip(items, groups, strict=True)}
-    rows = precomputed_rows(items[:100], items[100:], catalog)
+    rows = fold_data(items[:100], items[100:], catalog)
     tune, calibrate = ({group[item.listing.id] for item in half} for half in (rows.tune, rows.calibrate))
     assert tune
     assert calibrate
@@ -114,7 +121,7 @@ def test_another_catalogs_run_is_refused_unless_asked_for(place: Path, tmp_path:
     (evaluation,) = evals.evaluations
     seen = {item.listing.title + item.listing.text for item in open_catalog(place / "small").items("train")}
     items = {item.listing.id: item.listing for item in mixed.items("test")}
-    left = sum(ware.title + ware.text in seen for ware in items.values())
+    left = sum(listing.title + listing.text in seen for listing in items.values())
     assert left > 0
     assert all(items[row.id].title + items[row.id].text not in seen for row in evaluation.rows)
     assert len(evaluation.rows) == len(items) - left
@@ -170,8 +177,8 @@ def test_two_runs_of_one_name_go_by_their_parents(place: Path, tmp_path: Path) -
     """Names in a table differ."""
     for parent in ("a", "b"):
         shutil.copytree(place / "big-ridge", tmp_path / parent / "ridge")
-    whos = [str(tmp_path / parent / "ridge") for parent in ("a", "b")]
-    evals = run_candidates(whos, open_catalog(place / "big"), tmp_path / "evals")
+    specs = [str(tmp_path / parent / "ridge") for parent in ("a", "b")]
+    evals = run_candidates(specs, open_catalog(place / "big"), tmp_path / "evals")
     assert {evaluation.pricer for evaluation in evals.evaluations} == {"a-ridge", "b-ridge"}
 
 
@@ -186,15 +193,15 @@ def test_an_untuned_model_is_judged_by_its_bases_name(place: Path, tmp_path: Pat
     """`zero-shot:BASE` is a pricer like any other; with examples it is another one, and both go on after a kill."""
     base = make_model(tmp_path / "tiny-model")
     catalog = open_catalog(place / "big")
-    whos = [f"zero-shot:{base}", f"zero-shot:{base}@shots=2,style=plain", str(place / "big-ridge")]
-    evals = run_candidates(whos, catalog, tmp_path / "evals", limit=12)
+    specs = [f"zero-shot:{base}", f"zero-shot:{base}@shots=2,style=plain", str(place / "big-ridge")]
+    evals = run_candidates(specs, catalog, tmp_path / "evals", limit=12)
     names = {evaluation.pricer: evaluation for evaluation in evals.evaluations}
     assert set(names) == {"zero-shot-tiny-model", "zero-shot-tiny-model-2-shot-plain", "big-ridge"}
     assert all(len(evaluation.rows) == 12 for evaluation in names.values())
     meta = evals.meta["zero-shot-tiny-model-2-shot-plain"]
     assert (meta["kind"], meta["shots"], meta["base"]) == ("zero-shot", 2, str(base))
     assert len(meta["base_print"]) == 64
-    again = run_candidates(whos, catalog, tmp_path / "evals", limit=12)
+    again = run_candidates(specs, catalog, tmp_path / "evals", limit=12)
     assert len(again.evaluations) == 3
 
 
@@ -225,3 +232,40 @@ def test_names_of_untuned_models_are_no_paths() -> None:
     assert candidate_name("zero-shot:/some@where/m") == "zero-shot-m"
     with pytest.raises(UsageError, match="names no base"):
         candidate_name("zero-shot:")
+
+
+@pytest.mark.parametrize(
+    ("who", "name"),
+    [
+        ("api:gpt-4.1-nano", "api-gpt-4.1-nano"),
+        ("api:openrouter/openai/gpt-5.1", "api-openrouter-openai-gpt-5.1"),
+        ("api:gpt-5.1@shots=4,reasoning_effort=low", "api-gpt-5.1-4-shot-low-effort"),
+        ("api:m@comparables=5,url=http://127.0.0.1:1/v1", "api-m-5-comparables"),
+        ("api:claude@20250101", "api-claude@20250101"),
+        ("api:claude@20250101@shots=2", "api-claude@20250101-2-shot"),
+        ("api:m@name=mine", "mine"),
+        ("api:m@max_output_tokens=8192,json_answer=no", "api-m-8192-tokens-text"),
+        ("api:m@max_output_tokens=4096", "api-m"),
+    ],
+)
+def test_a_hosted_model_goes_by_its_name_and_how_it_was_asked(who: str, name: str) -> None:
+    """So that two ways of asking one model stand side by side."""
+    assert candidate_name(who) == name
+
+
+@pytest.mark.parametrize(
+    ("who", "what"),
+    [
+        ("api:", "names no model"),
+        ("api:m@shot=4", "no setting 'shot'"),
+        ("api:m@shots=4,shots=5", "asks for what is not known"),
+        ("api:m@shots=-1", "cannot have this value"),
+        ("api:m@shots=99", "cannot have this value"),
+        ("api:m@effort=most", "cannot have this value"),
+        ("api:m@output=", "asks for what is not known"),
+    ],
+)
+def test_what_is_not_known_is_refused(who: str, what: str) -> None:
+    """With what there is."""
+    with pytest.raises(UsageError, match=what):
+        parse_api_model(who)

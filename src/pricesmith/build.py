@@ -312,7 +312,7 @@ def evaluate_on_validation(
     folder: Path, names: Sequence[str], catalog: Catalog, progress: Progress
 ) -> dict[str, Evaluation]:
     """Each model's quotes of the validation split. Listings that an old model was trained on are left out."""
-    from pricesmith.candidates import candidate_from_model
+    from pricesmith.candidates import model_candidate
     from pricesmith.evaluation.run_eval import evaluate_one
     from pricesmith.pricers.model import load_model
 
@@ -320,7 +320,7 @@ def evaluate_on_validation(
     for name in names:
         model = load_model(folder / "models" / name)
         # Without `refit` a small catalog is evaluated on its validation split, not in folds over all its rows.
-        candidate = replace(candidate_from_model(model, name, catalog), refit=None)
+        candidate = replace(model_candidate(model, name, catalog), refit=None)
         found[name] = evaluate_one(candidate, catalog, split="validation", other_catalog=True, progress=progress)
     return found
 

@@ -1,16 +1,18 @@
-"""Who is judged: run folders, people's files and untuned language models become candidates of `evaluation.judge`.
+"""Builds the candidates of an evaluation from their names on the command line.
 
-out/ridge                                    a run folder
-human:her.csv                                a person's answers
-zero-shot:gemma-3-270m                       an open base model, untuned: a preset, folder, .gguf file or Hub id
-zero-shot:BASE@shots=4,style=plain           that shown 4 priced training listings first; style: plain or chat
-api:MODEL@comparables=5,effort=low      a hosted model: see `competitors`
+out/ridge                                       a model folder
+human:answers.csv                               a person's answers
+zero-shot:gemma-3-270m                          an open base model, untuned: a preset, folder, .gguf file or Hub id
+zero-shot:BASE@shots=4,style=plain              the same, shown 4 priced training listings first; style: plain or chat
+api:gpt-4.1-nano                                a model behind an OpenAI-compatible API
+api:MODEL@comparables=5,reasoning_effort=low    the same, shown the 5 nearest training listings first
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +31,7 @@ from pricesmith.evaluation.folds import MAX_ROWS_FOR_FOLDS, Search, build_plan, 
 from pricesmith.evaluation.results import Evals
 from pricesmith.evaluation.run_eval import Candidate, run_eval
 from pricesmith.pricers.api.budget import Budget
-from pricesmith.pricers.api.cost_report import CostReport
+from pricesmith.pricers.api.cost_report import ApiCostReporter
 from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
 from pricesmith.pricers.api.providers import find_endpoint
 from pricesmith.pricers.api.response_cache import ResponseCache, default_cache_path
@@ -38,12 +40,88 @@ from pricesmith.pricers.fitting import FitData, ordered_index, refit_model
 from pricesmith.pricers.model import PriceModel, load_model, read_manifest
 from pricesmith.pricers.precomputed import PrecomputedPricer, read_prices
 
-SAME_WORDS = 0.999
-ZERO_SHOT = "zero-shot:"
+API_PREFIX, HUMAN_PREFIX, ZERO_SHOT_PREFIX = "api:", "human:", "zero-shot:"
+SAME_WORDS = 0.999  # similarity of two listings with the same words
+MAX_CONCURRENCY = 256
+MAX_TIMEOUT = 86_400.0
+SAFE_OPTION = re.compile(r"[a-z_]{1,20}=?[0-9]{0,6}")  # can be repeated in an error: it is no key
+OPTIONS_MARK = re.compile(r"@(?=[a-z_]+=)")  # an @ can also be part of a model's name
+
+
+class ApiOptions(PromptOptions):
+    """The options after the @ of `api:MODEL@name=value,...`."""
+
+    url: str = Field("", description="base URL of an OpenAI-compatible endpoint, usually ending in /v1")
+    key: str = Field("", description="environment variable that holds the key")
+    price: str = Field("", description="IN/OUT in dollars per million tokens, such as 2/10")
+    memorization_check: int = Field(0, ge=0, le=10_000, description="how many listings are tested for memorization")
+    name: str = Field("", max_length=60, description="name in tables")
+
+
+@dataclass(frozen=True)
+class ApiModel:
+    """An API model as the command line names it."""
+
+    model: str
+    options: ApiOptions
+
+    @property
+    def title(self) -> str:
+        """The name in tables: the model's, with the options that change its answers."""
+        options = self.options
+        if options.name:
+            return options.name
+        parts = [f"{options.shots}-shot"] * bool(options.shots)
+        parts += [f"{options.comparables}-comparables"] * bool(options.comparables)
+        parts += [f"{options.reasoning_effort}-effort"] * bool(options.reasoning_effort)
+        if options.max_output_tokens != PromptOptions.model_fields["max_output_tokens"].default:
+            parts.append(f"{options.max_output_tokens}-tokens")
+        parts += ["text"] * (not options.json_answer)
+        return "-".join(["api", self.model.replace("/", "-"), *parts])
+
+
+@dataclass
+class ApiSettings:
+    """Settings shared by all API models of a command. A context manager: it closes what it opened.
+
+    `budget` in US dollars is shared by all models; `concurrency` requests are in flight at once; `timeout` in seconds
+    is the limit of one try. Raises UsageError if a value is out of range.
+    """
+
+    budget: float | None = None
+    concurrency: int = 8
+    timeout: float = 300.0
+    cache_path: Path | None = None
+    shared_budget: Budget = field(init=False)
+    exit_stack: ExitStack = field(default_factory=ExitStack, init=False)
+    _cache: ResponseCache | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and not 0 < self.budget < float("inf"):
+            raise UsageError("--budget must be an amount above 0", got=str(self.budget), allowed="US dollars, above 0")
+        if not 1 <= self.concurrency <= MAX_CONCURRENCY:
+            allowed = f"1 to {MAX_CONCURRENCY}"
+            raise UsageError(f"--concurrency must be {allowed}", got=str(self.concurrency), allowed=allowed)
+        if not 0 < self.timeout <= MAX_TIMEOUT:
+            allowed = f"above 0, at most {MAX_TIMEOUT:,.0f} seconds"
+            raise UsageError(f"--timeout must be {allowed}", got=str(self.timeout), allowed=allowed)
+        self.shared_budget = Budget(self.budget)
+
+    def __enter__(self) -> ApiSettings:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.exit_stack.close()
+
+    def response_cache(self) -> ResponseCache:
+        """Return the response cache, opened once."""
+        if self._cache is None:
+            self._cache = self.exit_stack.enter_context(ResponseCache(self.cache_path or default_cache_path()))
+        return self._cache
 
 
 def run_candidates(
-    who: Sequence[str],
+    specs: Sequence[str],
     catalog: Catalog,
     to: Path,
     *,
@@ -51,17 +129,17 @@ def run_candidates(
     limit: int | None = None,
     other_catalog: bool = False,
     overwrite: bool = False,
-    hosting: ApiSettings | None = None,
+    api_settings: ApiSettings | None = None,
     progress: Progress = SILENT,
 ) -> Evals:
-    """Judge each of `who` (run folders, `human:FILE`, `zero-shot:BASE`, `api:MODEL`) into the evals folder `to`.
+    """Evaluate each of `specs` (model folders, `human:FILE`, `zero-shot:BASE`, `api:MODEL`) into the evals folder `to`.
 
-    `hosting` is what hosted models are asked with: a budget that they share, and how many requests at once.
+    `api_settings` are the shared settings of API models. Raises UsageError for an unknown spec.
     """
-    names = refuse_duplicates([candidate_name(one) for one in who], who)
-    with hosting or ApiSettings() as asked:
+    names = resolve_duplicates([candidate_name(spec) for spec in specs], specs)
+    with api_settings or ApiSettings() as settings:
         return run_eval(
-            [build_candidate(one, name, catalog, progress, asked) for one, name in zip(who, names, strict=True)],
+            [build_candidate(spec, name, catalog, progress, settings) for spec, name in zip(specs, names, strict=True)],
             catalog,
             to,
             split=split,
@@ -73,108 +151,136 @@ def run_candidates(
         )
 
 
-def candidate_name(who: str) -> str:
-    """The name a pricer goes by in tables: its folder's, its file's, or its base's with what it was asked."""
-    if who.startswith(API_PREFIX):
-        return parse_api_model(who).title
-    if who.startswith(ZERO_SHOT):
-        base, options = zero_shot_candidate(who)
-        said = [f"{value}-shot" if name == "shots" else value for name, value in options.items()]
-        return "-".join(["zero-shot", Path(base).name.removesuffix(".gguf"), *said])
-    return f"human:{Path(who.partition(':')[2]).stem}" if who.startswith("human:") else Path(who).resolve().name
+def candidate_name(spec: str) -> str:
+    """Return the name in tables: of the folder, the file, or the model with its options."""
+    if spec.startswith(API_PREFIX):
+        return parse_api_model(spec).title
+    if spec.startswith(ZERO_SHOT_PREFIX):
+        base, options = parse_zero_shot(spec)
+        parts = [f"{value}-shot" if name == "shots" else value for name, value in options.items()]
+        return "-".join(["zero-shot", Path(base).name.removesuffix(".gguf"), *parts])
+    if spec.startswith(HUMAN_PREFIX):
+        return f"human:{Path(spec.removeprefix(HUMAN_PREFIX)).stem}"
+    return Path(spec).resolve().name
 
 
-def refuse_duplicates(names: Sequence[str], who: Sequence[str]) -> list[str]:
-    """Names that differ: two folders of one name get their parents' too."""
+def resolve_duplicates(names: Sequence[str], specs: Sequence[str]) -> list[str]:
+    """Return distinct names: folders with the same name get the name of their parent folder in front."""
     return [
-        name if list(names).count(name) == 1 else f"{Path(one).resolve().parent.name}-{name}"
-        for name, one in zip(names, who, strict=True)
+        name if list(names).count(name) == 1 else f"{Path(spec).resolve().parent.name}-{name}"
+        for name, spec in zip(names, specs, strict=True)
     ]
 
 
 def build_candidate(
-    who: str, name: str, catalog: Catalog, progress: Progress = SILENT, hosting: ApiSettings | None = None
+    spec: str, name: str, catalog: Catalog, progress: Progress = SILENT, api_settings: ApiSettings | None = None
 ) -> Candidate:
-    """Somebody to judge on a catalog. Raises UsageError where `who` is nobody that is known."""
-    kind, colon, rest = who.partition(":")
-    if who.startswith(API_PREFIX):
-        return api_candidate(who, name, catalog, hosting or ApiSettings(), progress)
-    if who.startswith(ZERO_SHOT):
-        return untuned_candidate(who, name, catalog, progress)
-    if colon and kind == "human":
-        quotes = read_prices(Path(rest), catalog.currency)
-        return Candidate(
-            name, "human", PrecomputedPricer(quotes, name), facts={"manifest": sha256(Path(rest))}, only=set(quotes)
-        )
-    if colon and not Path(who).exists():
+    """Return the candidate of a spec for a catalog. Raises UsageError if the spec is unknown."""
+    if spec.startswith(API_PREFIX):
+        return api_candidate(spec, name, catalog, api_settings or ApiSettings(), progress)
+    if spec.startswith(ZERO_SHOT_PREFIX):
+        return zero_shot_candidate(spec, name, catalog, progress)
+    if spec.startswith(HUMAN_PREFIX):
+        return human_candidate(Path(spec.removeprefix(HUMAN_PREFIX)), name, catalog)
+    kind, colon, _ = spec.partition(":")
+    if colon and not Path(spec).exists():
         raise UsageError(
-            f"Nobody is known as {who!r}",
+            f"{spec!r} is not a known kind of candidate",
             got=kind,
-            allowed="a run folder, human:FILE.csv, zero-shot:BASE, or api:MODEL",
-            hint="Name a folder that `pricesmith fit` has finished.",
+            allowed="a model folder, human:FILE.csv, zero-shot:BASE, or api:MODEL",
+            hint="Name a folder that `pricesmith fit` has written.",
         )
-    return candidate_from_model(load_model(who), name, catalog)
+    return model_candidate(load_model(spec), name, catalog)
 
 
-def candidate_from_model(run: PriceModel, name: str, catalog: Catalog) -> Candidate:
-    """A loaded run as a candidate. One without its comparables cannot say what it was trained on."""
+def human_candidate(path: Path, name: str, catalog: Catalog) -> Candidate:
+    """Return a person's answers as a candidate, which is evaluated on the answered listings only."""
+    quotes = read_prices(path, catalog.currency)
+    facts = {"manifest": sha256(path)}
+    return Candidate(name, "human", PrecomputedPricer(quotes, name), facts=facts, only=set(quotes))
+
+
+# Model folders
+
+
+def model_candidate(model: PriceModel, name: str, catalog: Catalog) -> Candidate:
+    """Return a loaded model as a candidate. Without its comparables it cannot tell which listings it was trained on."""
 
     def refit(train: list[Item], validation: list[Item]) -> Pricer:
-        return refit_model(run, precomputed_rows(train, validation, catalog))
+        return refit_model(model, fold_data(train, validation, catalog))
 
-    members = find_members(run.path)
-    facts: dict[str, Any] = {"manifest": run.identity, "fit_seconds": run.manifest["fit_seconds"]}
+    members = find_members(model.path)
+    facts: dict[str, Any] = {"manifest": model.identity, "fit_seconds": model.manifest["fit_seconds"]}
     if members:
-        facts["fit_seconds"] += sum(float(one["fit_seconds"]) for one in members.values())
-        facts["parts"] = {name: str(one["kind"]) for name, one in members.items()}
+        facts["fit_seconds"] += sum(float(manifest["fit_seconds"]) for manifest in members.values())
+        facts["parts"] = {path: str(manifest["kind"]) for path, manifest in members.items()}
     return Candidate(
         name,
-        str(run.manifest["kind"]),
-        run,
-        fitted_on=str(run.info["fingerprint"]),
-        currency=str(run.info["currency"]),
+        str(model.manifest["kind"]),
+        model,
+        fitted_on=str(model.info["fingerprint"]),
+        currency=str(model.info["currency"]),
         facts=facts,
         refit=refit,
-        seen=(lambda listings: seen_in_training(run, listings)) if run.has_comparables else None,
+        seen=(lambda listings: is_in_training(model, listings)) if model.has_comparables else None,
     )
 
 
-def find_members(run: Path) -> dict[str, dict[str, Any]]:
-    """The manifests of what a blend is made of, by name, members of members too; a blend owes their fitting as well."""
-    found = {}
-    for path in sorted(run.glob(f"{MEMBERS}/*/")):
-        found[path.name] = read_manifest(path)
-        found |= {f"{path.name}/{name}": one for name, one in find_members(path).items()}
-    return found
+def find_members(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the manifests of a blend's members by path, nested ones included; the blend's fit time includes theirs."""
+    manifests = {}
+    for path in sorted(folder.glob(f"{MEMBERS}/*/")):
+        manifests[path.name] = read_manifest(path)
+        manifests |= {f"{path.name}/{name}": manifest for name, manifest in find_members(path).items()}
+    return manifests
 
 
-def zero_shot_candidate(who: str) -> tuple[str, dict[str, str]]:
-    """The base of `zero-shot:BASE@name=value,...`, and its options. Raises UsageError where one is not known."""
-    base, at, tail = who.removeprefix(ZERO_SHOT).rpartition("@")
-    if not at or "=" not in tail:  # an @ can be part of a path
-        base, tail = who.removeprefix(ZERO_SHOT), ""
+def fold_data(train: list[Item], validation: list[Item], catalog: Catalog) -> FitData:
+    """Return the data of a fold. Validation is halved by near-duplicate group: intervals calibrated on near-duplicates
+    of the rows that a pricer was tuned on would be too narrow."""
+    group = group_codes(catalog)
+    halves: dict[str, list[Item]] = {"tune": [], "calibrate": []}
+    for item in validation:
+        halves[half_of(group[item.listing.id])].append(item)
+    return FitData(train, halves["tune"], halves["calibrate"])
+
+
+def is_in_training(model: PriceModel, listings: Sequence[Listing]) -> list[bool]:
+    """Return for each listing whether a training listing of the model has the same words."""
+    neighbors = model.index.search(listings, 1) if model.index else [[] for _ in listings]
+    return [bool(near) and near[0].similarity >= SAME_WORDS for near in neighbors]
+
+
+# Untuned base models
+
+
+def parse_zero_shot(spec: str) -> tuple[str, dict[str, str]]:
+    """Return the base of `zero-shot:BASE@name=value,...` and its options. Raises UsageError for an unknown option."""
+    base, mark, tail = spec.removeprefix(ZERO_SHOT_PREFIX).rpartition("@")
+    if not mark or "=" not in tail:  # an @ can be part of a path
+        base, tail = spec.removeprefix(ZERO_SHOT_PREFIX), ""
     options: dict[str, str] = {}
     for text in tail.split(",") if tail else []:
         name, equals, value = text.partition("=")
-        good = {"shots": value.isdecimal() and value.isascii(), "style": value in ("plain", "chat"), "revision": value}
-        if not equals or not good.get(name) or name in options:
+        valid = {"shots": value.isdecimal() and value.isascii(), "style": value in ("plain", "chat"), "revision": value}
+        if not equals or not valid.get(name) or name in options:
             raise UsageError(
-                f"{who!r} asks for what is not known",
+                f"{spec!r} has an invalid option",
                 got=text,
                 allowed="zero-shot:BASE@shots=4,style=plain,revision=COMMIT (style: plain or chat), each at most once",
-                hint="Put this right after the @, or leave it out.",
+                hint="Correct the option after the @, or leave it out.",
             )
         options[name] = value
     if not base:
-        raise UsageError("zero-shot: names no base", got=who, hint="For example zero-shot:gemma-3-270m")
+        raise UsageError("zero-shot: needs the name of a base", got=spec, hint="For example zero-shot:gemma-3-270m")
     return base, options
 
 
-def untuned_candidate(who: str, name: str, catalog: Catalog, progress: Progress) -> Candidate:
-    """An untuned base as a candidate; one that is shown examples takes them from the rows that it is not judged on."""
+def zero_shot_candidate(spec: str, name: str, catalog: Catalog, progress: Progress) -> Candidate:
+    """Return an untuned base model as a candidate; its examples come from rows that it is not evaluated on."""
     from pricesmith.pricers.llm.pricer import zero_shot_pricer
 
-    base, options = zero_shot_candidate(who)
+    base, options = parse_zero_shot(spec)
     shots = int(options.get("shots", "0"))
     pricer = zero_shot_pricer(
         base,
@@ -198,187 +304,109 @@ def untuned_candidate(who: str, name: str, catalog: Catalog, progress: Progress)
     )
 
 
-def precomputed_rows(train: list[Item], validation: list[Item], catalog: Catalog) -> FitData:
-    """What a fold is fitted on. Validation is halved by group: intervals learnt on the relatives of rows that a pricer
-    was tuned on would be too narrow."""
-    group = group_codes(catalog)
-    halves: dict[str, list[Item]] = {"tune": [], "calibrate": []}
-    for item in validation:
-        halves[half_of(group[item.listing.id])].append(item)
-    return FitData(train, halves["tune"], halves["calibrate"])
-
-
-def seen_in_training(run: PriceModel, listings: Sequence[Listing]) -> list[bool]:
-    """Which listings the run was trained on: those whose words are all those of a training listing."""
-    found = run.index.search(listings, 1) if run.index else [[] for _ in listings]
-    return [bool(near) and near[0].similarity >= SAME_WORDS for near in found]
-
-
-def comparables_search(items: Sequence[Item], groups: Mapping[str, str]) -> Search:
-    """The search for comparables among training items, whose near-duplicate groups are by id: those that share most
-    words and are estimated alike, whoever is judged. The most similar by words follows where it is none of them."""
-    index, estimate = ordered_index(items, [groups[item.listing.id] for item in items])
-
-    def search(listings: Sequence[Listing], k: int) -> list[list[Comparable]]:
-        found = index.search(listings, k, estimate(listings))
-        closest = index.search(listings, 1)
-        return [near + [one for one in top if one not in near] for near, top in zip(found, closest, strict=True)]
-
-    return search
-
-
 # API models
 
-API_PREFIX = "api:"
-NEVER = 86_400.0
-OPTION = re.compile(r"[a-z_]{1,20}=?[0-9]{0,6}")  # what can be repeated in an error
-ASKED_WITH = re.compile(r"@(?=[a-z_]+=)")  # an @ can be part of a model's name
 
-
-class ApiOptions(PromptOptions):
-    """Everything that may stand after the @ of `api:MODEL@`."""
-
-    url: str = Field("", description="base URL of an OpenAI-compatible endpoint, ending in /v1 as a rule")
-    key: str = Field("", description="the environment variable that holds the key")
-    price: str = Field("", description="IN/OUT in dollars per million tokens, as in 2/10")
-    memory: int = Field(0, ge=0, le=10_000, description="so many judged listings are asked for by heart")
-    name: str = Field("", max_length=60, description="what it is called in tables")
-
-
-@dataclass(frozen=True)
-class ApiModel:
-    """A hosted model as the command line names it."""
-
-    model: str
-    options: ApiOptions
-
-    @property
-    def title(self) -> str:
-        """The name in tables: the model's, with what it was shown and how it was asked."""
-        options = self.options
-        if options.name:
-            return options.name
-        said = [f"{options.shots}-shot"] * bool(options.shots)
-        said += [f"{options.comparables}-comparables"] * bool(options.comparables)
-        said += [f"{options.effort}-effort"] * bool(options.effort)
-        said += [f"{options.output}-output"] * (options.output != PromptOptions.model_fields["output"].default)
-        said += ["words"] * (not options.json_answer)
-        return "-".join(["api", self.model.replace("/", "-"), *said])
-
-
-@dataclass
-class ApiSettings:
-    """What all hosted models of a command are asked with. A context: what it opened is closed at the end.
-
-    `budget` in dollars is shared by all of them; `concurrency` requests are in flight at once; `timeout` in seconds.
-    """
-
-    budget: float | None = None
-    concurrency: int = 8
-    timeout: float = 300.0
-    store: Path | None = None
-    purse: Budget = field(init=False)
-    open: list[Callable[[], Any]] = field(default_factory=list, init=False)
-    _answers: ResponseCache | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
-        if self.budget is not None and not 0 < self.budget < float("inf"):
-            raise UsageError("The budget is no amount", got=str(self.budget), allowed="dollars, above 0")
-        if not 1 <= self.concurrency <= 256:
-            raise UsageError("So many requests cannot be sent at once", got=str(self.concurrency), allowed="1 to 256")
-        if not 0 < self.timeout <= NEVER:
-            raise UsageError("The time-out is no time", got=str(self.timeout), allowed="seconds, above 0")
-        self.purse = Budget(self.budget)
-
-    def __enter__(self) -> ApiSettings:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        while self.open:
-            self.open.pop()()
-
-    def answers(self) -> ResponseCache:
-        """The store of answers, opened once."""
-        if self._answers is None:
-            self._answers = ResponseCache(self.store or default_cache_path())
-            self.open.append(self._answers.close)
-        return self._answers
-
-
-def parse_api_model(who: str) -> ApiModel:
-    """The model and the options of `api:MODEL@name=value,...`. Raises UsageError where one is not known."""
-    model, tail = who.removeprefix(API_PREFIX), ""
-    if options := ASKED_WITH.search(model):
-        model, tail = model[: options.start()], model[options.end() :]
-    said = f"{API_PREFIX}{model}"  # without the options: an address may hold a password
+def parse_api_model(spec: str) -> ApiModel:
+    """Return the model of `api:MODEL@name=value,...` with its options. Raises UsageError for an unknown option."""
+    model, tail = spec.removeprefix(API_PREFIX), ""
+    if mark := OPTIONS_MARK.search(model):
+        model, tail = model[: mark.start()], model[mark.end() :]
+    subject = f"{API_PREFIX}{model}"  # without the options: a URL may contain a password
     values: dict[str, str] = {}
     for text in tail.split(",") if tail else []:
         name, equals, value = text.partition("=")
         if not equals or not value or name in values:
+            names = ", ".join(ApiOptions.model_fields)
             raise UsageError(
-                f"{said!r} asks for what is not known",
-                got=text if OPTION.fullmatch(text) else f"{len(text)} characters that are not shown: they may be a key",
-                allowed=f"{API_PREFIX}MODEL@name=value,..., each at most once, of {', '.join(ApiOptions.model_fields)}",
-                hint="Put this right after the @, or leave it out.",
+                f"{subject!r} has an invalid option",
+                got=text if SAFE_OPTION.fullmatch(text) else f"{len(text)} characters (not shown: they may be a key)",
+                allowed=f"{API_PREFIX}MODEL@name=value,..., each at most once, of {names}",
+                hint="Correct the option after the @, or leave it out.",
             )
         values[name] = value
     if not model:
-        raise UsageError("api: names no model", got=said, hint="For example api:gpt-4.1-nano")
-    return ApiModel(model, parse_settings(ApiOptions, values, where=said))
+        raise UsageError("api: needs the name of a model", got=subject, hint="For example api:gpt-4.1-nano")
+    return ApiModel(model, parse_settings(ApiOptions, values, where=subject))
 
 
-def api_candidate(who: str, name: str, catalog: Catalog, hosting: ApiSettings, progress: Progress) -> Candidate:
-    """A hosted model as a candidate. One that is shown training listings is shown others in each fold.
+def api_candidate(spec: str, name: str, catalog: Catalog, api_settings: ApiSettings, progress: Progress) -> Candidate:
+    """Return an API model as a candidate. If it is shown training listings, it is shown others in each fold.
 
-    Raises UsageError where it is not known who hosts it, or a budget has no price to keep to. A key that is not set is
-    missed when something must be asked.
+    Raises UsageError if its provider is unknown, or there is a budget and no token price. A missing key is an error
+    only when a request must be sent.
     """
-    competitor = parse_api_model(who)
-    options = competitor.options
+    api_model = parse_api_model(spec)
+    options = api_model.options
     pricer = ApiPricer(
-        find_endpoint(competitor.model, url=options.url, key=options.key, price=options.price, keyless=True),
-        PromptOptions(**{name: getattr(options, name) for name in PromptOptions.model_fields}),
-        hosting.answers(),
-        hosting.purse,
+        find_endpoint(api_model.model, url=options.url, key=options.key, price=options.price, keyless=True),
+        PromptOptions(**{option: getattr(options, option) for option in PromptOptions.model_fields}),
+        api_settings.response_cache(),
+        api_settings.shared_budget,
         currency=catalog.currency,
-        called=options.name,
+        label=options.name,
         train=lambda: catalog.items("train"),
         groups=group_codes(catalog) if options.comparables else {},
-        concurrency=hosting.concurrency,
-        timeout=hosting.timeout,
+        concurrency=api_settings.concurrency,
+        timeout=api_settings.timeout,
         progress=progress,
     )
-    hosting.open.append(pricer.close)
-    shown = bool(options.shots or options.comparables)
+    api_settings.exit_stack.callback(pricer.close)
+    has_examples = bool(options.shots or options.comparables)
     return Candidate(
         name,
         "api",
         pricer,
-        fitted_on=catalog.fingerprint if shown else None,
-        facts={**pricer.facts, "memory_check": options.memory},
-        refit=(lambda train, _: pricer.shown(train)) if shown else None,
-        watch=CostReport(
-            pricer, lambda: split_items(catalog), options.memory, lambda: fold_assignment(catalog) if shown else ()
+        fitted_on=catalog.fingerprint if has_examples else None,
+        facts={**pricer.facts, "memorization_check": options.memorization_check},
+        refit=(lambda train, _: pricer.with_examples(train)) if has_examples else None,
+        watch=ApiCostReporter(
+            pricer,
+            lambda: items_by_id(catalog),
+            options.memorization_check,
+            lambda: fold_items(catalog) if has_examples else (),
         ),
     )
 
 
-def fold_assignment(catalog: Catalog) -> list[tuple[list[Item], list[Item]]]:
-    """What is judged and what may be shown in each fold; none where a catalog is judged on one split."""
+def fold_items(catalog: Catalog) -> list[tuple[list[Item], list[Item]]]:
+    """Return the evaluated items and the training items of each fold; empty if the catalog has a fixed test split."""
     if row_count(catalog) >= MAX_ROWS_FOR_FOLDS:
         return []
     return [(fold.items, fold.train) for fold in build_plan(catalog, "test").folds]
 
 
+# Lookups in a catalog
+
+
+def comparables_search(items: Sequence[Item], groups: Mapping[str, str]) -> Search:
+    """Return a search for comparables among training items, whose near-duplicate groups are given by id.
+
+    It returns the listings that share most words and have a similar estimated price, the same for every candidate,
+    and the listing with the most similar words, if it is none of them.
+    """
+    index, estimate = ordered_index(items, [groups[item.listing.id] for item in items])
+
+    def search(listings: Sequence[Listing], k: int) -> list[list[Comparable]]:
+        comparables = index.search(listings, k, estimate(listings))
+        closest = index.search(listings, 1)
+        return [
+            near + [listing for listing in top if listing not in near]
+            for near, top in zip(comparables, closest, strict=True)
+        ]
+
+    return search
+
+
 def group_codes(catalog: Catalog) -> dict[str, str]:
-    """The group of every listing of a catalog, by its id."""
-    found: dict[str, str] = {}
+    """Return the near-duplicate group of every listing of a catalog, by id."""
+    groups: dict[str, str] = {}
     for split in SPLITS:
         columns = catalog.columns(split, ("id", "group"))
-        found.update(zip(columns["id"], columns["group"], strict=True))
-    return found
+        groups.update(zip(columns["id"], columns["group"], strict=True))
+    return groups
 
 
-def split_items(catalog: Catalog) -> dict[str, Item]:
-    """Every item of a catalog by its id."""
+def items_by_id(catalog: Catalog) -> dict[str, Item]:
+    """Return every item of a catalog by its id."""
     return {item.listing.id: item for split in SPLITS for item in catalog.items(split)}

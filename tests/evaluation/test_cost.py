@@ -56,7 +56,7 @@ def test_a_reply_that_never_came_does_not_make_the_others_cheaper():
 
 def test_what_lost_replies_may_have_cost_stands_beside_the_fees():
     """A competitor is not called dear for what it may not have charged."""
-    cost = hosted(0.005, lost_of_quotes_usd=0.04)
+    cost = hosted(0.005, quotes_failed_tries_usd=0.04)
     assert cost.fees == pytest.approx(0.001)
     assert cost.quote == pytest.approx(0.001)
     assert cost.lost == pytest.approx(0.004)

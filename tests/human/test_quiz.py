@@ -14,7 +14,7 @@ from pricesmith.candidates import run_candidates
 from pricesmith.catalog.catalog import Catalog, open_catalog
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.evaluation.folds import build_plan, limit_items
-from pricesmith.human.answers import COLUMNS, QuizAnswer, open_sheet
+from pricesmith.human.answers import COLUMNS, QuizAnswer, open_answers
 from pricesmith.human.quiz import quiz_items, run_quiz
 from pricesmith.testing import make_catalog
 from pricesmith.text.formatting import format_money
@@ -195,17 +195,17 @@ IDS = ["a", 'b,"c', "é"]
 def test_a_row_that_a_kill_cut_off_is_no_answer(tmp_path: Path, cut: int) -> None:
     """Whatever was written of the last row, the ones before it stay, and the listing is asked again."""
     sheet = tmp_path / "her.csv"
-    with open_sheet(sheet, SETTINGS, IDS, "USD") as opened:
-        opened.add(QuizAnswer(IDS[1], 12.5, 3.2))
-        opened.add(QuizAnswer(IDS[2], None, 1.0))
+    with open_answers(sheet, SETTINGS, IDS, "USD") as file:
+        file.add(QuizAnswer(IDS[1], 12.5, 3.2))
+        file.add(QuizAnswer(IDS[2], None, 1.0))
     sheet.write_bytes(sheet.read_bytes()[:-cut])
-    with open_sheet(sheet, SETTINGS, IDS, "USD") as opened:
+    with open_answers(sheet, SETTINGS, IDS, "USD") as file:
         whole = cut == 1  # only the line's end is missing
-        assert list(opened.answers) == (IDS[1:] if whole else [IDS[1]])
-        opened.add(QuizAnswer(IDS[0], 7.0, 1.0))
-    with open_sheet(sheet, SETTINGS, IDS, "USD") as opened:
-        assert opened.answers[IDS[1]] == QuizAnswer(IDS[1], 12.5, 3.2)
-        assert opened.answers[IDS[0]].price == 7.0
+        assert list(file.answers) == (IDS[1:] if whole else [IDS[1]])
+        file.add(QuizAnswer(IDS[0], 7.0, 1.0))
+    with open_answers(sheet, SETTINGS, IDS, "USD") as file:
+        assert file.answers[IDS[1]] == QuizAnswer(IDS[1], 12.5, 3.2)
+        assert file.answers[IDS[0]].price == 7.0
 
 
 @pytest.mark.parametrize(
@@ -213,12 +213,12 @@ def test_a_row_that_a_kill_cut_off_is_no_answer(tmp_path: Path, cut: int) -> Non
 )
 def test_a_row_that_somebody_changed_is_refused(tmp_path: Path, row: str) -> None:
     """A sheet with rows that the quiz did not write is not gone on with."""
-    with open_sheet(tmp_path / "her.csv", SETTINGS, IDS, "USD"):
+    with open_answers(tmp_path / "her.csv", SETTINGS, IDS, "USD"):
         pass
     (tmp_path / "her.csv").write_text(f"{','.join(COLUMNS)}\n{row}\n")
     with (
         pytest.raises(Exception, match="row 2 is not an answer"),
-        open_sheet(tmp_path / "her.csv", SETTINGS, IDS, "USD"),
+        open_answers(tmp_path / "her.csv", SETTINGS, IDS, "USD"),
     ):
         pass
 
@@ -226,9 +226,9 @@ def test_a_row_that_somebody_changed_is_refused(tmp_path: Path, row: str) -> Non
 def test_two_quizzes_never_write_one_sheet(tmp_path: Path) -> None:
     """The second is told that the first is open; no lock file is left."""
     with (
-        open_sheet(tmp_path / "her.csv", SETTINGS, IDS, "USD"),
+        open_answers(tmp_path / "her.csv", SETTINGS, IDS, "USD"),
         pytest.raises(UsageError, match="another process"),
-        open_sheet(tmp_path / "her.csv", SETTINGS, IDS, "USD"),
+        open_answers(tmp_path / "her.csv", SETTINGS, IDS, "USD"),
     ):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == ["her.csv", "her.csv.quiz.json"]
@@ -236,10 +236,10 @@ def test_two_quizzes_never_write_one_sheet(tmp_path: Path) -> None:
 
 def test_a_file_that_took_the_place_of_a_sheet_is_not_mended(tmp_path: Path) -> None:
     """Its last line without an end is its owner's, not a row that a kill cut off."""
-    with open_sheet(tmp_path / "her.csv", SETTINGS, IDS, "USD"):
+    with open_answers(tmp_path / "her.csv", SETTINGS, IDS, "USD"):
         pass
     for text in ("sku,stock\na1,7\na2,9", "one line only"):
         (tmp_path / "her.csv").write_text(text)
-        with pytest.raises(InputError), open_sheet(tmp_path / "her.csv", SETTINGS, IDS, "USD"):
+        with pytest.raises(InputError), open_answers(tmp_path / "her.csv", SETTINGS, IDS, "USD"):
             pass
         assert (tmp_path / "her.csv").read_text() == text

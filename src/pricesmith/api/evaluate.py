@@ -205,18 +205,18 @@ def build_candidates(
     members: Sequence[Any], catalog: Catalog, split: str, settings: ApiSettings, progress: Progress
 ) -> list[Candidate]:
     """Each pricer with what its evaluation needs to know. Two model folders of one name get their parents' names too."""
-    from pricesmith.candidates import build_candidate, candidate_from_model, candidate_name, refuse_duplicates
+    from pricesmith.candidates import build_candidate, candidate_name, model_candidate, resolve_duplicates
     from pricesmith.pricers.model import PriceModel
 
     members = [str(member) if isinstance(member, Path) else member for member in members]
     names = [candidate_name(member) if isinstance(member, str) else pricer_name(member) for member in members]
     paths = [str(member.path) if isinstance(member, PriceModel) else str(member) for member in members]
     candidates = []
-    for member, name in zip(members, refuse_duplicates(names, paths), strict=True):
+    for member, name in zip(members, resolve_duplicates(names, paths), strict=True):
         if isinstance(member, str):
             candidates.append(build_candidate(member, name, catalog, progress, settings))
         elif isinstance(member, PriceModel):
-            candidates.append(candidate_from_model(member, name, catalog))
+            candidates.append(model_candidate(member, name, catalog))
         else:
             candidates.append(candidate_from_object(member, name, catalog, split))
     return candidates

@@ -35,7 +35,7 @@ def evaluate(
 
     console = open_console(json=json, quiet=quiet)
     options: dict[str, Any] = {"split": split, "limit": limit, "other_catalog": other_catalog, "overwrite": overwrite}
-    options["hosting"] = ApiSettings(budget, concurrency, timeout)
+    options["api_settings"] = ApiSettings(budget, concurrency, timeout)
     with console.progress() as progress:
         evals = run_candidates(who, open_catalog(catalog), to, progress=progress, **options)
     rows = build_leaderboard(evals)

@@ -29,7 +29,7 @@ def quiz(
     opened = open_catalog(catalog)
     answers = human_quiz.run_quiz(opened, to, n=n, seed=seed, against=against, end=end, console=console)
     console.say()
-    for part in human_quiz.format_listing(answers, opened):
+    for part in human_quiz.format_quiz(answers, opened):
         console.say(part)
     console.result(human_quiz.quiz_dict(answers, opened))
 

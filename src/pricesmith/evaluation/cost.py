@@ -88,7 +88,7 @@ def build_cost(evaluation: Evaluation, meta: Mapping[str, Any], machine_cost: fl
     known = meta.get("cost_known", True) is not False and side not in ("person", "saved")
     answered = sum(not row.raw.startswith(NO_REPLY) for row in rows)  # a lost reply costs, and is no quote
     # A reply that never came may not have been charged: it is an upper end, and no reason to call a competitor dear.
-    lost = float(meta.get("lost_of_quotes_usd") or 0.0) if known else 0.0
+    lost = float(meta.get("quotes_failed_tries_usd") or 0.0) if known else 0.0
     fees = max(0.0, math.fsum(row.cost_usd for row in rows) - lost) / answered if known and answered else None
     seconds = math.fsum(row.seconds for row in rows) / len(rows) if rows and side == "own" else None
     seconds = seconds or None  # no clock reads 0

@@ -1,6 +1,6 @@
-"""People: a quiz of listings from the catalog, a sheet of answers, and a person's place among the pricers.
+"""A person as a pricer: a quiz of the catalog's listings, a file of answers, and a result among the pricers.
 
-asked = ask(catalog, Path("her.csv"), n=100, console=Console())
+result = run_quiz(catalog, Path("answers.csv"), n=100)
 """
 
 from pricesmith.human.quiz import run_quiz

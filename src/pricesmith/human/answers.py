@@ -1,11 +1,11 @@
-"""A person's answers: a CSV file that `human:FILE.csv` reads, one row written and synced as each answer is given.
+"""A person's answers: a CSV file that `human:FILE.csv` reads, one row written and synced per answer.
 
     id,price,currency,seconds,answer
     b3872c4baa7b,149.99,USD,12.4,price
     8a8dfaf7eb18,,USD,3.1,skip
 
-`seconds` are from the moment the listing was shown. The last column is one of two words, so that a row which a kill cut
-off can be told from a whole one. FILE.csv.quiz.json beside it says which quiz it answers, and whether it has ended.
+`seconds` run from the moment the listing was shown. The last column is one of two words, so that a row that a kill
+truncated is recognized. FILE.csv.quiz.json describes the quiz and says whether it has ended.
 """
 
 from __future__ import annotations
@@ -26,107 +26,108 @@ from pricesmith.core.errors import InputError, UsageError
 
 COLUMNS = ("id", "price", "currency", "seconds", "answer")
 PRICED, SKIPPED = "price", "skip"
-BESIDE = ".quiz.json"
+QUIZ_SUFFIX = ".quiz.json"
 
 
 @dataclass(frozen=True)
 class QuizAnswer:
-    """What a person said to a listing; `price` is None where it was skipped."""
+    """A person's answer for a listing; `price` is None if it was skipped."""
 
     id: str
     price: float | None
     seconds: float
 
 
-class AnswerSheet:
-    """An opened sheet. `answers` are by id, in the order of the file."""
+class AnswerFile:
+    """An open file of answers. `answers` are by id, in the order of the file."""
 
     def __init__(self, path: Path, handle: BinaryIO, quiz: Mapping[str, Any], ids: Sequence[str], currency: str):
         self.path, self.handle, self.quiz, self.currency = path, handle, dict(quiz), currency
-        self.answers = {answer.id: answer for answer in read_rows(path, handle, set(ids))}
-        self.ends: list[int] = []  # where the file ended before each answer of this sitting
+        self.answers = {answer.id: answer for answer in read_answers(path, handle, set(ids))}
+        self.row_starts: list[int] = []  # file position of each answer of this session
 
     @property
     def ended(self) -> bool:
-        """Whether the truth has been shown: then no answer is taken any more."""
+        """Whether the true prices have been shown; then no answer is accepted any more."""
         return bool(self.quiz["ended"])
 
     def add(self, answer: QuizAnswer) -> None:
-        """Write an answer; when this returns, it is on the disk."""
-        said = SKIPPED if answer.price is None else PRICED
+        """Write an answer; it is on disk when this returns."""
+        kind = SKIPPED if answer.price is None else PRICED
         price = "" if answer.price is None else repr(answer.price).removesuffix(".0")
-        self.ends.append(self.handle.seek(0, os.SEEK_END))
-        write_header(self.handle, (answer.id, price, self.currency, f"{answer.seconds:.1f}", said))
+        self.row_starts.append(self.handle.seek(0, os.SEEK_END))
+        write_row(self.handle, (answer.id, price, self.currency, f"{answer.seconds:.1f}", kind))
         self.answers[answer.id] = answer
 
-    def take_back(self) -> bool:
-        """Take back the last answer of this sitting; False where there is none."""
-        if not self.ends:
+    def undo(self) -> bool:
+        """Remove the last answer of this session; returns False if there is none."""
+        if not self.row_starts:
             return False
-        self.handle.truncate(self.ends.pop())
+        self.handle.truncate(self.row_starts.pop())
         os.fsync(self.handle.fileno())
         self.answers.popitem()
         return True
 
     def end(self) -> None:
-        """Say that the quiz has ended; written before any truth is shown."""
+        """Record that the quiz has ended, before any true price is shown."""
         self.quiz["ended"] = True
-        write_json(companion_path(self.path), self.quiz)
+        write_json(quiz_path(self.path), self.quiz)
 
 
-def companion_path(path: Path) -> Path:
-    """The file that says which quiz a sheet answers."""
-    return path.with_name(f"{path.name}{BESIDE}")
+def quiz_path(path: Path) -> Path:
+    """Return the path of the file that describes the quiz of an answer file."""
+    return path.with_name(f"{path.name}{QUIZ_SUFFIX}")
 
 
 @contextmanager
-def open_sheet(path: Path, settings: Mapping[str, Any], ids: Sequence[str], currency: str) -> Iterator[AnswerSheet]:
-    """The sheet of a quiz, new or to be gone on with; nobody else can write it meanwhile.
+def open_answers(path: Path, settings: Mapping[str, Any], ids: Sequence[str], currency: str) -> Iterator[AnswerFile]:
+    """Open the answer file of a quiz, new or to be continued, locked against other processes.
 
-    Raises UsageError where the file is something else, answers another quiz, or is open already; InputError where it is
+    Raises UsageError if the file is something else, belongs to another quiz, or is already open; InputError if it is
     damaged.
     """
     if path.suffix.lower() != ".csv":
-        raise UsageError("The answers go into a .csv file", got=str(path), hint=f"Use --to {path.with_suffix('.csv')}")
-    quiz = claim_sheet(path, {**settings, "currency": currency})
-    held = f"{path} is being answered by another process"
-    with file_lock(path.with_name(f".{path.name}.lock"), held), find_output(path).open("a+b") as handle:
-        check_header(path, handle)  # before mending: a file that somebody put there is not to be touched
+        raise UsageError("Answers go into a .csv file", got=str(path), hint=f"Use --to {path.with_suffix('.csv')}")
+    quiz = claim_file(path, {**settings, "currency": currency})
+    message = f"{path} is being answered by another process"
+    with file_lock(path.with_name(f".{path.name}.lock"), message), find_output(path).open("a+b") as handle:
+        check_header(path, handle)  # before the repair: a file that somebody else put there stays as it is
         repair_last_line(handle)
         if not handle.seek(0, os.SEEK_END):
-            write_header(handle, COLUMNS)
+            write_row(handle, COLUMNS)
             sync_folder(path.parent)
-        yield AnswerSheet(path, handle, quiz, ids, currency)
+        yield AnswerFile(path, handle, quiz, ids, currency)
 
 
-def claim_sheet(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands beside the sheet; written where the sheet is new."""
-    place = companion_path(path)
-    if place.exists():
-        old = read_json(place, hint=f"The answers in {path} are judged by human:{path}; ask on in another file.")
-        if not isinstance(old, dict) or not isinstance(old.get("quiz"), dict) or "ended" not in old:
-            raise InputError(f"{place} does not describe a quiz", hint="Choose another file with --to.")
-        if old["quiz"] != settings:
+def claim_file(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the description of the quiz; written if the answer file is new."""
+    description = quiz_path(path)
+    if description.exists():
+        hint = f"Evaluate the answers as they are with human:{path}, and answer in another file."
+        quiz = read_json(description, hint=hint)
+        if not isinstance(quiz, dict) or not isinstance(quiz.get("quiz"), dict) or "ended" not in quiz:
+            raise InputError(f"{description} does not describe a quiz", hint="Choose another file with --to.")
+        if quiz["quiz"] != settings:
             raise UsageError(
-                f"{path} answers another quiz",
-                got=describe_difference(old["quiz"], settings),
-                hint="Use the settings it was begun with, or choose another file with --to.",
+                f"{path} belongs to another quiz",
+                got=describe_difference(quiz["quiz"], settings),
+                hint="Use the settings that it was started with, or choose another file with --to.",
             )
-        return old
+        return quiz
     if path.exists():
         raise UsageError(
-            f"{path} exists and is not a quiz that was begun here",
-            got=f"no {place.name} beside it",
+            f"{path} exists and was not written by `pricesmith quiz`",
+            got=f"no {description.name} beside it",
             hint="Choose a path that does not exist yet.",
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    begun = {"quiz": json.loads(json.dumps(settings)), "ended": False}
-    write_json(place, begun)
-    return begun
+    quiz = {"quiz": json.loads(json.dumps(settings)), "ended": False}
+    write_json(description, quiz)
+    return quiz
 
 
-def write_header(handle: BinaryIO, values: Sequence[str]) -> None:
-    """One row at the end of the file, synced."""
+def write_row(handle: BinaryIO, values: Sequence[str]) -> None:
+    """Append one row to the file and sync it."""
     line = io.StringIO()
     csv.writer(line, lineterminator="\n").writerow(values)
     handle.write(line.getvalue().encode("utf-8", "surrogatepass"))
@@ -135,7 +136,7 @@ def write_header(handle: BinaryIO, values: Sequence[str]) -> None:
 
 
 def check_header(path: Path, handle: BinaryIO) -> None:
-    """Raises InputError if a file with a whole first line is not a sheet of answers."""
+    """Raise InputError if the first line is not the header of an answer file, or a truncated one."""
     handle.seek(0)
     first = handle.readline()
     if first.endswith(b"\n") and tuple(first.decode("utf-8-sig", "replace").strip().split(",")) != COLUMNS:
@@ -145,22 +146,22 @@ def check_header(path: Path, handle: BinaryIO) -> None:
 
 
 def repair_last_line(handle: BinaryIO) -> None:
-    """Take out a last row that a kill cut off: it was not yet an answer. End the last line where an editor did not."""
+    """Remove a last row that a kill truncated, or add the newline that an editor left out."""
     handle.seek(0)
     data = handle.read()
-    kept = data.rfind(b"\n") + 1
-    if kept == len(data):
+    complete = data.rfind(b"\n") + 1
+    if complete == len(data):
         return
-    if data[kept:].rpartition(b",")[2].decode("utf-8", "replace") in (PRICED, SKIPPED):
+    if data[complete:].rpartition(b",")[2].decode("utf-8", "replace") in (PRICED, SKIPPED):
         handle.write(b"\n")
         handle.flush()
     else:
-        handle.truncate(kept)
+        handle.truncate(complete)
     os.fsync(handle.fileno())
 
 
-def read_rows(path: Path, handle: BinaryIO, ids: set[str]) -> list[QuizAnswer]:
-    """The answers of a sheet. Raises InputError where a row is not of this quiz; somebody has then edited the file."""
+def read_answers(path: Path, handle: BinaryIO, ids: set[str]) -> list[QuizAnswer]:
+    """Return the answers of a file. Raises InputError if a row is not of this quiz because somebody edited the file."""
     handle.seek(0)
     text = handle.read().decode("utf-8-sig", "surrogateescape")
     header, *rows = csv.reader(text.splitlines())
@@ -176,16 +177,16 @@ def read_rows(path: Path, handle: BinaryIO, ids: set[str]) -> list[QuizAnswer]:
 
 
 def parse_answer(row: Sequence[str]) -> QuizAnswer | None:
-    """A row as an answer; None where it is none."""
+    """Return a row as an answer, None if it is invalid."""
     if len(row) != len(COLUMNS) or row[-1] not in (PRICED, SKIPPED):
         return None
-    id, price, _, seconds, said = row
+    id, price, _, seconds, kind = row
     try:
-        answer = QuizAnswer(id, float(price) if said == PRICED else None, float(seconds))
+        answer = QuizAnswer(id, float(price) if kind == PRICED else None, float(seconds))
     except ValueError:
         return None
-    sound = all(math.isfinite(value) and value >= 0 for value in (answer.price or 0.0, answer.seconds))
-    return answer if sound and answer.price != 0 and (said == PRICED or not price) else None
+    valid = all(math.isfinite(value) and value >= 0 for value in (answer.price or 0.0, answer.seconds))
+    return answer if valid and answer.price != 0 and (kind == PRICED or not price) else None
 
 
 def damaged_error(path: Path, number: int, got: str) -> InputError:
@@ -194,5 +195,5 @@ def damaged_error(path: Path, number: int, got: str) -> InputError:
         f"{path}, row {number} is not an answer to this quiz",
         got=got[:100],
         allowed=f"the columns {', '.join(COLUMNS)}, and each listing of the quiz at most once",
-        hint="Undo the change, or judge the file as it is: pricesmith eval human:FILE.csv",
+        hint=f"Undo the change, or evaluate the file as it is: pricesmith eval human:{path} --catalog C --to EVALS",
     )

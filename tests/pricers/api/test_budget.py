@@ -15,23 +15,23 @@ from pricesmith.pricers.api.budget import Budget, BudgetExceeded
 @settings(deadline=None, max_examples=100)
 def test_the_budget_holds_for_any_costs(requests: list[tuple[float, float]], budget: float, workers: int) -> None:
     """At every moment what is spent and what is laid aside is within the budget, to rounding."""
-    purse = Budget(budget)
+    budget = Budget(budget)
     waiting = list(requests)
     over: list[float] = []
 
     def labour() -> None:
         while True:
-            with purse.change:
+            with budget.change:
                 if not waiting:
                     return
                 worst, share = waiting.pop()
             try:
-                purse.hold(worst)
+                budget.reserve(worst)
             except BudgetExceeded:
                 return
-            with purse.change:
-                over.append(purse.spent + purse.held - budget)
-            purse.settle(worst, worst * share)
+            with budget.change:
+                over.append(budget.spent + budget.reserved - budget)
+            budget.commit(worst, worst * share)
 
     threads = [threading.Thread(target=labour) for _ in range(workers)]
     for thread in threads:
@@ -39,67 +39,67 @@ def test_the_budget_holds_for_any_costs(requests: list[tuple[float, float]], bud
     for thread in threads:
         thread.join(20)
     assert all(excess <= 1e-9 for excess in over)
-    assert purse.spent <= budget + 1e-9
-    assert purse.held == 0
+    assert budget.spent <= budget + 1e-9
+    assert budget.reserved == 0
 
 
 def test_a_request_waits_for_what_is_in_flight_and_then_fits() -> None:
     """The worst case of a neighbor is laid aside only until it has settled."""
-    purse = Budget(1.0)
-    purse.hold(0.9)
-    later = threading.Timer(0.2, lambda: purse.settle(0.9, 0.1))
+    budget = Budget(1.0)
+    budget.reserve(0.9)
+    later = threading.Timer(0.2, lambda: budget.commit(0.9, 0.1))
     later.start()
-    assert purse.hold(0.9)
+    assert budget.reserve(0.9)
     later.join()
-    assert (purse.spent, purse.held) == (0.1, 0.9)
+    assert (budget.spent, budget.reserved) == (0.1, 0.9)
 
 
 def test_what_never_fits_is_refused_at_once() -> None:
     """With what is spent and what the next request would cost."""
-    purse = Budget(1.0)
+    budget = Budget(1.0)
     with pytest.raises(BudgetExceeded, match="does not cover") as caught:
-        purse.hold(1.5)
+        budget.reserve(1.5)
     assert "$1.5000 at worst" in str(caught.value)
 
 
 def test_a_stop_ends_the_waiting() -> None:
     """An interrupted worker does not wait for money."""
-    purse, stop = Budget(1.0), threading.Event()
-    purse.hold(1.0)
+    budget, stop = Budget(1.0), threading.Event()
+    budget.reserve(1.0)
     stop.set()
-    assert not purse.hold(0.5, stop)
+    assert not budget.reserve(0.5, stop)
 
 
 def test_without_a_budget_it_only_counts() -> None:
     """And never says no."""
-    purse = Budget()
+    budget = Budget()
     for _ in range(3):
-        assert purse.hold(1e6)
-        purse.settle(1e6, 2.0, lost=True)
-    assert (purse.spent, purse.lost, purse.held) == (6.0, 6.0, 0.0)
+        assert budget.reserve(1e6)
+        budget.commit(1e6, 2.0, failed=True)
+    assert (budget.spent, budget.failed_tries_usd, budget.reserved) == (6.0, 6.0, 0.0)
 
 
 def test_an_endpoint_that_costs_more_than_its_worst_case_is_asked_no_more() -> None:
     """No budget holds where the limit of tokens is not kept."""
-    purse = Budget(10.0)
-    purse.hold(0.1)
-    purse.settle(0.1, 0.5)
+    budget = Budget(10.0)
+    budget.reserve(0.1)
+    budget.commit(0.1, 0.5)
     with pytest.raises(BudgetExceeded, match="does not keep the limit"):
-        purse.hold(0.1)
+        budget.reserve(0.1)
 
 
 def test_one_who_waits_is_not_let_through_after_that() -> None:
     """What is in flight may show that the endpoint keeps no limit, and free enough for the one who waits."""
-    purse = Budget(1.0)
-    purse.hold(0.1)
-    purse.hold(0.8)
+    budget = Budget(1.0)
+    budget.reserve(0.1)
+    budget.reserve(0.8)
 
     def end() -> None:
-        purse.settle(0.1, 0.2)
-        purse.settle(0.8, 0.1)
+        budget.commit(0.1, 0.2)
+        budget.commit(0.8, 0.1)
 
     later = threading.Timer(0.2, end)
     later.start()
     with pytest.raises(BudgetExceeded, match="does not keep the limit"):
-        purse.hold(0.15)
+        budget.reserve(0.15)
     later.join()

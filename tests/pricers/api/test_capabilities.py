@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.pricers.api.test_wire import WARES, answer, run_once
+from tests.pricers.api.test_client import LISTINGS, answer, run_once
 
 from pricesmith.core.types import render
 from pricesmith.pricers.api.pricer import PromptOptions
@@ -19,20 +19,20 @@ def test_an_answer_longer_than_the_context_is_remembered_of_no_listing(tmp_path:
     with FakeEndpoint(answer, faults=lambda number, before: "400", message=words) as fake:
         first = run_once(fake, tmp_path / "a.sqlite")
         assert "does not answer" in first.ended
-        assert not first.pricer.wire.proven
-        with ResponseCache(tmp_path / "a.sqlite") as answers:
-            assert not answers.find(request.key for request in first.pricer.requests(WARES))
+        assert not first.pricer.client.proven
+        with ResponseCache(tmp_path / "a.sqlite") as cache:
+            assert not cache.find(request.key for request in first.pricer.requests(LISTINGS))
 
 
 def test_how_to_speak_is_found_out_once(tmp_path: Path) -> None:
     """A second pricer of the endpoint sends no request that is refused."""
     with FakeEndpoint(answer, refuses=("max_tokens", "temperature", "response_format")) as fake:
         run_once(fake, tmp_path / "a.sqlite")
-        assert sum(seen.status == 400 for seen in fake.seen) == 3
-        other = PromptOptions(output=65)
-        run_once(fake, tmp_path / "a.sqlite", asked=other)
-        assert sum(seen.status == 400 for seen in fake.seen) == 3
-        assert "max_completion_tokens" in fake.seen[-1].body
+        assert sum(seen.status == 400 for seen in fake.requests) == 3
+        other = PromptOptions(max_output_tokens=65)
+        run_once(fake, tmp_path / "a.sqlite", options=other)
+        assert sum(seen.status == 400 for seen in fake.requests) == 3
+        assert "max_completion_tokens" in fake.requests[-1].body
 
 
 def test_an_endpoint_that_takes_nothing_is_told(tmp_path: Path) -> None:
@@ -40,19 +40,21 @@ def test_an_endpoint_that_takes_nothing_is_told(tmp_path: Path) -> None:
     with FakeEndpoint(answer, refuses=("messages",)) as fake:
         outcome = run_once(fake, tmp_path / "a.sqlite")
     assert "HTTP 400" in outcome.ended
-    assert len(fake.seen) == 3 * 3
+    assert len(fake.requests) == 3 * 3
 
 
 @pytest.mark.parametrize("place", [0, 1, 7])
 def test_a_listing_that_gets_400_in_every_way_keeps_no_other_from_being_asked(tmp_path: Path, place: int) -> None:
     """Wherever it stands, also where it is asked for again alone: the endpoint's way of speaking is not blamed."""
-    with FakeEndpoint(answer, rejects=render(WARES[place])) as fake:
+    with FakeEndpoint(answer, rejects=render(LISTINGS[place])) as fake:
         for _ in range(2):
             outcome = run_once(fake, tmp_path / "a.sqlite", concurrency=2)
             assert outcome.ended == "all answered"
-            assert [quote.price is None for quote in outcome.quotes] == [ware is WARES[place] for ware in WARES]
-            assert outcome.pricer.tally.lost == {"HTTP 400": 1}
-        assert len(fake.billed()) == len(WARES) - 1
+            assert [quote.price is None for quote in outcome.quotes] == [
+                listing is LISTINGS[place] for listing in LISTINGS
+            ]
+            assert outcome.pricer.usage.no_reply == {"HTTP 400": 1}
+        assert len(fake.billed()) == len(LISTINGS) - 1
     assert all("response_format" in seen.body for seen in fake.billed())
 
 
@@ -62,7 +64,7 @@ def test_a_400_about_the_account_stops_at_once(tmp_path: Path, words: str) -> No
     with FakeEndpoint(answer, faults=lambda number, before: "400" if number >= 5 else None, message=words) as fake:
         outcome = run_once(fake, tmp_path / "a.sqlite", concurrency=1)
         assert "HTTP 400" in outcome.ended
-        assert len(fake.seen) == 6
+        assert len(fake.requests) == 6
         fake.faults = {}
         assert run_once(fake, tmp_path / "a.sqlite").ended == "all answered"
         assert len(fake.billed()) == 12
@@ -74,9 +76,9 @@ def test_a_listing_that_the_endpoint_rejects_is_no_answer_and_remembered(tmp_pat
     with FakeEndpoint(answer, faults={4: "400"}, message=words) as fake:
         first = run_once(fake, tmp_path / "a.sqlite", concurrency=1)
         second = run_once(fake, tmp_path / "a.sqlite")
-        assert len(fake.seen) == 12
+        assert len(fake.requests) == 12
     assert first.quotes == second.quotes
-    assert first.pricer.tally.failures == {"a request that the endpoint rejected": 1}
+    assert first.pricer.usage.unanswered == {"a request that the endpoint rejected": 1}
     assert [quote.raw for quote in second.quotes if quote.price is None] == [words]
 
 
@@ -85,6 +87,6 @@ def test_a_400_that_nobody_understands_is_not_remembered(tmp_path: Path) -> None
     with FakeEndpoint(answer, faults={4: "400"}) as fake:
         first = run_once(fake, tmp_path / "a.sqlite", concurrency=1)
         second = run_once(fake, tmp_path / "a.sqlite")
-        assert len(fake.seen) == 13
-    assert first.pricer.tally.lost == {"HTTP 400": 1}
+        assert len(fake.requests) == 13
+    assert first.pricer.usage.no_reply == {"HTTP 400": 1}
     assert all(quote.price for quote in second.quotes)

@@ -16,23 +16,23 @@ from pricesmith.pricers.api.response_cache import ResponseCache
 from pricesmith.testing import FakeEndpoint, make_items
 
 COUNT = 40
-WARES = [item.listing for item in make_items(COUNT, seed=3)[0]]
+LISTINGS = [item.listing for item in make_items(COUNT, seed=3)[0]]
 SCRIPT = """
 import json, sys, time
 from pathlib import Path
 from pricesmith.core.errors import PricesmithError
-from pricesmith.pricers.api.response_cache import Answers
-from pricesmith.pricers.api.pricer import Asked, FrontierPricer
-from pricesmith.pricers.api.providers import Endpoint, Price
-from pricesmith.pricers.api.budget import Purse
-from pricesmith.testing import FakeEndpoint, made_items
-folder, url, key, budget, count = sys.argv[1:]
+from pricesmith.pricers.api.response_cache import ResponseCache
+from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
+from pricesmith.pricers.api.providers import Endpoint, TokenPrice
+from pricesmith.pricers.api.budget import Budget
+from pricesmith.testing import make_items
+folder, url, key, limit, count = sys.argv[1:]
 folder = Path(folder)
-endpoint = Endpoint("made", url, "made-model", Price(1.0, 2.0, "2026-11-22", "made"), "MADE_KEY", key)
-listings = [item.listing for item in made_items(int(count), seed=3)[0]]
-with Answers(folder / "a.sqlite") as answers:
-    purse = Purse(float(budget) or None)
-    pricer = FrontierPricer(endpoint, Asked(), answers, purse, currency="USD", timeout=20.0)
+endpoint = Endpoint("made", url, "made-model", TokenPrice(1.0, 2.0, "2026-11-22", "made"), "MADE_KEY", key)
+listings = [item.listing for item in make_items(int(count), seed=3)[0]]
+with ResponseCache(folder / "a.sqlite") as cache:
+    budget = Budget(float(limit) or None)
+    pricer = ApiPricer(endpoint, PromptOptions(), cache, budget, currency="USD", timeout=20.0)
     print("ready", flush=True)
     while not (folder / "go").exists():
         time.sleep(0.001)
@@ -40,7 +40,7 @@ with Answers(folder / "a.sqlite") as answers:
         prices = [quote.price for quote in pricer.price(listings)]
     except PricesmithError as error:
         prices = type(error).__name__
-    print(json.dumps([prices, pricer.tally.asked, pricer.tally.remembered]), flush=True)
+    print(json.dumps([prices, pricer.usage.requested, pricer.usage.cached]), flush=True)
 """
 
 
@@ -85,15 +85,15 @@ def test_no_question_is_asked_twice_by_processes_that_run_at_once(tmp_path: Path
             wait_for(process)
         (tmp_path / "go").touch()
         outcomes = [outcome(process) for process in processes]
-        assert len(fake.asked) == COUNT
-        assert {fake.times(question) for question in fake.asked} == {1}
-        assert len(fake.seen) == COUNT
+        assert len(fake.question_counts) == COUNT
+        assert {fake.count_answers(question) for question in fake.question_counts} == {1}
+        assert len(fake.requests) == COUNT
     for prices, asked, remembered in outcomes[:2]:
         assert prices == [24.0] * COUNT
         assert asked + remembered == COUNT
     assert sum(asked for _, asked, _ in outcomes) == COUNT
-    with ResponseCache(tmp_path / "a.sqlite") as answers:
-        assert answers.run("SELECT * FROM claims") == answers.run("SELECT * FROM asked") == []
+    with ResponseCache(tmp_path / "a.sqlite") as cache:
+        assert cache.run("SELECT * FROM claims") == cache.run("SELECT * FROM asked") == []
     assert list((tmp_path / "a.sqlite.owners").iterdir()) == []
 
 
@@ -105,15 +105,17 @@ def test_the_claims_of_a_killed_process_are_free(tmp_path: Path) -> None:
         wait_for(process)
         (tmp_path / "go").touch()
         until = time.monotonic() + 60
-        while not fake.seen:
+        while not fake.requests:
             assert time.monotonic() < until
             time.sleep(0.005)
-        with ResponseCache(tmp_path / "a.sqlite") as answers:
-            pricer = ApiPricer(fake.endpoint(), PromptOptions(), answers, Budget(), currency="USD", progress=notes)
+        with ResponseCache(tmp_path / "a.sqlite") as cache:
+            pricer = ApiPricer(fake.endpoint(), PromptOptions(), cache, Budget(), currency="USD", progress=notes)
             (claimed,) = [
-                request.key for request in pricer.requests(WARES) if request.messages[-1]["content"] in fake.asked
+                request.key
+                for request in pricer.requests(LISTINGS)
+                if request.messages[-1]["content"] in fake.question_counts
             ]
-            assert answers.claim(claimed) == process.pid
+            assert cache.claim(claimed) == process.pid
             note = notes.note
 
             def kill(text: str) -> None:
@@ -123,11 +125,11 @@ def test_the_claims_of_a_killed_process_are_free(tmp_path: Path) -> None:
                     process.wait(60)
 
             notes.note = kill  # type: ignore[method-assign]
-            quotes = pricer.price(WARES)
+            quotes = pricer.price(LISTINGS)
             pricer.close()
         process.communicate()
-        assert {fake.times(question) for question in fake.asked} == {1}
-        assert len(fake.seen) == COUNT + 1
+        assert {fake.count_answers(question) for question in fake.question_counts} == {1}
+        assert len(fake.requests) == COUNT + 1
     assert [quote.price for quote in quotes] == [24.0] * COUNT
     assert notes.notes == [
         f"Another command (process {process.pid}) is asking for the same listings; waiting for its answers."
@@ -138,11 +140,11 @@ def test_a_process_whose_request_fails_leaves_the_question_to_the_next(tmp_path:
     """A claim is for one attempt: a lost answer is asked for again by who needs it."""
     with FakeEndpoint(faults=lambda number, before: "500") as fake, ResponseCache(tmp_path / "a.sqlite") as first:
         pricer = ApiPricer(fake.endpoint(), PromptOptions(), first, Budget(), currency="USD")
-        pricer.wire.back_off = 0.001
-        assert pricer.price(WARES[:1])[0].price is None
+        pricer.client.back_off = 0.001
+        assert pricer.price(LISTINGS[:1])[0].price is None
         fake.faults = {}
         with ResponseCache(tmp_path / "a.sqlite") as second:
             other = ApiPricer(fake.endpoint(), PromptOptions(), second, Budget(), currency="USD")
-            assert other.price(WARES[:1])[0].price == 24
+            assert other.price(LISTINGS[:1])[0].price == 24
             other.close()
         pricer.close()

@@ -1,6 +1,6 @@
 """Every fault of an endpoint ends as an answer, a counted failure or a clear stop; the table of them is printed here.
 
-pytest -s tests/pricers/hosted/test_wire.py -k table
+pytest -s tests/pricers/api/test_client.py -k table
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ import pytest
 from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.core.types import Listing, Quote
 from pricesmith.pricers.api.budget import Budget, BudgetExceeded
+from pricesmith.pricers.api.client import CompletionCall, RequestFailed
 from pricesmith.pricers.api.errors import ApiError
 from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
 from pricesmith.pricers.api.response_cache import Completion, ResponseCache
 from pricesmith.testing import FakeEndpoint, make_items
 
-WARES = [item.listing for item in make_items(12, seed=11)[0]]
+LISTINGS = [item.listing for item in make_items(12, seed=11)[0]]
 BUDGET = 5.0
 PRICE = (100.0, 200.0)  # dollars per million tokens: dear, so that a budget is felt
 
@@ -40,13 +41,13 @@ def answer(question: str) -> str:
     return json.dumps({"price": priced(question)})
 
 
-def pricer_of(fake: FakeEndpoint, answers: ResponseCache, purse: Budget, **more: Any) -> ApiPricer:
+def build_pricer(fake: FakeEndpoint, cache: ResponseCache, budget: Budget, **more: Any) -> ApiPricer:
     """A pricer of a fake endpoint with short pauses."""
     price = more.pop("price", PRICE)
-    options = {"currency": "USD", "concurrency": 3, "timeout": 0.5, **more}
-    asked = options.pop("asked", PromptOptions(output=64))
-    pricer = ApiPricer(fake.endpoint(price), asked, answers, purse, **options)
-    pricer.wire.back_off = 0.005
+    options = more.pop("options", PromptOptions(max_output_tokens=64))
+    settings = {"currency": "USD", "concurrency": 3, "timeout": 0.5, **more}
+    pricer = ApiPricer(fake.endpoint(price), options, cache, budget, **settings)
+    pricer.client.back_off = 0.005
     return pricer
 
 
@@ -56,21 +57,21 @@ class Outcome:
 
     quotes: list[Quote]
     ended: str
-    purse: Budget
+    budget: Budget
     pricer: ApiPricer
 
 
-def run_once(fake: FakeEndpoint, store: Path, budget: float | None = BUDGET, **more: Any) -> Outcome:
+def run_once(fake: FakeEndpoint, path: Path, limit: float | None = BUDGET, **more: Any) -> Outcome:
     """Price the twelve listings; an error that stops the work is an outcome."""
-    purse = Budget(budget)
-    with ResponseCache(store) as answers:
-        pricer = pricer_of(fake, answers, purse, **more)
+    budget = Budget(limit)
+    with ResponseCache(path) as cache:
+        pricer = build_pricer(fake, cache, budget, **more)
         try:
-            quotes, ended = pricer.price(WARES), "all answered"
+            quotes, ended = pricer.price(LISTINGS), "all answered"
         except PricesmithError as error:
             quotes, ended = [], f"{type(error).__name__}: {error.what}"
         pricer.close()
-    return Outcome(quotes, ended, purse, pricer)
+    return Outcome(quotes, ended, budget, pricer)
 
 
 def some(fault: str) -> Callable[[int, int], str | None]:
@@ -89,7 +90,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "headers without end": {"faults": some("trickle")},
     "a byte now and then": {"faults": some("drip")},
     "cut stream": {"faults": some("cut")},
-    "broken JSON": {"faults": some("broken")},
+    "invalid JSON": {"faults": some("broken")},
     "refusal": {"faults": {2: "refusal", 5: "refusal"}},
     "price in words": {"faults": {2: "words", 5: "words"}},
     "delivered twice": {"faults": some("duplicate")},
@@ -97,7 +98,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "other name of the limit": {"refuses": ("max_tokens",)},
     "key revoked half-way": {"revoked_after": 6},
     "down for good": {"faults": lambda number, before: "500"},
-    "budget ends": {"think": 40},
+    "budget ends": {"reasoning_tokens": 40},
 }
 STOPS = {"key revoked half-way": "HTTP 401", "down for good": "does not answer", "budget ends": "budget does not cover"}
 UNANSWERED = {"refusal": 2, "price in words": 2}
@@ -109,22 +110,26 @@ def test_the_fault_table(tmp_path: Path) -> None:
     for number, (name, faults) in enumerate(SCENARIOS.items()):
         store = tmp_path / f"{number}.sqlite"
         with FakeEndpoint(answer, **faults) as fake:
-            first = run_once(fake, store, budget=0.2 if name == "budget ends" else BUDGET)
-            requests, billed = len(fake.seen), fake.billed_usd(*PRICE)
-            fake.faults, fake.revoked_after, fake.refuses, fake.think = {}, None, (), 0
+            first = run_once(fake, store, limit=0.2 if name == "budget ends" else BUDGET)
+            requests, billed = len(fake.requests), fake.billed_usd(*PRICE)
+            fake.faults, fake.revoked_after, fake.refuses, fake.reasoning_tokens = {}, None, (), 0
             kept = len(fake.answered())
             second = run_once(fake, store)
-            again = sum(fake.times(question) - 1 for question in fake.asked if fake.times(question) > 1)
+            again = sum(
+                fake.count_answers(question) - 1
+                for question in fake.question_counts
+                if fake.count_answers(question) > 1
+            )
         assert again == 0, name
-        assert first.purse.budget is not None
-        assert billed - 1e-12 <= first.purse.spent <= first.purse.budget, name
+        assert first.budget.limit is not None
+        assert billed - 1e-12 <= first.shared_budget.spent <= first.budget.limit, name
         assert not [quote for quote in [*first.quotes, *second.quotes] if quote.price is not None and quote.price <= 0]
         ends = STOPS.get(name, "all answered")
         assert ends in first.ended, f"{name}: {first.ended}"
         assert second.ended == "all answered", f"{name}: {second.ended}"
         nothing = sum(quote.price is None for quote in second.quotes)
         assert nothing == UNANSWERED.get(name, 0), name
-        right = [priced(f"What does this cost to the nearest dollar?\n\n{text_of(ware)}") for ware in WARES]
+        right = [priced(f"What does this cost to the nearest dollar?\n\n{text_of(listing)}") for listing in LISTINGS]
         said = zip(second.quotes, right, strict=True)
         assert all(quote.price in (None, true) for quote, true in said), f"{name}: another question's answer"
         rows.append(
@@ -134,24 +139,24 @@ def test_the_fault_table(tmp_path: Path) -> None:
                 requests,
                 kept,
                 nothing,
-                first.purse.spent,
+                first.shared_budget.spent,
                 billed,
-                len(fake.seen) - requests,
+                len(fake.requests) - requests,
             )
         )
     print("\n\nTwelve listings, 3 requests at once; then the same again without the fault.\n")
-    heads = ("requests", "answers", "no price", "spent", "billed", "2nd run")
+    heads = ("requests", "answers", "no price", "spent_usd", "billed", "2nd run")
     print(f"{'fault':31}{'what happened':45}" + "".join(f"{head:>9}" for head in heads))
     for name, ended, requests, kept, nothing, spent, billed, more in rows:
         print(f"{name:31}{ended:45}{requests:9}{kept:8}{nothing:9}{spent:9.4f}{billed:9.4f}{more:9}")
     print("\nstored answers asked again 0, spent over budget 0, failures scored as price 0: none")
 
 
-def text_of(ware: Listing) -> str:
+def text_of(listing: Listing) -> str:
     """A listing as it is asked about."""
     from pricesmith.core.types import render
 
-    return render(ware)
+    return render(listing)
 
 
 def test_retry_after_holds_everybody_back(tmp_path: Path) -> None:
@@ -169,17 +174,17 @@ def test_a_wait_that_is_too_long_stops_with_how_long(tmp_path: Path) -> None:
     with FakeEndpoint(answer, faults={0: "429-wait"}, wait="3600") as fake:
         outcome = run_once(fake, tmp_path / "a.sqlite")
     assert "HTTP 429" in outcome.ended
-    assert len(fake.seen) == 1
+    assert len(fake.requests) == 1
 
 
 def test_a_wrong_key_costs_one_request_and_is_not_repeated(tmp_path: Path) -> None:
     """Until one answer came requests go one at a time; the key is in no error."""
-    with FakeEndpoint(answer, revoked_after=0) as fake, ResponseCache(tmp_path / "a.sqlite") as answers:
-        pricer = pricer_of(fake, answers, Budget(BUDGET), concurrency=8)
+    with FakeEndpoint(answer, revoked_after=0) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
+        pricer = build_pricer(fake, cache, Budget(BUDGET), concurrency=8)
         with pytest.raises(PricesmithError, match="HTTP 401") as caught:
-            pricer.price(WARES)
+            pricer.price(LISTINGS)
         pricer.close()
-    assert len(fake.seen) == 1
+    assert len(fake.requests) == 1
     assert fake.key not in str(caught.value)
     assert "MADE_KEY" in str(caught.value)
 
@@ -188,7 +193,7 @@ def test_no_more_requests_are_in_flight_than_were_allowed(tmp_path: Path) -> Non
     """And more than one at a time."""
     with FakeEndpoint(answer, delay=0.05) as fake:
         run_once(fake, tmp_path / "a.sqlite", concurrency=4)
-    assert 2 <= fake.most_flying <= 4
+    assert 2 <= fake.max_in_flight <= 4
 
 
 def test_a_lost_answer_is_paid_for_in_the_budget(tmp_path: Path) -> None:
@@ -197,9 +202,9 @@ def test_a_lost_answer_is_paid_for_in_the_budget(tmp_path: Path) -> None:
         outcome = run_once(fake, tmp_path / "a.sqlite")
         billed, whole = fake.billed_usd(*PRICE), len(fake.answered())
     assert (len(fake.billed()), whole) == (15, 12)
-    assert billed < outcome.purse.spent <= BUDGET
-    assert outcome.pricer.wire.lost_usd == outcome.purse.lost > 0
-    assert sum(quote.cost_usd for quote in outcome.quotes) == pytest.approx(outcome.purse.spent)
+    assert billed < outcome.shared_budget.spent <= BUDGET
+    assert outcome.pricer.client.failed_tries_usd == outcome.budget.failed_tries_usd > 0
+    assert sum(quote.cost_usd for quote in outcome.quotes) == pytest.approx(outcome.shared_budget.spent)
 
 
 def test_a_wait_that_is_told_is_waited_with_a_drawn_pause_on_top(
@@ -208,22 +213,43 @@ def test_a_wait_that_is_told_is_waited_with_a_drawn_pause_on_top(
     """None told, 0 or a past date: the back-off alone. Nor do all who were held back come at once."""
     waited: list[float] = []
     monkeypatch.setattr("random.uniform", lambda low, high: high)
-    with FakeEndpoint(answer) as fake, ResponseCache(tmp_path / "a.sqlite") as answers:
-        wire = pricer_of(fake, answers, Budget()).wire
-        wire.back_off = 0.5
-        monkeypatch.setattr(wire, "wait", lambda seconds, stop: waited.append(seconds))
-        for told in (None, 0.0, 20.0):
-            wire.pause(ApiError("again", "HTTP 429", wait=told), 1, threading.Event())
-        wire.hold_back(threading.Event())
-    assert waited == [1.0, 1.0, 21.0, pytest.approx(20.5, abs=0.4)]
+    with FakeEndpoint(answer) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
+        client = build_pricer(fake, cache, Budget()).client
+        client.back_off, client.responded = 0.5, True
+        errors = iter(ApiError("retry", "HTTP 429", retry_after=seconds) for seconds in (None, 0.0, None, 20.0))
+        reply = Completion("$5", "stop", 1, 1, 0.0, 0.1)
+        monkeypatch.setattr(client, "send", lambda call, capabilities: next(errors, reply))
+        monkeypatch.setattr(client, "sleep", lambda seconds, stop: waited.append(seconds))
+        client.complete(CompletionCall([], 0.0, threading.Event()))
+        # Each pause follows the wait for its turn, which is 0 unless an endpoint has named a time.
+        assert waited == [0.0, 1.0, 0.0, 2.0, 0.0, 4.0, 0.0, 28.0, pytest.approx(20.5, abs=0.4)]
+        client.close()
+
+
+def test_a_pause_is_at_most_thirty_seconds_and_a_request_has_eight_tries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pauses double up to their limit; the error says how many tries there were, and what they may cost."""
+    waited: list[float] = []
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    with FakeEndpoint(answer) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
+        client = build_pricer(fake, cache, Budget()).client
+        client.back_off, client.responded = 0.5, True
+        monkeypatch.setattr(client, "send", lambda call, capabilities: ApiError("retry", "HTTP 504", billed=True))
+        monkeypatch.setattr(client, "sleep", lambda seconds, stop: waited.append(seconds))
+        with pytest.raises(RequestFailed) as caught:
+            client.complete(CompletionCall([], 0.25, threading.Event()))
+        client.close()
+    assert waited[1::2] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    assert (caught.value.tries, caught.value.cost_usd, caught.value.got) == (8, 8 * 0.25, "HTTP 504")
 
 
 def test_an_endpoint_without_a_limit_of_tokens_is_stopped(tmp_path: Path) -> None:
     """No budget can be kept there: one request over, then no more."""
-    with FakeEndpoint(answer, think=10_000, keeps_limit=False) as fake:
-        outcome = run_once(fake, tmp_path / "a.sqlite", budget=5.0, concurrency=1)
+    with FakeEndpoint(answer, reasoning_tokens=10_000, respects_limit=False) as fake:
+        outcome = run_once(fake, tmp_path / "a.sqlite", limit=5.0, concurrency=1)
     assert "does not keep the limit" in outcome.ended
-    assert len(fake.seen) == 1
+    assert len(fake.requests) == 1
 
 
 def test_what_is_sent_is_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,10 +261,10 @@ def test_what_is_sent_is_what_is_needed(tmp_path: Path, monkeypatch: pytest.Monk
     with FakeEndpoint(answer) as fake:
         outcome = run_once(fake, tmp_path / "a.sqlite")
     assert outcome.ended == "all answered"
-    headers = {name.lower() for seen in fake.seen for name in seen.headers}
+    headers = {name.lower() for seen in fake.requests for name in seen.headers}
     allowed = {"host", "accept", "accept-encoding", "authorization", "content-length", "content-type", "user-agent"}
     assert headers <= allowed
-    assert "planted-secret" not in str(fake.seen)
+    assert "planted-secret" not in str(fake.requests)
 
 
 def test_hostile_words_break_neither_the_store_nor_a_terminal(tmp_path: Path) -> None:
@@ -249,11 +275,11 @@ def test_hostile_words_break_neither_the_store_nor_a_terminal(tmp_path: Path) ->
     assert all(quote.price is None and quote.raw.encode() for quote in outcome.quotes)
     with (
         FakeEndpoint(revoked_after=0, message="\x1b[2J\ud83d no") as fake,
-        ResponseCache(tmp_path / "b.sqlite") as answers,
+        ResponseCache(tmp_path / "b.sqlite") as cache,
     ):
-        pricer = pricer_of(fake, answers, Budget())
+        pricer = build_pricer(fake, cache, Budget())
         with pytest.raises(PricesmithError) as caught:
-            pricer.price(WARES)
+            pricer.price(LISTINGS)
         pricer.close()
     assert "\x1b" not in str(caught.value)
     assert str(caught.value).encode()
@@ -282,14 +308,14 @@ def test_an_endpoint_that_never_answers_is_given_up_after_three_time_outs(fault:
     """Not eight for each listing, and with how to allow more time; nothing is left waiting."""
     with (
         FakeEndpoint(answer, faults=lambda number, before: fault) as fake,
-        ResponseCache(tmp_path / "a.sqlite") as answers,
+        ResponseCache(tmp_path / "a.sqlite") as cache,
     ):
-        pricer = pricer_of(fake, answers, Budget(), timeout=0.3)
+        pricer = build_pricer(fake, cache, Budget(), timeout=0.3)
         with pytest.raises(PricesmithError, match="does not answer") as caught:
-            pricer.price(WARES)
+            pricer.price(LISTINGS)
         pricer.close()
-        assert len(fake.seen) == 3
-    assert caught.value.got == "1 listing without a reply after 3 tries; last: time-out"
+        assert len(fake.requests) == 3
+    assert caught.value.got == "1 listing without a reply after 3 tries; last: timeout"
     assert "--timeout" in caught.value.hint
 
 
@@ -298,25 +324,25 @@ def test_an_endpoint_that_has_answered_once_is_tried_longer(tmp_path: Path) -> N
     with FakeEndpoint(answer, faults=lambda number, before: "cut" if 1 <= number < 7 else "") as fake:
         outcome = run_once(fake, tmp_path / "a.sqlite", concurrency=1)
     assert outcome.ended == "all answered"
-    assert len(fake.seen) == len(WARES) + 6
+    assert len(fake.requests) == len(LISTINGS) + 6
 
 
 def test_a_few_listings_without_a_reply_are_unanswered(tmp_path: Path) -> None:
     """Two of a hundred, or of a dozen, do not end the work; they are told as lost, and never as a price."""
-    lost = {text_of(ware) for ware in WARES[:2]}
-    with FakeEndpoint(answer) as fake, ResponseCache(tmp_path / "a.sqlite") as answers:
+    lost = {text_of(listing) for listing in LISTINGS[:2]}
+    with FakeEndpoint(answer) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
         texts = [f"What does this cost to the nearest dollar?\n\n{text}" for text in lost]
-        reply = fake.fault_of
-        fake.fault_of = lambda number, before, keyed, body: (  # type: ignore[method-assign]
+        reply = fake.choose_fault
+        fake.choose_fault = lambda number, before, keyed, body: (  # type: ignore[method-assign]
             "500" if body["messages"][-1]["content"] in texts else reply(number, before, keyed, body)
         )
-        pricer = pricer_of(fake, answers, Budget(), concurrency=1)
-        pricer.show([])
-        quotes = pricer.price([*WARES[2:], *WARES[:2]])
+        pricer = build_pricer(fake, cache, Budget(), concurrency=1)
+        pricer.set_examples([])
+        quotes = pricer.price([*LISTINGS[2:], *LISTINGS[:2]])
         pricer.check_answered()
         pricer.close()
     assert [quote.price is None for quote in quotes] == [False] * 10 + [True] * 2
-    assert pricer.tally.lost == {"HTTP 500": 2}
+    assert pricer.usage.no_reply == {"HTTP 500": 2}
 
 
 def test_a_proxy_that_cannot_be_used_is_told_without_its_password(
@@ -324,11 +350,11 @@ def test_a_proxy_that_cannot_be_used_is_told_without_its_password(
 ) -> None:
     """The client's own words hold the whole address."""
     monkeypatch.setenv("ALL_PROXY", "gopher://user:secret@127.0.0.1:9")
-    with FakeEndpoint(answer) as fake, ResponseCache(tmp_path / "a.sqlite") as answers:
-        pricer = pricer_of(fake, answers, Budget())
-        pricer.wire.endpoint = replace(pricer.endpoint, url="http://shop.example/v1")
+    with FakeEndpoint(answer) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
+        pricer = build_pricer(fake, cache, Budget())
+        pricer.client.endpoint = replace(pricer.endpoint, url="http://shop.example/v1")
         with pytest.raises(UsageError, match="proxy of the environment") as caught:
-            pricer.price(WARES)
+            pricer.price(LISTINGS)
         pricer.close()
     assert "secret" not in str(caught.value)
 
@@ -350,10 +376,10 @@ def test_a_key_in_an_answer_or_an_error_is_stored_and_shown_nowhere(tmp_path: Pa
         data = path.read_bytes() if path.is_file() else b""
         assert not any(part.encode() in data for part in (fake.key[8:], packed, "0123456789")), path
     message = f"?api_key={fake.key.replace('-', '%2d')} {packed}"
-    with FakeEndpoint(revoked_after=0, message=message) as fake, ResponseCache(tmp_path / "b.sqlite") as answers:
-        pricer = pricer_of(fake, answers, Budget())
+    with FakeEndpoint(revoked_after=0, message=message) as fake, ResponseCache(tmp_path / "b.sqlite") as cache:
+        pricer = build_pricer(fake, cache, Budget())
         with pytest.raises(PricesmithError) as caught:
-            pricer.price(WARES)
+            pricer.price(LISTINGS)
         pricer.close()
     assert caught.value.got == "?api_key=[key] [key]"
 
@@ -374,11 +400,11 @@ def test_a_key_is_in_no_log_of_the_clients_libraries(tmp_path: Path, caplog: pyt
 
 def test_a_key_in_an_older_answer_is_masked_when_it_is_read(tmp_path: Path) -> None:
     """Stores were written before keys were masked."""
-    with FakeEndpoint(answer) as fake, ResponseCache(tmp_path / "a.sqlite") as answers:
-        pricer = pricer_of(fake, answers, Budget())
-        (request,) = pricer.requests(WARES[:1])
-        answers.keep(request.key, fake.url, "made-model", Completion(f"Bearer {fake.key}", "stop", 1, 1, 0.0, 0.1))
-        (quote,) = pricer.price(WARES[:1])
+    with FakeEndpoint(answer) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
+        pricer = build_pricer(fake, cache, Budget())
+        (request,) = pricer.requests(LISTINGS[:1])
+        cache.store(request.key, fake.url, "made-model", Completion(f"Bearer {fake.key}", "stop", 1, 1, 0.0, 0.1))
+        (quote,) = pricer.price(LISTINGS[:1])
         pricer.close()
     assert quote.raw == "Bearer [key]"
 
@@ -386,6 +412,6 @@ def test_a_key_in_an_older_answer_is_masked_when_it_is_read(tmp_path: Path) -> N
 def test_a_budget_that_covers_no_request_sends_none(tmp_path: Path) -> None:
     """The worst case of the first one is over it."""
     with FakeEndpoint(answer) as fake:
-        outcome = run_once(fake, tmp_path / "a.sqlite", budget=1e-6)
+        outcome = run_once(fake, tmp_path / "a.sqlite", limit=1e-6)
     assert BudgetExceeded.__name__ in outcome.ended
-    assert fake.seen == []
+    assert fake.requests == []

@@ -1,4 +1,4 @@
-"""What a hosted model costs is never told lower than what the purse paid: lost and repeated requests count too."""
+"""What a hosted model costs is never told lower than what the budget paid: lost and repeated requests count too."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import pytest
 from pricesmith.core.progress import Progress
 from pricesmith.core.types import Quote
 from pricesmith.pricers.api.budget import Budget
-from pricesmith.pricers.api.cost_report import CostReport
+from pricesmith.pricers.api.cost_report import ApiCostReporter
 from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
 from pricesmith.pricers.api.response_cache import ResponseCache
 from pricesmith.testing import FakeEndpoint, make_items
 
 ITEMS = make_items(12, seed=11)[0]
-WARES = [item.listing for item in ITEMS]
+LISTINGS = [item.listing for item in ITEMS]
 BY_ID = {item.listing.id: item for item in ITEMS}
 
 
-class Heard(Progress):
+class RecordedNotes(Progress):
     """Notes, kept."""
 
     def __init__(self) -> None:
@@ -30,38 +30,40 @@ class Heard(Progress):
         self.notes.append(text)
 
 
-def judged(fake: FakeEndpoint, store: Path, memory: int = 0, **more: Any) -> tuple[list[Quote], dict[str, Any], Budget]:
-    """Quotes, facts and the purse of twelve listings."""
-    purse, price = Budget(), more.pop("price", (1.0, 2.0))
-    with ResponseCache(store) as answers:
+def judged(
+    fake: FakeEndpoint, store: Path, n_memorization: int = 0, **more: Any
+) -> tuple[list[Quote], dict[str, Any], Budget]:
+    """Quotes, facts and the budget of twelve listings."""
+    budget, price = Budget(), more.pop("price", (1.0, 2.0))
+    with ResponseCache(store) as cache:
         options: dict[str, Any] = {"currency": "USD", "concurrency": 1, "timeout": 0.3, **more}
-        pricer = ApiPricer(fake.endpoint(price), PromptOptions(), answers, purse, **options)
-        pricer.wire.back_off = 0.001
-        bill = CostReport(pricer, lambda: BY_ID, memory)
-        bill.before(WARES)
-        quotes = pricer.price(WARES)
+        pricer = ApiPricer(fake.endpoint(price), PromptOptions(), cache, budget, **options)
+        pricer.client.back_off = 0.001
+        bill = ApiCostReporter(pricer, lambda: BY_ID, n_memorization)
+        bill.before(LISTINGS)
+        quotes = pricer.price(LISTINGS)
         facts = bill.after()
         pricer.close()
-    return quotes, facts, purse
+    return quotes, facts, budget
 
 
 def test_a_lost_reply_and_one_that_was_asked_twice_cost_what_the_purse_paid(tmp_path: Path) -> None:
     """At their worst, and so again when they are remembered."""
     lost = range(5, 13)  # the fourth listing's tries, and the first one of the fifth
     with FakeEndpoint(faults={2: "broken", 4: "500"} | dict.fromkeys(lost, "cut")) as fake:
-        quotes, facts, purse = judged(fake, tmp_path / "a.sqlite")
+        quotes, facts, budget = judged(fake, tmp_path / "a.sqlite")
         billed = fake.billed_usd(1, 2)
         fake.faults = {}
         again, later, _ = judged(fake, tmp_path / "a.sqlite")
     assert all(one == two for one, two in zip(quotes, again, strict=True) if one.price is not None)
     assert [quote.price for quote in quotes].count(None) == 1
-    assert facts["spent"] == pytest.approx(purse.spent) == pytest.approx(sum(quote.cost_usd for quote in quotes))
-    assert facts["spent"] > billed
-    assert facts["lost_usd"] == pytest.approx(purse.lost)
+    assert facts["spent_usd"] == pytest.approx(budget.spent) == pytest.approx(sum(quote.cost_usd for quote in quotes))
+    assert facts["spent_usd"] > billed
+    assert facts["failed_tries_usd"] == pytest.approx(budget.failed_tries_usd)
     # The reply that never came has come by now; what was answered costs what its tokens do, and no more.
-    assert 0 < later["lost_of_quotes_usd"] < facts["lost_usd"]
+    assert 0 < later["quotes_failed_tries_usd"] < facts["failed_tries_usd"]
     sure = sum(one.tokens_in + 2 * one.tokens_out for one in fake.answered()) / 1e6
-    assert later["spent"] - later["lost_of_quotes_usd"] == pytest.approx(sure)
+    assert later["spent_usd"] - later["quotes_failed_tries_usd"] == pytest.approx(sure)
     dear = [quote for quote in quotes if quote.cost_usd > 0.005]
     assert [quote.price is None for quote in dear] == [False, True, False]
 
@@ -70,36 +72,36 @@ def test_what_was_lost_without_a_price_is_unknown(tmp_path: Path) -> None:
     """The endpoint says dollars with its answers only: none with the one that never came."""
     with FakeEndpoint(cost=0.25, faults={3: "cut"}) as fake:
         _, facts, _ = judged(fake, tmp_path / "a.sqlite", price=None)
-    assert (facts["cost_known"], facts["spent"], facts["lost_usd"]) == (False, None, None)
+    assert (facts["cost_known"], facts["spent_usd"], facts["failed_tries_usd"]) == (False, None, None)
 
 
 def test_what_was_lost_unbilled_costs_nothing(tmp_path: Path) -> None:
     """A 500 is no answer that anybody charges for."""
     with FakeEndpoint(cost=0.25, faults={3: "500"}) as fake:
         _, facts, _ = judged(fake, tmp_path / "a.sqlite", price=None)
-    assert (facts["cost_known"], facts["spent"], facts["lost_usd"]) == (True, 3.0, 0.0)
+    assert (facts["cost_known"], facts["spent_usd"], facts["failed_tries_usd"]) == (True, 3.0, 0.0)
 
 
 def test_the_check_of_memory_is_in_the_totals(tmp_path: Path) -> None:
     """Its requests, tokens and dollars, beside its own."""
     with FakeEndpoint(faults={13: "broken"}) as fake:
-        quotes, facts, purse = judged(fake, tmp_path / "a.sqlite", memory=4)
-        assert facts["requests"] == len(fake.seen)
+        quotes, facts, budget = judged(fake, tmp_path / "a.sqlite", memorization_check=4)
+        assert facts["requests"] == len(fake.requests)
         assert facts["tokens"]["input"] == sum(seen.tokens_in for seen in fake.answered())
-    assert facts["spent"] == pytest.approx(purse.spent)
-    assert facts["memory"]["spent"] == pytest.approx(purse.spent - sum(quote.cost_usd for quote in quotes))
-    assert facts["faults"] == {"broken JSON": 1}
-    assert facts["answers"]["asked"] == 12
+    assert facts["spent_usd"] == pytest.approx(budget.spent)
+    assert facts["memorization"]["spent_usd"] == pytest.approx(budget.spent - sum(quote.cost_usd for quote in quotes))
+    assert facts["errors"] == {"invalid JSON": 1}
+    assert facts["answers"]["requested"] == 12
 
 
 def test_the_losses_of_another_model_are_not_its_own(tmp_path: Path) -> None:
-    """They share a purse, not a bill."""
-    with FakeEndpoint() as fake, ResponseCache(tmp_path / "a.sqlite") as answers:
-        purse = Budget()
-        purse.settle(0.0, 3.0, lost=True)
-        pricer = ApiPricer(fake.endpoint(), PromptOptions(), answers, purse, currency="USD")
-        pricer.price(WARES)
-        assert CostReport(pricer, dict).after()["lost_usd"] == 0
+    """They share a budget, not a bill."""
+    with FakeEndpoint() as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
+        budget = Budget()
+        budget.commit(0.0, 3.0, failed=True)
+        pricer = ApiPricer(fake.endpoint(), PromptOptions(), cache, budget, currency="USD")
+        pricer.price(LISTINGS)
+        assert ApiCostReporter(pricer, dict).after()["failed_tries_usd"] == 0
         pricer.close()
 
 
@@ -107,15 +109,15 @@ def test_the_estimate_in_folds_is_of_what_each_fold_sends(tmp_path: Path) -> Non
     """What is remembered is found, though the whole training set would show other listings."""
     half = len(ITEMS) // 2
     parts = [(ITEMS[:half], ITEMS[half:]), (ITEMS[half:], ITEMS[:half])]
-    heard = Heard()
-    with FakeEndpoint() as fake, ResponseCache(tmp_path / "a.sqlite") as answers:
-        options: dict[str, Any] = {"currency": "USD", "train": lambda: ITEMS, "progress": heard}
-        pricer = ApiPricer(fake.endpoint(), PromptOptions(shots=2), answers, Budget(), **options)
-        bill = CostReport(pricer, dict, folds=lambda: parts)
-        bill.before(WARES)
+    notes = RecordedNotes()
+    with FakeEndpoint() as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
+        options: dict[str, Any] = {"currency": "USD", "train": lambda: ITEMS, "progress": notes}
+        pricer = ApiPricer(fake.endpoint(), PromptOptions(shots=2), cache, Budget(), **options)
+        bill = ApiCostReporter(pricer, dict, folds=lambda: parts)
+        bill.before(LISTINGS)
         for items, train in parts:
             pricer.shown(train).price([item.listing for item in items])
-        bill.before(WARES)
+        bill.before(LISTINGS)
         pricer.close()
-    assert "12 requests to send" in heard.notes[0]
-    assert "all remembered" in heard.notes[-1]
+    assert "12 requests to send" in notes.notes[0]
+    assert "all remembered" in notes.notes[-1]

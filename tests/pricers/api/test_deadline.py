@@ -6,30 +6,41 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
+from pricesmith.pricers.api import deadline
 from pricesmith.pricers.api.budget import Budget
-from pricesmith.pricers.api.capabilities import Capabilities
-from pricesmith.pricers.api.client import ApiClient, CompletionCall, RequestFailed
-from pricesmith.pricers.api.deadline import DeadlineExceeded, Exchange
-from pricesmith.testing import FakeEndpoint
+from pricesmith.pricers.api.client import ApiClient, Capabilities, CompletionCall, RequestFailed
+from pricesmith.pricers.api.deadline import DeadlineExceeded, Exchange, LimitedStream, limit_response, start_clock
+from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
+from pricesmith.pricers.api.response_cache import ResponseCache
+from pricesmith.testing import FakeEndpoint, make_items
 
 TIMEOUT = 0.5
 
 
 def lost(fake: FakeEndpoint, **more: Any) -> tuple[RequestFailed, ApiClient, float]:
     """What asking an endpoint that never answers comes to, in how many seconds."""
-    wire = ApiClient(
-        fake.endpoint(), Budget(), Capabilities(), most_output=16, timeout=TIMEOUT, tries=1, back_off=0.0, **more
+    client = ApiClient(
+        fake.endpoint(),
+        Budget(),
+        Capabilities(),
+        max_output_tokens=16,
+        timeout=TIMEOUT,
+        max_tries=1,
+        back_off=0.0,
+        **more,
     )
     began = time.monotonic()
     with pytest.raises(RequestFailed) as caught:
-        wire.ask(CompletionCall([{"role": "user", "content": "a hose"}], 0.5, threading.Event()))
+        client.complete(CompletionCall([{"role": "user", "content": "a hose"}], 0.5, threading.Event()))
     took = time.monotonic() - began
-    wire.close()
-    return caught.value, wire, took
+    client.close()
+    return caught.value, client, took
 
 
 @pytest.fixture
@@ -45,10 +56,10 @@ def test_a_reply_that_never_ends_is_left_at_its_deadline(fault: str) -> None:
     """Before the headers, within them, within the body; it may be charged for, and its connection is closed."""
     threads = threading.active_count()
     with FakeEndpoint(faults=lambda number, before: fault) as fake:
-        error, wire, took = lost(fake)
-    assert (error.got, error.tries) == ("time-out", 1)
+        error, client, took = lost(fake)
+    assert (error.got, error.tries) == ("timeout", 1)
     assert TIMEOUT <= took < TIMEOUT + 3
-    assert wire.lost_usd == 0.5
+    assert client.failed_tries_usd == 0.5
     until = time.monotonic() + 10
     while threading.active_count() > threads and time.monotonic() < until:
         time.sleep(0.01)
@@ -65,13 +76,13 @@ def test_a_name_that_is_never_found_is_left_at_its_deadline(monkeypatch: pytest.
 
     with FakeEndpoint() as fake:
         monkeypatch.setattr(socket, "getaddrinfo", slow)
-        error, wire, took = lost(fake)
+        error, client, took = lost(fake)
         found.set()
         time.sleep(0.3)
-        assert fake.seen == []
-    assert error.got == "time-out"
+        assert fake.requests == []
+    assert error.got == "timeout"
     assert took < TIMEOUT + 3
-    assert wire.lost_usd == 0
+    assert client.failed_tries_usd == 0
 
 
 def test_a_server_that_accepts_nobody_is_left_at_its_deadline(silent: socket.socket) -> None:
@@ -79,7 +90,7 @@ def test_a_server_that_accepts_nobody_is_left_at_its_deadline(silent: socket.soc
     with FakeEndpoint() as fake:
         fake.server.server_address = silent.getsockname()
         error, _, took = lost(fake)
-    assert error.got == "time-out"
+    assert error.got == "timeout"
     assert took < TIMEOUT + 3
 
 
@@ -104,3 +115,48 @@ def test_a_request_is_not_sent_after_its_deadline() -> None:
     go.set()
     assert not caught.value.sent
     assert not sent.wait(0.2)
+
+
+LISTINGS = [item.listing for item in make_items(3, seed=5)[0]]
+REQUEST = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
+
+
+class Endless(httpx2.SyncByteStream):
+    """A body that never ends."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            yield b"x" * 1_000
+
+
+def test_a_body_that_drips_is_timed_out_as_a_whole(tmp_path: Path) -> None:
+    """A byte now and then is no answer: it is tried again, and counted at its worst."""
+    with FakeEndpoint(faults={0: "drip"}) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
+        budget = Budget()
+        pricer = ApiPricer(fake.endpoint(), PromptOptions(), cache, budget, currency="USD", timeout=0.4)
+        pricer.client.back_off = 0.001
+        began = time.perf_counter()
+        quotes = pricer.price(LISTINGS)
+        took = time.perf_counter() - began
+        pricer.close()
+    assert [quote.price for quote in quotes] == [24, 24, 24]
+    assert pricer.client.error_counts == {"timeout": 1}
+    assert budget.failed_tries_usd > 0
+    assert took < 5
+
+
+def test_a_body_without_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may not fill the memory."""
+    monkeypatch.setattr(deadline, "MAX_BYTES", 10_000)
+    with pytest.raises(httpx2.DecodingError, match="over 10,000 bytes"):
+        list(LimitedStream(Endless(), REQUEST, time.monotonic() + 60))
+
+
+def test_a_packed_body_is_not_unpacked(tmp_path: Path) -> None:
+    """It was not asked for, and a small one may be of any size."""
+    request = httpx2.Request("POST", "http://127.0.0.1/v1", headers={"Accept-Encoding": "gzip"})
+    start_clock(request)
+    assert request.headers["accept-encoding"] == "identity"
+    reply = httpx2.Response(200, headers={"content-encoding": "gzip"}, stream=Endless(), request=request)
+    with pytest.raises(httpx2.DecodingError, match="packed"):
+        limit_response(reply, 1.0)

@@ -14,10 +14,10 @@ from pricesmith.pricers.api.errors import (
     STATUS_REJECTED,
     ApiError,
     classify_exception,
-    completion_text,
+    message_text,
     parse_completion,
-    retry_delay,
-    token_usage,
+    read_retry_after,
+    read_usage,
 )
 from pricesmith.pricers.api.providers import TokenPrice
 from pricesmith.pricers.api.response_cache import Completion
@@ -29,7 +29,7 @@ from pricesmith.pricers.api.response_cache import Completion
 )
 def test_retry_after_is_read(headers: dict[str, str], seconds: float | None) -> None:
     """As seconds, as milliseconds, or not at all."""
-    assert retry_delay(headers) == seconds
+    assert read_retry_after(headers) == seconds
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_retry_after_is_read(headers: dict[str, str], seconds: float | None) -> 
 )
 def test_a_wait_in_words_is_read(words: str, seconds: float | None) -> None:
     """As the endpoints write it; what is no time is none, and breaks nothing."""
-    assert retry_delay({}, words) == seconds
+    assert read_retry_after({}, words) == seconds
 
 
 def status(code: int, message: str, headers: dict[str, str], *, proven: bool = True) -> Any:
@@ -75,7 +75,7 @@ def status(code: int, message: str, headers: dict[str, str], *, proven: bool = T
 def test_a_rate_limit_that_speaks_of_billing_is_waited_for(message: str, headers: dict[str, str], wait: float) -> None:
     """A wait that is told is a limit of rate, not an empty account."""
     found = status(429, message, headers)
-    assert (found.kind, found.wait) == ("again", wait)
+    assert (found.kind, found.retry_after) == ("retry", wait)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_an_error_inside_an_answer_is_no_answer(more: dict[str, Any]) -> None:
     """What was said before it is not read, nor remembered."""
     choice = {"message": {"content": "$1"}, **more}
     found = parse_completion(json.dumps({"choices": [choice]}).encode(), TokenPrice(1, 2, "", ""))
-    assert (found.kind, found.billed) == ("again", True)  # type: ignore[union-attr]
+    assert (found.kind, found.billed) == ("retry", True)  # type: ignore[union-attr]
 
 
 def test_an_error_beside_an_answer_is_no_answer() -> None:
@@ -179,7 +179,7 @@ def test_a_server_that_does_not_say_why_it_ended_is_read_with_care(
 
 def test_retry_after_may_be_a_date() -> None:
     """One in the past asks for no wait."""
-    assert retry_delay({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
+    assert read_retry_after({"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -189,15 +189,15 @@ def test_retry_after_may_be_a_date() -> None:
 def test_a_body_that_is_no_answer_is_a_fault(body: bytes) -> None:
     """Charged for, perhaps; tried again; never an answer."""
     found = parse_completion(body, TokenPrice(1, 2, "", ""))
-    assert getattr(found, "kind", None) == "again"
+    assert getattr(found, "kind", None) == "retry"
 
 
 def test_reasoning_that_only_the_total_counts_is_paid_for() -> None:
     """Some endpoints leave it out of the completion."""
-    assert token_usage({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115}) == (10, 105, None)
-    assert token_usage({"prompt_tokens": -1, "completion_tokens": True, "cost": float("nan")}) == (None, None, None)
-    assert token_usage({"prompt_tokens": 0, "completion_tokens": 0, "cost": 0.01}) == (None, None, 0.01)
-    assert token_usage({"prompt_tokens": 10**400, "completion_tokens": 1.5, "cost": 10**400}) == (None, None, None)
+    assert read_usage({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115}) == (10, 105, None)
+    assert read_usage({"prompt_tokens": -1, "completion_tokens": True, "cost": float("nan")}) == (None, None, None)
+    assert read_usage({"prompt_tokens": 0, "completion_tokens": 0, "cost": 0.01}) == (None, None, 0.01)
+    assert read_usage({"prompt_tokens": 10**400, "completion_tokens": 1.5, "cost": 10**400}) == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -222,13 +222,13 @@ def test_the_words_of_a_client_that_breaks_are_told_without_the_key() -> None:
     """Its exceptions may hold the headers of the request; none of them is a traceback."""
     found = classify_exception(RuntimeError("bad header b'Bearer sk-secret-01'"), "sk-secret-01", proven=False)
     assert isinstance(found, ApiError)
-    assert (found.kind, found.words) == ("stop", "RuntimeError: bad header b'Bearer [key]'")
+    assert (found.kind, found.message) == ("stop", "RuntimeError: bad header b'Bearer [key]'")
     request = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
     error = openai.APIConnectionError(request=request)
     error.__cause__ = httpx2.DecodingError("it is packed (sk-secret-01)", request=request)
     found = classify_exception(error, "sk-secret-01", proven=False)
     assert isinstance(found, ApiError)
-    assert found.words == "it is packed ([key])"
+    assert found.message == "it is packed ([key])"
 
 
 def test_parts_of_an_answer_are_not_joined_to_one_number() -> None:
@@ -241,8 +241,8 @@ def test_parts_of_an_answer_are_not_joined_to_one_number() -> None:
         "odd",
         {"type": "text", "text": None},
     ]
-    assert completion_text(parts) == "120\n150"
-    assert completion_text(parts[:3]) == "120"
+    assert message_text(parts) == "120\n150"
+    assert message_text(parts[:3]) == "120"
 
 
 @pytest.mark.parametrize(
@@ -256,5 +256,5 @@ def test_an_error_in_a_200_shows_no_key_and_moves_no_terminal(body: dict[str, ob
     """As words of other statuses do not."""
     found = parse_completion(json.dumps(body).encode(), None, key="sk-secret")
     assert isinstance(found, ApiError)
-    assert "sk-secret" not in found.words
-    assert found.words.isprintable()
+    assert "sk-secret" not in found.message
+    assert found.message.isprintable()

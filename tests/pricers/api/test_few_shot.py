@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pricesmith.catalog.catalog import open_catalog
 from pricesmith.core.types import Item, Listing, render
-from pricesmith.pricers.api.few_shot import SHOWN_LETTERS, ComparablesSelector
+from pricesmith.pricers.api.few_shot import MAX_SHOWN_CHARS, ComparablesSelector
 from pricesmith.testing import make_catalog, make_items, odd_listings
 from pricesmith.text.prompts import format_whole_price
 
@@ -18,11 +18,11 @@ def test_comparables_are_the_nearest_with_their_whole_prices_nearest_last() -> N
     items, groups = make_items(400, seed=2)
     known = {item.listing.id: group for item, group in zip(items, groups, strict=True)}
     nearest = ComparablesSelector(items[40:], {**known}, 4)
-    for ware, shown in zip(
-        [item.listing for item in items[:10]], nearest.of([i.listing for i in items[:10]]), strict=True
+    for listing, shown in zip(
+        [item.listing for item in items[:10]], nearest.select([i.listing for i in items[:10]]), strict=True
     ):
         assert len(shown) == 4
-        best = nearest.allowed(ware, nearest.index.search([ware], 20)[0])[0]
+        best = nearest.filter(listing, nearest.index.search([listing], 20)[0])[0]
         assert shown[-1] == (render(best.listing), format_whole_price(best.price))
 
 
@@ -34,7 +34,7 @@ def test_no_member_of_the_group_and_no_near_copy_is_shown() -> None:
     other = Item(Listing("other", "Hose", "a green garden hose of ten metres"), 12.0)
     groups = {"judged": "f", **{item.listing.id: "f" for item in relatives}}
     nearest = ComparablesSelector([*relatives, *copies, Item(judged, 33.0), other], groups, 3)
-    assert nearest.of([judged])[0] == ((render(other.listing), 12),)
+    assert nearest.select([judged])[0] == ((render(other.listing), 12),)
 
 
 def test_one_of_each_group_is_shown() -> None:
@@ -42,7 +42,7 @@ def test_one_of_each_group_is_shown() -> None:
     items, groups = make_items(600, seed=5)
     known = {item.listing.id: group for item, group in zip(items, groups, strict=True)}
     by_text = {render(item.listing): known[item.listing.id] for item in items}
-    for shown in ComparablesSelector(items[30:], known, 6).of([item.listing for item in items[:30]]):
+    for shown in ComparablesSelector(items[30:], known, 6).select([item.listing for item in items[:30]]):
         names = [by_text[text] for text, _ in shown]
         assert len(set(names)) == len(names) == 6
 
@@ -56,14 +56,14 @@ def test_judged_items_of_a_catalog_never_see_their_relatives(tmp_path: Path) -> 
         columns = catalog.columns(split, ("id", "group"))
         known.update(zip(columns["id"], columns["group"], strict=True))
     by_text = {render(item.listing): known[item.listing.id] for item in everything}
-    wares = [item.listing for item in catalog.items("test")]
-    for ware, shown in zip(wares, ComparablesSelector(everything, known, 5).of(wares), strict=True):
+    listings = [item.listing for item in catalog.items("test")]
+    for listing, shown in zip(listings, ComparablesSelector(everything, known, 5).select(listings), strict=True):
         assert len(shown) == 5
-        assert known[ware.id] not in {by_text[text] for text, _ in shown}
+        assert known[listing.id] not in {by_text[text] for text, _ in shown}
 
 
 def test_odd_listings_are_shown_and_judged_alike() -> None:
     """A megabyte of text is cut, half a surrogate pair is made sound, a text without words finds nothing."""
-    items = [Item(ware, 5.0) for ware in odd_listings()]
-    for shown in ComparablesSelector(items, {}, 2).of(odd_listings()):
-        assert all(len(text) <= SHOWN_LETTERS and text.encode() for text, _ in shown)
+    items = [Item(listing, 5.0) for listing in odd_listings()]
+    for shown in ComparablesSelector(items, {}, 2).select(odd_listings()):
+        assert all(len(text) <= MAX_SHOWN_CHARS and text.encode() for text, _ in shown)

@@ -28,18 +28,27 @@ class Command:
         monkeypatch.setenv("PRICESMITH_CACHE", str(folder))
         monkeypatch.setenv("MADE_KEY", fake.key)
         who = f"api:made@url={fake.url},key=MADE_KEY,price=1/2"
-        self.words = ["eval", who, "--catalog", str(catalog.path), "--to", str(folder / "evals"), "--concurrency", "4"]
+        self.message = [
+            "eval",
+            who,
+            "--catalog",
+            str(catalog.path),
+            "--to",
+            str(folder / "evals"),
+            "--concurrency",
+            "4",
+        ]
 
     def ended_by(self, number: int, requests: int) -> tuple[int, str]:
         """Start it, send a signal when so many requests were seen; its exit code and errors."""
         process = subprocess.Popen(
-            [sys.executable, "-c", LISTENING + SCRIPT, *self.words],
+            [sys.executable, "-c", LISTENING + SCRIPT, *self.message],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
         until = time.monotonic() + 60
-        while len(self.fake.seen) < requests:
+        while len(self.fake.requests) < requests:
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < until
             time.sleep(0.005)
@@ -49,7 +58,7 @@ class Command:
 
     def twice(self) -> int:
         """How many answers were billed more than once."""
-        return sum(self.fake.times(question) - 1 for question in self.fake.asked)
+        return sum(self.fake.count_answers(question) - 1 for question in self.fake.question_counts)
 
 
 def test_after_kill_9_at_most_concurrency_requests_are_asked_again(
@@ -60,7 +69,7 @@ def test_after_kill_9_at_most_concurrency_requests_are_asked_again(
         command = Command(fake, shop, tmp_path, monkeypatch)
         command.ended_by(signal.SIGKILL, 40)
         capsys.readouterr()
-        assert run(command.words) == 0
+        assert run(command.message) == 0
         said = capsys.readouterr().out
         twice = command.twice()
     told = re.search(r"(\d+) requests? (?:was|were) sent before and never answered", said)
@@ -79,7 +88,7 @@ def test_what_only_waited_when_it_was_killed_is_not_told_as_sent(
         command = Command(fake, shop, tmp_path, monkeypatch)
         command.ended_by(signal.SIGKILL, 1)
         capsys.readouterr()
-        assert run(command.words) == 0
+        assert run(command.message) == 0
     assert "1 request was sent before and never answered; it is asked again." in capsys.readouterr().out
 
 
@@ -89,13 +98,13 @@ def test_two_commands_at_once_pay_for_each_answer_once(
     """The one waits for what the other is being answered, and says nothing of requests that were never answered."""
     with FakeEndpoint(delay=0.05) as fake:
         command = Command(fake, shop, tmp_path, monkeypatch)
-        first = subprocess.Popen([sys.executable, "-c", SCRIPT, *command.words], stdout=subprocess.PIPE, text=True)
+        first = subprocess.Popen([sys.executable, "-c", SCRIPT, *command.message], stdout=subprocess.PIPE, text=True)
         until = time.monotonic() + 60
-        while len(fake.seen) < 8:
+        while len(fake.requests) < 8:
             assert first.poll() is None
             assert time.monotonic() < until
             time.sleep(0.005)
-        to = [str(tmp_path / "other") if word == str(tmp_path / "evals") else word for word in command.words]
+        to = [str(tmp_path / "other") if word == str(tmp_path / "evals") else word for word in command.message]
         assert run(to) == 0
         told = first.communicate(timeout=60)[0] + capsys.readouterr().out
         assert first.returncode == 0
@@ -112,8 +121,8 @@ def test_an_interruption_loses_no_answer_and_the_same_command_goes_on(
         command = Command(fake, shop, tmp_path, monkeypatch)
         code, errors = command.ended_by(signal.SIGINT, 20)
         assert (code, "Traceback" in errors) == (130, False)
-        first = len(fake.seen)
+        first = len(fake.requests)
         capsys.readouterr()
-        assert run(command.words) == 0
+        assert run(command.message) == 0
         assert command.twice() == 0
     assert f"{first:,} remembered" in capsys.readouterr().out

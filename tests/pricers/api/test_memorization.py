@@ -9,11 +9,11 @@ import pytest
 from pricesmith.core.types import Item, Listing, render
 from pricesmith.pricers.api.budget import Budget
 from pricesmith.pricers.api.memorization import (
-    ASK,
-    chance_agreement,
+    QUESTION,
     check_memorization,
     choose_items,
     find_price,
+    matches_by_chance,
     split_halves,
 )
 from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
@@ -25,7 +25,7 @@ ITEMS = make_items(30, seed=4)[0]
 
 def by_heart(question: str) -> str:
     """What a model says that has read every second of the listings."""
-    begun = question.removeprefix(ASK)
+    begun = question.removeprefix(QUESTION)
     for place, item in enumerate(ITEMS):
         text = render(item.listing)
         if text.startswith(begun):
@@ -35,21 +35,21 @@ def by_heart(question: str) -> str:
 
 def test_what_is_known_by_heart_is_counted(tmp_path: Path) -> None:
     """Word for word and to the cent; the answers are remembered."""
-    with FakeEndpoint(by_heart) as fake, ResponseCache(tmp_path / "a.sqlite") as answers:
+    with FakeEndpoint(by_heart) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
         endpoint = fake.endpoint()
-        pricer = ApiPricer(endpoint, PromptOptions(), answers, Budget(), currency="USD")
+        pricer = ApiPricer(endpoint, PromptOptions(), cache, Budget(), currency="USD")
         found = check_memorization(pricer, ITEMS, 30)
         assert found["asked"] == 30
         # Of some groups the first half is the same: there the second half is another color's.
         assert 10 <= found["whole"] <= found["eight_words"] <= 18
         assert 10 <= found["price"] <= found["eight_words"]
         assert found["price_by_chance"] < 2
-        requests = len(fake.seen)
+        requests = len(fake.requests)
         assert found["requests"] == requests
-        assert found["spent"] == pytest.approx(fake.billed_usd(1, 2))
+        assert found["spent_usd"] == pytest.approx(fake.billed_usd(1, 2))
         assert check_memorization(pricer, ITEMS, 30) == {**found, "requests": 0}
-        assert len(fake.seen) == requests
-        assert all("response_format" not in seen.body for seen in fake.seen)
+        assert len(fake.requests) == requests
+        assert all("response_format" not in seen.body for seen in fake.requests)
         pricer.close()
 
 
@@ -57,9 +57,9 @@ def test_a_model_that_knows_nothing_is_found_to_know_nothing(tmp_path: Path) -> 
     """And a refusal is no recital."""
     with (
         FakeEndpoint(lambda _: "I'm sorry, I can't recite that.") as fake,
-        ResponseCache(tmp_path / "a.sqlite") as answers,
+        ResponseCache(tmp_path / "a.sqlite") as cache,
     ):
-        pricer = ApiPricer(fake.endpoint(), PromptOptions(), answers, Budget(), currency="USD")
+        pricer = ApiPricer(fake.endpoint(), PromptOptions(), cache, Budget(), currency="USD")
         found = check_memorization(pricer, ITEMS, 5)
         pricer.close()
     assert (found["asked"], found["eight_words"], found["whole"], found["price"]) == (5, 0, 0, 0)
@@ -98,5 +98,5 @@ def test_the_last_price_line_counts() -> None:
 
 def test_chance_is_what_dealing_the_prices_round_would_give() -> None:
     """All say 10 and half of the others cost 10: half of them would be right."""
-    assert chance_agreement([(10.0, 10.0), (10.0, 10.0), (10.0, 20.0)]) == {"price_by_chance": 2.0}
-    assert chance_agreement([]) == {"price_by_chance": 0.0}
+    assert matches_by_chance([(10.0, 10.0), (10.0, 10.0), (10.0, 20.0)]) == {"price_by_chance": 2.0}
+    assert matches_by_chance([]) == {"price_by_chance": 0.0}

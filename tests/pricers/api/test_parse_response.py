@@ -10,18 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricesmith.pricers.api.parse_response import (
-    A_RANGE,
-    BROKEN,
-    BROKEN_OFF,
-    MANY,
+    BROKEN_JSON,
+    EMPTY,
+    INTERRUPTED_REPLY,
     NO_NUMBER,
-    NOTHING,
-    OTHER_MONEY,
+    OTHER_CURRENCY,
+    PRICE_RANGE,
     PROSE,
-    REFUSED,
+    REFUSAL,
+    SEVERAL_NUMBERS,
     TRUNCATED,
-    UNENDED,
+    UNENDED_REASONING,
     parse_response,
+    strip_reasoning,
 )
 
 
@@ -58,52 +59,52 @@ def test_one_amount_is_a_price(said: str, price: float) -> None:
 @pytest.mark.parametrize(
     ("said", "reason"),
     [
-        ("", NOTHING),
-        (" \n", NOTHING),
-        ("2 for $30", MANY),
-        ("$4,999 for a $50 thing", MANY),
-        ("$20 - $30", A_RANGE),
-        ("$20 to $30", A_RANGE),
-        ("between $20 and $30", A_RANGE),
-        ('{"price": "20-30"}', A_RANGE),
-        ('{"price": {"low": 20, "high": 30}}', A_RANGE),
+        ("", EMPTY),
+        (" \n", EMPTY),
+        ("2 for $30", SEVERAL_NUMBERS),
+        ("$4,999 for a $50 thing", SEVERAL_NUMBERS),
+        ("$20 - $30", PRICE_RANGE),
+        ("$20 to $30", PRICE_RANGE),
+        ("between $20 and $30", PRICE_RANGE),
+        ('{"price": "20-30"}', PRICE_RANGE),
+        ('{"price": {"low": 20, "high": 30}}', PRICE_RANGE),
         ("This garden hose typically sells for $25.", PROSE),
         ("about $25", PROSE),
-        ("199\n149", MANY),
-        ("$199.00\r\n$149.00", MANY),
-        ("199\t149", MANY),
-        ("199\u2028149", MANY),
-        ("199\x0b149", MANY),
-        ("199; 149", MANY),
-        ("199 | 149", MANY),
-        ("199, 149", MANY),
-        ("1. 199\n2. 149", MANY),
-        ("[100, 200]", MANY),
-        ("[199\n149]", BROKEN),
-        ('{"price": [100, 200]}', MANY),
-        ('{"price": "100\\n200"}', MANY),
-        ('{"price": "100\\t200"}', MANY),
-        ("Price: 199\nPrice: 149", MANY),
+        ("199\n149", SEVERAL_NUMBERS),
+        ("$199.00\r\n$149.00", SEVERAL_NUMBERS),
+        ("199\t149", SEVERAL_NUMBERS),
+        ("199\u2028149", SEVERAL_NUMBERS),
+        ("199\x0b149", SEVERAL_NUMBERS),
+        ("199; 149", SEVERAL_NUMBERS),
+        ("199 | 149", SEVERAL_NUMBERS),
+        ("199, 149", SEVERAL_NUMBERS),
+        ("1. 199\n2. 149", SEVERAL_NUMBERS),
+        ("[100, 200]", SEVERAL_NUMBERS),
+        ("[199\n149]", BROKEN_JSON),
+        ('{"price": [100, 200]}', SEVERAL_NUMBERS),
+        ('{"price": "100\\n200"}', SEVERAL_NUMBERS),
+        ('{"price": "100\\t200"}', SEVERAL_NUMBERS),
+        ("Price: 199\nPrice: 149", SEVERAL_NUMBERS),
         ("120 150", "an ambiguous number"),
         ("$120 150.50", "an ambiguous number"),
-        ("<think>perhaps 25", UNENDED),
-        ("25\n<think>or 30", UNENDED),
-        ("A hose of $30.\n</think>", NOTHING),
-        ("Well <think>30</think> 25", MANY),
+        ("<think>perhaps 25", UNENDED_REASONING),
+        ("25\n<think>or 30", UNENDED_REASONING),
+        ("A hose of $30.\n</think>", EMPTY),
+        ("Well <think>30</think> 25", SEVERAL_NUMBERS),
         ("$24/each", PROSE),
         ("twenty dollars", NO_NUMBER),
-        ("I'm sorry, but I can't help with that.", REFUSED),
-        ("I cannot determine a price without more information.", REFUSED),
-        ("I can't say; between $20 and $900 or $1,000", REFUSED),
-        ('{"price": 24', BROKEN),
-        ('{"price": 24}{"price": 24}', BROKEN),
-        ('{"price": 24, "price": 30}', BROKEN),
-        ('{"cost": 24}', BROKEN),
-        ("[24]", BROKEN),
-        ("[" * 100_000, BROKEN),
-        ('{"price": ' + "9" * 5_000 + "}", BROKEN),
-        ("€20", OTHER_MONEY),
-        ('{"price": 24, "currency": "EUR"}', OTHER_MONEY),
+        ("I'm sorry, but I can't help with that.", REFUSAL),
+        ("I cannot determine a price without more information.", REFUSAL),
+        ("I can't say; between $20 and $900 or $1,000", REFUSAL),
+        ('{"price": 24', BROKEN_JSON),
+        ('{"price": 24}{"price": 24}', BROKEN_JSON),
+        ('{"price": 24, "price": 30}', BROKEN_JSON),
+        ('{"cost": 24}', BROKEN_JSON),
+        ("[24]", BROKEN_JSON),
+        ("[" * 100_000, BROKEN_JSON),
+        ('{"price": ' + "9" * 5_000 + "}", BROKEN_JSON),
+        ("€20", OTHER_CURRENCY),
+        ('{"price": 24, "currency": "EUR"}', OTHER_CURRENCY),
         ("1.299 €", "an ambiguous number"),
         ("1.299", "an ambiguous number"),
         ('{"price": "1.299"}', "an ambiguous number"),
@@ -132,7 +133,7 @@ def test_an_answer_that_was_cut_off_is_never_read(said: str, finish: str) -> Non
 @pytest.mark.parametrize("finish", ["error", "tool_calls", "abort", "no word that we know"])
 def test_an_answer_that_did_not_end_by_itself_is_never_read(finish: str) -> None:
     """Whatever ended it may have taken digits with it."""
-    assert parse_response("$1", finish, "USD") == BROKEN_OFF
+    assert parse_response("$1", finish, "USD") == INTERRUPTED_REPLY
 
 
 @pytest.mark.parametrize("finish", ["stop", "STOP", "end_turn", "eos", "stop_sequence"])
@@ -144,7 +145,7 @@ def test_servers_call_a_whole_answer_by_several_names(finish: str) -> None:
 @pytest.mark.parametrize("finish", ["refusal", "content_filter", "SAFETY", "RECITATION"])
 def test_a_refusal_that_the_endpoint_calls_one_is_one(finish: str) -> None:
     """Whatever number its words hold."""
-    assert parse_response("24", finish, "USD") == REFUSED
+    assert parse_response("24", finish, "USD") == REFUSAL
 
 
 def test_the_currency_is_the_catalogs() -> None:
@@ -153,7 +154,7 @@ def test_the_currency_is_the_catalogs() -> None:
     assert parse_response("20 euros", "stop", "EUR") == 20.0
     assert parse_response("20 dollars", "stop", "EUR") == PROSE
     assert parse_response('{"price": 20, "currency": "$"}', "stop", "USD") == 20.0
-    assert parse_response('{"price": 20, "currency": "€"}', "stop", "USD") == OTHER_MONEY
+    assert parse_response('{"price": 20, "currency": "€"}', "stop", "USD") == OTHER_CURRENCY
 
 
 @given(st.floats(0.01, 1e7, allow_nan=False))
@@ -173,7 +174,7 @@ def test_a_price_in_json_comes_back_as_it_was(price: float) -> None:
 def test_two_numbers_that_are_parted_are_never_one(first: int, second: int, between: str, sign: str) -> None:
     """199 and 149 on two lines are no 199149."""
     found = parse_response(f"{sign}{first}{between}{sign}{second}", "stop", "USD")
-    assert found in (MANY, A_RANGE)
+    assert found in (SEVERAL_NUMBERS, PRICE_RANGE)
 
 
 @given(st.text(max_size=60), st.sampled_from(["stop", "length", "refusal", "other"]))
@@ -182,3 +183,77 @@ def test_whatever_is_said_is_a_price_above_0_or_a_reason(text: str, finish: str)
     """No text breaks the reader, and none becomes 0."""
     found = parse_response(text, finish, "USD")
     assert isinstance(found, str) or (found > 0 and math.isfinite(found))
+
+
+TAGS = [
+    ("<think>", "</think>"),
+    ("<Thinking>", "</Thinking>"),
+    ("<thought>", "</thought>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<reflection>", "</reflection>"),
+    ("<seed:think>", "</seed:think>"),
+    ("<think effort='low'>", "</think >"),
+    ("[THINK]", "[/THINK]"),
+    ("◁think▷", "◁/think▷"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("<|channel>thought", "<channel|>"),
+    ("<unused94>thought", "<unused95>"),
+]
+
+
+@pytest.mark.parametrize(("begin", "end"), TAGS)
+def test_tags_are_known_whether_the_reply_opens_them_or_the_template_did(begin: str, end: str) -> None:
+    """With the opening tag, without it, and with a second thought; without an end there is no answer."""
+    assert strip_reasoning(f"{begin}\n30, or 40\n{end}\n\n25") == "25"
+    assert strip_reasoning(f"It has 30 parts.\n{end}\n\n25") == "25"
+    assert strip_reasoning(f"{begin}30{end}{begin}40{end}25") == "25"
+    assert strip_reasoning(f"{begin} a {begin} b {end} 30 {end} 25") == "25"
+    assert strip_reasoning(f"{begin}30 or") is None
+    assert strip_reasoning(f"25 {begin}30 or") is None
+    assert strip_reasoning(f"{begin}30{end}") == ""
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ("<|channel|>analysis<|message|>30?<|end|><|start|>assistant<|channel|>final<|message|>25<|return|>", "25"),
+        ("30?<|end|><|start|>assistant<|channel|>final <|constrain|>json<|message|>{}", "{}"),
+        ("<|channel|>final<|message|>25", "25"),
+        ("analysisThe user has 30 parts.assistantfinal25", "25"),
+        ('analysisThe user has 30 parts.assistantfinal json{"price": 25}', '{"price": 25}'),
+        ("We need 30.assistantcommentary to check.assistantfinal25", "25"),
+        ("<|channel|>analysis<|message|>30?", None),
+        ("analysisThe user has 30 parts.", None),
+        ("analysis of it: 30", "analysis of it: 30"),
+    ],
+)
+def test_of_the_channels_of_harmony_the_final_one_counts(reply: str, answer: str | None) -> None:
+    """Also where a server has dropped the special tokens and left their names."""
+    assert strip_reasoning(reply) == answer
+
+
+@pytest.mark.parametrize("end", ["<|im_end|>", "<|eot_id|>", "</s>", "<end_of_turn>\n", "<|return|>", "<|end|></s>"])
+def test_tokens_that_end_a_reply_are_taken_off(end: str) -> None:
+    """At its end only."""
+    assert strip_reasoning(f"25{end}") == "25"
+    assert strip_reasoning(f"25{end}30") == f"25{end}30"
+
+
+@pytest.mark.parametrize("tag", ["answer", "response", "final_answer"])
+def test_a_tag_round_the_whole_answer_is_taken_off(tag: str) -> None:
+    """One round a part of it is not."""
+    assert strip_reasoning(f"<think>3</think><{tag}>\n25\n</{tag}>") == "25"
+    assert strip_reasoning(f"25 <{tag}>30</{tag}>") == f"25 <{tag}>30</{tag}>"
+
+
+def test_an_answer_before_its_reasoning_is_left_as_it_is() -> None:
+    """It may have changed its mind."""
+    assert strip_reasoning("25 <think>or 30</think>") == "25 <think>or 30</think>"
+
+
+@given(st.text(alphabet=st.characters(exclude_characters="<>[]|◁▷"), max_size=80))
+def test_a_reply_without_tags_stays(text: str) -> None:
+    """Less the blanks round it."""
+    if not text.strip().startswith("analysis") and "assistant" not in text:
+        assert strip_reasoning(text) == text.strip()

@@ -12,16 +12,16 @@ from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.core.progress import Progress
 from pricesmith.core.types import Item
 from pricesmith.pricers.api.budget import Budget
-from pricesmith.pricers.api.cost_report import CostReport
+from pricesmith.pricers.api.cost_report import ApiCostReporter
 from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
 from pricesmith.pricers.api.response_cache import ResponseCache
 from pricesmith.testing import FakeEndpoint, check_pricer, make_items
 
 ITEMS = make_items(60, seed=21)[0]
-WARES = [item.listing for item in ITEMS]
+LISTINGS = [item.listing for item in ITEMS]
 
 
-class Heard(Progress):
+class RecordedNotes(Progress):
     """Notes, kept."""
 
     def __init__(self) -> None:
@@ -34,11 +34,11 @@ class Heard(Progress):
 def test_it_passes_the_checks_of_every_pricer(tmp_path: Path) -> None:
     """Order, batches, odd texts, the same quote again: as a model on this machine."""
     with FakeEndpoint(lambda question: json.dumps({"price": 5 + len(question) % 90})) as fake:
-        with ResponseCache(tmp_path / "a.sqlite") as answers:
-            pricer = ApiPricer(fake.endpoint(), PromptOptions(), answers, Budget(), currency="USD")
-            check_pricer(pricer, WARES[:15])
+        with ResponseCache(tmp_path / "a.sqlite") as cache:
+            pricer = ApiPricer(fake.endpoint(), PromptOptions(), cache, Budget(), currency="USD")
+            check_pricer(pricer, LISTINGS[:15])
             pricer.close()
-        assert max(fake.times(question) for question in fake.asked) == 1
+        assert max(fake.count_answers(question) for question in fake.question_counts) == 1
 
 
 def test_a_second_run_is_free_and_tells_the_same_seconds_and_dollars(tmp_path: Path) -> None:
@@ -46,37 +46,37 @@ def test_a_second_run_is_free_and_tells_the_same_seconds_and_dollars(tmp_path: P
     with FakeEndpoint(delay=0.02) as fake:
         quotes = []
         for _ in range(2):
-            heard, purse = Heard(), Budget()
-            with ResponseCache(tmp_path / "a.sqlite") as answers:
-                pricer = ApiPricer(fake.endpoint(), PromptOptions(), answers, purse, currency="USD", progress=heard)
-                bill = CostReport(pricer, dict)
-                bill.before(WARES)
-                quotes.append(pricer.price(WARES))
+            notes, budget = RecordedNotes(), Budget()
+            with ResponseCache(tmp_path / "a.sqlite") as cache:
+                pricer = ApiPricer(fake.endpoint(), PromptOptions(), cache, budget, currency="USD", progress=notes)
+                bill = ApiCostReporter(pricer, dict)
+                bill.before(LISTINGS)
+                quotes.append(pricer.price(LISTINGS))
                 facts = bill.after()
                 pricer.close()
-        assert len(fake.seen) == len(WARES)
+        assert len(fake.requests) == len(LISTINGS)
     assert quotes[0] == quotes[1]
     assert all(quote.seconds and quote.seconds >= 0.02 and quote.cost_usd > 0 for quote in quotes[1])
-    assert purse.spent == 0
-    assert facts["answers"] == {"asked": 0, "remembered": 60, "asked_again": 0}
-    assert facts["spent"] == pytest.approx(fake.billed_usd(1, 2))
-    assert "all remembered: nothing is asked, nothing is paid" in heard.notes[0]
+    assert budget.spent == 0
+    assert facts["answers"] == {"requested": 0, "cached": 60, "requested_again": 0}
+    assert facts["spent_usd"] == pytest.approx(fake.billed_usd(1, 2))
+    assert "all remembered: nothing is asked, nothing is paid" in notes.notes[0]
 
 
 def test_the_estimate_is_what_it_comes_to(tmp_path: Path) -> None:
     """Tokens and dollars within 5 % on the fake endpoint, and the worst case above them, before anything is sent."""
-    heard = Heard()
+    notes = RecordedNotes()
     with FakeEndpoint(lambda _: '{"price": 123.45, "currency": "USD"}') as fake:
-        with ResponseCache(tmp_path / "a.sqlite") as answers:
-            pricer = ApiPricer(fake.endpoint(), PromptOptions(), answers, Budget(1.0), currency="USD", progress=heard)
-            CostReport(pricer, dict).before(WARES)
-            assert fake.seen == []
-            pricer.price(WARES)
+        with ResponseCache(tmp_path / "a.sqlite") as cache:
+            pricer = ApiPricer(fake.endpoint(), PromptOptions(), cache, Budget(1.0), currency="USD", progress=notes)
+            ApiCostReporter(pricer, dict).before(LISTINGS)
+            assert fake.requests == []
+            pricer.price(LISTINGS)
             pricer.close()
         tokens = sum(seen.tokens_in for seen in fake.billed())
         out = sum(seen.tokens_out for seen in fake.billed())
-    said = re.search(r"about ([\d,]+) tokens in and ([\d,]+) out", heard.notes[0])
-    money = re.search(r"About \$([\d.]+); \$([\d.]+) at worst", heard.notes[1])
+    said = re.search(r"about ([\d,]+) tokens in and ([\d,]+) out", notes.notes[0])
+    money = re.search(r"About \$([\d.]+); \$([\d.]+) at worst", notes.notes[1])
     assert said is not None
     assert money is not None
     assert float(said[1].replace(",", "")) == pytest.approx(tokens, rel=0.05)
@@ -92,32 +92,32 @@ def test_a_cost_that_is_not_known_is_unknown(
     tmp_path: Path, usage: bool, price: tuple[float, float] | None, known: bool
 ) -> None:
     """Without a price, or where the endpoint does not say its tokens: never 0."""
-    with FakeEndpoint(usage=usage) as fake, ResponseCache(tmp_path / "a.sqlite") as answers:
-        pricer = ApiPricer(fake.endpoint(price), PromptOptions(), answers, Budget(), currency="USD")
-        pricer.price(WARES[:3])
-        facts = CostReport(pricer, dict).after()
+    with FakeEndpoint(usage=usage) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
+        pricer = ApiPricer(fake.endpoint(price), PromptOptions(), cache, Budget(), currency="USD")
+        pricer.price(LISTINGS[:3])
+        facts = ApiCostReporter(pricer, dict).after()
         pricer.close()
     assert facts["cost_known"] is known
-    assert (facts["spent"] is None) is not known
+    assert (facts["spent_usd"] is None) is not known
 
 
 def test_an_endpoint_that_says_its_dollars_is_believed_where_no_price_is_known(tmp_path: Path) -> None:
     """OpenRouter says with every answer what it cost."""
-    with FakeEndpoint(cost=0.25) as fake, ResponseCache(tmp_path / "a.sqlite") as answers:
-        pricer = ApiPricer(fake.endpoint(None), PromptOptions(), answers, Budget(), currency="USD")
-        assert [quote.cost_usd for quote in pricer.price(WARES[:3])] == [0.25] * 3
-        assert CostReport(pricer, dict).after()["cost_known"] is True
+    with FakeEndpoint(cost=0.25) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
+        pricer = ApiPricer(fake.endpoint(None), PromptOptions(), cache, Budget(), currency="USD")
+        assert [quote.cost_usd for quote in pricer.price(LISTINGS[:3])] == [0.25] * 3
+        assert ApiCostReporter(pricer, dict).after()["cost_known"] is True
         pricer.close()
 
 
 def test_a_price_that_is_found_later_is_told_of_old_answers(tmp_path: Path) -> None:
     """The tokens were kept: nothing is asked again for its cost."""
-    with FakeEndpoint() as fake, ResponseCache(tmp_path / "a.sqlite") as answers:
+    with FakeEndpoint() as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
         for price in (None, (1.0, 2.0)):
-            pricer = ApiPricer(fake.endpoint(price), PromptOptions(), answers, Budget(), currency="USD")
-            quotes = pricer.price(WARES[:3])
+            pricer = ApiPricer(fake.endpoint(price), PromptOptions(), cache, Budget(), currency="USD")
+            quotes = pricer.price(LISTINGS[:3])
             pricer.close()
-        assert len(fake.seen) == 3
+        assert len(fake.requests) == 3
     assert sum(quote.cost_usd for quote in quotes) == pytest.approx(fake.billed_usd(1, 2))
 
 
@@ -127,56 +127,56 @@ def test_a_price_that_is_put_right_later_holds_for_old_answers(
 ) -> None:
     """Dollars are of the tokens at the price of now, and never less than the endpoint told."""
     spent = []
-    with FakeEndpoint(cost=told) as fake, ResponseCache(tmp_path / "a.sqlite") as answers:
+    with FakeEndpoint(cost=told) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
         for price in (first, then):
-            pricer = ApiPricer(fake.endpoint((price, price)), PromptOptions(), answers, Budget(), currency="USD")
-            quotes = pricer.price(WARES[:3])
-            facts = CostReport(pricer, dict).after()
+            pricer = ApiPricer(fake.endpoint((price, price)), PromptOptions(), cache, Budget(), currency="USD")
+            quotes = pricer.price(LISTINGS[:3])
+            facts = ApiCostReporter(pricer, dict).after()
             tokens = sum(facts["tokens"].values())
-            assert facts["spent"] == pytest.approx(max(tokens * price / 1e6, 3 * (told or 0)))
-            assert facts["spent"] == pytest.approx(sum(quote.cost_usd for quote in quotes))
-            spent.append(facts["spent"])
+            assert facts["spent_usd"] == pytest.approx(max(tokens * price / 1e6, 3 * (told or 0)))
+            assert facts["spent_usd"] == pytest.approx(sum(quote.cost_usd for quote in quotes))
+            spent.append(facts["spent_usd"])
             pricer.close()
-        assert len(fake.seen) == 3
+        assert len(fake.requests) == 3
     assert spent[1] > spent[0]
 
 
 def test_a_budget_without_a_price_is_refused(tmp_path: Path) -> None:
     """Before anything is asked, with where a price can be put."""
-    with FakeEndpoint() as fake, ResponseCache(tmp_path / "a.sqlite") as answers:
+    with FakeEndpoint() as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
         with pytest.raises(UsageError, match="no budget can be kept") as caught:
-            ApiPricer(fake.endpoint(None), PromptOptions(), answers, Budget(1.0), currency="USD")
-        assert fake.seen == []
+            ApiPricer(fake.endpoint(None), PromptOptions(), cache, Budget(1.0), currency="USD")
+        assert fake.requests == []
     assert "providers.toml" in str(caught.value)
 
 
 def test_failures_are_remembered_as_what_they_are_and_transport_errors_are_not(tmp_path: Path) -> None:
     """A refusal was an answer and is not asked for again; a listing without a reply is."""
-    texts = {ware.title: '{"price": 9}' for ware in WARES}
-    texts[WARES[0].title] = "I'm sorry, but I can't help with that."
-    refused = WARES[0].title
+    texts = {listing.title: '{"price": 9}' for listing in LISTINGS}
+    texts[LISTINGS[0].title] = "I'm sorry, but I can't help with that."
+    refused = LISTINGS[0].title
 
     def say(question: str) -> str:
         return next(text for title, text in texts.items() if title in question)
 
     with FakeEndpoint(say, faults=lambda number, before: "500" if number >= 30 else None) as fake:
         for again in (False, True):
-            with ResponseCache(tmp_path / "a.sqlite") as answers:
-                some = [ware for ware in WARES[:30] if again or ware.title != "x"]
-                pricer = ApiPricer(fake.endpoint(), PromptOptions(), answers, Budget(), currency="USD", concurrency=1)
-                pricer.wire.back_off = 0.001
+            with ResponseCache(tmp_path / "a.sqlite") as cache:
+                some = [listing for listing in LISTINGS[:30] if again or listing.title != "x"]
+                pricer = ApiPricer(fake.endpoint(), PromptOptions(), cache, Budget(), currency="USD", concurrency=1)
+                pricer.client.back_off = 0.001
                 if not again:
                     quotes = pricer.price(some)
-                    lost = pricer.price(WARES[30:31])
-                    tally = pricer.tally
+                    lost = pricer.price(LISTINGS[30:31])
+                    usage = pricer.usage
                 else:
                     fake.faults = {}
                     second = pricer.price(some)
-                    found = pricer.price(WARES[30:31])
+                    found = pricer.price(LISTINGS[30:31])
                 pricer.close()
-        refusals = sum(refused in ware.title for ware in WARES[:30])
-        assert tally.failures["a refusal"] == refusals
-        assert tally.lost == {"HTTP 500": 1}
+        refusals = sum(refused in listing.title for listing in LISTINGS[:30])
+        assert usage.unanswered["a refusal"] == refusals
+        assert usage.no_reply == {"HTTP 500": 1}
     assert quotes[0].price is None
     assert quotes == second
     assert lost[0].price is None
@@ -187,12 +187,12 @@ def test_failures_are_remembered_as_what_they_are_and_transport_errors_are_not(t
 def test_a_batch_that_stays_without_replies_is_an_error(tmp_path: Path) -> None:
     """An evaluation with half of its answers lost would be of something else."""
     fault = {"chair": "500", "lamp": "500"}
-    with FakeEndpoint() as fake, ResponseCache(tmp_path / "a.sqlite") as answers:
-        fake.faults = lambda number, before: fault.get(WARES[number].category) if number < 60 else "500"
-        pricer = ApiPricer(fake.endpoint(), PromptOptions(), answers, Budget(), currency="USD")
-        pricer.wire.back_off = 0.001
+    with FakeEndpoint() as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
+        fake.faults = lambda number, before: fault.get(LISTINGS[number].category) if number < 60 else "500"
+        pricer = ApiPricer(fake.endpoint(), PromptOptions(), cache, Budget(), currency="USD")
+        pricer.client.back_off = 0.001
         with pytest.raises(PricesmithError, match="does not answer") as caught:
-            pricer.price(WARES)
+            pricer.price(LISTINGS)
         pricer.close()
     assert "without a reply after 8 tries" in str(caught.value)
 
@@ -200,16 +200,16 @@ def test_a_batch_that_stays_without_replies_is_an_error(tmp_path: Path) -> None:
 def test_shots_are_fixed_and_comparables_are_the_nearest(tmp_path: Path) -> None:
     """Both come as turns before the question, as JSON with whole prices; a fold has its own."""
     train = make_items(300, seed=9)[0]
-    with FakeEndpoint() as fake, ResponseCache(tmp_path / "a.sqlite") as answers:
-        asked = PromptOptions(shots=3, comparables=2)
-        pricer = ApiPricer(fake.endpoint(), asked, answers, Budget(), currency="USD", train=lambda: train)
-        turns = [request.messages for request in pricer.requests(WARES[:4])]
+    with FakeEndpoint() as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
+        options = PromptOptions(shots=3, comparables=2)
+        pricer = ApiPricer(fake.endpoint(), options, cache, Budget(), currency="USD", train=lambda: train)
+        turns = [request.messages for request in pricer.requests(LISTINGS[:4])]
         assert {len(one) for one in turns} == {1 + 2 * 5 + 1}
         assert len({one[1:7] == turns[0][1:7] for one in turns}) == 1
         assert turns[0][7:11] != turns[1][7:11]
         assert all(isinstance(json.loads(turn["content"])["price"], int) for turn in turns[0][2:11:2])
         fold: list[Item] = train[:100]
-        other = pricer.shown(fold)
-        assert other.requests(WARES[:1])[0].key != pricer.requests(WARES[:1])[0].key
-        assert other.tally is pricer.tally
+        other = pricer.with_examples(fold)
+        assert other.requests(LISTINGS[:1])[0].key != pricer.requests(LISTINGS[:1])[0].key
+        assert other.usage is pricer.usage
         pricer.close()

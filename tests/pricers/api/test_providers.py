@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pricesmith.core.errors import InputError, UsageError
-from pricesmith.pricers.api.providers import find_endpoint, provider_table
+from pricesmith.pricers.api.providers import find_endpoint, read_provider_table
 
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY")
 
@@ -30,7 +30,7 @@ def own(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_every_shipped_price_has_its_date_and_source() -> None:
     """OpenAI, Anthropic and Google are there; no price stands without where and when it was read."""
-    providers, models = provider_table()
+    providers, models = read_provider_table()
     assert {"openai", "anthropic", "google", "openrouter", "vllm", "llama-server", "ollama"} <= providers.keys()
     priced = [model for some in models.values() for model in some.values() if model.input is not None]
     assert len(priced) >= 7
@@ -42,7 +42,7 @@ def test_a_model_is_found_by_name_by_beginning_or_by_its_provider() -> None:
     nano = find_endpoint("gpt-4.1-nano")
     assert (nano.provider, nano.url) == ("openai", "https://api.openai.com/v1")
     assert nano.price is not None
-    assert nano.price.of(1_000_000, 1_000_000) == pytest.approx(0.5)
+    assert nano.price.cost(1_000_000, 1_000_000) == pytest.approx(0.5)
     assert find_endpoint("gpt-99").provider == "openai"
     local = find_endpoint("ollama/gemma3:4b")
     assert (local.model, local.key, local.host) == ("gemma3:4b", "", "localhost:11434")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from pricesmith.core.errors import InputError
-from pricesmith.pricers.api.response_cache import Completion, ResponseCache, cache_key
+from pricesmith.pricers.api.response_cache import STALE_SECONDS, ClaimOwner, Completion, ResponseCache, cache_key
 
 SAID = Completion('{"price": 24}', "stop", 60, 5, 0.0001, 0.8)
 TURNS = [{"role": "user", "content": "a hose \ud83d\x00"}]
@@ -19,11 +22,11 @@ TURNS = [{"role": "user", "content": "a hose \ud83d\x00"}]
 def test_what_is_kept_comes_back_from_another_process_s_file(tmp_path: Path) -> None:
     """Words, tokens, seconds and dollars, unknown ones as unknown."""
     unknown = Completion("I can't", "refusal", None, None, None, 0.2)
-    with ResponseCache(tmp_path / "deep" / "a.sqlite") as answers:
-        answers.keep("one", "url", "model", SAID)
-        answers.keep("two", "url", "model", unknown)
-    with ResponseCache(tmp_path / "deep" / "a.sqlite") as answers:
-        assert answers.find(["one", "two", "three"]) == {"one": SAID, "two": unknown}
+    with ResponseCache(tmp_path / "deep" / "a.sqlite") as cache:
+        cache.store("one", "url", "model", SAID)
+        cache.store("two", "url", "model", unknown)
+    with ResponseCache(tmp_path / "deep" / "a.sqlite") as cache:
+        assert cache.find(["one", "two", "three"]) == {"one": SAID, "two": unknown}
 
 
 def test_the_key_is_of_everything_that_could_change_the_answer() -> None:
@@ -41,37 +44,37 @@ def test_the_key_is_of_everything_that_could_change_the_answer() -> None:
 
 def test_the_first_answer_stays(tmp_path: Path) -> None:
     """A second one to the same question would change what was already told."""
-    with ResponseCache(tmp_path / "a.sqlite") as answers:
-        answers.keep("one", "url", "model", SAID)
-        answers.keep("one", "url", "model", Completion("other", "stop", 1, 1, 0.0, 0.0))
-        assert answers.find(["one"])["one"] == SAID
+    with ResponseCache(tmp_path / "a.sqlite") as cache:
+        cache.store("one", "url", "model", SAID)
+        cache.store("one", "url", "model", Completion("other", "stop", 1, 1, 0.0, 0.0))
+        assert cache.find(["one"])["one"] == SAID
 
 
 def test_a_mark_stands_until_the_answer_is_kept(tmp_path: Path) -> None:
     """What was sent and never answered can be told after a kill."""
-    with ResponseCache(tmp_path / "a.sqlite") as answers:
+    with ResponseCache(tmp_path / "a.sqlite") as cache:
         for key in ("one", "two", "three"):
-            assert answers.claim(key) == "claimed"
-            answers.mark(key)
-        answers.keep("one", "url", "model", SAID)
-        answers.release("two")
-        assert answers.marked(["one", "two", "three"]) == set()  # still being asked
-    with ResponseCache(tmp_path / "a.sqlite") as answers:
-        assert answers.marked(["one", "two", "three", "four"]) == {"three"}
+            assert cache.claim(key) == "claimed"
+            cache.mark_sent(key)
+        cache.store("one", "url", "model", SAID)
+        cache.release("two")
+        assert cache.find_unanswered(["one", "two", "three"]) == set()  # still being asked
+    with ResponseCache(tmp_path / "a.sqlite") as cache:
+        assert cache.find_unanswered(["one", "two", "three", "four"]) == {"three"}
 
 
 def test_a_question_has_one_claim(tmp_path: Path) -> None:
     """Until it is answered, given back, or its store is closed; nobody else can give it back."""
     with ResponseCache(tmp_path / "a.sqlite") as other:
-        with ResponseCache(tmp_path / "a.sqlite") as answers:
+        with ResponseCache(tmp_path / "a.sqlite") as cache:
             for key in ("one", "two", "three"):
-                assert answers.claim(key) == "claimed"
+                assert cache.claim(key) == "claimed"
             assert other.claim("one") == os.getpid()
-            assert answers.claim("one") == os.getpid()  # another thread of the same store waits, too
+            assert cache.claim("one") == os.getpid()  # another thread of the same store waits, too
             other.release("one")
             assert other.claim("one") == os.getpid()
-            answers.keep("one", "url", "model", SAID)
-            answers.release("two")
+            cache.store("one", "url", "model", SAID)
+            cache.release("two")
             assert other.claim("one") == "answered"
             assert other.claim("two") == "claimed"
             assert other.claim("three") == os.getpid()
@@ -80,11 +83,11 @@ def test_a_question_has_one_claim(tmp_path: Path) -> None:
 
 def test_an_answer_that_another_store_keeps_ends_its_claim(tmp_path: Path) -> None:
     """An answer is an answer, whoever paid for it."""
-    with ResponseCache(tmp_path / "a.sqlite") as answers, ResponseCache(tmp_path / "a.sqlite") as other:
-        answers.claim("one")
-        other.keep("one", "url", "model", SAID)
-        assert answers.claim("one") == "answered"
-        assert answers.run("SELECT * FROM claims") == []
+    with ResponseCache(tmp_path / "a.sqlite") as cache, ResponseCache(tmp_path / "a.sqlite") as other:
+        cache.claim("one")
+        other.store("one", "url", "model", SAID)
+        assert cache.claim("one") == "answered"
+        assert cache.run("SELECT * FROM claims") == []
 
 
 def test_threads_claim_a_question_once(tmp_path: Path) -> None:
@@ -108,18 +111,18 @@ def test_threads_claim_a_question_once(tmp_path: Path) -> None:
 def test_a_folder_where_no_lock_can_be_made_is_told(tmp_path: Path) -> None:
     """As any other fault of the store."""
     (tmp_path / "a.sqlite.owners").write_text("a file")
-    with pytest.raises(InputError, match="cannot be used"), ResponseCache(tmp_path / "a.sqlite") as answers:
-        answers.claim("one")
+    with pytest.raises(InputError, match="cannot be used"), ResponseCache(tmp_path / "a.sqlite") as cache:
+        cache.claim("one")
 
 
 def test_threads_share_it(tmp_path: Path) -> None:
     """Many at once lose nothing."""
-    with ResponseCache(tmp_path / "a.sqlite") as answers:
+    with ResponseCache(tmp_path / "a.sqlite") as cache:
 
         def work(number: int) -> None:
             for one in range(20):
-                answers.mark(f"{number}-{one}")
-                answers.keep(f"{number}-{one}", "url", "model", SAID)
+                cache.mark_sent(f"{number}-{one}")
+                cache.store(f"{number}-{one}", "url", "model", SAID)
 
         threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
         for thread in threads:
@@ -127,15 +130,15 @@ def test_threads_share_it(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         keys = [f"{number}-{one}" for number in range(6) for one in range(20)]
-        assert len(answers.find(keys)) == 120
-        assert answers.marked(keys) == set()
+        assert len(cache.find(keys)) == 120
+        assert cache.find_unanswered(keys) == set()
 
 
 def test_more_keys_than_a_statement_takes(tmp_path: Path) -> None:
     """A catalog of any size is looked up."""
-    with ResponseCache(tmp_path / "a.sqlite") as answers:
-        answers.keep("k1700", "url", "model", SAID)
-        assert answers.find(f"k{n}" for n in range(2_000)).keys() == {"k1700"}
+    with ResponseCache(tmp_path / "a.sqlite") as cache:
+        cache.store("k1700", "url", "model", SAID)
+        assert cache.find(f"k{n}" for n in range(2_000)).keys() == {"k1700"}
 
 
 @pytest.mark.parametrize("data", [b"no database, " * 100, b"SQLite format 3\x00" + b"\xff" * 4_000])
@@ -143,8 +146,8 @@ def test_a_damaged_store_is_told_and_left_alone(tmp_path: Path, data: bytes) -> 
     """What is in it was paid for: it is not written over."""
     path = tmp_path / "a.sqlite"
     path.write_bytes(data)
-    with pytest.raises(InputError, match="cannot be used"), ResponseCache(path) as answers:
-        answers.find(["one"])
+    with pytest.raises(InputError, match="cannot be used"), ResponseCache(path) as cache:
+        cache.find(["one"])
     assert path.read_bytes() == data
 
 
@@ -159,25 +162,78 @@ def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
 
 def test_how_an_endpoint_is_spoken_to_is_remembered(tmp_path: Path) -> None:
     """For the endpoint and the model."""
-    with ResponseCache(tmp_path / "a.sqlite") as answers:
-        answers.learn("url", "model", {"json": False})
-        assert answers.speech("url", "model") == {"json": False}
-        assert answers.speech("url", "other") == {}
+    with ResponseCache(tmp_path / "a.sqlite") as cache:
+        cache.save_capabilities("url", "model", {"json": False})
+        assert cache.load_capabilities("url", "model") == {"json": False}
+        assert cache.load_capabilities("url", "other") == {}
 
 
 def test_a_store_made_before_losses_and_told_dollars_were_kept_is_read(tmp_path: Path) -> None:
     """Answers cost money: an older file gets the columns, and its answers lost nothing that is known."""
     path = tmp_path / "a.sqlite"
-    with ResponseCache(path) as answers:
-        answers.keep("one", "url", "model", SAID)
+    with ResponseCache(path) as cache:
+        cache.store("one", "url", "model", SAID)
     base = sqlite3.connect(path)
-    for column in ("lost_usd", "told_usd"):
+    for column in ("failed_tries_usd", "told_usd"):
         base.execute(f"ALTER TABLE answers DROP COLUMN {column}")
     base.execute("ALTER TABLE asked DROP COLUMN pid")
     base.commit()
     base.close()
     lost = Completion('{"price": 24}', "stop", 60, 5, 0.0401, 0.8, 0.04, 0.0001)
-    with ResponseCache(path) as answers:
-        answers.keep("two", "url", "model", lost)
-    with ResponseCache(path) as answers:
-        assert answers.find(["one", "two"]) == {"one": SAID, "two": lost}
+    with ResponseCache(path) as cache:
+        cache.store("two", "url", "model", lost)
+    with ResponseCache(path) as cache:
+        assert cache.find(["one", "two"]) == {"one": SAID, "two": lost}
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+from pricesmith.pricers.api.response_cache import ClaimOwner
+owner = ClaimOwner(Path(sys.argv[1]))
+owner.lock()
+print(owner.name, flush=True)
+time.sleep(60)
+"""
+
+
+def test_an_owner_lives_until_it_is_closed(tmp_path: Path) -> None:
+    """It begins to live when it locks; nothing is left of it."""
+    one, other = ClaimOwner(tmp_path), ClaimOwner(tmp_path)
+    assert not other.is_alive(one.name)
+    one.lock()
+    one.lock()
+    assert other.is_alive(one.name)
+    assert one.is_alive(one.name)
+    one.close()
+    assert not other.is_alive(one.name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_owner_dies_with_its_process(tmp_path: Path) -> None:
+    """Also where that was killed; its file is removed."""
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    name = process.stdout.readline().strip()
+    owner = ClaimOwner(tmp_path)
+    assert owner.is_alive(name)
+    process.kill()
+    process.wait(60)
+    process.stdout.close()
+    assert not owner.is_alive(name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_old_files_of_killed_processes_are_removed_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+    """Only a day later: a new file may be about to be locked."""
+    living = ClaimOwner(tmp_path)
+    living.lock()
+    for name, age in (("old", 2 * STALE_SECONDS), ("new", 0.0), (living.name, 2 * STALE_SECONDS)):
+        path = tmp_path / name
+        path.touch()
+        os.utime(path, (time.time() - age,) * 2)
+    owner = ClaimOwner(tmp_path)
+    owner.lock()
+    assert {path.name for path in tmp_path.iterdir()} == {"new", living.name, owner.name}
+    owner.close()
+    living.close()

@@ -1,1 +1,1 @@
-"""Models behind an OpenAI-compatible endpoint: `frontier` is the pricer, the rest asks, pays and remembers."""
+"""Models behind an OpenAI-compatible endpoint: `pricer` is the pricer, the other modules ask, budget and cache."""

@@ -1,10 +1,10 @@
-"""A budget that is never passed: before a request is sent its worst case is laid aside, with that of all in flight.
+"""A budget in US dollars that is never exceeded: each request reserves its worst-case cost before it is sent.
 
-    purse = Purse(5.0)
-    purse.hold(0.04)          waits for others to settle; raises BudgetSpent where it can never fit
-    purse.settle(0.04, 0.002)
+    budget = Budget(5.0)
+    budget.reserve(0.04)          waits while requests in flight may still free enough; raises BudgetExceeded if not
+    budget.commit(0.04, 0.002)
 
-Dollars. A request whose answer was lost on the way counts at its worst, because the endpoint may charge for it.
+A request whose reply never arrived counts at its worst case, because the endpoint may charge for it.
 """
 
 from __future__ import annotations
@@ -13,63 +13,68 @@ import threading
 
 from pricesmith.core.errors import PricesmithError
 
+ROUNDING = 1e-9
+
 
 class BudgetExceeded(PricesmithError):
-    """What is left does not cover the next request's worst case."""
+    """The rest of the budget does not cover the worst-case cost of the next request."""
 
 
 class Budget:
-    """Money that all requests of a command share. Without a budget it counts and never says no."""
+    """A spending limit in US dollars shared by all requests of a command. Without a limit it only counts.
 
-    def __init__(self, budget: float | None = None) -> None:
-        self.budget = budget
-        self.spent = self.held = self.lost = 0.0
+    `failed_tries_usd` is the part of `spent` for requests whose reply never arrived.
+    """
+
+    def __init__(self, limit: float | None = None) -> None:
+        self.limit = limit
+        self.spent = self.reserved = self.failed_tries_usd = 0.0
         self.overrun = False
         self.change = threading.Condition()
 
-    def hold(self, worst: float, stop: threading.Event | None = None) -> bool:
-        """Lay a worst case aside, waiting while those in flight may still free enough; False where `stop` is set.
+    def reserve(self, worst: float, stop: threading.Event | None = None) -> bool:
+        """Reserve the worst-case cost of a request, waiting for requests in flight if needed; False if `stop` is set.
 
-        Raises BudgetSpent where nothing is in flight and it does not fit.
+        Raises BudgetExceeded if nothing is in flight and the request does not fit.
         """
         with self.change:
-            self.refuse_overrun()
-            while self.budget is not None and self.spent + self.held + worst > self.budget:
+            self.check_overrun()
+            while self.limit is not None and self.spent + self.reserved + worst > self.limit:
                 if stop is not None and stop.is_set():
                     return False
-                if self.held <= 0:
-                    raise self.empty(worst)
+                if self.reserved <= 0:
+                    raise self.exceeded_error(worst)
                 self.change.wait(0.1)
-                self.refuse_overrun()
-            self.held += worst
+                self.check_overrun()
+            self.reserved += worst
             return True
 
-    def refuse_overrun(self) -> None:
-        """Raises BudgetSpent where an answer has cost more than its worst case."""
-        if self.overrun:
-            raise BudgetExceeded(
-                "The endpoint does not keep the limit of output tokens, so no budget can be kept",
-                got=f"${self.spent:.4f} is spent",
-                hint="What is answered is remembered. Ask this endpoint without --budget, or not at all.",
-            )
+    def commit(self, worst: float, cost: float, *, failed: bool = False) -> None:
+        """Replace a reservation by the actual cost of its request. `failed`: its reply never arrived.
 
-    def settle(self, worst: float, cost: float, *, lost: bool = False) -> None:
-        """The request has ended: `cost` is spent, the rest is free again. `lost`: its answer never came.
-
-        One that costs more than its worst case says that the endpoint keeps no limit: no further one is let through.
+        A cost above the worst case means that the endpoint ignores the token limit, so no further request is allowed.
         """
         with self.change:
-            self.held = self.held - worst if self.held - worst > 1e-12 else 0.0
+            self.reserved = self.reserved - worst if self.reserved - worst > 1e-12 else 0.0
             self.spent += cost
-            self.lost += cost if lost else 0.0
-            self.overrun = self.overrun or (self.budget is not None and cost > worst * (1 + 1e-9))
+            self.failed_tries_usd += cost if failed else 0.0
+            self.overrun = self.overrun or (self.limit is not None and cost > worst * (1 + ROUNDING))
             self.change.notify_all()
 
-    def empty(self, worst: float) -> BudgetExceeded:
-        """The error where the budget does not cover another request."""
-        assert self.budget is not None
+    def check_overrun(self) -> None:
+        """Raise BudgetExceeded if a reply has cost more than its worst case."""
+        if self.overrun:
+            raise BudgetExceeded(
+                "The endpoint ignores the limit of output tokens, so --budget cannot be guaranteed",
+                got=f"${self.spent:.4f} spent",
+                hint="All answers so far are cached. Ask this endpoint without --budget, or use another one.",
+            )
+
+    def exceeded_error(self, worst: float) -> BudgetExceeded:
+        """The error if the budget does not cover another request."""
+        assert self.limit is not None
         return BudgetExceeded(
             "The budget does not cover another request",
-            got=f"${self.spent:.4f} of ${self.budget:g} is spent; the next request costs ${worst:.4f} at worst",
-            hint="What is answered is remembered and free: run it again with a higher --budget, or with --limit.",
+            got=f"${self.spent:.4f} of ${self.limit:g} spent; the next request costs up to ${worst:.4f}",
+            hint="All answers so far are cached and free: run the command again with a higher --budget, or --limit.",
         )

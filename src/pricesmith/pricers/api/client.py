@@ -1,11 +1,11 @@
-"""One request to an OpenAI-compatible endpoint, tried again where that can help, and what each fault means.
+"""Sends one request to an OpenAI-compatible endpoint, retries it if that can help, and classifies every error.
 
-    said = wire.ask(Call(messages, worst=0.04, stop=stop))
+    completion = client.complete(CompletionCall(messages, worst=0.04, stop=stop))
 
-Connections are not kept alive: where a server delivers an answer twice, the second one lies there as the answer to the
-next request (16 of 60 answers were another question's, measured on the fake endpoint; so none). The endpoint's way of
-speaking (whether it takes a JSON schema, a temperature, and what it calls the limit of tokens) is found out by its own
-400s, which cost nothing, and remembered.
+Connections are not kept alive: if a server delivers a reply twice, the second copy would be read as the reply to the
+next request (measured on the fake endpoint: 16 of 60 replies belonged to another question; without keep-alive 0).
+Which parameters an endpoint supports (JSON schema, temperature, the name of the token limit) is learned from its own
+status 400 replies, which cost nothing, and stored in the response cache.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.pricers.api.budget import Budget
-from pricesmith.pricers.api.capabilities import SCHEMA, Capabilities
-from pricesmith.pricers.api.deadline import Exchange
-from pricesmith.pricers.api.errors import STATUS_REJECTED, ApiError, classify_exception, parse_completion
+from pricesmith.pricers.api.errors import STATUS_REJECTED, UNEXPECTED, ApiError, classify_exception, parse_completion
 from pricesmith.pricers.api.providers import Endpoint, is_local
 from pricesmith.pricers.api.redaction import KeyFilter
 from pricesmith.pricers.api.response_cache import Completion
@@ -30,36 +28,83 @@ from pricesmith.pricers.api.response_cache import Completion
 if TYPE_CHECKING:
     import httpx2
     import openai
+    from tenacity import RetryCallState
 
-TRIES = 8
-SILENT_TRIES = 3  # of an endpoint that has never sent anything back, not even an error
-MARGIN = 0.2  # seconds that the deadline of a request lies after its time-outs, which know better what went wrong
-BACK_OFF, MOST_BACK_OFF = 0.5, 30.0  # seconds; doubled each time, with full jitter (Brooker, AWS, 2015)
-MOST_CHANGES = 6  # of speech; an endpoint that takes none of them would go round for ever
-MOST_REJECTED = 3  # listings refused in every way of speaking, one after another, before anything was answered
-MOST_WAIT = 300.0  # seconds that a Retry-After may ask for
-SENT = frozenset({"host", "accept", "accept-encoding", "authorization", "content-length", "content-type", "user-agent"})
+MAX_TRIES = 8
+MAX_TRIES_NO_RESPONSE = 3  # at an endpoint that has never sent anything back, not even an error
+DEADLINE_MARGIN = 0.2  # seconds after the read timeouts, whose exceptions say more precisely what went wrong
+BACK_OFF, MAX_BACK_OFF = 0.5, 30.0  # seconds; doubled each time, with full jitter (Brooker, AWS, 2015)
+MAX_SIMPLIFICATIONS = 6  # of the parameters; an endpoint that accepts none would loop forever
+MAX_REJECTED = 3  # consecutive listings rejected with every set of parameters, before anything was answered
+MAX_RETRY_AFTER = 300.0  # seconds
+ALLOWED_HEADERS = frozenset(
+    {"host", "accept", "accept-encoding", "authorization", "content-length", "content-type", "user-agent"}
+)
+OTHER_LIMIT_NAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+PRICE_SCHEMA = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "price",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {"price": {"type": "number"}},
+            "required": ["price"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """The parameters that an endpoint supports, at first all of them; `limit` is its name for the token limit."""
+
+    json: bool = True
+    temperature: bool = True
+    limit: str = "max_tokens"
+
+    def simplify(self, message: str) -> Capabilities | None:
+        """Return the parameters to try after a status 400 with `message`; None if nothing is left to remove."""
+        if self.json and any(name in message for name in ("response_format", "schema", "structured")):
+            return replace(self, json=False)
+        if self.temperature and "temperature" in message:
+            return replace(self, temperature=False)
+        if self.limit in message:
+            return replace(self, limit=OTHER_LIMIT_NAME[self.limit])
+        if self.json:
+            return replace(self, json=False)
+        return replace(self, temperature=False) if self.temperature else None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], limit: str) -> Capabilities:
+        """Return stored capabilities if they are complete, else the defaults with the provider's name of the limit."""
+        types = {field.name: type(field.default) for field in fields(cls)}
+        valid = values.keys() == types.keys() and all(isinstance(values[name], kind) for name, kind in types.items())
+        return cls(**values) if valid else cls(limit=limit)
 
 
 @dataclass(frozen=True)
 class CompletionCall:
-    """What is asked, its worst case in dollars, and what ends the waiting. `sending` is called right before each try
-    goes out, and not while it waits for its turn, for money or for the endpoint."""
+    """A chat to complete, its worst-case cost in US dollars, and the event that cancels it.
+
+    `on_send` is called right before each try is sent, not while it waits for its turn, the budget or the endpoint.
+    """
 
     messages: Sequence[Mapping[str, str]]
     worst: float
     stop: threading.Event
-    sending: Callable[[], object] = int
+    on_send: Callable[[], object] = int
 
 
 class RunStopped(Exception):
-    """The work was stopped while a request waited; nothing is in flight for it."""
+    """The command was stopped while a request waited; nothing is in flight for it."""
 
 
 class RequestFailed(PricesmithError):
-    """No answer came after all tries. The listing is left without one; nothing is remembered of it.
+    """No reply after all tries. The listing is unanswered; nothing is cached for it.
 
-    `cost_usd` is what its tries cost at worst, None where that is not known; `tries` 0 where one was enough to know.
+    `cost_usd` is what its tries cost at worst, None if unknown; `tries` is 0 if one was enough to know.
     """
 
     def __init__(self, what: str, *, got: str = "", cost_usd: float | None = 0.0, tries: int = 0) -> None:
@@ -68,241 +113,266 @@ class RequestFailed(PricesmithError):
 
 
 class ApiClient:
-    """The way to one endpoint, shared by threads. `back_off` is the first pause in seconds, `timeout` for an answer.
+    """A client of one endpoint, shared by threads. `back_off` is the first pause, `timeout` the limit of a try, both
+    in seconds.
 
-    `lost_usd` is what replies that never came cost at worst, `lost_known` whether there is a price to say it. Where it
-    `must_reply`, an endpoint that has never sent anything back is asked for one listing only.
+    `failed_tries_usd` is the worst-case cost of replies that never arrived; `cost_known` is False if there is no token
+    price to compute it. With `must_reply`, an endpoint that has never sent anything back is asked for one listing only.
     """
 
     def __init__(
         self,
         endpoint: Endpoint,
-        purse: Budget,
-        speech: Capabilities,
+        budget: Budget,
+        capabilities: Capabilities,
         *,
-        most_output: int,
-        effort: str = "",
+        max_output_tokens: int,
+        reasoning_effort: str = "",
         schema: bool = True,
         timeout: float = 300.0,
-        tries: int = TRIES,
+        max_tries: int = MAX_TRIES,
         back_off: float = BACK_OFF,
     ) -> None:
-        self.endpoint, self.purse, self.speech = endpoint, purse, speech
-        self.most_output, self.effort, self.schema = most_output, effort, schema
-        self.timeout, self.tries, self.back_off = timeout, tries, back_off
-        self.first_speech, self.sent, self.changes, self.rejected = speech, 0, 0, 0
-        self.faults: Counter[str] = Counter()
-        self.lost_usd, self.lost_known = 0.0, True
-        self.proven = self.over = self.replied = self.must_reply = False
-        self.lock, self.first = threading.Lock(), threading.Lock()
+        self.endpoint, self.budget, self.capabilities = endpoint, budget, capabilities
+        self.max_output_tokens, self.reasoning_effort, self.schema = max_output_tokens, reasoning_effort, schema
+        self.timeout, self.max_tries, self.back_off = timeout, max_tries, back_off
+        self.initial_capabilities, self.n_requests, self.simplifications, self.rejected = capabilities, 0, 0, 0
+        self.error_counts: Counter[str] = Counter()
+        self.failed_tries_usd, self.cost_known = 0.0, True
+        self.proven = self.stopped = self.responded = self.must_reply = False
+        self.lock, self.first_request = threading.Lock(), threading.Lock()
         self.not_before = 0.0
         self.key_filter = KeyFilter(endpoint.key)
-        self._client: openai.OpenAI | None = None
+        self._openai: openai.OpenAI | None = None
 
-    def client(self) -> openai.OpenAI:
-        """The openai client: without retries, redirects and headers of its own, one connection for each request."""
+    def openai_client(self) -> openai.OpenAI:
+        """Return the openai client: without its own retries, redirects and headers, one connection per request."""
         with self.lock:
-            if self._client is None:
+            if self._openai is None:
                 import openai
 
-                http = self.http()
+                http = self.http_client()
                 self.key_filter.add()
                 key = self.endpoint.key or "none"
-                self._client = openai.OpenAI(
+                self._openai = openai.OpenAI(
                     api_key=key, base_url=self.endpoint.url, http_client=http, max_retries=0, timeout=http.timeout
                 )
-            return self._client
+            return self._openai
 
-    def http(self) -> httpx2.Client:
-        """The connections. Raises UsageError where the proxy that the environment names cannot be used."""
+    def http_client(self) -> httpx2.Client:
+        """Return the HTTP client. Raises UsageError if the proxy in the environment cannot be used."""
         import httpx2
 
-        from pricesmith.pricers.api.response_limits import limit_response, start_clock
+        from pricesmith.pricers.api.deadline import limit_response, start_clock
 
-        host = self.endpoint.host
+        host, keyed = self.endpoint.host, bool(self.endpoint.key)
         try:
             return httpx2.Client(
                 timeout=httpx2.Timeout(self.timeout, connect=min(self.timeout, 30.0), pool=None),
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
                 follow_redirects=False,  # a key is for one host
-                trust_env=not is_local(self.endpoint.url),  # no proxy stands between a machine and itself
+                trust_env=not is_local(self.endpoint.url),  # no proxy between a machine and itself
                 event_hooks={
-                    "request": [lambda request: strip_url(request, host, keyed=bool(self.endpoint.key)), start_clock],
-                    "response": [lambda reply: limit_response(reply, self.timeout)],
+                    "request": [lambda request: strip_headers(request, host, keyed=keyed), start_clock],
+                    "response": [lambda response: limit_response(response, self.timeout)],
                 },
             )
-        except (ValueError, ImportError, httpx2.InvalidURL):  # their words hold the proxy's password
+        except (ValueError, ImportError, httpx2.InvalidURL):  # their messages contain the proxy's password
             raise UsageError(
-                "The proxy of the environment cannot be used",
-                got="HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, which may hold a password and are not shown",
+                "The proxy in the environment cannot be used",
+                got="HTTP_PROXY, HTTPS_PROXY or ALL_PROXY (not shown: it may contain a password)",
                 allowed="http://HOST:PORT or https://HOST:PORT; socks5:// with the package socksio",
                 hint="Correct the variable, or unset it.",
             ) from None
 
     def close(self) -> None:
-        """Give the connections back."""
-        if self._client is not None:
-            self._client.close()
+        """Close the connections."""
+        if self._openai is not None:
+            self._openai.close()
             self.key_filter.remove()
 
-    def ask(self, call: CompletionCall) -> Completion:
-        """One answer. Until one came, requests go one at a time: a wrong key is told by one request, not by many.
+    def complete(self, call: CompletionCall) -> Completion:
+        """Return one completion. Until the first one arrives, requests go one at a time: a wrong key costs one request.
 
-        Raises Lost where none came after all tries, Stopped where `stop` was set before it was sent, PricesmithError
-        where the endpoint can be asked nothing (a key refused, an unknown model), BudgetSpent where nothing is left.
+        Raises RequestFailed if no try got a reply, RunStopped if `stop` was set before the request was sent,
+        PricesmithError if the endpoint refuses all requests (wrong key, unknown model), BudgetExceeded.
         """
         if not self.proven:
-            with self.first:
+            with self.first_request:
                 if not self.proven:
-                    return self.persist(call)
-        return self.persist(call)
+                    return self.retry(call)
+        return self.retry(call)
 
-    def persist(self, call: CompletionCall) -> Completion:
-        """One answer, in as many tries as are allowed. It costs what the tries before it cost, too."""
-        tried = 0
-        wasted: float | None = 0.0
-        while True:
-            self.hold_back(call.stop)
-            speech = self.speech
-            said = self.once(call, speech)
-            if isinstance(said, Completion):
-                self.proven = self.proven or said.finish != STATUS_REJECTED
-                return replace(said, cost_usd=merge_callbacks(said.cost_usd, wasted), lost_usd=wasted or 0.0)
-            if said.billed:
-                wasted = merge_callbacks(wasted, call.worst if self.endpoint.price else None)
+    def retry(self, call: CompletionCall) -> Completion:
+        """Return one completion after as many tries as allowed. Its cost includes the tries before it."""
+        from tenacity import Retrying, retry_if_result, wait_random_exponential
+
+        failed_tries_usd: float | None = 0.0
+
+        def attempt() -> Completion | ApiError:
+            nonlocal failed_tries_usd
+            while True:
+                self.wait_for_turn(call.stop)
+                capabilities = self.capabilities
+                result = self.send(call, capabilities)
+                if isinstance(result, Completion):
+                    return result
+                if result.billed:
+                    failed_tries_usd = add_costs(failed_tries_usd, call.worst if self.endpoint.price else None)
+                with self.lock:
+                    self.error_counts[result.cause] += 1
+                # A request with fewer parameters is not another try: the endpoint did not process the last one.
+                if result.kind == "parameter" and self.simplify(capabilities, result):
+                    continue
+                if result.kind == "stop" or (result.retry_after or 0) > MAX_RETRY_AFTER:
+                    raise self.stop_error(result)
+                return result
+
+        def pause(state: RetryCallState) -> float:
+            """Retry-After plus a random back-off, so that waiting threads do not all return at once."""
+            assert state.outcome is not None
+            retry_after = state.outcome.result().retry_after or 0.0
             with self.lock:
-                self.faults[said.cause] += 1
-            if said.kind == "speech" and self.simplify(speech, said):
-                continue
-            if said.kind == "stop" or (said.wait or 0) > MOST_WAIT:
-                raise self.refused(said)
-            tried += 1
-            most = self.tries if self.replied else min(self.tries, SILENT_TRIES)
-            if tried >= most or said.kind in ("skip", "speech"):
-                self.over = self.over or (self.must_reply and not self.replied)  # before the next thread has its turn
-                tries = tried if said.kind == "again" else 0
-                raise RequestFailed(
-                    f"{self.endpoint.model} gave no answer", got=said.cause, cost_usd=wasted, tries=tries
-                )
-            self.pause(said, tried, call.stop)
+                self.not_before = max(self.not_before, time.monotonic() + retry_after)
+            return float(retry_after) + back_off(state)
 
-    def once(self, call: CompletionCall, speech: Capabilities) -> Completion | ApiError:
-        """One request: an answer, or what went wrong. What it cost is settled, at its worst where it is not known."""
+        back_off = wait_random_exponential(multiplier=2 * self.back_off, max=MAX_BACK_OFF)
+        retrying = Retrying(
+            sleep=lambda seconds: self.sleep(seconds, call.stop),
+            stop=lambda state: state.attempt_number >= self.allowed_tries(),
+            wait=pause,
+            retry=retry_if_result(lambda result: isinstance(result, ApiError) and result.kind == "retry"),
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+        )
+        result = retrying(attempt)
+        if isinstance(result, Completion):
+            self.proven = self.proven or result.finish != STATUS_REJECTED
+            cost = add_costs(result.cost_usd, failed_tries_usd)
+            return replace(result, cost_usd=cost, failed_tries_usd=failed_tries_usd or 0.0)
+        self.stopped = self.stopped or (self.must_reply and not self.responded)  # before the next thread's turn
+        tries = retrying.statistics["attempt_number"] if result.kind == "retry" else 0
+        what = f"{self.endpoint.model} sent no reply"
+        raise RequestFailed(what, got=result.cause, cost_usd=failed_tries_usd, tries=tries)
+
+    def allowed_tries(self) -> int:
+        """Return how many tries a request has; fewer at an endpoint that has never sent anything back."""
+        return self.max_tries if self.responded else min(self.max_tries, MAX_TRIES_NO_RESPONSE)
+
+    def send(self, call: CompletionCall, capabilities: Capabilities) -> Completion | ApiError:
+        """Send one request and return its completion or error; an unknown cost counts at its worst case."""
         import httpx2
 
-        client = self.client()
-        if not self.purse.hold(call.worst, call.stop):
+        from pricesmith.pricers.api.deadline import Exchange
+
+        client = self.openai_client()
+        if not self.budget.reserve(call.worst, call.stop):
             raise RunStopped
-        cost, lost = 0.0, False
+        cost, failed = 0.0, False
         try:
-            call.sending()
-            cost, lost = call.worst, True
+            call.on_send()
+            cost, failed = call.worst, True
             with self.lock:
-                self.sent += 1
-            began = time.perf_counter()
-            body = self.body(call.messages, speech)
-            found: Completion | ApiError
+                self.n_requests += 1
+            start = time.perf_counter()
+            body = self.request_body(call.messages, capabilities)
+            result: Completion | ApiError
             try:
-                # Its own reading of an answer would take half of one for a whole one.
+                # The raw body: the client's own parser would accept half of a reply.
                 reply = Exchange().run(
                     lambda: client.post("/chat/completions", body=body, cast_to=httpx2.Response).content,
-                    self.timeout + MARGIN,
+                    self.timeout + DEADLINE_MARGIN,
                 )
             except Exception as error:
-                found = classify_exception(error, self.endpoint.key, proven=self.proven)
+                result = classify_exception(error, self.endpoint.key, proven=self.proven)
             else:
-                found = parse_completion(reply, self.endpoint.price, self.most_output, self.endpoint.key)
-            self.replied = self.replied or isinstance(found, Completion) or not found.silent
-            if isinstance(found, Completion):
-                found = replace(found, seconds=time.perf_counter() - began)
-                cost, lost = call.worst if found.cost_usd is None else found.cost_usd, False
-            elif not found.billed:
-                cost, lost = 0.0, False
-            return found
+                result = parse_completion(reply, self.endpoint.price, self.max_output_tokens, self.endpoint.key)
+            self.responded = self.responded or isinstance(result, Completion) or not result.no_response
+            if isinstance(result, Completion):
+                result = replace(result, seconds=time.perf_counter() - start)
+                cost, failed = call.worst if result.cost_usd is None else result.cost_usd, False
+            elif not result.billed:
+                cost, failed = 0.0, False
+            return result
         finally:
-            if lost:
+            if failed:
                 with self.lock:
-                    self.lost_usd, self.lost_known = self.lost_usd + cost, self.endpoint.price is not None
-            self.purse.settle(call.worst, cost, lost=lost)
+                    self.failed_tries_usd += cost
+                    self.cost_known = self.endpoint.price is not None
+            self.budget.commit(call.worst, cost, failed=failed)
 
-    def body(self, messages: Sequence[Mapping[str, str]], speech: Capabilities) -> dict[str, Any]:
-        """The request as the endpoint is spoken to."""
-        extra: dict[str, Any] = {speech.limit: self.most_output}
-        if speech.json and self.schema:
-            extra["response_format"] = SCHEMA
-        if speech.temperature:
-            extra["temperature"] = 0
-        if self.effort:
-            extra["reasoning_effort"] = self.effort
-        return {"model": self.endpoint.model, "messages": list(messages), **extra}
+    def request_body(self, messages: Sequence[Mapping[str, str]], capabilities: Capabilities) -> dict[str, Any]:
+        """Return the request with the parameters that the endpoint supports."""
+        parameters: dict[str, Any] = {capabilities.limit: self.max_output_tokens}
+        if capabilities.json and self.schema:
+            parameters["response_format"] = PRICE_SCHEMA
+        if capabilities.temperature:
+            parameters["temperature"] = 0
+        if self.reasoning_effort:
+            parameters["reasoning_effort"] = self.reasoning_effort
+        return {"model": self.endpoint.model, "messages": list(messages), **parameters}
 
-    def simplify(self, used: Capabilities, fault: ApiError) -> bool:
-        """Speak more simply after a 400, unless another thread has; False where nothing is left to leave out.
+    def simplify(self, used: Capabilities, error: ApiError) -> bool:
+        """Remove a parameter after a status 400, unless another thread has; False if none is left to remove.
 
-        It may be the listing that is refused: the next one is asked as the first was. Raises PricesmithError where
-        several were refused so.
+        The endpoint may be rejecting the listing: then the next one starts with the initial parameters again. Raises
+        PricesmithError after several such listings.
         """
         with self.lock:
-            if self.speech == used:
-                simpler = used.simpler(fault.words.lower())
-                if simpler is None or self.changes >= MOST_CHANGES:
+            if self.capabilities == used:
+                simpler = used.simplify(error.message.lower())
+                if simpler is None or self.simplifications >= MAX_SIMPLIFICATIONS:
                     self.rejected += 1
-                    if self.rejected >= MOST_REJECTED:
-                        raise self.refused(fault)
-                    self.speech, self.changes = self.first_speech, 0
+                    if self.rejected >= MAX_REJECTED:
+                        raise self.stop_error(error)
+                    self.capabilities, self.simplifications = self.initial_capabilities, 0
                     return False
-                self.speech, self.changes = simpler, self.changes + 1
+                self.capabilities, self.simplifications = simpler, self.simplifications + 1
             return True
 
-    def pause(self, fault: ApiError, tried: int, stop: threading.Event) -> None:
-        """Wait before the next try: as long as the endpoint asks for, while nobody sends, and a drawn back-off on top,
-        so that not all come back at once, or at once where it asks for no time."""
-        told = fault.wait or 0.0
-        with self.lock:
-            self.not_before = max(self.not_before, time.monotonic() + told)
-        self.wait(told + random.uniform(0, min(MOST_BACK_OFF, self.back_off * 2**tried)), stop)
+    def wait_for_turn(self, stop: threading.Event) -> None:
+        """Wait as long as a Retry-After of any thread asks for, plus a random pause that separates the threads."""
+        remaining = self.not_before - time.monotonic()
+        self.sleep(remaining + random.uniform(0, self.back_off) if remaining > 0 else 0.0, stop)
 
-    def hold_back(self, stop: threading.Event) -> None:
-        """Wait until requests may be sent again; a drawn pause on top parts those who waited."""
-        left = self.not_before - time.monotonic()
-        self.wait(left + random.uniform(0, self.back_off) if left > 0 else 0.0, stop)
-
-    def wait(self, seconds: float, stop: threading.Event) -> None:
-        """Sleep; raises Stopped as soon as `stop` is set, or the endpoint can be asked nothing."""
+    def sleep(self, seconds: float, stop: threading.Event) -> None:
+        """Sleep; raises RunStopped as soon as `stop` is set or the client has stopped."""
         if seconds > 0:
             stop.wait(seconds)
-        if self.over or stop.is_set():
+        if self.stopped or stop.is_set():
             raise RunStopped
 
-    def refused(self, fault: ApiError) -> PricesmithError:
-        """The error where asking on is of no use; who waits for this thread asks nothing either."""
-        self.over = True
-        hint = "What is answered is remembered; put this right and run the same command again."
-        if fault.kind == "again":
-            hint = f"It asks to wait {fault.wait:,.0f} s. What is answered is remembered; run it again later."
-        elif fault.cause == "an unexpected error":
-            hint = "What is answered is remembered. Run it again; report the error if it comes back."
-        elif self.endpoint.key_name and fault.cause in ("HTTP 401", "HTTP 403"):
-            hint = f"Check the key in {self.endpoint.key_name}. What is answered is remembered; run it again."
-        elif fault.cause in ("HTTP 401", "HTTP 403"):
-            hint = "Name the environment variable that holds the key: MODEL@key=VARIABLE,url=URL"
+    def stop_error(self, error: ApiError) -> PricesmithError:
+        """Stop the client for all threads, and return the error that says why further requests are useless."""
+        self.stopped = True
+        cached = "All answers so far are cached"
+        hint = f"{cached}; fix this and run the same command again."
+        if error.kind == "retry":
+            hint = f"The endpoint asks to wait {error.retry_after:,.0f} s. {cached}; run the command again later."
+        elif error.cause == UNEXPECTED:
+            hint = f"{cached}. Run the command again; if the error comes back, report it."
+        elif self.endpoint.key_name and error.cause in ("HTTP 401", "HTTP 403"):
+            hint = f"Check the key in {self.endpoint.key_name}. {cached}; run the command again."
+        elif error.cause in ("HTTP 401", "HTTP 403"):
+            hint = "Name the environment variable that holds the key: api:MODEL@key=VARIABLE,url=URL"
         return PricesmithError(
-            f"{self.endpoint.host} does not answer for {self.endpoint.model}: {fault.cause}", got=fault.words, hint=hint
+            f"{self.endpoint.host} refuses requests for {self.endpoint.model}: {error.cause}",
+            got=error.message,
+            hint=hint,
         )
 
-    def known(self) -> dict[str, Any]:
-        """How the endpoint is spoken to, to be remembered."""
-        return asdict(self.speech)
+    def capabilities_dict(self) -> dict[str, Any]:
+        """Return the capabilities as plain values for the response cache."""
+        return asdict(self.capabilities)
 
 
-def merge_callbacks(one: float | None, other: float | None) -> float | None:
-    """A sum of dollars, not known where either is not."""
-    return None if one is None or other is None else one + other
+def add_costs(first: float | None, second: float | None) -> float | None:
+    """Return the sum of two costs, None if either is unknown."""
+    return None if first is None or second is None else first + second
 
 
-def strip_url(request: httpx2.Request, host: str, *, keyed: bool) -> None:
-    """Take off headers that the endpoint has no need of: facts of this machine, and other accounts' names."""
+def strip_headers(request: httpx2.Request, host: str, *, keyed: bool) -> None:
+    """Remove headers that the endpoint does not need: facts about this machine, and names of other accounts."""
     own = {"openai-organization", "openai-project"} if host == "api.openai.com" else set()
     for name in list(request.headers):
-        if name.lower() not in SENT | own or (name.lower() == "authorization" and not keyed):
+        if name.lower() not in ALLOWED_HEADERS | own or (name.lower() == "authorization" and not keyed):
             del request.headers[name]

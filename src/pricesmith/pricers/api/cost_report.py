@@ -1,8 +1,8 @@
-"""What asking a hosted model will cost, told before, and what it came to, told after.
+"""The cost of asking an API model: an estimate before, and the facts of its evaluation afterwards.
 
-bill = Bill(pricer, items, memory=0)
-bill.before(listings)          notes how many listings, tokens and dollars, at worst too
-bill.after()                   facts for the evaluation's meta file
+report = ApiCostReporter(pricer, items)
+report.before(listings)          notes the number of listings, tokens and dollars, also at worst
+report.after()                   returns facts for the evaluation's meta file
 """
 
 from __future__ import annotations
@@ -13,170 +13,202 @@ from dataclasses import asdict
 from typing import Any
 
 from pricesmith.core.types import Item, Listing
-from pricesmith.pricers.api.client import merge_callbacks
+from pricesmith.pricers.api.client import add_costs
 from pricesmith.pricers.api.memorization import build_request, check_memorization, choose_items
 from pricesmith.pricers.api.parse_response import TRUNCATED
 from pricesmith.pricers.api.pricer import ApiPricer, ApiRequest
 
-CHUNK = 256
-LETTERS_A_TOKEN = 4.0  # of English, roughly
-SHORT_ANSWER = 8.0  # tokens of {"price": 24.5}
+CHUNK = 256  # listings whose requests are built at once
+JSON_ANSWER_TOKENS = 8.0  # {"price": 24.5}
+# Characters per token, measured with the tokenizers of two open models (docs/api-models.md).
+CHARS_PER_TOKEN = 4.0  # ASCII
+CHARS_PER_TOKEN_ALPHABETIC = 2.0  # other letters below U+0800: Latin with accents, Greek, Cyrillic, Hebrew, Arabic
+CHARS_PER_TOKEN_OTHER = 1.0  # Chinese, Japanese, Korean, Devanagari, Thai, emoji, ...
 
 
-class CostReport:
-    """Watches a hosted model at work. `items` gives the judged items by id, for the check of its memory; `folds` the
-    judged and the shown items of each fold, none where all are judged by the pricer as it is."""
+class ApiCostReporter:
+    """Reports the cost of an API model's evaluation.
+
+    `items` returns the evaluated items by id, for the memorization check of `n_memorization` items; `folds` returns the
+    evaluated items and the items that may be shown, for each fold, or nothing if there are no folds.
+    """
 
     def __init__(
         self,
         pricer: ApiPricer,
         items: Callable[[], Mapping[str, Item]],
-        memory: int = 0,
+        n_memorization: int = 0,
         folds: Callable[[], Sequence[tuple[Sequence[Item], Sequence[Item]]]] = tuple,
     ) -> None:
-        self.pricer, self.items, self.memory, self.folds = pricer, items, memory, folds
-        self.to_recite: list[Item] = []
-        self.batch = 8 * pricer.concurrency  # large enough to keep all busy, small enough to show progress
+        self.pricer, self.items, self.n_memorization, self.folds = pricer, items, n_memorization, folds
+        self.memorization_items: list[Item] = []
+        self.batch = 8 * pricer.concurrency  # large enough to keep all threads busy, small enough to show progress
 
     def before(self, listings: Sequence[Listing]) -> None:
-        """Note what asking about these listings takes."""
+        """Note how many requests, tokens and dollars asking about these listings takes."""
         pricer = self.pricer
-        if self.memory:
-            known = self.items()
-            self.to_recite = choose_items([known[ware.id] for ware in listings if ware.id in known], self.memory)
-        waiting = letters = 0
-        worst = 0.0
+        if self.n_memorization:
+            by_id = self.items()
+            known = [by_id[listing.id] for listing in listings if listing.id in by_id]
+            self.memorization_items = choose_items(known, self.n_memorization)
+        n_requests = 0
+        tokens = worst = 0.0
         for requests in self.requests(listings):
-            found = pricer.answers.find(request.key for request in requests)
-            for request in {one.key: one for one in requests if one.key not in found}.values():
-                waiting, letters, worst = waiting + 1, letters + request.letters, worst + request.worst
-        if waiting:
+            cached = pricer.cache.find(request.key for request in requests)
+            for request in {request.key: request for request in requests if request.key not in cached}.values():
+                n_requests += 1
+                tokens += sum(estimate_tokens(message["content"]) for message in request.messages)
+                worst += request.worst
+        if n_requests:
             pricer.endpoint.check_key()
-        for line in self.lines(len(listings), waiting, letters, worst):
+        for line in self.estimate_lines(len(listings), n_requests, tokens, worst):
             pricer.progress.note(line)
 
     def requests(self, listings: Sequence[Listing]) -> Iterator[list[ApiRequest]]:
-        """What will be sent, in parts: in folds what each fold's pricer sends, which is shown other listings."""
+        """Yield the requests to send, in chunks: each fold has a pricer that is shown other examples."""
         pricer = self.pricer
-        wanted = {ware.id for ware in listings}
+        ids = {listing.id for listing in listings}
         parts = [
-            (pricer.shown(list(train)), [item.listing for item in judged if item.listing.id in wanted])
-            for judged, train in self.folds()
+            (pricer.with_examples(list(train)), [item.listing for item in items if item.listing.id in ids])
+            for items, train in self.folds()
         ]
-        for one, wares in parts or [(pricer, list(listings))]:
-            for start in range(0, len(wares), CHUNK):
-                yield one.requests(wares[start : start + CHUNK])
-        yield [build_request(pricer, item.listing) for item in self.to_recite]
+        for fold_pricer, fold_listings in parts or [(pricer, list(listings))]:
+            for start in range(0, len(fold_listings), CHUNK):
+                yield fold_pricer.requests(fold_listings[start : start + CHUNK])
+        yield [build_request(pricer, item.listing) for item in self.memorization_items]
 
-    def lines(self, count: int, waiting: int, letters: int, worst: float) -> list[str]:
-        """The estimate in words."""
+    def estimate_lines(self, n_listings: int, n_requests: int, tokens_in: float, worst: float) -> list[str]:
+        """Return the estimate as sentences."""
         pricer, price = self.pricer, self.pricer.endpoint.price
-        who = f"{pricer.called} at {pricer.endpoint.host}"
-        also = f" and {len(self.to_recite):,} recitals" if self.memory else ""
-        if not waiting:
-            return [f"{who}: {count:,} listings{also}, all remembered: nothing is asked, nothing is paid."]
-        usual = pricer.answers.usual_output(pricer.endpoint.url, pricer.endpoint.model)
-        tokens_in, tokens_out = letters / LETTERS_A_TOKEN, waiting * (SHORT_ANSWER if usual is None else usual)
-        how = "without reasoning" if usual is None else "as in its remembered answers"
-        said = [
-            f"{who}: {count:,} listings{also}, {waiting:,} requests to send; about {tokens_in:,.0f} tokens in "
-            f"and {tokens_out:,.0f} out ({how})."
+        subject = f"{pricer.label} at {pricer.endpoint.host}: {n_listings:,} listings"
+        if self.n_memorization:
+            subject += f" and {len(self.memorization_items):,} memorization checks"
+        if not n_requests:
+            return [f"{subject}, all in the response cache: no request is sent, nothing is paid."]
+        mean = pricer.cache.mean_output_tokens(pricer.endpoint.url, pricer.endpoint.model)
+        tokens_out = n_requests * (JSON_ANSWER_TOKENS if mean is None else mean)
+        basis = "without reasoning" if mean is None else "as in its cached replies"
+        lines = [
+            f"{subject}, {n_requests:,} requests to send; about {tokens_in:,.0f} input tokens "
+            f"and {tokens_out:,.0f} output tokens ({basis})."
         ]
         if price is None:
-            return [*said, "What that costs is not known: no price of this model is known. It is shown as unknown."]
-        about, read = price.of(round(tokens_in), round(tokens_out)), f" of {price.date}" if price.date else ""
-        said.append(
-            f"About ${about:,.4f}; ${worst:,.2f} at worst, with {pricer.asked.output:,} tokens out each "
-            f"(${price.input:g} in, ${price.output:g} out for a million tokens{read}, {price.source})."
+            return [*lines, "Cost: unknown, because no price of this model is known."]
+        cost, date = price.cost(round(tokens_in), round(tokens_out)), f" of {price.date}" if price.date else ""
+        lines.append(
+            f"Estimated cost: {format_usd(cost)}; at most {format_usd(worst)}, with "
+            f"{pricer.options.max_output_tokens:,} output tokens each "
+            f"(${price.input:g} in, ${price.output:g} out for a million tokens{date}, {price.source})."
         )
-        budget = pricer.purse.budget
-        if budget is not None and worst > budget - pricer.purse.spent:
-            said.append(
-                f"The budget of ${budget:g} covers the estimate, not the worst: it stops before it is passed."
-                if about <= budget - pricer.purse.spent
-                else f"The budget of ${budget:g} will not be enough: it stops before it is passed."
+        budget = pricer.budget
+        if budget.limit is not None and worst > budget.limit - budget.spent:
+            lines.append(
+                f"The budget of ${budget.limit:g} covers the estimate but not the worst case; it is never exceeded."
+                if cost <= budget.limit - budget.spent
+                else f"The budget of ${budget.limit:g} will not be enough; the command stops before exceeding it."
             )
-        return said
+        return lines
 
     def after(self) -> dict[str, Any]:
-        """What it came to: for the meta file, and noted. Raises PricesmithError where nothing was answered."""
+        """Return the facts for the meta file, and note them. Unknown costs are None.
+
+        Raises PricesmithError if nothing was answered.
+        """
         self.pricer.check_answered()
-        pricer, tally, wire = self.pricer, self.pricer.tally, self.pricer.wire
-        known = tally.cost_known
+        pricer, usage, client = self.pricer, self.pricer.usage, self.pricer.client
+        known = usage.cost_known
         facts: dict[str, Any] = {
             "cost_known": known,
             "price": asdict(pricer.endpoint.price) if pricer.endpoint.price else None,
-            "tokens": {"input": tally.tokens["input"], "output": tally.tokens["output"]},
-            "spent": tally.cost if known else None,
-            "lost_usd": tally.lost_usd if known else None,  # of it, for replies that never came, at worst
-            "lost_of_quotes_usd": tally.lost_usd if known else None,  # the same without the check of memory
-            "answers": {"asked": tally.asked, "remembered": tally.remembered, "asked_again": tally.again},
-            "requests": wire.sent,
-            "faults": dict(sorted(wire.faults.items())),
-            "failures": dict(sorted(tally.failures.items())),
-            "lost": dict(sorted(tally.lost.items())),
-            "latency": "each answer's own",
+            "tokens": {"input": usage.tokens["input"], "output": usage.tokens["output"]},
+            "spent_usd": usage.cost if known else None,
+            # The part of it for replies that never arrived, at worst; and the same without the memorization check.
+            "failed_tries_usd": usage.failed_tries_usd if known else None,
+            "quotes_failed_tries_usd": usage.failed_tries_usd if known else None,
+            "answers": {
+                "requested": usage.requested,
+                "cached": usage.cached,
+                "requested_again": usage.requested_again,
+            },
+            "requests": client.n_requests,
+            "errors": dict(sorted(client.error_counts.items())),
+            "unanswered": dict(sorted(usage.unanswered.items())),
+            "no_reply": dict(sorted(usage.no_reply.items())),
+            "latency": "of each request",
         }
-        if self.memory:
-            facts["memory"] = check_memorization(pricer, self.to_recite, self.memory)
-            pricer.progress.note(memorization_line(facts["memory"]))
-            facts |= format_total(facts, facts["memory"])
-        self.tell(facts)
+        if self.n_memorization:
+            facts["memorization"] = check_memorization(pricer, self.memorization_items, self.n_memorization)
+            pricer.progress.note(memorization_line(facts["memorization"]))
+            facts |= add_memorization(facts, facts["memorization"])
+        for line in self.result_lines(facts):
+            pricer.progress.note(line)
         return facts
 
-    def tell(self, facts: Mapping[str, Any]) -> None:
-        """Note what it came to."""
-        pricer, purse = self.pricer, self.pricer.purse
+    def result_lines(self, facts: Mapping[str, Any]) -> list[str]:
+        """Return the facts as sentences."""
+        pricer, budget = self.pricer, self.pricer.budget
         answers = facts["answers"]
-        most = "at most " if facts["lost_usd"] else ""
-        known = facts["spent"] is not None
-        cost = f"these answers cost {most}${facts['spent']:.4f}" if known else "what they cost is unknown"
-        note = pricer.progress.note
-        note(
-            f"{pricer.called}: {answers['asked']:,} asked now in {facts['requests']:,} requests, "
-            f"{answers['remembered']:,} remembered; {cost}."
-        )
-        if purse.budget is not None or purse.lost:
-            lost = (
-                f", of which ${purse.lost:.4f} for answers that never came, if they are charged" if purse.lost else ""
-            )
-            budget = f" of the budget of ${purse.budget:g}" if purse.budget is not None else ""
-            note(f"Spent by this command so far: ${purse.spent:.4f}{budget}{lost}.")
-        if facts["faults"]:
-            note("Faults on the way: " + format_count(facts["faults"]) + ".")
-        if facts["failures"]:
-            note("No answer: " + format_count(facts["failures"]) + ".")
-        if TRUNCATED in facts["failures"]:
-            note(f"Answers were cut off at {pricer.asked.output:,} tokens: ask with a larger output= after the @.")
-        if facts["lost"]:
-            note(
-                "No reply after all tries: "
-                + format_count(facts["lost"])
-                + ". --overwrite asks for these again, and only these."
-            )
+        at_most = "at most " if facts["failed_tries_usd"] else ""
+        known = facts["spent_usd"] is not None
+        cost = f"cost of these answers: {at_most}{format_usd(facts['spent_usd'])}" if known else "cost: unknown"
+        lines = [
+            f"{pricer.label}: {answers['requested']:,} answers in {facts['requests']:,} requests, "
+            f"{answers['cached']:,} answers from the response cache; {cost}."
+        ]
+        if budget.limit is not None or budget.failed_tries_usd:
+            failed = budget.failed_tries_usd
+            part = f", up to {format_usd(failed)} of it for replies that never arrived" if failed else ""
+            limit = f" of the budget of ${budget.limit:g}" if budget.limit is not None else ""
+            lines.append(f"Spent by this command so far: {format_usd(budget.spent)}{limit}{part}.")
+        if facts["errors"]:
+            lines.append(f"Errors that were retried or skipped: {format_counts(facts['errors'])}.")
+        if facts["unanswered"]:
+            lines.append(f"No answer: {format_counts(facts['unanswered'])}.")
+        if TRUNCATED in facts["unanswered"]:
+            limit = f"{pricer.options.max_output_tokens:,}"
+            lines.append(f"Some replies were truncated at {limit} tokens: use a larger max_output_tokens= after the @.")
+        if facts["no_reply"]:
+            counts = format_counts(facts["no_reply"])
+            lines.append(f"No reply after all tries: {counts}. --overwrite requests these again, and only these.")
+        return lines
 
 
-def format_total(facts: Mapping[str, Any], memory: Mapping[str, Any]) -> dict[str, Any]:
-    """Requests, tokens, faults and dollars of the quotes and of the check of memory."""
+def estimate_tokens(text: str) -> float:
+    """Return the approximate number of tokens of a text, from its characters by script."""
+    ascii_chars = len(text) if text.isascii() else sum(char < "\x80" for char in text)
+    alphabetic = 0 if ascii_chars == len(text) else sum("\x80" <= char < "\u0800" for char in text)
+    other = len(text) - ascii_chars - alphabetic
+    return ascii_chars / CHARS_PER_TOKEN + alphabetic / CHARS_PER_TOKEN_ALPHABETIC + other / CHARS_PER_TOKEN_OTHER
+
+
+def format_usd(amount: float) -> str:
+    """Return US dollars with four decimals below 1 cent to 10 dollars, two above; a tiny amount is never $0."""
+    if 0 < amount < 0.0001:
+        return "less than $0.0001"
+    return f"${amount:,.4f}" if amount < 10 else f"${amount:,.2f}"
+
+
+def add_memorization(facts: Mapping[str, Any], memorization: Mapping[str, Any]) -> dict[str, Any]:
+    """Return requests, tokens, errors and dollars of the quotes and the memorization check together."""
     tokens = Counter(facts["tokens"])
-    tokens.update(memory["tokens"])
+    tokens.update(memorization["tokens"])
     return {
-        "requests": facts["requests"] + memory["requests"],
+        "requests": facts["requests"] + memorization["requests"],
         "tokens": dict(tokens),
-        "faults": dict(sorted((Counter(facts["faults"]) + Counter(memory["faults"])).items())),
-        **{name: merge_callbacks(facts[name], memory[name]) for name in ("spent", "lost_usd")},
+        "errors": dict(sorted((Counter(facts["errors"]) + Counter(memorization["errors"])).items())),
+        **{name: add_costs(facts[name], memorization[name]) for name in ("spent_usd", "failed_tries_usd")},
     }
 
 
-def format_count(counts: Mapping[str, int]) -> str:
-    """`3 a range, 2 a refusal`."""
+def format_counts(counts: Mapping[str, int]) -> str:
+    """Return counts as text: `3 a range, 2 a refusal`."""
     return ", ".join(f"{count:,} {what}" for what, count in counts.items())
 
 
-def memorization_line(memory: Mapping[str, Any]) -> str:
-    """The check of memory in words."""
+def memorization_line(memorization: Mapping[str, Any]) -> str:
+    """Return the memorization check as a sentence."""
     return (
-        f"Memory: of {memory['asked']:,} listings it was given the first half of, it went on word for word for 8 words "
-        f"with {memory['eight_words']:,}, to the end with {memory['whole']:,}, and named the price to the cent with "
-        f"{memory['price']:,} ({memory['price_by_chance']:g} by chance)."
+        f"Memorization: of {memorization['asked']:,} listings whose first half was shown, the model continued "
+        f"{memorization['eight_words']:,} word for word for 8 words and {memorization['whole']:,} to the end; "
+        f"{memorization['price']:,} prices were right to the cent ({memorization['price_by_chance']:g} by chance)."
     )

@@ -1,11 +1,12 @@
-"""A deadline for a whole request: name lookup, connection, handshake, headers and body together.
+"""Limits of one request: a deadline for all of it, and a maximum size of the response body.
 
     exchange = Exchange()
-    reply = exchange.run(send, 3.0)     raises DeadlineExceeded after 3 s, wherever `send` is stuck
+    reply = exchange.run(send, 3.0)     raises DeadlineExceeded after 3 s, in whatever phase `send` hangs
 
-The time-outs of httpx are for each read, so that a header that comes letter by letter would never be late, and there is
-none for a name lookup. The request therefore runs in a thread of its own. At the deadline its connection is shut down,
-and one that was not sent yet will not be.
+The timeouts of httpx apply to each read, so a header or body that arrives byte by byte never times out, and a name
+lookup has no timeout at all. The request therefore runs in its own thread. At the deadline its connection is shut
+down, and a request that has not been sent yet is never sent. `start_clock` and `limit_response` are the event hooks
+that bound the body.
 """
 
 from __future__ import annotations
@@ -13,12 +14,18 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+import httpx2
+
 T = TypeVar("T")
 CURRENT: ContextVar[Exchange | None] = ContextVar("CURRENT", default=None)
+MAX_BYTES = 8_000_000  # of a body; the longest known reasoning output is below 1 MB
+MIN_READ_TIMEOUT = 0.01  # seconds; httpx treats 0 as no waiting at all
+START_TIME = "pricesmith.start_time"
 
 
 class DeadlineExceeded(Exception):
@@ -38,7 +45,7 @@ class Exchange:
         self.connection: socket.socket | None = None
 
     def run(self, work: Callable[[], T], seconds: float) -> T:
-        """What `work` returns or raises. Raises DeadlineExceeded after `seconds`."""
+        """Return what `work` returns or raise what it raises. Raises DeadlineExceeded after `seconds`."""
         results: list[T] = []
         errors: list[BaseException] = []
         finished = threading.Event()
@@ -65,12 +72,12 @@ class Exchange:
         return results[0]
 
     def trace(self, event: str, info: dict[str, Any]) -> None:
-        """Follow a request: keep its connection, and stop it before it is sent where the deadline has passed."""
+        """Record the connection of a request, and stop the request before it is sent if the deadline has passed."""
         if event.endswith("connect_tcp.complete"):
-            own = info["return_value"].get_extra_info("socket")
+            connection = info["return_value"].get_extra_info("socket")
             with self.lock:
-                if self.connection is None and isinstance(own, socket.socket):
-                    self.connection = own.dup()  # TLS replaces the socket by another one for the same connection
+                if self.connection is None and isinstance(connection, socket.socket):
+                    self.connection = connection.dup()  # TLS replaces the socket by another one for the same connection
         elif event.endswith("send_request_headers.started"):
             with self.lock:
                 if self.expired:
@@ -78,15 +85,60 @@ class Exchange:
                 self.sent = True
 
     def shut_down(self) -> None:
-        """End the connection, so that the thread that reads from it ends."""
+        """Shut the connection down, so that the thread reading from it ends."""
         with self.lock:
             if self.connection is not None:
                 with contextlib.suppress(OSError):
                     self.connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the duplicate of the connection."""
         with self.lock:
             if self.connection is not None:
                 self.connection.close()
                 self.connection = None
+
+
+def start_clock(request: httpx2.Request) -> None:
+    """Record when a request starts, and ask for an uncompressed body: a small one can expand to any size."""
+    request.extensions[START_TIME] = time.monotonic()
+    if (exchange := CURRENT.get()) is not None:
+        request.extensions["trace"] = exchange.trace
+    request.headers["Accept-Encoding"] = "identity"
+
+
+def limit_response(response: httpx2.Response, seconds: float) -> None:
+    """Bound the body of a response in size, and to `seconds` from the start of its request.
+
+    Raises DecodingError if the body is compressed, which was not asked for.
+    """
+    request = response.request
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity"):
+        raise httpx2.DecodingError(f"it is compressed ({encoding[:20]}), which was not requested", request=request)
+    deadline = request.extensions.get(START_TIME, time.monotonic()) + seconds
+    timeouts = request.extensions.get("timeout")
+    if isinstance(timeouts, dict):  # httpcore reads it when it starts reading the body
+        timeouts["read"] = max(MIN_READ_TIMEOUT, deadline - time.monotonic())
+    assert isinstance(response.stream, httpx2.SyncByteStream)
+    response.stream = LimitedStream(response.stream, request, deadline)
+
+
+class LimitedStream(httpx2.SyncByteStream):
+    """The chunks of a body, with a maximum total size and a deadline (in `time.monotonic` seconds)."""
+
+    def __init__(self, stream: httpx2.SyncByteStream, request: httpx2.Request, deadline: float) -> None:
+        self.stream, self.request, self.deadline = stream, request, deadline
+
+    def __iter__(self) -> Iterator[bytes]:
+        size = 0
+        for chunk in self.stream:
+            size += len(chunk)
+            if size > MAX_BYTES:
+                raise httpx2.DecodingError(f"it is over {MAX_BYTES:,} bytes", request=self.request)
+            if time.monotonic() > self.deadline:
+                raise httpx2.ReadTimeout("the body did not arrive in time", request=self.request)
+            yield chunk
+
+    def close(self) -> None:
+        self.stream.close()

@@ -1,7 +1,7 @@
-"""What came back from an endpoint: an answer, or a fault with what it means for the request, the budget and the work.
+"""Interprets what an endpoint returned: a completion, or an error with its effect on the request, budget and command.
 
-A fault is tried `again`, is a way of `speech` that the endpoint does not take, a reason to `skip` this listing, or to
-`stop`.
+The kinds of an error: `retry` the request, `parameter` (the endpoint does not support one), `skip` this listing, or
+`stop` the command.
 """
 
 from __future__ import annotations
@@ -16,202 +16,209 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from pricesmith.core.console import CONTROL
-from pricesmith.pricers.api.deadline import DeadlineExceeded
 from pricesmith.pricers.api.providers import TokenPrice
 from pricesmith.pricers.api.redaction import mask_key
 from pricesmith.pricers.api.response_cache import Completion
 from pricesmith.text.prompts import repair_unicode
 
-LONGEST = 20_000  # characters of an answer that are kept; a price has fewer
-WORDS = 300
-MOST_USD = 1e6  # of an answer; more was never meant
-AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
-OF_THE_LISTING = ("content_filter", "content_policy", "moderation", "flagged")
-OF_THE_CONTEXT = ("context_length", "context length", "context window", "too long")
-OF_THE_OUTPUT = ("max_tokens", "max_completion_tokens", "max_output_tokens", "completion", "output tokens")
-OF_THE_ACCOUNT = (
+MAX_TEXT_CHARS = 20_000  # of a reply that are stored; a price has fewer
+MAX_MESSAGE_CHARS = 300  # of an endpoint's error message
+MAX_COST_USD = 1e6  # of a reply; a higher reported cost is not plausible
+RETRY_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
+LISTING_WORDS = ("content_filter", "content_policy", "moderation", "flagged")
+CONTEXT_WORDS = ("context_length", "context length", "context window", "too long")
+OUTPUT_WORDS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "completion", "output tokens")
+ACCOUNT_WORDS = (
     *("insufficient_quota", "credit balance", "insufficient credits", "api key", "api_key"),
     *("billing_hard_limit", "billing hard limit", "billing_not_active"),
 )
-# What an endpoint says of an answer that it broke off itself: another try may bring it whole.
+# Finish reasons of a reply that the endpoint itself interrupted: another try may bring it whole.
 INTERRUPTED = frozenset({"error", "abort", "aborted", "cancelled", "canceled", "insufficient_system_resource"})
-# A gateway gave up waiting: who was asked behind it may have answered, and charged.
-BEHIND_A_GATEWAY = frozenset({408, 502, 504, 520, 522, 524})
-LATER = re.compile(
+# The gateway gave up waiting: the server behind it may have answered, and charged.
+GATEWAY_STATUSES = frozenset({408, 502, 504, 520, 522, 524})
+RETRY_WORDS = re.compile(
     r"\b(?:retry|try again) (?:in|after) (?:(\d+) ?h(?:ours?|rs?)?(?![a-z]) ?)?(?:(\d+) ?m(?:in\w*)?(?![a-z]) ?)?"
     r"(?:(\d+(?:\.\d+)?) ?(ms|milli|s))?",
     re.IGNORECASE,
 )
-OF_REASONING = re.compile("think|thought|reason", re.IGNORECASE)  # in the type of a part of a message
+REASONING_TYPE = re.compile("think|thought|reason", re.IGNORECASE)  # the type of a message part
 STATUS_REJECTED = "rejected"
-CONTEXT_LENGTH = "more than its context holds"
-TIMED_OUT, NO_CONNECTION = "time-out", "no connection"
+CONTEXT_LENGTH = "longer than the model's context"
+TIMED_OUT, NO_CONNECTION, UNEXPECTED = "timeout", "no connection", "an unexpected error"
 
 
 @dataclass(frozen=True)
 class ApiError:
-    """Why there is no answer. `wait` is what the endpoint asks for, in seconds; `billed` where it may charge for it.
+    """Why there is no completion. `retry_after` in seconds is the endpoint's; `billed`: the endpoint may charge for it.
 
-    `silent`: nothing came back, not even a status.
+    `no_response`: nothing came back, not even a status.
     """
 
-    kind: Literal["again", "speech", "skip", "stop"]
+    kind: Literal["retry", "parameter", "skip", "stop"]
     cause: str
-    words: str = ""
-    wait: float | None = None
+    message: str = ""
+    retry_after: float | None = None
     billed: bool = False
-    silent: bool = False
+    no_response: bool = False
 
 
 def parse_completion(
-    body: bytes, price: TokenPrice | None, most: float = math.inf, key: str = ""
+    body: bytes, price: TokenPrice | None, max_tokens: float = math.inf, key: str = ""
 ) -> Completion | ApiError:
-    """The answer in the body of a 200, its seconds left open; or a fault, which may have been charged for.
+    """Return the completion in the body of a status 200, without its seconds; or an error, which may be charged for.
 
-    `most` output tokens were allowed: where the endpoint does not say why an answer ended, one that takes all is cut.
-    `key` is masked in all that is kept or shown.
+    `max_tokens` output tokens were allowed: a reply without a finish reason that uses all of them counts as truncated.
+    `key` is masked in all that is stored or shown.
     """
     try:
         value: Any = json.loads(body)
     except (ValueError, RecursionError):
-        return ApiError("again", "broken JSON", billed=True)
+        return ApiError("retry", "invalid JSON", billed=True)
     if isinstance(value, dict) and isinstance(error := value.get("error"), dict) and not value.get("choices"):
         code = error.get("code")
         stop = code in (401, 402, 403, 404)
-        cause = f"HTTP {code}" if isinstance(code, int) else "an error in a 200"
-        return ApiError("stop" if stop else "again", cause, mask_keys(error.get("message", ""), key), billed=not stop)
+        cause = f"HTTP {code}" if isinstance(code, int) else "an error with status 200"
+        message = clean_message(error.get("message", ""), key)
+        return ApiError("stop" if stop else "retry", cause, message, billed=not stop)
     try:
         choice = value["choices"][0]
         finish = str(choice.get("finish_reason") or "")
         error = choice.get("error") or value.get("error")
         if error or finish.casefold() in INTERRUPTED:
-            return ApiError("again", "an error in an answer", mask_keys(error or finish, key), billed=True)
+            return ApiError("retry", "an error in a reply", clean_message(error or finish, key), billed=True)
         message = choice["message"]
         refusal = message.get("refusal")
-        text = completion_text(message.get("content"))
-        called = bool(message.get("tool_calls"))
+        text = message_text(message.get("content"))
+        has_tool_calls = bool(message.get("tool_calls"))
     except (TypeError, KeyError, IndexError, AttributeError):
-        return ApiError("again", "an answer without a message", billed=True)
+        return ApiError("retry", "a reply without a message", billed=True)
     if isinstance(refusal, str) and refusal and not text:
         text, finish = refusal, "refusal"
-    tokens_in, tokens_out, told = token_usage(value.get("usage"))
+    tokens_in, tokens_out, reported = read_usage(value.get("usage"))
     if text and not tokens_out:
         tokens_out = None
-    if not finish:  # some local servers never say why
-        finish = "tool_calls" if called else "length" if (tokens_out or 0) >= most else "stop"
-    cost = reported_cost(price, tokens_in, tokens_out, told) if price else told
-    text, finish = repair_unicode(masked(text, key, LONGEST)), masked(finish, key, WORDS)
-    return Completion(text, finish, tokens_in, tokens_out, cost, 0.0, told_usd=told)
+    if not finish:  # some local servers never give a reason
+        finish = "tool_calls" if has_tool_calls else "length" if (tokens_out or 0) >= max_tokens else "stop"
+    cost = completion_cost(price, tokens_in, tokens_out, reported) if price else reported
+    text = repair_unicode(mask_and_cut(text, key, MAX_TEXT_CHARS))
+    finish = mask_and_cut(finish, key, MAX_MESSAGE_CHARS)
+    return Completion(text, finish, tokens_in, tokens_out, cost, 0.0, reported_usd=reported)
 
 
-def masked(text: str, key: str, longest: int) -> str:
-    """The first `longest` characters of a text, the key masked before a cut can leave a part of it."""
-    return mask_key(text[: 2 * longest], key)[:longest]
+def mask_and_cut(text: str, key: str, max_chars: int) -> str:
+    """Return the first `max_chars` characters, the key masked before the cut can leave a part of it."""
+    return mask_key(text[: 2 * max_chars], key)[:max_chars]
 
 
-def reported_cost(price: TokenPrice, tokens_in: int | None, tokens_out: int | None, told: float | None) -> float | None:
-    """Dollars of an answer: those of its tokens, or those that the endpoint told, if more; None without either."""
-    if tokens_in is None or tokens_out is None:
-        return told or None  # no dollars and no tokens is nothing told
-    return max(price.of(tokens_in, tokens_out), told or 0.0)
+def completion_cost(
+    price: TokenPrice | None, tokens_in: int | None, tokens_out: int | None, reported: float | None
+) -> float | None:
+    """Return US dollars: the cost of the tokens or the cost that the endpoint reported, whichever is higher.
+
+    None if neither is known.
+    """
+    if price is None or tokens_in is None or tokens_out is None:
+        return reported or None  # 0 dollars without tokens means that nothing was reported
+    return max(price.cost(tokens_in, tokens_out), reported or 0.0)
 
 
-def completion_text(content: Any) -> str:
-    """The words of a message: a text, or parts that hold texts, a line for each; reasoning is no part of the answer.
+def message_text(content: Any) -> str:
+    """Return the text of a message, one line for each part that is not reasoning.
 
-    Parts are not joined without a break: 120 and 150 would become 120150.
+    Parts are not joined directly: 120 and 150 would become 120150.
     """
     if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, dict) and not OF_REASONING.search(str(part.get("type")))]
-        return "\n".join(text for part in parts if isinstance(text := part.get("text"), str) and text)
+        parts = [part for part in content if isinstance(part, dict)]
+        texts = [part.get("text") for part in parts if not REASONING_TYPE.search(str(part.get("type")))]
+        return "\n".join(text for text in texts if isinstance(text, str) and text)
     return content if isinstance(content, str) else ""
 
 
-def token_usage(usage: Any) -> tuple[int | None, int | None, float | None]:
-    """Tokens in, tokens out, and dollars where the endpoint says them (OpenRouter does); None for what is not said.
+def read_usage(usage: Any) -> tuple[int | None, int | None, float | None]:
+    """Return input tokens, output tokens, and US dollars if the endpoint reports them (OpenRouter does), else None.
 
     Some endpoints leave reasoning out of `completion_tokens` and count it in `total_tokens`: it is paid for.
     """
     if not isinstance(usage, Mapping):
         return None, None, None
-    tokens_in, tokens_out, total = (
-        to_number(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total")
-    )
-    if not tokens_in:  # every question has some: a server that counts nothing says 0
+    tokens_in, tokens_out, total = (to_count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
+    if not tokens_in:  # every question has tokens: a server that does not count reports 0
         tokens_in = tokens_out = None
     if tokens_in is not None and tokens_out is not None and total is not None:
         tokens_out = max(tokens_out, total - tokens_in)
     cost = usage.get("cost")
-    good = isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < MOST_USD  # NaN is in no range
-    return tokens_in, tokens_out, float(cost) if good and cost is not None else None
+    valid = isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < MAX_COST_USD  # excludes NaN
+    return tokens_in, tokens_out, float(cost) if valid and cost is not None else None
 
 
-def to_number(value: Any) -> int | None:
-    """A count, None where it is none."""
+def to_count(value: Any) -> int | None:
+    """Return a plausible count of tokens, else None."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12 else None
 
 
 def classify_exception(error: Exception, key: str, *, proven: bool) -> ApiError | Completion:
-    """What an exception of the openai client means. `proven`: the endpoint has answered requests like this one.
+    """Interpret an exception of the openai client. `proven`: the endpoint has answered requests like this one.
 
-    A request that the endpoint rejects for what the listing says is an answer without a price.
+    A request that the endpoint rejects because of the listing's content is a completion without a price.
     """
     import httpx2
     import openai
 
+    from pricesmith.pricers.api.deadline import DeadlineExceeded
+
     if isinstance(error, openai.APIStatusError):
         return classify_status(error, key, proven=proven)
     if isinstance(error, DeadlineExceeded):
-        return ApiError("again", TIMED_OUT, billed=error.sent, silent=True)
+        return ApiError("retry", TIMED_OUT, billed=error.sent, no_response=True)
     if isinstance(error, openai.APITimeoutError):
         sent = not isinstance(error.__cause__, httpx2.ConnectTimeout | httpx2.PoolTimeout)
-        return ApiError("again", TIMED_OUT, billed=sent, silent=True)
+        return ApiError("retry", TIMED_OUT, billed=sent, no_response=True)
     if isinstance(error, openai.APIConnectionError) and isinstance(error.__cause__, httpx2.DecodingError):
-        return ApiError("again", "a reply that cannot be read", mask_keys(error.__cause__, key), billed=True)
+        return ApiError("retry", "an unreadable reply", clean_message(error.__cause__, key), billed=True)
     if isinstance(error, openai.APIConnectionError):
         if isinstance(error.__cause__, httpx2.ConnectError | httpx2.UnsupportedProtocol):
-            return ApiError("again", NO_CONNECTION, mask_keys(error.__cause__, key), silent=True)
-        return ApiError("again", "a cut connection", billed=True, silent=True)
+            return ApiError("retry", NO_CONNECTION, clean_message(error.__cause__, key), no_response=True)
+        return ApiError("retry", "a lost connection", billed=True, no_response=True)
     if isinstance(error, openai.APIError | httpx2.HTTPError | httpx2.DecodingError):
-        return ApiError("again", "a reply that cannot be read", billed=True)
-    return ApiError("stop", "an unexpected error", mask_keys(f"{type(error).__name__}: {error}", key), billed=True)
+        return ApiError("retry", "an unreadable reply", billed=True)
+    return ApiError("stop", UNEXPECTED, clean_message(f"{type(error).__name__}: {error}", key), billed=True)
 
 
 def classify_status(error: Any, key: str, *, proven: bool) -> ApiError | Completion:
-    """What a status of 300 or more means."""
-    status, words = int(error.status_code), error_words(error, key)
-    cause, low = f"HTTP {status}", words.lower()
-    wait = retry_delay(error.response.headers, words)
-    if status in (400, 429) and wait is None and any(mark in low for mark in OF_THE_ACCOUNT):
-        return ApiError("stop", cause, words)
-    if status in (400, 403, 413, 422) and any(mark in low for mark in (*OF_THE_CONTEXT, *OF_THE_LISTING)):
-        # Where nothing was answered yet, or the words speak of the answer, output= asks for more than there is.
-        ours = not proven or any(mark in low for mark in OF_THE_OUTPUT)
-        if ours and any(mark in low for mark in OF_THE_CONTEXT):
-            return ApiError("skip", f"{cause}, {CONTEXT_LENGTH}", words)
-        return Completion(words, STATUS_REJECTED, 0, 0, 0.0, 0.0)
-    if status in AGAIN or status >= 500:
-        return ApiError("again", cause, words, wait, billed=status in BEHIND_A_GATEWAY)
+    """Interpret an HTTP status of 300 or more."""
+    status, message = int(error.status_code), status_message(error, key)
+    cause, lower = f"HTTP {status}", message.lower()
+    retry_after = read_retry_after(error.response.headers, message)
+    if status in (400, 429) and retry_after is None and any(mark in lower for mark in ACCOUNT_WORDS):
+        return ApiError("stop", cause, message)
+    if status in (400, 403, 413, 422) and any(mark in lower for mark in (*CONTEXT_WORDS, *LISTING_WORDS)):
+        # If nothing was answered yet, or the message is about the output, max_output_tokens asks for too much.
+        ours = not proven or any(mark in lower for mark in OUTPUT_WORDS)
+        if ours and any(mark in lower for mark in CONTEXT_WORDS):
+            return ApiError("skip", f"{cause}, {CONTEXT_LENGTH}", message)
+        return Completion(message, STATUS_REJECTED, 0, 0, 0.0, 0.0)
+    if status in RETRY_STATUSES or status >= 500:
+        return ApiError("retry", cause, message, retry_after, billed=status in GATEWAY_STATUSES)
     if status in (400, 422):
-        return ApiError("skip" if proven else "speech", cause, words)
-    return ApiError("stop", cause, words)
+        return ApiError("skip" if proven else "parameter", cause, message)
+    return ApiError("stop", cause, message)
 
 
-def error_words(error: Any, key: str) -> str:
-    """What the endpoint says of an error, on one line, without the key."""
+def status_message(error: Any, key: str) -> str:
+    """Return the endpoint's error message on one line, without the key."""
     body = error.body if isinstance(error.body, dict) else {}
-    said = [str(body[name]) for name in ("code", "message") if body.get(name)]
-    text = ": ".join(said) or str(error.response.text)
-    return mask_keys(text, key)
+    parts = [str(body[name]) for name in ("code", "message") if body.get(name)]
+    return clean_message(": ".join(parts) or str(error.response.text), key)
 
 
-def mask_keys(said: object, key: str) -> str:
-    """Words of an endpoint on one line of bounded length, without the key and without what moves a terminal."""
-    return repair_unicode(" ".join(masked(str(said), key, 10 * WORDS).split())[:WORDS]).translate(CONTROL)
+def clean_message(message: object, key: str) -> str:
+    """Return an endpoint's message as one line of bounded length, without the key and terminal control codes."""
+    text = " ".join(mask_and_cut(str(message), key, 10 * MAX_MESSAGE_CHARS).split())
+    return repair_unicode(text[:MAX_MESSAGE_CHARS]).translate(CONTROL)
 
 
-def retry_delay(headers: Mapping[str, str], words: str = "") -> float | None:
-    """The seconds that Retry-After asks for, as a number or as a date, or else the words; None where nothing does."""
+def read_retry_after(headers: Mapping[str, str], message: str = "") -> float | None:
+    """Return the seconds of a Retry-After header (a number or a date) or else of the message; None without either."""
     for name, scale in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         value = headers.get(name, "").strip()
         try:
@@ -223,8 +230,8 @@ def retry_delay(headers: Mapping[str, str], words: str = "") -> float | None:
                 continue
         if math.isfinite(seconds):
             return max(0.0, seconds)
-    said = LATER.search(words)
-    if said is None or not any(said.groups()):
+    match = RETRY_WORDS.search(message)
+    if match is None or not any(match.groups()):
         return None
-    hours, minutes, rest = (float(part or 0) for part in said.groups()[:3])
-    return hours * 3600 + minutes * 60 + rest / (1000 if (said[4] or "").lower().startswith("m") else 1)
+    hours, minutes, rest = (float(part or 0) for part in match.groups()[:3])
+    return hours * 3600 + minutes * 60 + rest / (1000 if (match[4] or "").lower().startswith("m") else 1)

@@ -1,10 +1,11 @@
-"""Does a hosted model know listings by heart? It is given the first half of one and asked for the rest and the price.
+"""Tests whether an API model has memorized listings: it gets the first half of one and continues it with the price.
 
-    recite(pricer, items, 50)     {"asked": 50, "eight_words": 3, "whole": 1, "price": 2, "price_by_chance": 0.4}
+    check_memorization(pricer, items, 50)
+    {"asked": 50, "eight_words": 3, "whole": 1, "price": 2, "price_by_chance": 0.4, ...}
 
-A model that goes on word for word has read this very listing, and may have read its price: its error here then says
-little of new goods. The counts are of listings whose second half is long enough to tell. A price counts where it is the
-true one to the cent; by chance as many would be right if what it said were dealt to the other listings.
+A model that continues word for word has read this very listing, and perhaps its price: its error here then says little
+about new products. Only listings with a long enough second half count. A price counts if it is right to the cent;
+`price_by_chance` is how many would be right if the answers were dealt to the other listings.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from pricesmith.text.price_parser import parse_price
 from pricesmith.text.prompts import repair_unicode
 from pricesmith.text.words import split_pieces, split_words
 
-RUN = 8  # words in a row that nobody goes on with by accident
-LEAST = 10  # words that the second half must have
-MOST = 400  # words of a listing that are used
-LETTERS = 8_000
+N_MATCHING_WORDS = 8  # consecutive words that nobody continues by accident
+MIN_REST_WORDS = 10  # of the second half
+MAX_WORDS = 400  # of a listing
+MAX_CHARS = 8_000
 SYSTEM = "You know product listings by heart."
-ASK = (
+QUESTION = (
     "This is how a product listing begins. Go on exactly where it stops, word for word, as it was published. "
     "End with a line that says Price: and the price it was listed at.\n\n"
 )
@@ -38,100 +39,109 @@ PRICE = re.compile(r"price\W{0,4}\s*([^\n]{1,40})", re.IGNORECASE)
 
 
 def split_halves(listing: Listing) -> tuple[str, list[str]] | None:
-    """The first half of a listing as it stands, and the words of the second; None where that is too short to tell."""
-    text = repair_unicode(render(listing))[:LETTERS]
-    pieces = split_pieces(text)[:MOST]
+    """Return the text of a listing's first half and the words of its second; None if that is too short."""
+    text = repair_unicode(render(listing))[:MAX_CHARS]
+    pieces = split_pieces(text)[:MAX_WORDS]
     middle = len(pieces) // 2
     rest = split_words("".join(pieces[middle:]))
-    return ("".join(pieces[:middle]), rest) if len(rest) >= LEAST else None
+    return ("".join(pieces[:middle]), rest) if len(rest) >= MIN_REST_WORDS else None
 
 
 def choose_items(items: Sequence[Item], count: int) -> list[Item]:
-    """`count` items whose second half is long enough, in an order that has nothing to do with them."""
-    fit = [item for item in items if split_halves(item.listing) is not None]
-    return sorted(fit, key=lambda item: hashlib.sha256(f"recite {item.listing.id}".encode()).digest())[:count]
+    """Return `count` items whose second half is long enough, in a fixed pseudo-random order."""
+    suitable = [item for item in items if split_halves(item.listing) is not None]
+    return sorted(suitable, key=lambda item: hashlib.sha256(f"recite {item.listing.id}".encode()).digest())[:count]
 
 
 def build_request(pricer: ApiPricer, listing: Listing) -> ApiRequest:
-    """What is sent for one listing."""
-    known = split_halves(listing)
-    assert known is not None
-    turns = ({"role": "system", "content": SYSTEM}, {"role": "user", "content": ASK + known[0]})
-    return pricer.request(turns, schema=False)
+    """Return the request that asks for a listing's second half."""
+    halves = split_halves(listing)
+    assert halves is not None
+    messages = ({"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION + halves[0]})
+    return pricer.request(messages, schema=False)
 
 
 def check_memorization(pricer: ApiPricer, items: Sequence[Item], count: int) -> dict[str, Any]:
-    """Ask for the second halves of up to `count` of the items and count what came word for word, and what it took.
+    """Ask for the second halves of up to `count` items; return how many came word for word, with usage and cost.
 
-    The answers are remembered, paid from the pricer's purse, and no part of any price.
+    The replies are cached and paid from the pricer's budget, and are no part of any quote.
     """
-    some = choose_items(items, count)
-    requests = [build_request(pricer, item.listing) for item in some]
-    wire = pricer.new_wire(schema=False)
+    chosen = choose_items(items, count)
+    requests = [build_request(pricer, item.listing) for item in chosen]
+    client = pricer.new_client(schema=False)
     try:
-        said = pricer.said(requests, wire)
+        results = pricer.complete(requests, client)
     finally:
-        wire.close()
+        client.close()
     counts: Counter[str] = Counter()
-    prices: list[tuple[float, float]] = []  # said, true
-    for item, request in zip(some, requests, strict=True):
-        answer = said[request.key]
-        if isinstance(answer, RequestFailed):
-            counts["lost"] += 1
+    prices: list[tuple[float, float]] = []  # of the answer, true
+    for item, request in zip(chosen, requests, strict=True):
+        result = results[request.key]
+        if isinstance(result, RequestFailed):
+            counts["no_reply"] += 1
             continue
-        known = split_halves(item.listing)
-        assert known is not None
-        counts.update(word_agreement(answer.text, known[1]))
-        price = find_price(answer.text, pricer.prompt.currency)
+        halves = split_halves(item.listing)
+        assert halves is not None
+        counts.update(count_matches(result.text, halves[1]))
+        price = find_price(result.text, pricer.prompt.currency)
         if price is not None:
             prices.append((price, item.price))
-    right = sum(is_same_amount(one, true) for one, true in prices)
-    names = ("eight_words", "whole", "lost")
-    found = {"asked": len(some), **{name: counts[name] for name in names}, "price": right, **chance_agreement(prices)}
-    return {**found, **words_taken(pricer, wire, said)}
-
-
-def words_taken(pricer: ApiPricer, wire: ApiClient, said: Mapping[str, Completion | RequestFailed]) -> dict[str, Any]:
-    """What the check took: requests of this time, tokens and dollars of all its answers, None where not known."""
-    heard = [pricer.priced(one) for one in said.values() if isinstance(one, Completion)]
-    costs = [one.cost_usd for one in heard] + [one.cost_usd for one in said.values() if isinstance(one, RequestFailed)]
     return {
-        "requests": wire.sent,
-        "tokens": {
-            "input": sum(one.tokens_in or 0 for one in heard),
-            "output": sum(one.tokens_out or 0 for one in heard),
-        },
-        "spent": None if None in costs else math.fsum(cost or 0.0 for cost in costs),
-        "lost_usd": wire.lost_usd if wire.lost_known else None,
-        "faults": dict(sorted(wire.faults.items())),
+        "asked": len(chosen),
+        **{name: counts[name] for name in ("eight_words", "whole", "no_reply")},
+        "price": sum(is_same_amount(price, truth) for price, truth in prices),
+        "price_by_chance": matches_by_chance(prices),
+        **usage_facts(pricer, client, results),
     }
 
 
-def word_agreement(text: str, rest: Sequence[str]) -> list[str]:
-    """How far a text goes on as the listing does: `eight_words` from its start, `whole` to its end."""
-    said = split_words(text)[: len(rest)]
-    same_run = said[:RUN] == list(rest[:RUN])
-    return ["eight_words"] * same_run + ["whole"] * (said == list(rest))
+def usage_facts(
+    pricer: ApiPricer, client: ApiClient, results: Mapping[str, Completion | RequestFailed]
+) -> dict[str, Any]:
+    """Return the requests of this check, and tokens and dollars of all its replies, None if unknown."""
+    completions = [pricer.reprice(result) for result in results.values() if isinstance(result, Completion)]
+    failures = [result for result in results.values() if isinstance(result, RequestFailed)]
+    costs = [completion.cost_usd for completion in completions] + [failure.cost_usd for failure in failures]
+    return {
+        "requests": client.n_requests,
+        "tokens": {
+            "input": sum(completion.tokens_in or 0 for completion in completions),
+            "output": sum(completion.tokens_out or 0 for completion in completions),
+        },
+        "spent_usd": None if None in costs else math.fsum(cost or 0.0 for cost in costs),
+        "failed_tries_usd": client.failed_tries_usd if client.cost_known else None,
+        "errors": dict(sorted(client.error_counts.items())),
+    }
+
+
+def count_matches(text: str, rest: Sequence[str]) -> list[str]:
+    """Return how far a text continues a listing: `eight_words` from its start, `whole` to its end."""
+    words = split_words(text)[: len(rest)]
+    same_start = words[:N_MATCHING_WORDS] == list(rest[:N_MATCHING_WORDS])
+    return ["eight_words"] * same_start + ["whole"] * (words == list(rest))
 
 
 def find_price(text: str, currency: str) -> float | None:
-    """The price that the last line with the word price says, None where it says none."""
-    found = PRICE.findall(text)
-    if found and has_several_numbers(found[-1]):
+    """Return the price in the last line with the word price, None without one."""
+    matches = PRICE.findall(text)
+    if matches and has_several_numbers(matches[-1]):
         return None
-    value = parse_price(found[-1].strip().rstrip("*. "), currency) if found else ""
+    value = parse_price(matches[-1].strip().rstrip("*. "), currency) if matches else ""
     return value[0] if isinstance(value, tuple) else None
 
 
-def is_same_amount(one: float, other: float) -> bool:
-    """Whether two prices are the same to the cent."""
-    return abs(one - other) < 0.005
+def is_same_amount(first: float, second: float) -> bool:
+    """Return whether two prices are the same to the cent."""
+    return abs(first - second) < 0.005
 
 
-def chance_agreement(prices: Sequence[tuple[float, float]]) -> dict[str, float]:
-    """How many said prices would be right if each were held against the other listings' prices."""
-    others = max(1, len(prices) - 1)
-    hits = sum(
-        is_same_amount(one, true) for a, (one, _) in enumerate(prices) for b, (_, true) in enumerate(prices) if a != b
+def matches_by_chance(prices: Sequence[tuple[float, float]]) -> float:
+    """Return how many answered prices would be right if each were compared with the other listings' prices."""
+    n_others = max(1, len(prices) - 1)
+    matches = sum(
+        is_same_amount(price, truth)
+        for i, (price, _) in enumerate(prices)
+        for j, (_, truth) in enumerate(prices)
+        if i != j
     )
-    return {"price_by_chance": round(hits / others, 2)}
+    return round(matches / n_others, 2)

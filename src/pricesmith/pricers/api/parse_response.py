@@ -1,14 +1,16 @@
-"""Reads the price out of what a hosted model said, strictly: one amount and nothing else, or the reason why not.
+"""Reads the price out of a model's reply strictly: one amount and nothing else, or the reason why there is none.
 
-    >>> read_reply('{"price": 24.5}', "stop", "USD")
+    >>> parse_response('{"price": 24.5}', "stop", "USD")
     24.5
-    >>> read_reply("$20 to $30", "stop", "USD")
+    >>> parse_response("$20 to $30", "stop", "USD")
     'a range'
-    >>> read_reply("2 for $30", "stop", "USD")
+    >>> parse_response("2 for $30", "stop", "USD")
     'more than one number'
+    >>> strip_reasoning("It has 30 parts.\\n</think>\\n\\n25")          # the chat template opened the tag
+    '25'
 
-Guessing which number in a sentence is meant would score a model by our luck; an answer that was cut off may have lost
-digits. Both are no answer, counted and shown.
+Guessing which number of a sentence is the price would add our own error to the model's, and a truncated answer may
+have lost digits. Both count as unanswered, with their reason.
 """
 
 from __future__ import annotations
@@ -17,131 +19,185 @@ import json
 import re
 from typing import Any
 
-from pricesmith.pricers.api.reasoning import strip_reasoning
 from pricesmith.text.price_parser import AMBIGUOUS, NEGATIVE, RANGE, TWO_CURRENCIES, ZERO, parse_price
 from pricesmith.text.prompts import OUTPUT_FORMATS
 
-TRUNCATED = "cut off at the limit of output tokens"
-REFUSED = "a refusal"
+TRUNCATED = "truncated at the limit of output tokens"
+REFUSAL = "a refusal"
 REJECTED = "a request that the endpoint rejected"
-BROKEN = "broken JSON"
-UNENDED = "reasoning that never ended"
-BROKEN_OFF = "an answer that did not end by itself"
-NOTHING = "nothing was said"
-A_RANGE = "a range"
-MANY = "more than one number"
-PROSE = "prose round a number"
+BROKEN_JSON = "invalid JSON"
+UNENDED_REASONING = "reasoning without an end"
+INTERRUPTED_REPLY = "a reply that did not end normally"
+EMPTY = "an empty reply"
+PRICE_RANGE = "a range"
+SEVERAL_NUMBERS = "more than one number"
+PROSE = "prose around a number"
 NO_NUMBER = "words without a number"
-OTHER_MONEY = "another currency"
-OTHER = "no price"
+OTHER_CURRENCY = "another currency"
+NO_AMOUNT = "no price"
 
-# Endpoints' words for an answer that is whole; whatever else ended it may have taken digits with it.
-WHOLE = frozenset({"stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete", "completed", "finish", "done"})
+# Finish reasons of a complete reply; any other reason may mean lost digits.
+COMPLETE = frozenset(
+    {"stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete", "completed", "finish", "done"}
+)
 FILTERED = ("refus", "filter", "safety", "moderat", "recitation", "blocklist", "prohibited", "spii", "flagged")
 
 REASONS = {
-    RANGE: A_RANGE,
+    RANGE: PRICE_RANGE,
     ZERO: "a price of zero",
     NEGATIVE: "a negative price",
     AMBIGUOUS: "an ambiguous number",
-    TWO_CURRENCIES: OTHER_MONEY,
+    TWO_CURRENCIES: OTHER_CURRENCY,
 }
-FENCE = re.compile(r"```[a-z]*\s*(.*?)\s*```", re.DOTALL)
+CODE_FENCE = re.compile(r"```[a-z]*\s*(.*?)\s*```", re.DOTALL)
 LEAD = re.compile(r"(?:the |estimated )?(?:price|cost|answer)(?:\s*(?:is\b|:|=))*\s+", re.IGNORECASE)
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-# Nobody writes one amount over several lines, columns or places of a list: these stand between two numbers.
-BREAKS = re.compile(r"[\t\n\r\v\f\x1c-\x1f\x85\u2028\u2029;|]")
+# Nobody writes one amount over several lines, columns or list entries: these separate two numbers.
+SEPARATORS = re.compile(r"[\t\n\r\v\f\x1c-\x1f\x85\u2028\u2029;|]")
 # Groups of three digits with plain spaces, each of which may be a price by itself: 120 150
-GROUPS = re.compile(r"(?<![\d.,])[1-9]\d\d(?: [1-9]\d\d)+(?:[.,]\d{1,2})?(?!\d)")
-BETWEEN = re.compile(r"\d[^\d]{0,12}(?:-|–|—|\bto\b|\band\b|\bor\b)[^\d]{0,6}\d", re.IGNORECASE)
-REFUSAL = re.compile(
+DIGIT_GROUPS = re.compile(r"(?<![\d.,])[1-9]\d\d(?: [1-9]\d\d)+(?:[.,]\d{1,2})?(?!\d)")
+TWO_BOUNDS = re.compile(r"\d[^\d]{0,12}(?:-|–|—|\bto\b|\band\b|\bor\b)[^\d]{0,6}\d", re.IGNORECASE)
+REFUSAL_WORDS = re.compile(
     r"\b(?:can(?:no|['’])?t|unable|not able|won['’]t|will not|do not have|don['’]t have|sorry|as an ai)\b",
     re.IGNORECASE,
 )
 
+TAG_NAMES = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflect(?:ion)?|analysis|scratchpad)"
+OPEN_TAG = re.compile(
+    rf"<\s*{TAG_NAMES}(?:\s[^<>]*)?>"
+    r"|\[(?:THINK|THINKING|REASONING)\]|◁think▷|<\|(?:start_thinking|begin_of_thought)\|>"
+    r"|<\|channel>(?:thought|analysis)|<unused94>",
+    re.IGNORECASE,
+)
+CLOSE_TAG = re.compile(
+    rf"<\s*/\s*{TAG_NAMES}\s*>"
+    r"|\[/(?:THINK|THINKING|REASONING)\]|◁/think▷|<\|(?:end_thinking|end_of_thought)\|>"
+    r"|<channel\|>|<unused95>",
+    re.IGNORECASE,
+)
+# gpt-oss (harmony): <|channel|>analysis<|message|>...<|end|><|start|>assistant<|channel|>final<|message|>...
+FINAL_CHANNEL = re.compile(
+    r"<\|channel\|>\s*final\b[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>|assistantfinal(?:\s?json(?=\s*\{))?"
+)
+OTHER_CHANNEL = re.compile(r"<\|channel\|>|\Aanalysis(?=[A-Z])|assistant(?:analysis|commentary)(?=[A-Z\s])")
+END_TOKENS = re.compile(
+    r"(?:\s*(?:<\|(?:im_end|eot_id|eom_id|end|return|endoftext|end_of_text|end_of_turn|end_response|end_of_solution)\|>"
+    r"|<(?:end_of_turn|eos|turn\|)>|</s>|\[/INST\]))+\s*\Z",
+    re.IGNORECASE,
+)
+ANSWER_TAG = re.compile(
+    r"<(answer|response|output|final|final_answer)>(.*)</\1>|<\|(?:start_response|begin_of_solution)\|>(.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+
 
 def parse_response(text: str, finish: str, currency: str) -> float | str:
-    """The price that an answer says, above 0 and finite, or the reason why it says none.
+    """Return the price of a reply, above 0 and finite, or the reason why there is none.
 
-    `finish` is the endpoint's word for why it ended; `currency` the catalog's.
+    `finish` is the endpoint's finish reason; `currency` is the catalog's currency code.
     """
-    ended = finish.casefold()
-    if ended == "rejected":
+    finish = finish.casefold()
+    if finish == "rejected":
         return REJECTED
-    if "length" in ended or "max" in ended:
+    if "length" in finish or "max" in finish:
         return TRUNCATED
-    if ended not in WHOLE:
-        return REFUSED if any(mark in ended for mark in FILTERED) else BROKEN_OFF
-    said = strip_reasoning(text)
-    if said is None:
-        return UNENDED
-    if fenced := FENCE.fullmatch(said):
-        said = fenced[1]
-    if not said:
-        return NOTHING
-    if said[0] in "{[":
-        return read_object(said, currency)
-    said = said.strip("*_` ").removesuffix(".") if not said.endswith("..") else said
-    lead = LEAD.match(said)
-    said = (said[lead.end() :] if lead else said).strip("*_` ")
-    word = OUTPUT_FORMATS.get(currency)
-    return read_amount(re.sub(rf"\s*\b{word}s?$", "", said, flags=re.IGNORECASE) if word else said, currency)
+    if finish not in COMPLETE:
+        return REFUSAL if any(mark in finish for mark in FILTERED) else INTERRUPTED_REPLY
+    answer = strip_reasoning(text)
+    if answer is None:
+        return UNENDED_REASONING
+    if fenced := CODE_FENCE.fullmatch(answer):
+        answer = fenced[1]
+    if not answer:
+        return EMPTY
+    if answer[0] in "{[":
+        return parse_json_price(answer, currency)
+    answer = answer.strip("*_` ").removesuffix(".") if not answer.endswith("..") else answer
+    lead = LEAD.match(answer)
+    answer = (answer[lead.end() :] if lead else answer).strip("*_` ")
+    unit = OUTPUT_FORMATS.get(currency)
+    return parse_amount(re.sub(rf"\s*\b{unit}s?$", "", answer, flags=re.IGNORECASE) if unit else answer, currency)
 
 
-def read_object(text: str, currency: str) -> float | str:
-    """The `price` of one JSON object, which it has once; `currency` beside it, where there is one, is the catalog's."""
+def strip_reasoning(text: str) -> str | None:
+    """Return a reply without its reasoning and end tokens; None if the reasoning never ends.
+
+    Recognizes tags (`<think>`, `<thinking>`, `<reasoning>`, `[THINK]`, `◁think▷`, `<|START_THINKING|>`, `<seed:think>`
+    and others), the channels of gpt-oss, also without their special tokens, and a tag around the answer.
+    """
+    answer = END_TOKENS.sub("", text.strip())
+    finals = list(FINAL_CHANNEL.finditer(answer))
+    if finals:
+        answer = answer[finals[-1].end() :]
+    elif OTHER_CHANNEL.search(answer):
+        return None
+    while (close := CLOSE_TAG.search(answer)) is not None:
+        start = OPEN_TAG.search(answer)
+        if start is not None and 0 < start.start() < close.start() and answer[: start.start()].strip():
+            break  # text before the reasoning is no answer by itself
+        answer = answer[close.end() :]
+    if OPEN_TAG.search(answer) and not CLOSE_TAG.search(answer):
+        return None
+    answer = END_TOKENS.sub("", answer).strip()
+    if (inner := ANSWER_TAG.fullmatch(answer)) is not None:
+        answer = (inner[2] if inner[2] is not None else inner[3]).strip()
+    return answer
+
+
+def parse_json_price(text: str, currency: str) -> float | str:
+    """Return the `price` of one JSON object, or the reason; a `currency` in it must be the catalog's."""
     try:
         value: Any = json.loads(text, object_pairs_hook=refuse_duplicate_keys)
     except (ValueError, RecursionError):
-        return BROKEN
+        return BROKEN_JSON
     if isinstance(value, list) and len(value) > 1:
-        return MANY
+        return SEVERAL_NUMBERS
     if not isinstance(value, dict) or "price" not in value:
-        return BROKEN
-    price, said = value["price"], value.get("currency")
-    if said and str(said).upper() != currency.upper() and read_amount(f"{said} 1", currency) != 1:
-        return OTHER_MONEY
+        return BROKEN_JSON
+    price, code = value["price"], value.get("currency")
+    if code and str(code).upper() != currency.upper() and parse_amount(f"{code} 1", currency) != 1:
+        return OTHER_CURRENCY
     if isinstance(price, list | dict):
-        return OTHER if len(price) < 2 else MANY if isinstance(price, list) else A_RANGE
-    return read_amount(price, currency)
+        return NO_AMOUNT if len(price) < 2 else SEVERAL_NUMBERS if isinstance(price, list) else PRICE_RANGE
+    return parse_amount(price, currency)
 
 
 def refuse_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose names are there once. Raises ValueError where one is there twice."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name is there twice")
-    return found
+    """Return the pairs as a dictionary. Raises ValueError if a key occurs twice."""
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return values
 
 
-def read_amount(value: object, currency: str) -> float | str:
-    """One amount in the catalog's currency, or the reason."""
+def parse_amount(value: object, currency: str) -> float | str:
+    """Return one amount in the catalog's currency, or the reason why there is none."""
     if isinstance(value, str):
         if has_several_numbers(value):
-            return format_reason(value)
-        if GROUPS.search(value):
+            return explain_no_price(value)
+        if DIGIT_GROUPS.search(value):
             return REASONS[AMBIGUOUS]
-    found = parse_price(value, currency, ",.")  # nobody knows the writer's marks: 1.299 may be either
-    if isinstance(found, tuple):
-        amount, said = found
-        return amount if said in (None, currency) else OTHER_MONEY
-    if found in REASONS:
-        return REASONS[found]
-    return format_reason(value) if isinstance(value, str) else OTHER
+    parsed = parse_price(value, currency, ",.")  # the writer's decimal mark is unknown: 1.299 may be either
+    if isinstance(parsed, tuple):
+        amount, sign = parsed
+        return amount if sign in (None, currency) else OTHER_CURRENCY
+    if parsed in REASONS:
+        return REASONS[parsed]
+    return explain_no_price(value) if isinstance(value, str) else NO_AMOUNT
 
 
 def has_several_numbers(text: str) -> bool:
-    """Whether numbers stand on both sides of a line break, a tab or a sign that parts a list."""
-    return sum(any(letter.isdigit() for letter in part) for part in BREAKS.split(text)) > 1
+    """Return whether there are numbers on both sides of a line break, a tab or another list separator."""
+    return sum(any(char.isdigit() for char in part) for part in SEPARATORS.split(text)) > 1
 
 
-def format_reason(text: str) -> str:
-    """Why a text that is no amount is none."""
+def explain_no_price(text: str) -> str:
+    """Return the reason why a text is not an amount."""
     numbers = NUMBER.findall(text)
-    if REFUSAL.search(text) and not numbers:
-        return REFUSED
-    if len(numbers) == 2 and BETWEEN.search(text):
-        return A_RANGE
-    if REFUSAL.search(text):
-        return REFUSED
-    return MANY if len(numbers) > 1 else PROSE if numbers else NO_NUMBER
+    if REFUSAL_WORDS.search(text) and not numbers:
+        return REFUSAL
+    if len(numbers) == 2 and TWO_BOUNDS.search(text):
+        return PRICE_RANGE
+    if REFUSAL_WORDS.search(text):
+        return REFUSAL
+    return SEVERAL_NUMBERS if len(numbers) > 1 else PROSE if numbers else NO_NUMBER

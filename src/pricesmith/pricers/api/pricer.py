@@ -1,21 +1,22 @@
-"""A hosted model as a pricer: any endpoint that speaks the OpenAI chat API, asked with the words of the local prompts.
+"""An API model as a pricer: any endpoint that speaks the OpenAI chat API, with the prompt of the local models.
 
-    with Answers(default_path()) as answers:
-        pricer = FrontierPricer(endpoint_of("gpt-4.1-nano"), Asked(), answers, Purse(5.0), currency="USD")
+    with ResponseCache(default_cache_path()) as cache:
+        pricer = ApiPricer(find_endpoint("gpt-4.1-nano"), PromptOptions(), cache, Budget(5.0), currency="USD")
         pricer.price(listings)
 
-Every answer is remembered as it came, so that it is paid for once. What is no price is no answer: counted, never 0.
+Every reply is cached as it came, so it is paid for once. A reply without a price is unanswered: counted, never 0.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -26,10 +27,9 @@ from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Quote, render
 from pricesmith.pricers.api.budget import Budget
-from pricesmith.pricers.api.capabilities import Capabilities
-from pricesmith.pricers.api.client import ApiClient, CompletionCall, RequestFailed, RunStopped
-from pricesmith.pricers.api.errors import CONTEXT_LENGTH, NO_CONNECTION, TIMED_OUT, reported_cost
-from pricesmith.pricers.api.few_shot import ComparablesSelector, Selector, cut_text
+from pricesmith.pricers.api.client import ApiClient, Capabilities, CompletionCall, RequestFailed, RunStopped
+from pricesmith.pricers.api.errors import CONTEXT_LENGTH, NO_CONNECTION, TIMED_OUT, completion_cost
+from pricesmith.pricers.api.few_shot import ComparablesSelector, Examples
 from pricesmith.pricers.api.parse_response import parse_response
 from pricesmith.pricers.api.providers import Endpoint, user_prices_file
 from pricesmith.pricers.api.redaction import mask_key
@@ -37,276 +37,256 @@ from pricesmith.pricers.api.response_cache import Completion, ResponseCache, cac
 from pricesmith.pricers.api.workers import run_concurrently
 from pricesmith.text.prompts import MAX_SHOTS, SYSTEM_PROMPT, Prompt, few_shot_messages, repair_unicode
 
-MOST_LETTERS = 8_000  # of a listing that is priced: a megabyte would cost dollars
-ROUND = 16  # tokens of a chat's format round each message, at worst
-SCHEMA_TOKENS = 200  # tokens that an endpoint may add for the schema of the answer, at worst
-MOST_LOST = 0.02  # of a batch (of 100 at least) may stay without a reply; more say that the endpoint is down
-PATIENCE = 0.1  # seconds between two looks at what another command was answered
-KEPT = "What is answered is remembered; run the same command again."
-RAW = 2_000  # characters of what was said that an evaluation keeps
+MAX_LISTING_CHARS = 8_000  # of a listing that is priced: a megabyte would cost dollars
+MAX_MESSAGE_TOKENS = 16  # of a chat's format around each message, at worst
+MAX_SCHEMA_TOKENS = 200  # that an endpoint may add for the schema of the reply, at worst
+MAX_FAILED_SHARE = 0.02  # of a batch (of at least 100) without a reply; above it the endpoint counts as down
+POLL_SECONDS = 0.1  # between two checks for another command's reply
+RESUME = "All answers so far are cached; run the same command again."
+MAX_RAW_CHARS = 2_000  # of a reply that an evaluation stores
+
+Messages = tuple[dict[str, str], ...]
+Results = dict[str, Completion | RequestFailed]
 
 
 class PromptOptions(Settings):
-    """How a hosted model is asked; all of it is part of what an answer is remembered by."""
+    """How an API model is asked; all of it is part of the key of a cached reply."""
 
-    shots: int = Field(0, ge=0, le=MAX_SHOTS, description="fixed priced listings of training shown first")
-    comparables: int = Field(0, ge=0, le=MAX_SHOTS, description="nearest priced listings of training shown first")
-    output: int = Field(4096, ge=16, le=1_000_000, description="most output tokens, reasoning included")
-    effort: Literal["", "none", "minimal", "low", "medium", "high", "xhigh"] = Field("", description="of reasoning")
-    json_answer: bool = Field(True, description="ask for a JSON number where the endpoint can")
+    shots: int = Field(0, ge=0, le=MAX_SHOTS, description="priced training listings shown first, the same each time")
+    comparables: int = Field(0, ge=0, le=MAX_SHOTS, description="nearest priced training listings shown first")
+    max_output_tokens: int = Field(4096, ge=16, le=1_000_000, description="most output tokens, reasoning included")
+    reasoning_effort: Literal["", "none", "minimal", "low", "medium", "high", "xhigh"] = Field(
+        "", description="how much the model reasons"
+    )
+    json_answer: bool = Field(True, description="ask for a JSON number if the endpoint supports it")
 
 
 @dataclass(frozen=True)
 class ApiRequest:
-    """What is sent for one listing, what it is remembered by, and what it costs at worst (0 where that is unknown)."""
+    """One request: its key in the cache, its messages, and its worst-case cost (0 without a token price)."""
 
     key: str
-    messages: tuple[dict[str, str], ...]
+    messages: Messages
     worst: float
-
-    @property
-    def letters(self) -> int:
-        """Characters of all messages."""
-        return sum(len(message["content"]) for message in self.messages)
 
 
 @dataclass
 class UsageStats:
-    """What the pricer has met: answers by where they are from, no answers by reason, what was lost on the way."""
+    """Counts of replies by source, of unanswered listings by reason, of tokens, and the cost in US dollars.
 
-    asked: int = 0
-    remembered: int = 0
-    again: int = 0
+    `failed_tries_usd` is the part of the cost for replies that never arrived, at worst.
+    """
 
-    def __post_init__(self) -> None:
-        self.failures: Counter[str] = Counter()
-        self.lost: Counter[str] = Counter()
-        self.tokens: Counter[str] = Counter()
-        self.cost, self.cost_known = 0.0, True
-        self.lost_usd = 0.0  # of the cost, for replies that never came, at worst
+    requested: int = 0
+    cached: int = 0
+    requested_again: int = 0
+    cost: float = 0.0
+    cost_known: bool = True
+    failed_tries_usd: float = 0.0
+    unanswered: Counter[str] = field(default_factory=Counter)
+    no_reply: Counter[str] = field(default_factory=Counter)
+    tokens: Counter[str] = field(default_factory=Counter)
 
 
 class ApiPricer:
-    """Quotes what a hosted model says. `train` are the priced listings it may be shown, `groups` the guard's;
-    `called` is the name it has in notes, before the model's."""
+    """Quotes the prices that an API model answers.
+
+    `train` returns the priced listings that may be shown as examples, `groups` maps ids to near-duplicate groups;
+    `label` is its name in notes, before the model's.
+    """
 
     def __init__(
         self,
         endpoint: Endpoint,
-        asked: PromptOptions,
-        answers: ResponseCache,
-        purse: Budget,
+        options: PromptOptions,
+        cache: ResponseCache,
+        budget: Budget,
         *,
         currency: str,
-        called: str = "",
+        label: str = "",
         train: Callable[[], Sequence[Item]] = tuple,
         groups: Mapping[str, str] | None = None,
         concurrency: int = 8,
         timeout: float = 300.0,
         progress: Progress = SILENT,
-        wire: ApiClient | None = None,
     ) -> None:
-        if purse.budget is not None and endpoint.price is None:
-            raise unpriced_error(endpoint, called)
-        self.endpoint, self.asked, self.answers, self.purse = endpoint, asked, answers, purse
-        self.called = f"{called} ({endpoint.model})" if called else endpoint.model
+        if budget.limit is not None and endpoint.price is None:
+            raise unpriced_error(endpoint, label)
+        self.endpoint, self.options, self.cache, self.budget = endpoint, options, cache, budget
+        self.label = f"{label} ({endpoint.model})" if label else endpoint.model
         self.prompt = Prompt(style="chat", currency=currency)
         self.groups, self.concurrency, self.progress = groups or {}, concurrency, progress
         self.timeout = timeout
-        self.wire = wire or self.new_wire(schema=asked.json_answer)
-        self.tally = UsageStats()
-        self.fixed: Selector = ()
-        self.nearest: ComparablesSelector | None = None
-        if asked.shots or asked.comparables:
-            self.show(train())
+        self.client = self.new_client(schema=options.json_answer)
+        self.usage = UsageStats()
+        self.fixed_examples: Examples = ()
+        self.selector: ComparablesSelector | None = None
+        if endpoint.key:
+            cache.mask_older(endpoint.url, endpoint.key)
+        if options.shots or options.comparables:
+            self.set_examples(train())
 
     @property
     def name(self) -> str:
         return f"api:{self.endpoint.model}"
 
-    def new_wire(self, *, schema: bool) -> ApiClient:
-        """A way to the endpoint, spoken to as was found out before."""
-        speech = Capabilities.of(self.answers.speech(self.endpoint.url, self.endpoint.model), self.endpoint.limit)
-        output, effort = self.asked.output, self.asked.effort
-        about = (self.endpoint, self.purse, speech)
-        return ApiClient(*about, most_output=output, effort=effort, schema=schema, timeout=self.timeout)
+    def new_client(self, *, schema: bool) -> ApiClient:
+        """Return a client of the endpoint that uses the capabilities learned before."""
+        stored = self.cache.load_capabilities(self.endpoint.url, self.endpoint.model)
+        return ApiClient(
+            self.endpoint,
+            self.budget,
+            Capabilities.from_dict(stored, self.endpoint.limit),
+            max_output_tokens=self.options.max_output_tokens,
+            reasoning_effort=self.options.reasoning_effort,
+            schema=schema,
+            timeout=self.timeout,
+        )
 
     def close(self) -> None:
-        """Give the connections back."""
-        self.wire.close()
+        """Close the connections."""
+        self.client.close()
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What tells this pricer from another, as plain values; its price, since an evaluation holds dollars."""
+        """The settings that distinguish this pricer from others, as plain values, with its token price."""
         price = self.endpoint.price
-        facts = {"model": self.endpoint.model, "endpoint": self.endpoint.url, **self.asked.model_dump()}
-        facts["usd_per_million"] = [price.input, price.output] if price else None
+        prompt = json.dumps(self.messages(Listing("", "", ""), ()))
         return {
-            **facts,
-            "prompt": hashlib.sha256(json.dumps(self.messages(Listing("", "", ""), ())).encode()).hexdigest(),
+            "model": self.endpoint.model,
+            "endpoint": self.endpoint.url,
+            **self.options.model_dump(),
+            "usd_per_million": [price.input, price.output] if price else None,
+            "prompt": hashlib.sha256(prompt.encode()).hexdigest(),
         }
 
-    def show(self, train: Sequence[Item]) -> None:
-        """Take what is shown from these priced listings."""
-        self.fixed = tuple(
-            (cut_text(repair_unicode(text), MOST_LETTERS), price)
-            for text, price in few_shot_messages(train, self.asked.shots)
+    def set_examples(self, train: Sequence[Item]) -> None:
+        """Choose the examples from these priced listings."""
+        self.fixed_examples = tuple(
+            (repair_unicode(text)[:MAX_LISTING_CHARS], price)
+            for text, price in few_shot_messages(train, self.options.shots)
         )
-        self.nearest = (
-            ComparablesSelector(train, self.groups, self.asked.comparables) if self.asked.comparables else None
-        )
+        k = self.options.comparables
+        self.selector = ComparablesSelector(train, self.groups, k) if k else None
 
-    def shown(self, train: Sequence[Item]) -> ApiPricer:
-        """The same model, shown other priced listings: for a fold. It counts on the same tally."""
-        other = ApiPricer.__new__(ApiPricer)
-        other.__dict__.update(self.__dict__)
-        other.show(train)
+    def with_examples(self, train: Sequence[Item]) -> ApiPricer:
+        """Return a pricer for a fold, with examples from `train`; it shares the client and the usage counts."""
+        other = copy.copy(self)
+        other.set_examples(train)
         return other
 
-    def messages(self, listing: Listing, near: Selector) -> tuple[dict[str, str], ...]:
-        """The chat: the words of the local prompts, an answer being a JSON object with the price."""
-        turns = [{"role": "system", "content": SYSTEM_PROMPT}]
-        for text, price in (*self.fixed, *near):
-            turns.append({"role": "user", "content": self.prompt.asked(text)})
-            turns.append({"role": "assistant", "content": json.dumps({"price": price})})
-        body = cut_text(repair_unicode(render(listing)), MOST_LETTERS)
-        return (*turns, {"role": "user", "content": self.prompt.asked(body)})
+    def messages(self, listing: Listing, examples: Examples) -> Messages:
+        """Return the chat: the words of the local prompts, with JSON objects as answers."""
+        messages = [{"role": "system", "content": SYSTEM_PROMPT}]
+        for text, price in (*self.fixed_examples, *examples):
+            messages.append({"role": "user", "content": self.prompt.asked(text)})
+            messages.append({"role": "assistant", "content": json.dumps({"price": price})})
+        body = repair_unicode(render(listing))[:MAX_LISTING_CHARS]
+        return (*messages, {"role": "user", "content": self.prompt.asked(body)})
 
     def requests(self, listings: Sequence[Listing]) -> list[ApiRequest]:
-        """What is sent for each listing."""
-        near = self.nearest.of(listings) if self.nearest else [()] * len(listings)
-        return [self.request(self.messages(ware, shown)) for ware, shown in zip(listings, near, strict=True)]
+        """Return the request for each listing."""
+        examples = self.selector.select(listings) if self.selector else [()] * len(listings)
+        return [self.request(self.messages(listing, shown)) for listing, shown in zip(listings, examples, strict=True)]
 
-    def request(self, messages: tuple[dict[str, str], ...], *, schema: bool | None = None) -> ApiRequest:
-        """A request and its worst case: a token is at least a byte, and an answer as long as it may be."""
-        asks = self.asked.json_answer if schema is None else schema
-        settings = {"output": self.asked.output, "effort": self.asked.effort, "json": asks}
+    def request(self, messages: Messages, *, schema: bool | None = None) -> ApiRequest:
+        """Return a request with its worst-case cost: a token for each byte, and the longest reply allowed."""
+        max_output = self.options.max_output_tokens
+        # The names are part of every key in the cache: other names would pay for every reply again.
+        settings = {
+            "output": max_output,
+            "effort": self.options.reasoning_effort,
+            "json": self.options.json_answer if schema is None else schema,
+        }
         key = cache_key(self.endpoint.url, self.endpoint.model, messages, settings)
-        most = SCHEMA_TOKENS + sum(ROUND + len(message["content"].encode()) for message in messages)
+        max_input = MAX_SCHEMA_TOKENS
+        max_input += sum(MAX_MESSAGE_TOKENS + len(message["content"].encode()) for message in messages)
         price = self.endpoint.price
-        return ApiRequest(key, messages, price.of(most, self.asked.output) if price else 0.0)
+        return ApiRequest(key, messages, price.cost(max_input, max_output) if price else 0.0)
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
-        """One quote a listing, in order. What is remembered is not asked again.
+        """Return one quote per listing, in order. Cached replies are not requested again.
 
-        Raises PricesmithError where the endpoint stops answering, BudgetSpent where the budget ends; what was answered
-        until then is kept.
+        Raises PricesmithError if the endpoint stops answering, BudgetExceeded if the budget ends; answers received
+        until then stay in the cache.
         """
         requests = self.requests(listings)
-        said = self.said(requests)
-        return [self.quote(said[request.key]) for request in requests]
+        results = self.complete(requests)
+        return [self.quote(results[request.key]) for request in requests]
 
-    def said(
-        self, requests: Sequence[ApiRequest], wire: ApiClient | None = None
-    ) -> dict[str, Completion | RequestFailed]:
-        """What was said to each request, by key: remembered, or asked for now."""
-        wire = wire or self.wire
-        wire.over = False
-        found: dict[str, Completion | RequestFailed] = dict(self.remembered(request.key for request in requests))
-        waiting = list({request.key: request for request in requests if request.key not in found}.values())
-        if waiting:
+    def complete(self, requests: Sequence[ApiRequest], client: ApiClient | None = None) -> Results:
+        """Return the reply to each request by its key, from the cache or requested now."""
+        client = client or self.client
+        client.stopped = False
+        results: Results = dict(self.find_cached(request.key for request in requests))
+        pending = list({request.key: request for request in requests if request.key not in results}.values())
+        if pending:
             self.endpoint.check_key()
-        self.tally.remembered += sum(request.key in found for request in requests)
-        wire.must_reply = not (self.tally.asked or self.tally.remembered)
-        again = len(self.answers.marked(request.key for request in waiting))
-        if again:
-            self.tally.again += again
-            those = "1 request was" if again == 1 else f"{again:,} requests were"
-            they = "it is" if again == 1 else "they are"
-            self.progress.note(f"{those} sent before and never answered; {they} asked again.")
-        asked: list[str] = []
-        meanwhile: list[str] = []  # answered to another command that runs beside this one
-        lost = 0
-        most = int(MOST_LOST * max(100, len(requests)))
-        waits = Waits(self.progress)
-
-        def ask(request: ApiRequest, stop: threading.Event) -> None:
-            nonlocal lost
-            try:
-                if (known := self.claim(request.key, stop, waits)) is not None:
-                    found[request.key] = known
-                    meanwhile.append(request.key)
-                    return
-            except RunStopped:
-                return
-            try:
-                sending = partial(self.answers.mark, request.key)
-                answer = wire.ask(CompletionCall(request.messages, request.worst, stop, sending))
-                self.answers.keep(request.key, self.endpoint.url, self.endpoint.model, answer)
-            except RequestFailed as error:
-                found[request.key] = error
-                lost += 1
-                if lost > most or (wire.must_reply and not wire.replied):
-                    raise self.down(lost, error) from None
-                return
-            except RunStopped:
-                return
-            finally:
-                self.answers.release(request.key)
-            found[request.key] = answer
-            asked.append(request.key)
-
+        self.usage.cached += sum(request.key in results for request in requests)
+        client.must_reply = not (self.usage.requested or self.usage.cached)
+        self.note_unanswered(pending)
+        batch = RequestBatch(self, client, results, int(MAX_FAILED_SHARE * max(100, len(requests))))
         try:
-            run_concurrently(ask, waiting, self.concurrency)
+            run_concurrently(batch.ask, pending, self.concurrency)
         finally:
-            self.tally.asked += len(asked)
-            self.tally.remembered += len(meanwhile)
-        if waiting and wire.proven:
-            self.answers.learn(self.endpoint.url, self.endpoint.model, wire.known())
-        return found
+            self.usage.requested += batch.counts["requested"]
+            self.usage.cached += batch.counts["from_others"]
+        if pending and client.proven:
+            self.cache.save_capabilities(self.endpoint.url, self.endpoint.model, client.capabilities_dict())
+        return results
 
-    def remembered(self, keys: Iterable[str]) -> dict[str, Completion]:
-        """The remembered answers among `keys`. Older ones may hold the key of the endpoint: it is masked."""
-        found = self.answers.find(keys)
+    def note_unanswered(self, pending: Sequence[ApiRequest]) -> None:
+        """Count and note the requests that an earlier command sent and never got a reply to."""
+        count = len(self.cache.find_unanswered(request.key for request in pending))
+        if count:
+            self.usage.requested_again += count
+            requests = "1 request was" if count == 1 else f"{count:,} requests were"
+            they = "it is" if count == 1 else "they are"
+            self.progress.note(f"{requests} sent before and never answered; {they} sent again.")
+
+    def find_cached(self, keys: Iterable[str]) -> dict[str, Completion]:
+        """Return the cached replies among `keys`, without the endpoint's key, which older replies may contain."""
+        replies = self.cache.find(keys)
         key = self.endpoint.key
-        return {name: replace(said, text=mask_key(said.text, key)) for name, said in found.items()} if key else found
+        return {name: replace(one, text=mask_key(one.text, key)) for name, one in replies.items()} if key else replies
 
-    def claim(self, key: str, stop: threading.Event, waits: Waits) -> Completion | None:
-        """Reserve a question for this command; or the answer, where another command has it or is getting it.
-
-        Raises Stopped where `stop` is set while another command asks.
-        """
-        while isinstance(state := self.answers.claim(key), int):
-            waits.note(state)
-            if stop.wait(PATIENCE):
-                raise RunStopped
-        return self.remembered([key])[key] if state == "answered" else None
-
-    def quote(self, said: Completion | RequestFailed) -> Quote:
-        """An answer as a quote, counted; a lost one says why it is missing."""
-        tally = self.tally
-        said = said if isinstance(said, RequestFailed) else self.priced(said)
-        cost = said.cost_usd or 0.0
-        tally.cost += cost
-        tally.cost_known = tally.cost_known and said.cost_usd is not None
-        tally.lost_usd += cost if isinstance(said, RequestFailed) else said.lost_usd
-        if isinstance(said, RequestFailed):
-            tally.lost[said.got] += 1
-            return Quote(None, raw=f"no reply: {said.got}", cost_usd=cost)
-        tally.tokens.update({"input": said.tokens_in or 0, "output": said.tokens_out or 0})
-        price = parse_response(said.text, said.finish, self.prompt.currency)
+    def quote(self, result: Completion | RequestFailed) -> Quote:
+        """Return a reply as a quote and count it; a failed request gives the reason as `raw`."""
+        usage = self.usage
+        result = result if isinstance(result, RequestFailed) else self.reprice(result)
+        cost = result.cost_usd or 0.0
+        usage.cost += cost
+        usage.cost_known = usage.cost_known and result.cost_usd is not None
+        usage.failed_tries_usd += cost if isinstance(result, RequestFailed) else result.failed_tries_usd
+        if isinstance(result, RequestFailed):
+            usage.no_reply[result.got] += 1
+            return Quote(None, raw=f"no reply: {result.got}", cost_usd=cost)
+        usage.tokens.update({"input": result.tokens_in or 0, "output": result.tokens_out or 0})
+        price = parse_response(result.text, result.finish, self.prompt.currency)
         if isinstance(price, str):
-            tally.failures[price] += 1
+            usage.unanswered[price] += 1
         number = None if isinstance(price, str) else price
-        return Quote(number, raw=said.text[:RAW], cost_usd=cost, seconds=said.seconds)
+        return Quote(number, raw=result.text[:MAX_RAW_CHARS], cost_usd=cost, seconds=result.seconds)
 
-    def priced(self, said: Completion) -> Completion:
-        """An answer at the price that is known now, which may not have been known, or right, when it was given."""
+    def reprice(self, completion: Completion) -> Completion:
+        """Return a reply at the token price known now, which may have been unknown or wrong when it was cached."""
         price = self.endpoint.price
-        now = reported_cost(price, said.tokens_in, said.tokens_out, said.told_usd) if price else None
-        return said if now is None else replace(said, cost_usd=now + said.lost_usd)
+        tokens = (completion.tokens_in, completion.tokens_out)
+        cost = completion_cost(price, *tokens, completion.reported_usd) if price else None
+        return completion if cost is None else replace(completion, cost_usd=cost + completion.failed_tries_usd)
 
-    def down(self, lost: int, error: RequestFailed) -> PricesmithError:
-        """The error where too many listings stay without a reply."""
-        hint = "What is answered is remembered; run the same command again when it is up."
+    def down_error(self, failed: int, error: RequestFailed) -> PricesmithError:
+        """The error if too many listings have no reply."""
+        hint = "All answers so far are cached; run the same command again when the endpoint is up."
         if error.got.endswith(CONTEXT_LENGTH):
-            hint = f"Ask with a smaller output= after the @ (it is {self.asked.output:,}), or show it less."
+            used = self.options.max_output_tokens
+            hint = f"Use a smaller max_output_tokens= after the @ (it is {used:,}), or fewer shots or comparables."
         elif error.got == TIMED_OUT:
-            hint = f"Check that it is up, or allow more than the {self.timeout:g} s of --timeout. {KEPT}"
+            hint = f"Check that the endpoint is up, or allow more than the {self.timeout:g} s of --timeout. {RESUME}"
         elif error.got == NO_CONNECTION:
-            hint = f"Check the URL, and that the server is started. {KEPT}"
-        listings = "1 listing" if lost == 1 else f"{lost:,} listings"
-        tries = f" after {error.tries} tries" + " each" * (lost > 1) if error.tries else ""
+            hint = f"Check the URL, and that the server is running. {RESUME}"
+        listings = "1 listing" if failed == 1 else f"{failed:,} listings"
+        tries = f" after {error.tries} tries" + " each" * (failed > 1) if error.tries else ""
         return PricesmithError(
             f"{self.endpoint.host} does not answer",
             got=f"{listings} without a reply{tries}; last: {error.got}",
@@ -314,38 +294,89 @@ class ApiPricer:
         )
 
     def check_answered(self) -> None:
-        """Raises PricesmithError where not a single listing was answered: there is nothing to evaluate."""
-        tally = self.tally
-        if tally.lost and not (tally.asked or tally.remembered):
-            causes = ", ".join(f"{count:,} {cause}" for cause, count in tally.lost.most_common(3))
+        """Raise PricesmithError if no listing got a reply: there is nothing to evaluate."""
+        usage = self.usage
+        if usage.no_reply and not (usage.requested or usage.cached):
+            causes = ", ".join(f"{count:,} {cause}" for cause, count in usage.no_reply.most_common(3))
             raise PricesmithError(
-                f"{self.endpoint.host} has answered nothing",
-                got=f"no reply to any of {tally.lost.total():,} listings: {causes}",
-                hint="No evaluation was written. Run the same command again when it is up.",
+                f"{self.endpoint.host} has not answered any request",
+                got=f"no reply to any of {usage.no_reply.total():,} listings: {causes}",
+                hint="No evaluation was written. Run the same command again when the endpoint is up.",
             )
 
 
-class Waits:
-    """Says once of each other command that its answers are waited for."""
+class RequestBatch:
+    """Requests of one `complete`, asked by several threads; `results` is filled by key.
 
-    def __init__(self, progress: Progress) -> None:
-        self.progress, self.lock = progress, threading.Lock()
-        self.known = {os.getpid()}
+    `counts` has replies `requested` here, replies `from_others` that another command received meanwhile, and requests
+    `failed` without a reply; `ask` raises PricesmithError if more than `max_failed` have none.
+    """
 
-    def note(self, pid: int) -> None:
-        """Say that another process is waited for."""
+    def __init__(self, pricer: ApiPricer, client: ApiClient, results: Results, max_failed: int) -> None:
+        self.pricer, self.client, self.results, self.max_failed = pricer, client, results, max_failed
+        self.counts: Counter[str] = Counter()
+        self.lock = threading.Lock()
+        self.other_commands = {os.getpid()}
+
+    def ask(self, request: ApiRequest, stop: threading.Event) -> None:
+        """Request one reply and store it, or take the reply of another command that asks the same question."""
+        pricer, cache = self.pricer, self.pricer.cache
+        try:
+            reply = self.claim(request.key, stop)
+        except RunStopped:
+            return
+        if reply is not None:
+            self.add(request.key, reply, "from_others")
+            return
+        call = CompletionCall(request.messages, request.worst, stop, partial(cache.mark_sent, request.key))
+        try:
+            completion = self.client.complete(call)
+            cache.store(request.key, pricer.endpoint.url, pricer.endpoint.model, completion)
+        except RequestFailed as error:
+            self.add(request.key, error, "failed")
+            failed = self.counts["failed"]
+            if failed > self.max_failed or (self.client.must_reply and not self.client.responded):
+                raise pricer.down_error(failed, error) from None
+            return
+        except RunStopped:
+            return
+        finally:
+            cache.release(request.key)
+        self.add(request.key, completion, "requested")
+
+    def add(self, key: str, result: Completion | RequestFailed, source: str) -> None:
+        """Add a result, and count it by its source."""
         with self.lock:
-            if pid in self.known:
+            self.results[key] = result
+            self.counts[source] += 1
+
+    def claim(self, key: str, stop: threading.Event) -> Completion | None:
+        """Reserve a question for this command and return None; or return the reply that another command receives.
+
+        Raises RunStopped if `stop` is set while another command asks.
+        """
+        while isinstance(state := self.pricer.cache.claim(key), int):
+            self.note_wait(state)
+            if stop.wait(POLL_SECONDS):
+                raise RunStopped
+        return self.pricer.find_cached([key])[key] if state == "answered" else None
+
+    def note_wait(self, pid: int) -> None:
+        """Note once per other process that this command waits for its replies."""
+        with self.lock:
+            if pid in self.other_commands:
                 return
-            self.known.add(pid)
-        self.progress.note(f"Another command (process {pid}) is asking for the same listings; waiting for its answers.")
+            self.other_commands.add(pid)
+        self.pricer.progress.note(
+            f"Another command (process {pid}) is asking for the same listings; waiting for its answers."
+        )
 
 
-def unpriced_error(endpoint: Endpoint, called: str) -> UsageError:
-    """The error where a budget is set and nobody knows what a request costs."""
+def unpriced_error(endpoint: Endpoint, label: str) -> UsageError:
+    """The error if there is a budget and no token price."""
     return UsageError(
-        f"What {called or endpoint.model} costs is not known, so no budget can be kept",
+        f"The price of {label or endpoint.model} is unknown, so --budget cannot be guaranteed",
         got="--budget",
-        allowed="a model with a price",
-        hint=f"Add @price=IN/OUT in dollars per million tokens, or put it into {user_prices_file()}.",
+        allowed="a model with a known price",
+        hint=f"Add @price=IN/OUT in dollars per million tokens, or put the price into {user_prices_file()}.",
     )

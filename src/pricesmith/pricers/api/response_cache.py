@@ -1,54 +1,66 @@
-"""Answers that were paid for are remembered: SQLite, by endpoint, model, prompt and listing.
+"""A cache of paid replies in SQLite, by endpoint, model, prompt and settings.
 
-    with Answers(default_path()) as answers:
-        key = key_of(endpoint.url, endpoint.model, messages, settings)
-        answers.find([key]).get(key)
+    with ResponseCache(default_cache_path()) as cache:
+        key = cache_key(endpoint.url, endpoint.model, messages, settings)
+        cache.find([key]).get(key)
 
-What was said is kept as it was said, with its tokens, seconds and dollars, also where it is no price: what it means is
-read again each time. A question is claimed before it is asked, so that commands that run at once never pay for it
-twice; the claims of a command that has ended, or was killed, count no more. A mark is written before a request is sent
-and taken away with its answer, so that after a kill what may have been asked for nothing is known. The prompts
-themselves are not kept, only their SHA-256.
+Replies are stored as they came, with tokens, seconds and dollars, also those without a price: they are parsed again at
+each use. A question is claimed before it is asked, so that commands running at once never pay for it twice; the claims
+of a command that has ended or was killed do not count. A mark is written before a request is sent and removed with its
+reply, so that after a kill the requests that may have been paid for nothing are known. Prompts are not stored, only
+their SHA-256.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pricesmith.core.errors import InputError
-from pricesmith.pricers.api.owner import Owner
+from filelock import FileLock, Timeout
 
-VERSION = 1
-CHUNK = 500  # keys of one query
-ADDED = (("answers", "lost_usd REAL"), ("answers", "told_usd REAL"), ("asked", "pid INTEGER"))  # to older stores
+from pricesmith.core.errors import InputError
+from pricesmith.pricers.api.redaction import mask_key
+
+VERSION = 2
+MAX_KEYS = 500  # of one query
+STALE_SECONDS = 86_400.0  # age of a lock file that a killed process may have left
 TABLES = """
 CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL,
   text TEXT NOT NULL, finish TEXT NOT NULL, tokens_in INTEGER, tokens_out INTEGER, cost_usd REAL,
-  seconds REAL NOT NULL, at REAL NOT NULL, lost_usd REAL, told_usd REAL) WITHOUT ROWID;
+  seconds REAL NOT NULL, at REAL NOT NULL, failed_tries_usd REAL, reported_usd REAL, masked INTEGER) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_model ON answers (endpoint, model);
 CREATE TABLE IF NOT EXISTS asked (key TEXT PRIMARY KEY, at REAL NOT NULL, pid INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL, pid INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS speech (endpoint TEXT NOT NULL, model TEXT NOT NULL, said TEXT NOT NULL,
+CREATE TABLE IF NOT EXISTS capabilities (endpoint TEXT NOT NULL, model TEXT NOT NULL, value TEXT NOT NULL,
   PRIMARY KEY (endpoint, model)) WITHOUT ROWID;
 """
+# Replies cost money, so a cache of version 1 is upgraded: its columns are renamed, missing ones are added.
+RENAMED_COLUMNS = (("answers", "lost_usd", "failed_tries_usd"), ("answers", "told_usd", "reported_usd"))
+ADDED_COLUMNS = (
+    ("answers", "failed_tries_usd REAL"),
+    ("answers", "reported_usd REAL"),
+    ("answers", "masked INTEGER"),
+    ("asked", "pid INTEGER"),
+)
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer as it came. `finish` is the endpoint's word for why it ended, `refusal` where it says that it refuses.
+    """One reply. `finish` is the endpoint's finish reason, `refusal` if it says that the model refuses.
 
-    Tokens and dollars are None where they are not known; `seconds` is from the request to the whole answer. `lost_usd`
-    is what of the dollars is for tries before it whose replies never came, at worst: they may not have been charged.
-    `told_usd` is what the endpoint itself said that the answer cost.
+    Tokens and dollars are None if unknown; `seconds` run from the request to the complete reply. `failed_tries_usd` is
+    the part of the cost for earlier tries whose reply never arrived, at worst: they may not have been charged.
+    `reported_usd` is the cost that the endpoint itself reported.
     """
 
     text: str
@@ -57,48 +69,112 @@ class Completion:
     tokens_out: int | None
     cost_usd: float | None
     seconds: float
-    lost_usd: float = 0.0
-    told_usd: float | None = None
+    failed_tries_usd: float = 0.0
+    reported_usd: float | None = None
 
 
 def default_cache_path() -> Path:
-    """Where answers are remembered: below $PRICESMITH_CACHE, or ~/.cache/pricesmith."""
+    """Return the path of the response cache: below $PRICESMITH_CACHE, or ~/.cache/pricesmith."""
     return Path(os.environ.get("PRICESMITH_CACHE") or Path.home() / ".cache" / "pricesmith") / "answers.sqlite"
 
 
 def cache_key(url: str, model: str, messages: Sequence[Mapping[str, str]], settings: Mapping[str, Any]) -> str:
-    """What an answer is remembered by: the SHA-256 of everything that could have changed it."""
-    whole = json.dumps([url, model, list(messages), dict(settings)], sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(whole.encode("ascii")).hexdigest()
+    """Return the SHA-256 of everything that could change a reply."""
+    request = json.dumps([url, model, list(messages), dict(settings)], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(request.encode("ascii")).hexdigest()
+
+
+class ClaimOwner:
+    """An open cache that can own claims. Not for several threads at once.
+
+    It holds a lock on a file of its own, in `folder`. The system releases it when the process ends, also by a kill;
+    unlike a process id it is never reused, and it means the same in every container.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.name = folder, uuid.uuid4().hex
+        self.locked = False
+        self.file_lock = FileLock(folder / self.name, timeout=0, thread_local=False)
+
+    def lock(self) -> None:
+        """Become visible to other processes as alive. Removes lock files that killed processes left a day ago."""
+        if self.locked:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in self.folder.iterdir():
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < time.time() - STALE_SECONDS:  # a new one may not be locked yet
+                    self.is_alive(path.name)
+        self.file_lock.acquire()
+        self.locked = True
+
+    def is_alive(self, name: str) -> bool:
+        """Return whether the owner of this name is open in a running process. Removes the file of a dead one."""
+        if name == self.name:
+            return self.locked
+        path = self.folder / name
+        if not path.is_file():
+            return False
+        probe = FileLock(path, timeout=0, thread_local=False)
+        try:
+            with probe:
+                path.unlink(missing_ok=True)
+        except Timeout:
+            return True
+        return False
+
+    def close(self) -> None:
+        """End all claims."""
+        if self.locked:
+            self.locked = False
+            self.file_lock.release()
+            (self.folder / self.name).unlink(missing_ok=True)
 
 
 class ResponseCache:
-    """The store. Threads may share it; each answer is on disk when `keep` returns. Raises InputError where it is
-    damaged."""
+    """The cache. Threads may share it; a reply is on disk when `store` returns. Raises InputError if it is damaged."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.lock = path, threading.RLock()
-        self.owner = Owner(path.with_name(f"{path.name}.owners"))
+        self.owner = ClaimOwner(path.with_name(f"{path.name}.owners"))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.base = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
+            self.connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
             try:
-                self.base.execute("PRAGMA journal_mode = WAL")
-                self.base.execute("PRAGMA synchronous = FULL")
-                (version,) = self.base.execute("PRAGMA user_version").fetchone()
-                if version not in (0, VERSION):
-                    raise sqlite3.DatabaseError(f"version {version}, not {VERSION}")
-                self.base.executescript(TABLES)
-                for name, column in ADDED:
-                    there = {row[1] for row in self.base.execute(f"PRAGMA table_info({name})")}
-                    if column.split()[0] not in there:
-                        self.base.execute(f"ALTER TABLE {name} ADD COLUMN {column}")
-                self.base.execute(f"PRAGMA user_version = {VERSION}")
+                self.prepare()
             except BaseException:
-                self.base.close()
+                self.connection.close()
                 raise
         except (sqlite3.Error, OSError) as error:
             raise damaged_error(path, error) from None
+
+    def prepare(self) -> None:
+        """Create the tables, or upgrade those of an older version."""
+        execute = self.connection.execute
+        execute("PRAGMA journal_mode = WAL")
+        execute("PRAGMA synchronous = FULL")
+        execute("PRAGMA secure_delete = ON")  # an API key that is masked later must not stay in a free page
+        (version,) = execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            raise sqlite3.DatabaseError(f"version {version}; this Pricesmith reads up to version {VERSION}")
+        if version == VERSION:
+            return
+        with self.transaction():
+            if version:
+                for table, old, new in RENAMED_COLUMNS:
+                    if old in self.column_names(table):
+                        execute(f"ALTER TABLE {table} RENAME COLUMN {old} TO {new}")
+                execute("DROP TABLE IF EXISTS speech")  # relearned with the next request
+            for statement in TABLES.split(";"):
+                execute(statement)
+            for table, column in ADDED_COLUMNS:
+                if column.split()[0] not in self.column_names(table):
+                    execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+            execute(f"PRAGMA user_version = {VERSION}")
+
+    def column_names(self, table: str) -> set[str]:
+        """Return the names of a table's columns."""
+        return {row[1] for row in self.connection.execute(f"PRAGMA table_info({table})")}
 
     def __enter__(self) -> ResponseCache:
         return self
@@ -107,112 +183,150 @@ class ResponseCache:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file, and of what is claimed."""
+        """Close the file and end all claims."""
         with self.lock:
-            self.base.close()
+            self.connection.close()
             self.owner.close()
 
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Run statements as one transaction that excludes other processes. Raises InputError if the file is damaged."""
+        with self.lock:
+            try:
+                self.connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield
+                    self.connection.execute("COMMIT")
+                except BaseException:
+                    self.connection.execute("ROLLBACK")
+                    raise
+            except (sqlite3.Error, OSError) as error:
+                raise damaged_error(self.path, error) from None
+
     def run(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """One statement, committed; its rows."""
+        """Run and commit one statement and return its rows."""
         try:
             with self.lock:
-                return self.base.execute(statement, values).fetchall()
+                return self.connection.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise damaged_error(self.path, error) from None
 
-    def find(self, keys: Iterable[str]) -> dict[str, Completion]:
-        """The remembered answers among `keys`."""
-        columns = "key, text, finish, tokens_in, tokens_out, cost_usd, seconds, COALESCE(lost_usd, 0.0), told_usd"
-        return {row[0]: Completion(*row[1:]) for row in self.among(f"SELECT {columns} FROM answers", keys)}
+    def select(self, statement: str, keys: Iterable[str]) -> list[tuple[Any, ...]]:
+        """Return the rows of a SELECT whose key is one of `keys`."""
+        unique = list(dict.fromkeys(keys))
+        rows: list[tuple[Any, ...]] = []
+        for start in range(0, len(unique), MAX_KEYS):
+            part = unique[start : start + MAX_KEYS]
+            rows += self.run(f"{statement} WHERE key IN ({','.join('?' * len(part))})", part)
+        return rows
 
-    def marked(self, keys: Iterable[str]) -> set[str]:
-        """Those of `keys` that were sent and never answered, as a kill leaves them."""
-        marks = self.among("SELECT key FROM asked", keys)
-        claims = self.among("SELECT key, owner FROM claims", [key for (key,) in marks])
-        living = {owner: self.owner.is_living(owner) for owner in {owner for _, owner in claims}}
-        return {key for (key,) in marks} - {key for key, owner in claims if living[owner]}
+    def find(self, keys: Iterable[str]) -> dict[str, Completion]:
+        """Return the cached replies among `keys`."""
+        columns = "key, text, finish, tokens_in, tokens_out, cost_usd, seconds, COALESCE(failed_tries_usd, 0.0)"
+        rows = self.select(f"SELECT {columns}, reported_usd FROM answers", keys)
+        return {row[0]: Completion(*row[1:]) for row in rows}
+
+    def store(self, key: str, endpoint: str, model: str, completion: Completion) -> None:
+        """Store a reply, with API keys already masked, and end its claim; the first reply of a key stays."""
+        row = {
+            "key": key,
+            "endpoint": endpoint,
+            "model": model,
+            "text": completion.text,
+            "finish": completion.finish,
+            "tokens_in": completion.tokens_in,
+            "tokens_out": completion.tokens_out,
+            "cost_usd": completion.cost_usd,
+            "seconds": completion.seconds,
+            "at": time.time(),
+            "failed_tries_usd": completion.failed_tries_usd,
+            "reported_usd": completion.reported_usd,
+            "masked": 1,
+        }
+        columns, marks = ", ".join(row), ", ".join("?" * len(row))
+        with self.transaction():
+            self.connection.execute(f"INSERT OR IGNORE INTO answers ({columns}) VALUES ({marks})", list(row.values()))
+            self.connection.execute("DELETE FROM asked WHERE key = ?", (key,))
+            self.connection.execute("DELETE FROM claims WHERE key = ?", (key,))
+
+    def mask_older(self, endpoint: str, api_key: str) -> int:
+        """Mask an API key on disk in an endpoint's replies of versions that stored them unmasked; returns how many.
+
+        Each reply is checked once.
+        """
+        columns = "key, text, finish"
+        rows = self.run(f"SELECT {columns} FROM answers WHERE endpoint = ? AND masked IS NULL", (endpoint,))
+        if not rows:
+            return 0
+        changed = 0
+        with self.transaction():
+            for key, text, finish in rows:
+                values = (mask_key(text, api_key), mask_key(finish, api_key))
+                changed += values != (text, finish)
+                self.connection.execute(
+                    "UPDATE answers SET text = ?, finish = ?, masked = 1 WHERE key = ?", (*values, key)
+                )
+        if changed:
+            self.run("PRAGMA wal_checkpoint(TRUNCATE)")  # the old text is in the write-ahead log too
+        return changed
 
     def claim(self, key: str) -> Literal["claimed", "answered"] | int:
-        """Reserve a question, in one step for all processes and threads. It is `claimed`; or it is `answered`; or the
-        process id of the command that has it now."""
+        """Reserve a question in one step for all processes and threads.
+
+        Returns `claimed`, `answered` if the cache has a reply, or the process id of the command that owns it.
+        """
         with self.lock:
             if isinstance(holder := self.holder(key), int):
                 return holder
             try:
                 self.owner.lock()
-                self.base.execute("BEGIN IMMEDIATE")
-                try:
-                    found = self.holder(key)
-                    if not found:
-                        claim = (key, self.owner.name, os.getpid())
-                        self.base.execute("INSERT OR REPLACE INTO claims (key, owner, pid) VALUES (?, ?, ?)", claim)
-                    self.base.execute("COMMIT")
-                except BaseException:
-                    self.base.execute("ROLLBACK")
-                    raise
-            except (sqlite3.Error, OSError) as error:
+            except OSError as error:
                 raise damaged_error(self.path, error) from None
-            return found or "claimed"
+            with self.transaction():
+                holder = self.holder(key)
+                if not holder:
+                    claim = (key, self.owner.name, os.getpid())
+                    self.connection.execute("INSERT OR REPLACE INTO claims (key, owner, pid) VALUES (?, ?, ?)", claim)
+            return holder or "claimed"
 
     def holder(self, key: str) -> Literal["", "answered"] | int:
-        """Who has a question: nobody, an answer, or a living process. Locks of dead ones are removed."""
+        """Return `answered`, the process id of a living owner, or an empty text. Removes locks of dead owners."""
         if self.run("SELECT 1 FROM answers WHERE key = ?", (key,)):
             return "answered"
         rows = self.run("SELECT owner, pid FROM claims WHERE key = ?", (key,))
-        return next((int(pid) for owner, pid in rows if self.owner.is_living(owner)), "")
+        return next((int(pid) for owner, pid in rows if self.owner.is_alive(owner)), "")
 
     def release(self, key: str) -> None:
-        """Give a claim back, where there is no answer: the next one who waits for it asks."""
+        """Give a claim back without a reply: the next process that waits for it asks the question."""
         self.run("DELETE FROM asked WHERE key = ? AND pid = ?", (key, os.getpid()))
         self.run("DELETE FROM claims WHERE key = ? AND owner = ?", (key, self.owner.name))
 
-    def among(self, select: str, keys: Iterable[str]) -> list[tuple[Any, ...]]:
-        """The rows of a SELECT whose key is one of `keys`."""
-        unique = list(dict.fromkeys(keys))
-        found: list[tuple[Any, ...]] = []
-        for start in range(0, len(unique), CHUNK):
-            part = unique[start : start + CHUNK]
-            found += self.run(f"{select} WHERE key IN ({','.join('?' * len(part))})", part)
-        return found
-
-    def mark(self, key: str) -> None:
-        """Say that a request is about to be sent."""
+    def mark_sent(self, key: str) -> None:
+        """Record that a request is about to be sent."""
         self.run("INSERT OR REPLACE INTO asked (key, at, pid) VALUES (?, ?, ?)", (key, time.time(), os.getpid()))
 
-    def keep(self, key: str, endpoint: str, model: str, said: Completion) -> None:
-        """Remember an answer and end its claim; the first one of a key stays."""
-        facts = (said.text, said.finish, said.tokens_in, said.tokens_out, said.cost_usd, said.seconds)
-        try:
-            with self.lock:
-                self.base.execute("BEGIN IMMEDIATE")
-                try:
-                    row = (key, endpoint, model, *facts, time.time(), said.lost_usd, said.told_usd)
-                    into = "key, endpoint, model, text, finish, tokens_in, tokens_out, cost_usd, seconds, at"
-                    into = f"{into}, lost_usd, told_usd"  # named: columns added later stand in another order
-                    self.base.execute(f"INSERT OR IGNORE INTO answers ({into}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", row)
-                    self.base.execute("DELETE FROM asked WHERE key = ?", (key,))
-                    self.base.execute("DELETE FROM claims WHERE key = ?", (key,))
-                    self.base.execute("COMMIT")
-                except BaseException:
-                    self.base.execute("ROLLBACK")
-                    raise
-        except sqlite3.Error as error:
-            raise damaged_error(self.path, error) from None
+    def find_unanswered(self, keys: Iterable[str]) -> set[str]:
+        """Return those of `keys` whose request was sent and never answered, as a kill leaves them."""
+        sent = {key for (key,) in self.select("SELECT key FROM asked", keys)}
+        claims = self.select("SELECT key, owner FROM claims", sent)
+        alive = {owner: self.owner.is_alive(owner) for owner in {owner for _, owner in claims}}
+        return sent - {key for key, owner in claims if alive[owner]}
 
-    def speech(self, endpoint: str, model: str) -> dict[str, Any]:
-        """What was found out about how an endpoint is spoken to; empty where nothing was."""
-        rows = self.run("SELECT said FROM speech WHERE endpoint = ? AND model = ?", (endpoint, model))
+    def load_capabilities(self, endpoint: str, model: str) -> dict[str, Any]:
+        """Return the parameters known to be supported by an endpoint and model; empty if unknown."""
+        rows = self.run("SELECT value FROM capabilities WHERE endpoint = ? AND model = ?", (endpoint, model))
         try:
             return dict(json.loads(rows[0][0])) if rows else {}
         except (ValueError, TypeError):
             return {}
 
-    def learn(self, endpoint: str, model: str, speech: Mapping[str, Any]) -> None:
-        """Remember how an endpoint is spoken to."""
-        self.run("INSERT OR REPLACE INTO speech VALUES (?, ?, ?)", (endpoint, model, json.dumps(dict(speech))))
+    def save_capabilities(self, endpoint: str, model: str, capabilities: Mapping[str, Any]) -> None:
+        """Store which parameters an endpoint and model support."""
+        row = (endpoint, model, json.dumps(dict(capabilities)))
+        self.run("INSERT OR REPLACE INTO capabilities VALUES (?, ?, ?)", row)
 
-    def usual_output(self, endpoint: str, model: str) -> float | None:
-        """The mean number of output tokens of a model's remembered answers; None below 5 of them."""
+    def mean_output_tokens(self, endpoint: str, model: str) -> float | None:
+        """Return the mean number of output tokens of a model's cached replies; None below 5 of them."""
         (row,) = self.run(
             "SELECT COUNT(tokens_out), AVG(tokens_out) FROM answers WHERE endpoint = ? AND model = ?", (endpoint, model)
         )
@@ -220,9 +334,9 @@ class ResponseCache:
 
 
 def damaged_error(path: Path, error: Exception) -> InputError:
-    """The error for a store that cannot be used."""
+    """The error for a cache that cannot be used."""
     return InputError(
-        f"The remembered answers in {path} cannot be used",
+        f"The response cache {path} cannot be used",
         got=str(error)[:200],
-        hint="Free some space or check its permissions; where the file is damaged, move it away (answers cost money).",
+        hint="Free disk space or check the permissions; if the file is damaged, move it away (replies cost money).",
     )

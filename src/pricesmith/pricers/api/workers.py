@@ -1,8 +1,8 @@
-"""Work that waits for others is done by several threads at once, and can be interrupted.
+"""Runs work that waits for a network on several threads at once, with a prompt answer to Ctrl-C.
 
-    together(ask, requests, 8)
+    run_concurrently(ask, requests, 8)
 
-Threads of our own and not an executor's: those would be waited for when the program ends, however long they hang.
+These are plain daemon threads: the program would wait at exit for the threads of an executor, however long they hang.
 """
 
 from __future__ import annotations
@@ -14,49 +14,59 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
-GRACE = 10.0  # seconds in which what is in flight may still land after an interruption
+GRACE = 10.0  # seconds for requests in flight after an error, so that paid answers still arrive
+INTERRUPT_GRACE = 1.0  # seconds for them after Ctrl-C, which must end the command within 2 s
 
 
 def run_concurrently(
-    work: Callable[[T, threading.Event], None], tasks: Sequence[T], workers: int, *, grace: float = GRACE
+    work: Callable[[T, threading.Event], None],
+    tasks: Sequence[T],
+    workers: int,
+    *,
+    grace: float = GRACE,
+    interrupt_grace: float = INTERRUPT_GRACE,
 ) -> None:
     """Call `work(task, stop)` for each task, on at most `workers` threads; returns when all are done.
 
-    The first exception, or an interruption, sets `stop`: no task is begun any more, what is in flight may land for
-    `grace` seconds, and the exception is raised here.
+    The first exception, or Ctrl-C, sets `stop`: no further task starts, tasks in flight have `grace` seconds
+    (`interrupt_grace` after Ctrl-C) to finish, and the exception is raised here.
     """
-    waiting: queue.SimpleQueue[T] = queue.SimpleQueue()
+    pending: queue.SimpleQueue[T] = queue.SimpleQueue()
     for task in tasks:
-        waiting.put(task)
+        pending.put(task)
     stop = threading.Event()
     errors: list[BaseException] = []
-    crew = min(workers, len(tasks))
-    finished = [threading.Event() for _ in range(crew)]  # a join that is interrupted takes its thread for ended (3.11)
+    n_threads = min(workers, len(tasks))
+    # Events, not joins: in Python 3.11 an interrupted join treats its thread as ended.
+    finished = [threading.Event() for _ in range(n_threads)]
 
-    def labour(place: int) -> None:
+    def run_tasks(worker: int) -> None:
         try:
             while not stop.is_set():
-                work(waiting.get_nowait(), stop)
+                work(pending.get_nowait(), stop)
         except queue.Empty:
             pass
         except BaseException as error:
             errors.append(error)
             stop.set()
         finally:
-            finished[place].set()
+            finished[worker].set()
 
-    begun = 0
+    started = 0
     try:
-        for place in range(crew):
-            threading.Thread(target=labour, args=(place,), daemon=True).start()
-            begun += 1
-        for one in finished:
-            while not one.wait(0.1) and not stop.is_set():
+        for worker in range(n_threads):
+            threading.Thread(target=run_tasks, args=(worker,), daemon=True).start()
+            started += 1
+        for event in finished:
+            while not event.wait(0.1) and not stop.is_set():
                 pass
+    except BaseException:
+        grace = interrupt_grace
+        raise
     finally:
         stop.set()
-        until = time.monotonic() + grace
-        for one in finished[:begun]:
-            one.wait(max(0.0, until - time.monotonic()))
+        deadline = time.monotonic() + grace
+        for event in finished[:started]:
+            event.wait(max(0.0, deadline - time.monotonic()))
     if errors:
         raise errors[0]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pricesmith.candidates import ApiSettings, candidate_name, group_codes, parse_api_model, run_candidates, split_items
+from pricesmith.candidates import ApiSettings, group_codes, items_by_id, run_candidates
 from pricesmith.catalog.catalog import Catalog, open_catalog
 from pricesmith.cli import run
 from pricesmith.core.errors import PricesmithError, UsageError
@@ -43,47 +43,10 @@ def no_pause(*_: object) -> None:
     """In place of the growing pauses between tries."""
 
 
-def who_of(fake: FakeEndpoint, monkeypatch: pytest.MonkeyPatch, more: str = "price=1/2") -> str:
+def spec_of(fake: FakeEndpoint, monkeypatch: pytest.MonkeyPatch, more: str = "price=1/2") -> str:
     """The fake endpoint as the command line names it."""
     monkeypatch.setenv("MADE_KEY", fake.key)
     return f"api:made@url={fake.url},key=MADE_KEY,{more}".rstrip(",")
-
-
-@pytest.mark.parametrize(
-    ("who", "name"),
-    [
-        ("api:gpt-4.1-nano", "frontier-gpt-4.1-nano"),
-        ("api:openrouter/openai/gpt-5.1", "frontier-openrouter-openai-gpt-5.1"),
-        ("api:gpt-5.1@shots=4,effort=low", "frontier-gpt-5.1-4-shot-low-effort"),
-        ("api:m@comparables=5,url=http://127.0.0.1:1/v1", "frontier-m-5-comparables"),
-        ("api:claude@20250101", "frontier-claude@20250101"),
-        ("api:claude@20250101@shots=2", "frontier-claude@20250101-2-shot"),
-        ("api:m@name=mine", "mine"),
-        ("api:m@output=8192,json_answer=no", "frontier-m-8192-output-words"),
-        ("api:m@output=4096", "frontier-m"),
-    ],
-)
-def test_a_hosted_model_goes_by_its_name_and_how_it_was_asked(who: str, name: str) -> None:
-    """So that two ways of asking one model stand side by side."""
-    assert candidate_name(who) == name
-
-
-@pytest.mark.parametrize(
-    ("who", "what"),
-    [
-        ("api:", "names no model"),
-        ("api:m@shot=4", "no setting 'shot'"),
-        ("api:m@shots=4,shots=5", "asks for what is not known"),
-        ("api:m@shots=-1", "cannot have this value"),
-        ("api:m@shots=99", "cannot have this value"),
-        ("api:m@effort=most", "cannot have this value"),
-        ("api:m@output=", "asks for what is not known"),
-    ],
-)
-def test_what_is_not_known_is_refused(who: str, what: str) -> None:
-    """With what there is."""
-    with pytest.raises(UsageError, match=what):
-        parse_api_model(who)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +64,7 @@ def test_a_password_in_an_address_is_refused_and_not_shown(
 
 @pytest.mark.parametrize("wrong", [{"budget": 0.0}, {"budget": float("nan")}, {"concurrency": 0}, {"timeout": 0.0}])
 def test_limits_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
-    """Before anything is opened."""
+    """Before anything is file."""
     with pytest.raises(UsageError):
         ApiSettings(**wrong)
 
@@ -110,28 +73,28 @@ def test_its_evaluation_says_what_it_cost(shop: Catalog, tmp_path: Path, monkeyp
     """Rows have each answer's own dollars and seconds; the meta file has tokens, price, faults and failures."""
     answers = iter(["$20 to $30", "2 for $30", "I'm sorry, I can't."])
     with FakeEndpoint(lambda _: next(answers, '{"price": 50}'), faults={7: "500"}, delay=0.01) as fake:
-        who = who_of(fake, monkeypatch)
-        with ApiSettings(budget=1.0) as hosting:
-            evals = run_candidates([who], shop, tmp_path / "evals", limit=40, hosting=hosting)
+        who = spec_of(fake, monkeypatch)
+        with ApiSettings(budget=1.0) as settings:
+            evals = run_candidates([who], shop, tmp_path / "evals", limit=40, api_settings=settings)
         (evaluation,) = evals.evaluations
-        meta = evals.meta["frontier-made"]
+        meta = evals.meta["api-made"]
         assert (meta["kind"], meta["model"], meta["cost_known"]) == ("api", "made", True)
-        assert meta["failures"] == {"a range": 1, "a refusal": 1, "more than one number": 1}
-        assert meta["faults"] == {"HTTP 500": 1}
+        assert meta["unanswered"] == {"a range": 1, "a refusal": 1, "more than one number": 1}
+        assert meta["errors"] == {"HTTP 500": 1}
         assert meta["price"]["input"] == 1
         assert (
-            meta["spent"]
+            meta["spent_usd"]
             == pytest.approx(fake.billed_usd(1, 2))
             == pytest.approx(sum(r.cost_usd for r in evaluation.rows))
         )
         assert [row.price for row in evaluation.rows].count(None) == 3
         assert all(row.price in (None, 50.0) and row.seconds >= 0.01 for row in evaluation.rows)
-        requests = len(fake.seen)
+        requests = len(fake.requests)
         run_candidates([who], shop, tmp_path / "evals", limit=40)
         again = run_candidates([who], shop, tmp_path / "other", limit=40)
-        assert len(fake.seen) == requests
+        assert len(fake.requests) == requests
     assert again.evaluations[0].rows == evaluation.rows
-    assert again.meta["frontier-made"]["answers"] == {"asked": 0, "remembered": 40, "asked_again": 0}
+    assert again.meta["api-made"]["answers"] == {"requested": 0, "cached": 40, "requested_again": 0}
 
 
 def test_notes_go_by_the_name_that_tables_use(
@@ -140,9 +103,9 @@ def test_notes_go_by_the_name_that_tables_use(
     """Where one model is asked in several ways, nobody could tell which of them a note is about."""
     with FakeEndpoint() as fake:
         words = ["--catalog", str(shop.path), "--to", str(tmp_path / "evals"), "--limit", "3"]
-        assert run(["eval", who_of(fake, monkeypatch, "price=1/2,name=mine"), *words]) == 0
+        assert run(["eval", spec_of(fake, monkeypatch, "price=1/2,name=mine"), *words]) == 0
         assert "mine (made): 3 asked now" in capsys.readouterr().out
-        assert run(["eval", who_of(fake, monkeypatch, "name=free"), *words, "--budget", "1"]) == 2
+        assert run(["eval", spec_of(fake, monkeypatch, "name=free"), *words, "--budget", "1"]) == 2
     assert "What free costs is not known" in capsys.readouterr().err
 
 
@@ -151,7 +114,7 @@ def test_what_it_will_cost_is_told_to_machines_too(
 ) -> None:
     """Beside the one JSON object, which alone is on standard output."""
     with FakeEndpoint() as fake:
-        words = ["eval", who_of(fake, monkeypatch), "--catalog", str(shop.path), "--to", str(tmp_path / "evals")]
+        words = ["eval", spec_of(fake, monkeypatch), "--catalog", str(shop.path), "--to", str(tmp_path / "evals")]
         assert run([*words, "--limit", "5", "--json"]) == 0
     told = capsys.readouterr()
     assert "at worst" in told.err
@@ -163,22 +126,22 @@ def test_an_evaluation_at_another_price_is_another_one(
 ) -> None:
     """It is refused with both prices, and judging again pays for nothing."""
     with FakeEndpoint() as fake:
-        run_candidates([who_of(fake, monkeypatch)], shop, tmp_path / "evals", limit=10)
-        dear = who_of(fake, monkeypatch, "price=10/20")
+        run_candidates([spec_of(fake, monkeypatch)], shop, tmp_path / "evals", limit=10)
+        dear = spec_of(fake, monkeypatch, "price=10/20")
         with pytest.raises(UsageError, match=r"usd_per_million: \[1\.0, 2\.0\] -> \[10\.0, 20\.0\]"):
             run_candidates([dear], shop, tmp_path / "evals", limit=10)
-        again = run_candidates([dear], shop, tmp_path / "evals", limit=10, overwrite=True).meta["frontier-made"]
-        assert (again["spent"], again["requests"]) == (pytest.approx(fake.billed_usd(10, 20)), 0)
+        again = run_candidates([dear], shop, tmp_path / "evals", limit=10, overwrite=True).meta["api-made"]
+        assert (again["spent_usd"], again["requests"]) == (pytest.approx(fake.billed_usd(10, 20)), 0)
 
 
 def test_in_folds_no_relative_of_the_judged_listing_is_shown(
     corner: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every row is judged, with comparables of the other folds only, none of its group."""
-    group, items = group_codes(corner), split_items(corner)
+    group, items = group_codes(corner), items_by_id(corner)
     by_text = {render(item.listing): group[id] for id, item in items.items()}
     with FakeEndpoint() as fake:
-        evals = run_candidates([who_of(fake, monkeypatch, "comparables=3")], corner, tmp_path / "evals")
+        evals = run_candidates([spec_of(fake, monkeypatch, "comparables=3")], corner, tmp_path / "evals")
     assert len(evals.evaluations[0].rows) == len(items)
     for seen in fake.billed():
         turns = [turn["content"] for turn in seen.body["messages"] if turn["role"] == "user"]
@@ -192,31 +155,31 @@ def test_a_second_run_in_folds_is_told_to_be_free_and_needs_no_key(
 ) -> None:
     """The estimate is of what each fold sends, and a key is for sending."""
     with FakeEndpoint() as fake:
-        words = ["eval", who_of(fake, monkeypatch, "comparables=3,shots=2,price=1/2"), "--catalog", str(corner.path)]
+        words = ["eval", spec_of(fake, monkeypatch, "comparables=3,shots=2,price=1/2"), "--catalog", str(corner.path)]
         assert run([*words, "--to", str(tmp_path / "evals")]) == 0
-        requests = len(fake.seen)
+        requests = len(fake.requests)
         monkeypatch.delenv("MADE_KEY")
         capsys.readouterr()
-        assert run([*words, "--to", str(tmp_path / "again")]) == 0
-        assert len(fake.seen) == requests
+        assert run([*words, "--to", str(tmp_path / "retry")]) == 0
+        assert len(fake.requests) == requests
     assert "all remembered: nothing is asked, nothing is paid" in capsys.readouterr().out
 
 
 def test_two_models_share_one_budget(shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends in the second one; the first is judged, and what the second answered is free the next time."""
-    with FakeEndpoint() as one, FakeEndpoint(think=40) as two:
-        who = [who_of(one, monkeypatch), who_of(two, monkeypatch, "price=10/200,output=64,name=two")]
+    with FakeEndpoint() as one, FakeEndpoint(reasoning_tokens=40) as two:
+        who = [spec_of(one, monkeypatch), spec_of(two, monkeypatch, "price=10/200,max_output_tokens=64,name=two")]
         budget = 0.1
-        with ApiSettings(budget=budget) as hosting, pytest.raises(BudgetExceeded, match="does not cover"):
-            run_candidates(who, shop, tmp_path / "evals", limit=40, hosting=hosting)
-        assert one.billed_usd(1, 2) + two.billed_usd(10, 200) == pytest.approx(hosting.purse.spent)
-        assert hosting.purse.spent <= budget
-        first = len(two.seen)
+        with ApiSettings(budget=budget) as settings, pytest.raises(BudgetExceeded, match="does not cover"):
+            run_candidates(who, shop, tmp_path / "evals", limit=40, api_settings=settings)
+        assert one.billed_usd(1, 2) + two.billed_usd(10, 200) == pytest.approx(settings.shared_budget.spent)
+        assert settings.shared_budget.spent <= budget
+        first = len(two.requests)
         assert 1 < first < 40
-        with ApiSettings(budget=1.0) as hosting:
-            evals = run_candidates(who, shop, tmp_path / "evals", limit=40, hosting=hosting)
-        assert len(two.seen) == 40
-    assert {evaluation.pricer for evaluation in evals.evaluations} == {"frontier-made", "two"}
+        with ApiSettings(budget=1.0) as settings:
+            evals = run_candidates(who, shop, tmp_path / "evals", limit=40, api_settings=settings)
+        assert len(two.requests) == 40
+    assert {evaluation.pricer for evaluation in evals.evaluations} == {"api-made", "two"}
 
 
 def test_a_key_that_is_revoked_half_way_keeps_what_is_answered(
@@ -224,7 +187,7 @@ def test_a_key_that_is_revoked_half_way_keeps_what_is_answered(
 ) -> None:
     """The error says that; the next run asks only for the rest."""
     with FakeEndpoint(revoked_after=25) as fake:
-        who = who_of(fake, monkeypatch)
+        who = spec_of(fake, monkeypatch)
         with pytest.raises(PricesmithError, match="HTTP 401") as caught:
             run_candidates([who], shop, tmp_path / "evals", limit=40)
         assert "What is answered is remembered" in str(caught.value)
@@ -239,10 +202,10 @@ def test_the_check_of_memory_is_part_of_the_evaluation(
 ) -> None:
     """So many judged listings are asked for by heart; the counts stand in the meta file."""
     with FakeEndpoint() as fake:
-        evals = run_candidates([who_of(fake, monkeypatch, "memory=6")], shop, tmp_path / "evals", limit=20)
-        assert 22 <= len(fake.seen) <= 26  # the first half of some is the same
-    assert evals.meta["frontier-made"]["memory"]["asked"] == 6
-    assert evals.meta["frontier-made"]["cost_known"] is False
+        evals = run_candidates([spec_of(fake, monkeypatch, "memorization_check=6")], shop, tmp_path / "evals", limit=20)
+        assert 22 <= len(fake.requests) <= 26  # the first half of some is the same
+    assert evals.meta["api-made"]["memorization"]["asked"] == 6
+    assert evals.meta["api-made"]["cost_known"] is False
 
 
 @pytest.mark.parametrize(
@@ -269,7 +232,7 @@ def test_the_command_ends_with_one_error_and_no_traceback(
         monkeypatch.setenv("MADE_KEY", fake.key)
         who = f"api:made@url={fake.url}" + (f",{more}" if more else "") + ("" if "key" in more else ",key=MADE_KEY")
         assert run(["eval", who, "--catalog", str(shop.path), "--to", str(tmp_path / "evals"), *flags]) == code
-        assert fake.seen == []
+        assert fake.requests == []
     assert said in capsys.readouterr().err
 
 
@@ -277,7 +240,7 @@ def test_the_command_ends_with_one_error_and_no_traceback(
     ("fault", "said"),
     [
         ("500", "has answered nothing\n  got: no reply to any of 1 listings: 1 HTTP 500"),
-        ("trickle", "does not answer\n  got: 1 listing without a reply after 3 tries; last: time-out"),
+        ("trickle", "does not answer\n  got: 1 listing without a reply after 3 tries; last: timeout"),
     ],
 )
 def test_no_answer_at_all_is_a_failure(
@@ -291,10 +254,10 @@ def test_no_answer_at_all_is_a_failure(
     """Exit code 1, also with one listing, and no evaluation is written; later the same command goes on."""
     monkeypatch.setattr(ApiClient, "pause", no_pause)
     with FakeEndpoint(faults=lambda number, before: fault) as fake:
-        words = ["eval", who_of(fake, monkeypatch), "--catalog", str(shop.path), "--to", str(tmp_path / "evals")]
+        words = ["eval", spec_of(fake, monkeypatch), "--catalog", str(shop.path), "--to", str(tmp_path / "evals")]
         assert run([*words, "--limit", "1", "--timeout", "0.3"]) == 1
         assert said in capsys.readouterr().err
-        assert not (tmp_path / "evals" / "frontier-made.meta.json").exists()
+        assert not (tmp_path / "evals" / "api-made.meta.json").exists()
         fake.faults = {}
         assert run([*words, "--limit", "1"]) == 0
 
@@ -305,11 +268,11 @@ def test_some_answers_are_an_evaluation_and_the_others_are_told_as_lost(
     """One of three without a reply is unanswered, not a failure of the command."""
     monkeypatch.setattr(ApiClient, "pause", no_pause)
     with FakeEndpoint(faults=lambda number, before: "500" if number >= 2 else "") as fake:
-        words = ["eval", who_of(fake, monkeypatch), "--catalog", str(shop.path), "--to", str(tmp_path / "evals")]
+        words = ["eval", spec_of(fake, monkeypatch), "--catalog", str(shop.path), "--to", str(tmp_path / "evals")]
         assert run([*words, "--limit", "3", "--concurrency", "1", "--json"]) == 0
     told = capsys.readouterr()
     assert len(json.loads(told.out)["leaderboard"]) == 1
-    rows = [json.loads(line) for line in (tmp_path / "evals" / "frontier-made.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (tmp_path / "evals" / "api-made.jsonl").read_text().splitlines()]
     assert sorted(str(row["price"]) for row in rows) == ["24.0", "24.0", "None"]
     assert "No reply after all tries: 1 HTTP 500." in told.err
 
@@ -322,15 +285,15 @@ def test_a_key_that_the_endpoint_sends_back_is_in_no_file_and_on_no_screen(
         words = ["--catalog", str(shop.path), "--to", str(tmp_path / "evals"), "--limit", "5"]
         made_run = ["fit", "median", "--catalog", str(shop.path), "--to", str(tmp_path / "run")]
         assert run(made_run) == 0
-        assert run(["eval", str(tmp_path / "run"), who_of(fake, monkeypatch), *words]) == 0
+        assert run(["eval", str(tmp_path / "run"), spec_of(fake, monkeypatch), *words]) == 0
         assert run(["report", str(tmp_path / "evals"), "--to", str(tmp_path / "report.html")]) == 0
     told = capsys.readouterr()
     secrets = (fake.key, fake.key[3:], fake.key.encode().hex())
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {"answers.sqlite", "report.html", "frontier-made.jsonl"} <= {path.name for path in files}
+    assert {"answers.sqlite", "report.html", "api-made.jsonl"} <= {path.name for path in files}
     assert not any(secret in told.out + told.err for secret in secrets)
     assert not any(secret.encode() in path.read_bytes() for path in files for secret in secrets)
-    assert "Bearer [key] pays [key] for a hose" in (tmp_path / "evals" / "frontier-made.jsonl").read_text()
+    assert "Bearer [key] pays [key] for a hose" in (tmp_path / "evals" / "api-made.jsonl").read_text()
 
 
 @pytest.mark.parametrize("options", ["url=https://h/v1?api_key=secret-7", "api_key=secret-7", "shots=4,secret-7"])
@@ -354,17 +317,17 @@ def test_a_real_model_behind_http_is_judged_over_http(
         capsys.readouterr()
         assert run([*words, "--limit", "12", "--concurrency", "2", "--json"]) == 0
         first = json.loads(capsys.readouterr().out)
-        assert server.requests == 24
+        assert server.n_requests == 24
         assert run([*words, "--limit", "12", "--json", "--overwrite"]) == 0
-        assert server.requests == 24
-        spoken = f"{who},json_answer=no,output=16,name=words"
+        assert server.n_requests == 24
+        spoken = f"{who},json_answer=no,max_output_tokens=16,name=words"
         assert run(["eval", spoken, "--catalog", str(shop.path), "--to", str(tmp_path / "more"), "--limit", "4"]) == 0
-    assert {row["name"] for row in first["leaderboard"]} == {"frontier-tiny", "shown"}
-    rows = [json.loads(line) for line in (tmp_path / "evals" / "frontier-tiny.jsonl").read_text().splitlines()]
+    assert {row["name"] for row in first["leaderboard"]} == {"api-tiny", "shown"}
+    rows = [json.loads(line) for line in (tmp_path / "evals" / "api-tiny.jsonl").read_text().splitlines()]
     assert [row["price"] is not None and row["price"] > 0 for row in rows] == [True] * 12
     assert len({row["raw"] for row in rows}) > 1
-    meta = json.loads((tmp_path / "evals" / "frontier-tiny.meta.json").read_text())
-    assert (meta["cost_known"], meta["spent"], meta["price"]) == (False, None, None)
+    meta = json.loads((tmp_path / "evals" / "api-tiny.meta.json").read_text())
+    assert (meta["cost_known"], meta["spent_usd"], meta["price"]) == (False, None, None)
     assert meta["tokens"]["input"] > 0
     random = [json.loads(line) for line in (tmp_path / "more" / "words.jsonl").read_text().splitlines()]
     assert [row["price"] for row in random] == [None] * 4
@@ -386,8 +349,8 @@ def test_a_real_open_model_behind_http_is_judged_over_http(
     with monkeypatch.context() as bare:
         bare.delenv("PRICESMITH_CACHE")
         folder = find_base(base).path
-    with ChatServer(folder) as server, ApiSettings(concurrency=1) as hosting:
+    with ChatServer(folder) as server, ApiSettings(concurrency=1) as settings:
         who = [f"api:{base}@url={server.url}", f"api:{base}@url={server.url},comparables=3"]
-        evals = run_candidates(who, shop, tmp_path / "evals", limit=8, hosting=hosting)
+        evals = run_candidates(who, shop, tmp_path / "evals", limit=8, api_settings=settings)
     assert [len(evaluation.rows) for evaluation in evals.evaluations] == [8, 8]
     assert all(row.price is not None and row.price > 0 for one in evals.evaluations for row in one.rows)
