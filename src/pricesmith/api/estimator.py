@@ -98,7 +98,6 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sc
     def __sklearn_tags__(self) -> Tags:
         tags: Tags = super().__sklearn_tags__()
         tags.input_tags.string = True
-        tags.input_tags.one_d_array = True
         tags.input_tags.categorical = True
         tags.input_tags.allow_nan = True
         tags.target_tags.positive_only = True
@@ -183,10 +182,12 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sc
             return [{"title": title, "text": rest} for title, _, rest in parts], TEXT
         if is_dataframe(X):
             rows = [dict(row.values) for row in to_raw_rows(X)]
-            self._check_names(list(rows[0]) if rows else [], reset)
             if not rows:
                 raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
-            return rows, TABLE
+            if list(rows[0]) != [str(number) for number in range(len(rows[0]))]:
+                self._check_names(list(rows[0]), reset)
+                return rows, TABLE
+            X = np.array([list(row.values()) for row in rows], dtype=object)  # pandas numbers columns without names
         values = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite="allow-nan")
         names = [f"x{number}" for number in range(values.shape[1])]
         if not reset and hasattr(self, "feature_names_in_"):
@@ -211,8 +212,10 @@ def read_texts(X: Any) -> list[str] | None:
         raise ValueError("X is one text; give a list of texts.")
     if is_dataframe(X):
         return None
-    values = X if isinstance(X, list | tuple) else to_numpy(X)
-    if isinstance(values, np.ndarray) and (values.ndim != 1 or values.dtype.kind not in "OUT"):
+    values = to_numpy(X)
+    if not isinstance(values, list | tuple) and not (
+        isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "OUT"
+    ):
         return None
     cells = list(values)
     if not any(isinstance(cell, str) for cell in cells):
