@@ -58,7 +58,7 @@ def price_example(catalog: Catalog, model_folder: Path) -> dict[str, Any]:
     item = min(catalog.items("test"), key=lambda item: item.listing.id)
     model = load_model(model_folder)
     (quote,) = model.price([item.listing])
-    (comparables,) = model.comparables([item.listing], k=3)
+    (comparables,) = model.find_comparables([item.listing], 3)
     return {
         "title": item.listing.title,
         "text": item.listing.text,

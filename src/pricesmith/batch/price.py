@@ -1,24 +1,26 @@
-"""Price a file of any length in constant memory: `pricesmith price RUN --file F --to OUT`.
+"""Price a file of any length in constant memory: `pricesmith price MODEL --file F --to OUT`.
 
-Rows are priced in parts of 5,000; each part is a whole file under OUT.parts/, so a run that was killed goes on where
-it stopped. At the end the parts are joined into OUT. One row of OUT:
-    {"id": "a1", "price": 24.5, "low": 15.2, "high": 39.4, "currency": "USD", "note": "", "nothing_similar": false}
-A row without an answer keeps its place and its id, with the reason in `note`. With comparables each has four columns
-more: `comparable_1_id`, `comparable_1_title`, `comparable_1_price`, `comparable_1_similarity`.
+Rows are priced in parts of 5,000. Each part is a whole file under OUT.parts/, so the same command resumes after a kill.
+At the end the parts are joined into OUT. A row of OUT has the columns of its input row and
+    {"price": 24.5, "low": 15.2, "high": 39.4, "note": "", "currency": "USD", "nothing_similar": false}
+rounded to the currency's digits. An added column whose name the input has already is called `predicted_price` and so on.
+A row that cannot be priced keeps its place, with the reason in `note`. Each comparable adds four columns:
+`comparable_1_id`, `comparable_1_title`, `comparable_1_price`, `comparable_1_similarity`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from pricesmith.batch.writers import WRITERS, is_prices, output_schema
+from pricesmith.batch.writers import WRITERS, Cells, InputColumns, OutputTable, is_prices, quote_fields
 from pricesmith.catalog.clean import is_too_short, refusal
 from pricesmith.catalog.comparables import Comparable
 from pricesmith.catalog.listing_reader import ListingReader, build_reader
@@ -28,26 +30,25 @@ from pricesmith.core.atomic import atomic_file, file_lock, find_output, read_jso
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.types import Listing, Pricer, Quote
+from pricesmith.text.formatting import round_money
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from pricesmith.catalog.variants import Variants
 
 PART_ROWS = 5_000
 PLAN = "plan.json"
-MOST_IDS = 10_000_000  # rows whose ids are compared, at 8 bytes each
+MAX_IDS = 10_000_000  # rows whose ids are compared, at 8 bytes each
 GENERATOR = "pricesmith price"
 NOTHING = "no title and no text"
 UNLIKE = "nothing similar in the training data: the price is a guess"
-MOST_COMPARABLES = 20
+MAX_COMPARABLES = 20
 
 
 @runtime_checkable
 class Comparing(Protocol):
     """A pricer that has its training listings at hand, as a loaded model does."""
 
-    def comparables(
+    def find_comparables(
         self, listings: Sequence[Listing], k: int = 3, *, quotes: Sequence[Quote] | None = None
     ) -> list[list[Comparable]]: ...
 
@@ -56,7 +57,7 @@ class Comparing(Protocol):
 
 @dataclass(frozen=True)
 class PricedRow:
-    """One row of the output."""
+    """One row of the output. `cells` are the columns of the input row."""
 
     id: str
     price: float | None
@@ -66,53 +67,66 @@ class PricedRow:
     note: str = ""
     nothing_similar: bool | None = None
     comparables: tuple[Comparable, ...] = ()
+    cells: Cells = field(default_factory=dict)
 
     def values(self, comparables: int) -> list[Any]:
-        """The row as the columns of `schema(comparables)`."""
-        cells: list[Any] = [self.id, self.price, self.low, self.high, self.currency, self.note, self.nothing_similar]
+        """The row as the columns of a part."""
+        cells = {name: None if is_nan(value) else value for name, value in self.cells.items()}
+        quote = [self.price, self.low, self.high, self.note, self.currency, self.nothing_similar]
+        values: list[Any] = [self.id, json.dumps(cells, ensure_ascii=False), *quote]
         for near in self.comparables[:comparables]:
-            cells += [near.id, near.title, near.price, near.similarity]
-        return cells + [None] * (4 * (comparables - len(self.comparables[:comparables])))
+            values += [near.id, near.title, near.price, near.similarity]
+        return values + [None] * (4 * (comparables - len(self.comparables[:comparables])))
+
+
+def is_nan(value: object) -> bool:
+    """Whether a cell is a number that JSON cannot hold."""
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def price_row(listing_id: str, quote: Quote, currency: str, max_interval_ratio: float | None) -> PricedRow:
-    """A quote as an output row. It is declined where its interval is wider than price x/÷ `decline`, to either side:
-    one that ends at the catalog's highest price looks narrow on that side only."""
+    """A quote as an output row, rounded to the currency's digits.
+
+    It has no price if a side of its interval is further from the price than `max_interval_ratio`. Both sides count: an
+    interval that ends at the catalog's highest price looks narrow on that side only.
+    """
     if quote.price is None:
-        return PricedRow(listing_id, None, None, None, currency, f"no usable answer: {quote.raw[:200]}".rstrip(": "))
+        return PricedRow(listing_id, None, None, None, currency, f"unanswered: {quote.raw[:200]}".rstrip(": "))
+    low, high = (None if end is None else round_money(end, currency) for end in (quote.low, quote.high))
     if max_interval_ratio is not None and quote.low and quote.high:
-        width = max(quote.high / quote.price, quote.price / quote.low)
-        if width > max_interval_ratio:
-            note = f"declined: the interval is price x/÷ {math.ceil(100 * width) / 100:.2f}"
-            return PricedRow(listing_id, None, quote.low, quote.high, currency, note, quote.nothing_similar)
+        below, above = quote.price / quote.low, quote.high / quote.price
+        if max(below, above) > max_interval_ratio:
+            # Rounded up, so that a ratio just over the limit does not look like one within it.
+            sides = [math.ceil(100 * side) / 100 for side in (below, above)]
+            note = f"interval too wide: price ÷ {sides[0]:.2f} to × {sides[1]:.2f}"
+            return PricedRow(listing_id, None, low, high, currency, note, quote.nothing_similar)
     note = UNLIKE if quote.nothing_similar else ""
-    return PricedRow(listing_id, quote.price, quote.low, quote.high, currency, note, quote.nothing_similar)
+    price = round_money(quote.price, currency)
+    return PricedRow(listing_id, price, low, high, currency, note, quote.nothing_similar)
 
 
 def check_max_ratio(max_interval_ratio: float | None, calibrated: bool) -> None:
-    """Raises UsageError where a ratio cannot be kept."""
+    """Raises UsageError if the ratio is not above 1, or if the model has no intervals."""
     if max_interval_ratio is None:
         return
     if not (math.isfinite(max_interval_ratio) and max_interval_ratio > 1):
         raise UsageError(
-            "--max-interval-ratio is a ratio above 1",
+            "--max-interval-ratio must be a ratio above 1",
             got=f"{max_interval_ratio}",
             allowed="for example 1.5",
             hint="Use --max-interval-ratio 1.5.",
         )
     if not calibrated:
-        raise UsageError(
-            "This pricer has no intervals, so nothing can be declined", hint="Leave out --max-interval-ratio."
-        )
+        raise UsageError("This model has no intervals", hint="Leave out --max-interval-ratio.")
 
 
 def check_comparables(count: int, pricer: Pricer) -> None:
-    """Raises UsageError where so many comparables cannot be shown."""
-    if not 0 <= count <= MOST_COMPARABLES:
+    """Raises UsageError if the number of comparables is out of range, or if the model has none."""
+    if not 0 <= count <= MAX_COMPARABLES:
         raise UsageError(
-            "--comparables is a number of training listings",
+            f"--comparables must be between 0 and {MAX_COMPARABLES}",
             got=str(count),
-            allowed=f"0 to {MOST_COMPARABLES}",
+            allowed=f"0 to {MAX_COMPARABLES}",
             hint="Use --comparables 3.",
         )
     if count and not getattr(pricer, "has_comparables", True):
@@ -134,76 +148,84 @@ def price_file(
     comparables: int = 0,
     part_rows: int = PART_ROWS,
     overwrite: bool = False,
+    reader: ListingReader | None = None,
+    label: str = "",
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Price every row of `file` into `to`; how many were priced, declined and not.
+    """Price every row of `file` into `to`; the counts of rows, priced and not priced ones.
 
-    `info` is the run's catalog.json (cleaning, columns, currency); `identity` names the run's content, so that parts
-    made by another run are not taken for this one's. A link is written through. Raises UsageError, before anything is
-    written, if the file has neither title nor text, if `to` is the file or one that this function did not write
-    (unless `overwrite`; it also discards parts of other work), or if another process is writing `to`.
+    `info` is the model's catalog.json (cleaning, columns, currency). `identity` names the model's content, so that
+    parts made by another model are not used. `reader` replaces the choice of columns by the file's header; `label` is
+    what the file is called in the plan, if its path changes from run to run. A link is written through. Raises
+    UsageError, before anything is written, if the file has neither title nor text, if `to` is the file or one that this
+    function did not write (unless `overwrite`, which also discards parts of other work), or if another process is
+    writing `to`.
     """
-    place = find_output(to)
+    target = find_output(to)
     if to.suffix.lower() not in WRITERS:
         raise UsageError(
-            f"{to} cannot be written", got=to.suffix or "no ending", allowed=", ".join(WRITERS), hint="Rename it."
+            f"{to} cannot be written",
+            got=to.suffix or "no ending",
+            allowed=", ".join(WRITERS),
+            hint=f"Use --to {to.with_suffix('.csv')}.",
         )
-    found = resolve_sources([str(file)])
-    if len(found) != 1 or Path(file).is_dir():
-        raise UsageError("--file is one file", got=f"{len(found)} files", hint="Price them one after another.")
-    parts = place.with_name(place.name + ".parts")
-    refuse_overwriting(found[0].path, to, parts)
-    plan = {"generator": GENERATOR, "format": 1, "file": str(file), "sha256": sha256(found[0].path), "run": identity}
-    plan |= {"decline": max_interval_ratio, "comparables": comparables, "part_rows": part_rows, "to": place.name}
-    with file_lock(place.with_name(f".{place.name}.lock"), f"Another process is writing {to}"):
+    sources = resolve_sources([str(file)])
+    if len(sources) != 1 or Path(file).is_dir():
+        raise UsageError("--file takes one file", got=f"{len(sources)} files", hint="Price them one after another.")
+    parts = target.with_name(target.name + ".parts")
+    refuse_overwriting(sources[0].path, to, parts)
+    plan = {"generator": GENERATOR, "format": 2, "file": label or str(file), "sha256": sha256(sources[0].path)}
+    plan |= {"model": identity, "max_interval_ratio": max_interval_ratio, "comparables": comparables}
+    plan |= {"part_rows": part_rows, "to": target.name}
+    with file_lock(target.with_name(f".{target.name}.lock"), f"Another process is writing {to}"):
         if not overwrite:
-            refuse_foreign(place, to)
-        reading = build_reader(found[0], info)
+            refuse_foreign(target, to)
+        reading = reader or build_reader(sources[0], info)
         done = start_parts(parts, plan, overwrite=overwrite)
-        progress.start(f"pricing {file.name}", None)
+        progress.start(f"pricing {label or file.name}", None)
         count, currency = 0, str(info["currency"])
         try:
-            for number, rows in enumerate(read_chunks(found[0], part_rows, reading.variants)):
+            for number, rows in enumerate(read_chunks(sources[0], part_rows, reading.variants)):
                 if number not in done:
                     answers = price_rows(pricer, reading, rows, currency, max_interval_ratio, comparables)
                     write_part(parts / f"part-{number:06d}.parquet", answers, comparables)
                 count += len(rows)
                 progress.advance(len(rows))
-            facts = join_parts(parts, count, part_rows, place, to.suffix.lower(), comparables)
+            facts = join_parts(parts, count, part_rows, target, to.suffix.lower(), comparables)
         except BaseException:
-            if not any(parts.glob("part-*.parquet")):  # nothing to go on with: the folder would only be in the way
+            if not any(parts.glob("part-*.parquet")):  # nothing to resume: the folder would only be in the way
                 sweep(parts)
             raise
         if repeated := facts["repeated_ids"]:
-            progress.note(
-                f"{repeated:,} rows of {to.name} have the id of an earlier row: the order of rows tells them apart"
-            )
+            progress.note(f"{repeated:,} rows have the id of an earlier row. The order of rows is that of the file.")
+        if renamed := facts["renamed"]:
+            progress.note(f"The input has columns {', '.join(renamed)}: the added ones are called predicted_...")
         sweep(parts)
     return {**facts, "to": str(to)}
 
 
 def refuse_overwriting(file: Path, to: Path, parts: Path) -> None:
-    """Raises UsageError where writing `to`, or sweeping `parts` at the end, would cost the file that is priced."""
+    """Raises UsageError if writing `to`, or removing `parts` at the end, would destroy the file that is priced."""
     real = file.resolve()
     if to.resolve() == real or (to.exists() and to.samefile(file)):
         raise UsageError(
             "--to is the file that is priced",
             got=f"{to}",
-            allowed="a file of its own",
+            allowed="another file",
             hint=f"Choose another name, such as --to {to.stem}-prices{to.suffix}.",
         )
     if parts.resolve() in (real, *real.parents):
         raise UsageError(
-            f"The file that is priced lies where the work on {to.name} goes, and would be deleted with it",
+            f"The file that is priced is in the folder of parts of {to.name}, and would be deleted with it",
             got=f"{file}",
-            allowed=f"a place outside {parts}",
+            allowed=f"a file outside {parts}",
             hint="Move the file, or choose another --to.",
         )
 
 
-def refuse_foreign(place: Path, to: Path) -> None:
+def refuse_foreign(target: Path, to: Path) -> None:
     """Raises UsageError if the output exists and is not a file of prices that we wrote."""
-    if place.exists() and not is_prices(place, to.suffix.lower()):
+    if target.exists() and not is_prices(target, to.suffix.lower()):
         raise UsageError(
             f"{to} exists, and `pricesmith price` did not write it",
             allowed="a path that does not exist yet, or a file of prices from an earlier run",
@@ -212,7 +234,10 @@ def refuse_foreign(place: Path, to: Path) -> None:
 
 
 def start_parts(parts: Path, plan: Mapping[str, Any], *, overwrite: bool) -> set[int]:
-    """The numbers of the whole parts of the same work; parts of other work are refused, leftovers swept."""
+    """Prepare the folder of parts; the numbers of the parts that are done already.
+
+    Raises UsageError for parts of other work, unless `overwrite`. Leftovers of a killed process are removed.
+    """
     if parts.is_symlink() or (parts.exists() and not parts.is_dir()):
         raise UsageError(f"{parts} is in the way", got="a link or a file", hint="Move it, or choose another --to.")
     if (parts / PLAN).is_file():
@@ -224,8 +249,7 @@ def start_parts(parts: Path, plan: Mapping[str, Any], *, overwrite: bool) -> set
             raise UsageError(
                 f"{parts} holds parts of other work",
                 got=f"another {differing}",
-                hint="Finish it with the command that it was started with, choose another --to, or start over with "
-                "--overwrite.",
+                hint="Finish it with the command that started it, choose another --to, or start over with --overwrite.",
             )
         if old != plan:
             sweep(parts)
@@ -241,8 +265,11 @@ def start_parts(parts: Path, plan: Mapping[str, Any], *, overwrite: bool) -> set
 
 
 def sweep(parts: Path) -> None:
-    """Remove our files from a folder of parts, and the folder if it is empty then. The plan goes first: what is left
-    after a kill is known by its names, and never taken for whole parts of other work."""
+    """Remove our files from a folder of parts, and the folder if it is then empty.
+
+    The plan goes first: after a kill the files that are left are recognized by their names, and are not taken for parts
+    of other work.
+    """
     for path in sorted(parts.glob("*"), key=lambda path: path.name != PLAN):
         if path.name == PLAN or is_own_output(path):
             path.unlink()
@@ -251,12 +278,12 @@ def sweep(parts: Path) -> None:
 
 
 def is_own_output(path: Path) -> bool:
-    """Whether a file in a folder of parts is of our making: a part, or one half written."""
+    """Whether a file in a folder of parts is a part of ours, whole or half written."""
     return path.is_file() and (path.match("part-*.parquet") or path.match(".*.tmp"))
 
 
 def is_intact_part(path: Path) -> bool:
-    """Whether a part can be read; one that a disk has damaged is made again."""
+    """Whether a part can be read. A damaged one is priced again."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -268,7 +295,7 @@ def is_intact_part(path: Path) -> bool:
 
 
 def read_chunks(source: Source, size: int, variants: Variants | None = None) -> Iterator[list[RawRow | BadRow]]:
-    """The rows of a source in lists of `size`, the last one shorter; variants with what they inherit."""
+    """The rows of a source in lists of `size`, the last one shorter. Variants inherit the values of their product."""
     waiting: list[RawRow | BadRow] = []
     for batch in read_inherited(source, Limits(), SILENT, variants):
         waiting.extend(batch)
@@ -287,9 +314,9 @@ def price_rows(
     max_interval_ratio: float | None,
     comparables: int = 0,
 ) -> list[PricedRow]:
-    """One answer for each row, in order."""
+    """One priced row for each input row, in order."""
     listings: list[Listing] = []
-    places: list[int] = []
+    indexes: list[int] = []
     answers: list[PricedRow | None] = []
     for row in rows:
         if isinstance(row, BadRow):
@@ -298,69 +325,79 @@ def price_rows(
         listing = reading.listing(row)
         if reading.says_nothing(row, listing) or is_too_short(listing, reading.cleaning):
             note = NOTHING if reading.says_nothing(row, listing) else refusal(reading.cleaning)
-            answers.append(PricedRow(listing.id, None, None, None, currency, note))
+            answers.append(PricedRow(listing.id, None, None, None, currency, note, cells=row.values))
             continue
-        places.append(len(answers))
+        indexes.append(len(answers))
         answers.append(None)
         listings.append(listing)
     quotes = pricer.price(listings)
-    flags, near = compare(pricer, listings, quotes, comparables)
-    for number, place in enumerate(places):
+    flags, near = find_similar(pricer, listings, quotes, comparables)
+    for number, index in enumerate(indexes):
         quote = replace(quotes[number], nothing_similar=flags[number])
-        answered = price_row(listings[number].id, quote, currency, max_interval_ratio)
-        answers[place] = replace(answered, comparables=tuple(near[number]))
-    return [one for one in answers if one is not None]
+        answer = price_row(listings[number].id, quote, currency, max_interval_ratio)
+        raw = rows[index]
+        cells = raw.values if not isinstance(raw, BadRow) else {}
+        answers[index] = replace(answer, comparables=tuple(near[number]), cells=cells)
+    return [answer for answer in answers if answer is not None]
 
 
-def compare(
+def find_similar(
     pricer: Pricer, listings: Sequence[Listing], quotes: Sequence[Quote], comparables: int
 ) -> tuple[Sequence[bool | None], Sequence[Sequence[Comparable]]]:
     """Whether nothing in the training data is similar to each listing, and its comparables."""
     if not isinstance(pricer, Comparing):
         return [None] * len(listings), [()] * len(listings)
-    near = pricer.comparables(listings, comparables, quotes=quotes) if comparables else [()] * len(listings)
+    near = pricer.find_comparables(listings, comparables, quotes=quotes) if comparables else [()] * len(listings)
     return pricer.nothing_similar(listings), near
 
 
 def write_part(path: Path, answers: Sequence[PricedRow], comparables: int = 0) -> None:
-    """One part, whole or not there."""
+    """Write one part, whole or not at all. The input's columns are one column of JSON."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = output_schema(comparables)
-    rows = [dict(zip(columns.names, one.values(comparables), strict=True)) for one in answers]
+    schema = pa.schema([("id", pa.string()), ("input", pa.string()), *quote_fields(comparables)])
+    rows = [dict(zip(schema.names, answer.values(comparables), strict=True)) for answer in answers]
     with atomic_file(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=columns), temporary, write_page_checksum=True)
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, write_page_checksum=True)
 
 
 def join_parts(parts: Path, count: int, part_rows: int, to: Path, ending: str, comparables: int = 0) -> dict[str, Any]:
-    """All parts as one file, in order. Raises InputError where a part lacks rows."""
+    """Join all parts into one file, in order. Raises InputError if rows are missing."""
     import numpy as np
     import pyarrow.parquet as pq
 
     paths = [parts / f"part-{number:06d}.parquet" for number in range(math.ceil(count / part_rows))]
-    facts = {"rows": 0, "priced": 0, "not_priced": 0, "nothing_similar": 0, "repeated_ids": 0}
-    seen = array("Q")
+    columns = InputColumns()
+    for path in paths:
+        for text in pq.read_table(path, columns=["input"]).column("input").to_pylist():
+            columns.add(json.loads(text))
+    table = OutputTable(columns, comparables)
+    facts: dict[str, Any] = {"rows": 0, "priced": 0, "not_priced": 0, "nothing_similar": 0}
+    ids = array("Q")
 
-    def tables() -> Iterator[pa.Table]:
+    def read_rows() -> Iterator[Cells]:
         for path in paths:
-            table = pq.read_table(path)
-            facts["rows"] += table.num_rows
-            facts["not_priced"] += table.column("price").null_count
-            for name in table.column("id").to_pylist() if len(seen) < MOST_IDS else ():
-                seen.append(int.from_bytes(blake2b(name.encode("utf-8", "replace"), digest_size=8).digest()))
-            facts["nothing_similar"] += table.column("nothing_similar").to_pylist().count(True)
-            yield table
+            part = pq.read_table(path).to_pylist()
+            facts["rows"] += len(part)
+            facts["not_priced"] += sum(row["price"] is None for row in part)
+            facts["nothing_similar"] += sum(row["nothing_similar"] is True for row in part)
+            for row in part if len(ids) < MAX_IDS else ():
+                digest = blake2b(row["id"].encode("utf-8", "replace"), digest_size=8).digest()
+                ids.append(int.from_bytes(digest))
+            for row in part:
+                yield table.join(json.loads(row["input"]), row)
 
     with atomic_file(to) as temporary:
-        WRITERS[ending](tables(), temporary, output_schema(comparables))
+        WRITERS[ending](read_rows(), temporary, table)
         if facts["rows"] != count:
             raise InputError(
-                f"{parts} does not add up",
+                f"{parts} is incomplete",
                 got=f"{facts['rows']} rows",
                 allowed=f"{count} rows",
                 hint="Run the same command again with --overwrite: it prices all rows again.",
             )
     facts["priced"] = facts["rows"] - facts["not_priced"]
-    facts["repeated_ids"] = len(seen) - len(np.unique(np.frombuffer(seen, dtype=np.uint64)))
-    return dict(facts)
+    facts["repeated_ids"] = len(ids) - len(np.unique(np.frombuffer(ids, dtype=np.uint64)))
+    facts["renamed"] = table.renamed()
+    return facts

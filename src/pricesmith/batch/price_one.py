@@ -1,30 +1,44 @@
-"""Price one thing in words, with its interval and what similar things cost."""
+"""Price one listing from words, fields or both, with its interval and comparables."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pricesmith.batch.price import price_row
 from pricesmith.catalog.clean import CleanSettings, build_listing, is_too_short
-from pricesmith.catalog.columns import ColumnMap
+from pricesmith.catalog.columns import ColumnMap, column_key
 from pricesmith.core.errors import UsageError
 from pricesmith.core.settings import parse_settings
 from pricesmith.core.types import Listing
-from pricesmith.text.formatting import format_money
+from pricesmith.text.formatting import format_money, format_number
 
 if TYPE_CHECKING:
     from pricesmith.pricers.model import PriceModel
 
+# Column names of the words themselves; no column of a file begins with NUL.
+TITLE, TEXT, CATEGORY, BRAND = "\0title", "\0text", "\0category", "\0brand"
+MAX_NOT_GIVEN = 12  # names that are listed
 
-def listing_from_text(text: str, run: PriceModel) -> Listing:
-    """A person's words as the listing that curate would have made of them: the first line is the title.
 
-    Raises UsageError where curate would refuse them as too short.
+def known_fields(info: Mapping[str, Any]) -> list[str]:
+    """The columns of a catalog that become "Name: value" lines of the text, in the file's order."""
+    maps = info.get("maps") or [info["columns"]]
+    return list(dict.fromkeys(name for values in maps for name in values.get("extra", ())))
+
+
+def listing_from_text(text: str, info: Mapping[str, Any], fields: Mapping[str, str] | None = None) -> Listing:
+    """Words and fields as the listing that curate would make of them; the first line of the text is the title.
+
+    `info` is the model's catalog.json. Raises UsageError for a field that the catalog does not have, and if curate
+    would refuse the listing as too short.
     """
-    cleaning = parse_settings(CleanSettings, run.info["cleaning"], where="catalog.json")
+    cleaning = parse_settings(CleanSettings, info["cleaning"], where="catalog.json")
     title, _, rest = text.strip().partition("\n")
-    columns = ColumnMap(title="title", text="text", price="price")
-    listing = build_listing({"title": title, "text": rest}, columns, cleaning, id="1")
+    values: dict[str, str] = {TITLE: title, TEXT: rest, **resolve_fields(fields or {}, info)}
+    extra = tuple(name for name in known_fields(info) if name in values)
+    columns = ColumnMap(title=TITLE, text=TEXT, category=CATEGORY, brand=BRAND, price="", extra=extra)
+    listing = build_listing(values, columns, cleaning, id="1")
     if not (listing.title or listing.text):
         raise UsageError(
             "There is nothing to price", got=repr(text[:60]), hint="Describe the thing: what it is, make, size."
@@ -39,43 +53,108 @@ def listing_from_text(text: str, run: PriceModel) -> Listing:
     return listing
 
 
+def resolve_fields(fields: Mapping[str, str], info: Mapping[str, Any]) -> dict[str, str]:
+    """The values of --field by column. Raises UsageError for a name that is neither a column nor a usual field."""
+    columns = info["columns"]
+    targets: dict[str, str] = {}
+    for name, column in (("title", TITLE), ("text", TEXT), ("category", CATEGORY), ("brand", BRAND)):
+        targets[column_key(str(columns.get(name) or name))] = column
+        targets.setdefault(column_key(name), column)
+    for name in known_fields(info):
+        targets[column_key(name)] = name
+    values: dict[str, str] = {}
+    for name, value in fields.items():
+        if column_key(name) not in targets:
+            allowed = ["title", "text", "category", "brand", *known_fields(info)]
+            raise UsageError(
+                f"This model has no field {name!r}",
+                got=f"--field {name}={value}",
+                allowed=", ".join(allowed[:30]),
+                hint="Use one of these names, or put it into the text.",
+            )
+        values[targets[column_key(name)]] = value
+    return values
+
+
+def fields_not_given(listing: Listing, info: Mapping[str, Any], fields: Mapping[str, str]) -> list[str]:
+    """The catalog's columns of text that neither the fields nor the words mention."""
+    given = {column_key(name) for name in fields}
+    words = f" {' '.join(f'{listing.title} {listing.text}'.casefold().split())} "
+    return [
+        name
+        for name in known_fields(info)
+        if column_key(name) not in given and name.casefold().replace("_", " ").strip() not in words
+    ]
+
+
 def price_text(
-    run: PriceModel, text: str, max_interval_ratio: float | None = None, comparables: int = 3
+    model: PriceModel,
+    text: str,
+    max_interval_ratio: float | None = None,
+    comparables: int = 3,
+    fields: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Price, interval and comparables of one text, ready for JSON."""
-    listing = listing_from_text(text, run)
-    (quote,) = run.price([listing], check_similarity=True)
-    said = price_row(listing.id, quote, str(run.info["currency"]), max_interval_ratio)
-    (near,) = run.comparables([listing], comparables, quotes=[quote])
+    """Price, interval and comparables of one listing, ready for JSON."""
+    listing = listing_from_text(text, model.info, fields)
+    (quote,) = model.price([listing], check_similarity=True)
+    row = price_row(listing.id, quote, str(model.info["currency"]), max_interval_ratio)
+    (near,) = model.find_comparables([listing], comparables, quotes=[quote])
     return {
-        "price": said.price,
-        "low": said.low,
-        "high": said.high,
-        "level": run.level,
-        "currency": said.currency,
-        "note": said.note,
-        "nothing_similar": said.nothing_similar,
-        "pricer": run.name,
+        "price": row.price,
+        "low": row.low,
+        "high": row.high,
+        "level": model.level,
+        "currency": row.currency,
+        "note": row.note,
+        "nothing_similar": row.nothing_similar,
+        "not_given": fields_not_given(listing, model.info, fields or {}),
+        "pricer": model.name,
         "comparables": [
-            {"id": one.id, "title": one.title, "price": one.price, "similarity": round(one.similarity, 3)}
-            for one in near
+            {
+                "id": comparable.id,
+                "title": comparable.title,
+                "price": comparable.price,
+                "similarity": round(comparable.similarity, 3),
+            }
+            for comparable in near
         ],
     }
 
 
-def format_quote(result: dict[str, Any]) -> str:
-    """The result as a person reads it."""
+def format_quote(result: Mapping[str, Any]) -> str:
+    """Price, interval and the fields that are missing, as text."""
     currency = result["currency"]
-    lines = [format_money(result["price"], currency) if result["price"] is not None else f"No price: {result['note']}"]
+    price = result["price"]
+    lines = [f"{format_money(price, currency)} ({currency})" if price is not None else f"No price: {result['note']}"]
     if result["low"] is not None and result["high"] is not None:
-        level = f"{result['level']:.0%} interval" if result["level"] else "interval"
+        level = f"{result['level']:.0%} interval".replace("%", " %") if result["level"] else "interval"
         lines.append(f"{level}: {format_money(result['low'], currency)} to {format_money(result['high'], currency)}")
+    if missing := result["not_given"]:
+        more = f" and {len(missing) - MAX_NOT_GIVEN} more" if len(missing) > MAX_NOT_GIVEN else ""
+        lines.append(f"Not given: {', '.join(missing[:MAX_NOT_GIVEN])}{more}. Add one with --field NAME=VALUE.")
     if result["nothing_similar"]:
         lines.append("Nothing similar in the training data: the price is a guess.")
-    elif result["comparables"]:
-        lines.append("Similar things it has seen:")
-        lines += [
-            f"  {format_money(one['price'], currency):>12}  {one['title'][:90]}  ({one['similarity']:.0%} alike)"
-            for one in result["comparables"]
-        ]
     return "\n".join(lines)
+
+
+def format_comparables(result: Mapping[str, Any]) -> Any:
+    """The comparables as a table; None if there are none to show."""
+    if result["nothing_similar"] or not result["comparables"]:
+        return None
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    currency = result["currency"]
+    table = Table(box=box.SIMPLE_HEAD, title="Comparables: similar training listings", title_justify="left")
+    table.add_column("price", justify="right", no_wrap=True)
+    table.add_column("similarity", justify="right", no_wrap=True)
+    table.add_column("title", overflow="ellipsis", no_wrap=True)
+    for near in result["comparables"]:
+        table.add_row(format_money(near["price"], currency), f"{near['similarity']:.0%}", Text(near["title"]))
+    return table
+
+
+def bare_price(result: Mapping[str, Any]) -> str:
+    """The price alone, for scripts: `24.50`; empty if there is none."""
+    return "" if result["price"] is None else format_number(result["price"], result["currency"]).replace(",", "")

@@ -1,12 +1,14 @@
-"""Answers as a file: JSON Lines, CSV, Parquet or XLSX, table by table; nothing in them runs in a spreadsheet."""
+"""Write priced rows as JSON Lines, CSV, Parquet or XLSX; text that a spreadsheet would run as a formula is escaped."""
 
 from __future__ import annotations
 
 import csv
 import gc
+import itertools
 import json
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,69 +17,141 @@ from pricesmith.core.errors import UsageError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Cells = Mapping[str, str | float | int | bool | None]
 SHEET = "prices"
-MOST_LINE = 1 << 20  # characters of a first line; ours are shorter
-COLUMN_NAMES = ("id", "price", "low", "high", "currency", "note", "nothing_similar")
+MAX_LINE = 1 << 20  # characters of a first line; ours are shorter
+QUOTE_NAMES = ("price", "low", "high", "note", "currency", "nothing_similar")
+PREFIX = "predicted_"
+BATCH = 5_000
+NUMBER = re.compile(r"[+-]?[0-9][0-9.,]*%?")
+INT64 = 1 << 63
 
 
-def output_schema(comparables: int = 0) -> pa.Schema:
-    """Names and types of the output's columns, with four for each comparable."""
+def quote_fields(comparables: int = 0) -> list[tuple[str, Any]]:
+    """Names and types of the added columns, with four for each comparable."""
     import pyarrow as pa
 
-    types = [pa.string(), pa.float64(), pa.float64(), pa.float64(), pa.string(), pa.string(), pa.bool_()]
-    columns = list(zip(COLUMN_NAMES, types, strict=True))
+    types = [pa.float64(), pa.float64(), pa.float64(), pa.string(), pa.string(), pa.bool_()]
+    fields = list(zip(QUOTE_NAMES, types, strict=True))
     for number in range(1, comparables + 1):
         kinds = {"id": pa.string(), "title": pa.string(), "price": pa.float64(), "similarity": pa.float64()}
-        columns += [(f"comparable_{number}_{name}", kind) for name, kind in kinds.items()]
-    return pa.schema(columns)
+        fields += [(f"comparable_{number}_{name}", kind) for name, kind in kinds.items()]
+    return fields
 
 
-def to_rows(tables: Iterator[pa.Table]) -> Iterator[dict[str, Any]]:
-    """The rows of all tables, one after another."""
-    for table in tables:
-        yield from table.to_pylist()
+class InputColumns:
+    """The columns of the input, in the order in which they appear, each with the types of its values."""
+
+    def __init__(self) -> None:
+        self.types: dict[str, set[str]] = {}
+
+    def add(self, cells: Cells) -> None:
+        """Note the columns of one row."""
+        for name, value in cells.items():
+            types = self.types.setdefault(name, set())
+            if isinstance(value, int) and not isinstance(value, bool) and not -INT64 <= value < INT64:
+                types.add("str")
+            elif value is not None:
+                types.add(type(value).__name__)
+
+    def arrow_type(self, name: str) -> pa.DataType:
+        """The narrowest Arrow type that holds all values of a column."""
+        import pyarrow as pa
+
+        types = self.types[name]
+        if types and types <= {"int", "float"}:
+            return pa.float64() if "float" in types else pa.int64()
+        return pa.bool_() if types == {"bool"} else pa.string()
 
 
-def write_jsonl(tables: Iterator[pa.Table], path: Path, columns: pa.Schema) -> None:
+class OutputTable:
+    """The columns of the output: those of the input, then the added ones under names that the input does not have."""
+
+    def __init__(self, columns: InputColumns, comparables: int) -> None:
+        self.columns = columns
+        self.fields = quote_fields(comparables)
+        self.added: dict[str, str] = {}
+        for name, _ in self.fields:
+            output = name
+            while output in columns.types:
+                output = PREFIX + output
+            self.added[name] = output
+
+    @property
+    def names(self) -> list[str]:
+        return [*self.columns.types, *self.added.values()]
+
+    def renamed(self) -> list[str]:
+        """The added columns whose usual names the input has already."""
+        return [name for name, output in self.added.items() if name != output]
+
+    def join(self, cells: Cells, quote: Mapping[str, Any]) -> Cells:
+        """One row of the output from an input row and a row of a part."""
+        return {**cells, **{output: quote[name] for name, output in self.added.items()}}
+
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of the output."""
+        import pyarrow as pa
+
+        inputs = [(name, self.columns.arrow_type(name)) for name in self.columns.types]
+        return pa.schema([*inputs, *((self.added[name], kind) for name, kind in self.fields)])
+
+
+def write_jsonl(rows: Iterator[Cells], path: Path, table: OutputTable) -> None:
     with path.open("w", encoding="utf-8") as out:
-        for row in to_rows(tables):
+        for row in rows:
             out.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_csv(tables: Iterator[pa.Table], path: Path, columns: pa.Schema) -> None:
+def write_csv(rows: Iterator[Cells], path: Path, table: OutputTable) -> None:
     with path.open("w", encoding="utf-8", newline="") as handle:
         out = csv.writer(handle)
-        out.writerow(columns.names)
-        for row in to_rows(tables):
-            out.writerow([cell_of(row[name]) for name in columns.names])
+        names = table.names
+        out.writerow([escape_formula(name) for name in names])
+        for row in rows:
+            out.writerow([format_cell(row.get(name)) for name in names])
 
 
-def cell_of(value: Any) -> Any:
+def format_cell(value: Any) -> Any:
     """A value as a cell of a CSV file."""
     return str(value).lower() if isinstance(value, bool) else escape_formula(value)
 
 
 def escape_formula(value: Any) -> Any:
-    """Text that a spreadsheet would run as a formula gets an apostrophe before it (OWASP, CSV injection)."""
-    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    """Text with an apostrophe before it if a spreadsheet would run it as a formula (OWASP, CSV injection).
+
+    A number such as -5 stays as it is.
+    """
+    risky = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not NUMBER.fullmatch(value)
+    return "'" + value if risky else value
 
 
-def write_parquet(tables: Iterator[pa.Table], path: Path, columns: pa.Schema) -> None:
+def write_parquet(rows: Iterator[Cells], path: Path, table: OutputTable) -> None:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetWriter(path, columns) as out:
-        for table in tables:
-            out.write_table(table)
+    schema = table.schema()
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    with pq.ParquetWriter(path, schema) as out:
+        while batch := list(itertools.islice(rows, BATCH)):
+            values = [
+                {**row, **{name: str(row[name]) for name in texts if not isinstance(row.get(name, ""), str | None)}}
+                for row in batch
+            ]
+            out.write_table(pa.Table.from_pylist(values, schema=schema))
 
 
-def write_xlsx(tables: Iterator[pa.Table], path: Path, columns: pa.Schema) -> None:
-    """Write a workbook. On a full disk its library's open files fail again when they are freed, and Python would
-    print tracebacks of that: they are freed here, in silence, before the one error is raised."""
+def write_xlsx(rows: Iterator[Cells], path: Path, table: OutputTable) -> None:
+    """Write a workbook.
+
+    On a full disk openpyxl's open files fail again when they are freed, and Python would print tracebacks of that: they
+    are freed here, without output, before the one error is raised.
+    """
     failed: OSError | None = None
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         try:
-            fill_workbook(tables, path, columns)
+            fill_workbook(rows, path, table)
         except OSError as error:
             failed = OSError(error.errno, error.strerror or str(error), str(path))
         gc.collect()
@@ -87,28 +161,29 @@ def write_xlsx(tables: Iterator[pa.Table], path: Path, columns: pa.Schema) -> No
         raise failed
 
 
-def fill_workbook(tables: Iterator[pa.Table], path: Path, columns: pa.Schema) -> None:
+def fill_workbook(rows: Iterator[Cells], path: Path, table: OutputTable) -> None:
     from openpyxl import Workbook
     from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE, WriteOnlyCell
 
     book = Workbook(write_only=True)
     sheet = book.create_sheet(SHEET)
-    sheet.append(list(columns.names))
-    for number, row in enumerate(to_rows(tables), start=2):
+    names = table.names
+
+    def text_cell(value: str) -> Any:
+        cell = WriteOnlyCell(sheet, ILLEGAL_CHARACTERS_RE.sub("", escape_formula(value)))
+        cell.data_type = "s"
+        return cell
+
+    sheet.append([text_cell(name) for name in names])
+    for number, row in enumerate(rows, start=2):
         if number > 1_048_576:
             raise UsageError("A sheet holds at most 1,048,576 rows", hint="Write .csv or .parquet instead.")
-        cells: list[Any] = []
-        for name in columns.names:
-            value = escape_formula(row[name])
-            cell = WriteOnlyCell(sheet, ILLEGAL_CHARACTERS_RE.sub("", value) if isinstance(value, str) else value)
-            if isinstance(value, str):
-                cell.data_type = "s"
-            cells.append(cell)
-        sheet.append(cells)
+        values = (row.get(name) for name in names)
+        sheet.append([text_cell(value) if isinstance(value, str) else value for value in values])
     book.save(path)
 
 
-WRITERS: dict[str, Callable[[Iterator[pa.Table], Path, pa.Schema], None]] = {
+WRITERS: dict[str, Callable[[Iterator[Cells], Path, OutputTable], None]] = {
     ".jsonl": write_jsonl,
     ".csv": write_csv,
     ".parquet": write_parquet,
@@ -117,26 +192,27 @@ WRITERS: dict[str, Callable[[Iterator[pa.Table], Path, pa.Schema], None]] = {
 
 
 def is_prices(path: Path, ending: str) -> bool:
-    """Whether a file is one that a writer for this ending wrote, by its columns; an empty file is nobody's loss."""
+    """Whether a writer for this ending wrote a file: its last columns are the added ones. An empty file counts too."""
     if not path.stat().st_size:
         return True
     try:
-        names = READERS[ending](path)
-        comparables, rest = divmod(len(names) - len(COLUMN_NAMES), 4)
-        return not rest and comparables >= 0 and names == output_schema(comparables).names
-    except Exception:  # whatever a library says of a file that is something else
+        names = [re.sub(f"^({PREFIX})+", "", name) for name in READERS[ending](path)]
+    except Exception:  # whatever a library raises for a file of another kind
         return False
+    while names and names[-1].startswith("comparable_"):
+        names.pop()
+    return tuple(names[-len(QUOTE_NAMES) :]) == QUOTE_NAMES
 
 
 def names_of_jsonl(path: Path) -> list[str]:
     with path.open(encoding="utf-8") as handle:
-        row = json.loads(handle.readline(MOST_LINE))
+        row = json.loads(handle.readline(MAX_LINE))
     return list(row) if isinstance(row, dict) else []
 
 
 def names_of_csv(path: Path) -> list[str]:
     with path.open(encoding="utf-8", newline="") as handle:
-        return next(csv.reader([handle.readline(MOST_LINE)]))
+        return next(csv.reader([handle.readline(MAX_LINE)]))
 
 
 def names_of_parquet(path: Path) -> list[str]:

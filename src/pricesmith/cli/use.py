@@ -1,79 +1,165 @@
-"""Verbs that use what is made: prices, and what is handed on."""
+"""`price` and `export`: use a fitted model, or hand it on."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pricesmith.cli.app import Json, Overwrite, Quiet, app, open_console
+from pricesmith.core.console import Console
 from pricesmith.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from pricesmith.pricers.model import PriceModel
+
+STANDARD_INPUT = "-"
 
 
 @app.command()
 def price(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
-    text: Annotated[str | None, typer.Argument(help="What to price, in words.")] = None,
-    file: Annotated[Path | None, typer.Option("--file", help=".jsonl .csv .parquet .xlsx, any length.")] = None,
-    to: Annotated[Path | None, typer.Option("--to", help="The file to write: id, price, low, high, currency.")] = None,
+    model: Annotated[Path, typer.Argument(help="A model folder, or a folder that build made.")],
+    text: Annotated[
+        str | None, typer.Argument(help="Description of one thing; - reads standard input, one listing a line.")
+    ] = None,
+    field: Annotated[
+        list[str] | None, typer.Option("--field", help="name=value: a column of the catalog, such as pieces=1351.")
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Price every row of a .jsonl, .csv, .parquet or .xlsx file.")
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", help="File for the prices: the columns of --file with price, low, high and note."),
+    ] = None,
     max_interval_ratio: Annotated[
-        float | None, typer.Option(help="No answer where the interval is wider than price x/÷ this.")
+        float | None, typer.Option(help="Give no price if the interval is wider than price ÷ R to × R.")
     ] = None,
     comparables: Annotated[
-        int | None, typer.Option(help="Similar training listings shown with each price: 3 for a text, 0 in a file.")
+        int | None, typer.Option(help="Similar training listings to show (default: 3 for a text, 0 for a file).")
     ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
-    quiet: Quiet = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the price alone.")] = False,
 ) -> None:
-    """Price one thing in words, or every row of a file."""
-    from pricesmith.batch import price, price_one
+    """Price one thing, or every row of a file."""
+    from pricesmith.batch.price import check_comparables, check_max_ratio
+    from pricesmith.core.settings import read_pairs
     from pricesmith.pricers.model import load_model
 
-    console = open_console(json=json, quiet=quiet)
-    if (text is None) == (file is None):
-        raise UsageError("price takes a text, or --file and --to", hint='pricesmith price RUN "a text"')
-    if file is not None and to is None:
-        raise UsageError("--file needs --to", hint=f"pricesmith price {run} --file {file} --to prices.csv")
-    loaded = load_model(run)
-    price.check_max_ratio(max_interval_ratio, loaded.calibrated)
+    fields = read_pairs(field or [], "--field")
+    check_source(model, text, file, to, fields)
+    loaded = load_model(model)
+    check_max_ratio(max_interval_ratio, loaded.calibrated)
     if comparables is not None:
-        price.check_comparables(comparables, loaded)
-    result: dict[str, Any] = {}
-    if text is not None:
-        result = price_one.price_text(loaded, text, max_interval_ratio, 3 if comparables is None else comparables)
-        console.say(price_one.format_quote(result))
-    elif file is not None and to is not None:
-        facts: dict[str, Any] = {
-            "identity": loaded.identity,
-            "decline": max_interval_ratio,
-            "comparables": comparables or 0,
-        }
-        facts["overwrite"] = overwrite
-        with console.progress() as progress:
-            result = price.price_file(loaded, loaded.info, file, to, progress=progress, **facts)
-        left = "{not_priced:,} not, each with the reason" if result["not_priced"] else "none left out"
-        console.say(f"{{rows:,}} rows: {{priced:,}} priced, {left}: {{to}}".format(**result))
-        if result["nothing_similar"]:
-            console.say("Nothing similar in the training data for {nothing_similar:,} rows: see note.".format(**result))
+        check_comparables(comparables, loaded)
+    console = open_console(json=json, quiet=quiet)
+    if file is None and text != STANDARD_INPUT:
+        shown = 3 if comparables is None else comparables
+        price_words(loaded, text or "", fields, max_interval_ratio, shown, console)
+        return
+    options: dict[str, Any] = {"max_interval_ratio": max_interval_ratio, "comparables": comparables or 0}
+    price_many(loaded, file, to, {**options, "overwrite": overwrite}, console)
+
+
+def check_source(model: Path, text: str | None, file: Path | None, to: Path | None, fields: dict[str, str]) -> None:
+    """Raises UsageError unless there is exactly one thing to price, with the options that go with it."""
+    allowed = "a text, --field, -, or --file"
+    if text is None and file is None and not fields:
+        raise UsageError(
+            "There is nothing to price", got="no text", allowed=allowed, hint=f'pricesmith price {model} "a text"'
+        )
+    if text is not None and file is not None:
+        raise UsageError("price takes a text or --file, not both", allowed=allowed, hint="Leave out one of them.")
+    if fields and (file is not None or text == STANDARD_INPUT):
+        raise UsageError("--field is for one listing", hint="Leave out --field: the file's columns are used.")
+    if to is not None and file is None and text != STANDARD_INPUT:
+        raise UsageError("--to is for --file or -", hint="Leave out --to: the price of one listing is printed.")
+
+
+def price_words(
+    model: PriceModel,
+    text: str,
+    fields: dict[str, str],
+    max_interval_ratio: float | None,
+    comparables: int,
+    console: Console,
+) -> None:
+    """Price one listing and print it."""
+    from pricesmith.batch import price_one
+
+    result = price_one.price_text(model, text, max_interval_ratio, comparables, fields)
+    if console.quiet and not console.json:
+        print(price_one.bare_price(result))
+    console.say(price_one.format_quote(result))
+    if (table := price_one.format_comparables(result)) is not None:
+        console.say(table)
     console.result(result)
+
+
+def price_many(
+    model: PriceModel, file: Path | None, to: Path | None, options: dict[str, Any], console: Console
+) -> None:
+    """Price the rows of a file or of standard input; print the prices if there is no `to`."""
+    from pricesmith.batch import standard_input
+    from pricesmith.batch.price import price_file
+    from pricesmith.core.progress import Progress
+
+    with standard_input.temporary_folder() as folder:
+        reader, label = None, ""
+        if file is None:
+            if sys.stdin.isatty() and not console.quiet:
+                print("Type one listing a line; end with Ctrl-D.", file=sys.stderr)
+            file, reader = standard_input.save_input(sys.stdin.buffer, folder, model.info)
+            label = STANDARD_INPUT
+        target = to or folder / ("prices.jsonl" if console.json else "prices.csv")
+        options = {**options, "identity": model.identity, "reader": reader, "label": label}
+        if to is not None or sys.stdout.isatty():
+            with console.progress() as progress:
+                result = price_file(model, model.info, file, target, progress=progress, **options)
+        else:  # notes would stand between the prices
+            result = price_file(model, model.info, file, target, progress=Progress(), **options)
+        if to is not None:
+            say_counts(result, console)
+            console.result(result)
+        elif console.json:
+            quotes = standard_input.read_json_lines(target)
+            console.result({**{name: count for name, count in result.items() if name != "to"}, "quotes": quotes})
+        elif sys.stdout.isatty() and not console.quiet:
+            console.say(standard_input.prices_table(target, str(model.info["currency"])))
+            if result["rows"] > standard_input.SHOWN_ROWS:
+                console.say(f"{result['rows']:,} rows; --to FILE writes all of them.")
+        else:
+            with target.open(encoding="utf-8", newline="") as prices:
+                shutil.copyfileobj(prices, sys.stdout)
+
+
+def say_counts(result: dict[str, Any], console: Console) -> None:
+    """Print how many rows were priced."""
+    console.say("{rows:,} rows: {priced:,} priced, {not_priced:,} not priced: {to}".format(**result))
+    if result["not_priced"]:
+        console.say("The column note says why a row has no price.")
+    if result["nothing_similar"]:
+        console.say("Nothing similar in the training data for {nothing_similar:,} rows: see note.".format(**result))
 
 
 @app.command()
 def export(
-    source: Annotated[Path, typer.Argument(help="A run folder, or a catalog.")],
+    source: Annotated[Path, typer.Argument(help="A model folder or a catalog folder.")],
     to: Annotated[Path, typer.Option("--to", help="The folder to write; for sft a .jsonl file.")],
-    form: Annotated[str, typer.Option("--format", help="Of a run: merged, adapter or hub. Of a catalog: sft.")],
+    form: Annotated[str, typer.Option("--format", help="For a model: merged, adapter or hub. For a catalog: sft.")],
     evals: Annotated[
         Path | None, typer.Option(help="An evals folder, whose leaderboard goes into the model card.")
     ] = None,
-    style: Annotated[str, typer.Option(help="Of sft: plain, or chat for an instruct model.")] = "plain",
+    style: Annotated[str, typer.Option(help="For sft: plain, or chat for an instruct model.")] = "plain",
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Hand on a run as stock tools load it, or a catalog as rows to tune a model on elsewhere."""
+    """Write a model for other tools, or a catalog as rows to fine-tune a model elsewhere."""
     from pricesmith.exporting import export_model as run
     from pricesmith.exporting import format_export
 
