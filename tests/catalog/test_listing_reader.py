@@ -216,11 +216,11 @@ def answers(file: Path, to: Path) -> list[dict[str, str]]:
 def test_an_odd_row_is_answered_in_its_place(place: int, tmp_path: Path) -> None:
     """A row without title, text and any column the catalog had says so, wherever it stands; the others are priced."""
     lines = [{"sku": f"s{i}", "name": f"Oak lamp {i}", "description": "brass"} for i in range(3)]
-    lines.insert(place, {"sku": "odd", "note": "this row is of another table"})
+    lines.insert(place, {"sku": "odd", "remark": "this row is of another table"})
     file = tmp_path / "new.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = answers(file, tmp_path / "prices.csv")
-    assert [row["id"] for row in found if not row["price"]] == ["odd"]
+    assert [row["sku"] for row in found if not row["price"]] == ["odd"]
     assert found[place]["note"] == "no title and no text"
 
 
@@ -248,7 +248,9 @@ def test_an_id_is_cleaned_as_curate_does(tmp_path: Path) -> None:
     """A whole number that Parquet holds as 1.0 is 1; where there is none the row's number stands."""
     names = {"sku": [1.0, None, 3.5], "name": ["Oak lamp", "Pine lamp", "Ash lamp"], "description": ["brass"] * 3}
     pq.write_table(pa.table(names), tmp_path / "new.parquet")
-    assert [row["id"] for row in answers(tmp_path / "new.parquet", tmp_path / "prices.csv")] == ["1", "2", "3.5"]
+    spy = Spy()
+    price_file(spy, OLD, tmp_path / "new.parquet", tmp_path / "prices.csv", identity="x")
+    assert [listing.id for listing in spy.seen] == ["1", "2", "3.5"]
 
 
 @pytest.mark.parametrize("name", ["id", "SKU", "Variant SKU", "asin"])
@@ -267,6 +269,6 @@ def test_ids_are_found_though_the_catalog_had_none(tmp_path: Path, name: str) ->
     out = tmp_path / "out.csv"
     facts = price_file(Spy(), info(catalog), new, out, identity="x")
     assert (facts["rows"], facts["repeated_ids"]) == (3, 1)
-    assert [row["id"] for row in csv.DictReader(out.read_text().splitlines())] == ["c-3", "b-2", "b-2"]
+    assert [row[name] for row in csv.DictReader(out.read_text().splitlines())] == ["c-3", "b-2", "b-2"]
     (tmp_path / "in" / "wide.csv").write_text(f"{name},name,Vendor,product_type\nc-3,Brass hose,Acme,hoses\n")
     assert priced(catalog, tmp_path / "in" / "wide.csv") == {"c-3": Listing("c-3", "Brass hose", "", "hoses", "Acme")}
