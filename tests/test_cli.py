@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +31,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+COMMANDS = [
+    "build", "demo", "curate", "show", "fit", "eval", "report", "price", "export", "quiz", "learning-curve", "bases",
+    "recipe", "recipe ls", "recipe cp", "doctor",
+]  # fmt: skip
 VERBS = [
     ["curate", "shop.csv", "--to", "catalog"],
     ["show", "catalog"],
@@ -52,14 +59,98 @@ def test_every_verb_prints_one_json_object(
     json.loads(capfd.readouterr().out)
 
 
-@pytest.mark.parametrize("words", VERBS, ids=" ".join)
+QUIET = [words for words in VERBS if words[:1] != ["price"] or "--to" in words]
+
+
+@pytest.mark.parametrize("words", QUIET, ids=" ".join)
 def test_quiet_is_quiet(
     words: list[str], shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """With --quiet a verb that worked prints nothing at all."""
+    """With --quiet a command that worked prints nothing at all."""
     monkeypatch.chdir(shop)
     assert run([*words, "--quiet"]) == 0
     assert capfd.readouterr() == ("", "")
+
+
+def test_quiet_price_is_the_price_alone(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A number for scripts, with the currency's digits."""
+    monkeypatch.chdir(shop)
+    assert run(["price", "ridge", "Cobalt drill, 12 kg", "--quiet"]) == 0
+    out = capfd.readouterr().out
+    assert re.fullmatch(r"[0-9]+\.[0-9]{2}\n", out)
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS], ids=lambda name: name or "none")
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_works_everywhere(command: str, flag: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """With both names."""
+    assert run([*command.split(), flag]) == 0
+    assert "Usage: pricesmith" in capfd.readouterr().out
+
+
+def test_log_options_stand_anywhere(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The log has the notes, the command and its exit code; -v writes it to standard error."""
+    monkeypatch.chdir(shop)
+    log = tmp_path / "log.txt"
+    words = ["fit", "ridge", "--catalog", "catalog", "--to", "ridge", "--quiet"]
+    assert run([*words, "--log-file", str(log)]) == 0
+    assert "already fitted" in log.read_text()
+    assert "exit code 0" in log.read_text()
+    assert run(["-v", *words]) == 0
+    assert "INFO pricesmith" in capfd.readouterr().err
+    assert run([*words, "--log-file", str(tmp_path / "none" / "log.txt")]) == 2
+    assert run(words) == 0
+    assert log.read_text().count("exit code") == 1
+
+
+def test_standard_input_is_priced_line_by_line(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Text or JSON Lines; each line has the price that it has alone."""
+    monkeypatch.chdir(shop)
+    assert run(["price", "ridge", "Dovetail chair K12 oak", "--json"]) == 0
+    alone = json.loads(capfd.readouterr().out)["price"]
+
+    def feed(text: str) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+    feed("Dovetail chair K12 oak\n\n-\n")
+    assert run(["price", "ridge", "-"]) == 0
+    first, second = csv.DictReader(io.StringIO(capfd.readouterr().out))
+    assert float(first["price"]) == alone
+    assert (second["price"], second["text"]) == ("", "'-")
+    assert second["note"]
+    feed('{"name": "Dovetail chair K12 oak", "mine": 7}\n')
+    assert run(["price", "ridge", "-", "--json"]) == 0
+    (quote,) = json.loads(capfd.readouterr().out)["quotes"]
+    assert quote["mine"] == 7
+    assert quote["price"] == pytest.approx(alone, rel=0.05)
+    feed("\n")
+    assert run(["price", "ridge", "-"]) == 1
+    assert "Standard input is empty" in capfd.readouterr().err
+
+
+def test_a_file_without_to_is_printed_with_its_own_columns(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As CSV in a pipe; nothing is written beside it."""
+    monkeypatch.chdir(shop)
+    (shop / "new.csv").write_text("mark,name,price\n007,Dovetail chair K12 oak,12\n=1+1,-,\n")
+    before = sorted(shop.iterdir())
+    assert run(["price", "ridge", "--file", "new.csv"]) == 0
+    first, second = csv.DictReader(io.StringIO(capfd.readouterr().out))
+    assert list(first) == [
+        "mark", "name", "price", "predicted_price", "low", "high", "note", "currency", "nothing_similar",
+    ]  # fmt: skip
+    assert (first["mark"], first["price"], first["currency"]) == ("007", "12", "USD")
+    assert float(first["low"]) <= float(first["predicted_price"]) <= float(first["high"])
+    assert first["predicted_price"] == f"{float(first['predicted_price']):.2f}".rstrip("0").rstrip(".") or "."
+    assert second["mark"] == "'=1+1"
+    assert sorted(shop.iterdir()) == before
 
 
 @pytest.mark.parametrize(
@@ -76,10 +167,14 @@ def test_quiet_is_quiet(
         (["eval", "nobody", "--catalog", "catalog", "--to", "x"], 1, "not a finished run"),
         (["eval", "frontire:x", "--catalog", "catalog", "--to", "x"], 2, "human:FILE.csv"),
         (["report", "catalog", "--to", "x.html"], 1, "not a folder of evaluations"),
-        (["price", "ridge"], 2, "price takes a text"),
-        (["price", "ridge", "--file", "shop.csv"], 2, "--file needs --to"),
+        (["price", "ridge"], 2, "nothing to price"),
+        (["price", "ridge", "a lamp", "--file", "shop.csv"], 2, "not both"),
+        (["price", "ridge", "a lamp", "--to", "x"], 2, "--to is for --file"),
+        (["price", "ridge", "--field", "nope=1"], 2, "no field 'nope'"),
+        (["price", "ridge", "--field", "nope"], 2, "--field takes key=value"),
+        (["price", "ridge", "--file", "shop.csv", "--field", "a=1"], 2, "--field is for one listing"),
         (["price", "ridge", "  "], 2, "nothing to price"),
-        (["price", "ridge", "a lamp", "--max-interval-ratio", "0.5"], 2, "ratio above 1"),
+        (["price", "ridge", "a lamp", "--max-interval-ratio", "0.5"], 2, "a ratio above 1"),
         (["recipe", "cp", "ridge", "shop.csv"], 2, "exists"),
         (["price", "ridge", "--file", "sh\udcffp.csv", "--to", "x.csv"], 2, "not UTF-8"),
         (["nonsense"], 2, "nonsense"),
@@ -138,7 +233,7 @@ def test_a_price_in_words_has_interval_and_comparables(
     assert said["currency"] == "USD"
 
 
-@pytest.mark.parametrize("text", ["-", "!!!", "a", " ", "\u200b"])
+@pytest.mark.parametrize("text", ["--", "!!!", "a", " ", "\u200b"])
 def test_a_text_that_curate_would_refuse_has_no_price(
     text: str, shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

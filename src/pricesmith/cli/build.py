@@ -54,7 +54,7 @@ def build(
         "max_price": max_price,
         "split": split,
         "split_seed": split_seed,
-        "target": train_rows,
+        "train_rows": train_rows,
         "keep": keep or [],
         "drop_part_numbers": drop_part_numbers,
     }
