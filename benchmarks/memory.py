@@ -41,11 +41,11 @@ def work_of(case: dict[str, Any]) -> Workload:
         quantization=case.get("quantization", "none"),
         gpu=case["gpu"],
         packed=case["gpu"],
-        width=case.get("width", 2),
+        dtype_bytes=case.get("dtype_bytes", 2),
     )
 
 
-def made(gigabytes: float, purpose: str, tokens: int, hidden: int, intermediate: int, width: int = 2) -> dict[str, Any]:
+def made(gigabytes: float, purpose: str, tokens: int, hidden: int, intermediate: int, dtype_bytes: int = 2) -> dict[str, Any]:
     """The case whose predicted peak is nearest to `gigabytes`: as many layers as that takes."""
 
     def case(layers: int) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def made(gigabytes: float, purpose: str, tokens: int, hidden: int, intermediate:
             "vocabulary": 32_000,
             "tied": True,
         }
-        return {"purpose": purpose, "tokens": tokens, "listing": LISTING, "gpu": False, "width": width, "shape": shape}
+        return {"purpose": purpose, "tokens": tokens, "listing": LISTING, "gpu": False, "dtype_bytes": dtype_bytes, "shape": shape}
 
     return min((case(layers) for layers in range(1, 200)), key=lambda one: abs(predicted(one) - gigabytes * 1e9))
 
@@ -69,13 +69,13 @@ def predicted(case: dict[str, Any]) -> int:
     return found.total - (600_000_000 if case["gpu"] else 0)
 
 
-def cpu_cases(targets: tuple[float, ...] = TARGETS, width: int = 2) -> list[dict[str, Any]]:
-    """Tuning and scoring, two batches each, for each peak; `width`: 2 bytes a number, or 4."""
+def cpu_cases(targets: tuple[float, ...] = TARGETS, dtype_bytes: int = 2) -> list[dict[str, Any]]:
+    """Tuning and scoring, two batches each, for each peak; `dtype_bytes`: 2 bytes a number, or 4."""
     found = []
     for gigabytes in targets:
         few, many = (256, 1024) if gigabytes <= 2 else (512, 2048)
-        found += [made(gigabytes, "train", few, 1536, 4096, width), made(gigabytes, "train", many, 768, 2048, width)]
-        found += [made(gigabytes, "serve", 1024, 2048, 5632, width), made(gigabytes, "serve", 4096, 1536, 4096, width)]
+        found += [made(gigabytes, "train", few, 1536, 4096, dtype_bytes), made(gigabytes, "train", many, 768, 2048, dtype_bytes)]
+        found += [made(gigabytes, "serve", 1024, 2048, 5632, dtype_bytes), made(gigabytes, "serve", 4096, 1536, 4096, dtype_bytes)]
     return found
 
 
@@ -134,7 +134,7 @@ def run_case(case: dict[str, Any]) -> int:
         tie_word_embeddings=shape.tied,
         max_position_embeddings=4096,
     )
-    half = case.get("width", 2) == 2
+    half = case.get("dtype_bytes", 2) == 2
     tokenizer = make_tokenizer("digits", chat=False)
     before = status("VmRSS")
     torch.manual_seed(0)

@@ -118,7 +118,7 @@ def judge_frozen(name: str, base: str, catalog: Any, asked: Any, progress: Any) 
     """A ridge on frozen last-token states of as many training rows as the minutes allow, judged on the same items."""
     from sklearn.linear_model import RidgeCV
 
-    from pricesmith.base_models.measure import ALPHAS, states_of
+    from pricesmith.base_models.measure import ALPHAS, last_token_states
     from pricesmith.core.progress import SILENT
     from pricesmith.core.types import Quote
     from pricesmith.evaluation.run_eval import Candidate, run_eval
@@ -129,7 +129,7 @@ def judge_frozen(name: str, base: str, catalog: Any, asked: Any, progress: Any) 
     np.random.default_rng(0).shuffle(rows)  # type: ignore[arg-type]
     model = zero_shot_pricer(base, price_range=(low, high), currency=catalog.currency)
     progress.start(f"states of {base}", len(rows))
-    states = states_of(model, [item.listing for item in rows], 60 * asked.minutes, progress)
+    states = last_token_states(model, [item.listing for item in rows], 60 * asked.minutes, progress)
     center, spread = states.mean(0), states.std(0) + 1e-6
     logs = np.log([item.price for item in rows[: len(states)]])
     ridge = RidgeCV(alphas=ALPHAS).fit((states - center) / spread, logs)
@@ -139,7 +139,7 @@ def judge_frozen(name: str, base: str, catalog: Any, asked: Any, progress: Any) 
         name = "frozen states + ridge"
 
         def price(self, listings: Any) -> list[Quote]:
-            found = states_of(model, listings, math.inf, SILENT)
+            found = last_token_states(model, listings, math.inf, SILENT)
             prices = np.exp(ridge.predict((found - center) / spread)) if len(found) else []
             return [Quote(float(price)) for price in np.clip(prices, low, high)]
 

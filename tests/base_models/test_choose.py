@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,21 +14,23 @@ import pytest
 
 from pricesmith.base_models import choose as module
 from pricesmith.base_models.choose import choose_base, format_choice
-from pricesmith.base_models.hardware import Hardware
+from pricesmith.base_models.feasibility import estimate_tokens_per_second
+from pricesmith.base_models.hardware import Hardware, format_size, measure_matmul_flops
 from pricesmith.base_models.tokens import audit_tokens
 from pricesmith.catalog.catalog import open_catalog
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.types import Quote
+from pricesmith.pricers.llm.registry import registry
 from pricesmith.testing import make_catalog, make_items, make_model
 from pricesmith.testing.language import make_tokenizer
 from pricesmith.text.prompts import Prompt
 
 
-def drawn(facts: dict[str, Any]) -> str:
-    """What a person sees."""
+def drawn(facts: dict[str, Any], width: int = 200) -> str:
+    """The tables as a terminal of this width shows them."""
     from rich.console import Console
 
-    console = Console(width=200, file=io.StringIO())
+    console = Console(width=width, file=io.StringIO())
     console.print(format_choice(facts))
     return cast(io.StringIO, console.file).getvalue()
 
@@ -40,19 +43,21 @@ def test_without_an_amount_of_memory_this_box_is_planned_for() -> None:
     text = drawn(facts)
     assert "Llama 3.1 Community License" in text
     assert "MMLU 5-shot 66.7 / 69.4" in text
-    dtype = "bf16" if facts["width"] == 2 else "fp32"
-    assert facts["gpu"] or [mode["mode"] for mode in facts["models"][0]["modes"]] == [dtype, f"{dtype}, recomputed"]
+    dtype = "bf16" if facts["dtype_bytes"] == 2 else "fp32"
+    assert facts["gpu"] or [mode["mode"] for mode in facts["models"][0]["modes"]] == [dtype, f"{dtype}, checkpointing"]
 
 
 def test_a_box_without_bf16_is_planned_for_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same models take more, and both the modes and the note under the table say why."""
     peaks = {}
-    for width in (2, 4):
-        monkeypatch.setattr(module, "detect_hardware", lambda width=width: Hardware(16 * 10**9, False, width))
+    for dtype_bytes in (2, 4):
+        monkeypatch.setattr(
+            module, "detect_hardware", lambda dtype_bytes=dtype_bytes: Hardware(16 * 10**9, False, dtype_bytes)
+        )
         facts = choose_base()
-        peaks[width] = {model["name"]: model["modes"][0]["peak"] for model in facts["models"]}
+        peaks[dtype_bytes] = {model["name"]: model["modes"][0]["peak"] for model in facts["models"]}
     assert all(1.4 < peaks[4][name] / peaks[2][name] < 2.0 for name in peaks[2])
-    assert "fp32, recomputed" in drawn(facts)
+    assert "fp32, checkpointing" in drawn(facts)
     assert "on a CPU that does not compute in bf16" in drawn(facts)
 
 
@@ -64,11 +69,63 @@ def test_what_fits_comes_first_and_the_limits_are_told() -> None:
     assert fits == sorted(fits, reverse=True)
     text = drawn(facts)
     assert "too much" in text
-    assert "nf4 needs [qlora]" in text
-    assert [row["mode"] for row in facts["limits"]] == ["bf16", "bf16, recomputed", "nf4", "nf4, recomputed"]
+    assert "needs [qlora]" in text
+    assert [row["mode"] for row in facts["limits"]] == ["bf16", "bf16, checkpointing", "nf4", "nf4, checkpointing"]
     for row in facts["limits"]:
         largest = next(model for model in facts["models"] if model["name"] == row["largest"])
         assert any(mode["fits"] and mode["mode"] == row["mode"] for mode in largest["modes"])
+
+
+def test_times_are_estimates_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice the speed is half the time; checkpointing takes 6 operations a weight and token for 4; marked as estimate."""
+    seconds = {}
+    for flops in (1e12, 2e12):
+        monkeypatch.setattr(module, "measure_matmul_flops", lambda flops=flops: flops)
+        monkeypatch.setattr(module, "detect_hardware", lambda: Hardware(24 * 10**9, False, 2))
+        facts = choose_base()
+        seconds[flops] = {row["name"]: row["estimated_seconds"] for row in facts["models"] if row["best"]}
+    assert seconds[1e12]["llama-3.2-1b"] == pytest.approx(2 * seconds[2e12]["llama-3.2-1b"], rel=1e-3)
+    shape = registry()["llama-3.2-1b"].shape
+    by_hand = 10_000 * 180 * 4 * shape.blocks / (0.33 * 1e12)
+    assert seconds[1e12]["llama-3.2-1b"] == pytest.approx(by_hand, rel=1e-3)
+    plain, again = (
+        estimate_tokens_per_second(shape, "train", 1e12, gradient_checkpointing=checkpointing)
+        for checkpointing in (False, True)
+    )
+    assert plain / again == pytest.approx(1.5)
+    text = drawn(facts)
+    assert "time (estimate)" in text
+    assert "10,000 listings on this machine, estimated from its measured speed of 2 TFLOP/s" in text
+
+
+def test_there_is_no_time_for_a_gpu_whose_speed_is_not_known() -> None:
+    """With --memory the field is null, and the legend gives the reason."""
+    facts = choose_base(memory="24GB")
+    assert {row["estimated_seconds"] for row in facts["models"]} == {None}
+    assert "not estimated with --memory" in drawn(facts)
+
+
+def test_the_speed_of_this_machine_is_measured_in_a_moment() -> None:
+    """Between a slow core and a large GPU, and near the same when it is measured again."""
+    first, second = measure_matmul_flops(0.2), measure_matmul_flops(0.2)
+    assert 1e8 < first < 1e16
+    assert 0.1 < first / second < 10
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_no_figure_is_cut_at_any_width(measured: tuple[dict[str, Any], Path], width: int) -> None:
+    """Columns are dropped, digits never; the columns that a choice needs stay."""
+    facts = {**choose_base(memory="24GB"), **measured[0]}
+    text = drawn(facts, width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    for row in facts["models"]:
+        if row["best"]:
+            assert re.search(rf"(?<![\d.]){re.escape(format_size(row['best']['peak']))}", text), row["name"]
+    for base in facts["measured"]:
+        if base["ridge"]:
+            assert f"${base['ridge']['point']:,.2f}" in text
+            assert re.search(rf"(?<!\d)\${base['states']['point']:,.2f}(?!\d)", text)
 
 
 def test_a_small_box_is_told_that_nothing_fits() -> None:
@@ -113,8 +170,8 @@ def test_the_audit_counts_the_catalogs_tokens() -> None:
     assert found.cut == pytest.approx(np.mean(np.array(lengths) > cut))
     assert found.p95 is not None
     assert min(lengths) <= found.p95 <= max(lengths)
-    assert found.asked is not None
-    assert found.asked < cut + 60
+    assert found.prompt_tokens is not None
+    assert found.prompt_tokens < cut + 60
 
 
 @pytest.fixture(scope="module")
@@ -153,10 +210,10 @@ def test_a_base_that_cannot_be_used_is_a_note_and_the_others_are_measured(
     text = drawn({**choose_base(), **facts})
     assert "Tune " in text or "No recommendation" in text
     assert "broken" in text
-    assert not [name for name in last if name in ("errors", "yardstick")], "errors of single items are no facts"
+    assert not [name for name in last if name in ("errors", "ridge_errors")], "errors of single items are no facts"
 
 
-def test_the_reference_ridge_is_the_yardstick(measured: tuple[dict[str, Any], Path]) -> None:
+def test_the_reference_ridge_is_the_ridge_errors(measured: tuple[dict[str, Any], Path]) -> None:
     """The ridge beside a base is that of `fit ridge` on the same rows."""
     from pricesmith.base_models.measure import draw_sample
     from pricesmith.pricers.ridge import RidgeRecipe
@@ -166,8 +223,8 @@ def test_the_reference_ridge_is_the_yardstick(measured: tuple[dict[str, Any], Pa
     first = facts["measured"][0]
     run = path.parent / "ridge"
     run.mkdir(exist_ok=True)
-    RidgeRecipe().fit(sample.taught[: first["taught"]], [], run)
-    judged = sample.judged[: first["ridge"]["n"]]
+    RidgeRecipe().fit(sample.train[: first["train_rows"]], [], run)
+    judged = sample.items[: first["ridge"]["n"]]
     quotes = RidgeRecipe().load(run).price([item.listing for item in judged])
     errors = [abs((quote.price or 0) - item.price) for quote, item in zip(quotes, judged, strict=True)]
     assert first["ridge"]["point"] == pytest.approx(np.mean(errors), rel=1e-6)
@@ -181,7 +238,7 @@ def test_no_time_still_ends(tmp_path: Path) -> None:
     found = measure_bases(sample, [str(make_model(tmp_path / "model"))], minutes=0.0)
     assert len(found) == 1
     assert found[0].untuned is not None
-    assert found[0].taught > 0
+    assert found[0].train_rows > 0
 
 
 def test_a_slow_base_does_not_take_all_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +254,7 @@ def test_a_slow_base_does_not_take_all_the_time(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
     sample = measure.draw_sample(open_catalog(make_catalog(tmp_path / "catalog", 600)))
-    assert len(measure.questions_in_time(Slow(), sample, 10, module.SILENT)) == 6  # type: ignore[arg-type]
+    assert len(measure.price_in_time(Slow(), sample, 10, module.SILENT)) == 6  # type: ignore[arg-type]
 
 
 def test_measuring_without_a_base_says_how_to_get_one(tmp_path: Path) -> None:
@@ -269,17 +326,17 @@ def made_sample(n: int) -> Any:
     return MeasureSample(items, [f"group-{place}" for place in range(n)], items, 50.0, (1.0, 900.0), "USD")
 
 
-def made_measured(base: str, errors: Any, yardstick: Any) -> Any:
+def made_measured(base: str, errors: Any, ridge_errors: Any) -> Any:
     """What `measure` says of a base with these errors of its ridge on states, and of the reference ridge."""
     from pricesmith.base_models.measure import CONFIDENCE, MeasuredBase
     from pricesmith.evaluation.compare import items_needed
     from pricesmith.metrics.bootstrap import bootstrap_interval, encode_groups
 
     codes = encode_groups(range(len(errors)))
-    gain = bootstrap_interval(errors, codes, minus=yardstick)
-    own, other = bootstrap_interval(errors, codes), bootstrap_interval(yardstick, codes)
+    gain = bootstrap_interval(errors, codes, minus=ridge_errors)
+    own, other = bootstrap_interval(errors, codes), bootstrap_interval(ridge_errors, codes)
     needed = items_needed(gain.n, gain.point, gain.se, CONFIDENCE)
-    known = {"needed": needed, "errors": tuple(errors), "yardstick": tuple(yardstick)}
+    known = {"needed": needed, "errors": tuple(errors), "ridge_errors": tuple(ridge_errors)}
     return MeasuredBase(base, None, None, own, other, gain, other, 4000, 30.0, **known)
 
 
@@ -289,7 +346,7 @@ def advice_on(sample: Any, *measured: Any) -> str:
     from pricesmith.base_models.tables import advice
 
     compared = [vars_of(one) for one in compare_bases(sample, measured)]
-    rows = [one.facts() for one in measured]
+    rows = [base.to_dict() for base in measured]
     return "\n".join(
         advice({"measured": rows, "compared": compared, "currency": "USD", "minutes": 1.0, "min_items": MIN_ITEMS})
     )
@@ -304,9 +361,9 @@ def vars_of(one: Any) -> dict[str, Any]:
 def test_bases_that_differ_by_chance_are_not_ranked() -> None:
     """Two bases with errors of one distribution: the interval, no recommendation, and the items that would do."""
     draw = np.random.default_rng(1)
-    yardstick = draw.lognormal(3, 1, 200)
-    one, other = (yardstick * draw.lognormal(0, 0.5, 200) for _ in range(2))
-    text = advice_on(made_sample(200), made_measured("a", one, yardstick), made_measured("b", other, yardstick))
+    ridge_errors = draw.lognormal(3, 1, 200)
+    one, other = (ridge_errors * draw.lognormal(0, 0.5, 200) for _ in range(2))
+    text = advice_on(made_sample(200), made_measured("a", one, ridge_errors), made_measured("b", other, ridge_errors))
     assert "No recommendation" in text
     assert "Tune" not in text
     assert "no significant difference; about" in text
@@ -316,24 +373,24 @@ def test_bases_that_differ_by_chance_are_not_ranked() -> None:
 def test_a_base_that_is_better_for_certain_is_recommended() -> None:
     """Half the error on 200 items, against each of the others."""
     draw = np.random.default_rng(1)
-    yardstick = draw.lognormal(3, 1, 200)
+    ridge_errors = draw.lognormal(3, 1, 200)
     noise = [draw.lognormal(0, 0.2, 200) for _ in range(3)]
     bases = [
-        made_measured(name, factor * yardstick * each, yardstick)
+        made_measured(name, factor * ridge_errors * each, ridge_errors)
         for name, factor, each in zip("abc", (0.5, 1.0, 1.1), noise, strict=True)
     ]
     text = advice_on(made_sample(200), *bases)
     assert "Tune a first" in text
     assert "a: a ridge on its states has 0.5" in text
-    assert "hold more about prices" in text
+    assert "predict prices better" in text
 
 
 @pytest.mark.parametrize("n", [2, 29])
 def test_few_items_are_no_comparison(n: int) -> None:
-    """Two items, 0.95 times the yardstick: no recommendation, and the minutes that would give enough items."""
+    """Two items, 0.95 times the ridge_errors: no recommendation, and the minutes that would give enough items."""
     draw = np.random.default_rng(0)
-    yardstick = draw.lognormal(3, 1, n)
-    text = advice_on(made_sample(300), made_measured("a", 0.95 * yardstick, yardstick))
+    ridge_errors = draw.lognormal(3, 1, n)
+    text = advice_on(made_sample(300), made_measured("a", 0.95 * ridge_errors, ridge_errors))
     assert f"Too few items for a comparison: a {n}." in text
     assert f"--minutes {round(1.2 * 30 / n)}" in text
     assert "No recommendation" in text
@@ -343,8 +400,8 @@ def test_few_items_are_no_comparison(n: int) -> None:
 def test_one_base_of_the_same_error_is_neither_recommended_nor_refused() -> None:
     """Against the TF-IDF ridge the interval and the items needed are told."""
     draw = np.random.default_rng(2)
-    yardstick = draw.lognormal(3, 1, 150)
-    text = advice_on(made_sample(150), made_measured("a", yardstick * draw.lognormal(-0.08, 0.4, 150), yardstick))
+    ridge_errors = draw.lognormal(3, 1, 150)
+    text = advice_on(made_sample(150), made_measured("a", ridge_errors * draw.lognormal(-0.08, 0.4, 150), ridge_errors))
     assert "no significant difference; about" in text
     assert "[-" in text
     assert "Tune" not in text
@@ -357,7 +414,7 @@ def test_equal_bases_are_hardly_ever_told_apart() -> None:
     named, sample = 0, made_sample(60)
     for seed in range(40):
         draw = np.random.default_rng(seed)
-        yardstick = draw.lognormal(3, 0.8, 60)
-        bases = [made_measured(str(k), yardstick * draw.lognormal(0, 0.5, 60), yardstick) for k in range(4)]
+        ridge_errors = draw.lognormal(3, 0.8, 60)
+        bases = [made_measured(str(k), ridge_errors * draw.lognormal(0, 0.5, 60), ridge_errors) for k in range(4)]
         named += any(pair.significant for pair in compare_bases(sample, bases))
     assert named <= 6

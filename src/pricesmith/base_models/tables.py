@@ -1,186 +1,205 @@
-"""The facts of `pricesmith bases` as tables for a terminal."""
+"""The facts of `pricesmith bases` as tables and sentences for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pricesmith.base_models.byte_size import format_size
+from pricesmith.base_models.hardware import format_size
+from pricesmith.core.fitted_table import Column, FittedTable
+from pricesmith.core.progress import duration
 from pricesmith.text.formatting import format_money, format_number
 
 Facts = Mapping[str, Any]
 
 
 def bases_tables(facts: Facts) -> Any:
-    """Everything that was asked, as one rich group."""
+    """All tables and sentences as one rich group."""
     from rich.console import Group
     from rich.text import Text
 
-    drawn: list[Any] = [models_table(facts)]
-    drawn += [limit(row) for row in facts["limits"]]
-    box = "on a GPU" if facts["gpu"] else "on a CPU"
-    box += "" if facts["width"] == 2 else " that does not compute in bf16"
-    drawn.append(
-        f"Peaks are at a batch of {facts['batch']:,} tokens, {facts['listing']:,} a listing, {box}. recomputed:\n"
-        "activations are computed again in the backward pass, a third slower. nf4 needs [qlora].\n"
-        "published: base / instruct, as found; sources, licenses' duties and shapes: --json."
-    )
+    parts: list[Any] = [models_table(facts)]
+    parts += [format_limit(row) for row in facts["limits"]]
+    parts.append(format_legend(facts))
     if facts.get("tokens"):
-        drawn.append(audits(facts["tokens"]))
+        parts.append(tokens_table(facts["tokens"]))
     if facts.get("measured"):
-        drawn += [measured(facts), *advice(facts)]
-    return Group(*(Text(part) if isinstance(part, str) else part for part in drawn))  # brackets are no markup
+        parts += [measured_table(facts), *advice(facts)]
+    return Group(*(Text(part) if isinstance(part, str) else part for part in parts))  # brackets are not markup
 
 
-def render_table(title: str, left: Sequence[str], right: Sequence[str]) -> Any:
-    """An empty table with its columns."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    for name in left:
-        table.add_column(name, no_wrap=True)
-    for name in right:
-        table.add_column(name, justify="right", no_wrap=True)
-    return table
-
-
-def models_table(facts: Facts) -> Any:
-    """The models, those that fit first."""
+def models_table(facts: Facts) -> FittedTable:
+    """The models: those that fit first, the largest of them first."""
     verb = "tune" if facts["for"] == "train" else "serve"
-    left = ("model", "variants", "license", "mode")
-    table = render_table(
-        f"What {format_size(facts['memory'])} can {verb}", left, ("billion", "peak", "largest batch", "published")
-    )
-    for row in facts["models"]:
-        mode = row["best"]
-        table.add_row(
-            row["name"],
-            variants_table(row),
-            license_of(row),
+    columns = [
+        Column("model", wraps=True),
+        Column("variants", drop=5),
+        Column("license", drop=6),
+        Column("mode", wraps=True),
+        Column("billion", right=True, drop=2),
+        Column("peak", right=True),
+        Column("largest batch", right=True, drop=3),
+        Column("published", right=True, drop=7),
+    ]
+    if facts["matmul_flops"]:
+        columns.insert(6, Column("time (estimate)", right=True, drop=1))
+    rows = []
+    for model in facts["models"]:
+        mode = model["best"]
+        row = [
+            model["name"],
+            ", ".join(name for name in ("base", "instruct") if model.get(name)),
+            str(model["license"]["name"]) if "license" in model else "see its own page",
             mode["mode"] if mode else "does not fit",
-            f"{row['parameters'] / 1e9:.2f}",
+            f"{model['parameters'] / 1e9:.2f}",
             format_size(mode["peak"]) if mode else "",
             f"{mode['largest_batch']:,}" if mode else "",
-            published(row),
-        )
-    return table
+            format_scores(model),
+        ]
+        if facts["matmul_flops"]:
+            row.insert(6, duration(model["estimated_seconds"]) if model["estimated_seconds"] else "")
+        rows.append(row)
+    return FittedTable(f"What {format_size(facts['memory'])} can {verb}", columns, rows)
 
 
-def variants_table(row: Facts) -> str:
-    """Which variants were published."""
-    return ", ".join(name for name in ("base", "instruct") if row.get(name))
-
-
-def license_of(row: Facts) -> str:
-    return str(row["license"]["name"]) if "license" in row else "see its own page"
-
-
-def published(row: Facts) -> str:
-    """The first published score, and of the other variant on the same benchmark where there is one."""
-    scores = row.get("scores", [])
+def format_scores(model: Facts) -> str:
+    """The first published score, and the other variant's on the same benchmark if there is one."""
+    scores = model.get("scores", [])
     if not scores:
         return ""
-    on = scores[0]["on"]
-    found = {score["variant"]: score["value"] for score in scores if score["on"] == on}
-    return f"{on} {found.get('base', '-')} / {found.get('instruct', '-')}"
+    benchmark = scores[0]["on"]
+    values = {score["variant"]: score["value"] for score in scores if score["on"] == benchmark}
+    return f"{benchmark} {values.get('base', '-')} / {values.get('instruct', '-')}"
 
 
-def limit(row: Facts) -> str:
-    """A mode's largest model, and why the next bigger one does not fit."""
+def format_limit(row: Facts) -> str:
+    """A mode's largest model, and why the next larger one does not fit."""
     first = f"{row['mode']}: up to {row['largest']}" if row["largest"] else f"{row['mode']}: none fits"
     return f"{first}. Next, {row['next']}: {row['why']}." if row["next"] else f"{first}, the largest here."
 
 
-def audits(rows: Sequence[Facts]) -> Any:
-    """How the bases that are here write prices and listings."""
-    table = render_table(
-        "Tokens",
-        ("base", "whole prices", "after the sign"),
-        ("vocabulary", "listing mean", "95 %", "cut", "whole prompt"),
-    )
-    for row in rows:
-        if "note" in row:
-            table.add_row(row["base"], row["note"])
-            continue
-        lengths = ("", "", "", "")
-        if row["mean"] is not None:
-            lengths = (f"{row['mean']:.0f}", f"{row['p95']:.0f}", f"{row['cut']:.1%}", f"{row['asked']:.0f}")
-        apart = "a token of its own" if row["sign_apart"] else "joined to the sign"
-        table.add_row(row["base"], row["numbers"], apart, f"{row['vocabulary']:,}", *lengths)
-    return table
-
-
-def measured(facts: Facts) -> Any:
-    """What the bases know untuned, beside the reference ridge and the constant on the same rows."""
-    columns = (
-        "untuned [95 %]",
-        "n",
-        "answered",
-        "ridge on states [95 %]",
-        "TF-IDF ridge",
-        "median",
-        "n",
-        "rows",
-        "seconds",
-    )
-    table = render_table("Mean error on validation, before any tuning", ("base",), columns)
-    for row in facts["measured"]:
-        one = row["untuned"] or {}
-        two = row["states"] or {}
-        table.add_row(
-            row["base"],
-            amount(row["untuned"], facts["currency"]),
-            f"{one.get('n', 0):,}",
-            "" if row["answered"] is None else f"{row['answered']:.0%}",
-            amount(row["states"], facts["currency"]),
-            format_money(row["ridge"]["point"], facts["currency"]) if row["ridge"] else "",
-            format_money(row["median"]["point"], facts["currency"]) if row["median"] else "",
-            f"{two.get('n', 0):,}",
-            f"{row['taught']:,}",
-            f"{row['seconds']:.0f}",
+def format_legend(facts: Facts) -> str:
+    """What the columns of the table of models mean."""
+    device = "on a GPU" if facts["gpu"] else "on a CPU"
+    device += "" if facts["dtype_bytes"] == 2 else " that does not compute in bf16"
+    lines = [
+        f"peak: memory at a batch of {facts['batch']:,} tokens, {facts['listing']:,} a listing, {device}.",
+        "checkpointing: activations are computed again in the backward pass (gradient checkpointing), a third slower.",
+        "nf4: 4-bit weights (QLoRA), needs [qlora].",
+    ]
+    if facts["matmul_flops"]:
+        work = "one epoch of tuning on" if facts["for"] == "train" else "pricing"
+        lines.append(
+            f"time: {work} {facts['listings']:,} listings on this machine, estimated from its measured speed of "
+            f"{facts['matmul_flops'] / 1e12:.2g} TFLOP/s in matrix products; the fit measures it before it starts."
         )
-    return table
+    else:
+        lines.append("time: not estimated with --memory, because the speed of that GPU is not known.")
+    lines.append("published: base / instruct, as found; sources, duties of the licenses and shapes: --json.")
+    return "\n".join(lines)
 
 
-def amount(found: Facts | None, currency: str) -> str:
-    """An error with its interval; empty where nothing was measured."""
-    if not found:
+def tokens_table(audits: Sequence[Facts]) -> FittedTable:
+    """How the available bases write prices and listings."""
+    columns = [
+        Column("base", wraps=True),
+        Column("whole prices", wraps=True),
+        Column("after the sign", drop=6),
+        Column("vocabulary", right=True, drop=5),
+        Column("listing mean", right=True),
+        Column("95 %", right=True, drop=2),
+        Column("cut", right=True, drop=3),
+        Column("whole prompt", right=True, drop=4),
+    ]
+    rows = []
+    for audit in audits:
+        if "note" in audit:
+            rows.append([audit["base"], audit["note"], *[""] * (len(columns) - 2)])
+            continue
+        lengths = ["", "", "", ""]
+        if audit["mean"] is not None:
+            lengths = [f"{audit['mean']:.0f}", f"{audit['p95']:.0f}", f"{audit['cut']:.1%}"]
+            lengths.append(f"{audit['prompt_tokens']:.0f}")
+        apart = "separate token" if audit["sign_apart"] else "joined to the sign"
+        rows.append([audit["base"], audit["numbers"], apart, f"{audit['vocabulary']:,}", *lengths])
+    return FittedTable("Tokens", columns, rows)
+
+
+def measured_table(facts: Facts) -> FittedTable:
+    """Errors of the bases before tuning, beside the reference ridge and the median price on the same rows."""
+    currency = facts["currency"]
+    columns = [
+        Column("base", wraps=True),
+        Column("untuned MAE [95 % CI]", right=True, drop=5),
+        Column("n", right=True, drop=6),
+        Column("answered", right=True, drop=7),
+        Column("ridge on states [95 % CI]", right=True, drop=1),
+        Column("states ridge", right=True, instead_of="ridge on states [95 % CI]"),
+        Column("TF-IDF ridge", right=True),
+        Column("median", right=True, drop=2),
+        Column("n", right=True, drop=3),
+        Column("rows", right=True, drop=8),
+        Column("seconds", right=True, drop=9),
+    ]
+    rows = []
+    for base in facts["measured"]:
+        untuned, states, ridge, median = base["untuned"], base["states"], base["ridge"], base["median"]
+        rows.append(
+            [
+                base["base"],
+                format_interval(untuned, currency),
+                f"{untuned['n']:,}" if untuned else "",
+                "" if base["answered"] is None else f"{base['answered']:.0%}",
+                format_interval(states, currency),
+                format_money(states["point"], currency) if states else "",
+                format_money(ridge["point"], currency) if ridge else "",
+                format_money(median["point"], currency) if median else "",
+                f"{states['n']:,}" if states else "",
+                f"{base['train_rows']:,}",
+                f"{base['seconds']:.0f}",
+            ]
+        )
+    return FittedTable("MAE on validation, before any tuning", columns, rows)
+
+
+def format_interval(interval: Facts | None, currency: str) -> str:
+    """An MAE with its 95 % confidence interval; empty if it was not measured."""
+    if not interval:
         return ""
-    point = format_money(found["point"], currency)
-    if found["low"] is None:
+    point = format_money(interval["point"], currency)
+    if interval["low"] is None:
         return point
-    return f"{point} [{format_number(found['low'], currency)}, {format_number(found['high'], currency)}]"
+    return f"{point} [{format_number(interval['low'], currency)}, {format_number(interval['high'], currency)}]"
 
 
 def advice(facts: Facts) -> list[str]:
-    """Which base to tune, if the sample tells: no order of bases that may be chance."""
-    said = [f"{row['base']}: {row['note']}." for row in facts["measured"] if row["note"]]
-    rows = [row for row in facts["measured"] if row["states"]]
-    enough = [row for row in rows if row["states"]["n"] >= facts["min_items"]]
-    few = [row for row in rows if row not in enough]
+    """Which base to tune, if the sample shows it; no ranking of bases whose difference is not significant."""
+    lines = [f"{base['base']}: {base['note']}." for base in facts["measured"] if base["note"]]
+    measured = [base for base in facts["measured"] if base["states"]]
+    enough = [base for base in measured if base["states"]["n"] >= facts["min_items"]]
+    few = [base for base in measured if base not in enough]
     if few:
-        least = min(row["states"]["n"] for row in few)
-        minutes = facts["minutes"] * facts["min_items"] / max(1, least)
-        counts = ", ".join(f"{row['base']} {row['states']['n']}" for row in few)
-        said.append(
-            f"Too few items for a comparison: {counts}. "
-            f"It takes {facts['min_items']} of each: about --minutes {max(1, round(1.2 * minutes))}, if the catalog's "
-            "validation split has as many."
+        fewest = min(base["states"]["n"] for base in few)
+        minutes = facts["minutes"] * facts["min_items"] / max(1, fewest)
+        counts = ", ".join(f"{base['base']} {base['states']['n']}" for base in few)
+        lines.append(
+            f"Too few items for a comparison: {counts}. Each base needs {facts['min_items']}: use "
+            f"--minutes {max(1, round(1.2 * minutes))}, if the catalog's validation split has as many items."
         )
     if not enough:
-        return [*said, "No recommendation: give it more --minutes."]
-    return [*said, *between(enough, facts["compared"]), *[against_ridge(row, facts["currency"]) for row in enough]]
+        return [*lines, "No recommendation: use more --minutes."]
+    lines += recommendation(enough, facts["compared"])
+    return [*lines, *[compare_with_ridge(base, facts["currency"]) for base in enough]]
 
 
-def between(rows: Sequence[Facts], compared: Sequence[Facts]) -> list[str]:
-    """What is known of the order of bases: the one to tune, if it is significantly better than each other one."""
-    if len(rows) < 2:
+def recommendation(measured: Sequence[Facts], compared: Sequence[Facts]) -> list[str]:
+    """The base to tune, if it is significantly better than each of the others; else the open comparisons."""
+    if len(measured) < 2:
         return []
-    first = rows[0]["base"]
+    first = measured[0]["base"]
     open_pairs = [pair for pair in compared if first in (pair["a"], pair["b"]) and not pair["significant"]]
     if not open_pairs:
-        return [f"Tune {first} first: its states price significantly better than those of the others."]
+        return [f"Tune {first} first: a ridge on its states has a significantly lower MAE than on the others'."]
     lines = ["No recommendation: the bases with the lowest MAE on frozen states do not differ significantly."]
     for pair in open_pairs:
         needed = f"; about {pair['needed']:,} items would show it" if pair["needed"] else ""
@@ -192,17 +211,17 @@ def between(rows: Sequence[Facts], compared: Sequence[Facts]) -> list[str]:
     return lines
 
 
-def against_ridge(row: Facts, currency: str) -> str:
-    """A base's ridge on frozen states against the TF-IDF ridge on the same rows."""
-    gain, ratio = row["gain"], row["states"]["point"] / row["ridge"]["point"]
+def compare_with_ridge(base: Facts, currency: str) -> str:
+    """A base's ridge on frozen states compared with the TF-IDF ridge on the same rows."""
+    gain, ratio = base["gain"], base["states"]["point"] / base["ridge"]["point"]
     span = "" if gain["low"] is None else f" [{gain['low']:+,.2f}, {gain['high']:+,.2f}]"
     first = (
-        f"{row['base']}: a ridge on its states has {ratio:.2f} times the MAE of the TF-IDF ridge on the same rows, "
+        f"{base['base']}: a ridge on its states has {ratio:.2f} times the MAE of the TF-IDF ridge on the same rows, "
         f"a difference of {gain['point']:+,.2f}{span} {currency}"
     )
     if gain["low"] is None or gain["low"] <= 0 <= gain["high"]:
-        needed = f"; about {row['needed']:,} items would show it" if row["needed"] else ""
+        needed = f"; about {base['needed']:,} items would show it" if base["needed"] else ""
         return f"{first}: no significant difference{needed}."
     if gain["low"] > 0:
         return f"{first}: the TF-IDF ridge is better before tuning. Try boosting and sparse_mlp as well."
-    return f"{first}: its states hold more about prices than words and pairs of words do."
+    return f"{first}: its states predict prices better than words and pairs of words do."

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from pricesmith.base_models.byte_size import format_size, parse_size
 from pricesmith.base_models.choose import build_choice
-from pricesmith.core.errors import InputError, UsageError
+from pricesmith.core.errors import InputError
 from pricesmith.pricers.llm.architectures import Architecture, architecture_from_folder, architecture_from_gguf
 from pricesmith.testing import make_model
 
@@ -147,26 +146,3 @@ def test_the_real_presets_have_the_registrys_shapes() -> None:
     shape = architecture_from_gguf(next(Path(spec.origin).parent.glob("*.gguf")))
     known = registry()["smollm2-135m"].shape
     assert (shape.counted, shape.layers, shape.context) == (known.parameters, known.layers, known.context)
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("24GB", 24 * 10**9), ("24 GiB", 24 * 2**30), (" 80 gb ", 80 * 10**9), ("0.5TB", 5 * 10**11), ("512MiB", 2**29)],
-)
-def test_an_amount_of_memory_is_read_as_written(text: str, size: int) -> None:
-    """GB is 10^9 bytes and GiB is 2^30."""
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["24", "", "GB", "24 gigs", "-3GB", "nan GB", "1e3GB", "0GB", "9999999TB", "24GB GB"])
-def test_what_is_no_amount_of_memory_is_refused(text: str) -> None:
-    """With what was got, what is allowed and an example."""
-    with pytest.raises(UsageError) as error:
-        parse_size(text)
-    assert error.value.got
-    assert error.value.hint
-
-
-def test_sizes_are_told_in_gigabytes() -> None:
-    """Of 10^9 bytes, as cards are sold."""
-    assert (format_size(24e9), format_size(1.25e8)) == ("24.0 GB", "125 MB")

@@ -96,7 +96,7 @@ class OpenModel:
     def instruct(self) -> str:
         return self.row.instruct
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What is published, as plain values, each with its source."""
         row = self.row.model_dump(mode="json", exclude={"shape", "scores", "license", "license_source"})
         used = {value for key, value in row.items() if key.endswith("_source") and value}
