@@ -75,8 +75,8 @@ def profiled(work: Callable[[], Any]) -> Seen:
 def tuning(what: str, asked: Any, run: Path) -> Seen:
     """Whole optimizer steps of the product's trainer."""
     job = job_of(what, asked, run)
-    never = {"passes": 1.0, "log_every": 10**6, "save_every": 10**6, "n_evals": 1, "judged": 0}
-    job.trainer.follow(
+    never = {"epochs": 1.0, "log_every": 10**6, "save_every": 10**6, "n_evals": 1, "eval_items": 0}
+    job.trainer.set_schedule(
         Schedule(steps=asked.steps, **never, seconds=0.0, memory_gb=0.0, padding=0.0), 0, warmup_ratio=0.0
     )
     return profiled(job.trainer.train)

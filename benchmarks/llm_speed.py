@@ -68,9 +68,9 @@ def tune_ours(what: str, asked: Any, run: Path) -> dict[str, Any]:
 
     job, watch = job_of(what, asked, run), clock()
     steps = asked.steps
-    never = {"passes": 1.0, "log_every": 10**6, "save_every": 10**6, "n_evals": 1, "judged": 0}
+    never = {"epochs": 1.0, "log_every": 10**6, "save_every": 10**6, "n_evals": 1, "eval_items": 0}
     schedule = Schedule(steps=steps, **never, seconds=0.0, memory_gb=0.0, padding=0.0)
-    job.trainer.follow(schedule, 0, warmup_ratio=0.03)
+    job.trainer.set_schedule(schedule, 0, warmup_ratio=0.03)
     job.trainer.add_callback(watch)
     job.trainer.train()
     taken = list(job.trainer.batches)[WARM:steps]

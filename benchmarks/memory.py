@@ -45,7 +45,9 @@ def work_of(case: dict[str, Any]) -> Workload:
     )
 
 
-def made(gigabytes: float, purpose: str, tokens: int, hidden: int, intermediate: int, dtype_bytes: int = 2) -> dict[str, Any]:
+def made(
+    gigabytes: float, purpose: str, tokens: int, hidden: int, intermediate: int, dtype_bytes: int = 2
+) -> dict[str, Any]:
     """The case whose predicted peak is nearest to `gigabytes`: as many layers as that takes."""
 
     def case(layers: int) -> dict[str, Any]:
@@ -58,7 +60,14 @@ def made(gigabytes: float, purpose: str, tokens: int, hidden: int, intermediate:
             "vocabulary": 32_000,
             "tied": True,
         }
-        return {"purpose": purpose, "tokens": tokens, "listing": LISTING, "gpu": False, "dtype_bytes": dtype_bytes, "shape": shape}
+        return {
+            "purpose": purpose,
+            "tokens": tokens,
+            "listing": LISTING,
+            "gpu": False,
+            "dtype_bytes": dtype_bytes,
+            "shape": shape,
+        }
 
     return min((case(layers) for layers in range(1, 200)), key=lambda one: abs(predicted(one) - gigabytes * 1e9))
 
@@ -74,8 +83,14 @@ def cpu_cases(targets: tuple[float, ...] = TARGETS, dtype_bytes: int = 2) -> lis
     found = []
     for gigabytes in targets:
         few, many = (256, 1024) if gigabytes <= 2 else (512, 2048)
-        found += [made(gigabytes, "train", few, 1536, 4096, dtype_bytes), made(gigabytes, "train", many, 768, 2048, dtype_bytes)]
-        found += [made(gigabytes, "serve", 1024, 2048, 5632, dtype_bytes), made(gigabytes, "serve", 4096, 1536, 4096, dtype_bytes)]
+        found += [
+            made(gigabytes, "train", few, 1536, 4096, dtype_bytes),
+            made(gigabytes, "train", many, 768, 2048, dtype_bytes),
+        ]
+        found += [
+            made(gigabytes, "serve", 1024, 2048, 5632, dtype_bytes),
+            made(gigabytes, "serve", 4096, 1536, 4096, dtype_bytes),
+        ]
     return found
 
 

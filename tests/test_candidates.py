@@ -200,7 +200,7 @@ def test_an_untuned_model_is_judged_by_its_bases_name(place: Path, tmp_path: Pat
     assert all(len(evaluation.rows) == 12 for evaluation in names.values())
     meta = evals.meta["zero-shot-tiny-model-2-shot-plain"]
     assert (meta["kind"], meta["shots"], meta["base"]) == ("zero-shot", 2, str(base))
-    assert len(meta["base_print"]) == 64
+    assert len(meta["base_fingerprint"]) == 64
     again = run_candidates(specs, catalog, tmp_path / "evals", limit=12)
     assert len(again.evaluations) == 3
 

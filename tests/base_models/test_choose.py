@@ -77,7 +77,7 @@ def test_what_fits_comes_first_and_the_limits_are_told() -> None:
 
 
 def test_times_are_estimates_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twice the speed is half the time; checkpointing takes 6 operations a weight and token for 4; marked as estimate."""
+    """Twice the speed is half the time; checkpointing takes 6 operations instead of 4 for a weight and token."""
     seconds = {}
     for flops in (1e12, 2e12):
         monkeypatch.setattr(module, "measure_matmul_flops", lambda flops=flops: flops)
@@ -94,7 +94,7 @@ def test_times_are_estimates_of_this_machine(monkeypatch: pytest.MonkeyPatch) ->
     )
     assert plain / again == pytest.approx(1.5)
     text = drawn(facts)
-    assert "time (estimate)" in text
+    assert "est. time" in text
     assert "10,000 listings on this machine, estimated from its measured speed of 2 TFLOP/s" in text
 
 
@@ -102,7 +102,7 @@ def test_there_is_no_time_for_a_gpu_whose_speed_is_not_known() -> None:
     """With --memory the field is null, and the legend gives the reason."""
     facts = choose_base(memory="24GB")
     assert {row["estimated_seconds"] for row in facts["models"]} == {None}
-    assert "not estimated with --memory" in drawn(facts)
+    assert "not shown with --memory" in drawn(facts)
 
 
 def test_the_speed_of_this_machine_is_measured_in_a_moment() -> None:
@@ -259,7 +259,7 @@ def test_a_slow_base_does_not_take_all_the_time(tmp_path: Path, monkeypatch: pyt
 
 def test_measuring_without_a_base_says_how_to_get_one(tmp_path: Path) -> None:
     """An empty machine is told what to install."""
-    with pytest.raises(InputError, match="No base"):
+    with pytest.raises(InputError, match="no base on this machine"):
         module.measure_on_catalog(make_catalog(tmp_path / "catalog", 300), [], True, 1.0, module.SILENT)
 
 

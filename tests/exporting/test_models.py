@@ -33,7 +33,7 @@ def test_a_hub_export_prices_as_the_run_does_without_its_rows(shop: Path, tmp_pa
     listings = [item.listing for item in open_catalog(shop / "catalog").items("test")]
     assert model.load_model(tmp_path / "out").price(listings) == model.load_model(shop / "ridge").price(listings)
     assert not (tmp_path / "out" / "comparables").exists()
-    assert "No row of it is in this folder" in (tmp_path / "out" / "README.md").read_text()
+    assert "This folder contains no row of it" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_card_has_the_front_matter_of_the_hub(shop: Path, tmp_path: Path) -> None:
@@ -46,19 +46,19 @@ def test_a_card_has_the_front_matter_of_the_hub(shop: Path, tmp_path: Path) -> N
     found = {one.metric_type: one for one in card.data.eval_results}
     assert found["mean absolute error"].dataset_revision == meta["catalog"][:12]
     assert f"${found['mean absolute error'].metric_value:,.2f}" in card.text
-    assert "(95 %)" in card.text
+    assert "(95 % CI)" in card.text
 
 
 def test_a_card_without_a_leaderboard_says_so(shop: Path, tmp_path: Path) -> None:
     """What is not known is said."""
     export_model(shop / "ridge", tmp_path / "out", "hub")
-    assert "It was not judged when this card was written" in (tmp_path / "out" / "README.md").read_text()
+    assert "It was not evaluated when this card was written" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_leaderboard_without_the_run_is_refused(shop: Path, tmp_path: Path) -> None:
     """A card never shows the figures of another run."""
     run_candidates([str(shop / "knn")], open_catalog(shop / "catalog"), tmp_path / "other")
-    with pytest.raises(UsageError, match="has not judged"):
+    with pytest.raises(UsageError, match="has no results of"):
         export_model(shop / "ridge", tmp_path / "out", "hub", evals=tmp_path / "other")
     assert not (tmp_path / "out").exists()
 
@@ -66,7 +66,7 @@ def test_a_leaderboard_without_the_run_is_refused(shop: Path, tmp_path: Path) ->
 def test_a_run_that_is_its_rows_says_that_they_go_along(shop: Path, tmp_path: Path) -> None:
     """Neighbors cannot be handed on without titles and prices: the card says so in bold."""
     export_model(shop / "knn", tmp_path / "out", "hub")
-    assert "**This folder holds prices of the training rows" in (tmp_path / "out" / "README.md").read_text()
+    assert "**This folder contains prices of the training rows" in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("form", ["merged", "adapter", "sft", "gguf"])
@@ -79,5 +79,5 @@ def test_a_form_that_a_run_does_not_have_is_refused(shop: Path, tmp_path: Path, 
 
 def test_what_is_neither_run_nor_catalog_is_refused(tmp_path: Path) -> None:
     """A folder of something else is named as such."""
-    with pytest.raises(UsageError, match="neither a catalog nor a run"):
+    with pytest.raises(UsageError, match="neither a catalog nor a model folder"):
         export_model(tmp_path, tmp_path / "out", "hub")

@@ -170,7 +170,7 @@ def test_a_person_is_told_what_a_folder_for_others_is_not(
     """Merged from 4 bits it is not what was judged; without its base a run is of no use to others."""
     notes = Notes()
     export_model(shop / "bins", tmp_path / "hub", "hub", progress=notes)
-    assert "which no hub is known to have" in notes.said[-1]
+    assert "is not on the Hub" in notes.said[-1]
     assert "path on this machine" in notes.said[-1]
     load = model.load_model
 
@@ -181,8 +181,8 @@ def test_a_person_is_told_what_a_folder_for_others_is_not(
 
     monkeypatch.setattr(models, "load_model", in_4_bits)
     export_model(shop / "bins", tmp_path / "out", "merged", progress=notes)
-    assert "judged on the base in 4 bits" in notes.said[-1]
-    assert "tuned and judged on a base in 4 bits" in (tmp_path / "out" / "README.md").read_text()
+    assert "evaluated on the base in 4 bits" in notes.said[-1]
+    assert "tuned and evaluated on a base in 4 bits" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_an_export_draws_no_bar_of_a_library(shop: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -48,14 +48,14 @@ def detect_hardware() -> Hardware:
 def measure_matmul_flops(seconds: float = MATMUL_SECONDS) -> float:
     """Floating-point operations a second of matrix products on this machine, in the dtype of its bases.
 
-    The best of several runs, with matrices of the shape that tuning multiplies; takes about `seconds`.
+    The best of many short runs, so that other work on the machine disturbs it little; takes about `seconds`.
     """
     import torch
 
     from pricesmith.pricers.llm.base_model import best_dtype
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    rows, size = (8192, 4096) if device == "cuda" else (512, 1024)
+    rows, size = (8192, 4096) if device == "cuda" else (128, 1024)
     with torch.inference_mode():
         states = torch.ones(rows, size, dtype=best_dtype(), device=device)
         weights = torch.ones(size, size, dtype=best_dtype(), device=device)

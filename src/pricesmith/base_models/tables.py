@@ -7,7 +7,7 @@ from typing import Any
 
 from pricesmith.base_models.hardware import format_size
 from pricesmith.core.fitted_table import Column, FittedTable
-from pricesmith.core.progress import duration
+from pricesmith.core.progress import format_duration
 from pricesmith.text.formatting import format_money, format_number
 
 Facts = Mapping[str, Any]
@@ -34,15 +34,15 @@ def models_table(facts: Facts) -> FittedTable:
     columns = [
         Column("model", wraps=True),
         Column("variants", drop=5),
-        Column("license", drop=6),
-        Column("mode", wraps=True),
+        Column("license", drop=6, wraps=True),
+        Column("mode"),
         Column("billion", right=True, drop=2),
         Column("peak", right=True),
         Column("largest batch", right=True, drop=3),
         Column("published", right=True, drop=7),
     ]
     if facts["matmul_flops"]:
-        columns.insert(6, Column("time (estimate)", right=True, drop=1))
+        columns.insert(6, Column("est. time", right=True, drop=1))
     rows = []
     for model in facts["models"]:
         mode = model["best"]
@@ -57,9 +57,16 @@ def models_table(facts: Facts) -> FittedTable:
             format_scores(model),
         ]
         if facts["matmul_flops"]:
-            row.insert(6, duration(model["estimated_seconds"]) if model["estimated_seconds"] else "")
+            row.insert(6, format_time(model["estimated_seconds"]))
         rows.append(row)
     return FittedTable(f"What {format_size(facts['memory'])} can {verb}", columns, rows)
+
+
+def format_time(seconds: float | None) -> str:
+    """An estimated time, in days if it is long; empty if there is none."""
+    if seconds is None:
+        return ""
+    return format_duration(seconds) if seconds < 100 * 3600 else f"{seconds / 86400:,.0f} days"
 
 
 def format_scores(model: Facts) -> str:
@@ -90,11 +97,11 @@ def format_legend(facts: Facts) -> str:
     if facts["matmul_flops"]:
         work = "one epoch of tuning on" if facts["for"] == "train" else "pricing"
         lines.append(
-            f"time: {work} {facts['listings']:,} listings on this machine, estimated from its measured speed of "
+            f"est. time: {work} {facts['listings']:,} listings on this machine, estimated from its measured speed of "
             f"{facts['matmul_flops'] / 1e12:.2g} TFLOP/s in matrix products; the fit measures it before it starts."
         )
     else:
-        lines.append("time: not estimated with --memory, because the speed of that GPU is not known.")
+        lines.append("est. time: not shown with --memory, because the speed of that GPU is not known.")
     lines.append("published: base / instruct, as found; sources, duties of the licenses and shapes: --json.")
     return "\n".join(lines)
 

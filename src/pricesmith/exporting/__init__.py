@@ -1,4 +1,7 @@
-"""What leaves the house: a run as a folder that stock tools load, a catalog as rows to tune a model on elsewhere."""
+"""Exports: a model as a folder that stock tools load, a catalog as rows for fine-tuning elsewhere.
+
+The package is not called `export`, because importing a submodule would then replace the function `pricesmith.export`.
+"""
 
 from __future__ import annotations
 
@@ -10,46 +13,52 @@ from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.pricers.model import MANIFEST
 
-OF_RUN = ("merged", "adapter", "hub")
-OF_CATALOG = ("sft",)
+MODEL_FORMATS = ("merged", "adapter", "hub")
+CATALOG_FORMATS = ("sft",)
 
 
 def export_model(
     source: Path,
     to: Path,
-    form: str,
+    format: str,
     *,
     evals: Path | None = None,
     style: str = "plain",
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Write a run (`merged`, `adapter`, `hub`) or a catalog (`sft`) in a form that others read; what was written.
+    """Export a model folder (`merged`, `adapter`, `hub`) or a catalog (`sft`); the facts of what was written.
 
-    Raises UsageError if the form is not one of the source's, or `to` exists and is not the same export. `overwrite`
-    replaces another export, and for sft any files of these names.
+    Raises UsageError if the source has no such format, or `to` exists and is not the same export. `overwrite` replaces
+    another export, and for sft any files of these names.
     """
-    forms = OF_CATALOG if (source / LEDGER).is_file() else OF_RUN if (source / MANIFEST).is_file() else ()
-    if not forms:
+    is_catalog, is_model = (source / LEDGER).is_file(), (source / MANIFEST).is_file()
+    if not is_catalog and not is_model:
         raise UsageError(
-            f"{source} is neither a catalog nor a run",
+            f"{source} is neither a catalog nor a model folder",
             got="no such folder" if not source.exists() else f"a folder without {LEDGER} and {MANIFEST}",
+            allowed="a finished catalog or model folder",
             hint="Name a folder that `pricesmith curate` or `pricesmith fit` has finished.",
         )
-    if form not in forms:
-        what = "catalog" if forms is OF_CATALOG else "run"
-        raise UsageError(f"A {what} cannot be exported as {form!r}", got=form, allowed=", ".join(forms), hint="Choose.")
-    if form == "sft":
+    formats = CATALOG_FORMATS if is_catalog else MODEL_FORMATS
+    if format not in formats:
+        raise UsageError(
+            f"A {'catalog' if is_catalog else 'model'} cannot be exported as {format!r}",
+            got=format,
+            allowed=", ".join(formats),
+            hint=f"Use --format {formats[-1]}.",
+        )
+    if format == "sft":
         from pricesmith.exporting import sft
 
         return sft.export_sft(source, to, style, progress, overwrite=overwrite)
     from pricesmith.exporting import models
 
-    return models.write_export(source, to, form, evals, progress, overwrite=overwrite)
+    return models.write_export(source, to, format, evals, progress, overwrite=overwrite)
 
 
 def format_export(result: dict[str, Any]) -> str:
-    """What was written, as a person reads it."""
+    """What an export wrote, in words."""
     if "rows" in result:
         return "\n".join(f"{path}: {result['rows'][split]:,} {split} rows" for split, path in result["files"].items())
     license = f"; the license of {result['base']}: {result['license'] or 'not known here'}" if result["base"] else ""

@@ -1,7 +1,7 @@
-"""The model card of a run: what it is, what it was made from, how it stands, and what it may not be used for.
+"""The model card: what a model is, its training, its evaluation and its limits.
 
-Everything is read from the run and, where there is one, from an evals folder; what is not known is said so.
-The front matter is that of the Hub's model cards (huggingface_hub.ModelCardData), results with it as a model index.
+All facts are from the model folder and, if one is given, an evals folder; the card says what is not known. The front
+matter is that of the Hub's model cards (huggingface_hub.ModelCardData), with the results as a model index.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pricesmith.evaluation.results import read_evals
 from pricesmith.pricers.model import PriceModel
 from pricesmith.text.formatting import format_money
 
-# What the Hub calls a license; any other is "other" with its name and link.
+# The Hub's names of licenses; any other is "other" with its name and link.
 HUB_NAMES = {
     "Apache License 2.0": "apache-2.0",
     "MIT License": "mit",
@@ -30,59 +30,66 @@ HUB_NAMES = {
 
 @dataclass(frozen=True)
 class License:
-    """A base model's license: its short name on the Hub, where it is, and what it asks of whoever hands a tune on."""
+    """A base model's license: its name, link, duties for distributors of a tuned model, and a prefix for its name."""
 
     name: str = ""
     link: str = ""
     duties: tuple[str, ...] = ()
-    title_begins: str = ""
+    name_prefix: str = ""
 
 
 def model_card(
-    run: PriceModel, *, base: str = "", license: License | None = None, evals: Path | None = None, merged: bool = False
+    model: PriceModel,
+    *,
+    base: str = "",
+    license: License | None = None,
+    evals: Path | None = None,
+    merged: bool = False,
 ) -> str:
-    """The card as Markdown with front matter. `base` is the base model's name, empty for a run without one; `merged`
-    where its weights and the adapter's are one."""
+    """The card as Markdown with front matter. `base`: name of the base model, empty if there is none; `merged`: whether
+    the adapter is merged into its weights."""
     license = license or License()
-    rows = standing(run, evals) if evals else []
-    title = " ".join(part for part in (license.title_begins, run.name, "prices") if part)
+    rows = read_leaderboard(model, evals) if evals else []
+    title = " ".join(part for part in (license.name_prefix, model.name, "prices") if part)
     parts = [
-        f"---\n{front_matter(run, title, base, license, rows, merged)}\n---\n",
+        f"---\n{front_matter(model, title, base, license, rows, merged)}\n---\n",
         f"# {title}\n",
-        f"Prices {run.info['currency']} goods from their description. Made with Pricesmith {__version__}; "
-        "a specialist: it can do nothing else.\n",
-        *duties(license),
-        section("How it was made", describe_training(run, base, license)),
-        section("How it stands", results(run, rows, evals)),
+        f"Predicts prices in {model.info['currency']} from descriptions, and nothing else. Made with Pricesmith "
+        f"{__version__}.\n",
+        *format_duties(license),
+        section("Training", describe_training(model, base, license)),
+        section("Evaluation", describe_results(model, rows)),
         section(
-            "Limits", limits(run) + (NF4 if merged and run.manifest["settings"].get("quantization") == "nf4" else "")
+            "Limits",
+            describe_limits(model)
+            + (NF4 if merged and model.manifest["settings"].get("quantization") == "nf4" else ""),
         ),
     ]
     return "\n".join(parts)
 
 
 def front_matter(
-    run: PriceModel, title: str, base: str, license: License, rows: list[LeaderboardRow], merged: bool
+    model: PriceModel, title: str, base: str, license: License, rows: list[LeaderboardRow], merged: bool
 ) -> str:
     """The YAML that the Hub reads."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    own = next((row for row in rows if row.name == run.name), None)
-    found = [
+    own_row = next((row for row in rows if row.name == model.name), None)
+    eval_results = [
         EvalResult(
             task_type="text-regression",
             dataset_type="pricesmith-catalog",
-            dataset_name=str(run.info["name"]),
-            dataset_revision=str(run.info["fingerprint"])[:12],
+            dataset_name=str(model.info["name"]),
+            dataset_revision=str(model.info["fingerprint"])[:12],
             metric_type=metric,
             metric_value=value,
         )
-        for metric, value in (own_values(own) if own else ())
+        for metric, value in (index_metrics(own_row) if own_row else ())
     ]
-    named: dict[str, Any] = {}
+    license_fields: dict[str, Any] = {}
     if license.name:
-        known = HUB_NAMES.get(license.name)
-        named = {"license": known} if known else {"license": "other", "license_name": license.name}
+        hub_name = HUB_NAMES.get(license.name)
+        license_fields = {"license": hub_name} if hub_name else {"license": "other", "license_name": license.name}
     data = ModelCardData(
         base_model=base if "/" in base else None,
         base_model_relation=("finetune" if merged else "adapter") if "/" in base else None,
@@ -90,29 +97,29 @@ def front_matter(
         tags=["pricing", "regression", "pricesmith"],
         model_name=title,
         license_link=license.link or None,
-        eval_results=found or None,
-        **named,
+        eval_results=eval_results or None,
+        **license_fields,
     )
     return str(data.to_yaml())
 
 
-def own_values(row: LeaderboardRow) -> list[tuple[str, float]]:
-    """The figures of the model index."""
+def index_metrics(row: LeaderboardRow) -> list[tuple[str, float]]:
+    """The metrics of the model index: name and value."""
     return [("mean absolute error", row.mae.point), ("rmsle", row.rmsle), ("share within 20 %", row.within_20)]
 
 
-def standing(run: PriceModel, evals: Path) -> list[LeaderboardRow]:
-    """The leaderboard that the run was judged in. Raises UsageError where it was not judged there."""
-    found = read_evals(evals)
-    mine = [name for name, meta in found.meta.items() if meta.get("manifest") == run.identity]
-    if not mine:
+def read_leaderboard(model: PriceModel, evals: Path) -> list[LeaderboardRow]:
+    """The leaderboard with the model in it. Raises UsageError if the evals folder has no results of the model."""
+    results = read_evals(evals)
+    names = [name for name, meta in results.meta.items() if meta.get("manifest") == model.identity]
+    if not names:
         raise UsageError(
-            f"{evals} has not judged {run.path}",
-            got=", ".join(found.meta) or "no pricer",
-            hint=f"pricesmith eval {run.path} --catalog CATALOG --to {evals}",
+            f"{evals} has no results of {model.path}",
+            got=", ".join(results.meta) or "no pricer",
+            hint=f"pricesmith eval {model.path} --catalog CATALOG --to {evals}",
         )
-    rows = build_leaderboard(found)
-    group = next(row.group for row in rows if row.name == mine[0])
+    rows = build_leaderboard(results)
+    group = next(row.group for row in rows if row.name == names[0])
     return [row for row in rows if row.group == group]
 
 
@@ -120,62 +127,63 @@ def section(name: str, text: str) -> str:
     return f"## {name}\n\n{text}\n"
 
 
-def duties(license: License) -> list[str]:
-    """What the base model's license asks to be shown."""
+def format_duties(license: License) -> list[str]:
+    """The duties of the base model's license as Markdown quotes."""
     return [f"> {line}\n" for line in license.duties]
 
 
-def describe_training(run: PriceModel, base: str, license: License) -> str:
+def describe_training(model: PriceModel, base: str, license: License) -> str:
     """Base, data and settings, as a list."""
-    low, high = run.info["price_range"]
-    rows, currency = run.manifest["rows"], str(run.info["currency"])
+    low, high = model.info["price_range"]
+    rows, currency = model.manifest["rows"], str(model.info["currency"])
     lines = [
-        f"* Kind: `{run.manifest['kind']}`"
+        f"* Kind: `{model.manifest['kind']}`"
         + (f", tuned from {base} ({license.name or 'its license is not known here'})" if base else ""),
-        f"* Data: catalog `{run.info['name']}`, fingerprint `{run.info['fingerprint']}`; {rows['train']:,} training "
-        f"rows, {rows['tune']:,} to stop by, {rows['calibrate']:,} for intervals; {format_money(low, currency)} to "
-        f"{format_money(high, currency)}. {INSIDE if contains_training_text(run) else OUTSIDE}",
-        f"* Fitted in {run.manifest['fit_seconds']:,.0f} s; "
-        + ", ".join(f"{name} {version}" for name, version in run.manifest["versions"].items()),
+        f"* Data: catalog `{model.info['name']}`, fingerprint `{model.info['fingerprint']}`; {rows['train']:,} "
+        f"training rows, {rows['tune']:,} for early stopping, {rows['calibrate']:,} for intervals; "
+        f"{format_money(low, currency)} to {format_money(high, currency)}. "
+        f"{WITH_ROWS if contains_training_rows(model) else WITHOUT_ROWS}",
+        f"* Fitted in {model.manifest['fit_seconds']:,.0f} s; "
+        + ", ".join(f"{name} {version}" for name, version in model.manifest["versions"].items()),
         "* Settings: "
         + ", ".join(
-            f"{name} = {base if name == 'base' else value}" for name, value in shown_settings(run.manifest).items()
+            f"{name} = {base if name == 'base' else value}" for name, value in shown_settings(model.manifest).items()
         ),
     ]
     return "\n".join(lines)
 
 
 NF4 = (
-    "\n* It was tuned and judged on a base in 4 bits; here the adapter is in the published base, so quotes differ "
-    "a little from those that were judged."
+    "\n* It was tuned and evaluated on a base in 4 bits; here the adapter is merged into the published base, so quotes "
+    "differ a little from the evaluated ones."
 )
-INSIDE = "**This folder holds prices of the training rows, with titles or hashed words**: they are the model."
-OUTSIDE = "No row of it is in this folder."
+WITH_ROWS = "**This folder contains prices of the training rows, with titles or hashed words**: they are the model."
+WITHOUT_ROWS = "This folder contains no row of it."
 
 
-def contains_training_text(run: PriceModel) -> bool:
-    """Whether a run cannot do without its training rows: it asks neighbors, or remembers answers."""
-    kinds = {run.manifest["kind"], *(path.parent.name for path in map(Path, run.manifest["files"]))}
+def contains_training_rows(model: PriceModel) -> bool:
+    """Whether a model consists of its training rows: of neighbors or precomputed prices."""
+    kinds = {model.manifest["kind"], *(path.parent.name for path in map(Path, model.manifest["files"]))}
     return bool(kinds & {"knn", "precomputed", "best"})
 
 
 def shown_settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of the recipe, without the catalog's fingerprint and folders of this machine."""
+    """The settings of the recipe, without the catalog's fingerprint and local folders."""
     hidden = {"catalog", "made_of", "members", "path", "kind"}
     return {
         name: value for name, value in manifest["settings"].items() if name not in hidden and value not in (None, "")
     }
 
 
-def results(run: PriceModel, rows: list[LeaderboardRow], evals: Path | None) -> str:
-    """The leaderboard, or that there is none."""
+def describe_results(model: PriceModel, rows: list[LeaderboardRow]) -> str:
+    """The leaderboard as Markdown, or a sentence that there is none."""
     if not rows:
-        return "It was not judged when this card was written (`pricesmith export --evals EVALS` puts the table here)."
-    currency = str(run.info["currency"])
+        return "It was not evaluated when this card was written (`pricesmith export --evals EVALS` adds the table)."
+    currency = str(model.info["currency"])
     lines = [
-        f"Judged on {rows[0].n:,} held-out items; near-duplicates stand on one side of the split, and intervals "
-        "resample groups of them.\n",
-        "| pricer | mean error (95 %) | median error | RMSLE | within 20 % | no answer |",
+        f"On {rows[0].n:,} held-out items; near-duplicate groups are on one side of the split, and intervals "
+        "resample the groups.\n",
+        "| pricer | MAE (95 % CI) | median error | RMSLE | within 20 % | unanswered |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -186,24 +194,24 @@ def results(run: PriceModel, rows: list[LeaderboardRow], evals: Path | None) -> 
             else ""
         )
         lines.append(
-            f"| {'**' + row.name + '**' if row.name == run.name else row.name}{' =' if row.tied else ''} "
+            f"| {'**' + row.name + '**' if row.name == model.name else row.name}{' =' if row.tied else ''} "
             f"| {format_money(row.mae.point, currency)}{between} | {format_money(row.median_error, currency)} "
             f"| {row.rmsle:.3f} | {row.within_20:.1%} | {row.n_unanswered} |"
         )
-    lines.append("\n`=` is not told apart from the best on these items.")
+    lines.append("\n`=`: no significant difference from the best on these items.")
     return "\n".join(lines)
 
 
-def limits(run: PriceModel) -> str:
-    """What a reader must not expect."""
-    low, high = run.info["price_range"]
-    currency = str(run.info["currency"])
-    level = f"{run.level:.0%}" if run.level else None
+def describe_limits(model: PriceModel) -> str:
+    """The limits of the model, as a list."""
+    low, high = model.info["price_range"]
+    currency = str(model.info["currency"])
+    level = f"{model.level:.0%}" if model.level else None
     lines = [
-        f"* It answers between {format_money(low, currency)} and {format_money(high, currency)} and in {currency} only; dearer "
-        "things are quoted at the top of that range.",
-        "* It knows the prices of its training rows' time and shops. Intervals hold for goods like those"
-        + (f"; there {level} of true prices fall inside." if level else "."),
+        f"* Prices are between {format_money(low, currency)} and {format_money(high, currency)}, in {currency} only; "
+        "more expensive things get a price at the top of that range.",
+        "* It predicts prices of the time and shops of its training rows. Intervals are valid for items like those"
+        + (f", where they contain {level} of true prices." if level else "."),
         "* A quote is not an offer, an appraisal or a basis for decisions about people.",
     ]
     return "\n".join(lines)

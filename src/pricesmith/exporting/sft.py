@@ -5,7 +5,7 @@ One row of the file, plain:
 and as a chat:
     {"prompt": [{"role": "system", "content": ...}, {"role": "user", "content": ...}],
      "completion": [{"role": "assistant", "content": "Price is $24"}]}
-Training rows go to the named file, validation rows beside it; test rows stay where they are, for the comparison.
+Training rows go to the named file, validation rows to one beside it; test rows are not exported.
 """
 
 from __future__ import annotations
@@ -21,25 +21,32 @@ from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import Progress
 from pricesmith.text.prompts import Prompt, Style, format_whole_price
 
-QUESTION = Prompt().question.rpartition(" ")[0]  # in whatever currency
-MOST_LINE = 1 << 20  # characters of a first line; ours are shorter
+QUESTION = Prompt().question.rpartition(" ")[0]  # without the currency
+MAX_LINE = 1 << 20  # characters of the first line of an export
 
 
 def export_sft(source: Path, to: Path, style: str, progress: Progress, *, overwrite: bool = False) -> dict[str, Any]:
-    """Write training rows to `to` and validation rows to `NAME.validation.jsonl` beside it; how many of each.
+    """Write training rows to `to` and validation rows to `NAME.validation.jsonl` beside it; the files and their rows.
 
-    Both files change together. Raises UsageError if one exists and is not such an export, unless `overwrite`.
+    Both files are replaced together. Raises UsageError if one exists and is not an sft export, unless `overwrite`.
     """
     if style not in get_args(Style):
-        raise UsageError("A prompt has no such style", got=style, allowed=", ".join(get_args(Style)), hint="Choose.")
+        raise UsageError(
+            "A prompt has no such style", got=style, allowed=", ".join(get_args(Style)), hint="Use --style plain."
+        )
     if to.suffix != ".jsonl":
-        raise UsageError("sft is written as JSON Lines", got=str(to), hint=f"Use {to.with_suffix('.jsonl')}.")
+        raise UsageError(
+            "sft is written as JSON Lines",
+            got=str(to),
+            allowed="a .jsonl file",
+            hint=f"Use {to.with_suffix('.jsonl')}.",
+        )
     catalog = open_catalog(source)
     prompt = Prompt(style=style, currency=catalog.currency)
     files = {"train": to, "validation": to.with_suffix(".validation.jsonl")}
     for path in files.values():
-        place = find_output(path)
-        if place.exists() and not overwrite and not is_export(place):
+        target = find_output(path)
+        if target.exists() and not overwrite and not is_export(target):
             raise UsageError(
                 f"{path} exists, and `pricesmith export` did not write it",
                 allowed="a path that does not exist yet, or an earlier export",
@@ -62,9 +69,9 @@ def sft_rows(catalog: Catalog, split: str, prompt: Prompt) -> Iterator[dict[str,
     for item in catalog.items(split):
         number = str(format_whole_price(item.price))
         if prompt.style == "chat":
-            *before, answer = prompt.messages(item.listing)
+            *messages, answer = prompt.messages(item.listing)
             yield {
-                "prompt": before,
+                "prompt": messages,
                 "completion": [{"role": "assistant", "content": answer["content"] + number}],
             }
         else:
@@ -72,15 +79,15 @@ def sft_rows(catalog: Catalog, split: str, prompt: Prompt) -> Iterator[dict[str,
 
 
 def is_export(path: Path) -> bool:
-    """Whether a file holds rows as `rows` makes them: our question, and a whole price. An empty file is no loss."""
+    """Whether a file begins with a row of `sft_rows`, by its question, or is empty."""
     if not path.stat().st_size:
         return True
     try:
         with path.open(encoding="utf-8") as handle:
-            row = json.loads(handle.readline(MOST_LINE))
+            row = json.loads(handle.readline(MAX_LINE))
         if set(row) != {"prompt", "completion"}:
             return False
-        asked = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
-        return str(asked).startswith(QUESTION)
+        question = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
+        return str(question).startswith(QUESTION)
     except (OSError, ValueError, TypeError, LookupError):
         return False

@@ -44,7 +44,7 @@ def test_code_that_a_config_names_is_not_asked_for(tmp_path: Path, monkeypatch: 
     )
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Config: pass\n")
     monkeypatch.setattr("builtins.input", lambda *_: "y")
-    with pytest.raises(InputError, match="not a model's folder") as caught:
+    with pytest.raises(InputError, match="not a folder of a pretrained model") as caught:
         architecture_from_folder(tmp_path)
     assert "auto_map" in (caught.value.got or "")
     assert not (tmp_path / "ran").exists()
@@ -54,7 +54,7 @@ def test_code_that_a_part_of_a_config_names_is_not_asked_for(tmp_path: Path) -> 
     """A known model may hold a text model of its own that names code."""
     inner = '{"model_type": "llama", "auto_map": {"AutoModelForCausalLM": "evil.Model"}}'
     (tmp_path / "config.json").write_text(f'{{"model_type": "llava", "text_config": {inner}}}')
-    with pytest.raises(InputError, match="not a model's folder") as caught:
+    with pytest.raises(InputError, match="not a folder of a pretrained model") as caught:
         architecture_from_folder(tmp_path)
     assert "auto_map" in (caught.value.got or "")
 

@@ -77,14 +77,14 @@ def test_places_are_where_the_answer_is_predicted() -> None:
     padded, packed = collate(examples, 0), collate(examples, 0, packed=True)
     assert padded["ids"].tolist() == [[5, 6, 7, 40, 41], [8, 9, 50, 0, 0]]
     assert padded["positions"] is None
-    assert padded["places"].tolist() == [2, 3, 4, 6, 7]
+    assert padded["predict_at"].tolist() == [2, 3, 4, 6, 7]
     assert packed["ids"].tolist() == [[5, 6, 7, 40, 41, 8, 9, 50]]
     assert packed["positions"] is not None
     assert packed["positions"].tolist() == [[0, 1, 2, 3, 4, 0, 1, 2]]
-    assert packed["places"].tolist() == [2, 3, 4, 6, 7]
+    assert packed["predict_at"].tolist() == [2, 3, 4, 6, 7]
     for batch in (padded, packed):
-        assert batch["answers"].tolist() == [40, 41, 2, 50, 2]
-        assert batch["owners"].tolist() == [0, 0, 0, 1, 1]
+        assert batch["labels"].tolist() == [40, 41, 2, 50, 2]
+        assert batch["example"].tolist() == [0, 0, 0, 1, 1]
         assert batch["tokens"] == 8
         assert batch["prices"].tolist() == [40.0, 5.0]
 
@@ -93,5 +93,5 @@ def test_bins_are_asked_once_at_the_last_token() -> None:
     """Without an answer to write there is one place an example, and nothing behind the prompt."""
     batch = collate([Example([5, 6, 7], [], 40.0), Example([8, 9], [], 5.0)], 0)
     assert batch["ids"].tolist() == [[5, 6, 7], [8, 9, 0]]
-    assert batch["places"].tolist() == [2, 4]
-    assert batch["answers"].tolist() == []
+    assert batch["predict_at"].tolist() == [2, 4]
+    assert batch["labels"].tolist() == []

@@ -108,8 +108,8 @@ def test_a_broken_newest_falls_back_to_the_one_before(tmp_path: Path, damage: Ca
     notes = Notes()
     assert newest_checkpoint(tmp_path, notes) == previous
     assert len(notes.said) == 1
-    assert "checkpoint-30 is passed over" in notes.said[0]
-    assert "going on from checkpoint-20" in notes.said[0]
+    assert "checkpoint-30 is skipped" in notes.said[0]
+    assert "training resumes from checkpoint-20" in notes.said[0]
     assert not last.exists(), "its leftovers would mix with the files of the next checkpoint of that step"
 
 
@@ -154,15 +154,15 @@ def test_the_curve_goes_on_after_the_resumed_step(tmp_path: Path) -> None:
     """Later lines and a torn one are dropped; seconds add up over the processes."""
     curve = TrainingCurve(tmp_path / "training.jsonl")
     for step in (1, 2, 3):
-        curve.write({"step": step, "loss": 1 / step})
+        curve.write({"step": step, "train_loss": 1 / step})
     with curve.path.open("a") as handle:
         handle.write('{"step": 4, "lo')
     again = TrainingCurve(tmp_path / "training.jsonl")
-    again.go_on_from(2)
-    again.write({"step": 3, "loss": 0.5})
+    again.resume_at(2)
+    again.write({"step": 3, "train_loss": 0.5})
     lines = again.lines()
     assert [line["step"] for line in lines] == [1, 2, 3]
-    assert lines[2]["loss"] == 0.5
+    assert lines[2]["train_loss"] == 0.5
     assert lines[2]["seconds"] >= lines[1]["seconds"]
 
 
@@ -170,7 +170,7 @@ def test_patience_is_read_from_the_history() -> None:
     """Stalled means that the last judgments were all no better than the best before them; a resume sees the same."""
     history = [{"loss": 1.0, "step": 1}]
     for step, error in ((10, 5.0), (20, 4.0), (30, 4.0), (40, 4.5)):
-        history.append({"eval_error": error, "step": step})
+        history.append({"eval_mae": error, "step": step})
     assert best_step(history) == 20
     assert has_stalled(history, 2)
     assert not has_stalled(history, 3)

@@ -24,7 +24,7 @@ from pricesmith.pricers.llm.head_init import (
 from pricesmith.pricers.llm.readout import PriceBins, get_head, inner_model
 from pricesmith.testing import make_model
 
-BINS = PriceBins.over([1.0, 100.0], 32, 3)
+BINS = PriceBins.from_prices([1.0, 100.0], 32, 3)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_states_that_are_no_numbers_are_told(tmp_path: Path, examples: list[Exam
     broken = add_adapter(load_classifier(base, 32, "float32", "none"), config)
     with torch.no_grad():
         inner_model(broken).model.layers[0].mlp.down_proj.base_layer.weight.fill_(float("nan"))
-    with pytest.raises(InputError, match="is no number"):
+    with pytest.raises(InputError, match="not finite"):
         init_head_from_probe(broken, examples, BINS, 1.0, 0, 64, SILENT)
 
 

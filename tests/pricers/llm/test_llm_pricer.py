@@ -60,7 +60,7 @@ def test_a_head_of_bins_keeps_the_law_of_pricers(folder: Path) -> None:
     base = find_base(str(folder))
     torch.manual_seed(0)
     model = load_classifier(base, 32, "float32")
-    pricer = LlmPricer("bins", model, load_tokenizer(base), Prompt(), PriceBins.over([1, 500], 32))
+    pricer = LlmPricer("bins", model, load_tokenizer(base), Prompt(), PriceBins.from_prices([1, 500], 32))
     check_pricer(pricer, price_range=(1, 500), tolerance=1e-4)
 
 
@@ -79,7 +79,7 @@ def test_without_numbers_there_is_no_answer(folder: Path) -> None:
     """None, and why, never 0."""
     pricer = untuned(folder)
     assert isinstance(pricer.reader, TokenReader)
-    pricer.reader.least = 0.99
+    pricer.reader.min_mass = 0.99
     (quote,) = pricer.price(WARES[:1])
     assert quote.price is quote.low is quote.high is None
     assert "whole price" in quote.raw
@@ -149,7 +149,7 @@ def tuned(folder: Path, run: Path, readout: str) -> Any:
     """A run folder with a random adapter on a base; the adapted model."""
     base = find_base(str(folder))
     tokenizer = load_tokenizer(base)
-    bins = PriceBins.over([1, 500], 16)
+    bins = PriceBins.from_prices([1, 500], 16)
     torch.manual_seed(0)
     model = load_classifier(base, 16, "float32") if readout == "bins" else load_language_model(base, "float32")
     kind = TaskType.SEQ_CLS if readout == "bins" else TaskType.CAUSAL_LM
@@ -166,8 +166,8 @@ def tuned(folder: Path, run: Path, readout: str) -> Any:
         "readout": readout,
         "base": base.name,
         "revision": None,
-        "base_print": base_fingerprint(base),
-        "tokenizer_print": tokenizer_fingerprint(tokenizer),
+        "base_fingerprint": base_fingerprint(base),
+        "tokenizer_fingerprint": tokenizer_fingerprint(tokenizer),
         "prompt": Prompt().model_dump(mode="json"),
         "currency": "USD",
         "price_range": list(RANGE),
@@ -204,7 +204,7 @@ def test_another_base_or_tokenizer_is_refused(folder: Path, single: Path, tmp_pa
     path.write_text(json.dumps({**config, "base": str(single)}))
     with pytest.raises(InputError, match="The base of"):
         load_adapter(run)
-    path.write_text(json.dumps({**config, "tokenizer_print": "0" * 64}))
+    path.write_text(json.dumps({**config, "tokenizer_fingerprint": "0" * 64}))
     with pytest.raises(InputError, match="The tokenizer of"):
         load_adapter(run)
 

@@ -273,7 +273,7 @@ def test_an_interrupted_fit_goes_on_with_the_same_command(base: Path, shop: Cata
     second = Interrupting(stage="calibrating")
     with pytest.raises(KeyboardInterrupt):
         fit_model(bins(base), shop, run, progress=second)
-    assert [said for said in second.said if said.startswith("Going on from step")]
+    assert [said for said in second.said if said.startswith("Resuming from step")]
     assert not (building / CHECKPOINTS).exists()
     last = Interrupting()
     fit_model(bins(base), shop, run, progress=last)

@@ -34,7 +34,7 @@ class Machine:
         clock = SimpleNamespace(perf_counter=lambda: self.now)
         for module in (lora, trainer, checkpoints):
             monkeypatch.setattr(module, "time", clock)
-        adapted = TuningRun.adapted
+        adapted = TuningRun.build_model
 
         def loaded(job: TuningRun) -> nn.Module:
             self.now += self.load
@@ -45,7 +45,7 @@ class Machine:
             errors = [0.9 * error for error in job.trainer.references[MEDIAN][:items]]
             return ValidationResult(float(np.mean(errors)), 1.0, errors)
 
-        def start_head(_: nn.Module, examples: list[Any], *__: Any) -> None:
+        def init_head(_: nn.Module, examples: list[Any], *__: Any) -> None:
             self.now += self.item * len(examples)
             self.head_rows = len(examples)
 
@@ -54,9 +54,9 @@ class Machine:
                 self.now += self.position * batch["ids"].numel()
                 return super().__call__(model, batch)
 
-        monkeypatch.setattr(TuningRun, "adapted", loaded)
-        monkeypatch.setattr(TuningRun, "judge", judge)
-        monkeypatch.setattr(lora, "init_head_from_probe", start_head)
+        monkeypatch.setattr(TuningRun, "build_model", loaded)
+        monkeypatch.setattr(TuningRun, "validate", judge)
+        monkeypatch.setattr(lora, "init_head_from_probe", init_head)
         monkeypatch.setattr(lora, "BinLoss", Loss)
 
 
@@ -146,10 +146,10 @@ def test_a_machine_that_becomes_slower_ends_in_time(
     notes.slow = slow
     config = fitted(base, tmp_path / "run", 1, notes)
     assert machine.now + machine.load + config["calibration_rows"] * machine.item <= 60
-    (over,) = [said for said in notes.said if said.startswith("The time is over after step")]
+    (over,) = [said for said in notes.said if said.startswith("Training ends after step")]
     assert "has become slower" in over
     lines = [json.loads(line) for line in (tmp_path / "run" / "training.jsonl").read_text().splitlines()]
-    assert "error" in lines[-1], "the last step is judged"
+    assert "validation_mae" in lines[-1], "the last step is judged"
     judged = len([said for said in notes.said if said.startswith("step ")])
     fitted_again = Notes()
     (tmp_path / "run" / "price_config.json").unlink()  # as if it was killed before it was written

@@ -96,7 +96,7 @@ def forward(model: Any, rows: list[list[int]]) -> torch.Tensor:
 def by_forwards(model: Any, reader: TokenReader, prompt: list[int]) -> dict[int, float]:
     """The mass of every number of the range, each token by a forward of its own without a cache."""
     numbers = reader.numbers
-    written = {n: tuple(numbers.written(n)) for n in range(numbers.low, numbers.high + 1)}
+    written = {n: tuple(numbers.encode(n)) for n in range(numbers.low, numbers.high + 1)}
     prefixes = {ids[:at] for ids in written.values() for at in range(len(ids) + 1)}
     after: dict[tuple[int, ...], torch.Tensor] = {}
     for length in {len(prefix) for prefix in prefixes if len(prefix) <= numbers.depth}:
@@ -106,7 +106,7 @@ def by_forwards(model: Any, reader: TokenReader, prompt: list[int]) -> dict[int,
     for n, ids in written.items():
         mass = float(np.prod([float(after[ids[:at]][token]) for at, token in enumerate(ids)]))
         may_go_on = len(ids) < numbers.depth and len(str(n)) % numbers.most == 0
-        found[n] = mass * (1 - float(after[ids][numbers.goes_on].sum()) if may_go_on else 1)
+        found[n] = mass * (1 - float(after[ids][numbers.continuations].sum()) if may_go_on else 1)
     return found
 
 
@@ -131,7 +131,7 @@ def same(model: Any, reader: TokenReader, prompts: list[list[int]]) -> None:
 def test_the_tree_is_every_numbers_probability(made: Made, group: str, numbers: str) -> None:
     """From 1 to 999, the mass of each number is the product of its tokens' and of its end."""
     model, tokenizer = made(group, numbers)
-    reader = TokenReader(tokenizer, (0.5, 999.49), cut=0, least=0)
+    reader = TokenReader(tokenizer, (0.5, 999.49), min_branch=0, min_mass=0)
     same(model, reader, Prompt().encode(tokenizer, WARES))
 
 
@@ -140,7 +140,7 @@ def test_the_tree_is_every_numbers_probability(made: Made, group: str, numbers: 
 def test_only_prices_of_the_range_are_read(made: Made, numbers: str, price_range: tuple[float, float]) -> None:
     """Numbers outside the range have no mass, and those inside keep theirs."""
     model, tokenizer = made("llama", numbers)
-    reader = TokenReader(tokenizer, price_range, cut=0, least=0, beam=10**9)
+    reader = TokenReader(tokenizer, price_range, min_branch=0, min_mass=0, beam=10**9)
     prompts = Prompt().encode(tokenizer, WARES[:1])
     same(model, reader, prompts)
     (found,) = reader.read(model, prompts)
@@ -166,7 +166,7 @@ def test_the_tree_reads_every_architecture_it_accepts(made: Made, kind: str) -> 
     """Windows shorter than the prompt, several kinds of layers, capped and scaled logits: as plain forwards."""
     _, tokenizer = made()
     model = architecture(kind, len(tokenizer))
-    reader = TokenReader(tokenizer, (1, 120), cut=0, least=0)
+    reader = TokenReader(tokenizer, (1, 120), min_branch=0, min_mass=0)
     prompts = Prompt().encode(tokenizer, WARES)
     assert max(map(len, prompts)) > 32
     same(model, reader, prompts)
@@ -204,7 +204,7 @@ def test_one_that_has_no_positions_lets_packed_items_see_each_other(made: Made) 
 def test_a_batch_of_one_is_as_a_batch_of_many(made: Made, numbers: str) -> None:
     """What stands beside a prompt, and the padding that it brings, changes nothing."""
     model, tokenizer = made("gemma3", numbers)
-    reader = TokenReader(tokenizer, (1, 999), least=0)
+    reader = TokenReader(tokenizer, (1, 999), min_mass=0)
     prompts = Prompt().encode(tokenizer, WARES)
     together = reader.read(model, prompts)
     for prompt, found in zip(prompts, together, strict=True):
@@ -217,9 +217,9 @@ def test_what_is_cut_goes_on_as_the_rest_does(made: Made) -> None:
     """Branches under the cut are guessed, not lost: the distribution stays near the whole one, `covered` tells."""
     model, tokenizer = made()
     prompts = Prompt().encode(tokenizer, WARES)
-    whole = TokenReader(tokenizer, (1, 999), cut=0, least=0).read(model, prompts)
+    whole = TokenReader(tokenizer, (1, 999), min_branch=0, min_mass=0).read(model, prompts)
     for cut, far in ((1e-3, 0.01), (0.02, 0.1)):
-        cuts = TokenReader(tokenizer, (1, 999), cut=cut, least=0).read(model, prompts)
+        cuts = TokenReader(tokenizer, (1, 999), min_branch=cut, min_mass=0).read(model, prompts)
         for found, full in zip(cuts, whole, strict=True):
             assert found is not None
             assert full is not None
@@ -235,8 +235,8 @@ def test_a_beam_above_999_stays_near_the_whole_distribution(made: Made) -> None:
     """Long numbers are read in bounded time: what is not followed is guessed from what is."""
     model, tokenizer = made()
     prompts = Prompt().encode(tokenizer, WARES)[:1]
-    (full,) = TokenReader(tokenizer, (1, 19_999), cut=0, least=0, beam=10**9).read(model, prompts)
-    (beam,) = TokenReader(tokenizer, (1, 19_999), cut=0, least=0, beam=20).read(model, prompts)
+    (full,) = TokenReader(tokenizer, (1, 19_999), min_branch=0, min_mass=0, beam=10**9).read(model, prompts)
+    (beam,) = TokenReader(tokenizer, (1, 19_999), min_branch=0, min_mass=0, beam=20).read(model, prompts)
     assert full is not None
     assert beam is not None
     assert len(full.values) == 19_999
@@ -249,7 +249,7 @@ def test_a_model_that_writes_no_numbers_has_no_answer(made: Made) -> None:
     """Under 1 % of the mass on whole prices is None, not a guess."""
     model, tokenizer = made()
     prompts = Prompt().encode(tokenizer, WARES)
-    assert TokenReader(tokenizer, (1, 999), least=0.9).read(model, prompts) == [None] * len(prompts)
+    assert TokenReader(tokenizer, (1, 999), min_mass=0.9).read(model, prompts) == [None] * len(prompts)
 
 
 @pytest.mark.parametrize("numbers", ["digits", "single"])
@@ -340,7 +340,7 @@ def test_soft_labels_are_a_normal_cut_into_bins() -> None:
     """HL-Gauss: the mass of each bin is the normal's, at the ends and beyond them too; it sums to 1."""
     from scipy.stats import norm
 
-    bins = PriceBins.over([1.0, 1000.0], 24)
+    bins = PriceBins.from_prices([1.0, 1000.0], 24)
     prices = torch.tensor([1.0, 7.5, 320.0, 1000.0, 5000.0], dtype=torch.float64)
     found = bins.targets(prices, 0.75).numpy()
     logs = np.log(bins.edges)
@@ -356,7 +356,7 @@ def test_soft_labels_are_a_normal_cut_into_bins() -> None:
 @given(price=st.floats(1.01, 990), k=st.integers(8, 200), sigma=st.floats(0.3, 2))
 def test_a_soft_label_reads_back_as_its_price(price: float, k: int, sigma: float) -> None:
     """A head that learnt its target perfectly quotes the price, to a fraction of a bin away from the ends."""
-    bins = PriceBins.over([0.1, 10_000.0], k)
+    bins = PriceBins.from_prices([0.1, 10_000.0], k)
     target = bins.targets(torch.tensor([price], dtype=torch.float64), sigma)
     width = np.log(bins.edges[1] / bins.edges[0])
     # Nearer to an end than two sigmas, the label loses mass there and its median moves inwards.
@@ -383,7 +383,7 @@ def test_quantiles_of_whole_prices_are_prices() -> None:
 @pytest.mark.parametrize("prices", [[5.0], [5.0, 5.0], [0.5, 900.0]])
 def test_bins_hold_their_prices(prices: list[float]) -> None:
     """Also where all prices are the same one."""
-    edges = PriceBins.over(prices, 16).edges
+    edges = PriceBins.from_prices(prices, 16).edges
     assert len(edges) == 17
     assert edges[0] <= min(prices) <= max(prices) <= edges[-1] * (1 + 1e-12)
 

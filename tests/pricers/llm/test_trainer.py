@@ -44,7 +44,7 @@ SMALL: dict[str, Any] = {
     "patience": 0,
     "n_evals": 3,
 }
-BINS = PriceBins.over([1.0, 1000.0], 16)
+BINS = PriceBins.from_prices([1.0, 1000.0], 16)
 LOSSES: dict[str, Any] = {"tokens": token_losses, "bins": BinLoss(BINS, 0.75)}
 
 
@@ -159,7 +159,7 @@ def test_attention_targets_are_found_by_name(base: Path) -> None:
     assert find_target_modules(model, "attention") == ["k_proj", "o_proj", "q_proj", "v_proj"]
     assert find_target_modules(model, "all-linear") == "all-linear"
     assert find_target_modules(model, ("q_proj",)) == ["q_proj"]
-    with pytest.raises(UsageError, match="cannot get adapters"):
+    with pytest.raises(UsageError, match="no such modules"):
         add_adapter(model, LoraConfig(task_type=TaskType.CAUSAL_LM, target_modules=["nothing"]))
 
 
@@ -222,13 +222,13 @@ def test_the_curve_has_a_line_a_log(llama: Path, tmp_path: Path) -> None:
     schedule = json.loads((run / CHECKPOINTS / "plan.json").read_text())
     assert [line["step"] for line in lines] == list(range(1, schedule["steps"] + 1))
     for line in lines:
-        assert {"epoch", "loss", "tokens_per_second", "padding", "seconds"} <= set(line)
-    assert [line["step"] for line in lines if "error" in line][-1] == schedule["steps"]
-    assert sum("error" in line for line in lines) == 3
+        assert {"epoch", "train_loss", "tokens_per_second", "padding", "seconds"} <= set(line)
+    assert [line["step"] for line in lines if "validation_mae" in line][-1] == schedule["steps"]
+    assert sum("validation_mae" in line for line in lines) == 3
     assert lines[-1]["epoch"] == 1.0
     assert "120 examples" in notes.said[1]
     assert all(word in notes.said[1] for word in ("tokens", "steps", "about", "GB"))
-    assert "validation error $" in notes.said[-1]
+    assert "validation MAE $" in notes.said[-1]
 
 
 @pytest.mark.parametrize(("known", "packed"), [("llama", True), ("gemma mistral", False)])
@@ -261,7 +261,7 @@ def test_what_is_known_is_told_before_anything_is_timed(
         fitted(LoraBins, llama, tmp_path / "run", notes, epochs=2, minutes=5)
     (said,) = notes.said
     assert "120 examples" in said
-    assert all(word in said for word in ("tokens", "steps of 512 tokens", "at most 2 passes or 5 minutes", "GB"))
+    assert all(word in said for word in ("tokens", "steps of 512 tokens", "at most 2 epochs or 5 minutes", "GB"))
 
 
 def test_it_stops_when_it_gets_no_better_and_keeps_the_best(
@@ -269,18 +269,20 @@ def test_it_stops_when_it_gets_no_better_and_keeps_the_best(
 ) -> None:
     """With patience 2 the third judgment after the best is never made; the best checkpoint's adapter is the run's."""
     errors = iter([25.0, 30.0, 9.0, 20.0, 20.0, 1.0, 1.0])
-    monkeypatch.setattr(TuningRun, "judge", lambda job, items: ValidationResult(next(errors), 1.0))
-    monkeypatch.setattr(lora, "PROBE", 3)
+    monkeypatch.setattr(TuningRun, "validate", lambda job, items: ValidationResult(next(errors), 1.0))
+    monkeypatch.setattr(lora, "PROBE_STEPS", 3)
     monkeypatch.setattr(
         lora.PriceTrainer, "probe", lambda *_, **__: Throughput(position_seconds=1e-5, item_seconds=1e-5, memory_gb=0.1)
     )
     notes = Notes()
     run = fitted(LoraBins, llama, tmp_path / "run", notes, n_evals=6, patience=2)
-    judged = [json.loads(line) for line in (run / "training.jsonl").read_text().splitlines() if "error" in line]
-    assert [line["error"] for line in judged] == [30.0, 9.0, 20.0, 20.0]
+    judged = [
+        json.loads(line) for line in (run / "training.jsonl").read_text().splitlines() if "validation_mae" in line
+    ]
+    assert [line["validation_mae"] for line in judged] == [30.0, 9.0, 20.0, 20.0]
     best = run / CHECKPOINTS / f"checkpoint-{judged[1]['step']}"
     assert (run / ADAPTER).read_bytes() == (best / ADAPTER).read_bytes()
-    assert json.loads((run / "price_config.json").read_text())["error"] == 9.0
+    assert json.loads((run / "price_config.json").read_text())["validation_mae"] == 9.0
     assert "stopping" in notes.said[-1]
 
 
@@ -307,8 +309,8 @@ class Spoiled:
     [
         ({"loss": float("nan")}, "a loss of nan"),
         ({"loss": float("inf")}, "a loss of inf"),
-        ({"slope": float("nan")}, "a gradient of nan"),
-        ({"slope": float("inf")}, "a gradient of"),
+        ({"slope": float("nan")}, "a gradient norm of nan"),
+        ({"slope": float("inf")}, "a gradient norm of"),
     ],
 )
 def test_a_loss_or_a_gradient_that_is_no_number_is_told(
@@ -336,7 +338,7 @@ def judgments(monkeypatch: pytest.MonkeyPatch, factors: list[float], spread: flo
         errors = (next(left) * base * draw.uniform(1 - spread, 1 + spread, len(base))).tolist()
         return ValidationResult(float(np.mean(errors)), 1.0, errors)
 
-    monkeypatch.setattr(TuningRun, "judge", judge)
+    monkeypatch.setattr(TuningRun, "validate", judge)
     monkeypatch.setattr(
         lora.PriceTrainer, "probe", lambda *_, **__: Throughput(position_seconds=1e-5, item_seconds=1e-5, memory_gb=0.1)
     )
@@ -404,40 +406,40 @@ def test_a_validation_error_that_is_no_number_is_told(
     judgments(monkeypatch, [1.0, float("nan"), 1.0, 1.0])
     with pytest.raises(PricesmithError, match="diverged") as told:
         fitted(LoraBins, llama, tmp_path / "run", Progress())
-    assert "validation error of nan" in told.value.got
+    assert "validation MAE of nan" in told.value.got
 
 
 def course(minutes: float, held: int = 500, item: float = 0.01) -> Schedule:
     """A schedule of a run of 4,000 examples at 1,000 tokens a second."""
     planned = PlannedBatches([100] * 4000, 0, 1000, 20)
     left = 60 * minutes if minutes else float("inf")
-    return Schedule.of(planned, Throughput(1e-3, item, 1.0), epochs=3, left=left, n_evals=8, held=held)
+    return Schedule.build(planned, Throughput(1e-3, item, 1.0), epochs=3, left=left, n_evals=8, n_validation=held)
 
 
 def test_minutes_become_steps_that_fit_with_their_judgments() -> None:
     """All of it fits the time: steps at the measured pace and judgments, which take a fifth at most."""
     by_epochs = course(0)
     assert by_epochs.steps == pytest.approx(1200, abs=5)
-    assert (by_epochs.passes, by_epochs.judged, by_epochs.n_evals) == (3.0, 500, 8)
+    assert (by_epochs.epochs, by_epochs.eval_items, by_epochs.n_evals) == (3.0, 500, 8)
     ten = course(10)
     assert ten.seconds <= 600
     assert ten.steps == pytest.approx(0.95 * (600 - 9 * 500 * 0.01), abs=5)
     assert course(60).steps == by_epochs.steps, "never more than the passes that were asked for"
     slow = course(10, item=0.1)
-    assert (slow.judged, slow.n_evals) == (133, 8)
+    assert (slow.eval_items, slow.n_evals) == (133, 8)
     slower = course(10, item=1.0)
-    assert (slower.judged, slower.n_evals) == (100, 2)
+    assert (slower.eval_items, slower.n_evals) == (100, 2)
     least = course(0.001)
-    assert (least.steps, least.n_evals, least.judged) == (10, 1, 100)
+    assert (least.steps, least.n_evals, least.eval_items) == (10, 1, 100)
     assert least.needed_seconds > 0.06, "which is how the caller sees that it does not fit"
 
 
 def test_the_last_step_is_judged_and_saves_lose_little() -> None:
     """Judgments are evenly spaced and end with the last step; a kill costs at most some minutes of work."""
     ten = course(10)
-    after = [step for step in range(1, ten.steps + 1) if ten.judges_after(step)]
+    after = [step for step in range(1, ten.steps + 1) if ten.evaluates_after(step)]
     assert len(after) == 8
     assert after[-1] == ten.steps
     assert ten.save_every <= min(ten.steps // 8, 180)
     unjudged = course(10, held=0)
-    assert not any(unjudged.judges_after(step) for step in range(1, 500))
+    assert not any(unjudged.evaluates_after(step) for step in range(1, 500))

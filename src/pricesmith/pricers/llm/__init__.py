@@ -1,1 +1,1 @@
-"""Language models of one's own: `llm` prices, untuned or tuned, `tune` trains an adapter, `readout` reads a price."""
+"""Open language models as pricers: `pricer` prices, `lora` tunes an adapter, `readout` reads a price distribution."""

@@ -1,6 +1,6 @@
-"""The shapes of a language model: what its memory depends on, read from a config and never from weights.
+"""The shape of a language model, which its memory depends on, from its config without its weights.
 
->>> shape = Shape(hidden=4096, layers=32, heads=32, kv_heads=8, intermediate=14336, vocabulary=128256, tied=False)
+>>> shape = Architecture(4096, layers=32, heads=32, kv_heads=8, intermediate=14336, vocabulary=128256, tied=False)
 >>> round(shape.parameters / 1e9, 2)
 8.03
 """
@@ -15,7 +15,7 @@ from typing import Any, Literal
 from pricesmith.core.errors import InputError
 
 QkNorm = Literal["", "head", "full"]
-# What a config may call the same thing; the first that is there counts.
+# Names of the same value in different configs; the first that is present counts.
 NAMES = {
     "hidden": ("hidden_size", "n_embd", "d_model"),
     "layers": ("num_hidden_layers", "n_layer"),
@@ -26,9 +26,8 @@ NAMES = {
     "vocabulary": ("vocab_size",),
     "context": ("max_position_embeddings",),
 }
-MAYBE = ("head_size", "context")
-# Layers that differ from Llama's in what they keep: norms of the hidden size, norms of queries and keys, and
-# projections fused into one matrix.
+OPTIONAL = ("head_size", "context")
+# Layers that differ from Llama's in their activations: number of norms, norms of queries and keys, fused projections.
 KINDS: dict[str, dict[str, Any]] = {
     "llama": {},
     "mistral": {},
@@ -45,7 +44,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class LinearLayer:
-    """A matrix of every layer, and which states it reads: two that read the same states share what is kept of them."""
+    """A matrix of every layer and the states it reads: matrices that read the same states share their saved copy."""
 
     reads: Literal["attention in", "attention out", "mlp in", "mlp product"]
     inputs: int
@@ -54,7 +53,7 @@ class LinearLayer:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A dense decoder's shape. `head_size` 0 is hidden / heads; `counted` are parameters counted on a real config."""
+    """The shape of a dense decoder. `head_size` 0 means hidden / heads; `counted` is the exact number of parameters."""
 
     hidden: int
     layers: int
@@ -86,22 +85,23 @@ class Architecture:
 
     @property
     def linears(self) -> tuple[LinearLayer, ...]:
-        """The matrices of one layer: what is quantized, and what LoRA is put on."""
+        """The matrices of one layer, which are quantized and get LoRA adapters."""
         h, i, q, k = self.hidden, self.intermediate, self.queries, self.keys
         if self.fused:
-            ins = [LinearLayer("attention in", h, q + 2 * k), LinearLayer("mlp in", h, 2 * i)]
+            inputs = [LinearLayer("attention in", h, q + 2 * k), LinearLayer("mlp in", h, 2 * i)]
         else:
-            ins = [LinearLayer("attention in", h, width) for width in (q, k, k)] + [LinearLayer("mlp in", h, i)] * 2
-        return (*ins, LinearLayer("attention out", q, h), LinearLayer("mlp product", i, h))
+            inputs = [LinearLayer("attention in", h, width) for width in (q, k, k)]
+            inputs += [LinearLayer("mlp in", h, i)] * 2
+        return (*inputs, LinearLayer("attention out", q, h), LinearLayer("mlp product", i, h))
 
     @property
     def blocks(self) -> int:
         """Parameters in the matrices of all layers."""
-        return self.layers * sum(one.inputs * one.outputs for one in self.linears)
+        return self.layers * sum(layer.inputs * layer.outputs for layer in self.linears)
 
     @property
     def embedding(self) -> int:
-        """Parameters of the embedding; the head is as large, and another matrix where they are not tied."""
+        """Parameters of the embedding; the head is as large, and a separate matrix unless they are tied."""
         return self.vocabulary * self.hidden
 
     @property
@@ -113,28 +113,28 @@ class Architecture:
 
     @property
     def parameters(self) -> int:
-        """All parameters of the language model with its head, as counted or by the arithmetic of a dense decoder."""
+        """All parameters with the head, as counted, or computed from the shape."""
         return self.counted or self.blocks + self.embedding * (1 if self.tied else 2) + self.small
 
     def adapters(self, rank: int) -> int:
-        """Parameters of LoRA of this rank on all linear layers: rank x (inputs + outputs) for each."""
-        return self.layers * sum(rank * (one.inputs + one.outputs) for one in self.linears)
+        """Parameters of LoRA adapters of this rank on all linear layers: rank x (inputs + outputs) for each."""
+        return self.layers * sum(rank * (layer.inputs + layer.outputs) for layer in self.linears)
 
 
-def architecture_from_config(config: Any, where: str) -> Architecture:
-    """The shape of a transformers config, its parameters counted on the meta device, where nothing is allocated.
+def architecture_from_config(config: Any, name: str) -> Architecture:
+    """The shape of a transformers config, its parameters counted on the meta device, which allocates nothing.
 
-    Raises InputError where it is no dense decoder that stock transformers knows.
+    `name` is the model's name in errors. Raises InputError if it is not a dense decoder of stock transformers.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    found = {name: first_present(text, names) for name, names in NAMES.items()}
-    missing = [NAMES[name][0] for name in NAMES if name not in MAYBE and not found[name]]
+    fields = {field: first_present(text, names) for field, names in NAMES.items()}
+    missing = [NAMES[field][0] for field in NAMES if field not in OPTIONAL and not fields[field]]
     if missing or first_present(text, ("num_experts", "num_local_experts", "n_routed_experts")):
         raise InputError(
-            f"The planner cannot read the shape of {where}",
+            f"The planner cannot read the shape of {name}",
             got=f"model type {text.model_type}" + (f", without {', '.join(missing)}" if missing else ", with experts"),
             allowed="a dense decoder such as Llama, Qwen, Gemma, Phi, Mistral, SmolLM or OLMo",
             hint="Choose another base; `pricesmith bases` lists them.",
@@ -144,38 +144,38 @@ def architecture_from_config(config: Any, where: str) -> Architecture:
             model = AutoModelForCausalLM.from_config(text, dtype=torch.bfloat16, trust_remote_code=False)
     except (ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise InputError(
-            f"transformers cannot build {where}", got=str(error).splitlines()[0][:200], hint="Choose another base."
+            f"transformers cannot build {name}", got=str(error).splitlines()[0][:200], hint="Choose another base."
         ) from None
     counts = sum(parameter.numel() for parameter in model.parameters())
-    values: dict[str, Any] = {name: int(value or 0) for name, value in found.items()}
+    values: dict[str, Any] = {field: int(value or 0) for field, value in fields.items()}
     tied = bool(getattr(text, "tie_word_embeddings", False))
     return Architecture(**values, tied=tied, counted=counts, **KINDS.get(str(text.model_type), {}))
 
 
 def first_present(config: Any, names: tuple[str, ...]) -> Any:
-    """The first attribute that a config has a value for, else None."""
+    """The first value among these attributes of a config, or None."""
     return next((getattr(config, name) for name in names if getattr(config, name, None)), None)
 
 
 def names_code(value: Any) -> bool:
-    """Whether a part of a config, however deep, names code of its own."""
+    """Whether a config or a nested part of it names code of its own (auto_map)."""
     parts = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
     return (isinstance(value, dict) and "auto_map" in value) or any(names_code(part) for part in parts)
 
 
 def architecture_from_folder(folder: Path) -> Architecture:
-    """The shape of a local model folder. Raises InputError where its config.json cannot be used."""
+    """The shape of a local model folder. Raises InputError if its config.json cannot be used."""
     from transformers import AutoConfig
 
     path = folder / "config.json"
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(known, dict) or names_code(known):
-            raise ValueError("a config that names code of its own (auto_map), or none")
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or names_code(values):
+            raise ValueError("a config that names code of its own (auto_map), or is not a JSON object")
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RecursionError) as error:
         raise InputError(
-            f"{folder} is not a model's folder",
+            f"{folder} is not a folder of a pretrained model",
             got=f"no {path.name} in it" if not path.is_file() else str(error).splitlines()[0][:200],
             allowed="a folder that `save_pretrained` wrote",
             hint="Name a Hub id, a folder with a config.json, or a .gguf file.",
@@ -184,7 +184,7 @@ def architecture_from_folder(folder: Path) -> Architecture:
 
 
 def architecture_from_gguf(path: Path) -> Architecture:
-    """The shape that a GGUF file's header tells; its tensors are not read. Raises InputError where it has none."""
+    """The shape in a GGUF file's header; its tensors are not read. Raises InputError if it has none."""
     try:
         from gguf import GGUFReader
     except ImportError:
@@ -195,8 +195,8 @@ def architecture_from_gguf(path: Path) -> Architecture:
         raise InputError(
             f"{path} cannot be read as a GGUF file",
             got=f"{path.stat().st_size:,} bytes, {type(error).__name__}: {error}"[:200],
-            allowed="a whole .gguf file of a language model",
-            hint="Fetch it again: it may have been cut short.",
+            allowed="a complete .gguf file of a language model",
+            hint="Download it again: it may be truncated.",
         ) from None
 
     def field(name: str) -> Any:
@@ -233,7 +233,7 @@ def architecture_from_gguf(path: Path) -> Architecture:
 
 
 def count_parameters(sizes: list[int]) -> int:
-    """How many numbers a tensor of these sizes holds."""
+    """The number of elements of a tensor of these sizes."""
     product = 1
     for size in sizes:
         product *= size

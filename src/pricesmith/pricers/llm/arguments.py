@@ -1,4 +1,4 @@
-"""What transformers' Trainer is told for a tuning run: our timetable, not its own, decides when it logs and saves."""
+"""The arguments of transformers' Trainer: a Schedule, not the Trainer, decides when it logs, evaluates and saves."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import torch
 from transformers import TrainingArguments
 
 
-def training_arguments(place: Path, rate: float, schedule: str, seed: int, report_to: str) -> TrainingArguments:
-    """Arguments for checkpoints under `place`, on one device. The number of steps is set with the schedule."""
+def training_arguments(
+    folder: Path, learning_rate: float, lr_scheduler_type: str, seed: int, report_to: str
+) -> TrainingArguments:
+    """Arguments for checkpoints in `folder`, on one device. The number of steps is set with the schedule."""
     cuda = torch.cuda.is_available()
     args = TrainingArguments(
-        output_dir=str(place),
+        output_dir=str(folder),
         max_steps=1,
-        learning_rate=rate,
-        lr_scheduler_type=schedule,
+        learning_rate=learning_rate,
+        lr_scheduler_type=lr_scheduler_type,
         optim="adamw_torch",
         weight_decay=0.0,
         max_grad_norm=1.0,
@@ -30,5 +32,5 @@ def training_arguments(place: Path, rate: float, schedule: str, seed: int, repor
         dataloader_pin_memory=cuda,
         use_cpu=not cuda,
     )
-    args._n_gpu = min(1, args.n_gpu)  # one process, one device: no DataParallel on a box with more
+    args._n_gpu = min(1, args.n_gpu)  # one process, one device: no DataParallel on a machine with more
     return args

@@ -1,10 +1,10 @@
-"""A base model by its name: where it is, how it is loaded, and what tells it from another.
+"""Base models: how they are found, loaded and identified.
 
-    base = find("gemma-3-270m")
-    model, tokenizer = language_model(base), tokenizer_of(base)
+    base = find_base("gemma-3-270m")
+    model, tokenizer = load_language_model(base), load_tokenizer(base)
 
-A base is a preset, a local folder, a GGUF file or a model of the Hub. Only architectures that transformers itself knows
-are loaded, only from safetensors, and no code that comes with a model is ever run.
+A base is a preset, a local folder, a GGUF file or a model of the Hub. Only architectures of transformers itself are
+loaded, only from safetensors, and code that comes with a model is never run.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ from pricesmith.text.prompts import Prompt, steering_ids
 Variant = Literal["base", "instruct"]
 INSTRUCT = re.compile(r"(^|[-_.])(instruct|chat|it|sft|dpo)([-_.]|$)", re.IGNORECASE)
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-FETCHED = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]  # weights; configuration and tokenizer
+DOWNLOADED = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]  # weights; configuration and tokenizer
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-TWO_WAY = (  # no causal models, though transformers knows language model heads for them
+BIDIRECTIONAL = (  # not causal, though transformers has language model heads for them
     "bert bert-generation big_bird camembert cpmant data2vec-text electra ernie megatron-bert reformer rembert roberta "
     "roberta-prelayernorm roc_bert roformer xlm xlm-roberta xlm-roberta-xl xlnet xmod"
 )
-BROKEN = (
+LOADING_ERRORS = (
     *(OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, ImportError, SafetensorError),
-    *(AssertionError, IndexError),  # torch's answer to a pad token outside the embedding table
+    *(AssertionError, IndexError),  # raised by torch for a pad token outside the embedding table
 )
 RESIZE = (
     "Use the tokenizer that the model was published with; or call model.resize_token_embeddings(len(tokenizer)), train "
     "the new rows, and save the model again."
 )
-SAMPLES, SAMPLE = 64, 1 << 16  # places at which a weight file is hashed, and the bytes at each
+N_SAMPLES, SAMPLE_BYTES = 64, 1 << 16  # of a weight file, for its fingerprint
 PROBE = "What does this cost? Price is $1299.50, 12€ \u00e9\u4e2d\U0001f9f5\n\n  <b>7</b>"
 
 
 @dataclass(frozen=True, slots=True)
 class PretrainedBase:
-    """A base model that is here: `path` is a folder that stock transformers loads."""
+    """A base model on this machine: `path` is a folder that stock transformers loads."""
 
     name: str
     path: Path
@@ -68,68 +68,67 @@ def find_base(
     name: str, revision: str | None = None, progress: Progress = SILENT, *, weights: bool = True
 ) -> PretrainedBase:
     """The base of this name: a preset, a local folder, a .gguf file, or a Hub id (`revision`: a commit, tag, branch).
-    `weights` false: it need not have any, and none are fetched from the Hub, for whoever wants the tokenizer alone.
 
-    Raises InputError where it is not here and cannot be fetched, or must not be loaded; MissingExtra where reading a
-    GGUF file needs a library.
+    With `weights` false, weights are neither required nor downloaded: for the tokenizer and the config. Raises
+    InputError if the base cannot be found, downloaded or used; MissingExtra if reading a GGUF file needs a library.
     """
-    place = Path(name).expanduser()
+    path = Path(name).expanduser()
     with quiet_transformers():
         if name in read_presets():
-            stated: Variant = "instruct" if read_presets()[name]["variant"] == "instruct" else "base"
-            base = PretrainedBase(name, preset_folder(name, progress), None, stated)
+            variant: Variant = "instruct" if read_presets()[name]["variant"] == "instruct" else "base"
+            base = PretrainedBase(name, preset_folder(name, progress), None, variant)
         elif name.lower().endswith(".gguf"):
             base = PretrainedBase(
-                str(place.resolve()), gguf_folder(place.resolve(), progress), None, detect_variant(place.stem)
+                str(path.resolve()), gguf_folder(path.resolve(), progress), None, detect_variant(path.stem)
             )
-        elif place.is_dir():
-            base = PretrainedBase(str(place.resolve()), place.resolve(), None, detect_variant(place.resolve().name))
+        elif path.is_dir():
+            base = PretrainedBase(str(path.resolve()), path.resolve(), None, detect_variant(path.resolve().name))
         else:
-            base = load_from_hub(name, revision, progress, FETCHED if weights else FETCHED[1:])
+            base = load_from_hub(name, revision, progress, DOWNLOADED if weights else DOWNLOADED[1:])
     check_folder(base, weights)
     return base
 
 
 def detect_variant(name: str) -> Variant:
-    """Whether a model's name says that it was tuned to follow instructions."""
+    """`instruct` if the name of a model says so, else `base`."""
     return "instruct" if INSTRUCT.search(name) else "base"
 
 
 def load_from_hub(name: str, revision: str | None, progress: Progress, files: list[str]) -> PretrainedBase:
-    """A model of the Hub, such `files` of it fetched as are not in the cache."""
+    """A model of the Hub, with its `files` downloaded if they are not in the cache."""
     if not HUB_ID.fullmatch(name):
         raise InputError(
             f"There is no base {name!r}",
             allowed=f"{', '.join(read_presets())}, a folder, a .gguf file, or a Hub id such as owner/name",
             hint="Check the name or the path.",
         )
-    progress.start(f"fetching {name}")
+    progress.start(f"downloading {name}")
     folder = fetch_snapshot(name, revision, files, read_presets())
-    # The snapshot's folder is named by its commit: a run keeps it, whatever the branch is later.
+    # The snapshot's folder is named by its commit, which a model folder stores: a branch may move.
     return PretrainedBase(name, folder, folder.name, detect_variant(name.rpartition("/")[2]))
 
 
 def check_folder(base: PretrainedBase, weights: bool = True) -> None:
-    """Raises InputError where a folder is not a language model that may be loaded."""
+    """Raises InputError if a folder is not a language model that may be loaded."""
     if not (base.path / "config.json").is_file():
         adapter = (base.path / "adapter_config.json").is_file()
         raise InputError(
             f"{base.name} is not a base model",
             got="an adapter" if adapter else "a folder without config.json",
-            hint="Name the folder of a whole model, as save_pretrained writes it.",
+            hint="Name the folder of a complete model, as save_pretrained writes it.",
         )
     config = read_json(base.path / "config.json")
     kind = config.get("model_type") if isinstance(config, dict) else None
     faults = {
         "code of its own (auto_map)": any("auto_map" in text for text in read_configs(base.path)),
         f"the architecture {kind!r}": kind not in KNOWN,
-        f"the architecture {kind!r}, whose tokens see those after them": kind in TWO_WAY.split(),
+        f"the architecture {kind!r}, which is not causal": kind in BIDIRECTIONAL.split(),
         "an adapter beside the model": (base.path / "adapter_config.json").is_file(),
         "weights that are quantized already": isinstance(config, dict) and bool(config.get("quantization_config")),
         "no safetensors": weights and not any(base.path.glob("*.safetensors")),
     }
-    for fault, holds in faults.items():
-        if holds:
+    for fault, applies in faults.items():
+        if applies:
             raise InputError(
                 f"The base {base.name} cannot be used",
                 got=fault,
@@ -140,35 +139,35 @@ def check_folder(base: PretrainedBase, weights: bool = True) -> None:
 
 def read_configs(folder: Path) -> list[dict[str, Any]]:
     """The JSON configurations in a model's folder that could name code."""
-    found = [read_json(path) for path in folder.glob("*config.json")]
-    return [value for value in found if isinstance(value, dict)]
+    values = [read_json(path) for path in folder.glob("*config.json")]
+    return [value for value in values if isinstance(value, dict)]
 
 
 def load_tokenizer(base: PretrainedBase) -> Any:
-    """The base's tokenizer, padding on the right. Raises InputError where it cannot be loaded, or does not fit the
-    base's embedding table.
+    """The base's tokenizer, padding on the right. Raises InputError if it cannot be loaded, or does not fit the base's
+    embedding table.
 
-    The pad token is only ever laid where no other token looks: one that is missing or has no embedding is replaced.
+    No token attends to padding, so a pad token that is missing or has no embedding is replaced.
     """
     with quiet_transformers(), describe_base(base, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(base.path)
     tokenizer.padding_side = "right"
     rows = embedding_rows(base)
-    refuse_unembedded(base, tokenizer, rows)
+    check_embeddings(base, tokenizer, rows)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= rows:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token or tokenizer.bos_token
     return tokenizer
 
 
 def embedding_rows(base: PretrainedBase) -> int:
-    """The number of rows of the base's embedding table, from its configuration. Raises InputError where that cannot be
-    read, or names special tokens outside the table."""
+    """The number of rows of the base's embedding table, from its configuration. Raises InputError if it cannot be read,
+    or names special tokens outside the table."""
     with quiet_transformers(), describe_base(base, "configuration"):
         config = AutoConfig.from_pretrained(base.path).get_text_config()
         rows = int(config.vocab_size)
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
         ids = getattr(config, name, None)
-        outside = [one for one in (ids if isinstance(ids, list) else [ids]) if isinstance(one, int) and one >= rows]
+        outside = [id for id in (ids if isinstance(ids, list) else [ids]) if isinstance(id, int) and id >= rows]
         if outside:
             raise InputError(
                 f"The configuration of {base.name} does not fit its embedding table",
@@ -179,11 +178,11 @@ def embedding_rows(base: PretrainedBase) -> int:
     return rows
 
 
-def refuse_unembedded(base: PretrainedBase, tokenizer: Any, rows: int) -> None:
-    """Raises InputError where a listing, or the end of an answer, could become a token without an embedding.
+def check_embeddings(base: PretrainedBase, tokenizer: Any, rows: int) -> None:
+    """Raises InputError if a listing, or the end of an answer, could contain a token without an embedding.
 
-    Special tokens without one are allowed: no listing may hold them (`prompts.steering_ids`). Gemma 3's tokenizer has
-    one for images, which its text models do not embed. Ids are compared, not counted: a vocabulary may have gaps.
+    Special tokens without an embedding are allowed, because they are removed from listings (`prompts.steering_ids`):
+    Gemma 3's tokenizer has one for images, which its text models do not embed. A vocabulary may have gaps.
     """
     harmless = steering_ids(tokenizer) - {tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id}
     outside = sorted((id, token) for token, id in tokenizer.get_vocab().items() if id >= rows and id not in harmless)
@@ -198,9 +197,9 @@ def refuse_unembedded(base: PretrainedBase, tokenizer: Any, rows: int) -> None:
         )
 
 
-def refuse_prompt(base: PretrainedBase, tokenizer: Any, prompt: Prompt) -> None:
-    """Raises InputError where the fixed part of the prompt, such as the marks of a chat template, holds tokens without
-    an embedding."""
+def check_prompt(base: PretrainedBase, tokenizer: Any, prompt: Prompt) -> None:
+    """Raises InputError if the fixed part of the prompt, such as the marks of a chat template, has tokens without an
+    embedding."""
     rows = embedding_rows(base)
     outside = [id for id in prompt.encode(tokenizer, [Listing("", "", "")])[0] if id >= rows]
     if outside:
@@ -213,13 +212,13 @@ def refuse_prompt(base: PretrainedBase, tokenizer: Any, prompt: Prompt) -> None:
 
 
 def load_language_model(base: PretrainedBase, dtype: str = "auto", quantization: str = "none") -> Any:
-    """The base as AutoModelForCausalLM, for scoring, on the device that there is.
+    """The base as AutoModelForCausalLM, in eval mode, on the GPU if there is one.
 
     `dtype`: auto, bfloat16, float16 or float32; `quantization`: none, or nf4 (4 bits, CUDA only).
     """
-    wanted = read_generation_settings(base, dtype, quantization)
+    arguments = loading_arguments(base, dtype, quantization)
     with quiet_transformers(), describe_base(base, "weights"):
-        loaded: Any = AutoModelForCausalLM.from_pretrained(base.path, output_loading_info=True, **wanted)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(base.path, output_loading_info=True, **arguments)
     model, facts = loaded
     check_weights(base, facts, model)
     return move_to_device(model, quantization)
@@ -227,30 +226,32 @@ def load_language_model(base: PretrainedBase, dtype: str = "auto", quantization:
 
 def load_classifier(base: PretrainedBase, labels: int, dtype: str = "auto", quantization: str = "none") -> Any:
     """The base as AutoModelForSequenceClassification with a fresh head of `labels` rows, `pad_token_id` set."""
-    wanted = read_generation_settings(base, dtype, quantization)
+    arguments = loading_arguments(base, dtype, quantization)
     tokenizer = load_tokenizer(base)
     with quiet_transformers(), describe_base(base, "weights"):
         model, facts = AutoModelForSequenceClassification.from_pretrained(
-            base.path, num_labels=labels, output_loading_info=True, **wanted
+            base.path, num_labels=labels, output_loading_info=True, **arguments
         )
     if not hasattr(model, "score"):
         raise InputError(
-            f"{base.name} has no head of the usual kind",
+            f"{base.name} has no classification head `score`",
             got=type(model).__name__,
             hint="Choose another base, or lora_tokens.",
         )
-    check_weights(base, facts, model, made=("score.",))
+    check_weights(base, facts, model, new=("score.",))
     model.config.get_text_config().pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
     return move_to_device(model, quantization)
 
 
-def read_generation_settings(base: PretrainedBase, dtype: str, quantization: str) -> dict[str, Any]:
-    """What from_pretrained is given. Raises UsageError or MissingExtra where this machine cannot do it."""
+def loading_arguments(base: PretrainedBase, dtype: str, quantization: str) -> dict[str, Any]:
+    """The arguments of from_pretrained. Raises UsageError or MissingExtra if this machine does not support them."""
     if dtype not in (*DTYPES, "auto"):
-        raise UsageError("There is no such dtype", got=dtype, allowed=", ".join(["auto", *DTYPES]))
-    # A kernel that a config names would be fetched: attention is torch's own. Gemma 2's scores are capped inside it.
+        raise UsageError(
+            "There is no such dtype", got=dtype, allowed=", ".join(["auto", *DTYPES]), hint="Choose one of these."
+        )
+    # A kernel that a config names would be downloaded: attention is torch's. Gemma 2 caps its scores: eager.
     capped = read_json(base.path / "config.json").get("model_type") == "gemma2"
-    wanted: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "dtype": DTYPES.get(dtype) or best_dtype(),
         "attn_implementation": "eager" if capped else "sdpa",
         "use_safetensors": True,
@@ -264,65 +265,70 @@ def read_generation_settings(base: PretrainedBase, dtype: str, quantization: str
             )
         from transformers import BitsAndBytesConfig
 
-        wanted["device_map"] = {"": torch.cuda.current_device()}
-        wanted["quantization_config"] = BitsAndBytesConfig(
+        arguments["device_map"] = {"": torch.cuda.current_device()}
+        arguments["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=wanted["dtype"],
+            bnb_4bit_compute_dtype=arguments["dtype"],
             llm_int8_skip_modules=["score", "lm_head"],
         )
-    elif quantization not in ("none", "auto"):  # what nobody has decided is as it was published
-        raise UsageError("There is no such quantization", got=quantization, allowed="none, nf4, auto")
-    return wanted
+    elif quantization not in ("none", "auto"):  # auto that no planner has resolved: as published
+        raise UsageError(
+            "There is no such quantization",
+            got=quantization,
+            allowed="none, nf4, auto",
+            hint="Choose one of these.",
+        )
+    return arguments
 
 
 def best_dtype() -> torch.dtype:
-    """bf16 where the device computes in it, else fp32."""
+    """bf16 if the device computes in it, else fp32."""
     if torch.cuda.is_available():
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    able = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return torch.bfloat16 if any(getattr(torch.cpu, name, bool)() for name in able) else torch.float32
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return torch.bfloat16 if any(getattr(torch.cpu, name, bool)() for name in checks) else torch.float32
 
 
 def move_to_device(model: Any, quantization: str) -> Any:
-    """The model on the device that there is, ready to score."""
+    """The model in eval mode, on the GPU if there is one."""
     if torch.cuda.is_available() and quantization != "nf4":
         model = model.to("cuda")
     return model.eval()
 
 
-def check_weights(base: PretrainedBase, facts: Any, model: Any, made: tuple[str, ...] = ()) -> None:
-    """Raises InputError where weights were missing or of another shape: they would have been made up at random."""
+def check_weights(base: PretrainedBase, facts: Any, model: Any, new: tuple[str, ...] = ()) -> None:
+    """Raises InputError if weights are missing or of another shape: they would be initialized at random."""
     tied = getattr(model, "all_tied_weights_keys", None) or {}
-    missing = [name for name in facts["missing_keys"] if not name.startswith(made) or not made]
-    holes = sorted({*(name for name in missing if name not in tied), *map(str, facts["mismatched_keys"])})
-    if holes:
+    missing = [name for name in facts["missing_keys"] if not name.startswith(new) or not new]
+    damaged = sorted({*(name for name in missing if name not in tied), *map(str, facts["mismatched_keys"])})
+    if damaged:
         raise InputError(
-            f"The weights of {base.name} are not whole",
-            got=f"{len(holes)} missing, such as {holes[0]}",
-            hint="Fetch or save the model again.",
+            f"The weights of {base.name} are not complete",
+            got=f"{len(damaged)} missing or of another shape, such as {damaged[0]}",
+            hint="Download or save the model again.",
         )
 
 
 @contextlib.contextmanager
 def describe_base(base: PretrainedBase, what: str) -> Iterator[None]:
-    """Whatever loading raises, as one error that names the base."""
+    """Turn any error of loading into one InputError that names the base."""
     try:
         yield
-    except BROKEN as error:
-        shapes = "ignore_mismatched_sizes" in str(error)  # transformers' own report of them is not shown
+    except LOADING_ERRORS as error:
+        shapes = "ignore_mismatched_sizes" in str(error)  # transformers logs the names, which are hidden here
         got = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise InputError(
             f"The {what} of {base.name} cannot be loaded",
             got="weights of other shapes than config.json says" if shapes else got,
-            hint="Fetch or save the model again.",
+            hint="Download or save the model again.",
         ) from None
 
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Without transformers' bars and reports on the terminal: what matters is checked and told by us."""
+    """Hide transformers' progress bars and load reports in the block; `check_weights` checks what they report."""
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -335,8 +341,8 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def base_fingerprint(base: PretrainedBase) -> str:
-    """What tells a base from another, in a second for any size: a hash of its configuration and, of every weight file,
-    its size, its header (names, shapes and places of all tensors) and 64 evenly spaced samples of 64 KB."""
+    """A fingerprint of a base, in a second for any size: a hash of its configuration and, of every weight file, its
+    size, its header (names, shapes and offsets of all tensors) and 64 evenly spaced samples of 64 KB."""
     config = read_json(base.path / "config.json")
     for name in ("transformers_version", "_name_or_path"):
         config.pop(name, None)
@@ -346,14 +352,14 @@ def base_fingerprint(base: PretrainedBase) -> str:
         digest.update(f"{path.name} {size}\n".encode())
         with path.open("rb") as file:
             digest.update(file.read(8 + int.from_bytes(file.read(8), "little") % size))
-            for number in range(SAMPLES):
-                file.seek(max(0, size - SAMPLE) * number // (SAMPLES - 1))
-                digest.update(file.read(SAMPLE))
+            for number in range(N_SAMPLES):
+                file.seek(max(0, size - SAMPLE_BYTES) * number // (N_SAMPLES - 1))
+                digest.update(file.read(SAMPLE_BYTES))
     return digest.hexdigest()
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """What tells a tokenizer from another: its vocabulary, special tokens, chat template, and how it reads a text."""
+    """A fingerprint of a tokenizer: of its vocabulary, special tokens, chat template, and the ids of a sample text."""
     facts = [
         sorted(tokenizer.get_vocab().items()),
         {name: str(token) for name, token in sorted(tokenizer.special_tokens_map.items())},

@@ -1,7 +1,7 @@
-"""Whether a training has diverged, judged by its validation errors: a finite loss alone does not show that it has not.
+"""Whether a training has diverged, by its validation errors: a training with a finite loss may have diverged too.
 
-Judgments are compared with two references on the same items: the median training price quoted for everything, and the
-model before its first step.
+Evaluations are compared with two references on the same items: the median training price quoted for every item, and
+the model before its first step.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-FAR = 1.25  # times the MAE of a reference; what errs more than a constant by this much has learned nothing of use
-CERTAIN = 3.0  # standard errors of the paired difference: one healthy judgment in 700 at the limit is flagged
-MIN_ITEMS = 20  # fewer tell nothing
+FAR = 1.25  # times the MAE of a reference; a model that is so much worse than the median is of no use
+CERTAIN = 3.0  # standard errors of the paired difference: a false alarm in one of 700 evaluations at the limit
+MIN_ITEMS = 20  # fewer show nothing
 MEDIAN, UNTUNED = "the median quote", "the untuned model"
 
 
 def is_far_worse(errors: Sequence[float], reference: Sequence[float]) -> bool:
-    """Whether the MAE is more than FAR times the reference's on the items both have, beyond sampling error.
+    """Whether the MAE is significantly more than FAR times the reference's, in a paired test on the items of both.
 
-    Both hold absolute errors of the same items, in the same order; the longer one is cut. Paired: an item that is hard
-    for both does not count against either. Infinite or missing errors are far worse than anything.
+    Both hold absolute errors of the same items, in the same order; the longer one is truncated. Infinite or missing
+    errors are far worse than any reference.
     """
     n = min(len(errors), len(reference))
     if n < MIN_ITEMS:
@@ -33,5 +33,5 @@ def is_far_worse(errors: Sequence[float], reference: Sequence[float]) -> bool:
 
 
 def far_worse_than(errors: Sequence[float], references: Mapping[str, Sequence[float]]) -> str:
-    """The name of the first reference that the errors are far worse than; empty where there is none."""
-    return next((name for name, known in references.items() if is_far_worse(errors, known)), "")
+    """The name of the first reference that the errors are far worse than; empty if there is none."""
+    return next((name for name, reference in references.items() if is_far_worse(errors, reference)), "")

@@ -1,8 +1,8 @@
-"""A head of price bins that starts as a linear probe of the frozen base, not at random.
+"""Initialization of a head of price bins as a linear probe of the frozen base, instead of at random.
 
-A random head spends the first steps on finding the scale of prices, and pulls the adapters along. Fitting it first to
-states of the frozen base and tuning everything then is LP-FT (Kumar et al. 2022, "Fine-tuning can distort pretrained
-features"). Measured here in LOG.md.
+With a random head the first steps find the scale of prices and distort the adapters. Fitting the head to states of the
+frozen base first, and tuning everything then, is LP-FT (Kumar et al. 2022, "Fine-tuning can distort pretrained
+features"). LOG.md has measurements.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from pricesmith.pricers.llm.adapters import is_bf16
 from pricesmith.pricers.llm.batching import Example, collate
 from pricesmith.pricers.llm.readout import PriceBins, check_finite, hidden_states_at, inner_model
 
-PENALTIES = (0.003, 0.01, 0.03, 0.1)  # of squared weights on standardized states; the best on held rows is taken
-HELD = 5  # every fifth row tells the penalties apart
-STEPS = 60
+PENALTIES = (0.003, 0.01, 0.03, 0.1)  # of squared weights on standardized states; chosen on held-out rows
+HELD_OUT = 5  # every fifth row is held out
+MAX_ITERATIONS = 60
 
 
 def init_head_from_probe(
@@ -33,7 +33,7 @@ def init_head_from_probe(
     tokens: int,
     progress: Progress,
 ) -> None:
-    """Set the head's weights [bins, hidden] by the examples, whose states are read in batches of `tokens` tokens.
+    """Set the head's weights [bins, hidden] by the examples, whose states are computed in batches of `tokens` tokens.
 
     Only the frozen base runs in bf16 (if its weights are bf16); the head is fitted in fp32 even if the caller has
     enabled autocast. Autocast caches the bf16 copy of an fp32 tensor, and L-BFGS changes the tensor in place: the loss
@@ -51,25 +51,25 @@ def fit_head(
 ) -> None:
     """Fit a softmax regression of the soft labels on the examples' states [n, hidden], fp32, and copy it into the head.
 
-    The penalty is the one of PENALTIES with the lowest MAE on every HELD-th row.
+    The penalty is the one of PENALTIES with the lowest MAE on every HELD_OUT-th row.
     """
-    progress.start("fitting the head to the states of the untuned base", len(PENALTIES) + 1)
+    progress.start("initializing the head", len(PENALTIES) + 1)
     prices = torch.tensor([example.price for example in examples], dtype=torch.float64, device=states.device)
     targets = bins.targets(prices, sigma).float()
     center, spread = states.mean(0), states.std(0) + 1e-6
     scaled = (states - center) / spread
-    held = torch.arange(len(examples), device=states.device) % HELD == HELD - 1
-    errors = {}
+    held_out = torch.arange(len(examples), device=states.device) % HELD_OUT == HELD_OUT - 1
+    maes = {}
     for penalty in PENALTIES:
-        weights, offsets = softmax_regression(scaled[~held], targets[~held], penalty)
-        quotes = [found.median() for found in bins.read(scaled[held] @ weights + offsets)]
-        errors[penalty] = float((torch.tensor(quotes) - prices[held].cpu()).abs().mean())
+        weights, offsets = softmax_regression(scaled[~held_out], targets[~held_out], penalty)
+        quotes = [distribution.median() for distribution in bins.read(scaled[held_out] @ weights + offsets)]
+        maes[penalty] = float((torch.tensor(quotes) - prices[held_out].cpu()).abs().mean())
         progress.advance(1)
-    weights, offsets = softmax_regression(scaled, targets, min(errors, key=lambda one: errors[one]))
+    weights, offsets = softmax_regression(scaled, targets, min(maes, key=lambda penalty: maes[penalty]))
     progress.advance(1)
     weights = weights / spread[:, None]
     offsets = offsets - center @ weights
-    # The head has no offsets of its own: a direction in which all states are one carries them.
+    # The head has no bias: a direction in which all states are 1 carries the offsets.
     score = inner_model(model).score
     weight = score.modules_to_save.default.weight if hasattr(score, "modules_to_save") else score.weight
     with torch.no_grad():
@@ -77,32 +77,34 @@ def fit_head(
 
 
 def frozen_states(model: nn.Module, examples: Sequence[Example], pad: int, tokens: int, progress: Progress) -> Tensor:
-    """The base's last states of prompts, without the adapter: fp32 [examples, hidden], in order. Raises InputError
-    where they are no numbers."""
-    order = sorted(range(len(examples)), key=lambda place: len(examples[place].prompt))
+    """The base's last-token states of the prompts, without the adapter: fp32 [examples, hidden], in order.
+
+    Raises InputError if they are not finite.
+    """
+    order = sorted(range(len(examples)), key=lambda index: len(examples[index].prompt))
     batches: list[list[int]] = [[]]
-    for place in order:
-        if batches[-1] and (len(batches[-1]) + 1) * len(examples[place].prompt) > tokens:
+    for index in order:
+        if batches[-1] and (len(batches[-1]) + 1) * len(examples[index].prompt) > tokens:
             batches.append([])
-        batches[-1].append(place)
-    progress.start("reading what the untuned base makes of the listings", len(examples))
+        batches[-1].append(index)
+    progress.start("reading states of the untuned base", len(examples))
     assert isinstance(model, PeftModel)
     model.eval()
-    found: list[Tensor] = []
+    parts: list[Tensor] = []
     with torch.no_grad(), model.disable_adapter():
-        for batch in batches:
-            laid = collate([examples[place] for place in batch], pad)
-            found.append(hidden_states_at(model, laid["ids"], laid["places"]).float())
-            progress.advance(len(batch))
-    states = check_finite(torch.cat(found))
+        for indexes in batches:
+            batch = collate([examples[index] for index in indexes], pad)
+            parts.append(hidden_states_at(model, batch["ids"], batch["predict_at"]).float())
+            progress.advance(len(indexes))
+    states = check_finite(torch.cat(parts))
     return states[torch.argsort(torch.tensor(order, device=states.device))]
 
 
 def softmax_regression(states: Tensor, targets: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
-    """Weights [hidden, bins] and offsets [bins] with the least cross-entropy with soft labels, plus the penalty."""
+    """Weights [hidden, bins] and offsets [bins] that minimize the cross-entropy with soft labels plus the penalty."""
     weights = torch.zeros(states.shape[1], targets.shape[1], device=states.device, requires_grad=True)
     offsets = torch.zeros(targets.shape[1], device=states.device, requires_grad=True)
-    optimizer = torch.optim.LBFGS([weights, offsets], max_iter=STEPS, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([weights, offsets], max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         optimizer.zero_grad()
@@ -115,8 +117,8 @@ def softmax_regression(states: Tensor, targets: Tensor, penalty: float) -> tuple
 
 
 def uniform_direction(states: Tensor) -> Tensor:
-    """The shortest v [hidden] with states @ v about 1 for all of them."""
+    """The shortest vector v [hidden] with states @ v about 1 for all states."""
     gram = states.T @ states
     ridge = 1e-3 * gram.diagonal().mean() * torch.eye(len(gram), device=states.device)
-    found: Tensor = torch.linalg.solve(gram + ridge, states.sum(0))
-    return found
+    direction: Tensor = torch.linalg.solve(gram + ridge, states.sum(0))
+    return direction

@@ -1,4 +1,4 @@
-"""The Hub, asked without its own messages: a dozen lines about retries would stand before the one that helps."""
+"""Downloads from the Hub, without its client's dozen lines about retries before an error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNREACHED = ("LocalEntryNotFoundError", "ConnectError", "ConnectionError", "Offl
 
 @contextlib.contextmanager
 def quiet_hub() -> Iterator[None]:
-    """Warnings of the Hub's client are not shown inside."""
+    """Hide warnings of the Hub's client in the block."""
     logger = logging.getLogger("huggingface_hub")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -25,13 +25,16 @@ def quiet_hub() -> Iterator[None]:
 
 
 def hub_error_reason(error: Exception) -> str:
-    """What the Hub's client ran into, on one line."""
+    """The error of the Hub's client, on one line."""
     name = type(error).__name__
     return "the Hub cannot be reached" if name in UNREACHED else f"{name}: {error}".splitlines()[0][:200]
 
 
 def fetch_snapshot(name: str, revision: str | None, files: list[str], presets: Iterable[str]) -> Path:
-    """The folder of a model of the Hub, such `files` of it fetched as are not in the cache. Raises InputError."""
+    """The folder of a model of the Hub, with its `files` downloaded if they are not in the cache.
+
+    Raises InputError if they cannot be downloaded.
+    """
     from huggingface_hub import snapshot_download
 
     try:

@@ -1,7 +1,7 @@
-"""GGUF files as folders that stock transformers loads and can train: unpacked once, into a cache.
+"""GGUF files as folders that stock transformers loads and trains: converted once, into a cache.
 
-Presets are real bases that install from the package index, so that a box without a model hub has some. A file's SHA-256
-is checked before it is read; a folder of the cache ($PRICESMITH_CACHE, or ~/.cache/pricesmith) is whole or not there.
+Presets are real bases that install from the package index, for machines without access to a model hub. A file's SHA-256
+is checked before it is read; a folder of the cache ($PRICESMITH_CACHE, or ~/.cache/pricesmith) is complete or absent.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ FORMAT = 1
 
 @cache
 def read_presets() -> Mapping[str, Mapping[str, str]]:
-    """The facts of each preset, by its name."""
+    """The entries of presets.toml by name."""
     return dict(read_toml(PRESETS))
 
 
 def cache_folder() -> Path:
-    """Where converted bases are kept."""
+    """The folder of converted bases."""
     return Path(os.environ.get("PRICESMITH_CACHE") or Path.home() / ".cache" / "pricesmith") / "bases"
 
 
 def preset_folder(name: str, progress: Progress) -> Path:
-    """A preset as a folder. Raises InputError where its package is neither installed nor converted before."""
+    """A preset as a folder. Raises InputError if its package is not installed and it was not converted before."""
     preset = read_presets()[name]
 
     def source(scratch: Path) -> Path:
@@ -52,28 +52,28 @@ def preset_folder(name: str, progress: Progress) -> Path:
             return Path(importlib.import_module(preset["package"]).assemble(scratch / preset["file"]))
         except (ImportError, OSError, ValueError) as error:
             raise InputError(
-                f"The package with the weights of {name} is not whole", got=str(error)[:200], hint=preset["install"]
+                f"The package with the weights of {name} is damaged", got=str(error)[:200], hint=preset["install"]
             ) from None
 
     return convert_gguf(name, preset["sha256"], source, progress)
 
 
 def gguf_folder(path: Path, progress: Progress) -> Path:
-    """A GGUF file as a folder. Raises InputError where it is not there or cannot be read."""
+    """A GGUF file as a folder. Raises InputError if it does not exist or cannot be read."""
     if not path.is_file():
         raise InputError(f"There is no file {path}", hint="Check the path.")
     return convert_gguf(path.stem, sha256(path), lambda _: path, progress)
 
 
 def convert_gguf(name: str, digest: str, source: Callable[[Path], Path], progress: Progress) -> Path:
-    """The folder of the weights whose file has this SHA-256; `source(scratch folder)` gives the file where needed."""
+    """The folder of the weights whose file has this SHA-256; `source(scratch folder)` returns the file if needed."""
     target = cache_folder() / f"{name}-{digest[:12]}"
     if is_intact(target):
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(target.parent / f".{target.name}.unpacking.lock"):
-            if is_intact(target):  # another process has done it meanwhile
+            if is_intact(target):  # another process has converted it meanwhile
                 return target
             refuse_foreign(target)
             with build_folder(
@@ -84,14 +84,14 @@ def convert_gguf(name: str, digest: str, source: Callable[[Path], Path], progres
                 scratch.mkdir()
                 path = source(scratch)
                 check_hash(path, digest)
-                progress.start(f"unpacking {name}, once, into {target}")
+                progress.start(f"converting {name}, once, into {target}")
                 unpack_gguf(path, build.folder)
                 shutil.rmtree(scratch)
                 sizes = {file.name: file.stat().st_size for file in build.folder.iterdir() if file.name[0] != "."}
                 build.finish({"name": name, "sha256": digest, "files": sizes})
     except OSError as error:
         raise PricesmithError(
-            f"The weights of {name} could not be unpacked",
+            f"The weights of {name} could not be converted",
             got=str(error)[:200],
             allowed=f"a writable folder {target.parent} with some GB free",
             hint="Free some space, or name another folder in PRICESMITH_CACHE.",
@@ -100,7 +100,7 @@ def convert_gguf(name: str, digest: str, source: Callable[[Path], Path], progres
 
 
 def is_intact(folder: Path) -> bool:
-    """Whether a converted folder is whole: its marker is there, and its files have the sizes that it names."""
+    """Whether a converted folder is complete: it has its marker, and its files have the sizes in it."""
     if not is_complete(folder, MARKER):
         return False
     try:
@@ -111,51 +111,51 @@ def is_intact(folder: Path) -> bool:
 
 
 def refuse_foreign(target: Path) -> None:
-    """Raises InputError if a folder of the cache is damaged and holds what was not unpacked there."""
+    """Raises InputError if a folder of the cache is damaged and has files that were not converted there."""
     try:
         check_replaceable(target, MARKER, "base")
     except UsageError as error:
         raise InputError(
-            f"{target} is in the way of an unpacked base",
+            f"{target} has other files, where a converted base belongs",
             got=error.got,
             hint="Move it away, or name another folder in PRICESMITH_CACHE.",
         ) from None
 
 
 def check_hash(path: Path, digest: str) -> None:
-    """Raises InputError where a file is not the one whose SHA-256 is known."""
+    """Raises InputError if a file does not have this SHA-256."""
     if not path.is_file():
         raise InputError(f"There is no file {path}", hint="Install the package again.")
-    found = sha256(path)
-    if found != digest:
+    actual = sha256(path)
+    if actual != digest:
         raise InputError(
-            f"{path.name} is not the file that was checked",
-            got=f"SHA-256 {found[:16]}...",
+            f"{path.name} does not have the expected SHA-256",
+            got=f"SHA-256 {actual[:16]}...",
             allowed=f"{digest[:16]}...",
             hint="Do not use it; install the package again.",
         )
 
 
 def unpack_gguf(path: Path, folder: Path) -> None:
-    """Write a GGUF file's model as bf16 safetensors, with its tokenizer, as if it had never been quantized."""
+    """Write a GGUF file's model, dequantized, as bf16 safetensors with its tokenizer."""
     if importlib.util.find_spec("gguf") is None:
         raise MissingExtra("Reading a GGUF file needs the library gguf", "demo-llm")
     import torch
     import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    wanted: dict[str, Any] = {"gguf_file": path.name, "dtype": torch.bfloat16, "attn_implementation": "sdpa"}
-    if hasattr(transformers, "GgufConfig"):  # versions with it would keep the weights packed, and could not train them
-        wanted["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    arguments: dict[str, Any] = {"gguf_file": path.name, "dtype": torch.bfloat16, "attn_implementation": "sdpa"}
+    if hasattr(transformers, "GgufConfig"):  # with it, weights stay quantized by default and cannot be trained
+        arguments["quantization_config"] = transformers.GgufConfig(dequantize=True)
     try:
-        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stderr(nowhere):  # bars of its own
+        with Path(os.devnull).open("w") as null, contextlib.redirect_stderr(null):  # hides its progress bars
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-            model: Any = AutoModelForCausalLM.from_pretrained(path.parent, **wanted)
+            model: Any = AutoModelForCausalLM.from_pretrained(path.parent, **arguments)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, IndexError, ImportError) as error:
         raise InputError(
             f"{path.name} cannot be read as a language model",
             got=f"{type(error).__name__}: {error}".splitlines()[0][:200],
-            hint="Check that the file is whole and of an architecture that transformers reads from GGUF.",
+            hint="Check that the file is complete and of an architecture that transformers reads from GGUF.",
         ) from None
     remove_quantizer(model)
     model.bfloat16().save_pretrained(folder)
@@ -163,7 +163,7 @@ def unpack_gguf(path: Path, folder: Path) -> None:
 
 
 def remove_quantizer(model: Any) -> None:
-    """Take off what marks the model as quantized, which it no longer is: it could neither be trained nor saved."""
+    """Remove the marks of a quantized model, which prevent training and saving; its weights are dequantized."""
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     for name in ("hf_quantizer", "is_quantized", "quantization_method", "is_loaded_in_4bit", "is_loaded_in_8bit"):

@@ -1,9 +1,9 @@
-"""The registry of open models, `bases.toml`: what is published of each, with the source and the date of every fact.
+"""The registry of open models, `bases.toml`: published facts of each, with source and date.
 
->>> known = registry()
->>> known["llama-3.1-8b"].instruct
+>>> models = registry()
+>>> models["llama-3.1-8b"].instruct
 'meta-llama/Llama-3.1-8B-Instruct'
->>> round(known["llama-3.1-8b"].shape.parameters / 1e9, 2)
+>>> round(models["llama-3.1-8b"].shape.parameters / 1e9, 2)
 8.03
 """
 
@@ -27,7 +27,7 @@ Variant = Literal["base", "instruct"]
 
 
 class Citation(Settings):
-    """Where facts were read, and when."""
+    """The source of a fact and the day on which it was read."""
 
     title: str = Field(min_length=1)
     url: str = Field(pattern="^https://")
@@ -36,7 +36,7 @@ class Citation(Settings):
 
 
 class LicenseTerms(Settings):
-    """A license and what it asks of who passes a model on. `source` is where its text was read."""
+    """A license and its duties for distributors of a model. `source` is that of its text."""
 
     name: str
     duties: tuple[str, ...]
@@ -44,7 +44,7 @@ class LicenseTerms(Settings):
 
 
 class BenchmarkScore(Settings):
-    """A published result of a variant: the benchmark and its setting, the value, where and when it was read."""
+    """A published result of a variant: the benchmark with its setting, the value, its source and date."""
 
     variant: Variant
     on: str = Field(min_length=1)
@@ -54,7 +54,7 @@ class BenchmarkScore(Settings):
 
 
 class ModelEntry(Settings):
-    """A model as it stands in the file."""
+    """A model's entry in the file."""
 
     name: str = Field(pattern="^[a-z0-9.-]+$")
     family: str
@@ -89,7 +89,7 @@ class OpenModel:
 
     @property
     def base(self) -> str:
-        """The base variant's Hub id; empty where none was published."""
+        """The base variant's Hub id; empty if none was published."""
         return self.row.base
 
     @property
@@ -97,7 +97,7 @@ class OpenModel:
         return self.row.instruct
 
     def to_dict(self) -> dict[str, Any]:
-        """What is published, as plain values, each with its source."""
+        """The published facts as plain values, each with its source."""
         row = self.row.model_dump(mode="json", exclude={"shape", "scores", "license", "license_source"})
         used = {value for key, value in row.items() if key.endswith("_source") and value}
         used |= {self.row.license_source, *(score.source for score in self.row.scores)} | {self.license.source}
@@ -113,14 +113,14 @@ class OpenModel:
 
 @functools.cache
 def registry() -> dict[str, OpenModel]:
-    """The models of the shipped file, by name, in its order."""
+    """The models of the shipped file by name, in its order."""
     return read_registry(REGISTRY)
 
 
 def read_registry(path: Path) -> dict[str, OpenModel]:
-    """The models of a registry file.
+    """The models of a registry file by name.
 
-    Raises UsageError where an entry lacks a source or a date, InputError where a source is named that is not there.
+    Raises UsageError if an entry lacks a source or a date, InputError if an entry names a source that is not listed.
     """
     data = read_toml(path)
     where = path.name
@@ -131,7 +131,7 @@ def read_registry(path: Path) -> dict[str, OpenModel]:
         key: parse_settings(LicenseTerms, value, where=f"{where}, license {key}")
         for key, value in data["licenses"].items()
     }
-    found: dict[str, OpenModel] = {}
+    models: dict[str, OpenModel] = {}
     for values in data["models"]:
         row = parse_settings(ModelEntry, values, where=f"{where}, model {values.get('name', '?')}")
         named = {value for key, value in row.model_dump().items() if key.endswith("_source")}
@@ -139,7 +139,7 @@ def read_registry(path: Path) -> dict[str, OpenModel]:
         unknown = sorted((named | {score.source for score in row.scores}) - {"", *sources})
         if unknown or row.license not in licenses or not (row.base or row.instruct):
             raise InputError(
-                f"{where}: {row.name} names what is not there",
+                f"{where}: {row.name} refers to a missing entry",
                 got=", ".join(unknown) or row.license,
                 allowed="a source, a license and a Hub id of the file",
                 hint="Add the source with its address and the day it was opened.",
@@ -148,16 +148,16 @@ def read_registry(path: Path) -> dict[str, OpenModel]:
             if (value is None) != (not source):
                 raise InputError(f"{where}: {row.name} has a fact without a source", got=str(value or source))
         shape = Architecture(**{"context": row.context or 0, **row.shape})  # type: ignore[arg-type]
-        found[row.name] = OpenModel(row, shape, licenses[row.license], sources)
-    return found
+        models[row.name] = OpenModel(row, shape, licenses[row.license], sources)
+    return models
 
 
 def find_model(name: str) -> tuple[OpenModel, Variant] | None:
-    """The model and variant that a registry name, a preset or a Hub id means; None where it is not in the registry."""
-    asked = name.lower()
+    """The model and variant of a registry name, a preset or a Hub id; None if it is not in the registry."""
+    lower = name.lower()
     for model in registry().values():
-        if asked in (model.name, model.base.lower()):
+        if lower in (model.name, model.base.lower()):
             return model, "base" if model.base else "instruct"
-        if asked in (f"{model.name}-instruct", f"{model.name}-it", model.instruct.lower()):
+        if lower in (f"{model.name}-instruct", f"{model.name}-it", model.instruct.lower()):
             return model, "instruct"
     return None
