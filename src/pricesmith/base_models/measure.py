@@ -266,7 +266,7 @@ def compare_ridges(rows: Array, inputs: Array, sample: MeasureSample) -> dict[st
     prices = np.exp(np.clip(model.predict((inputs - center) / spread), logs.min(), logs.max()))
     recipe: Recipe = recipe_class("ridge")()
     with tempfile.TemporaryDirectory() as folder:
-        recipe.fit(train, [], Path(folder))
+        recipe.fit(train, [], Path(folder), SILENT)
         quotes = recipe.load(Path(folder)).price([item.listing for item in items])
     reference = np.clip([quote.price or sample.median_price for quote in quotes], *sample.price_range)
     errors, ridge_errors = np.abs(prices - truth), np.abs(reference - truth)
