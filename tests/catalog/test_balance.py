@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricesmith.catalog.balance import balance, waterfill_level
+from pricesmith.catalog.split import balance, waterfill_level
 
 
 def made(n: int = 5_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from pricesmith.catalog import curate
-from pricesmith.catalog.card import tick
 from pricesmith.catalog.catalog import SPLITS, Catalog
-from pricesmith.catalog.summary import catalog_page, catalog_summary, to_dict
+from pricesmith.catalog.summary import catalog_page, catalog_summary, code_span, to_dict
 from pricesmith.testing import make_csv
 
 
@@ -65,7 +64,7 @@ def test_the_card_tells_the_catalog(shop: Catalog) -> None:
 
 def test_a_columns_name_cannot_break_the_card() -> None:
     """It stays in its code span, on its line."""
-    assert tick("a`b\n# c") == "a'b # c"
+    assert code_span("a`b\n# c") == "a'b # c"
 
 
 def test_a_leak_is_told_with_its_reason(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pytest
 
 from pricesmith.catalog.columns import choose_columns
 from pricesmith.catalog.leakage import find_leaks
-from pricesmith.catalog.readers.feeds import open_feeds
-from pricesmith.catalog.readers.sources import BadRow, Limits, RawRow, find_marks, read_rows, resolve_sources
+from pricesmith.catalog.readers.feeds import ReadOptions, open_feeds
+from pricesmith.catalog.readers.sources import BadRow, RawRow, find_marks, read_rows, resolve_sources
 from pricesmith.core.errors import InputError
 from pricesmith.core.progress import SILENT
 from pricesmith.core.types import Quote
@@ -154,7 +154,7 @@ def test_a_file_without_cents_has_the_marks_of_the_others(tmp_path: Path) -> Non
     """Two files of one source, of which one has cents."""
     for name, prices in {"a.csv": ["62,39", "5"], "b.csv": ["1.299", "7"]}.items():
         save(tmp_path / name, prices * 30)
-    assert [feed.marks for feed in open_feeds([str(tmp_path)], {}, Limits(), SILENT)] == [",", ","]
+    assert [feed.marks for feed in open_feeds([str(tmp_path)], ReadOptions(), SILENT)] == [",", ","]
 
 
 def test_saved_answers_are_read_by_the_decimal_mark_of_their_file(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from pydantic import Field
 
 from pricesmith.core.errors import UsageError
 from pricesmith.core.settings import Settings
-from pricesmith.text.price_parser import find_price_word, name_words, word_set
+from pricesmith.text.price_parser import AMBIGUOUS, currency_in_name, find_price_word, name_words, parse_price, word_set
 
 FIELDS = ("title", "text", "price", "currency", "category", "brand", "id")
 
@@ -51,6 +51,8 @@ AT = word_set("created updated modified published posted scraped crawled listed 
 WHEN = {*LAST, *AT, *word_set("on at first last day time available")}
 
 
+CENTS = re.compile(r"[0-9][.,][0-9]{2}(?![0-9])")
+MONEY_NAMES = word_set("amt amount value total sum charge fee preis prix precio prezzo preco prijs pris cena hinta ar")
 NAMELESS = re.compile(r"column \d+|Unnamed: \d+")  # ours for an empty name, and that of pandas
 
 
@@ -82,13 +84,25 @@ def column_key(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
+class NoPriceColumn(UsageError):
+    """No column of a header is recognized as the price."""
+
+
 def choose_columns(
-    header: Sequence[str], mapping: Mapping[str, str] | None = None, *, priced: bool = True
+    header: Sequence[str],
+    mapping: Mapping[str, str] | None = None,
+    *,
+    priced: bool = True,
+    filled: Collection[str] | None = None,
+    currency: str = "",
 ) -> ColumnMap:
     """The column map of a header: by `mapping` (field -> column), else by usual names.
 
-    Where `priced` is false the header needs no price; one without has an empty name for it.
-    Raises UsageError for an unknown field or column, and where there is no price, or neither title nor text.
+    If `priced` is false the header needs no price, and one without a price has an empty name for it. `filled` are the
+    columns with values: an empty column is chosen only if no other one has a usual name. Of several price columns that
+    name a currency (`price_eur`), the one in `currency` is chosen. A header may lack title and text if it has other
+    columns to build a text from. Raises UsageError for an unknown field or column, NoPriceColumn without a price, and
+    UsageError if nothing describes the items.
     """
     chosen = {field: resolve_mapping(header, field, name) for field, name in (mapping or {}).items()}
     taken = set(chosen.values())
@@ -96,23 +110,24 @@ def choose_columns(
         raise UsageError(
             "One column is mapped to two fields", got=format_mapping(mapping or {}), hint="Map each one once."
         )
-    by_key: dict[str, str] = {}
-    for name in header:
-        by_key.setdefault(column_key(name), name)
-    for field, names in USUAL.items():
+    full = [name for name in header if filled is None or name in filled]
+    empty = [name for name in header if name not in full]
+    for field in USUAL:
         if field in chosen:
             continue
-        for usual in names.split():
-            if usual in by_key and by_key[usual] not in taken:
-                chosen[field] = by_key[usual]
-                taken.add(by_key[usual])
-                break
+        name = usual_column(field, full, taken, currency) or usual_column(field, empty, taken, currency)
+        if name:
+            chosen[field] = name
+            taken.add(name)
     if "price" not in chosen:
         if priced:
-            raise missing_column_error("price", header)
+            raise NoPriceColumn(
+                "No column is recognized as the price",
+                got=format_header(header),
+                allowed=f"a column named {', '.join(USUAL['price'].split()[:4])} or similar",
+                hint="Name the column of prices: --map price=COLUMN.",
+            )
         chosen["price"] = ""
-    if "title" not in chosen and "text" not in chosen:
-        raise missing_column_error("title", header)
     extra, left_out = [], {}
     for name in header:
         if name in taken:
@@ -121,6 +136,13 @@ def choose_columns(
             left_out[name] = reason
         else:
             extra.append(name)
+    if "title" not in chosen and "text" not in chosen and not extra:
+        raise UsageError(
+            "No column describes the items",
+            got=format_header(header),
+            allowed="a title, a text, or other columns than prices, links, ids and dates",
+            hint="Add a column that says what each item is.",
+        )
     return ColumnMap(**chosen, extra=tuple(extra), left_out=left_out)
 
 
@@ -169,15 +191,58 @@ def resolve_mapping(header: Sequence[str], field: str, name: str) -> str:
     )
 
 
-def missing_column_error(field: str, header: Sequence[str]) -> UsageError:
-    """The error for a header without a column that is needed."""
-    what = "price" if field == "price" else "title or text"
-    return UsageError(
-        f"No column is known as the {what}",
-        got=format_header(header),
-        allowed=f"a column named {', '.join(USUAL[field].split()[:4])} or the like",
-        hint=f"Name it: --map {field}=COLUMN.",
+def usual_column(field: str, header: Sequence[str], taken: Collection[str], currency: str = "") -> str:
+    """The column of a header that has the likeliest usual name of a field and is not taken; empty if there is none.
+
+    A price column may name its currency (`Price (INR)`, `price_eur`); one in `currency` comes first.
+    """
+    by_key: dict[str, str] = {}
+    with_currency: dict[str, str] = {}
+    for name in header:
+        if name in taken:
+            continue
+        by_key.setdefault(column_key(name), name)
+        if field == "price" and (code := currency_in_name(name)):
+            key = column_key(name).replace(code.lower(), "", 1)
+            if code == currency and key in USUAL["price"].split():
+                return name
+            with_currency.setdefault(key, name)
+    return next(
+        (columns[key] for columns in (by_key, with_currency) for key in USUAL[field].split() if key in columns), ""
     )
+
+
+def price_candidates(header: Sequence[str], rows: Sequence[Mapping[str, object]]) -> list[str]:
+    """The columns whose values in sample rows may be prices, the likeliest first.
+
+    At least 4 in 5 values of such a column are positive amounts. A column whose name says money, whose values have
+    currency signs or whose values have cents comes before one with plain numbers.
+    """
+    scored = []
+    for place, name in enumerate(header):
+        values = [value for row in rows if (value := row.get(name)) is not None and str(value).strip()]
+        amounts = [parse_price(value, marks=",.") for value in values]
+        numbers = [amount for amount in amounts if not isinstance(amount, str) or amount == AMBIGUOUS]
+        if not values or len(numbers) < 0.8 * len(values) or exclusion_reason(name).startswith("provenance"):
+            continue
+        signs = sum(not isinstance(amount, str) and amount[1] is not None for amount in amounts) / len(values)
+        cents = sum(bool(CENTS.search(str(value))) for value in values) / len(values)
+        says_money = bool(find_price_word(name)) or not MONEY_NAMES.isdisjoint(name_words(name))
+        scored.append((-4 * says_money - 2 * (signs > 0.5) - (cents > 0.3), place, name))
+    return [name for _, _, name in sorted(scored)]
+
+
+def title_candidate(header: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
+    """The column whose values in sample rows look most like titles: different texts of several words; may be empty."""
+    best, most = "", 1.5
+    for name in header:
+        texts = [value for row in rows if isinstance(value := row.get(name), str) and value.strip()]
+        if len(texts) < len(rows) / 2 or len(set(texts)) < len(texts) / 2:
+            continue
+        words = sum(len(text.split()) for text in texts) / max(len(texts), 1)
+        if words > most:
+            best, most = name, words
+    return best
 
 
 def format_header(header: Sequence[str]) -> str:

@@ -18,7 +18,8 @@ import numpy as np
 from pricesmith.catalog.catalog import CARD, ITEMS, LEDGER, REJECTS, SPLITS, Catalog, open_catalog
 from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import ColumnMap
-from pricesmith.catalog.readers.feeds import DEMO, SAMPLE, merge_maps, open_feeds
+from pricesmith.catalog.currency_choice import choose_currency
+from pricesmith.catalog.readers.feeds import DEMO, SAMPLE, ReadOptions, merge_maps, open_feeds
 from pricesmith.catalog.readers.sources import Limits, resolve_sources
 from pricesmith.catalog.split import check_split, parse_split
 from pricesmith.catalog.staging import BALANCED, DUPLICATE, Feed, RejectCounts, Rejects, Rules, Stage, stage_feeds
@@ -26,9 +27,8 @@ from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.core.folders import FolderBuild, build_folder
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.text.currency import CODES
-from pricesmith.text.price_parser import currency_in_name
 
-HIGHEST = 1e9
+LOWEST, HIGHEST = 0.01, 1e9
 FEWEST_GROUPS = 20
 FORMAT = 1
 
@@ -38,14 +38,16 @@ def curate(
     to: Path,
     *,
     mapping: Mapping[str, str] | None = None,
-    currency: str = "USD",
-    min_price: float = 0.01,
+    currency: str | None = None,
+    min_price: float | None = None,
     max_price: float | None = None,
     split: str = "auto",
     split_seed: int = 0,
     train_rows: int | None = None,
     drop_part_numbers: bool = False,
     keep: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    delimiter: str = "",
     overwrite: bool = False,
     limits: Limits | None = None,
     previous: Catalog | None = None,
@@ -53,50 +55,55 @@ def curate(
 ) -> Catalog:
     """Build a catalog in `to` from files, folders, globs or demo:goods.
 
-    Items of the catalog `previous` keep their split.
-    Raises UsageError for settings that cannot be, InputError for files that cannot be read and for under 100 rows.
+    Args:
+        mapping: field -> column, for columns with unusual names.
+        currency: a code of ISO 4217. By default the one that the files name, else USD.
+        min_price: the lowest price that stays; by default every price from 0.01.
+        max_price: the highest price that stays; by default every price.
+        split: `auto`, or the shares of train, validation and test such as `90/5/5`.
+        split_seed: another seed gives another split.
+        train_rows: keep so many training rows, fewer of the commonest prices.
+        drop_part_numbers: remove part numbers from the text.
+        keep: columns to keep although they give the price away.
+        drop: columns to ignore.
+        delimiter: what separates the columns of CSV files; by default it is found.
+        overwrite: replace a catalog that was built with other settings.
+        previous: an earlier catalog, whose items keep their split.
+
+    Raises UsageError for invalid settings, and InputError for files that cannot be read and for fewer than 100 rows.
     """
     to = Path(to)
-    low, high = parse_range(min_price, max_price)
-    currency = check(currency, split, train_rows)
-    rules = Rules(CleanSettings(drop_part_numbers=drop_part_numbers, currency=currency), currency, low, high)
-    feeds = open_feeds(sources, mapping or {}, limits or Limits(), progress, keep)
-    check_currency(feeds, currency)
+    low, high = parse_range(LOWEST if min_price is None else min_price, max_price)
+    given = check_settings(currency, split, train_rows)
+    options = ReadOptions(mapping or {}, keep, drop, delimiter, given, limits or Limits())
+    feeds = open_feeds(sources, options, progress)
+    code, currency_source = choose_currency(feeds, given)
+    rules = Rules(CleanSettings(drop_part_numbers=drop_part_numbers, currency=code), code, low, high, currency_source)
     settings = {
         **{f"source {feed.name}": feed.facts for feed in feeds},
         "map": dict(sorted((mapping or {}).items())),
-        "currency": currency,
+        "currency": code,
         "price_range": [low, None if high == HIGHEST else high],
         **{f"cleaning {name}": value for name, value in rules.cleaning.model_dump().items()},
         "split": split,
         "split_seed": split_seed,
         "train_rows": train_rows,
         **({"keep": sorted(set(keep))} if keep else {}),
+        **({"drop": sorted(set(drop))} if drop else {}),
+        **({"delimiter": delimiter} if delimiter else {}),
         **({"previous": previous.fingerprint} if previous is not None else {}),
     }
-    named = [one for one in sources if not one.startswith(DEMO)]
+    named = [source for source in sources if not source.startswith(DEMO)]
     files = [source.path for source in resolve_sources(named)] if named else []
     with build_folder(to, LEDGER, settings, overwrite=overwrite, noun="catalog", inputs=files) as build:
         if build is None:
-            progress.note(f"{to} is finished already, made by the same command.")
+            progress.note(f"{to} is finished already: the same command built it.")
         else:
             for leftover in build.folder.iterdir():
                 if not leftover.name.startswith("."):
                     shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
             build_catalog(build, feeds, rules, split, split_seed, train_rows, progress, previous)
     return open_catalog(to)
-
-
-def check_currency(feeds: Sequence[Feed], currency: str) -> None:
-    """Raise UsageError where a column of prices says in its name that it is in another currency."""
-    for feed in feeds:
-        said = currency_in_name(feed.columns.price)
-        if said and said != currency and not feed.columns.currency:
-            raise UsageError(
-                f"{feed.name}: the column {feed.columns.price!r} is in {said} by its name",
-                got=f"--currency {currency}",
-                hint=f"Use --currency {said}, name another column with --map price=COLUMN, or rename it.",
-            )
 
 
 def parse_range(low: float, high: float | None) -> tuple[float, float]:
@@ -112,10 +119,10 @@ def parse_range(low: float, high: float | None) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def check(currency: str, split: str, train_rows: int | None) -> str:
-    """The currency's code. Raises UsageError where it, the split or the number of training rows is invalid."""
-    code = currency.strip().upper()
-    if code not in CODES:
+def check_settings(currency: str | None, split: str, train_rows: int | None) -> str:
+    """The currency's code, empty if none is given. Raises UsageError for an invalid currency, split or --train-rows."""
+    code = (currency or "").strip().upper()
+    if currency is not None and code not in CODES:
         raise UsageError(
             f"{currency!r} is not a currency code",
             got=currency,
@@ -178,6 +185,9 @@ def build_catalog(
         "name": build.target.name,
         "fingerprint": finalize.fingerprint(settled, kept, rules.currency),
         "currency": rules.currency,
+        "currency_source": rules.currency_source,
+        "observed_range": [float(settled.prices[kept].min()), float(settled.prices[kept].max())],
+        "range_given": rules.low != LOWEST or rules.high != HIGHEST,
         "price_range": [rules.low, upper_bound(rules.high, float(settled.prices[kept].max()))],
         "cleaning": rules.cleaning.model_dump(),
         **describe_columns(feeds, sorted(tally.late)),
@@ -189,7 +199,7 @@ def build_catalog(
         **({"previous": settled.previous} if settled.previous else {}),
         "items_bytes": (build.folder / ITEMS).stat().st_size,
     }
-    from pricesmith.catalog.card import catalog_card
+    from pricesmith.catalog.summary import catalog_card
 
     (build.folder / CARD).write_text(catalog_card(ledger), encoding="utf-8")
     build.finish(ledger)
@@ -205,7 +215,7 @@ def upper_bound(high: float, highest: float) -> float:
 
 def balance_train(settled: Any, train_rows: int | None, seed: int) -> tuple[Any, dict[str, Any]]:
     """Which rows stay under `--train-rows`, and what the ledger says of it. Validation and test stay whole."""
-    from pricesmith.catalog.balance import balance
+    from pricesmith.catalog.split import balance
 
     kept = np.ones(len(settled.rows), dtype=np.bool_)
     if train_rows is None:

@@ -15,7 +15,7 @@ from typing import Any
 from pricesmith.catalog.clean import CleanSettings, build_listing, cell_text, field_text
 from pricesmith.catalog.columns import USUAL, ColumnMap, choose_columns, column_key, exclusion_reason
 from pricesmith.catalog.leakage import drop_columns
-from pricesmith.catalog.readers.feeds import read_header
+from pricesmith.catalog.readers.feeds import OWN_KEYS, read_header
 from pricesmith.catalog.readers.sources import Limits, RawRow, Source, category_from_stem, detect_format, read_rows
 from pricesmith.catalog.staging import get_id
 from pricesmith.catalog.variants import Variants, find_variants
@@ -62,7 +62,7 @@ def build_reader(source: Source, info: Mapping[str, Any]) -> ListingReader:
     finally:
         getattr(stream, "close", lambda: None)()
     category = category_from_stem(detect_format(source.path)[1])
-    return reader_for_header(source.name, header, info, own_keys=source.format == "jsonl", category=category)
+    return reader_for_header(source.name, header, info, own_keys=source.format in OWN_KEYS, category=category)
 
 
 def reader_for_header(
@@ -131,7 +131,8 @@ def matching_map(header: Sequence[str], maps: Sequence[ColumnMap], *, own_keys: 
         unseen = {columns.price, columns.currency or "", *columns.left_out} - {""}
         here = {name for name in names if name in seen or not (name in unseen or exclusion_reason(name))}
         lacking = len(seen - here)
-        if here - seen or (columns.title or columns.text) not in here or (lacking and not own_keys):
+        named = {columns.title or columns.text} - {None}
+        if here - seen or not named <= here or (lacking and not own_keys):
             continue
         near.append((lacking, len(names ^ (seen | unseen)), place))
     return maps[min(near)[2]] if near else None

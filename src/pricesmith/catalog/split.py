@@ -1,24 +1,39 @@
 """Groups go to test, validation or train by a hash of their name, so near-duplicates are never on two sides.
 
->>> shares_of("auto", 20_000)
+>>> parse_split("auto", 20_000)
 Shares(train=18000, validation=1000, test=1000)
->>> shares_of("90/5/5", 1_000)
+>>> parse_split("90/5/5", 1_000)
 Shares(train=900, validation=50, test=50)
+
+With `--train-rows N` only N training items stay, so that the commonest prices do not dominate: training items are
+counted in 40 bins of equal width in log price, and every bin keeps at most the same number of items, the largest number
+that keeps no more than N in all (water-filling). The rest of N goes one by one to the bins that were cut, the most
+expensive first. Inside a bin a hash of seed and id chooses. Validation and test are never balanced.
+
+>>> waterfill_level([10, 3, 50], 23)
+10
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pricesmith.core.errors import InputError, UsageError
 
+N_BINS = 40  # of equal width in log price
+BALANCE_RULE = (
+    "at most the same number of training items from each of 40 bins of equal width in log price (water-filling); "
+    "inside a bin a seeded hash of the row chooses"
+)
 FEWEST = 100  # rows; below that a catalog cannot be judged
-TRAIN, VALIDATION, TEST = 0, 1, 2  # places in store.SPLITS
+TRAIN, VALIDATION, TEST = 0, 1, 2  # places in catalog.SPLITS
 
 
 class Shares(NamedTuple):
@@ -75,7 +90,7 @@ def split_groups(
     seed: int,
     fixed: NDArray[np.int8] | None = None,
 ) -> NDArray[np.int8]:
-    """The split of every group, as its place in `store.SPLITS`; (groups,). `sizes` are their items.
+    """The split of every group, as its place in `catalog.SPLITS`; (groups,). `sizes` are their items.
 
     Groups come in the order of a hash of seed and group. Each goes to test while it fits there, else to validation
     while it fits there; a group that is too large for what is left is passed over. So each share is exact wherever
@@ -88,7 +103,7 @@ def split_groups(
     if fixed is not None:
         chosen = np.maximum(fixed, TRAIN).astype(np.int8)
         left = {side: max(0, size - int(sizes[fixed == side].sum())) for side, size in left.items()}
-    for place in np.argsort(draw_groups(seed, groups), kind="stable").tolist():
+    for place in np.argsort(mix_hashes(seed, groups), kind="stable").tolist():
         if fixed is not None and fixed[place] >= 0:
             continue
         size = int(sizes[place])
@@ -102,10 +117,72 @@ def split_groups(
     return chosen
 
 
-def draw_groups(seed: int, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Other hashes, one for each, made by a seed (the finisher of SplitMix64, Steele and others, 2014)."""
+def mix_hashes(seed: int, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """New hashes that depend on the seed (the finalizer of SplitMix64, Steele et al., 2014); (hashes,)."""
     start = int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:8], "little")
     mixed = hashes ^ np.uint64(start)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
     return mixed ^ (mixed >> np.uint64(31))
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Which training items stay (`kept`, a mask), and the histogram before and after."""
+
+    kept: NDArray[np.bool_]
+    edges: list[float]
+    before: list[int]
+    after: list[int]
+
+    def to_dict(self, train_rows: int, seed: int) -> dict[str, Any]:
+        """The ledger's entry."""
+        return {
+            "rule": BALANCE_RULE,
+            "train_rows": train_rows,
+            "seed": seed,
+            "edges": self.edges,
+            "before": self.before,
+            "after": self.after,
+        }
+
+
+def waterfill_level(counts: Sequence[int], train_rows: int) -> int:
+    """The largest number that, as a cap for every count, keeps no more than `train_rows` in all."""
+    left = train_rows
+    for done, count in enumerate(sorted(counts)):
+        share = left // (len(counts) - done)
+        if count > share:
+            return share
+        left -= count
+    return max(counts, default=0)
+
+
+def log_edges(prices: NDArray[np.float64], bins: int = N_BINS) -> NDArray[np.float64]:
+    """The edges of bins of equal width in log price, (bins + 1,)."""
+    low, high = float(prices.min()), float(prices.max())
+    return np.geomspace(low, high if high > low else low * 1.01, bins + 1)
+
+
+def histogram(prices: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The bin of each price, (prices,)."""
+    return np.clip(np.searchsorted(edges, prices, side="right") - 1, 0, len(edges) - 2).astype(np.int64)
+
+
+def balance(value: NDArray[np.float64], hashes: NDArray[np.uint64], train_rows: int, seed: int) -> Balance:
+    """Choose `train_rows` of the training items, all of them where there are no more. `hashes` are those of the items."""
+    edges = log_edges(value)
+    bins = histogram(value, edges)
+    before = np.bincount(bins, minlength=len(edges) - 1)
+    cap = waterfill_level(before.tolist(), train_rows)
+    room = np.minimum(before, cap)
+    spare = train_rows - int(room.sum())
+    for cut in np.flatnonzero(before > cap)[::-1][: max(spare, 0)]:
+        room[cut] += 1
+    kept = np.zeros(len(value), dtype=np.bool_)
+    order = np.lexsort((mix_hashes(seed, hashes), bins))
+    starts = np.cumsum(before) - before
+    for start, most in zip(starts.tolist(), room.tolist(), strict=True):
+        kept[order[start : start + most]] = True
+    after = np.bincount(bins[kept], minlength=len(before))
+    return Balance(kept, [float(f"{edge:.6g}") for edge in edges], before.tolist(), after.tolist())

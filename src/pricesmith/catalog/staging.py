@@ -31,7 +31,7 @@ from pricesmith.catalog.clean import (
     normalize_characters,
     normalize_spaces,
 )
-from pricesmith.catalog.readers.sources import BadRow, RawRow
+from pricesmith.catalog.readers.sources import BadRow, PriceScan, RawRow
 from pricesmith.catalog.sketches import N_HASHES, sketch_words, word_key
 from pricesmith.core.progress import Progress
 from pricesmith.core.types import Listing
@@ -56,10 +56,17 @@ LINKS = "links.bin"
 Hashes = tuple[int, int]
 
 
+NOT_SCANNED = PriceScan()
+
+
 @dataclass(frozen=True)
 class Feed:
-    """One source of raw rows: a file or the demo goods. `named` says that its rows name their own groups; `marks` are
-    the decimal marks that its prices show, `variants` how its rows name their product (`price_parser.marks_of`)."""
+    """One source of raw rows: a file or the demo goods.
+
+    `facts` identify its content. `named` says that its rows name their own groups; `marks` are the decimal marks that
+    its prices show (`price_parser.find_decimal_marks`); `prices` counts the currencies that they name; `variants` says
+    how its rows name their product.
+    """
 
     name: str
     category: str
@@ -69,6 +76,7 @@ class Feed:
     named: bool = False
     marks: str = "."
     variants: Variants | None = None
+    prices: PriceScan = NOT_SCANNED
 
 
 @dataclass
@@ -144,12 +152,13 @@ class Masked:
 
 @dataclass(frozen=True)
 class Rules:
-    """What a row must keep to."""
+    """What a row must satisfy. `currency_source` says where the currency comes from (`choose_currency`)."""
 
     cleaning: CleanSettings
     currency: str
     low: float
     high: float
+    currency_source: str = ""
 
 
 def same_currency(value: object, found: str | None, currency: str) -> bool:

@@ -1,166 +1,280 @@
-"""A catalog as a person and a machine see it: ledger, price histogram, groups, leaks, examples.
+"""A catalog as a person and a machine see it: rows, columns, groups, prices and examples; and its CARD.md.
 
 $ pricesmith show out/goods
-58,299 rows: 58,299 kept, 0 outside $0.50 to $999.49, 0 refused for other reasons
+58,299 rows: 58,299 kept, 0 outside $0.50 to $999.49, 0 rejected for other reasons
+Currency: USD (from the column 'currency')
 ...
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pricesmith.catalog.catalog import SPLITS, Catalog
+from pricesmith.catalog.currency_choice import ASSUMED
 from pricesmith.catalog.staging import ABOVE, BELOW
+from pricesmith.core.console import CONTROL
+from pricesmith.core.fitted_table import Column, FittedTable
 from pricesmith.text.formatting import format_money
 
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
 BARS = 16
-WIDTH = 46
-EXAMPLES = 2
+BAR_WIDTH = 40
+N_EXAMPLES = 2  # of each split
 EIGHTHS = " ▏▎▍▌▋▊▉"
-MOST_FILES = 12
+MAX_FILES = 12
 FIELDS = ("title", "text", "price", "currency", "category", "brand", "id")
 
 
 def catalog_summary(catalog: Catalog) -> str:
-    """What curate says at its end; the first line has the rows that the price range cost."""
+    """What `curate` prints at its end, as text: the first lines show rejected rows, the currency and the prices."""
     ledger = catalog.ledger
-    splits = ", ".join(f"{count:,} {name}" for name, count in ledger["splits"].items())
-    lines = [headline(catalog), *reasons(ledger), *files(ledger), *columns(ledger), *groups(catalog)]
-    return "\n".join([*lines, f"Split by group: {splits}.", f"The catalog is {catalog.path}"])
+    rejected = sorted(ledger["rows"]["rejected"].items(), key=lambda pair: -pair[1])
+    reasons = [f"  {count:>9,}  {reason}" for reason, count in rejected]
+    files = [f"  {file['file']}: {file['in']:,} rows, {file['kept']:,} kept" for file in largest_files(ledger)]
+    return "\n".join([*first_lines(catalog), *reasons, *files_title(ledger), *files, *last_lines(catalog)])
 
 
-def catalog_page(catalog: Catalog) -> str:
-    """All of it as text."""
-    prices = prices_of(catalog)
-    parts = [catalog_summary(catalog), "", "Prices", *histogram(prices, catalog.currency)]
-    balance = catalog.ledger.get("balance")
-    if balance:
+def catalog_page(catalog: Catalog) -> RenderableType:
+    """What `show` prints: the summary, the price histogram and examples, in tables that fit the terminal."""
+    from rich.console import Group
+    from rich.text import Text
+
+    ledger = catalog.ledger
+    rejected = sorted(ledger["rows"]["rejected"].items(), key=lambda pair: -pair[1])
+    parts: list[RenderableType] = [Text(plain("\n".join(first_lines(catalog))))]
+    if rejected:
+        rows = [(f"{count:,}", reason) for reason, count in rejected]
+        parts.append(FittedTable("Rejected rows", [Column("rows", right=True), Column("reason", wraps=True)], rows))
+    if files := largest_files(ledger):
+        columns = [Column("file", wraps=True), Column("rows", right=True), Column("kept", right=True)]
+        counts = [(plain(file["file"]), f"{file['in']:,}", f"{file['kept']:,}") for file in files]
+        parts.append(FittedTable(files_title(ledger)[0].rstrip(":"), columns, counts))
+    parts.append(Text(plain("\n".join(last_lines(catalog)))))
+    if balance := ledger.get("balance"):
         before, after = sum(balance["before"]), sum(balance["after"])
-        parts += [
-            "",
-            f"Balanced to {balance['train_rows']:,}: {before:,} training items, {after:,} kept: {balance['rule']}.",
-        ]
-    parts += ["", "Examples"]
-    for one in examples(catalog):
-        text = " | ".join(one["text"].split("\n"))
-        parts.append(f"  {one['split']:<10} {format_money(one['price'], catalog.currency):>12}  {one['title']}")
-        if text and text != one["title"]:
-            parts.append(f"{'':26}{text[:150]}")
-    return "\n".join(parts)
+        kept = f"{before:,} training items, {after:,} kept: {balance['rule']}."
+        parts.append(Text(f"Balanced to {balance['train_rows']:,}: {kept}"))
+    parts += [histogram_table(all_prices(catalog), catalog.currency), examples_table(catalog)]
+    return Group(*parts)
+
+
+def plain(text: str) -> str:
+    """Text without the characters that would move a terminal's cursor."""
+    return text.translate(CONTROL)
 
 
 def to_dict(catalog: Catalog) -> dict[str, Any]:
-    """All of it for a machine: the ledger, the histogram and the examples."""
-    edges, counts = bins_of(prices_of(catalog))
-    return {**catalog.ledger, "histogram": {"edges": edges, "counts": counts}, "examples": examples(catalog)}
+    """The ledger, the price histogram and the examples, for --json."""
+    edges, counts = price_bins(all_prices(catalog))
+    return {**catalog.ledger, "histogram": {"edges": edges, "counts": counts}, "examples": find_examples(catalog)}
 
 
-def headline(catalog: Catalog) -> str:
-    """Rows in, kept, lost to the price range, refused otherwise."""
-    rows = catalog.ledger["rows"]
+def first_lines(catalog: Catalog) -> list[str]:
+    """Rows read, kept and rejected; the currency and where it comes from; the range of the prices."""
+    ledger = catalog.ledger
+    rows, source = ledger["rows"], ledger.get("currency_source", "")
     outside = sum(rows["rejected"].get(reason, 0) for reason in (BELOW, ABOVE))
-    other = sum(rows["rejected"].values()) - outside
-    low, high = (format_money(price, catalog.currency) for price in catalog.price_range)
-    return (
-        f"{rows['in']:,} rows: {rows['kept']:,} kept, {outside:,} outside {low} to {high}, "
-        f"{other:,} refused for other reasons"
-    )
+    rejected = sum(rows["rejected"].values())
+    currency = f"Currency: {catalog.currency}"
+    if source == ASSUMED:
+        currency += " (assumed; --currency changes it)"
+    elif source:
+        currency += f" ({source})"
+    if ledger.get("range_given", True):
+        low, high = (format_money(price, catalog.currency) for price in catalog.price_range)
+        counts = f"{outside:,} outside {low} to {high}, {rejected - outside:,} rejected for other reasons"
+        return [f"{rows['in']:,} rows: {rows['kept']:,} kept, {counts}", currency]
+    low, high = (format_money(price, catalog.currency) for price in ledger["observed_range"])
+    return [
+        f"{rows['in']:,} rows: {rows['kept']:,} kept, {rejected:,} rejected",
+        currency,
+        f"Prices: {low} to {high} (the data's own minimum and maximum; --min-price and --max-price set a range)",
+    ]
 
 
-def reasons(ledger: Any) -> list[str]:
-    """Every reason with its rows."""
-    rejected = sorted(ledger["rows"]["rejected"].items(), key=lambda pair: -pair[1])
-    return [f"  {count:>9,}  {reason}" for reason, count in rejected]
+def last_lines(catalog: Catalog) -> list[str]:
+    """Columns, groups, masked amounts, split and folder."""
+    splits = ", ".join(f"{count:,} {name}" for name, count in catalog.ledger["splits"].items())
+    lines = [*describe_columns(catalog.ledger["columns"]), *describe_groups(catalog)]
+    return [*lines, f"Split by group: {splits}.", f"The catalog is {catalog.path}"]
 
 
-def files(ledger: Any) -> list[str]:
-    """Each file's rows, where there are several."""
-    found = ledger["files"]
-    if len(found) < 2:
-        return []
-    shown = sorted(found, key=lambda one: -one["in"])[:MOST_FILES]
-    lines = [f"  {one['file']}: {one['in']:,} rows, {one['kept']:,} kept" for one in shown]
-    return [f"{len(found)} files:", *lines, *(["  ..."] if len(found) > len(shown) else [])]
+def largest_files(ledger: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The files with most rows; none if there is only one file."""
+    files = ledger["files"]
+    return sorted(files, key=lambda file: -file["in"])[:MAX_FILES] if len(files) > 1 else []
 
 
-def columns(ledger: Any) -> list[str]:
-    """The column map, and what stays out of the text."""
-    chosen = ledger["columns"]
-    lines = ["Columns: " + ", ".join(f"{name} = {chosen[name]}" for name in FIELDS if chosen[name])]
-    if chosen["extra"]:
-        lines.append(f"Lines of the text: {listed(chosen['extra'])}")
-    return [*lines, *(f"Left out: {name} ({reason})" for name, reason in chosen["left_out"].items())]
+def files_title(ledger: Mapping[str, Any]) -> list[str]:
+    """The line above the files; none if there is only one file."""
+    count = len(ledger["files"])
+    largest = f", the {MAX_FILES} largest" if count > MAX_FILES else ""
+    return [f"{count} files{largest}:"] if count > 1 else []
 
 
-def listed(names: Any) -> str:
+def describe_columns(columns: Mapping[str, Any]) -> list[str]:
+    """The column map; the ignored columns, a line for each kind of reason; the columns that give the price away."""
+    lines = ["Columns: " + ", ".join(f"{field} = {columns[field]}" for field in FIELDS if columns[field])]
+    if columns["extra"]:
+        lines.append(f"Lines of the text: {list_names(columns['extra'])}")
+    ignored: dict[str, list[str]] = {}
+    leaks = []
+    for name, reason in columns["left_out"].items():
+        kind, _, detail = reason.partition(": ")
+        if kind == "leak":
+            leaks.append(f"Dropped because it gives the price away: {name} ({detail})")
+        else:
+            ignored.setdefault("links, ids, dates" if kind == "provenance" else reason, []).append(name)
+    return [*lines, *(f"Ignored columns ({kind}): {list_names(names)}" for kind, names in ignored.items()), *leaks]
+
+
+def list_names(names: Sequence[str]) -> str:
     """Names as one line of bounded length."""
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
-def groups(catalog: Catalog) -> list[str]:
-    """Groups, label noise, masked amounts."""
-    found, masked = catalog.ledger["groups"], catalog.ledger["masked"]
-    noise = found["label_noise"]
+def describe_groups(catalog: Catalog) -> list[str]:
+    """Near-duplicate groups, label noise, masked amounts."""
+    groups, masked = catalog.ledger["groups"], catalog.ledger["masked"]
+    noise = groups["label_noise"]
     lines = [
-        f"Groups: {found['count']:,}, the largest of {found['largest']:,}; {found['share_with_relatives']:.1%} "
-        f"of the items have a relative; {found['templates_split']:,} of template text were split again."
+        f"Near-duplicate groups: {groups['count']:,}, the largest with {groups['largest']:,} items; "
+        f"{groups['share_with_relatives']:.1%} of the items have a near-duplicate; "
+        f"{groups['templates_split']:,} groups of template text were split by exact text."
     ]
     if noise["pairs"]:
+        floor = format_money(noise["mean_error_floor"], catalog.currency)
         lines.append(
-            f"Label noise: {noise['rows']:,} items share their text with another price; the median difference is "
-            f"{noise['median_relative_difference']:.1%}, no pricer errs less than "
-            f"{format_money(noise['mean_error_floor'], catalog.currency)} on them."
+            f"Label noise: {noise['rows']:,} items have the same text as another item with another price; the median "
+            f"difference is {noise['median_relative_difference']:.1%}, so no model's MAE on them is below {floor}."
         )
     if masked["amounts"]:
         lines.append(
             f"Masked: {masked['amounts']:,} amounts of money in {masked['listings']:,} listings, "
-            f"{masked['near_price']:,} listings with one within 5 % of their price."
+            f"{masked['near_price']:,} listings with an amount within 5 % of their price."
         )
     return lines
 
 
-def prices_of(catalog: Catalog) -> list[float]:
+def all_prices(catalog: Catalog) -> list[float]:
     """Every price of the catalog."""
     return [price for batch in catalog.batches(["price"]) for price in batch.column("price").to_pylist()]
 
 
-def bins_of(prices: list[float]) -> tuple[list[float], list[int]]:
+def price_bins(prices: list[float]) -> tuple[list[float], list[int]]:
     """Bins of equal width in log price: their edges and counts."""
     import numpy as np
 
-    from pricesmith.catalog.balance import histogram as bins
-    from pricesmith.catalog.balance import log_edges
+    from pricesmith.catalog.split import histogram, log_edges
 
     value = np.asarray(prices)
     edges = log_edges(value, BARS)
-    counts = np.bincount(bins(value, edges), minlength=BARS)
+    counts = np.bincount(histogram(value, edges), minlength=BARS)
     return [round(float(edge), 4) for edge in edges], counts.tolist()
 
 
-def histogram(prices: list[float], currency: str) -> list[str]:
-    """The price histogram, a bar a line."""
-    edges, counts = bins_of(prices)
-    most = max(counts)
-    lines = []
+def histogram_table(prices: list[float], currency: str) -> FittedTable:
+    """The price histogram: a row for each bin. On a narrow terminal the bars are dropped, not the numbers."""
+    edges, counts = price_bins(prices)
+    rows = []
     for low, high, count in zip(edges, edges[1:], counts, strict=False):
-        whole, rest = divmod(round(8 * WIDTH * count / most), 8)
-        bar = ("█" * whole + EIGHTHS[rest]).rstrip() or ("▏" if count else "")
-        places = None if high < 100 else 0
-        span = f"{format_money(low, currency, places)} - {format_money(high, currency, places)}"
-        lines.append(f"  {span:>25} {bar} {count:,}")
-    return lines
+        whole, eighths = divmod(round(8 * BAR_WIDTH * count / max(counts)), 8)
+        bar = ("█" * whole + EIGHTHS[eighths]).rstrip() or ("▏" if count else "")
+        digits = None if high < 100 else 0
+        rows.append((format_money(low, currency, digits), format_money(high, currency, digits), f"{count:,}", bar))
+    columns = [Column("from", right=True), Column("to", right=True), Column("items", right=True), Column("", drop=1)]
+    return FittedTable("Prices", columns, rows)
 
 
-def examples(catalog: Catalog) -> list[dict[str, Any]]:
-    """The first items of each split; the order is that of a hash, so they are a fair sample."""
-    found: list[dict[str, Any]] = []
+def examples_table(catalog: Catalog) -> FittedTable:
+    """Examples of each split. On a narrow terminal the text is dropped first, then the split."""
+    rows = [
+        (example["split"], format_money(example["price"], catalog.currency), example["title"], short_text(example))
+        for example in find_examples(catalog)
+    ]
+    columns = [Column("split", drop=1), Column("price", right=True), Column("title", wraps=True)]
+    return FittedTable("Examples", [*columns, Column("text", drop=2, wraps=True)], rows)
+
+
+def short_text(example: Mapping[str, Any]) -> str:
+    """The beginning of an example's text on one line; empty if it only repeats the title."""
+    text = " | ".join(example["text"].split("\n"))
+    return "" if text == example["title"] else text[:120]
+
+
+def find_examples(catalog: Catalog) -> list[dict[str, Any]]:
+    """The first items of each split. The file's order is that of a hash, so they are a fair sample."""
+    examples: list[dict[str, Any]] = []
     names = ["split", "title", "category", "brand", "price", "text"]
-    need = dict.fromkeys(SPLITS, EXAMPLES)
+    missing = dict.fromkeys(SPLITS, N_EXAMPLES)
     for batch in catalog.batches(names, 1_000):
-        for one in batch.to_pylist():
-            if need[one["split"]]:
-                need[one["split"]] -= 1
-                found.append(one | {"title": one["title"][:120], "text": one["text"][:400]})
-        if not any(need.values()):
+        for row in batch.to_pylist():
+            if missing[row["split"]]:
+                missing[row["split"]] -= 1
+                examples.append(row | {"title": row["title"][:120], "text": row["text"][:400]})
+        if not any(missing.values()):
             break
-    return sorted(found, key=lambda one: SPLITS.index(one["split"]))
+    return sorted(examples, key=lambda row: SPLITS.index(row["split"]))
+
+
+def catalog_card(ledger: Mapping[str, Any]) -> str:
+    """The text of CARD.md. Nothing in it comes from a listing."""
+    rows, splits, groups = ledger["rows"], ledger["splits"], ledger["groups"]
+    low, high = (format_money(price, ledger["currency"]) for price in ledger["observed_range"])
+    reasons = "".join(f"| {reason} | {count:,} |\n" for reason, count in rows["rejected"].items())
+    columns = ledger["columns"]
+    fields = ", ".join(f"{field} = `{code_span(columns[field])}`" for field in FIELDS if columns[field])
+    left_out = "".join(f"* `{code_span(name)}`: {reason}\n" for name, reason in columns["left_out"].items())
+    noise = groups["label_noise"]
+    floor = (
+        f"{noise['rows']:,} items have the same text as another item with another price; the median difference of "
+        f"their prices is {noise['median_relative_difference']:.1%}."
+        if noise["pairs"]
+        else "No text has two prices."
+    )
+    cleaning, masked = ledger["cleaning"], ledger["masked"]
+    part_numbers = "removed" if cleaning["drop_part_numbers"] else "kept"
+    return f"""# {code_span(ledger["name"])}
+
+A Pricesmith catalog: {rows["kept"]:,} items priced in {ledger["currency"]}, from {low} to {high}.
+
+| split | items |
+|---|--:|
+{"".join(f"| {name} | {count:,} |" + chr(10) for name, count in splits.items())}
+Rows read: {rows["in"]:,}. Kept: {rows["kept"]:,}. Rejected, each with its reason in `rejects.jsonl.gz`:
+
+| reason | rows |
+|---|--:|
+{reasons}
+## Columns
+
+{fields}
+
+{"Left out of the text:" if left_out else "No column was left out of the text."}
+
+{left_out}
+## Groups
+
+{groups["count"]:,} near-duplicate groups, the largest with {groups["largest"]:,} items. Each group is in one split.
+{groups["share_with_relatives"]:.1%} of the items have a near-duplicate. {groups["templates_split"]:,} groups of
+template text were split by exact text.
+
+{floor}
+
+## Cleaning
+
+A text has at most {cleaning["max_chars"]:,} characters; part numbers are {part_numbers}.
+Every amount of money is masked: {masked["amounts"]:,} in {masked["listings"]:,} listings, of which
+{masked["near_price"]:,} had an amount within 5 % of their own price.
+
+Fingerprint: `{ledger["fingerprint"]}`
+"""
+
+
+def code_span(name: str) -> str:
+    """A name that cannot end the code span it stands in, nor its line."""
+    return " ".join(name.replace("`", "'").split())

@@ -14,18 +14,29 @@ from pricesmith.core.errors import UsageError
 @app.command()
 def curate(
     sources: Annotated[list[str], typer.Argument(help="Files, folders or globs, or demo:goods.")],
-    to: Annotated[Path, typer.Option("--to", help="The catalog folder to write.")],
-    map: Annotated[list[str] | None, typer.Option("--map", help="field=column, where a name is unusual.")] = None,
-    currency: Annotated[str, typer.Option(help="The catalog's one currency.")] = "USD",
-    min_price: Annotated[float, typer.Option(help="Lowest price kept.")] = 0.01,
-    max_price: Annotated[float | None, typer.Option(help="Highest price kept.")] = None,
-    split: Annotated[str, typer.Option(help="auto, or shares such as 90/5/5.")] = "auto",
-    split_seed: Annotated[int, typer.Option(help="Another seed is another split.")] = 0,
-    train_rows: Annotated[
-        int | None, typer.Option(help="Keep this many training rows, fewer of the commonest prices.")
+    to: Annotated[Path | None, typer.Option("--to", help="The catalog folder to write.")] = None,
+    map: Annotated[
+        list[str] | None, typer.Option("--map", help="field=column, for a column with an unusual name.")
     ] = None,
+    drop: Annotated[list[str] | None, typer.Option("--drop", help="A column to ignore.")] = None,
     keep: Annotated[
         list[str] | None, typer.Option("--keep", help="A column to keep although it gives the price away.")
+    ] = None,
+    delimiter: Annotated[
+        str, typer.Option(help="What separates the columns of a CSV file, such as ';' or tab (default: found).")
+    ] = "",
+    currency: Annotated[
+        str | None, typer.Option(help="The currency of the prices (default: the one that the files name, else USD).")
+    ] = None,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Show the columns and the first five rows; write nothing.")
+    ] = False,
+    min_price: Annotated[float | None, typer.Option(help="The lowest price to keep (default: all prices).")] = None,
+    max_price: Annotated[float | None, typer.Option(help="The highest price to keep (default: all prices).")] = None,
+    split: Annotated[str, typer.Option(help="auto, or shares such as 90/5/5.")] = "auto",
+    split_seed: Annotated[int, typer.Option(help="Another seed gives another split.")] = 0,
+    train_rows: Annotated[
+        int | None, typer.Option(help="Keep this many training rows, fewer of the commonest prices.")
     ] = None,
     drop_part_numbers: Annotated[
         bool, typer.Option("--drop-part-numbers", help="Take part numbers out of the text.")
@@ -34,25 +45,45 @@ def curate(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a catalog: clean, without leaks, near-duplicates on one side of the split."""
-    from pricesmith.catalog.curate import curate as run
+    """Build a catalog: clean, without leaks, near-duplicates in one split."""
+    from pricesmith.catalog.curate import curate as build
+    from pricesmith.catalog.preview import preview as read_preview
     from pricesmith.catalog.summary import catalog_summary
     from pricesmith.core.settings import read_pairs
 
     console = open_console(json=json, quiet=quiet)
+    mapping, keep, drop = read_pairs(map or [], "--map"), keep or [], drop or []
+    if preview:
+        with console.progress() as progress:
+            found = read_preview(
+                sources,
+                mapping=mapping,
+                currency=currency,
+                keep=keep,
+                drop=drop,
+                delimiter=delimiter,
+                progress=progress,
+            )
+        console.say(found.render())
+        console.result(found.to_dict())
+        return
+    if to is None:
+        raise UsageError("curate needs --to", hint=f"pricesmith curate {sources[0]} --to out/catalog")
     with console.progress() as progress:
-        catalog = run(
+        catalog = build(
             sources,
             to,
-            mapping=read_pairs(map or [], "--map"),
+            mapping=mapping,
+            keep=keep,
+            drop=drop,
             currency=currency,
+            delimiter=delimiter,
             min_price=min_price,
             max_price=max_price,
             split=split,
             split_seed=split_seed,
             train_rows=train_rows,
             drop_part_numbers=drop_part_numbers,
-            keep=keep or (),
             overwrite=overwrite,
             progress=progress,
         )

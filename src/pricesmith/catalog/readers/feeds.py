@@ -7,40 +7,75 @@ import itertools
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
-from pricesmith.catalog.columns import ColumnMap, choose_columns
+from pricesmith.catalog.columns import (
+    ColumnMap,
+    NoPriceColumn,
+    choose_columns,
+    price_candidates,
+    title_candidate,
+)
 from pricesmith.catalog.leakage import drop_columns, find_leaks, keep_columns
-from pricesmith.catalog.readers.sources import BadRow, Limits, RawRow, Source, find_marks, read_rows, resolve_sources
+from pricesmith.catalog.readers.sources import (
+    LIMITS,
+    BadRow,
+    Limits,
+    PriceScan,
+    RawRow,
+    Source,
+    read_rows,
+    resolve_sources,
+    scan_prices,
+)
 from pricesmith.catalog.staging import Feed
 from pricesmith.catalog.variants import Variants, find_variants
 from pricesmith.core.atomic import sha256
 from pricesmith.core.errors import InputError, UsageError
-from pricesmith.core.progress import Progress
+from pricesmith.core.progress import Progress, format_duration
 
 Batch = list[RawRow | BadRow]
 DEMO = "demo:"
 SECONDS_A_MB = 0.5
+STARTUP_SECONDS = 1.5  # for each file: the processes that read it
+FEW_SECONDS = 10
 UNPACKED = {".gz": 4, ".zst": 4, ".parquet": 3, ".xlsx": 4}  # text in a file, as a multiple of its size
+OWN_KEYS = ("jsonl", "json")  # formats whose rows name their columns themselves
+SAMPLED_ROWS = 500  # rows whose values are looked at for prices and titles
+LEAST_FILLED = 0.01  # share of rows with a value below which a column counts as empty
 SAMPLE = 20_000  # rows whose keys make the header of a JSON Lines file
 
 
-def open_feeds(
-    sources: Sequence[str], mapping: Mapping[str, str], limits: Limits, progress: Progress, keep: Sequence[str] = ()
-) -> list[Feed]:
+@dataclass(frozen=True)
+class ReadOptions:
+    """How sources are read: columns to map, to keep although they give the price away, and to drop; the delimiter of
+    CSV files (empty: found by their first lines); the currency whose price column is preferred."""
+
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    keep: Sequence[str] = ()
+    drop: Sequence[str] = ()
+    delimiter: str = ""
+    currency: str = ""
+    limits: Limits = LIMITS
+
+
+def open_feeds(sources: Sequence[str], options: ReadOptions, progress: Progress) -> list[Feed]:
     """The feeds that sources stand for, by name. Raises UsageError and InputError, with the file's name."""
-    feeds = [demo_feed(name) for name in sorted({one for one in sources if one.startswith(DEMO)})]
-    plain = [one for one in sources if not one.startswith(DEMO)]
+    keep = options.keep
+    check_dropped(options)
+    feeds = [demo_feed(name) for name in sorted({name for name in sources if name.startswith(DEMO)})]
+    plain = [source for source in sources if not source.startswith(DEMO)]
     if plain or not feeds:
-        found = resolve_sources(plain)
-        progress.note(estimate(found))
-        feeds += [file_feed(source, mapping, limits, progress, keep) for source in found]
-    check_kept(feeds, keep)
+        files = with_delimiter(resolve_sources(plain), options.delimiter)
+        progress.note(estimate(files))
+        feeds += [file_feed(source, options, progress) for source in files]
+    check_columns_exist(feeds, "--keep", keep)
+    check_columns_exist(feeds, "--drop", options.drop)
     leaks: dict[str, str] = {}
     for feed in feeds:
         leaks = {**feed.columns.left_out, **leaks}
-    tell_leaks(leaks, progress)
+    note_leaks(leaks, progress)
     leaks = {name: reason for name, reason in leaks.items() if name not in keep}
     if len(feeds) == 1:
         return feeds
@@ -56,12 +91,13 @@ def open_feeds(
 
 
 def estimate(sources: Sequence[Source]) -> str:
-    """How long curating will take, by the size of the files; measured on two cores (benchmarks/README.md)."""
+    """How long curating takes, by the size of the files; measured on two cores (benchmarks/README.md)."""
     size = sum(source.path.stat().st_size * UNPACKED.get(source.path.suffix.lower(), 1) for source in sources) / 1e6
     seconds = SECONDS_A_MB * size
-    told = f"about {seconds / 60:.0f} minutes" if seconds > 120 else f"about {max(2, seconds):.0f} seconds"
+    seconds += STARTUP_SECONDS * len(sources)
+    time = f"about {format_duration(seconds)}" if seconds > FEW_SECONDS else "a few seconds"
     count = f"{len(sources)} file{'s' * (len(sources) > 1)}"
-    return f"{count}, some {size:,.1f} MB of text: {told} on two cores, under 1.5 GB of memory."
+    return f"{count}, {size:,.1f} MB of text: {time} on two cores, under 1.5 GB of memory."
 
 
 def demo_feed(name: str) -> Feed:
@@ -73,71 +109,148 @@ def demo_feed(name: str) -> Feed:
     columns = ColumnMap(
         title="title", text="description", price="price", currency="currency", category="category", brand="brand"
     )
-    return Feed(name, "", demo.read_goods, demo.fingerprint(), columns, named=True)
+    return Feed(
+        name, "", demo.read_goods, demo.fingerprint(), columns, named=True, prices=PriceScan(codes={"USD": 1}, filled=1)
+    )
 
 
-def check_kept(feeds: Sequence[Feed], keep: Sequence[str]) -> None:
-    """Raise UsageError where --keep names a column that no file has."""
+def check_dropped(options: ReadOptions) -> None:
+    """Raise UsageError if a column is dropped and also kept or mapped."""
+    for name in options.drop:
+        if name in options.keep or name in options.mapping.values():
+            other = "--keep" if name in options.keep else "--map"
+            raise UsageError(f"The column {name!r} is in --drop and in {other}", got=name, hint="Name it once.")
+
+
+def with_delimiter(sources: Sequence[Source], delimiter: str) -> list[Source]:
+    """The sources with the delimiter of their CSV files. Raises UsageError for a delimiter that is not possible."""
+    if not delimiter:
+        return list(sources)
+    character = {"\\t": "\t", "tab": "\t"}.get(delimiter.lower(), delimiter)
+    if len(character) != 1 or character in '"\r\n' or character.isalnum():
+        raise UsageError(
+            "--delimiter is one character",
+            got=repr(delimiter),
+            allowed="a comma, semicolon, bar, tab (written as tab) or another sign",
+            hint="Leave it out: the delimiter is usually found.",
+        )
+    if not any(source.format in ("csv", "tsv") for source in sources):
+        kinds = ", ".join(sorted({source.format for source in sources}))
+        raise UsageError("--delimiter is for CSV and TSV files only", got=kinds, hint="Leave --delimiter out.")
+    return [replace(source, delimiter=character) if source.format in ("csv", "tsv") else source for source in sources]
+
+
+def check_columns_exist(feeds: Sequence[Feed], option: str, columns: Sequence[str]) -> None:
+    """Raise UsageError if an option names a column that no file has."""
     names = {name for feed in feeds for name in feed.columns.names()}
-    missing = [name for name in keep if name not in names]
+    missing = [name for name in columns if name not in names]
     if missing:
         near = difflib.get_close_matches(missing[0], names, n=1)
         raise UsageError(
-            f"--keep: there is no column {missing[0]!r}",
-            got=f"--keep {missing[0]}",
+            f"{option}: there is no column {missing[0]!r}",
+            got=f"{option} {missing[0]}",
             allowed=", ".join(sorted(names)[:30]),
-            hint=f"Did you mean --keep '{near[0]}'?" if near else "Name a column of the files.",
+            hint=f"Did you mean {option} {shlex.quote(near[0])}?" if near else "Name a column of the files.",
         )
 
 
-def tell_leaks(left_out: Mapping[str, str], progress: Progress) -> None:
+def note_leaks(left_out: Mapping[str, str], progress: Progress) -> None:
     """One line for each column that is dropped because it gives the price away, with how to keep it."""
     for name, reason in left_out.items():
         if reason.startswith("leak"):
             progress.note(f"Dropped column {name!r}, {reason}. Keep it with --keep {shlex.quote(name)}")
 
 
-def file_feed(
-    source: Source, mapping: Mapping[str, str], limits: Limits, progress: Progress, keep: Sequence[str] = ()
-) -> Feed:
+class Sample:
+    """The first rows of a file: how many of them have a value in each column, and some of them whole."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.values: Counter[str] = Counter()
+        self.rows: list[Mapping[str, object]] = []
+
+    def add(self, values: Mapping[str, object]) -> None:
+        """Count one row."""
+        self.count += 1
+        self.values.update(name for name, value in values.items() if value is not None and value != "")
+        if len(self.rows) < SAMPLED_ROWS:
+            self.rows.append(values)
+
+    def filled(self) -> set[str]:
+        """The columns with a value in at least 1 % of the rows."""
+        return {name for name, count in self.values.items() if count >= LEAST_FILLED * self.count}
+
+
+def file_feed(source: Source, options: ReadOptions, progress: Progress) -> Feed:
     """One file, its columns chosen and its leaks found."""
     progress.start(f"looking at {source.name}")
-    seen: list[Batch] = []
-    bad: Counter[str] = Counter()
+    limits, batches, bad, sample = options.limits, list[Batch](), Counter[str](), Sample()
     stream = read_rows(source, limits)
     try:
-        header = read_header(stream, source.format, seen, bad)
+        header = read_header(stream, source.format, batches, bad, sample)
         if not header:
             raise empty_file_error(source.name, bad)
-        try:
-            columns = choose_columns(header, mapping)
-        except UsageError as error:
-            what = f"{source.name}: {error.what}"
-            raise UsageError(what, got=error.got, allowed=error.allowed, hint=error.hint) from None
+        columns = columns_of_file(source.name, header, sample, options, progress)
         variants = find_variants(header)
         if variants:
             progress.note(f"{source.name}: {variants.describe()}")
-        marks = find_marks(source, columns.price, limits)
+        prices = scan_prices(source, columns.price, columns.currency or "", limits)
         if columns.extra:
-            again = read_rows(source, limits) if source.format == "jsonl" else itertools.chain(seen, stream)
-            again = variants.inherit(again) if variants else again
-            columns = drop_columns(columns, find_leaks(again, columns, marks))
-        columns = keep_columns(columns, keep)
+            rows = read_rows(source, limits) if source.format in OWN_KEYS else itertools.chain(batches, stream)
+            rows = variants.inherit(rows) if variants else rows
+            columns = drop_columns(columns, find_leaks(rows, columns, prices.marks))
+        columns = keep_columns(columns, options.keep)
     finally:
         getattr(stream, "close", lambda: None)()
-    if "," in marks:
-        told = "1.299 is 1299" if marks == "," else "and a decimal point, so 1.299 is refused as ambiguous"
-        progress.note(f"{source.name}: prices have a decimal comma, {told}")
-    facts = f"{source.path.stat().st_size} bytes, SHA-256 {sha256(source.path)}"
+    if "," in prices.marks:
+        alone = prices.marks == ","
+        meaning = "1.299 is 1299" if alone else "and a decimal point, so 1.299 is refused as ambiguous"
+        progress.note(f"{source.name}: prices have a decimal comma, {meaning}")
     return Feed(
         source.name,
         "" if columns.category else source.category,
         partial(read_inherited, source, limits, progress, variants),
-        facts,
+        f"{source.path.stat().st_size} bytes, SHA-256 {sha256(source.path)}",
         columns,
-        marks=marks,
+        marks=prices.marks,
         variants=variants,
+        prices=prices,
     )
+
+
+def columns_of_file(
+    name: str, header: Sequence[str], sample: Sample, options: ReadOptions, progress: Progress
+) -> ColumnMap:
+    """The column map of a file. Raises UsageError with the file's name and, without a price, the likeliest columns."""
+    usable = [column for column in header if column not in options.drop]
+    try:
+        columns = choose_columns(usable, options.mapping, filled=sample.filled(), currency=options.currency)
+    except NoPriceColumn as error:
+        hint = price_hint(usable, sample)
+        raise UsageError(f"{name}: {error.what}", got=error.got, allowed=error.allowed, hint=hint) from None
+    except UsageError as error:
+        raise UsageError(f"{name}: {error.what}", got=error.got, allowed=error.allowed, hint=error.hint) from None
+    if not columns.title and not columns.text:
+        note = f"{name}: no title or text column; the text is built from the other columns"
+        if title := title_candidate(columns.extra, sample.rows):
+            note += f". If {title!r} is the title: --map {shlex.quote(f'title={title}')}"
+        progress.note(note)
+    dropped = dict.fromkeys((column for column in header if column in options.drop), "dropped by --drop")
+    return columns.model_copy(update={"left_out": {**columns.left_out, **dropped}}) if dropped else columns
+
+
+def price_hint(header: Sequence[str], sample: Sample) -> str:
+    """What to do about a file without a recognized price: the columns whose values look like prices, with the option."""
+    candidates = price_candidates(header, sample.rows)
+    if candidates:
+        best, *others = candidates
+        values = [str(row[best]) for row in sample.rows if str(row.get(best) or "").strip()][:3]
+        hint = f"Use --map {shlex.quote(f'price={best}')} if these are the prices: {', '.join(values)[:60]}."
+        return hint + (f" Other columns of numbers: {', '.join(map(repr, others[:3]))}." if others else "")
+    signs = [sign for sign in ",;|\t" if len(header) == 1 and sign in header[0]]
+    if signs:
+        return f"Its header is one column: use --delimiter {'tab' if signs[0] == chr(9) else shlex.quote(signs[0])}."
+    return "No column has values that look like prices: give a table with a price for each row."
 
 
 def read_inherited(source: Source, limits: Limits, progress: Progress, variants: Variants | None) -> Iterator[Batch]:
@@ -157,10 +270,13 @@ def empty_file_error(name: str, bad: Counter[str]) -> InputError:
     )
 
 
-def read_header(stream: Iterator[Batch], kind: str, seen: list[Batch], bad: Counter[str]) -> tuple[str, ...]:
+def read_header(
+    stream: Iterator[Batch], kind: str, seen: list[Batch], bad: Counter[str], sample: Sample | None = None
+) -> tuple[str, ...]:
     """A file's columns in its order; in JSON Lines, where rows have their own, those of its first 20,000 rows.
 
-    The batches read of another kind of file go into `seen`; rows that cannot be read are counted in `bad` by reason.
+    The batches read of another kind of file go into `seen`; rows that cannot be read are counted in `bad` by reason,
+    all others in `sample`.
     """
     header: dict[str, None] = {}
     count = 0
@@ -168,12 +284,15 @@ def read_header(stream: Iterator[Batch], kind: str, seen: list[Batch], bad: Coun
         for row in batch:
             if isinstance(row, BadRow):
                 bad[row.reason] += 1
-            elif not row.values.keys() <= header.keys():
+                continue
+            if not row.values.keys() <= header.keys():
                 header.update(dict.fromkeys(row.values))
+            if sample:
+                sample.add(row.values)
         count += len(batch)
-        if kind != "jsonl":
+        if kind not in OWN_KEYS:
             seen.append(batch)
-        if header and (kind != "jsonl" or count >= SAMPLE):
+        if header and (kind not in OWN_KEYS or count >= SAMPLE):
             break
     return tuple(header)
 

@@ -1,4 +1,6 @@
-"""JSON Lines as strangers write them, in constant memory. Runs in the child (`parse`).
+"""JSON Lines and JSON arrays as strangers write them, in constant memory. Runs in the child (`parse`).
+
+An array stands alone or under a key: [{"title": "Hose"}], {"products": [{"title": "Hose"}]}.
 
 One raw line: {"title": "Hose", "price": 24.5, "features": ["25 m", "brass"], "details": {"Color": "green"}}
 becomes the row {"title": "Hose", "price": 24.5, "features": "25 m\\nbrass", "details": "Color: green"}.
@@ -14,6 +16,8 @@ from pricesmith.catalog.readers.messages import TOO_LARGE, FileRefused, MessageW
 from pricesmith.text.price_parser import find_price_word
 
 DEEPEST = 64  # levels of nesting
+PIECE = 1 << 20  # characters of a JSON array that are read at once
+SPACES = "\ufeff \t\r\n"
 
 NOT_JSON = "not JSON"
 NOT_OBJECT = "not a JSON object"
@@ -39,66 +43,205 @@ def constant_of(name: str) -> str | None:
     return None if name == "NaN" else name
 
 
-def jsonl(text: io.TextIOWrapper, head: str, limits: Any, answer: MessageWriter) -> None:
-    """JSON Lines, a row at a time. NaN, which JSON does not have, is null; Infinity is read as this word."""
-    if head.lstrip("\ufeff \t\r\n").startswith("["):
-        raise FileRefused("it is a JSON array", "[ at its start", "one JSON object a line", "Write one object a line.")
+class ObjectWriter:
+    """Writes JSON objects as rows. The first object's keys are the header; rows with the same keys are sent as lists."""
+
+    def __init__(self, limits: Any, answer: MessageWriter) -> None:
+        self.limits, self.answer = limits, answer
+        self.known: set[str] = set()
+        self.usual: tuple[str, ...] = ()
+
+    def write(self, entry: dict[str, Value] | str, size: int) -> None:
+        """Write one row, or the reason why it cannot be read. Raises FileRefused for too many columns."""
+        if isinstance(entry, str):
+            self.answer.row(entry, 0)
+            return
+        names = tuple(entry)
+        if names == self.usual:
+            self.answer.row([*entry.values()], size)  # by the header: shorter to send and to read
+            return
+        self.known.update(names)
+        if len(self.known) > self.limits.columns:
+            raise FileRefused(
+                "it has too many columns",
+                f"over {self.limits.columns:,} different keys",
+                f"{self.limits.columns:,} columns",
+                "Keep the keys that describe the items.",
+            )
+        if not self.usual:
+            self.usual = names
+            self.answer.say(header=names)
+        self.answer.row(entry, size)
+
+
+def jsonl(text: io.TextIOWrapper, head: str, limits: Any, answer: MessageWriter, *, is_json: bool = False) -> None:
+    """JSON Lines, a row at a time; a file that is one JSON array is read as such. `is_json`: it is named .json.
+
+    NaN, which JSON does not have, is null; Infinity is read as this word.
+    """
     decoder: Any = json.JSONDecoder(object_pairs_hook=unique_keys, parse_constant=constant_of)
     scan = decoder.scan_once
+    if is_array(head, scan, is_json):
+        json_array(text, scan, limits, answer)
+        return
     longest = 4 * limits.cell
-    known: set[str] = set()
-    usual: tuple[str, ...] = ()
+    writer = ObjectWriter(limits, answer)
     while line := text.readline(longest):
         if len(line) >= longest and not line.endswith(("\n", "\r")):
             while (piece := text.readline(longest)) and not piece.endswith(("\n", "\r")):
                 pass
             answer.row(TOO_LARGE, 0)
-            continue
-        if line.isspace():
+        elif line.isspace():
             answer.blank()
-            continue
-        entry = read_row(line, scan, limits)
-        if isinstance(entry, str):
-            answer.row(entry, 0)
-            continue
-        names = tuple(entry)
-        if names == usual:
-            answer.row([*entry.values()], len(line))  # by the header: shorter to say and to read
-            continue
-        known.update(names)
-        if len(known) > limits.columns:
-            raise FileRefused(
-                "it has too many columns",
-                f"over {limits.columns:,} different keys",
-                f"{limits.columns:,} columns",
-                "Keep the keys that describe the thing.",
-            )
-        if not usual:
-            usual = names
-            answer.say(header=names)
-        answer.row(entry, len(line))
+        else:
+            writer.write(read_row(line, scan, limits), len(line))
+
+
+def is_array(head: str, scan: Any, is_json: bool) -> bool:
+    """Whether a file is one JSON value over all its lines, an array or an object, and not one object a line."""
+    start = head.lstrip(SPACES)
+    if start.startswith("["):
+        return True
+    if not start.startswith("{"):
+        return False
+    try:
+        entry, end = scan(start, 0)
+    except (ValueError, StopIteration, RecursionError):
+        return start.splitlines()[0].rstrip() == "{" or (is_json and "\n" not in start.rstrip())
+    if start[end:].strip(SPACES):
+        return False
+    return "\n" in start[:end] or (is_json and any(is_table(value) for value in entry.values()))
+
+
+def is_table(value: Any) -> bool:
+    """Whether a value is a list of objects."""
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+class JsonText:
+    """A JSON text that is decoded value by value, with at most one value and one piece in memory."""
+
+    def __init__(self, text: io.TextIOWrapper, scan: Any, longest: int) -> None:
+        self.text, self.scan, self.longest = text, scan, longest
+        self.buffer, self.at, self.ended = "", 0, False
+
+    def more(self) -> bool:
+        """Read the next piece; False at the end of the file."""
+        piece = "" if self.ended else self.text.read(PIECE)
+        self.ended = not piece
+        self.buffer, self.at = self.buffer[self.at :] + piece, 0
+        return bool(piece)
+
+    def peek(self) -> str:
+        """The next character that is no space; empty at the end of the file."""
+        while True:
+            while self.at < len(self.buffer) and self.buffer[self.at] in SPACES:
+                self.at += 1
+            if self.at < len(self.buffer):
+                return self.buffer[self.at]
+            if not self.more():
+                return ""
+
+    def take(self, characters: str) -> str:
+        """The next character, which is one of `characters`. Raises FileRefused for another one."""
+        character = self.peek()
+        if not character or character not in characters:
+            got = repr(character) if character else "the end of the file"
+            allowed = " or ".join(characters)
+            raise FileRefused("it is not a JSON array of objects", got, allowed, "Fetch or write it again.")
+        self.at += 1
+        return character
+
+    def value(self) -> tuple[Any, int]:
+        """The next value and its length in characters. Raises FileRefused if it is cut short or too long."""
+        self.peek()
+        while True:
+            try:
+                value, end = self.scan(self.buffer, self.at)
+            except (ValueError, StopIteration) as error:
+                if isinstance(error, DuplicateKey):
+                    raise FileRefused("an object names a key twice", "", "", "Write it again.") from None
+                if len(self.buffer) - self.at > self.longest:
+                    raise FileRefused("one of its values is too long", f"over {self.longest:,} characters") from None
+                if not self.more():
+                    raise FileRefused("it is cut short or not JSON", str(error), "", "Fetch it again.") from None
+                continue
+            if end == len(self.buffer) and self.more():  # a number may go on in the next piece
+                continue
+            size = end - self.at
+            if "\\ud" in (raw := self.buffer[self.at : end]) or "\\uD" in raw:
+                value = json.loads(replace_surrogates(json.dumps(value, ensure_ascii=False)))
+            self.at = end
+            return value, size
+
+
+def json_array(text: io.TextIOWrapper, scan: Any, limits: Any, answer: MessageWriter) -> None:
+    """The objects of a JSON array as rows; of an object, those of its first list of objects."""
+    source = JsonText(text, scan, max(16 * limits.cell, 4 * PIECE))
+    if source.peek() == "{":
+        key = enter_list(source)
+        if not key:
+            raise FileRefused("it has no list of objects", "one JSON object", "[{...}, {...}]", "Give a list of items.")
+        answer.say(note=f"the list under {key!r} is read")
+    else:
+        source.take("[")
+    writer = ObjectWriter(limits, answer)
+    if source.peek() == "]":
+        return
+    while True:
+        row, size = source.value()
+        writer.write(flat_row(row, size, limits), size)
+        if source.take(",]") == "]":
+            return
+
+
+def enter_list(source: JsonText) -> str:
+    """Go to the first object in a list under a key of the object that begins here; the key, or empty without one."""
+    source.take("{")
+    while source.peek() == '"':
+        key, _ = source.value()
+        source.take(":")
+        if source.peek() == "[":
+            source.take("[")
+            if source.peek() == "{":
+                return str(key) or "(no name)"
+            while source.peek() != "]":
+                source.value()
+                if source.peek() == ",":
+                    source.take(",")
+            source.take("]")
+        else:
+            source.value()
+        if source.take(",}") == "}":
+            break
+    return ""
 
 
 def read_row(line: str, scan: Any, limits: Any) -> dict[str, Value] | str:
-    """One line as a flat row, or the name of the reason why it is none."""
+    """One line as a flat row, or the reason why it cannot be read."""
     text = line.strip(" \t\r\n\ufeff\x00")
     try:
         row, end = scan(text, 0)
         if end != len(text):
             return NOT_JSON
         if "\\ud" in line or "\\uD" in line:
-            row = json.loads(is_complete_line(json.dumps(row, ensure_ascii=False)))
+            row = json.loads(replace_surrogates(json.dumps(row, ensure_ascii=False)))
     except RecursionError:
         return TOO_DEEP
     except DuplicateKey:
         return TWICE
     except (ValueError, StopIteration):
         return NOT_JSON
+    return flat_row(row, len(line), limits)
+
+
+def flat_row(row: Any, size: int, limits: Any) -> dict[str, Value] | str:
+    """A decoded object as a flat row, or the reason why it cannot be used. `size` is its length in characters."""
     if row.__class__ is not dict:
         return NOT_OBJECT
     if len(row) > limits.columns:
         return MANY_KEYS
-    long = len(line) > limits.cell
+    long = size > limits.cell
     for name, value in row.items():
         kind = value.__class__
         if kind is str:
@@ -118,8 +261,8 @@ def read_row(line: str, scan: Any, limits: Any) -> dict[str, Value] | str:
     return row
 
 
-def is_complete_line(text: str) -> str:
-    """Text whose halves of surrogate pairs are replaced: no file and no database takes them."""
+def replace_surrogates(text: str) -> str:
+    """Text without lone surrogates, which cannot be encoded as UTF-8."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

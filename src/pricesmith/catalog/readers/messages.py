@@ -6,7 +6,9 @@ One message: {"rows": [["Garden hose", "$24.50"], "wrong number of fields"]}
 from __future__ import annotations
 
 import json
+import re
 import signal
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
@@ -18,6 +20,10 @@ FREE = 64_000_000  # unpacked bytes before the ratio to the packed ones counts
 TOO_LARGE = "cell too large"
 WRONG_FIELDS = "wrong number of fields"
 BLANK = "blank row"
+PLAIN = re.compile(r"[0-9]+(?:[.,][0-9]+)?", re.ASCII)
+NUMBER = re.compile(r"[0-9](?:[0-9.,'\s]*[0-9])?", re.ASCII)
+LONGEST_PRICE = 64  # characters of a cell with a price
+MOST_SIGNS = 500  # different texts beside prices that are counted
 SCANNED = 50_000  # rows between signs of life of a scan
 
 Value = str | float | int | bool | None
@@ -98,17 +104,39 @@ class MessageWriter:
 
 
 class Scan(MessageWriter):
-    """Looks at one column of all rows and sends no row: the decimal marks of a whole file's prices."""
+    """Reads the prices and currencies of all rows and sends no row: only decimal marks and counts of currencies.
 
-    def __init__(self, limits: Any, out: BinaryIO, column: str) -> None:
+    `signs` counts what stands beside the numbers in the column of prices, each number written as 9: `$9`, `9 EUR`.
+    """
+
+    def __init__(self, limits: Any, out: BinaryIO, column: str, currency: str = "") -> None:
         super().__init__(limits, out)
-        self.column, self.dots, self.commas = column, 0, 0
+        self.column, self.currency, self.dots, self.commas = column, currency, 0, 0
         self.names: list[str] = []
+        self.signs: Counter[str] = Counter()
+        self.codes: Counter[str] = Counter()
+        self.filled = 0
 
-    @property
-    def marks(self) -> str:
-        """The decimal marks of the prices looked at so far."""
-        return choose_marks(self.dots, self.commas)
+    def summary(self) -> dict[str, Any]:
+        """The decimal marks, the counts of signs and of currency codes, and the number of prices."""
+        return {
+            "marks": choose_marks(self.dots, self.commas),
+            "signs": dict(self.signs),
+            "codes": dict(self.codes),
+            "filled": self.filled,
+        }
+
+    def count_signs(self, cells: Sequence[Value]) -> None:
+        """Count what stands beside the number of each price."""
+        for cell in cells:
+            if cell is None or cell == "":
+                continue
+            self.filled += 1
+            if cell.__class__ is not str or PLAIN.fullmatch(cell) or len(cell) > LONGEST_PRICE:
+                continue
+            sign = " ".join(NUMBER.sub("9", cell).split())
+            if sign in self.signs or len(self.signs) < MOST_SIGNS:
+                self.signs[sign] += 1
 
     def say(self, **message: Any) -> None:
         """Send a sign of life or the end; notes and headers were sent when the file was first opened."""
@@ -119,19 +147,28 @@ class Scan(MessageWriter):
 
     def send(self) -> None:
         """Look at the prices of the rows gathered so far."""
-        place = self.names.index(self.column) if self.column in self.names else -1
-        cells = []
-        for entry in self.batch:
-            if entry.__class__ is dict:
-                cells.append(entry.get(self.column))
-            elif entry.__class__ is not str and place >= 0:
-                cells.append(entry[place])
+        cells = self.cells(self.column)
+        self.count_signs(cells)
+        for code in self.cells(self.currency) if self.currency else ():
+            if isinstance(code, str) and code.strip() and (code in self.codes or len(self.codes) < MOST_SIGNS):
+                self.codes[code[:LONGEST_PRICE]] += 1
         dots, commas = count_marks(cells)
         self.dots, self.commas = self.dots + dots, self.commas + commas
         before, self.rows = self.rows, self.rows + len(self.batch)
         self.batch, self.size = [], 0
         if before // SCANNED < self.rows // SCANNED:
             self.say(alive=self.rows)
+
+    def cells(self, column: str) -> list[Value]:
+        """The cells of one column in the rows gathered so far."""
+        place = self.names.index(column) if column in self.names else -1
+        cells = []
+        for entry in self.batch:
+            if entry.__class__ is dict:
+                cells.append(entry.get(column))
+            elif entry.__class__ is not str and place >= 0:
+                cells.append(entry[place])
+        return cells
 
 
 def too_many_columns(got: int, allowed: int) -> FileRefused:

@@ -1,4 +1,4 @@
-"""Files of things with prices, read as raw rows: CSV, TSV, JSON Lines, Parquet and XLSX, packed or not.
+"""Tables of priced items, read as raw rows: CSV, TSV, JSON Lines, JSON arrays, Parquet and XLSX, packed or not.
 
 One raw row: RawRow(file="shop.csv", number=1, values={"name": "Garden hose", "price": "$24.50"})
 
@@ -14,8 +14,8 @@ import glob
 import itertools
 import re
 import stat
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ from pricesmith.core.atomic import is_utf8
 from pricesmith.core.errors import InputError
 from pricesmith.core.progress import SILENT, Progress
 
-TEXT_FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+TEXT_FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
 TABLE_FORMATS = {".parquet": "parquet", ".xlsx": "xlsx"}
+ARCHIVE = "zip"
 PACKINGS = {".gz": "gz", ".zst": "zst"}
-ALLOWED = ".csv .tsv .jsonl .ndjson .parquet .xlsx, and .gz or .zst of the text ones"
+ALLOWED = ".csv .tsv .jsonl .ndjson .json .parquet .xlsx, and .gz, .zst or .zip of the text ones"
 
 MAGIC = {
     b"\x1f\x8b": "gzip",
@@ -49,14 +50,12 @@ MAGIC = {
     b"\x80\x04": "pickle",
     b"\x80\x05": "pickle",
 }
-WANTED = {"gz": "gzip", "zst": "Zstandard", "parquet": "Parquet", "xlsx": "zip or XLSX"}
+WANTED = {"zip": "zip or XLSX", "gz": "gzip", "zst": "Zstandard", "parquet": "Parquet", "xlsx": "zip or XLSX"}
 ADVICE = {
     ".pkl": "Pickles run code when they are read: write the table as Parquet.",
     ".pickle": "Pickles run code when they are read: write the table as Parquet.",
     ".joblib": "Pickles run code when they are read: write the table as Parquet.",
-    ".json": "Write one JSON object a line and name it .jsonl.",
     ".xls": "Save it as .xlsx or .csv.",
-    ".zip": "Unpack it and give the files in it.",
     ".xml": "Save it as .csv or .jsonl.",
 }
 
@@ -87,11 +86,13 @@ class Source:
     name: str
     format: str
     category: str = ""
+    delimiter: str = ""  # of CSV; empty: found by the file's first lines
+    member: str = ""  # the file's name in a zip archive
 
     @property
     def packing(self) -> str:
-        """How the file is packed: `gz`, `zst` or not at all."""
-        return PACKINGS.get(self.path.suffix.lower(), "")
+        """How the file is packed: `gz`, `zst`, `zip` or not at all."""
+        return ARCHIVE if self.member else PACKINGS.get(self.path.suffix.lower(), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,20 @@ class Limits:
     ratio: float = 200.0
     seconds: float = 60.0  # without a sign of life
     memory: int = 400_000_000  # bytes that the parsing process may hold
+
+
+@dataclass(frozen=True, slots=True)
+class PriceScan:
+    """What all prices of a file show: decimal marks, and how many name which currency.
+
+    `signs` maps a price with its number written as 9 (`$9`) to the number of such prices; `codes` maps a text of the
+    currency column to its number; `filled` counts all prices.
+    """
+
+    marks: str = ""
+    signs: Mapping[str, int] = field(default_factory=dict)
+    codes: Mapping[str, int] = field(default_factory=dict)
+    filled: int = 0
 
 
 LIMITS = Limits()
@@ -132,8 +147,46 @@ def resolve_sources(sources: Sequence[str], progress: Progress = SILENT) -> list
         kind, stem = detect_format(path)
         check_content(path, names[path], kind)
         category = category_from_stem(stem) if grouped or several else ""
-        made.append(Source(path, names[path], kind, category))
-    return sorted(made, key=lambda one: (one.name, str(one.path)))
+        if kind == ARCHIVE:
+            made += archive_sources(Source(path, names[path], kind, category))
+        else:
+            made.append(Source(path, names[path], kind, category))
+    return sorted(made, key=lambda source: (source.name, str(source.path)))
+
+
+def archive_sources(archive: Source) -> list[Source]:
+    """The text tables in a zip archive, each named `ARCHIVE/MEMBER`. Raises InputError if there is none."""
+    from pricesmith.catalog.readers.sandbox import run_worker
+
+    members: list[str] = []
+    with contextlib.closing(run_worker(archive.path, task_of(archive, LIMITS))) as messages:
+        for message in messages:
+            members += message.get("members", [])
+    tables = [(name, kind) for name in members if (kind := TEXT_FORMATS.get(Path(name).suffix.lower(), ""))]
+    tables = [(name, kind) for name, kind in tables if not hidden(name)]
+    if not tables:
+        book = "[Content_Types].xml" in members
+        raise InputError(
+            f"{archive.name} has no table in it",
+            got=", ".join(members[:5]) or "no files",
+            allowed="a zip archive of " + " ".join(TEXT_FORMATS),
+            hint="It is an Excel workbook: rename it to .xlsx." if book else "Unpack it and give the files in it.",
+        )
+    return [
+        Source(
+            archive.path,
+            f"{archive.name}/{name}",
+            kind,
+            category_from_stem(Path(name).stem) if len(tables) > 1 or archive.category else "",
+            member=name,
+        )
+        for name, kind in tables
+    ]
+
+
+def hidden(member: str) -> bool:
+    """Whether a file in an archive is one that operating systems add."""
+    return any(part.startswith((".", "__")) for part in Path(member).parts)
 
 
 def category_from_stem(stem: str) -> str:
@@ -181,6 +234,8 @@ def match_source(source: str, progress: Progress) -> Iterator[tuple[Path, bool]]
 def detect_format(path: Path) -> tuple[str, str]:
     """The format that a file's name says, and its stem; the format is empty where the name is not known."""
     suffix, stem = path.suffix.lower(), path.stem
+    if suffix == ".zip":
+        return ARCHIVE, stem
     if suffix in TABLE_FORMATS:
         return TABLE_FORMATS[suffix], stem
     if suffix in PACKINGS:
@@ -247,7 +302,7 @@ def read_rows(source: Source, limits: Limits = LIMITS, progress: Progress = SILE
     from pricesmith.catalog.readers.sandbox import run_worker
 
     name, number, header = source.name, 1, list[str]()
-    seen = state_of(source.path)
+    seen = state_of(source)
     task = task_of(source, limits)
     with contextlib.closing(run_worker(source.path, task)) as told:
         for message in told:
@@ -270,10 +325,10 @@ def read_rows(source: Source, limits: Limits = LIMITS, progress: Progress = SILE
                     yield batch
 
 
-def state_of(path: Path) -> tuple[str, int, int]:
-    """A file's path, size and time of change."""
-    state = path.stat() if path.exists() else None
-    return (str(path), state.st_size, state.st_mtime_ns) if state else ("", 0, 0)
+def state_of(source: Source) -> tuple[str, int, int]:
+    """A file's path (and name in an archive), size and time of change."""
+    state = source.path.stat() if source.path.exists() else None
+    return (f"{source.path}\0{source.member}", state.st_size, state.st_mtime_ns) if state else ("", 0, 0)
 
 
 def task_of(source: Source, limits: Limits) -> dict[str, Any]:
@@ -282,20 +337,31 @@ def task_of(source: Source, limits: Limits) -> dict[str, Any]:
         "name": source.name,
         "format": source.format,
         "packing": source.packing,
-        "sound": state_of(source.path) in SOUND,
+        "delimiter": source.delimiter,
+        "sound": state_of(source) in SOUND,
+        "member": source.member,
         "limits": asdict(limits),
     }
 
 
 def find_marks(source: Source, column: str, limits: Limits = LIMITS) -> str:
-    """The decimal marks of all prices in one column of a file, from one pass over the whole file.
+    """The decimal marks of all prices in one column of a file (`scan_prices`)."""
+    return scan_prices(source, column, limits=limits).marks
 
-    No row leaves the parsing process, so this costs a fraction of `read`. Raises InputError as `read` does.
+
+def scan_prices(source: Source, column: str, currency: str = "", limits: Limits = LIMITS) -> PriceScan:
+    """The decimal marks and currencies of all prices in one column of a file, from one pass over the whole file.
+
+    `currency` is the column of currency codes, empty if there is none. No row leaves the parsing process, so this costs
+    a fraction of `read_rows`. Raises InputError as `read_rows` does.
     """
     from pricesmith.catalog.readers.sandbox import run_worker
 
-    marks = ""
-    with contextlib.closing(run_worker(source.path, {**task_of(source, limits), "scan": column})) as told:
-        for message in told:
-            marks = message.get("marks", marks)
-    return marks
+    scan = PriceScan()
+    with contextlib.closing(
+        run_worker(source.path, {**task_of(source, limits), "scan": [column, currency]})
+    ) as messages:
+        for message in messages:
+            if "scan" in message:
+                scan = PriceScan(**message["scan"])
+    return scan

@@ -14,6 +14,7 @@ import io
 import itertools
 import os
 import re
+import zipfile
 import zlib
 from typing import Any, BinaryIO
 
@@ -23,6 +24,7 @@ from pricesmith.catalog.readers.messages import BLANK, FREE, TOO_LARGE, WRONG_FI
 ONCE = 1 << 20  # bytes read at a time
 HEAD = 1 << 16  # bytes looked at to tell encoding and separator
 ALIVE = 64_000_000  # bytes between signs of life
+MOST_MEMBERS = 1_000  # files in a zip archive
 SEPARATORS = ",;\t|"
 SAID = re.compile('\ufeff?"?sep=(.)"?\r?\n', re.IGNORECASE)
 
@@ -42,7 +44,7 @@ class SizeMeter(io.RawIOBase):
         """The next bytes of the file. Raises Refused over a limit and where the packing is damaged."""
         try:
             data = bytes(self.inner.read(size))
-        except (EOFError, OSError, zlib.error) as error:
+        except (EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
             raise FileRefused("it is damaged or cut short", str(error), "", "Fetch or write it again.") from None
         self.count += len(data)
         if self.count > self.limits.bytes:
@@ -70,8 +72,10 @@ class SizeMeter(io.RawIOBase):
         return len(data)
 
 
-def unpacked(file: BinaryIO, packing: str) -> Any:
+def unpacked(file: BinaryIO, packing: str, member: str = "") -> Any:
     """What `read(size)` gives unpacked bytes."""
+    if packing == "zip":
+        return zipfile.ZipFile(file).open(member)
     if packing == "gz":
         return gzip.GzipFile(fileobj=file)
     if packing == "zst":
@@ -82,21 +86,40 @@ def unpacked(file: BinaryIO, packing: str) -> Any:
     return file
 
 
-def opened(
-    file: BinaryIO, packing: str, sound: bool, limits: Any, answer: MessageWriter
-) -> tuple[io.TextIOWrapper, str]:
+def list_members(file: BinaryIO) -> list[str]:
+    """The names of the files in a zip archive. Raises FileRefused for too many."""
+    with zipfile.ZipFile(file) as archive:
+        names = [member.filename for member in archive.infolist() if not member.is_dir()]
+    if len(names) > MOST_MEMBERS:
+        raise FileRefused("it has too many files", f"{len(names):,}", f"{MOST_MEMBERS:,}", "Unpack it.")
+    return names
+
+
+def packed_size_of(file: BinaryIO, packing: str, member: str) -> int:
+    """The packed size of a file in bytes; 0 if it is not packed. Raises FileRefused for an encrypted one."""
+    if packing != "zip":
+        return os.fstat(file.fileno()).st_size if packing else 0
+    info = zipfile.ZipFile(file).getinfo(member)
+    if info.flag_bits & 1:
+        raise FileRefused("it is encrypted", "", "", "Unpack it with its password and give the unpacked file.")
+    file.seek(0)
+    return max(info.compress_size, 1)
+
+
+def opened(file: BinaryIO, task: dict[str, Any], limits: Any, answer: MessageWriter) -> tuple[io.TextIOWrapper, str]:
     """The text of a file, unpacked and decoded with its line ends as they are, and a look at its beginning.
 
     Unless it is known to be `sound`, a packed file is unpacked once for its size and soundness alone, so that
     none of its rows are used before it is known to be whole. An encoding that is not UTF-8 is told in a note.
     """
-    packed_size = os.fstat(file.fileno()).st_size if packing else 0
-    if packing and not sound:
-        first = SizeMeter(unpacked(file, packing), packed_size, limits, answer)
+    packing, member = task["packing"], task["member"]
+    packed_size = packed_size_of(file, packing, member)
+    if packing and not task["sound"]:
+        first = SizeMeter(unpacked(file, packing, member), packed_size, limits, answer)
         while first.pull(ONCE):
             pass
         file.seek(0)
-    meter = SizeMeter(unpacked(file, packing), packed_size, limits, answer)
+    meter = SizeMeter(unpacked(file, packing, member), packed_size, limits, answer)
     head = b""
     while len(head) < HEAD and (more := meter.pull(HEAD - len(head))):
         head += more

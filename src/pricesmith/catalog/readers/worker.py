@@ -1,8 +1,8 @@
 """The child that parses one untrusted file: `python -m pricesmith.catalog.readers.worker TASK < FILE`.
 
 TASK is JSON: {"name": "shop.csv.gz", "format": "csv", "packing": "gz", "sound": false, "limits": {...}}, where
-`sound` says that the packed file was seen whole before. With "scan": COLUMN the rows are not sent, but at the end
-the decimal `marks` of that column. It answers in JSON lines: `header`, `note`, `rows`, `alive`, and at the end
+`sound` says that the packed file was seen whole before. With "scan": [PRICE_COLUMN, CURRENCY_COLUMN] no rows are sent,
+but at the end the decimal marks and currencies of that column. It answers in JSON lines: `header`, `note`, `rows`, `alive`, and at the end
 `done` or `refused`. A row is a list (by header), an object, or, where it could not be read, the name of the reason.
 """
 
@@ -44,7 +44,11 @@ def fence(limits: Any) -> None:
 def parse(task: dict[str, Any], file: BinaryIO, answer: MessageWriter) -> None:
     """Parse the file by its format."""
     limits = answer.limits
-    if task["format"] in ("parquet", "xlsx"):
+    if task["format"] == "zip":
+        from pricesmith.catalog.readers import text_file
+
+        answer.say(members=text_file.list_members(file))
+    elif task["format"] in ("parquet", "xlsx"):
         from pricesmith.catalog.readers import tables
 
         reader = tables.parquet if task["format"] == "parquet" else tables.xlsx
@@ -52,25 +56,27 @@ def parse(task: dict[str, Any], file: BinaryIO, answer: MessageWriter) -> None:
     else:
         from pricesmith.catalog.readers import jsonl, text_file
 
-        text, head = text_file.opened(file, task["packing"], task["sound"], limits, answer)
-        if task["format"] == "jsonl":
-            jsonl.jsonl(text, head, limits, answer)
+        text, head = text_file.opened(file, task, limits, answer)
+        if task["format"] in ("jsonl", "json"):
+            jsonl.jsonl(text, head, limits, answer, is_json=task["format"] == "json")
         else:
-            text_file.separated(text, head, "\t" if task["format"] == "tsv" else "", limits, answer)
+            text_file.separated(
+                text, head, task["delimiter"] or ("\t" if task["format"] == "tsv" else ""), limits, answer
+            )
 
 
 def main() -> None:
     task = json.loads(sys.argv[1])
     limits = SimpleNamespace(**task["limits"])
     out = os.fdopen(os.dup(1), "wb")
-    answer = Scan(limits, out, task["scan"]) if "scan" in task else MessageWriter(limits, out)
+    answer = Scan(limits, out, *task["scan"]) if "scan" in task else MessageWriter(limits, out)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, limits.seconds)
     fence(limits)
     try:
         parse(task, os.fdopen(0, "rb", buffering=1 << 16, closefd=False), answer)
         answer.send()
-        answer.say(done=answer.rows, **({"marks": answer.marks} if isinstance(answer, Scan) else {}))
+        answer.say(done=answer.rows, **({"scan": answer.summary()} if isinstance(answer, Scan) else {}))
     except FileRefused as refused:
         answer.say(refused=refused.facts)
     except BrokenPipeError:
