@@ -137,11 +137,13 @@ def test_a_cost_is_never_the_price() -> None:
     assert "--map price=COLUMN" in str(caught.value)
 
 
-def test_without_title_and_text_there_is_nothing_to_price_from() -> None:
-    """The error lists the columns there are."""
-    with pytest.raises(UsageError, match="title or text") as caught:
-        choose_columns(["width", "price"], {})
-    assert "'width'" in str(caught.value)
+def test_without_title_and_text_the_other_columns_are_the_text() -> None:
+    """A table of nothing but prices, links and ids has nothing to price from: the error lists its columns."""
+    columns = choose_columns(["width", "price"], {})
+    assert (columns.title, columns.text, columns.extra) == (None, None, ("width",))
+    with pytest.raises(UsageError, match="No column describes the items") as caught:
+        choose_columns(["url", "price", "sku"], {})
+    assert "'url'" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -28,13 +29,28 @@ def test_the_first_line_says_what_the_price_range_cost(shop: Catalog) -> None:
     assert f"{outside:,} outside $0.01 to $200.00" in catalog_summary(shop).splitlines()[0]
 
 
-def test_the_page_draws_every_item(shop: Catalog) -> None:
-    """The counts beside the bars are those of the histogram."""
-    found = to_dict(shop)["histogram"]
-    assert sum(found["counts"]) == shop.ledger["rows"]["kept"]
-    bars = [line for line in catalog_page(shop).splitlines() if line.startswith("  ") and " - $" in line]
-    assert [int(line.split()[-1].replace(",", "")) for line in bars] == found["counts"]
-    assert max(len(line) for line in bars) < 90
+def draw(catalog: Catalog, width: int) -> str:
+    """The page of `show` on a terminal of this width."""
+    from rich.console import Console
+
+    with StringIO() as file:
+        Console(width=width, file=file, highlight=False).print(catalog_page(catalog))
+        return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_the_page_shows_every_number_at_any_width(shop: Catalog, width: int) -> None:
+    """Bars and texts are dropped on a narrow terminal; the counts of all bins and the prices stay whole."""
+    text = draw(shop, width)
+    histogram = to_dict(shop)["histogram"]
+    assert sum(histogram["counts"]) == shop.ledger["rows"]["kept"]
+    part = text[text.index("Prices\n") : text.index("Examples\n")]
+    rows = [line.split() for line in part.splitlines() if "$" in line]
+    assert [int(row[2].replace(",", "")) for row in rows] == histogram["counts"]
+    for example in to_dict(shop)["examples"]:
+        assert f"${example['price']:,.2f}" in text
+    assert max(len(line) for line in text.splitlines()) <= width
+    assert ("█" in text) == (width >= 80)
 
 
 def test_the_page_shows_examples_of_every_split(shop: Catalog) -> None:
@@ -44,8 +60,8 @@ def test_the_page_shows_examples_of_every_split(shop: Catalog) -> None:
 
 def test_the_page_tells_leaks_groups_and_balancing(shop: Catalog) -> None:
     """In words."""
-    text = catalog_page(shop)
-    for said in ("Groups: ", "Split by group: 150 train", "Balanced to 150", "Columns: title = name"):
+    text = draw(shop, 120)
+    for said in ("Near-duplicate groups: ", "Split by group: 150 train", "Balanced to 150", "Columns: title = name"):
         assert said in text
 
 
@@ -73,5 +89,5 @@ def test_a_leak_is_told_with_its_reason(tmp_path: Path) -> None:
     lines = [f"{text[0]},list_price", *(f"{line},1" for line in text[1:])]
     (tmp_path / "b.csv").write_text("\n".join(lines))
     catalog = curate([str(tmp_path / "b.csv")], tmp_path / "out")
-    assert "Left out: list_price (leak: its name says list)" in catalog_summary(catalog)
+    assert "Dropped because it gives the price away: list_price (its name says list)" in catalog_summary(catalog)
     assert "`list_price`: leak" in (catalog.path / "CARD.md").read_text()

@@ -36,7 +36,7 @@ def choose_currency(feeds: Sequence[Feed], given: str) -> tuple[str, str]:
         codes = sign_currencies(sign)
         code = next((code for code, _ in firm.most_common() if code in codes), codes[0])
         firm[code] += count
-        shared = " (a sign that other currencies share)" if len(codes) > 1 else ""
+        shared = ", a sign that other currencies share" if len(codes) > 1 else ""
         origins.setdefault(code, f"from {without_number(sign)} in the prices{shared}")
     total = firm.total()
     if total <= RARE * silent:

@@ -8,6 +8,7 @@ becomes the row {"title": "Hose", "price": 24.5, "features": "25 m\\nbrass", "de
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from typing import Any
@@ -107,7 +108,11 @@ def is_array(head: str, scan: Any, is_json: bool) -> bool:
     try:
         entry, end = scan(start, 0)
     except (ValueError, StopIteration, RecursionError):
-        return start.splitlines()[0].rstrip() == "{" or (is_json and "\n" not in start.rstrip())
+        if "\n" in start.rstrip():
+            return start.splitlines()[0].rstrip() == "{"
+        with contextlib.suppress(FileRefused):  # one line, longer than the head
+            return is_json and bool(enter_list(JsonText(io.StringIO(start), scan, len(start))))
+        return False
     if start[end:].strip(SPACES):
         return False
     return "\n" in start[:end] or (is_json and any(is_table(value) for value in entry.values()))
