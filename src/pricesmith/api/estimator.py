@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 LEAST_ROWS_TO_HOLD_OUT = 200  # half of a fifth of these are 20 rows, and a 90 % interval takes 19
 HELD_OUT_SHARE, MOST_HELD_OUT, LEAST_SHARE = 0.2, 1_000, 0.05  # as the validation split of a catalog
 TEXT = "one text"  # the kind of X whose rows are texts
-TABLE = "a table"  # the kind of X whose rows have columns
+TABLE = "a table's columns"  # the kind of X whose rows have columns
 TEXT_COLUMNS = ColumnMap(title="title", text="text", price="")
 Floats = npt.NDArray[np.float64]
 
@@ -165,34 +165,32 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
     def _read(self, X: Any, *, reset: bool) -> list[Listing]:
         """The rows of X as listings. `reset` learns the kind of X and its columns, otherwise they are checked."""
-        rows, kind = self._rows(X, reset)
+        texts = read_texts(X)
+        kind = TABLE if texts is None else TEXT
+        if not reset and kind != self.input_:
+            raise ValueError(f"X has {kind} a row, but PriceRegressor was fitted on {self.input_} a row.")
+        rows = self._rows(X, reset) if texts is None else [split_title(text) for text in texts]
         if reset:
             self.input_ = kind
             self.columns_ = TEXT_COLUMNS if kind == TEXT else choose_feature_columns(list(rows[0]), self.mapping)
-        elif kind != self.input_:
-            raise ValueError(f"X is {kind}, but PriceRegressor was fitted on {self.input_} a row.")
         cleaning = self._cleaning()
         return [build_listing(row, self.columns_, cleaning, id=str(number)) for number, row in enumerate(rows)]
 
-    def _rows(self, X: Any, reset: bool) -> tuple[list[dict[str, Any]], str]:
-        """The raw rows of X, and whether they are texts or rows of a table."""
-        texts = read_texts(X)
-        if texts is not None:
-            parts = [text.strip().partition("\n") for text in texts]
-            return [{"title": title, "text": rest} for title, _, rest in parts], TEXT
+    def _rows(self, X: Any, reset: bool) -> list[dict[str, Any]]:
+        """The raw rows of a table."""
         if is_dataframe(X):
             rows = [dict(row.values) for row in to_raw_rows(X)]
             if not rows:
                 raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
             if list(rows[0]) != [str(number) for number in range(len(rows[0]))]:
                 self._check_names(list(rows[0]), reset)
-                return rows, TABLE
+                return rows
             X = np.array([list(row.values()) for row in rows], dtype=object)  # pandas numbers columns without names
         values = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite="allow-nan")
         names = [f"x{number}" for number in range(values.shape[1])]
         if not reset and hasattr(self, "feature_names_in_"):
             names = list(self.feature_names_in_)  # scikit-learn has warned that X has no names
-        return [dict(zip(names, row, strict=True)) for row in values.tolist()], TABLE
+        return [dict(zip(names, row, strict=True)) for row in values.tolist()]
 
     def _check_names(self, names: list[str], reset: bool) -> None:
         """Learn the names of a DataFrame's columns, or check them. Raises ValueError if they differ."""
@@ -224,6 +222,12 @@ def read_texts(X: Any) -> list[str] | None:
     if wrong is not None:
         raise ValueError(f"X mixes texts and {type(wrong).__name__}.")
     return [cell if isinstance(cell, str) else "" for cell in cells]
+
+
+def split_title(text: str) -> dict[str, Any]:
+    """A text as a raw row: its first line is the title."""
+    title, _, rest = text.strip().partition("\n")
+    return {"title": title, "text": rest}
 
 
 def to_numpy(values: Any) -> Any:
@@ -260,8 +264,8 @@ def split_items(items: Sequence[Item]) -> FitData:
 
     Groups are held out in the order of a hash of their content, so the order of the rows does not matter.
     """
-    digests = [hashlib.sha256(f"{render(item.listing)}\n{item.price!r}".encode()).hexdigest() for item in items]
-    order = sorted(range(len(items)), key=digests.__getitem__)
+    digests = [hashlib.sha256(render(item.listing).encode("utf-8", "surrogatepass")).hexdigest() for item in items]
+    order = sorted(range(len(items)), key=lambda place: (digests[place], items[place].price))
     ordered = [
         Item(with_id(items[place].listing, str(number)), items[place].price) for number, place in enumerate(order)
     ]
