@@ -238,7 +238,8 @@ class ComparablesIndex:
         path = folder / ITEMS
         words, rule = read_names(folder / WORDS), read_settings(folder / RULE, Rule)
         with report_damage(path):
-            table = pq.read_table(path)
+            with pq.ParquetFile(path) as file:  # read_table would import pandas
+                table = file.read()
             names = [name for name in ("id", "title", "price", "estimate") if name in table.column_names]
             values = {name: table.column(name).to_pylist() for name in names}
             if not all(isinstance(text, str) for name in ("id", "title") for text in values[name]):

@@ -25,6 +25,8 @@ PREFIX = "predicted_"
 
 def is_dataframe(value: object) -> bool:
     """Whether a value is a DataFrame: a table of pandas, polars, pyarrow or another library that narwhals reads."""
+    if value is None or isinstance(value, str | list | tuple | dict):  # no need to import narwhals
+        return False
     import narwhals as nw
 
     frame = nw.from_native(value, pass_through=True)

@@ -22,6 +22,7 @@ U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
+ASCII = 128
 KNOWN = 0x32000  # code points from here on are private or unassigned, never part of a word
 BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
 OTHER, LETTER, DIGIT = 0, 1, 2
@@ -43,6 +44,14 @@ def character_classes() -> NDArray[np.uint8]:
     table[ord("_")] = LETTER
     table[ord("0") : ord("9") + 1] = DIGIT
     return table
+
+
+@functools.cache
+def ascii_classes() -> NDArray[np.uint8]:
+    """The first `ASCII` entries of `character_classes`."""
+    characters = [chr(point) for point in range(ASCII)]
+    classes = [DIGIT if c.isdigit() else LETTER if c.isalnum() or c == "_" else OTHER for c in characters]
+    return np.array(classes, np.uint8)
 
 
 @functools.cache
@@ -93,7 +102,8 @@ def read_texts(listings: Sequence[Listing]) -> TextBuffer:
         fields += [part[:MAX_CHARS].lower() for part in parts]
     raw = code_points(fields)
     known = np.minimum(raw, KNOWN - 1)
-    kind = character_classes()[known]
+    # The table of all code points takes a quarter of a second, which plain text need not wait for.
+    kind = ascii_classes()[raw] if raw.max(initial=0) < ASCII else character_classes()[known]
     if kind.max(initial=0) >= SPECIAL:
         fields = [segment_text(part) for part in fields]
         raw = code_points(fields)
