@@ -12,17 +12,22 @@ import pytest
 
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.pricers.features.vocabulary import hash_to_buckets
+from pricesmith.pricers.fitting import fit_model
+from pricesmith.pricers.recipes import read_recipe
 from pricesmith.pricers.sparse_mlp import FEW_ROWS, SparseMlpPricer, SparseMlpRecipe
 
 HEAVY = ("torch", "sklearn", "pandas", "transformers", "lightgbm", "duckdb")
 
 
 @pytest.mark.parametrize("kind", ["ridge", "sparse_mlp"])
-def test_pricing_one_listing_imports_no_heavy_library(kind: str, runs: dict[str, Path]) -> None:
+def test_pricing_one_listing_imports_no_heavy_library(kind: str, shop: Catalog, tmp_path: Path) -> None:
     """In a new process, as `pricesmith price MODEL TEXT` runs."""
+    settings = {"ensemble_size": 1, "epochs": 1} if kind == "sparse_mlp" else {}
+    fit_model(read_recipe(kind, settings), shop, tmp_path / "model")
+    model = str(tmp_path / "model")
     code = (
         "import json, sys\nfrom pricesmith.cli import run\n"
-        f"try: run(['price', {str(runs[kind])!r}, 'Cobalt cordless drill, 12 kg', '--quiet'])\n"
+        f"try: run(['price', {str(tmp_path / 'model')!r}, 'Cobalt cordless drill, 12 kg', '--quiet'])\n"
         "except SystemExit as stop: assert not stop.code\n"
         f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
     )

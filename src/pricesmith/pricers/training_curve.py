@@ -82,7 +82,7 @@ def draw_curve(points: Sequence[TrainingPoint]) -> RenderableType:
             ("validation MAE", [point.validation_mae for point in own if point.validation_mae is not None]),
         ):
             if values:
-                figures = [f"{value:.4g}" for value in (values[0], min(values), values[-1])]
+                figures = [format_figure(value) for value in (values[0], min(values), values[-1])]
                 rows.append([series, name, sparkline(values), *figures, f"{end:g} {unit}", f"{seconds:.1f}"])
     columns = [
         Column("series", wraps=True),
@@ -95,6 +95,11 @@ def draw_curve(points: Sequence[TrainingPoint]) -> RenderableType:
         Column("seconds", right=True, drop=5),
     ]
     return FittedTable("Training curve", columns, rows)
+
+
+def format_figure(value: float) -> str:
+    """A loss or an error with at least four digits, never in scientific notation above 0.0001."""
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 def sparkline(values: Sequence[float], width: int = MAX_POINTS) -> str:
