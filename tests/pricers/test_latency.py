@@ -27,7 +27,7 @@ def test_pricing_one_listing_imports_no_heavy_library(kind: str, shop: Catalog, 
     model = str(tmp_path / "model")
     code = (
         "import json, sys\nfrom pricesmith.cli import run\n"
-        f"try: run(['price', {str(tmp_path / 'model')!r}, 'Cobalt cordless drill, 12 kg', '--quiet'])\n"
+        f"try: run(['price', {model!r}, 'Cobalt cordless drill, 12 kg', '--quiet'])\n"
         "except SystemExit as stop: assert not stop.code\n"
         f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
     )
