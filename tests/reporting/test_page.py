@@ -76,7 +76,11 @@ def test_conclusion_json_holds_the_numbers(evals_of: Folder, tmp_path: Path) -> 
         "status": "paid back",
         "machine_usd_per_hour": pytest.approx(3600),
     }
+    rows = {row["name"]: row for row in facts["leaderboard"]}
+    fees = [rows[name]["fees_usd_per_1000"] for name in ("ridge", "gpt", "new", "human:ada")]
+    assert fees == [0.0, pytest.approx(1.0), None, None]
     costs = {cost["name"]: cost for cost in facts["costs"]}
+    assert all(rows[name]["fit_seconds"] == costs[name]["fit_seconds"] for name in rows)
     assert costs["gpt"]["usd_per_million"] == pytest.approx(1000)
     assert (costs["new"]["usd_per_1000"], costs["human:ada"]["usd_per_1000"]) == (None, None)
     assert costs["gpt"]["latency_seconds"] == {"median": 2.0, "high": 2.0, "n": 200}

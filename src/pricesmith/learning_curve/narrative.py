@@ -140,7 +140,7 @@ def method_lines(curve: LearningCurve) -> list[str]:
     return [
         f"Every fit is evaluated on the same {curve.n:,} items ({curve.evaluated_on}); the test split is not read. The "
         f"parts are nested and consist of whole near-duplicate groups, with {fits} of each part. {variance}",
-        "Twice the rows: the curve error = floor + b × rows^−c (floor and b ≥ 0, 0 < c ≤ 1) is fitted to the measured "
+        "Twice the rows: the curve error = floor + b × rows⁻ᶜ (floor and b ≥ 0, 0 < c ≤ 1) is fitted to the measured "
         "points and to 2,000 bootstrap resamples by group, with the floor and without; the interval is the outer of "
         "both central 95 % intervals. It applies to more rows like these and to one doubling only. A gain is called "
         f"little if it is at most {format_share(SMALL_GAIN)} of the MAE.",

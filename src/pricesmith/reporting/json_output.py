@@ -33,7 +33,7 @@ from typing import Any
 
 from pricesmith.evaluation.compare import Difference
 from pricesmith.evaluation.conclusion import Comparison, Conclusion, LlmComparison
-from pricesmith.evaluation.cost import BreakEven, Cost
+from pricesmith.evaluation.cost import BreakEven, Cost, get_pricer_type
 from pricesmith.evaluation.leaderboard import CoverageCheck, LeaderboardRow
 
 FORMAT = 2
@@ -120,9 +120,12 @@ def llm_dict(question: LlmComparison) -> dict[str, Any]:
 
 
 def leaderboard_row_dict(row: LeaderboardRow) -> dict[str, Any]:
-    """Return a leaderboard row with the coverage checks that are significant."""
+    """Return a leaderboard row with the coverage checks that are significant; unknown fees are None."""
     values = asdict(row)
     del values["coverage_checks"]
+    fees = values.pop("dollars_per_1000")
+    is_paid = get_pricer_type(row.kind) in ("own", "hosted")
+    values["fees_usd_per_1000"] = fees if is_paid else None
     return {**values, "miscoverage": [coverage_dict(check) for check in row.miscoverage]}
 
 
