@@ -1,4 +1,4 @@
-"""The verb's facts and tables, the tokenizer audit, and what a base knows before it is tuned."""
+"""The verb's facts and tables, the tokenizer audit, and errors before tuning."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pricesmith.testing.language import make_tokenizer
 from pricesmith.text.prompts import Prompt
 
 
-def drawn(facts: dict[str, Any], width: int = 200) -> str:
+def render_tables(facts: dict[str, Any], width: int = 200) -> str:
     """The tables as a terminal of this width shows them."""
     from rich.console import Console
 
@@ -35,19 +35,19 @@ def drawn(facts: dict[str, Any], width: int = 200) -> str:
     return cast(io.StringIO, console.file).getvalue()
 
 
-def test_without_an_amount_of_memory_this_box_is_planned_for() -> None:
+def test_without_an_amount_of_memory_this_machine_is_planned_for() -> None:
     """Every model with its license and published scores; a machine gets the sources as well."""
     facts = choose_base()
     assert facts["memory"] > 10**9
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
-    text = drawn(facts)
+    text = render_tables(facts)
     assert "Llama 3.1 Community License" in text
     assert "MMLU 5-shot 66.7 / 69.4" in text
     dtype = "bf16" if facts["dtype_bytes"] == 2 else "fp32"
     assert facts["gpu"] or [mode["mode"] for mode in facts["models"][0]["modes"]] == [dtype, f"{dtype}, checkpointing"]
 
 
-def test_a_box_without_bf16_is_planned_for_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_bf16_the_plan_is_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same models take more, and both the modes and the note under the table say why."""
     peaks = {}
     for dtype_bytes in (2, 4):
@@ -57,17 +57,17 @@ def test_a_box_without_bf16_is_planned_for_in_fp32(monkeypatch: pytest.MonkeyPat
         facts = choose_base()
         peaks[dtype_bytes] = {model["name"]: model["modes"][0]["peak"] for model in facts["models"]}
     assert all(1.4 < peaks[4][name] / peaks[2][name] < 2.0 for name in peaks[2])
-    assert "fp32, checkpointing" in drawn(facts)
-    assert "on a CPU that does not compute in bf16" in drawn(facts)
+    assert "fp32, checkpointing" in render_tables(facts)
+    assert "on a CPU that does not compute in bf16" in render_tables(facts)
 
 
-def test_what_fits_comes_first_and_the_limits_are_told() -> None:
+def test_models_that_fit_come_first_and_the_limits_are_explained() -> None:
     """The largest model of each mode, and why the next bigger one does not fit."""
     facts = choose_base(memory="24GB")
     assert facts["memory"] == 24 * 10**9
     fits = [model["best"] is not None for model in facts["models"]]
     assert fits == sorted(fits, reverse=True)
-    text = drawn(facts)
+    text = render_tables(facts)
     assert "too much" in text
     assert "needs [qlora]" in text
     assert [row["mode"] for row in facts["limits"]] == ["bf16", "bf16, checkpointing", "nf4", "nf4, checkpointing"]
@@ -93,7 +93,7 @@ def test_times_are_estimates_of_this_machine(monkeypatch: pytest.MonkeyPatch) ->
         for checkpointing in (False, True)
     )
     assert plain / again == pytest.approx(1.5)
-    text = drawn(facts)
+    text = render_tables(facts)
     assert "est. time" in text
     assert "10,000 listings on this machine, estimated from its measured speed of 2 TFLOP/s" in text
 
@@ -102,7 +102,7 @@ def test_there_is_no_time_for_a_gpu_whose_speed_is_not_known() -> None:
     """With --memory the field is null, and the legend gives the reason."""
     facts = choose_base(memory="24GB")
     assert {row["estimated_seconds"] for row in facts["models"]} == {None}
-    assert "not shown with --memory" in drawn(facts)
+    assert "not shown with --memory" in render_tables(facts)
 
 
 def test_the_speed_of_this_machine_is_measured_in_a_moment() -> None:
@@ -116,7 +116,7 @@ def test_the_speed_of_this_machine_is_measured_in_a_moment() -> None:
 def test_no_figure_is_cut_at_any_width(measured: tuple[dict[str, Any], Path], width: int) -> None:
     """Columns are dropped, digits never; the columns that a choice needs stay."""
     facts = {**choose_base(memory="24GB"), **measured[0]}
-    text = drawn(facts, width)
+    text = render_tables(facts, width)
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
     for row in facts["models"]:
@@ -128,11 +128,11 @@ def test_no_figure_is_cut_at_any_width(measured: tuple[dict[str, Any], Path], wi
             assert re.search(rf"(?<!\d)\${base['states']['point']:,.2f}(?!\d)", text)
 
 
-def test_a_small_box_is_told_that_nothing_fits() -> None:
+def test_with_little_memory_the_table_says_that_nothing_fits() -> None:
     """Never an empty page."""
     facts = choose_base(memory="500MB")
     assert all(model["best"] is None and "too much" in model["why_not"] for model in facts["models"])
-    assert "bf16: none fits. Next, smollm2-135m" in drawn(facts)
+    assert "bf16: none fits. Next, smollm2-135m" in render_tables(facts)
 
 
 def test_a_local_folder_is_planned_for_beside_the_registry(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_local_folder_is_planned_for_beside_the_registry(tmp_path: Path) -> No
     folder = make_model(tmp_path / "mine")
     facts = choose_base(memory="8GB", purpose="serve", names=[str(folder)])
     assert next(model for model in facts["models"] if model["name"] == "mine")["best"]["mode"] == "bf16"
-    assert "mine" in drawn(facts)
+    assert "mine" in render_tables(facts)
 
 
 @pytest.mark.parametrize("wrong", [{"memory": "24"}, {"purpose": "fun"}, {"measure": True}])
@@ -150,11 +150,11 @@ def test_wrong_arguments_are_usage_errors(wrong: dict[str, Any]) -> None:
         choose_base(**wrong)
 
 
-@pytest.mark.parametrize(("numbers", "said", "longest"), [("digits", "digits", 4), ("single", "one token", 2)])
-def test_the_audit_tells_how_prices_are_written(numbers: str, said: str, longest: int) -> None:
+@pytest.mark.parametrize(("numbers", "style", "longest"), [("digits", "digits", 4), ("single", "one token", 2)])
+def test_the_audit_shows_how_prices_are_written(numbers: str, style: str, longest: int) -> None:
     """Digit by digit, or one token for each number of up to three digits; the sign stands apart."""
     found = audit_tokens("made", make_tokenizer(numbers, chat=False), Prompt(), top_price=4999)
-    assert (found.numbers, found.longest, found.sign_apart, found.mean) == (said, longest, True, None)
+    assert (found.numbers, found.longest, found.sign_apart, found.mean) == (style, longest, True, None)
 
 
 def test_the_audit_counts_the_catalogs_tokens() -> None:
@@ -186,8 +186,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
     return facts, catalog
 
 
-def test_measuring_tells_errors_beside_the_ridge_and_the_constant(measured: tuple[dict[str, Any], Path]) -> None:
-    """On the same rows; a ridge on a random model's states still beats the constant on goods with a law."""
+def test_measured_errors_are_beside_the_ridge_and_the_median(measured: tuple[dict[str, Any], Path]) -> None:
+    """On the same rows; a ridge on a random model's states still has a lower MAE than the median on made goods."""
     facts, path = measured
     first = facts["measured"][0]
     assert first["states"]["n"] == first["ridge"]["n"] == first["median"]["n"] > 30
@@ -207,7 +207,7 @@ def test_a_base_that_cannot_be_used_is_a_note_and_the_others_are_measured(
     last = facts["measured"][-1]
     assert last["note"]
     assert last["states"] is None
-    text = drawn({**choose_base(), **facts})
+    text = render_tables({**choose_base(), **facts})
     assert "Tune " in text or "No recommendation" in text
     assert "broken" in text
     assert not [name for name in last if name in ("errors", "ridge_errors")], "errors of single items are no facts"
@@ -230,7 +230,7 @@ def test_the_reference_ridge_is_the_ridge_errors(measured: tuple[dict[str, Any],
     assert first["ridge"]["point"] == pytest.approx(np.mean(errors), rel=1e-6)
 
 
-def test_no_time_still_ends(tmp_path: Path) -> None:
+def test_a_budget_of_zero_minutes_still_measures_something(tmp_path: Path) -> None:
     """A budget of nothing is a second: something is measured in it."""
     from pricesmith.base_models.measure import draw_sample, measure_bases
 
@@ -241,7 +241,7 @@ def test_no_time_still_ends(tmp_path: Path) -> None:
     assert found[0].train_rows > 0
 
 
-def test_a_slow_base_does_not_take_all_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_base_stops_within_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock is read between pieces that begin small: at 2 s a listing, 10 s are over after six of them."""
     from pricesmith.base_models import measure
 
@@ -258,7 +258,7 @@ def test_a_slow_base_does_not_take_all_the_time(tmp_path: Path, monkeypatch: pyt
 
 
 def test_measuring_without_a_base_says_how_to_get_one(tmp_path: Path) -> None:
-    """An empty machine is told what to install."""
+    """Without bases the error says what to install."""
     with pytest.raises(InputError, match="no base on this machine"):
         module.measure_on_catalog(make_catalog(tmp_path / "catalog", 300), [], True, 1.0, module.SILENT)
 
@@ -398,7 +398,7 @@ def test_few_items_are_no_comparison(n: int) -> None:
 
 
 def test_one_base_of_the_same_error_is_neither_recommended_nor_refused() -> None:
-    """Against the TF-IDF ridge the interval and the items needed are told."""
+    """The interval against the TF-IDF ridge and the sample size needed are shown."""
     draw = np.random.default_rng(2)
     ridge_errors = draw.lognormal(3, 1, 150)
     text = advice_on(made_sample(150), made_measured("a", ridge_errors * draw.lognormal(-0.08, 0.4, 150), ridge_errors))
@@ -407,7 +407,7 @@ def test_one_base_of_the_same_error_is_neither_recommended_nor_refused() -> None
     assert "Tune" not in text
 
 
-def test_equal_bases_are_hardly_ever_told_apart() -> None:
+def test_equal_bases_rarely_differ_significantly() -> None:
     """Four bases of one distribution, forty times: a winner is named in about a twentieth of them, not in half."""
     from pricesmith.base_models.measure import compare_bases
 

@@ -1,4 +1,4 @@
-"""What this box can hold: the machine's memory, or less where a limit is set."""
+"""What this machine can hold: the machine's memory, or less where a limit is set."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def made(root: Path, lines: str, files: dict[str, str]) -> Path:
     return root
 
 
-def test_without_control_groups_the_machine_is_the_box(tmp_path: Path) -> None:
+def test_without_control_groups_the_machine_s_memory_counts(tmp_path: Path) -> None:
     """What the system has installed."""
     assert memory_bytes(tmp_path) == memory_bytes(made(tmp_path, "", {}))
     assert (memory_bytes(tmp_path) or 0) > 10**8
@@ -33,7 +33,7 @@ def test_without_control_groups_the_machine_is_the_box(tmp_path: Path) -> None:
         ("2:memory:/outside\n", {"sys/fs/cgroup/memory/memory.limit_in_bytes": "50000000\n"}),
     ],
 )
-def test_the_tightest_limit_above_a_process_is_the_box(tmp_path: Path, lines: str, files: dict[str, str]) -> None:
+def test_the_lowest_limit_of_a_process_is_its_memory(tmp_path: Path, lines: str, files: dict[str, str]) -> None:
     """Both versions; a container sees its own group as the root whatever its path is called outside."""
     assert memory_bytes(made(tmp_path, lines, files)) == 50_000_000
 
@@ -45,7 +45,7 @@ def test_no_limit_is_none(tmp_path: Path, text: str) -> None:
     assert memory_bytes(made(tmp_path, "0::/\nbroken", {"sys/fs/cgroup/memory.max": text})) == whole
 
 
-def test_a_box_without_bf16_counts_four_bytes_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_bf16_a_weight_has_four_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The planner reads what the weights will be loaded as."""
     import torch
 

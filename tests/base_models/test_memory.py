@@ -91,7 +91,9 @@ def kept_in_reality(config: Any, layers: int, columns: int, dropout: float, dtyp
         ("olmo2", 0.05),
     ],
 )
-def test_a_layer_keeps_what_the_planner_says(group: str, dropout: float, dtype: str, dtype_bytes: int) -> None:
+def test_the_planner_counts_the_activations_of_a_layer_exactly(
+    group: str, dropout: float, dtype: str, dtype_bytes: int
+) -> None:
     """To the byte: what autograd keeps of one more layer for one more token is the planner's sum."""
     config = configs()[group]
     shape = architecture_from_config(config, group)
@@ -163,7 +165,7 @@ def test_an_8b_in_24_gb_is_tuned_by_recomputing_and_in_80_gb_plainly() -> None:
     assert "too much" in infeasible_reason(modes)
 
 
-def test_serving_knows_no_recomputing() -> None:
+def test_serving_has_no_gradient_checkpointing() -> None:
     """Nothing is kept for a backward pass."""
     assert [mode.name for mode in plan_modes(registry()["qwen3-0.6b"].shape, 8 * 10**9, "serve")] == ["bf16", "nf4"]
 
@@ -193,7 +195,7 @@ def test_a_model_of_2_gb_peaks_within_15_percent_of_its_plan() -> None:
     assert {case: ratio for case, ratio in ratios.items() if abs(ratio - 1) > 0.15} == {}
 
 
-def test_the_gpu_side_says_where_nothing_was_measured() -> None:
+def test_without_a_gpu_the_benchmark_says_that_nothing_was_measured() -> None:
     """Without a GPU the benchmark prints so, and its cases can be planned."""
     import torch
 
@@ -201,8 +203,8 @@ def test_the_gpu_side_says_where_nothing_was_measured() -> None:
     assert len(module.gpu_cases()) == 12
     assert all(module.predicted(case) > 10**9 for case in module.gpu_cases())
     if not torch.cuda.is_available():
-        told = subprocess.run([sys.executable, str(BENCHMARK), "--gpu"], capture_output=True, text=True, check=True)
-        assert told.stdout.strip() == "not measured: there is no GPU here"
+        process = subprocess.run([sys.executable, str(BENCHMARK), "--gpu"], capture_output=True, text=True, check=True)
+        assert process.stdout.strip() == "not measured: there is no GPU here"
 
 
 def test_a_packed_row_pays_for_its_mask() -> None:

@@ -1,4 +1,4 @@
-"""Before a base is tuned: what it takes of this machine is told, and the mode is chosen."""
+"""Before a base is tuned, a note says how much memory it takes, and the mode is chosen."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LLAMA_8B = registry()["llama-3.1-8b"].shape
 
 
 class Notes(Progress):
-    """Keeps what a person would read."""
+    """Keeps the notes."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.notes: list[str] = []
 
     def note(self, text: str) -> None:
-        self.said.append(text)
+        self.notes.append(text)
 
 
 def card(gigabytes: int) -> Hardware:
@@ -46,7 +46,7 @@ def card(gigabytes: int) -> Hardware:
 def test_the_first_mode_that_fits_is_taken(
     gigabytes: int, nf4: bool, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """bf16 where memory allows; else what is given up, and why, is told."""
+    """bf16 if memory allows; else a note names the mode and the reason."""
     monkeypatch.setattr(precision, "has_nf4", lambda: nf4)
     chosen, reason = choose_mode(read_recipe("lora_bins_8b"), LLAMA_8B, card(gigabytes))
     assert chosen.name == mode
@@ -72,20 +72,20 @@ def test_without_bitsandbytes_4_bits_are_no_choice(monkeypatch: pytest.MonkeyPat
         ({"quantization": "none", "gradient_checkpointing": False}, "bf16"),
     ],
 )
-def test_what_is_set_stands(settings: dict[str, Any], mode: str) -> None:
+def test_settings_override_the_planner(settings: dict[str, Any], mode: str) -> None:
     """The planner decides what is left open only."""
     chosen, _ = choose_mode(read_recipe("lora_bins_8b", settings), LLAMA_8B, card(80))
     assert chosen.name == mode
 
 
 def test_4_bits_without_a_gpu_are_refused_and_not_passed_over() -> None:
-    """What is set stands, or is told to be impossible before any weight is loaded."""
+    """A setting is used, or refused before any weights are loaded."""
     settings = LoraBins(base="llama-3.1-8b", quantization="nf4")
     with pytest.raises(UsageError, match="need a CUDA device"):
         choose_mode(settings, registry()["llama-3.1-8b"].shape, Hardware(64 * 10**9, False))
 
 
-def test_a_batch_that_is_too_large_is_told_with_one_that_fits() -> None:
+def test_a_batch_that_is_too_large_gets_advice_that_fits() -> None:
     """The number in the advice fits when it is tried."""
     asked = read_recipe(
         "lora_bins_8b", {"quantization": "none", "gradient_checkpointing": True, "tokens_per_batch": 100_000}
@@ -106,18 +106,18 @@ def test_a_recipe_is_planned_before_its_weights_are_loaded(tmp_path: Path, monke
     notes = Notes()
     found = plan_for_hardware(LoraTokens(base=str(base)), notes)
     assert (found.quantization, found.gradient_checkpointing) == ("none", False)
-    assert notes.said[0].startswith("Memory: bf16 with batches of 1,024 tokens takes about")
-    assert notes.said[0].endswith("of the 25.0 GB of this machine.")
+    assert notes.notes[0].startswith("Memory: bf16 with batches of 1,024 tokens takes about")
+    assert notes.notes[0].endswith("of the 25.0 GB of this machine.")
     ridge = read_recipe("ridge")
     assert plan_for_hardware(ridge, notes) is ridge
 
 
-def test_a_box_of_a_few_megabytes_is_told_that_it_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rank that no machine holds is told before it is tried."""
+def test_a_note_says_that_memory_is_too_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rank that is too large for any machine gets a note before the training."""
     monkeypatch.setattr(precision, "detect_hardware", lambda: Hardware(10**7, False, 2))
     notes = Notes()
     plan_for_hardware(LoraBins(base=str(make_model(tmp_path / "base")), lora_r=100_000), notes)
-    assert "it will probably run out of memory" in notes.said[0]
+    assert "it will probably run out of memory" in notes.notes[0]
 
 
 def test_a_folder_has_no_revisions(tmp_path: Path) -> None:

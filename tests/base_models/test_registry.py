@@ -14,7 +14,7 @@ from pricesmith.core.settings import format_toml_value
 from pricesmith.pricers.llm.registry import REGISTRY, find_model, read_registry, registry
 
 
-def test_the_registry_holds_what_a_box_can_tune() -> None:
+def test_the_registry_has_models_that_one_machine_can_tune() -> None:
     """At least 12 models of 0.1 to 15 billion parameters, Llama first, and the families that people ask for."""
     known = registry()
     assert len(known) >= 12
@@ -45,7 +45,7 @@ def test_every_fact_names_a_source_that_was_opened() -> None:
         assert all(datetime.date(2026, 1, 1) <= day <= max(today, datetime.date(2026, 11, 23)) for day in opened)
 
 
-def test_no_source_is_listed_that_says_nothing() -> None:
+def test_every_listed_source_is_used() -> None:
     """What backs no fact was not needed."""
     listed = tomllib.loads(REGISTRY.read_text(encoding="utf-8"))["sources"]
     assert set(listed) == {name for model in registry().values() for name in model.to_dict()["sources"]}
@@ -57,7 +57,7 @@ def test_both_variants_are_there_but_where_none_was_published() -> None:
     assert all(model.instruct for model in registry().values())
 
 
-def test_llamas_duties_are_told() -> None:
+def test_llamas_duties_are_listed() -> None:
     """What must be shown, and how a tuned model must be named."""
     duties = " ".join(registry()["llama-3.2-3b"].license.duties)
     assert "Built with Llama" in duties

@@ -1,4 +1,4 @@
-"""A run as a folder for others."""
+"""A model as a folder for others."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_card_has_the_front_matter_of_the_hub(shop: Path, tmp_path: Path) -> N
 
 
 def test_a_card_without_a_leaderboard_says_so(shop: Path, tmp_path: Path) -> None:
-    """What is not known is said."""
+    """The card says that there was no evaluation."""
     export_model(shop / "ridge", tmp_path / "out", "hub")
     assert "It was not evaluated when this card was written" in (tmp_path / "out" / "README.md").read_text()
 
@@ -63,7 +63,7 @@ def test_a_leaderboard_without_the_run_is_refused(shop: Path, tmp_path: Path) ->
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_that_is_its_rows_says_that_they_go_along(shop: Path, tmp_path: Path) -> None:
+def test_the_card_of_a_knn_model_says_that_it_contains_training_rows(shop: Path, tmp_path: Path) -> None:
     """Neighbors cannot be handed on without titles and prices: the card says so in bold."""
     export_model(shop / "knn", tmp_path / "out", "hub")
     assert "**This folder contains prices of the training rows" in (tmp_path / "out" / "README.md").read_text()

@@ -49,8 +49,8 @@ def test_a_chat_row_reads_as_our_own_chat_prompt(catalog: Path, tmp_path: Path) 
     export_model(catalog, tmp_path / "chat.jsonl", "sft", style="chat")
     tokenizer = AutoTokenizer.from_pretrained(make_model(tmp_path / "model", chat=True))
     item, row = open_catalog(catalog).items("train")[0], rows_of(tmp_path / "chat.jsonl")[0]
-    told = tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
-    whole = tokenizer(told + row["completion"][0]["content"], add_special_tokens=False)["input_ids"]
+    chat = tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
+    whole = tokenizer(chat + row["completion"][0]["content"], add_special_tokens=False)["input_ids"]
     (ours,) = Prompt(style="chat").encode(tokenizer, [item.listing])
     assert tokenizer.decode(whole) == tokenizer.decode(ours) + str(format_whole_price(item.price))
 

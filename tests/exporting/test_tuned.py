@@ -44,13 +44,13 @@ def logits(model: torch.nn.Module, prompt: list[int]) -> np.ndarray:
 
 def prompts_of(shop: Path, readout: str) -> tuple[LlmPricer, list[list[int]]]:
     pricer = load_adapter(shop / readout)
-    wares = [item.listing for item in open_catalog(shop / "catalog").items("test")[:12]]
-    return pricer, pricer.prompt.encode(pricer.tokenizer, wares)
+    listings = [item.listing for item in open_catalog(shop / "catalog").items("test")[:12]]
+    return pricer, pricer.prompt.encode(pricer.tokenizer, listings)
 
 
 @pytest.mark.parametrize("readout", READOUTS)
 def test_a_merged_export_is_a_stock_model_with_the_same_answers(shop: Path, tmp_path: Path, readout: str) -> None:
-    """transformers alone loads it, number head and all, and its logits are the run's to 1e-3."""
+    """transformers alone loads it, number head and all, and its logits are the model's to 1e-3."""
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
     export_model(shop / readout, tmp_path / "out", "merged")
@@ -67,7 +67,7 @@ def test_a_merged_export_is_a_stock_model_with_the_same_answers(shop: Path, tmp_
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 @pytest.mark.parametrize("readout", READOUTS)
 def test_an_adapter_export_loads_with_stock_peft(shop: Path, tmp_path: Path, readout: str) -> None:
-    """PeftModel puts it on the same base, and its logits are the run's to 1e-3."""
+    """PeftModel puts it on the same base, and its logits are the model's to 1e-3."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -109,8 +109,8 @@ def test_no_row_of_the_catalog_is_in_an_export(shop: Path, tmp_path: Path, form:
 def test_a_hub_export_prices_as_the_run_does(shop: Path, tmp_path: Path) -> None:
     """The exported folder is a run; on another base it is refused."""
     export_model(shop / "bins", tmp_path / "out", "hub")
-    wares = [item.listing for item in open_catalog(shop / "catalog").items("test")]
-    assert model.load_model(tmp_path / "out").price(wares) == model.load_model(shop / "bins").price(wares)
+    listings = [item.listing for item in open_catalog(shop / "catalog").items("test")]
+    assert model.load_model(tmp_path / "out").price(listings) == model.load_model(shop / "bins").price(listings)
 
 
 def test_an_export_of_a_run_whose_base_changed_is_refused(shop: Path, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_base_of_the_registry_goes_by_its_hub_id(tmp_path: Path) -> None:
     assert license.name == "Gemma Terms of Use"
 
 
-def test_a_card_of_a_merged_4_bit_run_says_that_it_is_not_what_was_judged(shop: Path) -> None:
+def test_the_card_of_a_merged_4_bit_model_says_that_quotes_differ(shop: Path) -> None:
     """The results were those of the adapter on the base in 4 bits."""
     run = model.load_model(shop / "bins")
     run.manifest["settings"]["quantization"] = "nf4"
@@ -155,23 +155,21 @@ def test_a_card_of_a_merged_4_bit_run_says_that_it_is_not_what_was_judged(shop: 
 
 
 class Notes(Progress):
-    """What a person was told."""
+    """Records notes."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.notes: list[str] = []
 
     def note(self, text: str) -> None:
-        self.said.append(text)
+        self.notes.append(text)
 
 
-def test_a_person_is_told_what_a_folder_for_others_is_not(
-    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_notes_name_the_limits_of_an_export(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Merged from 4 bits it is not what was judged; without its base a run is of no use to others."""
     notes = Notes()
     export_model(shop / "bins", tmp_path / "hub", "hub", progress=notes)
-    assert "is not on the Hub" in notes.said[-1]
-    assert "path on this machine" in notes.said[-1]
+    assert "is not on the Hub" in notes.notes[-1]
+    assert "path on this machine" in notes.notes[-1]
     load = model.load_model
 
     def in_4_bits(path: Path) -> model.PriceModel:
@@ -181,18 +179,18 @@ def test_a_person_is_told_what_a_folder_for_others_is_not(
 
     monkeypatch.setattr(models, "load_model", in_4_bits)
     export_model(shop / "bins", tmp_path / "out", "merged", progress=notes)
-    assert "evaluated on the base in 4 bits" in notes.said[-1]
+    assert "evaluated on the base in 4 bits" in notes.notes[-1]
     assert "tuned and evaluated on a base in 4 bits" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_an_export_draws_no_bar_of_a_library(shop: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """In a pipe nothing is drawn but what we draw."""
+    """Nothing is printed in a pipe."""
     export_model(shop / "bins", tmp_path / "out", "merged")
-    said = capfd.readouterr()
-    assert said.out + said.err == ""
+    output = capfd.readouterr()
+    assert output.out + output.err == ""
 
 
-def test_the_folder_of_an_evaluation_is_not_told(shop: Path, tmp_path: Path) -> None:
+def test_the_path_of_an_evals_folder_is_not_exported(shop: Path, tmp_path: Path) -> None:
     """The marker of an export goes with it."""
     run_candidates([str(shop / "bins")], open_catalog(shop / "catalog"), tmp_path / "evals")
     export_model(shop / "bins", tmp_path / "out", "adapter", evals=tmp_path / "evals")

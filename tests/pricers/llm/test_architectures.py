@@ -14,7 +14,7 @@ from pricesmith.testing import make_model
 
 
 @pytest.mark.parametrize("group", ["llama", "gemma3"])
-def test_a_folder_tells_its_shape(tmp_path: Path, group: Any) -> None:
+def test_the_shape_is_read_from_a_folder(tmp_path: Path, group: Any) -> None:
     """A made model's config gives its shape, and the meta device its parameters."""
     shape = architecture_from_folder(make_model(tmp_path / "model", group=group, layers=3, hidden=32))
     assert (shape.layers, shape.hidden, shape.heads, shape.kv_heads, shape.tied) == (3, 32, 4, 2, True)
@@ -37,7 +37,7 @@ def test_a_broken_config_is_an_error_with_its_facts(tmp_path: Path, content: str
         architecture_from_folder(tmp_path)
 
 
-def test_code_that_a_config_names_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_that_a_config_names_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even where a person would say yes: a folder is data, and nothing in data runs."""
     (tmp_path / "config.json").write_text(
         '{"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config"}, "architectures": ["Evil"]}'
@@ -50,7 +50,7 @@ def test_code_that_a_config_names_is_not_asked_for(tmp_path: Path, monkeypatch: 
     assert not (tmp_path / "ran").exists()
 
 
-def test_code_that_a_part_of_a_config_names_is_not_asked_for(tmp_path: Path) -> None:
+def test_code_that_a_nested_config_names_does_not_run(tmp_path: Path) -> None:
     """A known model may hold a text model of its own that names code."""
     inner = '{"model_type": "llama", "auto_map": {"AutoModelForCausalLM": "evil.Model"}}'
     (tmp_path / "config.json").write_text(f'{{"model_type": "llava", "text_config": {inner}}}')
@@ -60,7 +60,7 @@ def test_code_that_a_part_of_a_config_names_is_not_asked_for(tmp_path: Path) -> 
 
 
 def test_a_config_is_read_without_trust(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever else names code, transformers is told never to ask."""
+    """transformers never asks whether to trust remote code."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     trust: list[Any] = []
@@ -77,7 +77,7 @@ def test_a_config_is_read_without_trust(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_name_that_is_nowhere_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Offline, a Hub id without a config here is told so, and what would do instead."""
+    """Offline, a Hub id without a cached config is an error that lists what is allowed."""
     import huggingface_hub
 
     def offline(*_: Any, **__: Any) -> str:
@@ -102,7 +102,7 @@ def test_a_mixture_of_experts_is_refused(tmp_path: Path) -> None:
         architecture_from_folder(tmp_path)
 
 
-def test_a_gguf_header_tells_its_shape(tmp_path: Path) -> None:
+def test_the_shape_is_read_from_a_gguf_header(tmp_path: Path) -> None:
     """Names, sizes and the count of a written file; its tensors are not looked into."""
     gguf = pytest.importorskip("gguf")
     import numpy as np
@@ -125,7 +125,7 @@ def test_a_gguf_header_tells_its_shape(tmp_path: Path) -> None:
 
 
 def test_what_is_no_gguf_file_is_an_error(tmp_path: Path) -> None:
-    """A renamed text file is told as what it is not."""
+    """A renamed text file is refused."""
     pytest.importorskip("gguf")
     path = tmp_path / "text.gguf"
     path.write_text("not this")

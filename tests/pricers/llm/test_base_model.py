@@ -1,4 +1,4 @@
-"""A base by its name: found, checked, loaded whole, and told from another; or one clear error."""
+"""Bases are found, checked, loaded completely and identified, or refused with one clear error."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_model_whose_tokens_see_those_after_them_is_refused(copy: Path, kind: 
 
 
 def test_without_its_weights_a_base_has_a_tokenizer_all_the_same(copy: Path) -> None:
-    """Who wants to count tokens needs no more; who wants the model is told what is missing."""
+    """Counting tokens needs no weights; loading the model without them is an error."""
     (copy / "model.safetensors").unlink()
     assert load_tokenizer(find_base(str(copy), weights=False))("lamp")["input_ids"]
     with pytest.raises(InputError, match="cannot be used"):
@@ -171,7 +171,7 @@ def refused() -> None:
 
 
 @pytest.mark.parametrize("name", ["no such thing!", "../nowhere", "a/b/c", ""])
-def test_a_name_that_is_nothing_is_told_what_could_be(name: str) -> None:
+def test_the_error_for_an_unknown_name_lists_what_is_allowed(name: str) -> None:
     """Presets, folder, file, Hub id."""
     if name == "":
         name = "/"
@@ -181,7 +181,7 @@ def test_a_name_that_is_nothing_is_told_what_could_be(name: str) -> None:
 
 
 def test_a_hub_id_without_a_hub_is_one_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Offline and not in the cache: what to do is said."""
+    """Offline and not in the cache: the error says what to do."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -191,7 +191,7 @@ def test_a_hub_id_without_a_hub_is_one_error(monkeypatch: pytest.MonkeyPatch, tm
     assert "local folder" in caught.value.hint
 
 
-def test_prints_tell_bases_and_tokenizers_apart(made: Path, copy: Path, tmp_path: Path) -> None:
+def test_fingerprints_of_bases_and_tokenizers_differ(made: Path, copy: Path, tmp_path: Path) -> None:
     """One changed weight, one changed token: another print. The same again: the same."""
     one, other = find_base(str(made)), find_base(str(copy))
     assert base_fingerprint(one) == base_fingerprint(other)

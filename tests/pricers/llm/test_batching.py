@@ -89,7 +89,7 @@ def test_places_are_where_the_answer_is_predicted() -> None:
         assert batch["prices"].tolist() == [40.0, 5.0]
 
 
-def test_bins_are_asked_once_at_the_last_token() -> None:
+def test_bins_are_predicted_once_at_the_last_token() -> None:
     """Without an answer to write there is one place an example, and nothing behind the prompt."""
     batch = collate([Example([5, 6, 7], [], 40.0), Example([8, 9], [], 5.0)], 0)
     assert batch["ids"].tolist() == [[5, 6, 7], [8, 9, 0]]

@@ -25,13 +25,13 @@ from pricesmith.pricers.llm.checkpoints import (
 
 
 class Notes(Progress):
-    """What a person was told."""
+    """Records notes."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.notes: list[str] = []
 
     def note(self, text: str) -> None:
-        self.said.append(text)
+        self.notes.append(text)
 
 
 def made(place: Path, step: int) -> Path:
@@ -107,19 +107,19 @@ def test_a_broken_newest_falls_back_to_the_one_before(tmp_path: Path, damage: Ca
     assert find_damage(last)
     notes = Notes()
     assert newest_checkpoint(tmp_path, notes) == previous
-    assert len(notes.said) == 1
-    assert "checkpoint-30 is skipped" in notes.said[0]
-    assert "training resumes from checkpoint-20" in notes.said[0]
+    assert len(notes.notes) == 1
+    assert "checkpoint-30 is skipped" in notes.notes[0]
+    assert "training resumes from checkpoint-20" in notes.notes[0]
     assert not last.exists(), "its leftovers would mix with the files of the next checkpoint of that step"
 
 
-def test_a_whole_newest_is_taken_without_a_word(tmp_path: Path) -> None:
+def test_a_complete_newest_checkpoint_is_used_without_a_note(tmp_path: Path) -> None:
     """The highest step in the path wins, not the latest write and not the order of letters."""
     made(tmp_path, 100)
     made(tmp_path, 20)
     notes = Notes()
     assert newest_checkpoint(tmp_path, notes) == tmp_path / "checkpoint-100"
-    assert notes.said == []
+    assert notes.notes == []
 
 
 def test_where_all_are_broken_training_starts_over(tmp_path: Path) -> None:
@@ -128,8 +128,8 @@ def test_where_all_are_broken_training_starts_over(tmp_path: Path) -> None:
         flip(made(tmp_path, step))
     notes = Notes()
     assert newest_checkpoint(tmp_path, notes) is None
-    assert len(notes.said) == 1
-    assert "starts over" in notes.said[0]
+    assert len(notes.notes) == 1
+    assert "starts over" in notes.notes[0]
     assert newest_checkpoint(tmp_path / "none", notes) is None
 
 
@@ -150,7 +150,7 @@ def test_pruning_keeps_three_and_the_best(tmp_path: Path) -> None:
     assert (tmp_path / "checkpoint-notes").is_dir()
 
 
-def test_the_curve_goes_on_after_the_resumed_step(tmp_path: Path) -> None:
+def test_the_training_log_continues_after_the_resumed_step(tmp_path: Path) -> None:
     """Later lines and a torn one are dropped; seconds add up over the processes."""
     curve = TrainingCurve(tmp_path / "training.jsonl")
     for step in (1, 2, 3):
@@ -167,7 +167,7 @@ def test_the_curve_goes_on_after_the_resumed_step(tmp_path: Path) -> None:
 
 
 def test_patience_is_read_from_the_history() -> None:
-    """Stalled means that the last judgments were all no better than the best before them; a resume sees the same."""
+    """Stalled means that the last evaluations were all no better than the best before them; a resume sees the same."""
     history = [{"loss": 1.0, "step": 1}]
     for step, error in ((10, 5.0), (20, 4.0), (30, 4.0), (40, 4.5)):
         history.append({"eval_mae": error, "step": step})

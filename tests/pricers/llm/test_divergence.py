@@ -42,7 +42,7 @@ def test_equally_good_models_are_hardly_ever_flagged() -> None:
     assert flagged <= 10
 
 
-def test_few_items_tell_nothing_and_the_longer_list_is_cut() -> None:
+def test_few_items_are_never_far_worse_and_the_longer_list_is_truncated() -> None:
     assert not is_far_worse([100.0] * (MIN_ITEMS - 1), [1.0] * 500)
     assert is_far_worse([100.0] * MIN_ITEMS, [1.0] * 500)
 

@@ -56,7 +56,7 @@ def test_states_come_in_the_order_of_the_examples(model: PeftModel, examples: li
     assert torch.allclose(together[7:8], one, atol=1e-5)
 
 
-def test_states_that_are_no_numbers_are_told(tmp_path: Path, examples: list[Example]) -> None:
+def test_states_that_are_not_finite_are_an_error(tmp_path: Path, examples: list[Example]) -> None:
     """A model that overflows, or whose weights are damaged, ends with one line and not in the solver."""
     base = find_base(str(make_model(tmp_path / "base")))
     config = LoraConfig(task_type=TaskType.SEQ_CLS, r=4, target_modules="all-linear")
@@ -147,7 +147,7 @@ def test_the_solver_works_in_full_precision_on_states_of_a_bf16_base(tmp_path: P
     assert torch.equal(started, head_weight(model))
 
 
-def test_progress_is_told_while_states_are_read_and_while_the_head_is_fitted(
+def test_progress_is_shown_while_states_are_read_and_the_head_is_fitted(
     model: PeftModel, examples: list[Example]
 ) -> None:
     """Both stages have a length and reach it."""

@@ -28,7 +28,7 @@ from pricesmith.testing import check_pricer, make_items, make_model
 from pricesmith.text.prompts import Prompt, few_shot_messages, format_whole_price
 
 RANGE = (0.5, 999.49)
-WARES = [item.listing for item in make_items(12, seed=3)[0]]
+LISTINGS = [item.listing for item in make_items(12, seed=3)[0]]
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +50,12 @@ def untuned(folder: Path, **settings: Any) -> LlmPricer:
 
 @pytest.mark.parametrize("style", ["plain", "chat"])
 @pytest.mark.parametrize("numbers", ["folder", "single"])
-def test_an_untuned_base_keeps_the_law_of_pricers(request: pytest.FixtureRequest, numbers: str, style: Any) -> None:
+def test_an_untuned_base_passes_the_conformance_check(request: pytest.FixtureRequest, numbers: str, style: Any) -> None:
     """Order, batches, odd texts, intervals: whatever writes its numbers, however it is asked."""
     check_pricer(untuned(request.getfixturevalue(numbers), style=style), price_range=RANGE)
 
 
-def test_a_head_of_bins_keeps_the_law_of_pricers(folder: Path) -> None:
+def test_a_head_of_bins_passes_the_conformance_check(folder: Path) -> None:
     """The other read-out."""
     base = find_base(str(folder))
     torch.manual_seed(0)
@@ -67,10 +67,10 @@ def test_a_head_of_bins_keeps_the_law_of_pricers(folder: Path) -> None:
 def test_a_quote_is_median_and_quantiles_with_the_covered_mass(single: Path) -> None:
     """What is quoted is what the read-out holds likely."""
     pricer = untuned(single)
-    (prompt,) = pricer.prompt.encode(pricer.tokenizer, WARES[:1])
+    (prompt,) = pricer.prompt.encode(pricer.tokenizer, LISTINGS[:1])
     (found,) = pricer.read([prompt])
     assert found is not None
-    (quote,) = pricer.price(WARES[:1])
+    (quote,) = pricer.price(LISTINGS[:1])
     assert (quote.low, quote.price, quote.high) == (found.quantile(0.05), found.median(), found.quantile(0.95))
     assert quote.raw == f"covered {found.covered:.2f}"
 
@@ -80,7 +80,7 @@ def test_without_numbers_there_is_no_answer(folder: Path) -> None:
     pricer = untuned(folder)
     assert isinstance(pricer.reader, TokenReader)
     pricer.reader.min_mass = 0.99
-    (quote,) = pricer.price(WARES[:1])
+    (quote,) = pricer.price(LISTINGS[:1])
     assert quote.price is quote.low is quote.high is None
     assert "whole price" in quote.raw
 
@@ -118,7 +118,7 @@ def test_examples_are_of_every_price_band(folder: Path) -> None:
     pricer = untuned(folder, train=train, shots=4)
     assert pricer.prompt.examples == shown
     assert pricer.facts["shots"] == 4
-    assert pricer.price(WARES) != untuned(folder).price(WARES)
+    assert pricer.price(LISTINGS) != untuned(folder).price(LISTINGS)
     for wrong in ({"train": train[:2], "shots": 3}, {"shots": 1}, {"train": train, "shots": 33}):
         with pytest.raises(UsageError):
             untuned(folder, **wrong)
@@ -130,23 +130,23 @@ def test_a_prompt_over_the_context_is_refused(folder: Path) -> None:
         untuned(folder, max_length=5000)
 
 
-def test_how_long_it_takes_is_told_once(folder: Path) -> None:
+def test_the_time_for_a_listing_is_noted_once(folder: Path) -> None:
     """After the first batch, for a thousand listings."""
-    told: list[str] = []
+    notes: list[str] = []
 
-    class Heard(Progress):
+    class Notes(Progress):
         def note(self, text: str) -> None:
-            told.append(text)
+            notes.append(text)
 
-    pricer = untuned(folder, progress=Heard())
-    pricer.price(WARES)
-    pricer.price(WARES)
-    assert len(told) == 1
-    assert "for 1,000" in told[0]
+    pricer = untuned(folder, progress=Notes())
+    pricer.price(LISTINGS)
+    pricer.price(LISTINGS)
+    assert len(notes) == 1
+    assert "for 1,000" in notes[0]
 
 
 def tuned(folder: Path, run: Path, readout: str) -> Any:
-    """A run folder with a random adapter on a base; the adapted model."""
+    """A model folder with a random adapter on a base; the adapted model."""
     base = find_base(str(folder))
     tokenizer = load_tokenizer(base)
     bins = PriceBins.from_prices([1, 500], 16)
@@ -185,12 +185,12 @@ def tuned(folder: Path, run: Path, readout: str) -> Any:
 def test_a_run_is_loaded_as_it_was_saved(folder: Path, tmp_path: Path, readout: str) -> None:
     """With the adapter in the weights or beside them: the same quotes."""
     before = tuned(folder, tmp_path / "run", readout)
-    expected = before.price(WARES)
-    assert expected != untuned(folder).price(WARES)
+    expected = before.price(LISTINGS)
+    assert expected != untuned(folder).price(LISTINGS)
     for merged in (None, True, False):
         pricer = load_adapter(tmp_path / "run", merged=merged)
         assert hasattr(pricer.model, "get_base_model") is (merged is False)
-        for quote, was in zip(pricer.price(WARES), expected, strict=True):
+        for quote, was in zip(pricer.price(LISTINGS), expected, strict=True):
             assert (quote.low, quote.price, quote.high) == pytest.approx((was.low, was.price, was.high), rel=1e-3)
     check_pricer(load_adapter(tmp_path / "run"), price_range=(0.5, 1000), tolerance=1e-4)
 

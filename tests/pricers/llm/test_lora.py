@@ -1,4 +1,4 @@
-"""A tuned run is whole or goes on: killed anywhere, resumed, it ends with the weights it would have had."""
+"""A training that is interrupted anywhere and resumed ends with the weights of an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ import json, os, resource, sys
 from pathlib import Path
 from pricesmith.pricers.llm.lora import LoraBins, LoraTokens
 from pricesmith.core.progress import Progress
-from pricesmith.testing import made_items
+from pricesmith.testing import make_items
 
 class Limited(Progress):
     '''Lets no file grow over `most` bytes after `steps` steps, as a full disk would not.'''
@@ -61,7 +61,7 @@ for line in sys.stdin:
     job = json.loads(line)
     child = os.fork()
     if child == 0:
-        items, _ = made_items(job["items"])
+        items, _ = make_items(job["items"])
         held = job["items"] // 5
         code = 1
         try:
@@ -186,7 +186,9 @@ def killed_and_resumed(forge: Forge, base: Path, place: Path, kind: str, kills: 
     assert went_on >= kills / 2
 
 
-def test_a_killed_and_resumed_run_ends_with_the_same_weights(forge: Forge, base: Path, tmp_path: Path) -> None:
+def test_an_interrupted_and_resumed_training_ends_with_the_same_weights(
+    forge: Forge, base: Path, tmp_path: Path
+) -> None:
     """SIGKILL at random points, dropout on: adapters bit for bit and all losses and errors as of a run left alone."""
     killed_and_resumed(forge, base, tmp_path, "bins", 2)
 
@@ -200,7 +202,9 @@ def test_killed_at_ten_random_points_it_ends_with_the_same_weights(
     killed_and_resumed(forge, single, tmp_path, kind, 10)
 
 
-def test_a_run_that_is_killed_again_and_again_gets_there(forge: Forge, base: Path, tmp_path: Path) -> None:
+def test_a_training_that_is_interrupted_repeatedly_ends_with_the_same_weights(
+    forge: Forge, base: Path, tmp_path: Path
+) -> None:
     """Each leg goes on from the last whole checkpoint of the one before; the newest one broken, from that before it."""
     settings = {**SMALL, "base": str(base), "lora_dropout": 0.2, "n_evals": 6}
     assert forge.fit(tmp_path / "straight", "bins", settings) == 0
@@ -220,7 +224,7 @@ def test_a_run_that_is_killed_again_and_again_gets_there(forge: Forge, base: Pat
     assert last_adapter(run) == last_adapter(tmp_path / "straight")
 
 
-def test_a_full_disk_keeps_the_last_whole_checkpoint(forge: Forge, base: Path, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_last_complete_checkpoint(forge: Forge, base: Path, tmp_path: Path) -> None:
     """A checkpoint that does not fit is one error with advice; with space again it goes on from the last whole one."""
     settings = {**SMALL, "base": str(base), "lora_dropout": 0.2, "n_evals": 6}
     assert forge.fit(tmp_path / "straight", "bins", settings) == 0
@@ -241,7 +245,7 @@ class Interrupting(Progress):
     """Ctrl-C at a step of the training, or when a stage begins."""
 
     def __init__(self, steps: int = -1, stage: str = "") -> None:
-        self.steps, self.stage, self.said = steps, stage, list[str]()
+        self.steps, self.stage, self.notes = steps, stage, list[str]()
         self.tuning = False
 
     def start(self, what: str, total: int | None = None) -> None:
@@ -255,14 +259,14 @@ class Interrupting(Progress):
             raise KeyboardInterrupt
 
     def note(self, text: str) -> None:
-        self.said.append(text)
+        self.notes.append(text)
 
 
 def bins(base: Path | str, **more: Any) -> LoraBins:
     return LoraBins(**{**SMALL, "epochs": 0.2, "max_length": 24, **more, "base": str(base)})
 
 
-def test_an_interrupted_fit_goes_on_with_the_same_command(base: Path, shop: Catalog, tmp_path: Path) -> None:
+def test_an_interrupted_fit_resumes_with_the_same_command(base: Path, shop: Catalog, tmp_path: Path) -> None:
     """Ctrl-C keeps the building folder; the same command ends it; the run holds no checkpoints and names none."""
     run, building = tmp_path / "run", tmp_path / ".run.building"
     with pytest.raises(KeyboardInterrupt):
@@ -273,11 +277,11 @@ def test_an_interrupted_fit_goes_on_with_the_same_command(base: Path, shop: Cata
     second = Interrupting(stage="calibrating")
     with pytest.raises(KeyboardInterrupt):
         fit_model(bins(base), shop, run, progress=second)
-    assert [said for said in second.said if said.startswith("Resuming from step")]
+    assert [note for note in second.notes if note.startswith("Resuming from step")]
     assert not (building / CHECKPOINTS).exists()
     last = Interrupting()
     fit_model(bins(base), shop, run, progress=last)
-    assert "The adapter is tuned already." in last.said
+    assert "The adapter is tuned already." in last.notes
     assert not building.exists()
     assert not (run / CHECKPOINTS).exists()
     manifest = json.loads((run / "manifest.json").read_text())
@@ -286,7 +290,7 @@ def test_an_interrupted_fit_goes_on_with_the_same_command(base: Path, shop: Cata
     assert load_model(run).price([shop.items("test")[0].listing])[0].price
 
 
-def test_what_fails_before_a_checkpoint_leaves_nothing(base: Path, shop: Catalog, tmp_path: Path) -> None:
+def test_a_failure_before_the_first_checkpoint_leaves_no_files(base: Path, shop: Catalog, tmp_path: Path) -> None:
     """A wrong base or module can be put right by another setting, without --overwrite."""
     wrongs: list[dict[str, Any]] = [
         {"base": "/no/such/base.gguf"},
@@ -346,16 +350,16 @@ def test_stock_peft_loads_the_run_and_gives_the_same_answers(
 def test_four_bits_without_bitsandbytes_names_the_extra(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The missing library is told as the extra that brings it, before anything long begins."""
+    """The error names the extra that installs the missing library, before anything long begins."""
     found = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *more: None if name == "bitsandbytes" else found(name, *more)
     )
     (tmp_path / "catalog.json").write_text(json.dumps({"price_range": [0.01, 5000.0], "currency": "USD"}))
     items, _ = make_items(40)
-    with pytest.raises(PricesmithError) as told:
+    with pytest.raises(PricesmithError) as error_info:
         LoraBins(base=str(base), quantization="nf4").fit(items, items, tmp_path)
-    assert "pricesmith[qlora]" in told.value.hint
+    assert "pricesmith[qlora]" in error_info.value.hint
 
 
 @pytest.mark.parametrize("name", [name for name in recipes.shipped_recipes() if name.startswith("lora_")])

@@ -1,4 +1,4 @@
-"""`minutes` is a promise: loading, timing, the head's rows, judging and calibrating count. The clock here is made."""
+"""`minutes` limits loading, timing, initializing the head, evaluating and calibrating. The tests use a fake clock."""
 
 from __future__ import annotations
 
@@ -62,11 +62,11 @@ class Machine:
 
 class Notes(Progress):
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.notes: list[str] = []
         self.slow: Any = None
 
     def note(self, text: str) -> None:
-        self.said.append(text)
+        self.notes.append(text)
         if self.slow is not None and text.startswith("Before tuning"):
             self.slow()
 
@@ -98,7 +98,7 @@ def fitted(base: Path, run: Path, minutes: float, progress: Progress | None = No
 def test_everything_fits_into_the_minutes(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, position: float, item: float, minutes: float
 ) -> None:
-    """Head, steps, judgments, then loading again and calibrating end in time, and the time is used."""
+    """Head, steps, evaluations, then loading again and calibrating end in time, and the time is used."""
     machine = Machine(monkeypatch, load=5, position=position, item=item)
     config = fitted(base, tmp_path / "run", minutes)
     plan = json.loads((tmp_path / "run" / CHECKPOINTS / "plan.json").read_text())
@@ -119,14 +119,14 @@ def test_a_fast_machine_takes_all_rows(base: Path, tmp_path: Path, monkeypatch: 
 def test_what_cannot_fit_is_refused_before_it_starts_and_the_advice_works(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two minutes on a machine on which one step takes 20 seconds: told after a short probe, before the head; with the
-    minutes that the error names, it works."""
+    """Two minutes on a machine on which one step takes 20 seconds: refused after a short probe and before the head; the
+    minutes that the error names are enough."""
     machine = Machine(monkeypatch, load=10, position=4e-2, item=0.5)
-    with pytest.raises(UsageError, match="2 minutes are too few") as told:
+    with pytest.raises(UsageError, match="2 minutes are too few") as error_info:
         fitted(base, tmp_path / "short", 2)
     assert machine.now < 60
     assert machine.head_rows == 0
-    minutes = float(told.value.hint.partition("minutes=")[2].partition(",")[0])
+    minutes = float(error_info.value.hint.partition("minutes=")[2].partition(",")[0])
     assert minutes > 2
     machine.now = 0.0
     config = fitted(base, tmp_path / "long", minutes)
@@ -136,7 +136,7 @@ def test_what_cannot_fit_is_refused_before_it_starts_and_the_advice_works(
 def test_a_machine_that_becomes_slower_ends_in_time(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four times slower than when it was timed: fewer steps, a last judgment, and a model."""
+    """Four times slower than when it was timed: fewer steps, a last evaluation, and a model."""
     machine = Machine(monkeypatch, load=5, position=1e-3, item=0.01)
     notes = Notes()
 
@@ -146,16 +146,16 @@ def test_a_machine_that_becomes_slower_ends_in_time(
     notes.slow = slow
     config = fitted(base, tmp_path / "run", 1, notes)
     assert machine.now + machine.load + config["calibration_rows"] * machine.item <= 60
-    (over,) = [said for said in notes.said if said.startswith("Training ends after step")]
+    (over,) = [note for note in notes.notes if note.startswith("Training ends after step")]
     assert "has become slower" in over
     lines = [json.loads(line) for line in (tmp_path / "run" / "training.jsonl").read_text().splitlines()]
     assert "validation_mae" in lines[-1], "the last step is judged"
-    judged = len([said for said in notes.said if said.startswith("step ")])
+    judged = len([note for note in notes.notes if note.startswith("step ")])
     fitted_again = Notes()
     (tmp_path / "run" / "price_config.json").unlink()  # as if it was killed before it was written
     fitted(base, tmp_path / "run", 1, fitted_again)
     assert judged
-    assert not [said for said in fitted_again.said if said.startswith("step ")], "it does not begin again"
+    assert not [note for note in fitted_again.notes if note.startswith("step ")], "it does not begin again"
 
 
 def test_without_minutes_nothing_is_cut(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from pricesmith.testing import make_model
 from pricesmith.text.prompts import Prompt
 
 Made = Callable[..., tuple[Any, Any]]
-WARES = [
+LISTINGS = [
     Listing("1", "Garden hose", "brass kg 25"),
     Listing("2", "", ""),
     Listing("3", "Lamp", "red brass pump with a long cable and more of it " * 2),
@@ -132,7 +132,7 @@ def test_the_tree_is_every_numbers_probability(made: Made, group: str, numbers: 
     """From 1 to 999, the mass of each number is the product of its tokens' and of its end."""
     model, tokenizer = made(group, numbers)
     reader = TokenReader(tokenizer, (0.5, 999.49), min_branch=0, min_mass=0)
-    same(model, reader, Prompt().encode(tokenizer, WARES))
+    same(model, reader, Prompt().encode(tokenizer, LISTINGS))
 
 
 @pytest.mark.parametrize("numbers", ["digits", "single"])
@@ -141,7 +141,7 @@ def test_only_prices_of_the_range_are_read(made: Made, numbers: str, price_range
     """Numbers outside the range have no mass, and those inside keep theirs."""
     model, tokenizer = made("llama", numbers)
     reader = TokenReader(tokenizer, price_range, min_branch=0, min_mass=0, beam=10**9)
-    prompts = Prompt().encode(tokenizer, WARES[:1])
+    prompts = Prompt().encode(tokenizer, LISTINGS[:1])
     same(model, reader, prompts)
     (found,) = reader.read(model, prompts)
     assert found is not None
@@ -167,7 +167,7 @@ def test_the_tree_reads_every_architecture_it_accepts(made: Made, kind: str) -> 
     _, tokenizer = made()
     model = architecture(kind, len(tokenizer))
     reader = TokenReader(tokenizer, (1, 120), min_branch=0, min_mass=0)
-    prompts = Prompt().encode(tokenizer, WARES)
+    prompts = Prompt().encode(tokenizer, LISTINGS)
     assert max(map(len, prompts)) > 32
     same(model, reader, prompts)
 
@@ -185,7 +185,7 @@ def packed_apart(model: Any, prompts: list[list[int]]) -> float:
 def test_every_architecture_that_is_packed_keeps_items_apart(made: Made, kind: str) -> None:
     """Restarting positions without a mask: a packed item's loss is its loss alone."""
     _, tokenizer = made()
-    assert packed_apart(architecture(kind, len(tokenizer)), Prompt().encode(tokenizer, WARES)) < 1e-4
+    assert packed_apart(architecture(kind, len(tokenizer)), Prompt().encode(tokenizer, LISTINGS)) < 1e-4
 
 
 def test_one_that_has_no_positions_lets_packed_items_see_each_other(made: Made) -> None:
@@ -197,7 +197,7 @@ def test_one_that_has_no_positions_lets_packed_items_see_each_other(made: Made) 
         config.initializer_range = 0.2
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     assert "bloom" not in TREE_CACHE.split()
-    assert packed_apart(model, Prompt().encode(tokenizer, WARES)) > 1e-3
+    assert packed_apart(model, Prompt().encode(tokenizer, LISTINGS)) > 1e-3
 
 
 @pytest.mark.parametrize("numbers", ["digits", "single"])
@@ -205,7 +205,7 @@ def test_a_batch_of_one_is_as_a_batch_of_many(made: Made, numbers: str) -> None:
     """What stands beside a prompt, and the padding that it brings, changes nothing."""
     model, tokenizer = made("gemma3", numbers)
     reader = TokenReader(tokenizer, (1, 999), min_mass=0)
-    prompts = Prompt().encode(tokenizer, WARES)
+    prompts = Prompt().encode(tokenizer, LISTINGS)
     together = reader.read(model, prompts)
     for prompt, found in zip(prompts, together, strict=True):
         (alone,) = reader.read(model, [prompt])
@@ -213,10 +213,10 @@ def test_a_batch_of_one_is_as_a_batch_of_many(made: Made, numbers: str) -> None:
     assert reader.read(model, []) == []
 
 
-def test_what_is_cut_goes_on_as_the_rest_does(made: Made) -> None:
+def test_the_mass_of_skipped_branches_is_estimated(made: Made) -> None:
     """Branches under the cut are guessed, not lost: the distribution stays near the whole one, `covered` tells."""
     model, tokenizer = made()
-    prompts = Prompt().encode(tokenizer, WARES)
+    prompts = Prompt().encode(tokenizer, LISTINGS)
     whole = TokenReader(tokenizer, (1, 999), min_branch=0, min_mass=0).read(model, prompts)
     for cut, far in ((1e-3, 0.01), (0.02, 0.1)):
         cuts = TokenReader(tokenizer, (1, 999), min_branch=cut, min_mass=0).read(model, prompts)
@@ -234,7 +234,7 @@ def test_what_is_cut_goes_on_as_the_rest_does(made: Made) -> None:
 def test_a_beam_above_999_stays_near_the_whole_distribution(made: Made) -> None:
     """Long numbers are read in bounded time: what is not followed is guessed from what is."""
     model, tokenizer = made()
-    prompts = Prompt().encode(tokenizer, WARES)[:1]
+    prompts = Prompt().encode(tokenizer, LISTINGS)[:1]
     (full,) = TokenReader(tokenizer, (1, 19_999), min_branch=0, min_mass=0, beam=10**9).read(model, prompts)
     (beam,) = TokenReader(tokenizer, (1, 19_999), min_branch=0, min_mass=0, beam=20).read(model, prompts)
     assert full is not None
@@ -248,7 +248,7 @@ def test_a_beam_above_999_stays_near_the_whole_distribution(made: Made) -> None:
 def test_a_model_that_writes_no_numbers_has_no_answer(made: Made) -> None:
     """Under 1 % of the mass on whole prices is None, not a guess."""
     model, tokenizer = made()
-    prompts = Prompt().encode(tokenizer, WARES)
+    prompts = Prompt().encode(tokenizer, LISTINGS)
     assert TokenReader(tokenizer, (1, 999), min_mass=0.9).read(model, prompts) == [None] * len(prompts)
 
 
@@ -292,14 +292,14 @@ def test_an_unknown_architecture_is_refused(made: Made) -> None:
     config.word_embed_proj_dim = 32
     model = AutoModelForCausalLM.from_config(config).eval()
     with pytest.raises(UsageError, match="cannot be read"):
-        TokenReader(tokenizer, (1, 999)).read(model, Prompt().encode(tokenizer, WARES))
+        TokenReader(tokenizer, (1, 999)).read(model, Prompt().encode(tokenizer, LISTINGS))
 
 
 @pytest.mark.parametrize("group", ["llama", "gemma3"])
 def test_states_and_head_are_the_models_logits(made: Made, group: str) -> None:
     """At chosen places, padded or packed, and also inside a PEFT model."""
     model, tokenizer = made(group)
-    prompts = Prompt().encode(tokenizer, WARES)
+    prompts = Prompt().encode(tokenizer, LISTINGS)
     columns = max(map(len, prompts))
     ids = torch.tensor([[*prompt, *[0] * (columns - len(prompt))] for prompt in prompts])
     places = torch.tensor([row * columns + len(prompt) - 1 for row, prompt in enumerate(prompts)])
@@ -319,7 +319,7 @@ def test_stock_classification_pools_where_we_read(tmp_path: Path, group: Any) ->
     tokenizer = AutoTokenizer.from_pretrained(folder)
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=8, dtype=torch.float32).eval()
-    prompts = Prompt().encode(tokenizer, WARES)
+    prompts = Prompt().encode(tokenizer, LISTINGS)
     columns = max(map(len, prompts))
     pads = [[tokenizer.pad_token_id] * (columns - len(prompt)) for prompt in prompts]
     right = torch.tensor([[*prompt, *pad] for prompt, pad in zip(prompts, pads, strict=True)])

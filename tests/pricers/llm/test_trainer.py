@@ -1,4 +1,4 @@
-"""The trainer learns what it should from where it should, and measuring it on the way changes nothing."""
+"""The loss is at price positions only, and evaluating, saving and probing do not change the training."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ LOSSES: dict[str, Any] = {"tokens": token_losses, "bins": BinLoss(BINS, 0.75)}
 
 
 class Notes(Progress):
-    """What a person was told."""
+    """Records notes."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.notes: list[str] = []
 
     def note(self, text: str) -> None:
-        self.said.append(text)
+        self.notes.append(text)
 
 
 @pytest.fixture(scope="module", params=["llama", "gemma3"])
@@ -125,7 +125,7 @@ def test_with_a_mask_of_ones_neighbors_are_seen(base: Path, readout: str, monkey
 
 @pytest.mark.parametrize("readout", LOSSES)
 @pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
-def test_the_head_is_asked_at_price_positions_only(base: Path, readout: str, packed: bool) -> None:
+def test_the_head_predicts_at_price_positions_only(base: Path, readout: str, packed: bool) -> None:
     """One position an example for bins, one a token of the answer for tokens; not one of all the others."""
     model, examples = read(base, readout), some(readout)
     asked: list[int] = []
@@ -164,7 +164,7 @@ def test_attention_targets_are_found_by_name(base: Path) -> None:
 
 
 def fitted(kind: type[LoraBins] | type[LoraTokens], base: Path, run: Path, progress: Progress, **more: Any) -> Path:
-    """A run folder of a short training on made goods."""
+    """A model folder of a short training on made goods."""
     run.mkdir(parents=True, exist_ok=True)
     (run / "catalog.json").write_text(json.dumps({"price_range": [0.01, 5000.0], "currency": "USD"}))
     items, _ = make_items(160)
@@ -196,7 +196,7 @@ def test_training_moves_every_adapter_and_no_base_weight(
         assert torch.equal(tensor, after[name]) == (name not in learned), name
 
 
-def test_judging_saving_and_probing_leave_no_trace(llama: Path, tmp_path: Path) -> None:
+def test_evaluating_saving_and_probing_do_not_change_the_weights(llama: Path, tmp_path: Path) -> None:
     """However often a run is judged and saved, it ends with the same weights, dropout on; global RNG is given back."""
     random.seed(5)
     np.random.seed(5)
@@ -205,17 +205,17 @@ def test_judging_saving_and_probing_leave_no_trace(llama: Path, tmp_path: Path) 
         fitted(LoraBins, llama, tmp_path / str(evals), Progress(), n_n_evals=evals, lora_dropout=0.2)
         for evals in (1, 5)
     ]
-    drawn = random.random(), float(np.random.rand()), float(torch.rand(()))
+    numbers = random.random(), float(np.random.rand()), float(torch.rand(()))
     random.seed(5)
     np.random.seed(5)
     torch.manual_seed(5)
-    assert drawn == (random.random(), float(np.random.rand()), float(torch.rand(())))
+    assert numbers == (random.random(), float(np.random.rand()), float(torch.rand(())))
     last = [load_file(checkpoints(run / CHECKPOINTS)[0] / ADAPTER) for run in runs]
     assert all(torch.equal(tensor, last[1][name]) for name, tensor in last[0].items())
 
 
 def test_the_curve_has_a_line_a_log(llama: Path, tmp_path: Path) -> None:
-    """Step, passes, loss, error in money, tokens a second, padding and seconds, and a person sees them too."""
+    """Step, passes, loss, error in money, tokens a second, padding and seconds, and the notes show them too."""
     notes = Notes()
     run = fitted(LoraBins, llama, tmp_path / "run", notes)
     lines = [json.loads(line) for line in (run / "training.jsonl").read_text().splitlines()]
@@ -226,9 +226,9 @@ def test_the_curve_has_a_line_a_log(llama: Path, tmp_path: Path) -> None:
     assert [line["step"] for line in lines if "validation_mae" in line][-1] == schedule["steps"]
     assert sum("validation_mae" in line for line in lines) == 3
     assert lines[-1]["epoch"] == 1.0
-    assert "120 examples" in notes.said[1]
-    assert all(word in notes.said[1] for word in ("tokens", "steps", "about", "GB"))
-    assert "validation MAE $" in notes.said[-1]
+    assert "120 examples" in notes.notes[1]
+    assert all(word in notes.notes[1] for word in ("tokens", "steps", "about", "GB"))
+    assert "validation MAE $" in notes.notes[-1]
 
 
 @pytest.mark.parametrize(("known", "packed"), [("llama", True), ("gemma mistral", False)])
@@ -245,10 +245,10 @@ def test_only_an_architecture_that_is_known_to_pack_is_packed(
     assert kept == [packed]
 
 
-def test_what_is_known_is_told_before_anything_is_timed(
+def test_the_size_of_a_training_is_noted_before_anything_is_timed(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Warming a head and timing steps may take minutes: who sees millions of rows by mistake stops before."""
+    """Initializing a head and timing steps may take minutes; the user can stop before."""
 
     class Stopped(Exception): ...
 
@@ -259,15 +259,15 @@ def test_what_is_known_is_told_before_anything_is_timed(
     notes = Notes()
     with pytest.raises(Stopped):
         fitted(LoraBins, llama, tmp_path / "run", notes, epochs=2, minutes=5)
-    (said,) = notes.said
-    assert "120 examples" in said
-    assert all(word in said for word in ("tokens", "steps of 512 tokens", "at most 2 epochs or 5 minutes", "GB"))
+    (note,) = notes.notes
+    assert "120 examples" in note
+    assert all(word in note for word in ("tokens", "steps of 512 tokens", "at most 2 epochs or 5 minutes", "GB"))
 
 
 def test_it_stops_when_it_gets_no_better_and_keeps_the_best(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With patience 2 the third judgment after the best is never made; the best checkpoint's adapter is the run's."""
+    """With patience 2 there is no third evaluation after the best; the best checkpoint's adapter is the model's."""
     errors = iter([25.0, 30.0, 9.0, 20.0, 20.0, 1.0, 1.0])
     monkeypatch.setattr(TuningRun, "validate", lambda job, items: ValidationResult(next(errors), 1.0))
     monkeypatch.setattr(lora, "PROBE_STEPS", 3)
@@ -283,7 +283,7 @@ def test_it_stops_when_it_gets_no_better_and_keeps_the_best(
     best = run / CHECKPOINTS / f"checkpoint-{judged[1]['step']}"
     assert (run / ADAPTER).read_bytes() == (best / ADAPTER).read_bytes()
     assert json.loads((run / "price_config.json").read_text())["validation_mae"] == 9.0
-    assert "stopping" in notes.said[-1]
+    assert "stopping" in notes.notes[-1]
 
 
 class Spoiled:
@@ -305,7 +305,7 @@ class Spoiled:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("factors", "got"),
     [
         ({"loss": float("nan")}, "a loss of nan"),
         ({"loss": float("inf")}, "a loss of inf"),
@@ -313,23 +313,23 @@ class Spoiled:
         ({"slope": float("inf")}, "a gradient norm of"),
     ],
 )
-def test_a_loss_or_a_gradient_that_is_no_number_is_told(
-    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, float], said: str
+def test_a_loss_or_gradient_that_is_not_finite_is_an_error(
+    llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factors: dict[str, float], got: str
 ) -> None:
     """One error with a lower rate as advice, and no model, whatever the processor's arithmetic makes of high rates."""
-    monkeypatch.setattr(lora, "BinLoss", lambda *_: Spoiled(after=30, **wrong))
+    monkeypatch.setattr(lora, "BinLoss", lambda *_: Spoiled(after=30, **factors))
     monkeypatch.setattr(
         lora.PriceTrainer, "probe", lambda *_, **__: Throughput(position_seconds=1e-5, item_seconds=1e-5, memory_gb=0.1)
     )
-    with pytest.raises(PricesmithError, match="diverged") as told:
+    with pytest.raises(PricesmithError, match="diverged") as error_info:
         fitted(LoraBins, llama, tmp_path / "run", Progress(), tokens_per_batch=64, epochs=2, n_evals=1)
-    assert told.value.got.startswith(said)
-    assert "learning_rate=0.003 --overwrite" in told.value.hint
+    assert error_info.value.got.startswith(got)
+    assert "learning_rate=0.003 --overwrite" in error_info.value.hint
     assert not (tmp_path / "run" / "price_config.json").exists()
 
 
 def judgments(monkeypatch: pytest.MonkeyPatch, factors: list[float], spread: float = 0.1) -> None:
-    """Let the judgments of a fit, the one before tuning first, be these factors of the median quote's errors."""
+    """Let the evaluations of a fit, the one before tuning first, be these factors of the median quote's errors."""
     left = iter(factors)
     draw = np.random.default_rng(0)
 
@@ -357,12 +357,12 @@ def test_a_training_whose_validation_error_is_far_worse_has_diverged(
     """All losses finite, and still no model: the error names the references, and the same command says the same."""
     judgments(monkeypatch, factors)
     notes = Notes()
-    with pytest.raises(PricesmithError, match="diverged") as told:
+    with pytest.raises(PricesmithError, match="diverged") as error_info:
         fitted(LoraBins, llama, tmp_path / "run", notes)
-    assert "the median quote" in told.value.got
-    assert "the untuned model" in told.value.got
-    assert "--set learning_rate=0.003 --overwrite" in told.value.hint
-    assert any(f"far worse than {reference}" in said for said in notes.said)
+    assert "the median quote" in error_info.value.got
+    assert "the untuned model" in error_info.value.got
+    assert "--set learning_rate=0.003 --overwrite" in error_info.value.hint
+    assert any(f"far worse than {reference}" in note for note in notes.notes)
     assert not (tmp_path / "run" / "price_config.json").exists()
     with pytest.raises(PricesmithError, match="diverged"):
         fitted(LoraBins, llama, tmp_path / "run", notes)
@@ -377,7 +377,7 @@ def test_a_training_whose_validation_error_is_far_worse_has_diverged(
         pytest.param([1.0, 1.3, 1.3, 1.3], 1.0, id="worse, but within sampling error"),
     ],
 )
-def test_a_training_that_is_not_far_worse_for_certain_is_kept(
+def test_a_training_that_is_not_significantly_far_worse_is_accepted(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factors: list[float], spread: float
 ) -> None:
     """No finished training is refused for what may be chance."""
@@ -389,24 +389,24 @@ def test_a_training_that_is_not_far_worse_for_certain_is_kept(
 def test_a_training_that_was_too_short_to_reach_the_median_is_a_warning(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Better than before tuning, yet of no use: the model is kept, and a person is told what to do."""
+    """Better than before tuning, yet of no use: the model is kept, and a note says what to do."""
     judgments(monkeypatch, [5.0, 4.0, 3.0, 2.9])
     notes = Notes()
     run = fitted(LoraBins, llama, tmp_path / "run", notes)
-    (warning,) = [said for said in notes.said if said.startswith("Warning")]
+    (warning,) = [note for note in notes.notes if note.startswith("Warning")]
     assert "diverged or was too short" in warning
     assert "more minutes" in warning
     assert (run / "price_config.json").is_file()
 
 
-def test_a_validation_error_that_is_no_number_is_told(
+def test_a_validation_error_that_is_not_finite_is_an_error(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """NaN quotes at a finite loss."""
     judgments(monkeypatch, [1.0, float("nan"), 1.0, 1.0])
-    with pytest.raises(PricesmithError, match="diverged") as told:
+    with pytest.raises(PricesmithError, match="diverged") as error_info:
         fitted(LoraBins, llama, tmp_path / "run", Progress())
-    assert "validation MAE of nan" in told.value.got
+    assert "validation MAE of nan" in error_info.value.got
 
 
 def course(minutes: float, held: int = 500, item: float = 0.01) -> Schedule:
@@ -416,8 +416,8 @@ def course(minutes: float, held: int = 500, item: float = 0.01) -> Schedule:
     return Schedule.build(planned, Throughput(1e-3, item, 1.0), epochs=3, left=left, n_evals=8, n_validation=held)
 
 
-def test_minutes_become_steps_that_fit_with_their_judgments() -> None:
-    """All of it fits the time: steps at the measured pace and judgments, which take a fifth at most."""
+def test_minutes_become_steps_that_fit_with_their_evaluations() -> None:
+    """All of it fits the time: steps at the measured pace and evaluations, which take a fifth at most."""
     by_epochs = course(0)
     assert by_epochs.steps == pytest.approx(1200, abs=5)
     assert (by_epochs.epochs, by_epochs.eval_items, by_epochs.n_evals) == (3.0, 500, 8)
@@ -434,7 +434,7 @@ def test_minutes_become_steps_that_fit_with_their_judgments() -> None:
     assert least.needed_seconds > 0.06, "which is how the caller sees that it does not fit"
 
 
-def test_the_last_step_is_judged_and_saves_lose_little() -> None:
+def test_the_last_step_is_evaluated_and_checkpoints_are_frequent() -> None:
     """Judgments are evenly spaced and end with the last step; a kill costs at most some minutes of work."""
     ten = course(10)
     after = [step for step in range(1, ten.steps + 1) if ten.evaluates_after(step)]
