@@ -85,10 +85,10 @@ def tuning(what: str, asked: Any, run: Path) -> Seen:
 def scoring(what: str, asked: Any, run: Path) -> Seen:
     """Listings through the product's pricer, its adapter merged as a run is loaded."""
     job = job_of(what, asked, run)
-    job.judging.model = job.model.merge_and_unload().eval()
+    job.pricer.model = job.model.merge_and_unload().eval()
     wares = [item.listing for item in open_catalog(asked.catalog).items("validation")[: asked.scored]]
-    job.judging.price(wares[:8])
-    return profiled(lambda: job.judging.price(wares))
+    job.pricer.price(wares[:8])
+    return profiled(lambda: job.pricer.price(wares))
 
 
 def main() -> None:

@@ -157,7 +157,7 @@ def score(what: str, asked: Any, run: Path, *, ours: bool) -> dict[str, Any]:
         model = pricer.model
     else:
         job = job_of(what, asked, run)
-        pricer, model = job.judging, job.model.merge_and_unload().eval()  # as a run is loaded
+        pricer, model = job.pricer, job.model.merge_and_unload().eval()  # as a run is loaded
         if not ours:
             from transformers import AutoModelForCausalLM
 

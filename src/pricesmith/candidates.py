@@ -300,7 +300,7 @@ def zero_shot_candidate(spec: str, name: str, catalog: Catalog, progress: Progre
         pricer,
         fitted_on=catalog.fingerprint,
         facts=pricer.facts,
-        refit=lambda train, _: pricer.shown(train, shots),
+        refit=lambda train, _: pricer.with_shots(train, shots),
     )
 
 

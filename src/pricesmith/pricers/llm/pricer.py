@@ -112,7 +112,7 @@ class LlmPricer:
                 quotes[index] = self.build_quote(distribution)
         return quotes
 
-    def shown(self, train: Sequence[Item], shots: int) -> LlmPricer:
+    def with_shots(self, train: Sequence[Item], shots: int) -> LlmPricer:
         """The same model with `shots` priced listings of `train` in its prompt."""
         prompt = self.prompt.model_copy(update={"examples": few_shot_messages(train, shots)})
         return LlmPricer(
