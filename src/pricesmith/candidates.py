@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -195,7 +195,7 @@ def build_candidate(
 
 def human_candidate(path: Path, name: str, catalog: Catalog) -> Candidate:
     """Return a person's answers as a candidate, which is evaluated on the answered listings only."""
-    quotes = read_prices(path, catalog.currency)
+    quotes = {id: replace(quote, cost_usd=None) for id, quote in read_prices(path, catalog.currency).items()}
     facts = {"manifest": sha256(path)}
     return Candidate(name, "human", PrecomputedPricer(quotes, name), facts=facts, only=set(quotes))
 

@@ -132,3 +132,19 @@ def test_a_terminal_cannot_be_quiet(place: Path, tmp_path: Path) -> None:
     assert "must be seen" in terminal.until("\0")
     assert terminal.close() == 2
     assert not (tmp_path / "her.csv").exists()
+
+
+def test_ctrl_c_ends_the_quiz_and_keeps_the_answers(place: Path, tmp_path: Path) -> None:
+    """Exit code 130 without a traceback; the same command continues."""
+    words = ("quiz", place / "shop", "--n", 4, "--to", tmp_path / "her.csv")
+    terminal = Terminal(*words)
+    terminal.until(PROMPT)
+    terminal.type("11")
+    os.write(terminal.handle, b"\x03")  # Ctrl-C, as a terminal sends it
+    terminal.until("\0", 20)
+    assert terminal.close() == 130
+    assert "Traceback" not in terminal.shown
+    again = Terminal(*words)
+    assert "1 of 4 listings are answered" in again.until(PROMPT)
+    again.type("q")
+    assert again.close() == 0

@@ -41,6 +41,7 @@ class Quote:
     """An answer. `price` is None where there is no usable one, never 0; `low` and `high` bound an interval.
 
     `seconds` is what this one answer took, where the pricer knows it better than a clock round the batch does.
+    `cost_usd` is None if unknown, never 0 for that.
     `nothing_similar`: no training listing is like this one, so the price is a guess; None where that was not checked.
     """
 
@@ -48,7 +49,7 @@ class Quote:
     low: float | None = None
     high: float | None = None
     raw: str = ""
-    cost_usd: float = 0.0
+    cost_usd: float | None = 0.0
     seconds: float | None = None
     nothing_similar: bool | None = None
 
@@ -105,7 +106,7 @@ class EvalRow:
     high: float | None = None
     raw: str = ""
     seconds: float = 0.0
-    cost_usd: float = 0.0
+    cost_usd: float | None = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,8 @@ def build_cost(evaluation: Evaluation, meta: Mapping[str, Any], machine_cost: fl
     answered = sum(not row.raw.startswith(NO_REPLY) for row in rows)  # a lost reply costs, and is no quote
     # A reply that never came may not have been charged: it is an upper end, and no reason to call a competitor dear.
     lost = float(meta.get("quotes_failed_tries_usd") or 0.0) if known else 0.0
-    fees = max(0.0, math.fsum(row.cost_usd for row in rows) - lost) / answered if known and answered else None
+    known = known and all(row.cost_usd is not None for row in rows)
+    fees = max(0.0, math.fsum(row.cost_usd or 0.0 for row in rows) - lost) / answered if known and answered else None
     seconds = math.fsum(row.seconds for row in rows) / len(rows) if rows and side == "own" else None
     seconds = seconds or None  # no clock reads 0
     fit_seconds = fitting_seconds(evaluation, meta)

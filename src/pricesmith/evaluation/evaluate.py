@@ -109,8 +109,8 @@ def usable_quote(quote: Quote, price_range: tuple[float, float]) -> tuple[Quote,
     """The quote inside the price range, or without a price where it is none; and what was wrong with it."""
     faults: list[str] = []
     price = quote.price
-    raw, cost = quote.raw, float(quote.cost_usd)
-    if not (math.isfinite(cost) and cost >= 0):
+    raw, cost = quote.raw, None if quote.cost_usd is None else float(quote.cost_usd)
+    if cost is not None and not (math.isfinite(cost) and cost >= 0):
         faults.append("costs that are no amount")
         cost = 0.0
     if price is not None and not (math.isfinite(price) and price > 0):

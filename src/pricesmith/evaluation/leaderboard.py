@@ -177,8 +177,8 @@ def leaderboard_row(evaluation: Evaluation, meta: dict[str, Any], facts: dict[st
         n_unanswered=int((~data.answered).sum()),
         seconds_per_1000=1000 * sum(row.seconds for row in rows) / len(rows),
         dollars_per_1000=None
-        if meta.get("cost_known") is False
-        else 1000 * sum(row.cost_usd for row in rows) / len(rows),
+        if meta.get("cost_known") is False or any(row.cost_usd is None for row in rows)
+        else 1000 * sum(row.cost_usd or 0.0 for row in rows) / len(rows),
         fit_seconds=fitting_seconds(evaluation, meta),
         course_hit=value("course hit") if course else None,
         coverage=band.coverage if band else None,

@@ -89,7 +89,9 @@ def build_human_result(
     """Return the result of the person who wrote the answer file `path`."""
     name = candidate_name(f"human:{path}")
     items = [item for fold in plan.folds for item in fold.items if item.listing.id in answers]
-    person = evaluate_answers(PrecomputedPricer(read_prices(path, catalog.currency), name), items, plan, catalog)
+    # Nobody knows what a person's time costs.
+    quotes = {id: replace(quote, cost_usd=None) for id, quote in read_prices(path, catalog.currency).items()}
+    person = evaluate_answers(PrecomputedPricer(quotes, name), items, plan, catalog)
     rows = tuple(replace(row, seconds=answers[row.id].seconds) for row in person.rows)
     person = replace(person, pricer=name, rows=rows)
     medians = PrecomputedPricer(median_quotes(plan, catalog, items), MEDIAN)

@@ -140,7 +140,8 @@ class BlendPricer:
             return []
         member_quotes = [member.price(listings) for member in self.members]
         values = np.array([member_prices(quotes) for quotes in member_quotes])
-        costs = [sum(quote.cost_usd for quote in row) for row in zip(*member_quotes, strict=True)]
+        member_costs = [[quote.cost_usd for quote in row] for row in zip(*member_quotes, strict=True)]
+        costs = [None if None in row else sum(cost or 0.0 for cost in row) for row in member_costs]
         prices = blend_prices(values.T, self.weights)
         return [
             Quote(float(price) if np.isfinite(price) else None, cost_usd=cost)

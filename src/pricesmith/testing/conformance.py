@@ -89,7 +89,7 @@ def check_quote(quotes: Sequence[Quote], wares: Sequence[Listing], price_range: 
         require(quote.price is not None or not numbers, f"{ware.id}: without a price there is no interval")
         require(numbers == sorted(numbers), f"{ware.id}: low <= price <= high, not {numbers}")
         require(quote.price is None or quote.price > 0, f"{ware.id}: a price is above 0")
-        require(math.isfinite(quote.cost_usd) and quote.cost_usd >= 0, f"{ware.id}: a cost is not negative")
+        require(quote.cost_usd is None or 0 <= quote.cost_usd < math.inf, f"{ware.id}: a cost is not negative")
 
 
 def assert_close(tolerance: float) -> Callable[[Sequence[Quote], Sequence[Quote]], bool]:

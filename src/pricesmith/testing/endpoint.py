@@ -205,7 +205,8 @@ def build_handler(fake: FakeEndpoint) -> type[BaseHTTPRequestHandler]:
 def record_request(fake: FakeEndpoint, body: dict[str, Any], headers: dict[str, str]) -> tuple[Any, int, str]:
     """Record a request; return the body of its reply, its status (0: none is sent) and its fault."""
     question = str(body["messages"][-1]["content"])
-    keyed = headers.get("Authorization") == f"Bearer {fake.key}"
+    lower = {name.lower(): value for name, value in headers.items()}
+    keyed = lower.get("authorization") == f"Bearer {fake.key}"
     with fake.lock:
         fault = fake.choose_fault(len(fake.requests), fake.question_counts[question], keyed, body)
         fake.question_counts[question] += 1

@@ -122,7 +122,7 @@ def test_the_fault_table(tmp_path: Path) -> None:
             )
         assert again == 0, name
         assert first.budget.limit is not None
-        assert billed - 1e-12 <= first.shared_budget.spent <= first.budget.limit, name
+        assert billed - 1e-12 <= first.budget.spent <= first.budget.limit, name
         assert not [quote for quote in [*first.quotes, *second.quotes] if quote.price is not None and quote.price <= 0]
         ends = STOPS.get(name, "all answered")
         assert ends in first.ended, f"{name}: {first.ended}"
@@ -139,13 +139,13 @@ def test_the_fault_table(tmp_path: Path) -> None:
                 requests,
                 kept,
                 nothing,
-                first.shared_budget.spent,
+                first.budget.spent,
                 billed,
                 len(fake.requests) - requests,
             )
         )
     print("\n\nTwelve listings, 3 requests at once; then the same again without the fault.\n")
-    heads = ("requests", "answers", "no price", "spent_usd", "billed", "2nd run")
+    heads = ("requests", "answers", "no price", "spent", "billed", "2nd run")
     print(f"{'fault':31}{'what happened':45}" + "".join(f"{head:>9}" for head in heads))
     for name, ended, requests, kept, nothing, spent, billed, more in rows:
         print(f"{name:31}{ended:45}{requests:9}{kept:8}{nothing:9}{spent:9.4f}{billed:9.4f}{more:9}")
@@ -202,9 +202,9 @@ def test_a_lost_answer_is_paid_for_in_the_budget(tmp_path: Path) -> None:
         outcome = run_once(fake, tmp_path / "a.sqlite")
         billed, whole = fake.billed_usd(*PRICE), len(fake.answered())
     assert (len(fake.billed()), whole) == (15, 12)
-    assert billed < outcome.shared_budget.spent <= BUDGET
+    assert billed < outcome.budget.spent <= BUDGET
     assert outcome.pricer.client.failed_tries_usd == outcome.budget.failed_tries_usd > 0
-    assert sum(quote.cost_usd for quote in outcome.quotes) == pytest.approx(outcome.shared_budget.spent)
+    assert sum(quote.cost_usd for quote in outcome.quotes) == pytest.approx(outcome.budget.spent)
 
 
 def test_a_wait_that_is_told_is_waited_with_a_drawn_pause_on_top(
@@ -248,7 +248,7 @@ def test_an_endpoint_without_a_limit_of_tokens_is_stopped(tmp_path: Path) -> Non
     """No budget can be kept there: one request over, then no more."""
     with FakeEndpoint(answer, reasoning_tokens=10_000, respects_limit=False) as fake:
         outcome = run_once(fake, tmp_path / "a.sqlite", limit=5.0, concurrency=1)
-    assert "does not keep the limit" in outcome.ended
+    assert "ignores the limit" in outcome.ended
     assert len(fake.requests) == 1
 
 
@@ -353,7 +353,7 @@ def test_a_proxy_that_cannot_be_used_is_told_without_its_password(
     with FakeEndpoint(answer) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
         pricer = build_pricer(fake, cache, Budget())
         pricer.client.endpoint = replace(pricer.endpoint, url="http://shop.example/v1")
-        with pytest.raises(UsageError, match="proxy of the environment") as caught:
+        with pytest.raises(UsageError, match="proxy in the environment") as caught:
             pricer.price(LISTINGS)
         pricer.close()
     assert "secret" not in str(caught.value)

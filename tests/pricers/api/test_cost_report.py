@@ -10,7 +10,7 @@ import pytest
 from pricesmith.core.progress import Progress
 from pricesmith.core.types import Quote
 from pricesmith.pricers.api.budget import Budget
-from pricesmith.pricers.api.cost_report import ApiCostReporter
+from pricesmith.pricers.api.cost_report import ApiCostReporter, estimate_tokens, format_usd
 from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
 from pricesmith.pricers.api.response_cache import ResponseCache
 from pricesmith.testing import FakeEndpoint, make_items
@@ -121,3 +121,35 @@ def test_the_estimate_in_folds_is_of_what_each_fold_sends(tmp_path: Path) -> Non
         pricer.close()
     assert "12 requests to send" in notes.notes[0]
     assert "all remembered" in notes.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [
+        ("a sturdy garden hose of twenty five metres with brass fittings", 12, 20),
+        ("手工编织羊毛地毯北欧风格客厅卧室床边防滑加厚可机洗灰色简约现代", 20, 40),
+        ("Шланг садовый поливочный двадцать пять метров", 12, 30),
+        ("", 0, 0),
+    ],
+)
+def test_the_estimate_of_tokens_depends_on_the_script(text: str, low: float, high: float) -> None:
+    """A Chinese character is about one token, four Latin letters are."""
+    assert low <= estimate_tokens(text) <= high
+
+
+def test_a_tiny_cost_is_not_zero() -> None:
+    """An amount that rounds to $0.0000 is shown as less than the smallest amount."""
+    assert [format_usd(amount) for amount in (0.0, 0.00001, 0.0123, 12.5)] == [
+        "$0.0000",
+        "less than $0.0001",
+        "$0.0123",
+        "$12.50",
+    ]
+
+
+def test_an_unknown_cost_is_none_in_every_quote_and_fact(tmp_path: Path) -> None:
+    """Without a token price nothing is 0."""
+    with FakeEndpoint() as fake:
+        quotes, facts, _ = judged(fake, tmp_path / "a.sqlite", price=None)
+    assert {quote.cost_usd for quote in quotes} == {None}
+    assert (facts["spent_usd"], facts["price"], facts["cost_known"]) == (None, None, False)

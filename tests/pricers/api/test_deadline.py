@@ -17,6 +17,7 @@ from pricesmith.pricers.api.budget import Budget
 from pricesmith.pricers.api.client import ApiClient, Capabilities, CompletionCall, RequestFailed
 from pricesmith.pricers.api.deadline import DeadlineExceeded, Exchange, LimitedStream, limit_response, start_clock
 from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
+from pricesmith.pricers.api.providers import Endpoint, TokenPrice
 from pricesmith.pricers.api.response_cache import ResponseCache
 from pricesmith.testing import FakeEndpoint, make_items
 
@@ -160,3 +161,37 @@ def test_a_packed_body_is_not_unpacked(tmp_path: Path) -> None:
     reply = httpx2.Response(200, headers={"content-encoding": "gzip"}, stream=Endless(), request=request)
     with pytest.raises(httpx2.DecodingError, match="packed"):
         limit_response(reply, 1.0)
+
+
+def test_a_tls_handshake_that_never_ends_stops_at_its_deadline() -> None:
+    """The server accepts the connection and sends one byte of the handshake at a time; the budget pays nothing."""
+    stop = threading.Event()
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def handshake() -> None:
+        connection, _ = server.accept()
+        with connection:
+            try:
+                while not stop.wait(0.05):
+                    connection.sendall(b"\x16")
+            except OSError:  # the client has shut the connection down
+                pass
+
+    thread = threading.Thread(target=handshake, daemon=True)
+    thread.start()
+    url = f"https://127.0.0.1:{server.getsockname()[1]}/v1"
+    endpoint = Endpoint("made", url, "made-model", TokenPrice(1.0, 2.0, "2026-11-22", "made"))
+    client = ApiClient(
+        endpoint, Budget(), Capabilities(), max_output_tokens=16, timeout=TIMEOUT, max_tries=1, back_off=0.0
+    )
+    start = time.monotonic()
+    with pytest.raises(RequestFailed) as caught:
+        client.complete(CompletionCall([{"role": "user", "content": "a hose"}], 0.5, threading.Event()))
+    took = time.monotonic() - start
+    stop.set()
+    client.close()
+    thread.join(10)
+    server.close()
+    assert caught.value.got in ("timeout", "no connection")
+    assert took < TIMEOUT + 10
+    assert client.failed_tries_usd == 0

@@ -126,3 +126,13 @@ def test_an_interruption_loses_no_answer_and_the_same_command_goes_on(
         assert run(command.message) == 0
         assert command.twice() == 0
     assert f"{first:,} remembered" in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_a_command_whose_endpoint_hangs(
+    shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not wait for replies that may never come (the timeout here is 300 s): exit code 130, no traceback."""
+    with FakeEndpoint(faults=lambda number, before: "hang" if number >= 3 else "") as fake:
+        command = Command(fake, shop, tmp_path, monkeypatch)
+        code, errors = command.ended_by(signal.SIGINT, 6)
+    assert (code, "Traceback" in errors) == (130, False)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -168,22 +169,25 @@ def test_how_an_endpoint_is_spoken_to_is_remembered(tmp_path: Path) -> None:
         assert cache.load_capabilities("url", "other") == {}
 
 
-def test_a_store_made_before_losses_and_told_dollars_were_kept_is_read(tmp_path: Path) -> None:
-    """Answers cost money: an older file gets the columns, and its answers lost nothing that is known."""
+def test_a_cache_of_an_older_version_is_upgraded(tmp_path: Path) -> None:
+    """Replies cost money: missing columns are added, old ones renamed, and every reply stays."""
     path = tmp_path / "a.sqlite"
     with ResponseCache(path) as cache:
         cache.store("one", "url", "model", SAID)
     base = sqlite3.connect(path)
-    for column in ("failed_tries_usd", "told_usd"):
+    for column in ("failed_tries_usd", "masked"):
         base.execute(f"ALTER TABLE answers DROP COLUMN {column}")
+    base.execute("ALTER TABLE answers RENAME COLUMN reported_usd TO told_usd")
+    base.execute("UPDATE answers SET told_usd = 0.5")
     base.execute("ALTER TABLE asked DROP COLUMN pid")
+    base.execute("PRAGMA user_version = 1")
     base.commit()
     base.close()
     lost = Completion('{"price": 24}', "stop", 60, 5, 0.0401, 0.8, 0.04, 0.0001)
     with ResponseCache(path) as cache:
         cache.store("two", "url", "model", lost)
     with ResponseCache(path) as cache:
-        assert cache.find(["one", "two"]) == {"one": SAID, "two": lost}
+        assert cache.find(["one", "two"]) == {"one": replace(SAID, reported_usd=0.5), "two": lost}
 
 
 SCRIPT = """
@@ -237,3 +241,24 @@ def test_old_files_of_killed_processes_are_removed_and_those_of_living_ones_stay
     assert {path.name for path in tmp_path.iterdir()} == {"new", living.name, owner.name}
     owner.close()
     living.close()
+
+
+def test_a_key_in_older_replies_is_removed_from_the_disk(tmp_path: Path) -> None:
+    """A cache of version 1 stored replies unmasked: the first pricer with that key rewrites them, once."""
+    path, key = tmp_path / "a.sqlite", "sk-made-0123456789"
+    with ResponseCache(path) as cache:
+        cache.store("one", "url", "model", Completion(f"Bearer {key}", "stop", 1, 1, 0.0, 0.1))
+        cache.store("two", "url", "model", SAID)
+        cache.store("other", "elsewhere", "model", Completion(f"Bearer {key}", "stop", 1, 1, 0.0, 0.1))
+    base = sqlite3.connect(path)
+    base.execute("UPDATE answers SET masked = NULL")
+    base.execute("PRAGMA user_version = 1")
+    base.commit()
+    base.close()
+    with ResponseCache(path) as cache:
+        assert cache.mask_older("url", key) == 1
+        assert cache.mask_older("url", key) == 0
+        assert cache.mask_older("elsewhere", key) == 1
+        assert cache.find(["one", "two"]) == {"one": Completion("Bearer [key]", "stop", 1, 1, 0.0, 0.1), "two": SAID}
+    for file in tmp_path.glob("a.sqlite*"):
+        assert not file.is_file() or key.encode() not in file.read_bytes()

@@ -254,10 +254,10 @@ class ApiPricer:
         """Return a reply as a quote and count it; a failed request gives the reason as `raw`."""
         usage = self.usage
         result = result if isinstance(result, RequestFailed) else self.reprice(result)
-        cost = result.cost_usd or 0.0
-        usage.cost += cost
-        usage.cost_known = usage.cost_known and result.cost_usd is not None
-        usage.failed_tries_usd += cost if isinstance(result, RequestFailed) else result.failed_tries_usd
+        cost = result.cost_usd
+        usage.cost += cost or 0.0
+        usage.cost_known = usage.cost_known and cost is not None
+        usage.failed_tries_usd += (cost or 0.0) if isinstance(result, RequestFailed) else result.failed_tries_usd
         if isinstance(result, RequestFailed):
             usage.no_reply[result.got] += 1
             return Quote(None, raw=f"no reply: {result.got}", cost_usd=cost)
