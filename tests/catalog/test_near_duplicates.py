@@ -8,8 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricesmith.catalog import near_duplicates
-from pricesmith.catalog.near_duplicates import find_groups, group_size_limit, split_templates
-from pricesmith.catalog.sketches import ALIKE, N_BANDS, N_HASHES, sketch, word_key
+from pricesmith.catalog.near_duplicates import (
+    ALIKE,
+    N_BANDS,
+    N_HASHES,
+    find_groups,
+    group_size_limit,
+    sketch,
+    split_templates,
+    word_key,
+)
 from pricesmith.testing import make_items
 from pricesmith.text.words import split_words
 

@@ -173,9 +173,10 @@ def test_nan_is_empty_and_infinity_comes_as_a_word(tmp_path: Path) -> None:
     }
 
 
-def test_a_json_array_is_refused_with_advice(tmp_path: Path) -> None:
-    """The whole file is one value, not one a line."""
-    refused(written(tmp_path / "a.jsonl", '[\n{"a": 1}\n]\n'), "one JSON object a line")
+def test_a_json_array_in_a_file_of_json_lines_is_read(tmp_path: Path) -> None:
+    """The whole file is one value, not one a line; what is no object is rejected by name."""
+    assert cells(written(tmp_path / "a.jsonl", '[\n{"a": 1}\n]\n')) == [{"a": 1}]
+    refused(written(tmp_path / "b.jsonl", '[\n{"a": 1},\n'), "cut short")
 
 
 def test_nul_bytes_in_a_cell_pass_and_a_binary_file_does_not(tmp_path: Path) -> None:

@@ -295,8 +295,13 @@ def with_id(listing: Listing, id: str) -> Listing:
 
 def find_item_groups(items: Sequence[Item]) -> list[int]:
     """The near-duplicate group of each item, as the position of the group's center."""
-    from pricesmith.catalog.near_duplicates import find_groups, group_size_limit, split_templates
-    from pricesmith.catalog.sketches import sketch_words, word_key
+    from pricesmith.catalog.near_duplicates import (
+        find_groups,
+        group_size_limit,
+        sketch_words,
+        split_templates,
+        word_key,
+    )
     from pricesmith.text.words import split_words
 
     words = [split_words(body_text(item.listing)) for item in items]

@@ -6,28 +6,37 @@
 
 A group is built round a center. Rows come in ascending order of their content hash; a row joins the first center
 that it is alike to (estimated Jaccard of word-3-shingles at least 0.8), or becomes a center. There is no chaining.
-Centers of a row are looked for where a band of the sketches agrees; see `sketches.BANDS` for why that loses none.
+Centers of a row are looked for where a band of the sketches agrees; see `N_BANDS` for why that loses none.
 Where many rows share a band (the text of a template) not all are compared: a row with the first `CAP` centers of each
 of its bands, and, among rows of one block that none of these took, with the first `CAP` of those rows in the band.
+
+Similarity is estimated on sketches of 128 numbers: MinHash by rensa (R-MinHash), of which the low 16 bits of each
+minimum are kept (b-bit minwise hashing, Li and König, 2010). Two different texts agree in one of them by chance once in
+65,536.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pricesmith.catalog.sketches import N_BANDS, band_keys, is_similar, sketch
 from pricesmith.core.progress import SILENT, Progress
-
-__all__ = ["find_groups", "group_size_limit", "join_groups", "sketch", "split_templates"]
+from pricesmith.text.words import split_words
 
 Ints = NDArray[np.int64]
 FIRST_BLOCK, BLOCK = 256, 8_192  # rows; large groups have their center on the shelf before blocks are large
 CAP = 64
 CHUNK = 50_000
+N_HASHES = 128
+SEED = 1
+ALIKE = 103  # places of 128: the least that estimates a Jaccard of 0.8
+
+# Alike texts differ in at most 25 places, so of 26 bands at least one agrees: banding loses no pair.
+N_BANDS = (*((start, start + 5) for start in range(0, 120, 5)), (120, 124), (124, 128))
 
 
 def find_groups(
@@ -190,7 +199,7 @@ def group_size_limit(rows: int) -> int:
 def split_templates(centers: Ints, words: NDArray[np.uint64], limit: int) -> tuple[Ints, int]:
     """Groups over `limit` split again by exact normalized text; the centers, and how many groups were split.
 
-    `words` is `sketches.word_key` of each row. The center of a part is its first row.
+    `words` is `word_key` of each row. The center of a part is its first row.
     """
     sizes = np.bincount(centers, minlength=len(centers))
     large = sizes[centers] > limit
@@ -238,3 +247,54 @@ def first_of_groups(group: Ints, rows: Ints) -> Ints:
     first = np.full(int(group.max()) + 1, np.iinfo(np.int64).max, dtype=np.int64)
     np.minimum.at(first, group, rows)
     return first[group]
+
+
+def word_key(words: Sequence[str]) -> int:
+    """64 bits that stand for the exact normalized text."""
+    return int.from_bytes(hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest(), "little")
+
+
+def shingles(words: Sequence[str]) -> list[str]:
+    """Every three words in a row (four characters of a script without spaces); a shorter text is one shingle."""
+    return [" ".join(three) for three in zip(words, words[1:], words[2:], strict=False)] or [" ".join(words)]
+
+
+def sketch(texts: Sequence[str]) -> NDArray[np.uint16]:
+    """The sketches of texts, (texts, 128)."""
+    return sketch_words([split_words(text) for text in texts])
+
+
+def sketch_words(documents: Sequence[Sequence[str]]) -> NDArray[np.uint16]:
+    """The sketches of texts that are split into words already, (texts, 128)."""
+    from rensa import RMinHash
+
+    if not documents:
+        return np.empty((0, N_HASHES), dtype=np.uint16)
+    digests = RMinHash.digests_from_token_sets([shingles(words) for words in documents], N_HASHES, SEED)
+    return (np.array(digests, dtype=np.uint32) & 0xFFFF).astype(np.uint16)
+
+
+def band_keys(sketches: NDArray[np.uint16]) -> NDArray[np.uint32]:
+    """One key for each band of each sketch, (bands, texts). Equal bands have equal keys."""
+    keys = np.empty((len(N_BANDS), len(sketches)), dtype=np.uint32)
+    for band, (start, stop) in enumerate(N_BANDS):
+        mixed = np.full(len(sketches), 0x9E3779B97F4A7C15, dtype=np.uint64)
+        for place in range(start, stop):
+            mixed = (mixed ^ sketches[:, place]) * np.uint64(0xFF51AFD7ED558CCD)
+            mixed ^= mixed >> np.uint64(32)
+        keys[band] = (mixed >> np.uint64(16)).astype(np.uint32)
+    return keys
+
+
+def is_similar(sketches: Any, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """For each pair of row numbers: whether the estimated Jaccard is at least 0.8. (pairs,)"""
+    found = np.zeros(len(one), dtype=np.bool_)
+    for start in range(0, len(one), 200_000):
+        here = slice(start, start + 200_000)
+        a, b = one[here], other[here]
+        # Half of the places are enough to turn most pairs away.
+        differ = np.count_nonzero(sketches[a, :64] != sketches[b, :64], axis=1)
+        likely = np.flatnonzero(differ <= N_HASHES - ALIKE)
+        rest = np.count_nonzero(sketches[a[likely], 64:] != sketches[b[likely], 64:], axis=1)
+        found[start + likely] = differ[likely] + rest <= N_HASHES - ALIKE
+    return found

@@ -31,8 +31,8 @@ from pricesmith.catalog.clean import (
     normalize_characters,
     normalize_spaces,
 )
+from pricesmith.catalog.near_duplicates import N_HASHES, sketch_words, word_key
 from pricesmith.catalog.readers.sources import BadRow, PriceScan, RawRow
-from pricesmith.catalog.sketches import N_HASHES, sketch_words, word_key
 from pricesmith.core.progress import Progress
 from pricesmith.core.types import Listing
 from pricesmith.text.currency import find_currencies, normalize_sign

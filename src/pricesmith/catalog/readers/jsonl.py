@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from typing import Any
+from typing import Any, TextIO
 
 from pricesmith.catalog.readers.messages import TOO_LARGE, FileRefused, MessageWriter, Value
 from pricesmith.text.price_parser import find_price_word
@@ -126,7 +126,7 @@ def is_table(value: Any) -> bool:
 class JsonText:
     """A JSON text that is decoded value by value, with at most one value and one piece in memory."""
 
-    def __init__(self, text: io.TextIOWrapper, scan: Any, longest: int) -> None:
+    def __init__(self, text: TextIO, scan: Any, longest: int) -> None:
         self.text, self.scan, self.longest = text, scan, longest
         self.buffer, self.at, self.ended = "", 0, False
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from pricesmith.catalog.comparables import Comparable, ComparablesIndex
-from pricesmith.catalog.sketches import is_similar, sketch
+from pricesmith.catalog.near_duplicates import is_similar, sketch
 from pricesmith.core.types import Item, Listing, render
 from pricesmith.text.prompts import format_whole_price, repair_unicode
 
