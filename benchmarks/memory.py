@@ -245,7 +245,8 @@ def main() -> None:
         shape = Architecture(**case["shape"])
         name = (
             f"{case['purpose']} {shape.parameters / 1e9:.2f}B {shape.layers} layers, {case['tokens']:,} tokens"
-            f"{' nf4' if case.get('quantization') == 'nf4' else ''}{' recomputed' if case.get('gradient_checkpointing') else ''}"
+            f"{' nf4' if case.get('quantization') == 'nf4' else ''}"
+            f"{' recomputed' if case.get('gradient_checkpointing') else ''}"
         )
         plan, real = predicted(case), measured(case)
         print(f"{name:<52} {plan / 1e9:>8.2f}G {real / 1e9:>8.2f}G {plan / real:>6.2f}", flush=True)

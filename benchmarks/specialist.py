@@ -6,7 +6,8 @@
 
 Plain prompt against chat template (SmolLM2 Instruct), `tokens` against `bins` (Gemma 3 270M), tuned against a ridge on
 frozen states, Gemma base against SmolLM2 instruct, and what the cheap pricers make of the same items. Every arm is a
-run folder under --work, so the same command goes on where it stopped. Prints the leaderboard and the paired differences.
+model folder under --work, so the same command resumes after an interruption. Prints the leaderboard and the paired
+differences.
 """
 
 from __future__ import annotations

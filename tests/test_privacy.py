@@ -1,4 +1,4 @@
-"""Nothing leaves the machine: the pipeline runs with every connection refused, and libraries send no usage statistics."""
+"""The pipeline runs with every connection refused, and libraries send no usage statistics."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ def test_the_refusal_in_this_test_works(tmp_path: Path) -> None:
 
 def test_usage_statistics_of_libraries_are_off_unless_the_user_decides() -> None:
     """Importing the package switches them off; a variable that is already set stays."""
-    code = "import pricesmith, os, json; print(json.dumps([os.environ['HF_HUB_DISABLE_TELEMETRY'], os.environ['DO_NOT_TRACK']]))"
+    code = (
+        "import pricesmith, os, json; "
+        "print(json.dumps([os.environ['HF_HUB_DISABLE_TELEMETRY'], os.environ['DO_NOT_TRACK']]))"
+    )
     without = {
         name: value for name, value in os.environ.items() if name not in ("HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK")
     }

@@ -197,7 +197,7 @@ def human_candidate(path: Path, name: str, catalog: Catalog) -> Candidate:
     """Return a person's answers as a candidate, which is evaluated on the answered listings only."""
     quotes = {id: replace(quote, cost_usd=None) for id, quote in read_prices(path, catalog.currency).items()}
     facts = {"manifest": sha256(path)}
-    return Candidate(name, "human", PrecomputedPricer(quotes, name), facts=facts, only=set(quotes))
+    return Candidate(name, "human", PrecomputedPricer(quotes, name), facts=facts, item_ids=set(quotes))
 
 
 # Model folders
@@ -222,7 +222,7 @@ def model_candidate(model: PriceModel, name: str, catalog: Catalog) -> Candidate
         currency=str(model.info["currency"]),
         facts=facts,
         refit=refit,
-        seen=(lambda listings: is_in_training(model, listings)) if model.has_comparables else None,
+        is_trained_on=(lambda listings: is_in_training(model, listings)) if model.has_comparables else None,
     )
 
 
@@ -360,7 +360,7 @@ def api_candidate(spec: str, name: str, catalog: Catalog, api_settings: ApiSetti
         fitted_on=catalog.fingerprint if has_examples else None,
         facts={**pricer.facts, "memorization_check": options.memorization_check},
         refit=(lambda train, _: pricer.with_examples(train)) if has_examples else None,
-        watch=ApiCostReporter(
+        cost_reporter=ApiCostReporter(
             pricer,
             lambda: items_by_id(catalog),
             options.memorization_check,

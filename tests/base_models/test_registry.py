@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
 from pricesmith.core.errors import InputError, PricesmithError, UsageError
-from pricesmith.core.settings import format_toml_value
 from pricesmith.pricers.llm.registry import REGISTRY, find_model, read_registry, registry
 
 
@@ -69,19 +69,9 @@ def written(tmp_path: Path, change: Any) -> Path:
     data = tomllib.loads(REGISTRY.read_text(encoding="utf-8"))
     model = data["models"][0]
     change(model)
-    shape = model.pop("shape")
-    scores = model.pop("scores", [])
-    lines = REGISTRY.read_text(encoding="utf-8").split("[[models]]")[0].splitlines()
-    lines += ["[[models]]", *(f"{key} = {format_toml_value(value)}" for key, value in model.items())]
-    lines += ["shape = { " + ", ".join(f"{key} = {format_toml_value(value)}" for key, value in shape.items()) + " }"]
-    for score in scores:
-        lines += ["[[models.scores]]"]
-        lines += [
-            f"{key} = {value if isinstance(value, datetime.date) else format_toml_value(value)}"
-            for key, value in score.items()
-        ]
+    head = REGISTRY.read_text(encoding="utf-8").split("[[models]]")[0]
     path = tmp_path / "bases.toml"
-    path.write_text("\n".join(lines), encoding="utf-8")
+    path.write_text(head + tomli_w.dumps({"models": [model]}), encoding="utf-8")
     return path
 
 

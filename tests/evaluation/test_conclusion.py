@@ -193,7 +193,7 @@ def test_medians_are_not_corrected():
 
 
 def test_side_by_side_bands_add_up_to_the_whole():
-    """By price and by category; the sums are those of the pair, and the sign is the competitor's less the reference's."""
+    """By price and by category; bands add up to the pair's difference, competitor minus reference."""
     evals = folder(a=(quotes("", 0.2, 1), "ridge"), b=(quotes("", 0.6, 2), "api"))
     a, b = evals.evaluations
     whole = compare(b, a)

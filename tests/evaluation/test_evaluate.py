@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pricesmith.core.errors import InputError, PricesmithError
 from pricesmith.core.types import Item, Listing, Quote
-from pricesmith.evaluation.evaluate import evaluate, to_arrays, usable_quote
+from pricesmith.evaluation.evaluate import clean_quote, evaluate, to_arrays
 from pricesmith.testing import make_items
 
 ITEMS, GROUPS = make_items(40)
@@ -62,7 +62,7 @@ def test_an_answer_that_is_no_price_becomes_no_answer(price):
     found = judged([Quote(price), Quote(price, raw="said"), Quote(7.0)])
     assert [row.price for row in found.rows] == [None, None, 7.0]
     assert [row.raw for row in found.rows] == [repr(price), "said", ""]
-    assert found.note == "2 answers that are no price"
+    assert found.note == "2 answers that are not a price"
 
 
 def test_quotes_are_clipped_to_the_range_and_truths_are_not():
@@ -80,21 +80,21 @@ def test_quotes_are_clipped_to_the_range_and_truths_are_not():
 @given(*(st.none() | st.floats() for _ in range(3)), st.floats())
 def test_whatever_is_quoted_a_usable_quote_is_a_price_in_range_or_none(price, low, high, cost):
     """Price, low and high are all finite and in range, or None; an interval is whole and ordered."""
-    found, faults = usable_quote(Quote(price, low, high, "", cost), (0.5, 999.49))
+    found, faults = clean_quote(Quote(price, low, high, "", cost), (0.5, 999.49))
     for amount in (found.price, found.low, found.high):
         assert amount is None or 0.5 <= amount <= 999.49
     assert (found.low is None) == (found.high is None)
     assert found.low is None or (found.price is not None and found.low <= found.high)
     assert found.cost_usd >= 0
     assert math.isfinite(found.cost_usd)
-    assert (found.price is None) == (price is None or "answers that are no price" in faults)
+    assert (found.price is None) == (price is None or "answers that are not a price" in faults)
 
 
 def test_an_interval_upside_down_is_dropped_and_counted():
     """Its price stays."""
     found = judged([Quote(5.0, 6.0, 4.0), Quote(5.0, math.nan, 6.0), Quote(5.0, 4.0)])
     assert [(row.price, row.low, row.high) for row in found.rows] == [(5.0, None, None)] * 3
-    assert found.note == "3 intervals that are none"
+    assert found.note == "3 invalid intervals"
 
 
 @pytest.mark.parametrize("answer", [[Quote(1.0)], [Quote(1.0)] * 3, [], iter([Quote(1.0)] * 2), None])

@@ -29,7 +29,7 @@ def evals(made, catalog, tmp_path_factory):
         Candidate("bad", "made", made("bad", 1.2), facts={"fit_seconds": 3.0}),
         Candidate("good", "made", made("good", 0.3, True)),
         Candidate("twin", "made", made("twin", 0.3)),
-        Candidate("ada", "human", made("ada", 0.6), only=sheet),
+        Candidate("ada", "human", made("ada", 0.6), item_ids=sheet),
     ]
 
     def index(items):

@@ -80,7 +80,6 @@ def test_rows_without_their_meta_file_are_judged_again(made, catalog, tmp_path):
     one = candidate(made, catalog)
     run_eval([one], catalog, tmp_path / "evals")
     (tmp_path / "evals" / "good.meta.json").unlink()
-    (tmp_path / "evals" / "good.jsonl").write_text('{"id": ')
     evals = run_eval([one], catalog, tmp_path / "evals")
     assert (len(evals.evaluations), evals.unfinished) == (1, ())
 
@@ -206,7 +205,7 @@ def test_on_another_catalog_items_that_were_trained_on_are_dropped_and_counted(m
     """The others are judged; the note says how many were not."""
     known = {item.listing.text for item in catalog.items("test")[:30]}
     foreign = replace(
-        candidate(made, catalog), fitted_on="f00d", seen=lambda wares: [ware.text in known for ware in wares]
+        candidate(made, catalog), fitted_on="f00d", is_trained_on=lambda wares: [ware.text in known for ware in wares]
     )
     (found,) = run_eval([foreign], catalog, tmp_path / "evals", other_catalog=True).evaluations
     assert len(found.rows) == len(catalog.items("test")) - 30
@@ -217,7 +216,7 @@ def test_on_another_catalog_items_that_were_trained_on_are_dropped_and_counted(m
 def test_a_person_is_judged_on_their_sheet_only(made, catalog, tmp_path):
     """Items that were not on it are not unanswered; they are not asked, and that is said."""
     sheet = [item.listing.id for item in catalog.items("test")[:25]]
-    person = Candidate("ada", "human", made("ada", 0.5), only=frozenset(sheet))
+    person = Candidate("ada", "human", made("ada", 0.5), item_ids=frozenset(sheet))
     (found,) = run_eval([person], catalog, tmp_path / "evals").evaluations
     assert [row.id for row in found.rows] == sheet
     assert "items it was not asked" in found.note
@@ -226,7 +225,7 @@ def test_a_person_is_judged_on_their_sheet_only(made, catalog, tmp_path):
 def test_a_sheet_of_other_items_is_refused(made, catalog, tmp_path):
     """Nothing of it is in this split."""
     with pytest.raises(UsageError, match="no item to judge"):
-        run_eval([Candidate("ada", "human", made("ada", 0.5), only={"x"})], catalog, tmp_path / "evals")
+        run_eval([Candidate("ada", "human", made("ada", 0.5), item_ids={"x"})], catalog, tmp_path / "evals")
 
 
 def test_a_run_of_another_catalog_is_judged_as_it_is_on_a_small_one(made, small, tmp_path):
@@ -237,7 +236,9 @@ def test_a_run_of_another_catalog_is_judged_as_it_is_on_a_small_one(made, small,
         raise AssertionError("was fitted again")
 
     foreign = replace(
-        candidate(made, small, refit=refit), fitted_on="f00d", seen=lambda wares: [ware.text in known for ware in wares]
+        candidate(made, small, refit=refit),
+        fitted_on="f00d",
+        is_trained_on=lambda wares: [ware.text in known for ware in wares],
     )
     (found,) = run_eval([foreign], small, tmp_path / "evals", other_catalog=True).evaluations
     assert len(found.rows) == 290

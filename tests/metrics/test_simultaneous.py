@@ -30,8 +30,8 @@ def found_anything(intervals):
 
 
 def test_nothing_is_found_by_luck_more_often_than_said():
-    """GROUP_KEEP-wise error: with eight competitors of equal skill something is told apart in about 5 of 100 leaderboards, where
-    tests at 5 % each find something in every fourth or so."""
+    """Family-wise error: with eight equal competitors, about 5 % of leaderboards show any significant difference; tests
+    at 5 % each show one in about a quarter of them."""
     leaderboards, together, each = 80, 0, 0
     for seed in range(leaderboards):
         made = errors(9, seed)

@@ -241,7 +241,7 @@ def candidate_from_object(pricer: Pricer, name: str, catalog: Catalog, split: st
 
     small = row_count(catalog) < MAX_ROWS_FOR_FOLDS
     only = {item.listing.id for item in catalog.items(split)} if small else None
-    return Candidate(name, type(pricer).__name__, pricer, only=only)
+    return Candidate(name, type(pricer).__name__, pricer, item_ids=only)
 
 
 def report(

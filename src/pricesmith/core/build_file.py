@@ -8,7 +8,6 @@ Every command that takes a model folder takes a build folder too, and uses its c
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -85,25 +84,7 @@ def read_build(folder: Path) -> BuildFile | None:
 def write_build(folder: Path, build: BuildFile) -> None:
     """Write the build file of a folder."""
     values = build.model_dump(mode="json")
-    write_atomic(folder / BUILD_FILE, nested_toml(values))
-
-
-def nested_toml(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
-    """Settings with tables as TOML text. Keys are quoted, so that they can be names of files and columns."""
-    flat = {quote_key(key): value for key, value in values.items() if not isinstance(value, Mapping)}
-    text = write_toml(flat)
-    for key, table in values.items():
-        if isinstance(table, Mapping):
-            inner = (*path, quote_key(key))
-            text += f"\n[{'.'.join(inner)}]\n{nested_toml(table, inner)}"
-    return text
-
-
-def quote_key(key: str) -> str:
-    """A TOML key, bare if it can be."""
-    if key and key.isascii() and key.replace("_", "").replace("-", "").isalnum():
-        return key
-    return '"' + key.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t") + '"'
+    write_atomic(folder / BUILD_FILE, write_toml(values))
 
 
 def resolve_model_folder(folder: Path) -> Path:

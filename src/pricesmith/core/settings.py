@@ -1,8 +1,8 @@
-"""Settings are declared once, as a frozen pydantic model; TOML files, `--set` and help derive from it.
+"""Settings: declared once as a frozen pydantic model, from which TOML files, `--set` and help are derived.
 
 >>> class Shop(Settings):
 ...     alpha: float = 1.0
->>> parse(Shop, {"alpha": 2}, where="shop.toml").alpha
+>>> parse_settings(Shop, {"alpha": 2}, where="shop.toml").alpha
 2.0
 """
 
@@ -20,7 +20,7 @@ from pricesmith.core.errors import InputError, UsageError
 
 
 class Settings(BaseModel):
-    """A frozen set of settings that refuses what it does not know."""
+    """A frozen set of settings; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -29,7 +29,7 @@ S = TypeVar("S", bound=Settings)
 
 
 def parse_settings(cls: type[S], values: Mapping[str, Any], *, where: str) -> S:
-    """Settings from plain values. Raises UsageError that names the first wrong key or value, with a suggestion."""
+    """Settings from plain values. Raises UsageError with the first wrong key or value and a suggestion."""
     try:
         return cls.model_validate(dict(values))
     except ValidationError as error:
@@ -37,8 +37,8 @@ def parse_settings(cls: type[S], values: Mapping[str, Any], *, where: str) -> S:
         key = ".".join(str(part) for part in first["loc"])
         names = sorted(cls.model_fields)
         if first["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(key, names, n=1)
-            hint = f"Did you mean {near[0]!r}?" if near else "Remove it, or name one of those above."
+            close = difflib.get_close_matches(key, names, n=1)
+            hint = f"Did you mean {close[0]!r}?" if close else "Remove it, or use one of those above."
             raise UsageError(
                 f"{where} has no setting {key!r}", got=key, allowed=", ".join(names) or "no settings", hint=hint
             ) from None
@@ -52,7 +52,7 @@ def parse_settings(cls: type[S], values: Mapping[str, Any], *, where: str) -> S:
 
 
 def read_toml(path: Path, *, like: str = "`pricesmith recipe ls`") -> dict[str, Any]:
-    """A TOML file as plain values. Raises InputError, with what is `like` it, where it cannot be read."""
+    """A TOML file as plain values. Raises InputError, which names an example (`like`), if it cannot be read."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -63,7 +63,7 @@ def read_toml(path: Path, *, like: str = "`pricesmith recipe ls`") -> dict[str, 
 
 
 def read_value(text: str) -> Any:
-    """The value after `key=` on the command line: TOML where it is TOML, else the bare text."""
+    """The value after `key=` on the command line: parsed as TOML if possible, else the text itself."""
     try:
         return tomllib.loads(f"x = {text}")["x"]
     except tomllib.TOMLDecodeError:
@@ -71,28 +71,27 @@ def read_value(text: str) -> Any:
 
 
 def read_pairs(values: Sequence[str], flag: str) -> dict[str, str]:
-    """The `key=value` texts of a flag as a dictionary. Raises UsageError where one is not."""
-    found = {}
+    """The `key=value` texts of an option as a dictionary. Raises UsageError if one has another form."""
+    pairs = {}
     for text in values:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise UsageError(f"{flag} takes key=value", got=text, hint=f"For example {flag} price=amount")
-        found[key.strip()] = value.strip()
-    return found
+        pairs[key.strip()] = value.strip()
+    return pairs
 
 
 def write_toml(values: Mapping[str, Any]) -> str:
-    """Flat settings as TOML text that `read_toml` gives back."""
-    return "".join(f"{key} = {format_toml_value(value)}\n" for key, value in values.items() if value is not None)
+    """Settings, which may hold tables, as TOML text that `read_toml` reads back; values that are None are left out."""
+    import tomli_w
+
+    return tomli_w.dumps(without_none(values))
 
 
-def format_toml_value(value: Any) -> str:
-    """One value as TOML."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(format_toml_value(part) for part in value) + "]"
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\t", "\\t")
-    return f'"{text}"'
+def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that are not None, in tables too: TOML has no null."""
+    return {
+        key: without_none(value) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+        if value is not None
+    }

@@ -1,1 +1,1 @@
-"""One judge for everything that prices: evaluate, compare on common items, keep, summarize."""
+"""One evaluator for every pricer: evaluate, store, compare on common items, rank."""

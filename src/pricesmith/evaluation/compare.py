@@ -1,9 +1,9 @@
-"""Two pricers on their common items: the paired difference with an interval over groups.
+"""Compare two pricers on their common items: the paired difference, with an interval that resamples groups.
 
-difference = compare(a, b, METRICS["MAE"])
+difference = compare(a, b, "MAE")
 difference.is_significant, difference.better, difference.n_needed
 
-`compare_together` does it for many pairs at once, with intervals that hold all together.
+`compare_simultaneously` compares many pairs at once, with simultaneous confidence intervals.
 """
 
 from __future__ import annotations
@@ -16,23 +16,22 @@ import numpy as np
 
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.types import Evaluation
-from pricesmith.evaluation.evaluate import select_ids, to_arrays
+from pricesmith.evaluation.evaluate import EvalArrays, to_arrays
 from pricesmith.metrics.bootstrap import MIN_GROUPS, RESAMPLES, Codes, Interval, bootstrap_interval, encode_groups
 from pricesmith.metrics.metrics import Array, Metric, get_metric
 from pricesmith.metrics.simultaneous import simultaneous_intervals
 
 POWER = 0.80
-SAME = 1e-6  # quotes nearer than this, as a share, are one quote: a pricer repeats itself to that precision only
+SAME = 1e-6  # relative; quotes that differ by less are equal: the same pricer repeats a quote to this precision
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far `a` is from `b` on their common items: `difference` = `a_value` - `b_value`, in the metric's
-    unit.
+    """The difference of two pricers on their common items: `a_value` - `b_value`, in the metric's unit.
 
-    `is_significant` is True where the interval leaves 0 out; then `better` names the better of the two. `needed`
-    is how many items, in groups as here, would tell them apart in 80 of 100 tests if the true difference is
-    the one seen here; None where none was seen. `low` and `high` are None below 5 common groups.
+    `is_significant` is True if the interval excludes 0; then `better` is the name of the better one. `n_needed` is
+    the sample size, in groups of the same sizes, that has 80 % power to detect the observed difference; None if the
+    observed difference is 0. `low` and `high` are None below 5 common groups.
     """
 
     metric: str
@@ -52,7 +51,7 @@ class Difference:
     confidence: float = 0.95
 
     def mirrored(self) -> Difference:
-        """`b` minus `a`."""
+        """The difference `b` - `a`."""
         low, high = (None if end is None else -end for end in (self.high, self.low))
         return replace(
             self, a=self.b, b=self.a, a_value=self.b_value, b_value=self.a_value, difference=-self.difference,
@@ -61,31 +60,31 @@ class Difference:
 
 
 def compare(
-    a: Evaluation,
-    b: Evaluation,
+    a: Evaluation | EvalArrays,
+    b: Evaluation | EvalArrays,
     metric: Metric | str = "MAE",
     *,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Difference:
-    """The paired difference of two evaluations on the items that both have; no answer is charged at the
-    constant.
+    """The paired difference of two evaluations on their common items; unanswered items are charged at the median.
 
-    Raises UsageError where they are of different catalogs or have no item in common, InputError where they
-    disagree about an item's truth.
+    Raises UsageError if they are of different catalogs or have no item in common, InputError if they disagree about
+    an item's truth.
     """
     metric = get_metric(metric) if isinstance(metric, str) else metric
     metric.improves(0.0)
+    a, b = to_arrays(a), to_arrays(b)
     ids = common_ids(a, b)
     if not ids:
         raise UsageError(
             f"{a.pricer} and {b.pricer} have no item in common",
-            got=f"{len(a.rows)} and {len(b.rows)} items",
-            hint="Judge both on the same split and limit.",
+            got=f"{len(a.ids)} and {len(b.ids)} items",
+            hint="Evaluate both on the same split with the same --limit.",
         )
     pair = pair_rows(a, b, ids, metric)
-    found = bootstrap_interval(
+    interval = bootstrap_interval(
         pair.values,
         pair.codes,
         metric.aggregate,
@@ -94,60 +93,64 @@ def compare(
         resamples=resamples,
         seed=seed,
     )
-    return pair.difference(found, confidence)
+    return pair.difference(interval, confidence)
 
 
 def compare_simultaneously(
-    pairs: Sequence[tuple[Evaluation, Evaluation]],
+    pairs: Sequence[tuple[Evaluation | EvalArrays, Evaluation | EvalArrays]],
     metric: Metric | str = "MAE",
     *,
     confidence: float = 0.95,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[Difference | None]:
-    """The paired difference of each pair, in intervals that hold all together (`measures.together`); None for a pair
-    without an item in common.
+    """The paired difference of each pair, with simultaneous intervals (`metrics.simultaneous`); None for a pair
+    without common items.
 
-    A difference's `confidence` is what its interval takes by itself, and `needed` is for that. Pairs on different items
-    share the chance of a miss by their number; a pair with under 5 common groups takes no part. Raises UsageError
-    where two are not of the same catalog or the metric is a median, InputError where they disagree about a truth.
+    A difference's `confidence` is the pointwise one of its interval, which `n_needed` assumes too. Sets of pairs on
+    different items share the error level in proportion to their number of pairs; a pair with under 5 common groups
+    is not tested. Raises UsageError if two are not of the same catalog or the metric is a median, InputError if they
+    disagree about a truth.
     """
     metric = get_metric(metric) if isinstance(metric, str) else metric
     metric.improves(0.0)
     if metric.aggregate == "median":
-        raise UsageError("Many comparisons are corrected for means only", got=metric.name, hint="Take another metric.")
-    asked: dict[tuple[str, ...], list[tuple[int, PairedRows]]] = {}
-    for place, (a, b) in enumerate(pairs):
+        raise UsageError(
+            "Simultaneous intervals exist for means only", got=metric.name, hint="Compare by MAE, RMSLE or within 20 %."
+        )
+    by_items: dict[tuple[str, ...], list[tuple[int, PairedRows]]] = {}
+    for index, (a, b) in enumerate(pairs):
         ids = tuple(sorted(common_ids(a, b)))  # one order for all, so that all draw the same groups
         if ids:
-            asked.setdefault(ids, []).append((place, pair_rows(a, b, ids, metric)))
-    tested = sum(len(some) for some in asked.values() if some[0][1].groups >= MIN_GROUPS)
-    found: list[Difference | None] = [None] * len(pairs)
-    for some in asked.values():
-        share = len(some) / tested if tested else 1.0
-        intervals, each = simultaneous_intervals(
-            [(pair.values, pair.minus) for _, pair in some],
-            some[0][1].codes,
+            by_items.setdefault(ids, []).append((index, pair_rows(a, b, ids, metric)))
+    tested = sum(len(indexed) for indexed in by_items.values() if indexed[0][1].groups >= MIN_GROUPS)
+    differences: list[Difference | None] = [None] * len(pairs)
+    for indexed in by_items.values():
+        share = len(indexed) / tested if tested else 1.0
+        intervals, pointwise = simultaneous_intervals(
+            [(pair.values, pair.minus) for _, pair in indexed],
+            indexed[0][1].codes,
             metric.aggregate,
             confidence=1 - (1 - confidence) * min(1.0, share),
             resamples=resamples,
             seed=seed,
         )
-        for (place, pair), one in zip(some, intervals, strict=True):
-            found[place] = pair.difference(one, each)
-    return found
+        for (index, pair), interval in zip(indexed, intervals, strict=True):
+            differences[index] = pair.difference(interval, pointwise)
+    return differences
 
 
-def common_ids(a: Evaluation, b: Evaluation) -> list[str]:
-    """The items that both have, in `a`'s order. Raises UsageError where they are not of the same catalog."""
-    check_comparable(a, b)
-    theirs = {row.id for row in b.rows}
-    return [row.id for row in a.rows if row.id in theirs]
+def common_ids(a: Evaluation | EvalArrays, b: Evaluation | EvalArrays) -> list[str]:
+    """The ids of the common items, in `a`'s order. Raises UsageError if the two are not of the same catalog."""
+    a, b = to_arrays(a), to_arrays(b)
+    check_comparable(a.evaluation, b.evaluation)
+    return [id for id in a.ids if id in b.positions]
 
 
 @dataclass(frozen=True)
 class PairedRows:
-    """Two evaluations on their common items, item by item: `values` and `minus` of a metric, `codes` of groups."""
+    """Two evaluations on their common items: per-item values of `a` (`values`) and of `b` (`minus`), shape (n,),
+    and the `codes` of their groups."""
 
     a: str
     b: str
@@ -160,67 +163,77 @@ class PairedRows:
 
     @property
     def groups(self) -> int:
+        """The number of groups."""
         return int(self.codes.max()) + 1
 
-    def error(self, found: Interval, confidence: float) -> float | None:
-        """The standard error that its interval speaks of, on the side of zero: with few groups it is wider than the
-        normal one, and what is not told apart needs more items than there are."""
+    def effective_se(self, interval: Interval, confidence: float) -> float | None:
+        """The standard error that corresponds to the interval's half towards zero, at least the estimated one.
+
+        With few groups the interval is wider than a normal one, so that a difference that is not significant never
+        needs fewer items than there are.
+        """
         from scipy import stats
 
-        if found.se is None or found.low is None or found.high is None:
+        if interval.se is None or interval.low is None or interval.high is None:
             return None
-        half = found.point - found.low if found.point > 0 else found.high - found.point
-        return max(found.se, half / float(stats.norm.ppf(0.5 + confidence / 2)))
+        half = interval.point - interval.low if interval.point > 0 else interval.high - interval.point
+        return max(interval.se, half / float(stats.norm.ppf(0.5 + confidence / 2)))
 
-    def difference(self, found: Interval, confidence: float) -> Difference:
-        """The difference with its interval, and whether it tells the two apart."""
-        told = found.low is not None and found.high is not None and (found.low > 0 or found.high < 0)
-        better = (self.a if self.metric.improves(found.point) else self.b) if told else None
-        needed = items_needed(found.n, found.point, self.error(found, confidence), confidence)
-        who = (self.metric.name, self.metric.unit, self.a, self.b, found.n, found.groups, self.a_value, self.b_value)
-        return Difference(*who, found.point, found.low, found.high, told, better, needed, confidence)
-
-
-def pair_rows(a: Evaluation, b: Evaluation, ids: Sequence[str], metric: Metric) -> PairedRows:
-    """Two evaluations on `ids`, which both have. Raises InputError where they disagree about a truth."""
-    one, two = to_arrays(select_ids(a, ids)), to_arrays(select_ids(b, ids))
-    if not np.array_equal(one.truth, two.truth):
-        wrong = ids[int(np.argmax(one.truth != two.truth))]
-        raise InputError(
-            f"{a.pricer} and {b.pricer} disagree about the truth of item {wrong}", hint="Judge both again."
+    def difference(self, interval: Interval, confidence: float) -> Difference:
+        """The difference with its interval, its significance and the sample size needed."""
+        low, high = interval.low, interval.high
+        significant = low is not None and high is not None and (low > 0 or high < 0)
+        better = (self.a if self.metric.improves(interval.point) else self.b) if significant else None
+        se = self.effective_se(interval, confidence)
+        needed = items_needed(interval.n, interval.point, se, confidence)
+        names = (self.metric.name, self.metric.unit, self.a, self.b)
+        counts_and_values = (interval.n, interval.groups, self.a_value, self.b_value)
+        return Difference(
+            *names, *counts_and_values, interval.point, low, high, significant, better, needed, confidence
         )
-    groups = {**b.groups, **a.groups}
+
+
+def pair_rows(a: Evaluation | EvalArrays, b: Evaluation | EvalArrays, ids: Sequence[str], metric: Metric) -> PairedRows:
+    """Two evaluations on common items. Raises InputError if they disagree about a truth."""
+    a, b = to_arrays(a), to_arrays(b)
+    left, right = a.select(ids), b.select(ids)
+    if not np.array_equal(left.truth, right.truth):
+        wrong = ids[int(np.argmax(left.truth != right.truth))]
+        raise InputError(
+            f"{a.pricer} and {b.pricer} disagree about the truth of item {wrong}", hint="Evaluate both again."
+        )
+    groups = {**b.evaluation.groups, **a.evaluation.groups}
     codes = encode_groups([groups.get(id) or ("alone", id) for id in ids])
-    same = np.where(np.abs(one.quote - two.quote) <= SAME * np.maximum(one.quote, two.quote), one.quote, two.quote)
-    values, minus = metric.per_item(one.truth, one.quote), metric.per_item(two.truth, same)
-    both = metric.value(one.truth, one.quote), metric.value(two.truth, two.quote)
+    close = np.abs(left.quote - right.quote) <= SAME * np.maximum(left.quote, right.quote)
+    other_quote = np.where(close, left.quote, right.quote)
+    values, minus = metric.per_item(left.truth, left.quote), metric.per_item(right.truth, other_quote)
+    both = metric.value(left.truth, left.quote), metric.value(right.truth, right.quote)
     return PairedRows(a.pricer, b.pricer, metric, values, minus, codes, *both)
 
 
 def check_comparable(a: Evaluation, b: Evaluation) -> None:
-    """Raises UsageError where two evaluations are not of the same catalog."""
-    for what, mine, other in (
+    """Raises UsageError if two evaluations are not of the same catalog."""
+    for what, left, right in (
         ("catalogs", a.catalog, b.catalog),
         ("currencies", a.currency, b.currency),
         ("price ranges", a.price_range, b.price_range),
-        ("quotes for items without an answer", a.median, b.median),
+        ("prices for unanswered items", a.median, b.median),
     ):
-        if mine != other:
+        if left != right:
             raise UsageError(
-                f"{a.pricer} and {b.pricer} were judged with different {what}",
-                got=f"{mine} and {other}",
-                hint="Judge both on one catalog.",
+                f"{a.pricer} and {b.pricer} were evaluated with different {what}",
+                got=f"{left} and {right}",
+                hint="Evaluate both on one catalog.",
             )
 
 
 def items_needed(n: int, difference: float, se: float | None, confidence: float = 0.95) -> int | None:
-    """How many items would tell two pricers apart at the difference seen, with 80 % power; None where none
-    was seen.
+    """The sample size that has 80 % power to detect the observed difference; None if that is 0.
 
     n x ((z_confidence + z_power) x se / difference)^2. `se` is the group-robust standard error of the paired
-    difference on `n` items, so n x se^2 carries both the spread within and between groups; more items are
-    taken to come in groups of the same sizes. Source: Cohen 1988, chapter 2, for paired means; Miller 2024,
-    "Adding error bars to evals", section 5, with clusters.
+    difference on `n` items, so n x se^2 covers the variance within and between groups; further items are assumed to
+    come in groups of the same sizes. Sources: Cohen 1988, chapter 2, for paired means; Miller 2024, "Adding error
+    bars to evals", section 5, with clusters.
     """
     from scipy import stats
 

@@ -1,10 +1,10 @@
-"""What quotes cost and how long they take: fees of a hosted model, seconds of one's own box, and where the two meet.
+"""What quotes cost and how long they take: a hosted model's fees, the machine's time, and their break-even point.
 
-    own, hosted = cost_of(ours, meta, machine_cost=0.40), cost_of(theirs, their_meta)
+    own, hosted = build_cost(own_evaluation, meta, machine_cost=0.40), build_cost(hosted_evaluation, hosted_meta)
     break_even(own, hosted).quotes
 
-Costs are US dollars for one quote asked for, answered or not. What is not known is None, never 0: a fee whose price per
-token nobody gave, seconds that no clock took, a box without a price.
+Costs are US dollars for one requested quote, answered or not. Unknown costs are None, never 0: fees without a price per
+token, times that were not measured, a machine without a cost per hour.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ PRICER_TYPES: dict[str, PricerType] = {
     "api": "hosted",
     "human": "person",
     "precomputed": "saved",
-}  # all others are one's own
-TUNED = ("lora_tokens", "lora_bins")  # language models of one's own, tuned to prices
+}  # all others: own
+TUNED = ("lora_tokens", "lora_bins")  # fine-tuned language models
 UNTUNED = ("zero-shot",)
-UNFITTED = (*UNTUNED, *PRICER_TYPES)  # nothing was fitted, so nothing of it is owed
-NO_REPLY = "no reply:"  # how `raw` begins where a hosted model never answered: such seconds are no answer's
+UNFITTED = (*UNTUNED, *PRICER_TYPES)  # without a fit, and without its cost
+NO_REPLY = "no reply:"  # prefix of `raw` if a hosted model never replied; such seconds measure no answer
 EACH_ITS_OWN = "each answer's own"
 HOUR = 3600.0
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Seconds for one listing: the median and the 95th percentile over `n` answers that were timed one by one."""
+    """Seconds for one listing: median and 95th percentile (`high`) over `n` answers that were timed one by one."""
 
     median: float
     high: float
@@ -44,11 +44,11 @@ class Latency:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one pricer's quotes cost. Dollars are for one quote; `fit` is what fitting it cost, once.
+    """The costs of one pricer's quotes. Dollars are for one quote; `fit` is the cost of the fit, once.
 
-    `fees` is what was paid to a host, `lost` what replies that never came may have cost beside it, at worst;
-    `compute` what the box cost at `seconds` a quote; `quote` is the sum of fees and compute. `seconds` is the
-    batch's, shared evenly; `latency` is there only where each answer was timed by itself.
+    `fees` were paid to a host, `lost` is the most that requests without a reply may have cost in addition; `compute` is
+    the machine's cost at `seconds` a quote; `quote` is fees plus compute. `seconds` is the batch's time divided by its
+    quotes; `latency` exists only if each answer was timed by itself.
     """
 
     pricer: str
@@ -65,10 +65,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class BreakEven:
-    """From how many quotes on one's own box is cheaper than a host, fitting included.
+    """From how many quotes on the own model is cheaper than a host, including the cost of its fit.
 
-    `quotes` is None unless `why` is "paid back". `machine_cost` is the dollars per hour of the box at which a quote of
-    one's own costs what the host takes; it needs no price of the box.
+    `quotes` is None unless `why` is "paid back". `machine_cost` is the cost of the machine, in dollars an hour, at
+    which an own quote costs as much as the host's; it needs no actual machine cost.
     """
 
     quotes: int | None
@@ -77,7 +77,7 @@ class BreakEven:
 
 
 def get_pricer_type(kind: str) -> PricerType:
-    """Who pays for a pricer of this kind: one's own box, a host's fees, a person's time, or nobody any more."""
+    """The type of a pricer of this kind: own, hosted, person or saved. It decides which costs apply."""
     return PRICER_TYPES.get(kind, "own")
 
 
@@ -86,13 +86,13 @@ def build_cost(evaluation: Evaluation, meta: Mapping[str, Any], machine_cost: fl
     rows = evaluation.rows
     side = get_pricer_type(str(meta.get("kind", "")))
     known = meta.get("cost_known", True) is not False and side not in ("person", "saved")
-    answered = sum(not row.raw.startswith(NO_REPLY) for row in rows)  # a lost reply costs, and is no quote
-    # A reply that never came may not have been charged: it is an upper end, and no reason to call a competitor dear.
+    answered = sum(not row.raw.startswith(NO_REPLY) for row in rows)  # a lost reply may cost, but is not a quote
+    # A lost reply may not have been charged: it is an upper bound, and does not count as the competitor's cost.
     lost = float(meta.get("quotes_failed_tries_usd") or 0.0) if known else 0.0
     known = known and all(row.cost_usd is not None for row in rows)
     fees = max(0.0, math.fsum(row.cost_usd or 0.0 for row in rows) - lost) / answered if known and answered else None
     seconds = math.fsum(row.seconds for row in rows) / len(rows) if rows and side == "own" else None
-    seconds = seconds or None  # no clock reads 0
+    seconds = seconds or None  # 0 means not measured
     fit_seconds = fitting_seconds(evaluation, meta)
     compute = 0.0 if side == "hosted" else machine_rent(seconds, machine_cost)
     return Cost(
@@ -110,24 +110,24 @@ def build_cost(evaluation: Evaluation, meta: Mapping[str, Any], machine_cost: fl
 
 
 def machine_rent(seconds: float | None, machine_cost: float | None) -> float | None:
-    """What the box costs for so many seconds, in US dollars; None where either is not known."""
+    """The machine's cost for a duration, in US dollars; None if either is unknown."""
     return None if seconds is None or machine_cost is None else seconds / HOUR * machine_cost
 
 
 def fitting_seconds(evaluation: Evaluation, meta: Mapping[str, Any]) -> float | None:
-    """The seconds of one fit. In folds every fold was fitted, and `fit_seconds` is the sum of all."""
+    """The seconds of one fit. With folds, `fit_seconds` is the sum over all folds."""
     if str(meta.get("kind", "")) in UNFITTED:
         return 0.0
     seconds = meta.get("fit_seconds")
     if not isinstance(seconds, int | float) or not math.isfinite(seconds) or seconds < 0:
         return None
     settings = meta.get("settings") or {}
-    again = bool(meta.get("folds")) and settings.get("fitted_on") == evaluation.catalog
-    return float(seconds) / N_FOLDS if again else float(seconds)
+    refitted = bool(meta.get("folds")) and settings.get("fitted_on") == evaluation.catalog
+    return float(seconds) / N_FOLDS if refitted else float(seconds)
 
 
 def build_latency(rows: tuple[EvalRow, ...], meta: Mapping[str, Any]) -> Latency | None:
-    """Seconds a listing, where the meta file says that each answer was timed by itself. A batch's share is none."""
+    """Seconds for a listing if the meta file says that each answer was timed by itself; else None."""
     if meta.get("latency") != EACH_ITS_OWN:
         return None
     timed = np.array([row.seconds for row in rows if row.seconds > 0 and not row.raw.startswith(NO_REPLY)])
@@ -137,12 +137,12 @@ def build_latency(rows: tuple[EvalRow, ...], meta: Mapping[str, Any]) -> Latency
 
 
 def break_even(own: Cost, hosted: Cost) -> BreakEven:
-    """Where one's own box becomes cheaper than a host: fitting / (the host's quote - one's own)."""
+    """The break-even point of an own model and a host: fit / (hosted quote - own quote)."""
     level = None
     if own.seconds and hosted.quote is not None and own.fees is not None and hosted.quote > own.fees:
         level = (hosted.quote - own.fees) / own.seconds * HOUR
     if own.quote is None or hosted.quote is None:
-        # Nothing is cheaper than free: that needs no price of the box.
+        # A host that costs at most the own fees is never more expensive, whatever the machine costs.
         free = hosted.quote is not None and own.fees is not None and hosted.quote <= own.fees
         return BreakEven(None, "never" if free else "unknown", level)
     if own.quote >= hosted.quote:
@@ -152,13 +152,13 @@ def break_even(own: Cost, hosted: Cost) -> BreakEven:
     return BreakEven(max(1, math.ceil(own.fit / (hosted.quote - own.quote))), "paid back", level)
 
 
-def cost_ratio(one: Cost, other: Cost) -> float | None:
-    """How many times `one`'s cost for a quote `other`'s is; None where one is unknown or free."""
-    return other.quote / one.quote if one.quote and other.quote else None
+def cost_ratio(base: Cost, other: Cost) -> float | None:
+    """The cost of `other`'s quote divided by that of `base`'s; None if either is unknown or free."""
+    return other.quote / base.quote if base.quote and other.quote else None
 
 
 def format_refits(seconds: Sequence[float]) -> str:
-    """How long fitting again in every fold takes, by what each fit took; empty for a few seconds."""
+    """The estimated time to refit in every fold, from the seconds of each fit; empty below 5 seconds."""
     total = N_FOLDS * sum(seconds)
-    length = f"{total / 60:.0f} minutes" if total > 120 else f"{total:.0f} seconds"
-    return f" That takes about {length} of fitting." if total >= 5 else ""
+    duration = f"{total / 60:.0f} minutes" if total > 120 else f"{total:.0f} seconds"
+    return f" That takes about {duration} of fitting." if total >= 5 else ""

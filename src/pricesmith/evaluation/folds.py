@@ -1,7 +1,7 @@
-"""Which items of a catalog are judged, and what each pricer may have learnt from.
+"""Which items of a catalog are evaluated, and which items a pricer may be fitted on.
 
-A catalog of 2,000 rows or more is judged on one split. A smaller one is judged in 5 folds by group: every
-row is judged once, by a pricer fitted without its fold.
+A catalog of 2,000 rows or more is evaluated on one split. A smaller one is evaluated in 5 folds by group: every row
+once, by a pricer fitted without its fold.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pricesmith.evaluation.results import ComparableRow, EvalItem, build_compara
 
 N_FOLDS = 5
 MAX_ROWS_FOR_FOLDS = 2_000
-JUDGED = ("validation", "test")
-NEAR = 3
+EVAL_SPLITS = ("validation", "test")
+N_COMPARABLES = 3
 BATCH = 1_024
 
 Search = Callable[[Sequence[Listing], int], Sequence[Sequence[ComparableRow]]]
@@ -31,7 +31,7 @@ Index = Callable[[Sequence[Item]], Search]
 
 @dataclass(frozen=True)
 class Fold:
-    """Items to judge, and outside of the one fold of a large catalog what a pricer is refitted on."""
+    """Items to evaluate, and the items to refit on (none in the single fold of a large catalog)."""
 
     items: list[Item]
     train: list[Item]
@@ -40,7 +40,8 @@ class Fold:
 
 @dataclass(frozen=True)
 class EvalPlan:
-    """Folds of items, the group of each id, the median's quote, and what an evals folder is kept under."""
+    """Folds of items, the group of each id, the median price of the train split, and the facts that identify an evals
+    folder (`about`)."""
 
     folds: tuple[Fold, ...]
     groups: Mapping[str, str]
@@ -50,21 +51,30 @@ class EvalPlan:
 
 
 def build_plan(catalog: Catalog, split: str, *, in_folds: bool = True) -> EvalPlan:
-    """What is judged; without `in_folds`, the split of a small catalog too.
+    """The items to evaluate. With `in_folds` False, a small catalog is evaluated on the split too.
 
-    Raises UsageError where the split is the training rows, unknown or empty. An item without an answer is charged at
-    the median of the train split, in folds too: one number for all rows.
+    Raises UsageError if the split is the training split, unknown or empty. An unanswered item is charged at the median
+    of the train split, with folds too, so that all rows have the same one.
     """
-    if split not in JUDGED:
-        what = "Nobody is judged on the train split" if split == "train" else f"A catalog has no split {split!r}"
-        raise UsageError(what, got=split, allowed=" or ".join(JUDGED), hint="Pricers learn from the train split.")
+    if split not in EVAL_SPLITS:
+        what = (
+            "A pricer cannot be evaluated on the train split"
+            if split == "train"
+            else f"A catalog has no split {split!r}"
+        )
+        raise UsageError(
+            what,
+            got=split,
+            allowed=" or ".join(EVAL_SPLITS),
+            hint="Pricers are fitted on the train split; evaluate on another one.",
+        )
     folded = in_folds and row_count(catalog) < MAX_ROWS_FOR_FOLDS
     items: list[Item] = []
     groups: dict[str, str] = {}
     for part in SPLITS if folded else (split,):
-        some, names = catalog.items_and_groups(part)
-        items += some
-        groups.update((item.listing.id, group) for item, group in zip(some, names, strict=True))
+        split_items, split_groups = catalog.items_and_groups(part)
+        items += split_items
+        groups.update((item.listing.id, group) for item, group in zip(split_items, split_groups, strict=True))
     if not items:
         raise UsageError(f"{catalog.path} has no items in its split {split}", hint="Choose another split.")
     folds = assign_folds(items, groups) if folded else [Fold(items, [], [])]
@@ -74,19 +84,19 @@ def build_plan(catalog: Catalog, split: str, *, in_folds: bool = True) -> EvalPl
 
 
 def row_count(catalog: Catalog) -> int:
-    """How many items a catalog has, over all splits."""
+    """The number of items of a catalog, over all splits."""
     import pyarrow.parquet as pq
 
     return int(pq.read_metadata(catalog.path / ITEMS).num_rows)
 
 
 def order_key(group: str) -> bytes:
-    """A group's place in an order that has nothing to do with it; the same on every machine."""
+    """A sort key for a pseudo-random order of groups that is the same on every machine."""
     return hashlib.sha256(f"judge {group}".encode()).digest()
 
 
 def limit_items(plan: EvalPlan, limit: int) -> EvalPlan:
-    """The plan for `limit` items, group by group in drawn order; only the last group can be cut."""
+    """The plan for `limit` items, whole groups in a pseudo-random order; only the last group can be cut."""
     ordered = sorted(plan.groups, key=lambda id: (order_key(plan.groups[id]), id))
     chosen = set(ordered[:limit])
     folds = (replace(fold, items=[item for item in fold.items if item.listing.id in chosen]) for fold in plan.folds)
@@ -94,47 +104,57 @@ def limit_items(plan: EvalPlan, limit: int) -> EvalPlan:
 
 
 def assign_folds(items: Sequence[Item], groups: Mapping[str, str]) -> list[Fold]:
-    """Folds of like size that no group crosses; a ninth of the groups that are left are for validation."""
+    """Folds of similar size that keep groups whole; a ninth of the other folds' groups are for validation."""
     sizes = Counter(groups[item.listing.id] for item in items)
     load = [0] * N_FOLDS
-    place: dict[str, int] = {}
+    fold_of: dict[str, int] = {}
     for group in sorted(sizes, key=lambda group: (-sizes[group], order_key(group))):
-        place[group] = min(range(N_FOLDS), key=lambda fold: (load[fold], fold))
-        load[place[group]] += sizes[group]
+        fold_of[group] = min(range(N_FOLDS), key=lambda fold: (load[fold], fold))
+        load[fold_of[group]] += sizes[group]
     folds = []
     for number in range(N_FOLDS):
-        # Each fold draws its own, or all would be calibrated on the same few.
-        order = {group: order_key(f"held {number} {group}") for group in sizes if place[group] != number}
+        # Each fold has its own validation groups; otherwise all would be calibrated on the same few.
+        order = {group: order_key(f"held {number} {group}") for group in sizes if fold_of[group] != number}
         others = sorted(order, key=order.__getitem__)
-        held = set(others[: -(-len(others) // 9)])
-        here: tuple[list[Item], list[Item], list[Item]] = ([], [], [])
+        validation = set(others[: -(-len(others) // 9)])
+        parts: tuple[list[Item], list[Item], list[Item]] = ([], [], [])
         for item in items:
             group = groups[item.listing.id]
-            here[0 if place[group] == number else 2 if group in held else 1].append(item)
-        folds.append(Fold(*here))
+            parts[0 if fold_of[group] == number else 2 if group in validation else 1].append(item)
+        folds.append(Fold(*parts))
     return [fold for fold in folds if fold.items]
 
 
 def eval_items(catalog: Catalog, plan: EvalPlan, index: Index | None) -> list[EvalItem]:
-    """Every item of a plan with three comparables of this catalog's train split, in folds of the other folds.
+    """Every item of a plan with three comparables from the catalog's train split (with folds, from the other folds).
 
-    Where a search gives one listing more, that is the most similar one: its similarity is kept.
-
-    They are the same for all pricers, also for a run of another catalog, which learnt from other rows.
+    If a search returns one listing more, that is the most similar one by words; its similarity is stored. Comparables
+    are the same for all pricers, also for a model of another catalog, which was fitted on other rows.
     """
-    found: list[EvalItem] = []
+    eval_rows: list[EvalItem] = []
     for fold in plan.folds:
         train = fold.train + fold.validation if plan.folded else catalog.items("train")
-        # In folds no group is on both sides; nor is it in the split that curate makes, which this bears out.
-        names = [] if plan.folded else catalog.columns("train", ("group",))["group"]
-        trained = Counter(str(name) for name in names)
+        # Folds keep groups whole, and so does the split that curate makes; the count stored here shows it.
+        train_groups = [] if plan.folded else catalog.columns("train", ("group",))["group"]
+        n_in_training = Counter(str(group) for group in train_groups)
         search = index(train) if index else None
         for start in range(0, len(fold.items), BATCH):
-            part = fold.items[start : start + BATCH]
-            near = search([item.listing for item in part], NEAR) if search else [[] for _ in part]
-            for item, some in zip(part, near, strict=True):
-                ware, group = item.listing, plan.groups[item.listing.id]
-                known = (ware.id, ware.title, ware.category, item.price, group, trained[group])
-                highest = max((one.similarity for one in some), default=0.0) if search else None
-                found.append(EvalItem(*known, build_comparables(some[:NEAR]), highest))
-    return found
+            items = fold.items[start : start + BATCH]
+            listings = [item.listing for item in items]
+            comparables = search(listings, N_COMPARABLES) if search else [[] for _ in items]
+            for item, similar in zip(items, comparables, strict=True):
+                listing, group = item.listing, plan.groups[item.listing.id]
+                highest = max((row.similarity for row in similar), default=0.0) if search else None
+                eval_rows.append(
+                    EvalItem(
+                        id=listing.id,
+                        title=listing.title,
+                        category=listing.category,
+                        truth=item.price,
+                        group=group,
+                        group_in_training=n_in_training[group],
+                        near=build_comparables(similar[:N_COMPARABLES]),
+                        highest_similarity=highest,
+                    )
+                )
+    return eval_rows

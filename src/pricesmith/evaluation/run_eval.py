@@ -1,9 +1,9 @@
-"""The flow of `pricesmith eval`: judge pricers on a catalog, one after the other, into an evals folder.
+"""The flow of `pricesmith eval`: evaluate pricers on a catalog, one after the other, into an evals folder.
 
-    judge([Candidate("mlp", "sparse_mlp", pricer, fitted_on=fingerprint)], catalog, Path("out/evals"))
+    run_eval([Candidate("mlp", "sparse_mlp", pricer, fitted_on=fingerprint)], catalog, Path("out/evals"))
 
-It knows no concrete pricer: each comes as a `Candidate` with what must be known of it. An evaluation is written whole
-when its pricer is done, so the same command after a kill goes on with the first pricer that is not.
+It imports no concrete pricer: each is passed as a `Candidate` with the facts that matter here. An evaluation is written
+as a whole when its pricer is done, so after a kill the same command resumes with the first unfinished pricer.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ from pricesmith.evaluation.folds import (
 from pricesmith.evaluation.result_files import META, check_ours, recover_result_files
 from pricesmith.evaluation.results import Evals, claim_items, file_name, read_evals, write_evaluation, write_items
 
-IN_FOLDS = f"every row is judged, in {N_FOLDS} folds by group, each by a pricer fitted without that fold"
-FOREIGN = "fitted on another catalog; rows of its validation cannot be told from new ones and may be among these"
+IN_FOLDS = f"every row is evaluated, in {N_FOLDS} folds by group, each by a pricer fitted without that fold"
+FOREIGN = "fitted on another catalog; these items may include rows of its validation split, which cannot be recognized"
 Refit = Callable[[list[Item], list[Item]], Pricer]
-Seen = Callable[[Sequence[Listing]], Sequence[bool]]
+TrainingFilter = Callable[[Sequence[Listing]], Sequence[bool]]
 
 
 class CostReporter(Protocol):
-    """Who tells what a pricer will cost before it is asked, and what it came to: facts that tell it from no other.
-    `batch` listings are handed over at once."""
+    """Reports the expected cost of a pricer before its evaluation, and the actual cost, as facts for the meta file,
+    afterwards. `batch` is the number of listings per call."""
 
     batch: int
 
@@ -54,14 +54,14 @@ class CostReporter(Protocol):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A pricer to judge, under the name that tables show.
+    """A pricer to evaluate, under the name that tables show.
 
-    `fitted_on` is the fingerprint of the catalog it was fitted on, None where it was not fitted; `currency`
-    what it quotes in, None where it follows the catalog. `facts` is JSON for the meta file: `fit_seconds`,
-    and whatever tells this pricer from another of its name, such as `manifest`, a hash. `refit(train,
-    validation)` gives the same kind of pricer for a fold. `only` names the items it was asked (a person's
-    sheet); `seen` says which listings it was trained on, for another catalog, None where it cannot say; rows of
-    its own validation are not among them.
+    `fitted_on` is the fingerprint of the catalog it was fitted on, None if it was not fitted; `currency` is that of its
+    quotes, None if it follows the catalog. `facts` is JSON for the meta file: `fit_seconds`, and whatever
+    distinguishes this pricer from another of its name, such as `manifest`, a hash. `refit(train, validation)` fits the
+    same kind of pricer for a fold. `item_ids` are the items it is evaluated on, None for all (a person's answers cover
+    some). `is_trained_on` says for each listing whether it was in the training rows, for another catalog; None if this
+    is unknown. Rows of its own validation split are not recognized.
     """
 
     name: str
@@ -71,9 +71,9 @@ class Candidate:
     currency: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     refit: Refit | None = None
-    only: Collection[str] | None = None
-    seen: Seen | None = None
-    watch: CostReporter | None = None
+    item_ids: Collection[str] | None = None
+    is_trained_on: TrainingFilter | None = None
+    cost_reporter: CostReporter | None = None
 
 
 def run_eval(
@@ -89,149 +89,165 @@ def run_eval(
     batch: int = BATCH,
     progress: Progress = SILENT,
 ) -> Evals:
-    """Judge each candidate on a split of the catalog and write the evals folder `to`; what is judged is skipped.
+    """Evaluate each candidate on a split of the catalog and write the evals folder `to`; finished ones are skipped.
 
-    `limit` takes the first items in an order drawn by group, the same for every pricer; a smaller limit is
-    part of a larger one. `index(training items)` gives the search for near training listings. Raises
-    UsageError, before anything is judged, where a run is of another catalog (unless `other_catalog`, and then
-    where it cannot say what it was trained on), the folder holds something else, or two names are alike.
+    `limit` takes the first items in a pseudo-random order by group, the same for every pricer; a smaller limit is a
+    subset of a larger one. `index(training items)` returns the search for similar training listings. Raises
+    UsageError, before any evaluation, if a model is of another catalog (unless `other_catalog` is set and its training
+    rows are known), if the folder holds something else, or if two names are equal.
     """
     folder = Path(to)
     check(candidates, catalog, limit, other_catalog)
     whole = build_plan(catalog, split)
     check_folds(candidates, catalog, whole)
-    there = claim_items(folder, whole.about)
-    for one in candidates:
-        recover_result_files(folder, file_name(one.name))
-        check_ours(folder, file_name(one.name))
-    done = [] if overwrite else [one for one in candidates if is_finished(one, folder, whole, limit)]
-    for one in done:
-        progress.note(f"{one.name} is already judged.")
-    waiting = [one for one in candidates if one not in done]
+    has_items = claim_items(folder, whole.about)
+    for candidate in candidates:
+        recover_result_files(folder, file_name(candidate.name))
+        check_ours(folder, file_name(candidate.name))
+    done = [] if overwrite else [candidate for candidate in candidates if is_finished(candidate, folder, whole, limit)]
+    for candidate in done:
+        progress.note(f"{candidate.name} is already evaluated.")
+    waiting = [candidate for candidate in candidates if candidate not in done]
     if whole.folded and waiting:
-        again = [float(one.facts.get("fit_seconds") or 0.0) for one in waiting if is_refitted(one, catalog)]
-        progress.note(f"{len(whole.groups):,} rows are under {MAX_ROWS_FOR_FOLDS:,}: {IN_FOLDS}.{format_refits(again)}")
-    if not there:
-        progress.start("finding near training listings")
+        fit_times = [
+            float(candidate.facts.get("fit_seconds") or 0.0) for candidate in waiting if is_refitted(candidate, catalog)
+        ]
+        progress.note(
+            f"{len(whole.groups):,} rows are under {MAX_ROWS_FOR_FOLDS:,}: {IN_FOLDS}.{format_refits(fit_times)}"
+        )
+    if not has_items:
+        progress.start("finding similar training listings")
         write_items(folder, eval_items(catalog, whole, index), whole.about)
     plan = whole if limit is None else limit_items(whole, limit)
-    for one in waiting:
-        if one.watch is not None:
-            one.watch.before([item.listing for fold in plan.folds for item in fold.items])
-    for one in waiting:
-        evaluation, fit_seconds = evaluate_candidate(one, catalog, plan, batch, progress)
+    for candidate in waiting:
+        if candidate.cost_reporter is not None:
+            candidate.cost_reporter.before([item.listing for fold in plan.folds for item in fold.items])
+    for candidate in waiting:
+        evaluation, fit_seconds = evaluate_candidate(candidate, catalog, plan, batch, progress)
         facts = {
-            **one.facts,
-            **(one.watch.after() if one.watch is not None else {}),
-            "kind": one.kind,
+            **candidate.facts,
+            **(candidate.cost_reporter.after() if candidate.cost_reporter is not None else {}),
+            "kind": candidate.kind,
             "catalog_name": catalog.name,
             "date": time.strftime("%Y-%m-%d"),
             "split": plan.about["split"],
             "limit": limit,
             "folds": plan.folded,
             "fit_seconds": fit_seconds,
-            "settings": settings_of(one, plan, limit),
+            "settings": settings_of(candidate, plan, limit),
         }
         write_evaluation(folder, evaluation, facts)
     return read_evals(folder)
 
 
 def evaluate_one(
-    one: Candidate, catalog: Catalog, *, split: str = "test", other_catalog: bool = False, progress: Progress = SILENT
+    candidate: Candidate,
+    catalog: Catalog,
+    *,
+    split: str = "test",
+    other_catalog: bool = False,
+    progress: Progress = SILENT,
 ) -> Evaluation:
-    """The evaluation of one pricer, kept nowhere, under the same checks as `judge`; a note says what is special.
+    """The evaluation of one pricer, under the same checks as `run_eval`, without writing it; its note says what is
+    special.
 
-    A small catalog is judged in folds where the pricer can be fitted again for them, else on the split alone: what was
-    not fitted by Pricesmith may know the other rows.
+    A small catalog is evaluated in folds if the pricer can be refitted for them, else on the split alone: other rows
+    may be among the training rows of what Pricesmith did not fit.
     """
-    check([one], catalog, None, other_catalog)
+    check([candidate], catalog, None, other_catalog)
     plan = build_plan(catalog, split)
     note = IN_FOLDS
-    if plan.folded and not is_refitted(one, catalog):
+    if plan.folded and not is_refitted(candidate, catalog):
         plan = build_plan(catalog, split, in_folds=False)
-        note = f"only the {split} split is judged, because {one.name} is not fitted again in folds"
-    found, _ = evaluate_candidate(one, catalog, plan, BATCH, progress)
+        note = f"only the {split} split is evaluated, because {candidate.name} cannot be refitted in folds"
+    evaluation, _ = evaluate_candidate(candidate, catalog, plan, BATCH, progress)
     rows = row_count(catalog)
     if rows >= MAX_ROWS_FOR_FOLDS:
-        return found
-    said = [f"{rows:,} rows are under {MAX_ROWS_FOR_FOLDS:,}: {note}", found.note]
-    return replace(found, note="; ".join(text for text in said if text))
+        return evaluation
+    notes = [f"{rows:,} rows are under {MAX_ROWS_FOR_FOLDS:,}: {note}", evaluation.note]
+    return replace(evaluation, note="; ".join(text for text in notes if text))
 
 
 def check(candidates: Sequence[Candidate], catalog: Catalog, limit: int | None, other_catalog: bool) -> None:
-    """Raises UsageError where the candidates cannot be judged on this catalog."""
+    """Raises UsageError if the candidates cannot be evaluated on this catalog."""
     if not candidates:
-        raise UsageError("There is nobody to judge", hint="Name at least one run folder.")
+        raise UsageError("There is no pricer to evaluate", hint="Name at least one model folder.")
     if limit is not None and limit < 1:
-        raise UsageError("The limit is not a number of items", got=str(limit), allowed="1 or more")
-    twice = [name for name, count in Counter(one.name for one in candidates).items() if count > 1]
-    if twice:
-        raise UsageError("Two pricers have the same name", got=twice[0], hint="Rename a run folder, or use @name=NAME.")
-    for one in candidates:
-        if one.currency is not None and one.currency != catalog.currency:
+        raise UsageError("--limit is not a number of items", got=str(limit), allowed="1 or more")
+    repeated = [name for name, count in Counter(candidate.name for candidate in candidates).items() if count > 1]
+    if repeated:
+        raise UsageError(
+            "Two pricers have the same name", got=repeated[0], hint="Rename a model folder, or use @name=NAME."
+        )
+    for candidate in candidates:
+        if candidate.currency is not None and candidate.currency != catalog.currency:
             raise UsageError(
-                f"{one.name} quotes in another currency",
-                got=one.currency,
+                f"{candidate.name} quotes in another currency",
+                got=candidate.currency,
                 allowed=catalog.currency,
-                hint="Judge it on a catalog in its own currency.",
+                hint="Evaluate it on a catalog in its own currency.",
             )
-        if one.fitted_on is None or one.fitted_on == catalog.fingerprint:
+        if candidate.fitted_on is None or candidate.fitted_on == catalog.fingerprint:
             continue
         if not other_catalog:
             raise UsageError(
-                f"{one.name} was fitted on another catalog",
-                got=f"fingerprint {one.fitted_on[:16]}",
-                allowed=f"{catalog.fingerprint[:16]}, that of {catalog.name}",
+                f"{candidate.name} was fitted on another catalog",
+                got=f"fingerprint {candidate.fitted_on[:16]}",
+                allowed=f"{catalog.fingerprint[:16]}, the fingerprint of {catalog.name}",
                 hint="Fit it on this catalog, or add --other-catalog to drop the items it was trained on.",
             )
-        if one.seen is None:
+        if candidate.is_trained_on is None:
             raise UsageError(
-                f"{one.name} cannot say which listings it was trained on",
-                got="no training listings in it, as in an export or in a blend's copy of its member",
-                allowed="on another catalog, a run that has its folder comparables/",
-                hint="Judge it on its own catalog, or name the run that it was copied from.",
+                f"The training listings of {candidate.name} are unknown",
+                got="a model without its folder comparables/, such as an export or a blend's copy of its member",
+                allowed="on another catalog, a model folder with comparables/",
+                hint="Evaluate it on its own catalog, or name the model folder that it was copied from.",
             )
 
 
 def check_folds(candidates: Sequence[Candidate], catalog: Catalog, plan: EvalPlan) -> None:
-    """Raises UsageError where folds would judge a fitted pricer on rows it was trained on."""
-    for one in candidates:
-        if plan.folded and one.fitted_on == catalog.fingerprint and one.refit is None:
+    """Raises UsageError if folds would evaluate a fitted pricer on its own training rows."""
+    for candidate in candidates:
+        if plan.folded and candidate.fitted_on == catalog.fingerprint and candidate.refit is None:
             raise UsageError(
-                f"{one.name} cannot be fitted again for folds",
-                got=f"a catalog under {MAX_ROWS_FOR_FOLDS:,} rows, which is judged in {N_FOLDS} folds",
-                hint="Judge a run that `pricesmith fit` made, or curate more rows.",
+                f"{candidate.name} cannot be refitted for folds",
+                got=f"a catalog under {MAX_ROWS_FOR_FOLDS:,} rows, which is evaluated in {N_FOLDS} folds",
+                hint="Evaluate a model folder that `pricesmith fit` wrote, or curate more rows.",
             )
 
 
-def is_refitted(one: Candidate, catalog: Catalog) -> bool:
-    """Whether folds of this catalog are judged by the candidate fitted again; a run of another is judged as it is."""
-    return one.refit is not None and one.fitted_on == catalog.fingerprint
+def is_refitted(candidate: Candidate, catalog: Catalog) -> bool:
+    """Whether the candidate is refitted for folds of this catalog; a model of another catalog is evaluated as it is."""
+    return candidate.refit is not None and candidate.fitted_on == catalog.fingerprint
 
 
-def settings_of(one: Candidate, plan: EvalPlan, limit: int | None) -> dict[str, Any]:
-    """What makes an evaluation the same one; a fit's seconds do not, and what a run is made of is in its manifest."""
-    facts = {name: value for name, value in one.facts.items() if name not in ("fit_seconds", "parts")}
-    asked = None if one.only is None else hashlib.sha256("\n".join(sorted(one.only)).encode()).hexdigest()
+def settings_of(candidate: Candidate, plan: EvalPlan, limit: int | None) -> dict[str, Any]:
+    """The settings that identify an evaluation; fit times are not among them, and members are in the manifest."""
+    facts = {name: value for name, value in candidate.facts.items() if name not in ("fit_seconds", "parts")}
+    items_digest = (
+        None
+        if candidate.item_ids is None
+        else hashlib.sha256("\n".join(sorted(candidate.item_ids)).encode()).hexdigest()
+    )
     return {
         **plan.about,
         **facts,
-        "kind": one.kind,
+        "kind": candidate.kind,
         "limit": limit,
-        "only": asked,
-        "fitted_on": one.fitted_on,
+        "only": items_digest,
+        "fitted_on": candidate.fitted_on,
     }
 
 
-def is_finished(one: Candidate, folder: Path, plan: EvalPlan, limit: int | None) -> bool:
-    """Whether this very evaluation is there. Raises UsageError where another of its name is."""
-    path = folder / f"{file_name(one.name)}{META}"
+def is_finished(candidate: Candidate, folder: Path, plan: EvalPlan, limit: int | None) -> bool:
+    """Whether this evaluation is finished. Raises UsageError if a different one has its name."""
+    path = folder / f"{file_name(candidate.name)}{META}"
     if not path.is_file():
         return False
-    old, new = read_json(path).get("settings", {}), settings_of(one, plan, limit)
+    old, new = read_json(path).get("settings", {}), settings_of(candidate, plan, limit)
     if old != new:
         raise UsageError(
-            f"{folder} holds an evaluation of another {one.name}, or of other items",
+            f"{folder} holds an evaluation of another {candidate.name}, or of other items",
             got=describe_difference(old, new),
             hint=f"Choose another folder, or add --overwrite to replace {path.name}.",
         )
@@ -239,24 +255,24 @@ def is_finished(one: Candidate, folder: Path, plan: EvalPlan, limit: int | None)
 
 
 def evaluate_candidate(
-    one: Candidate, catalog: Catalog, plan: EvalPlan, batch: int, progress: Progress
+    candidate: Candidate, catalog: Catalog, plan: EvalPlan, batch: int, progress: Progress
 ) -> tuple[Evaluation, float | None]:
-    """The evaluation of one candidate, over all folds, and its seconds of fitting. Raises UsageError without items."""
+    """The evaluation of one candidate over all folds, and its fit seconds. Raises UsageError without items."""
     parts: list[Evaluation] = []
     notes: Counter[str] = Counter()
     refits = 0.0
     for number, fold in enumerate(plan.folds, 1):
-        items = select_items(one, fold.items, catalog, notes)
+        items = select_items(candidate, fold.items, catalog, notes)
         if not items:
             continue
-        pricer = one.pricer
-        if plan.folded and one.refit is not None and is_refitted(one, catalog):
-            progress.start(f"fitting {one.name}, fold {number} of {len(plan.folds)}")
-            began = time.perf_counter()
-            pricer = one.refit(fold.train, fold.validation)
-            refits += time.perf_counter() - began
-        progress.start(f"judging {one.name}", len(items))
-        found = evaluate(
+        pricer = candidate.pricer
+        if plan.folded and candidate.refit is not None and is_refitted(candidate, catalog):
+            progress.start(f"fitting {candidate.name}, fold {number} of {len(plan.folds)}")
+            started = time.perf_counter()
+            pricer = candidate.refit(fold.train, fold.validation)
+            refits += time.perf_counter() - started
+        progress.start(f"evaluating {candidate.name}", len(items))
+        evaluation = evaluate(
             pricer,
             items,
             catalog=catalog.fingerprint,
@@ -264,47 +280,47 @@ def evaluate_candidate(
             currency=catalog.currency,
             price_range=catalog.price_range,
             groups=plan.groups,
-            batch=batch if one.watch is None else one.watch.batch,
+            batch=batch if candidate.cost_reporter is None else candidate.cost_reporter.batch,
             progress=progress,
         )
-        parts.append(found)
+        parts.append(evaluation)
     if not parts:
         raise UsageError(
-            f"There is no item to judge {one.name} on",
-            got="; ".join(progress_note(notes)),
-            hint="Judge it on another catalog or split.",
+            f"There is no item to evaluate {candidate.name} on",
+            got="; ".join(format_notes(notes)),
+            hint="Evaluate it on another catalog or split.",
         )
-    return merge_folds(one.name, parts, notes), refits or one.facts.get("fit_seconds")
+    return merge_folds(candidate.name, parts, notes), refits or candidate.facts.get("fit_seconds")
 
 
-def select_items(one: Candidate, items: Sequence[Item], catalog: Catalog, notes: Counter[str]) -> list[Item]:
-    """The items a candidate is judged on: those it was asked, without those it was trained on. Counts the others."""
-    chosen = [item for item in items if one.only is None or item.listing.id in one.only]
-    if one.fitted_on is None or one.fitted_on == catalog.fingerprint:
-        left = chosen
-    elif one.seen is None:
-        raise PricesmithError(f"{one.name} cannot say which listings it was trained on")
+def select_items(candidate: Candidate, items: Sequence[Item], catalog: Catalog, notes: Counter[str]) -> list[Item]:
+    """The items that a candidate is evaluated on: without its training rows. Counts the others in `notes`."""
+    chosen = [item for item in items if candidate.item_ids is None or item.listing.id in candidate.item_ids]
+    if candidate.fitted_on is None or candidate.fitted_on == catalog.fingerprint:
+        new = chosen
+    elif candidate.is_trained_on is None:
+        raise PricesmithError(f"The training listings of {candidate.name} are unknown")
     else:
-        trained = one.seen([item.listing for item in chosen])
-        left = [item for item, known in zip(chosen, trained, strict=True) if not known]
+        trained = candidate.is_trained_on([item.listing for item in chosen])
+        new = [item for item, known in zip(chosen, trained, strict=True) if not known]
         notes[FOREIGN] = 0
-    for why, count in (
-        ("items it was not asked", len(items) - len(chosen)),
-        ("items dropped, whose text it was trained on", len(chosen) - len(left)),
+    for reason, count in (
+        ("items outside its answers", len(items) - len(chosen)),
+        ("items dropped because their text is in its training rows", len(chosen) - len(new)),
     ):
         if count:
-            notes[why] += count
-    return left
+            notes[reason] += count
+    return new
 
 
-def progress_note(notes: Mapping[str, int]) -> list[str]:
-    """Notes as a person reads them; one without a count stands for all items."""
-    return [f"{count:,} {why}" if count else why for why, count in notes.items()]
+def format_notes(notes: Mapping[str, int]) -> list[str]:
+    """Notes as texts; one without a count applies to all items."""
+    return [f"{count:,} {text}" if count else text for text, count in notes.items()]
 
 
 def merge_folds(name: str, parts: Sequence[Evaluation], notes: Mapping[str, int]) -> Evaluation:
-    """The folds of one pricer as one evaluation, with every note."""
-    said = progress_note(notes) + [part.note for part in parts if part.note]
+    """The folds of one pricer as one evaluation, with all notes."""
+    texts = format_notes(notes) + [part.note for part in parts if part.note]
     groups = {id: group for part in parts for id, group in part.groups.items()}
     rows = tuple(row for part in parts for row in part.rows)
-    return replace(parts[0], pricer=name, rows=rows, groups=groups, note="; ".join(said))
+    return replace(parts[0], pricer=name, rows=rows, groups=groups, note="; ".join(texts))

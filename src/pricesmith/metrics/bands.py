@@ -44,9 +44,10 @@ class ErrorBand:
 
 @dataclass(frozen=True)
 class CoverageBand:
-    """How often intervals of a band of quotes hold the truth, and how far they reach: price ÷ `lower_factor` to × `upper_factor`.
+    """The coverage of the intervals in a band of quotes, and their typical width: price ÷ `lower_factor` to
+    × `upper_factor`.
 
-    `test` says whether the coverage is significantly off its level.
+    `test` compares the coverage with its nominal level.
     """
 
     label: str
