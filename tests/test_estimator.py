@@ -139,11 +139,8 @@ def test_pipeline_search_and_transformed_target(data: tuple[list[str], list[floa
     cents = TransformedTargetRegressor(
         ps.PriceRegressor("ridge"), func=lambda y: y * 100, inverse_func=lambda y: y / 100
     )
-    assert np.allclose(
-        cents.fit(np.array(texts), prices).predict(np.array(texts)),
-        pipeline.fit(texts, prices).predict(texts),
-        rtol=0.1,
-    )
+    plain = ps.PriceRegressor("ridge").fit(texts, prices)
+    assert np.allclose(cents.fit(np.array(texts), prices).predict(np.array(texts)), plain.predict(texts))
 
 
 def test_parameters_are_cloned_and_set() -> None:

@@ -82,6 +82,9 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sc
     True
     """
 
+    input_: str
+    columns_: ColumnMap
+
     def __init__(
         self,
         recipe: str = "sparse_mlp",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,10 +65,11 @@ def connect(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         ("enable_external_access", False),
         ("autoinstall_known_extensions", False),
         ("autoload_known_extensions", False),
-        ("enable_progress_bar", False),
         ("allocator_background_threads", True),  # else what a query has freed stays with the process
     ):
         base.execute(f"SET {name} = $value", {"value": value})
+    with suppress(duckdb.InvalidInputException):  # a notebook without ipywidgets has no progress bar to turn off
+        base.execute("SET enable_progress_bar = false")
     base.execute("SET lock_configuration = true")
     try:
         yield base
