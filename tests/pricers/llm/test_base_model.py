@@ -224,7 +224,7 @@ def test_a_changed_file_is_never_read(monkeypatch: pytest.MonkeyPatch, tmp_path:
     monkeypatch.setenv("PRICESMITH_CACHE", str(tmp_path / "cache"))
     file = tmp_path / "model.gguf"
     file.write_bytes(b"GGUF but not the one")
-    with pytest.raises(InputError, match="not the file that was checked"):
+    with pytest.raises(InputError, match="does not have the expected SHA-256"):
         convert_gguf("x", "0" * 64, lambda _: file, SILENT)
     assert [path.name for path in (tmp_path / "cache" / "bases").iterdir() if path.is_dir()] == []
 
