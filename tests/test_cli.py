@@ -38,6 +38,8 @@ COMMANDS = [
 VERBS = [
     ["curate", "shop.csv", "--to", "catalog"],
     ["show", "catalog"],
+    ["show", "ridge"],
+    ["show", "evals"],
     ["fit", "ridge", "--catalog", "catalog", "--to", "ridge"],
     ["fit"],
     ["eval", "ridge", "median", "--catalog", "catalog", "--to", "evals"],
@@ -80,6 +82,20 @@ def test_quiet_price_is_the_price_alone(
     assert run(["price", "ridge", "Cobalt drill, 12 kg", "--quiet"]) == 0
     out = capfd.readouterr().out
     assert re.fullmatch(r"[0-9]+\.[0-9]{2}\n", out)
+
+
+def test_show_tells_a_catalog_a_model_and_evals_apart(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A model has its settings, rows, fit time and intervals; an evals folder its leaderboard."""
+    monkeypatch.chdir(shop)
+    assert run(["show", "ridge"]) == 0
+    model = capfd.readouterr().out
+    assert all(words in model for words in ("alpha = 1.0", "to train", "Fit time", "÷ "))
+    assert run(["show", "evals"]) == 0
+    assert "median" in capfd.readouterr().out
+    assert run(["show", "none"]) == 1
+    assert "not a finished catalog" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS], ids=lambda name: name or "none")

@@ -1,4 +1,4 @@
-"""Verbs that judge: evals and the report."""
+"""`eval` and `report`: compare pricers on the same items."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from pricesmith.cli.app import CatalogFolder, Json, Overwrite, Quiet, Rebuild, a
 
 @app.command("eval")
 def evaluate(
-    who: Annotated[list[str], typer.Argument(help="Run folders, human:FILE.csv, zero-shot:BASE or api:MODEL.")],
+    who: Annotated[list[str], typer.Argument(help="Model folders, human:FILE.csv, zero-shot:BASE or api:MODEL.")],
     catalog: CatalogFolder,
-    to: Annotated[Path, typer.Option("--to", help="The evals folder to write to.")],
+    to: Annotated[Path, typer.Option("--to", help="The evals folder to write.")],
     split: Annotated[str, typer.Option(help="validation or test.")] = "test",
-    limit: Annotated[int | None, typer.Option(help="Judge on the first N items, in an order drawn by group.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Evaluate on N items only, drawn by near-duplicate group.")] = None,
     other_catalog: Annotated[
-        bool, typer.Option("--other-catalog", help="Allow runs of another catalog; their training rows are left out.")
+        bool, typer.Option("--other-catalog", help="Allow models of another catalog; their training rows are left out.")
     ] = False,
-    budget: Annotated[float | None, typer.Option(help="Dollars that hosted models may cost, never passed.")] = None,
-    concurrency: Annotated[int, typer.Option(help="Requests to a hosted model at once.")] = 8,
-    timeout: Annotated[float, typer.Option(help="Seconds that a hosted model may take to answer.")] = 300.0,
+    budget: Annotated[float | None, typer.Option(help="US dollars that API models may cost at most.")] = None,
+    concurrency: Annotated[int, typer.Option(help="Requests to an API model at the same time.")] = 8,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer of an API model.")] = 300.0,
     overwrite: Rebuild = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Judge pricers on the same items; ends with the leaderboard."""
+    """Evaluate pricers on the same items, and print the leaderboard."""
     from pricesmith.candidates import ApiSettings, run_candidates
     from pricesmith.catalog import open as open_catalog
     from pricesmith.evaluation.leaderboard import build_leaderboard
@@ -45,24 +45,25 @@ def evaluate(
 
 @app.command()
 def report(
-    evals: Annotated[Path, typer.Argument(help="A folder that eval wrote.")],
+    evals: Annotated[Path, typer.Argument(help="An evals folder.")],
     to: Annotated[Path, typer.Option("--to", help="The HTML file to write, with a .json file beside it.")] = Path(
         "report.html"
     ),
     reference: Annotated[
-        str | None, typer.Option(help="Who is set against everybody; none: the best of your own pricers.")
+        str | None, typer.Option(help="Model to compare all others with (default: your most accurate one).")
     ] = None,
     competitor: Annotated[
-        str | None, typer.Option(help="Who stands beside the reference by band and category; none: the best other.")
+        str | None,
+        typer.Option(help="Model to compare with the reference by price band and category (default: the best other)."),
     ] = None,
     machine_cost: Annotated[
-        float | None, typer.Option(help="What your own box costs, US dollars an hour; none: said to be unknown.")
+        float | None, typer.Option(help="Cost of your machine in US dollars an hour (default: unknown).")
     ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """The conclusion, and one self-contained page with the leaderboard, costs, pictures and the worst items."""
+    """Write a self-contained page with the conclusion, leaderboard, costs, charts and worst items."""
     from pricesmith.reporting import write_report as run
     from pricesmith.reporting.terminal import format_conclusion
 

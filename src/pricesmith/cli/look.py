@@ -1,4 +1,4 @@
-"""Verbs that look: what base models and recipes there are, and what this box can do."""
+"""`recipe`, `doctor` and `bases`: which recipes and base models there are, and what this machine can hold."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import typer
 
 from pricesmith.cli.app import Json, Quiet, app, open_console
 
-recipe_verbs = typer.Typer(help="The shipped recipes: list them, or copy one to own it.", no_args_is_help=True)
+recipe_verbs = typer.Typer(help="List the shipped recipes, or copy one.", no_args_is_help=True)
 app.add_typer(recipe_verbs, name="recipe")
 
 
 @recipe_verbs.command("ls")
 def list_recipes(json: Json = False, quiet: Quiet = False) -> None:
-    """The shipped recipes with minutes and error as measured."""
+    """List the shipped recipes with their measured fit time and error."""
     from pricesmith.pricers import recipes
 
     console = open_console(json=json, quiet=quiet)
@@ -31,18 +31,18 @@ def copy_recipe(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Copy a recipe, to change it and own it."""
+    """Copy a recipe to a file of your own, to change it."""
     from pricesmith.pricers.recipes import copy_recipe as copy
 
     console = open_console(json=json, quiet=quiet)
     copy(name, to)
-    console.say(f"{to} is yours; run it with: pricesmith fit {to} --catalog CATALOG --to RUN")
+    console.say(f"Copied to {to}. Fit it with: pricesmith fit {to} --catalog CATALOG --to MODEL")
     console.result({"recipe": name, "to": str(to)})
 
 
 @app.command()
 def doctor(json: Json = False, quiet: Quiet = False) -> None:
-    """What is installed here, and what this box can hold."""
+    """Show what is installed and what this machine can hold."""
     from pricesmith.doctor import format_report, inspect_installation
 
     console = open_console(json=json, quiet=quiet)
@@ -54,21 +54,25 @@ def doctor(json: Json = False, quiet: Quiet = False) -> None:
 @app.command()
 def bases(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[BASE]...", help="Further bases: a Hub id, a folder, a .gguf file.")
+        list[str] | None,
+        typer.Argument(metavar="[BASE]...", help="More base models: a Hub id, a folder or a .gguf file."),
     ] = None,
-    memory: Annotated[str | None, typer.Option(help="What the box has, such as 24GB; none: this box.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Memory, such as 24GB (default: this machine's).")] = None,
     purpose: Annotated[str, typer.Option("--for", help="train or serve.")] = "train",
     catalog: Annotated[
-        Path | None, typer.Option("--catalog", help="Count its tokens; with --measure, try the bases.")
+        Path | None, typer.Option("--catalog", help="Count its tokens; with --measure, evaluate the base models on it.")
     ] = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Untuned error of the bases named, or of those at hand.")
+        bool,
+        typer.Option(
+            "--measure", help="Measure the untuned error of the named base models, or of those on this machine."
+        ),
     ] = False,
-    minutes: Annotated[float, typer.Option(help="How long --measure may take.")] = 10.0,
+    minutes: Annotated[float, typer.Option(help="Minutes that --measure may take.")] = 10.0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Open base models: what fits the box, how they write prices, what they know untuned."""
+    """List open base models: which fit this machine, how they write prices, how accurate they are untuned."""
     from pricesmith.base_models import choose
 
     console = open_console(json=json, quiet=quiet)

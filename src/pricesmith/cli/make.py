@@ -93,13 +93,22 @@ def curate(
 
 @app.command()
 def show(
-    catalog: Annotated[Path, typer.Argument(help="A catalog folder.")], json: Json = False, quiet: Quiet = False
+    catalog: Annotated[Path, typer.Argument(metavar="FOLDER", help="A catalog, model, build or evals folder.")],
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """A catalog's ledger, price histogram, groups, leaks and examples."""
+    """Show a catalog, a model or an evals folder."""
     from pricesmith.catalog import open as open_catalog
     from pricesmith.catalog.summary import catalog_page, to_dict
+    from pricesmith.cli import show_model
 
     console = open_console(json=json, quiet=quiet)
+    if show_model.is_model(catalog):
+        show_model.show_model(catalog, console)
+        return
+    if show_model.is_evals(catalog):
+        show_model.show_evals(catalog, console)
+        return
     opened = open_catalog(catalog)
     console.say(catalog_page(opened))
     console.result(to_dict(opened))
@@ -107,15 +116,17 @@ def show(
 
 @app.command()
 def fit(
-    recipe: Annotated[str | None, typer.Argument(help="A shipped name or a TOML file; none lists them.")] = None,
-    catalog: Annotated[Path | None, typer.Option("--catalog", help="A folder that curate has finished.")] = None,
-    to: Annotated[Path | None, typer.Option("--to", help="The run folder to write.")] = None,
-    set: Annotated[list[str] | None, typer.Option("--set", help="key=value, over the recipe's settings.")] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(help="A shipped recipe or a TOML file; without it, the recipes are listed.")
+    ] = None,
+    catalog: Annotated[Path | None, typer.Option("--catalog", help="A catalog folder.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="The model folder to write.")] = None,
+    set: Annotated[list[str] | None, typer.Option("--set", help="key=value, replaces a setting of the recipe.")] = None,
     overwrite: Rebuild = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fit a recipe on a catalog; the run folder is the pricer."""
+    """Fit a recipe on a catalog into a model folder."""
     from pricesmith.core.settings import read_pairs, read_value
 
     console = open_console(json=json, quiet=quiet)
@@ -137,8 +148,8 @@ def fit(
     overrides = {key: read_value(value) for key, value in read_pairs(set or [], "--set").items()}
     chosen = read_recipe(recipe, overrides)
     with console.progress() as progress:
-        goods = open_catalog(catalog)
-        fitting.fit_model(plan_for_hardware(chosen, progress), goods, to, overwrite=overwrite, progress=progress)
-    run = model.load_model(to)
-    console.say(model.format_model(run))
-    console.result(model.to_dict(run))
+        opened = open_catalog(catalog)
+        fitting.fit_model(plan_for_hardware(chosen, progress), opened, to, overwrite=overwrite, progress=progress)
+    fitted = model.load_model(to)
+    console.say(model.format_model(fitted))
+    console.result(model.to_dict(fitted))

@@ -1,0 +1,96 @@
+"""Ctrl-C ends every stage soon, also while compiled code computes; the same command then resumes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pricesmith.cli import run
+from pricesmith.testing import make_csv
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are sent to a process")
+MAIN = "from pricesmith.cli import main; import sys; main()"
+BOUND = 8.0  # seconds; 2 on a machine that does nothing else
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table that takes seconds in every stage, its catalog and a model."""
+    folder = tmp_path_factory.mktemp("shop")
+    make_csv(folder / "shop.csv", 6000)
+    make_csv(folder / "many.csv", 40_000, seed=3)
+    assert run(["curate", str(folder / "shop.csv"), "--to", str(folder / "catalog"), "--quiet"]) == 0
+    words = ["--catalog", str(folder / "catalog"), "--to", str(folder / "ridge"), "--quiet"]
+    assert run(["fit", "ridge", *words]) == 0
+    return folder
+
+
+def interrupt(words: list[str], folder: Path, stage: str) -> tuple[int, float, str]:
+    """Run a command until its log names a stage, send SIGINT; its exit code, the seconds to its end and its errors."""
+    log = folder / "log.txt"
+    log.unlink(missing_ok=True)
+    command = [sys.executable, "-c", MAIN, *words, "--quiet", "--log-file", str(log)]
+    process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (log.exists() and stage in log.read_text()):
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    return process.returncode, time.monotonic() - started, errors
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("words", "stage"),
+    [
+        (["curate", "many.csv", "--to", "interrupted-catalog"], "stage: "),
+        (["fit", "sparse_mlp", "--catalog", "catalog", "--to", "interrupted-model"], "stage: fitting"),
+        (["eval", "ridge", "--catalog", "catalog", "--to", "interrupted-evals"], "stage: "),
+        (["price", "ridge", "--file", "many.csv", "--to", "interrupted.csv"], "stage: pricing"),
+    ],
+    ids=["curate", "fit", "eval", "price"],
+)
+def test_ctrl_c_ends_every_stage(words: list[str], stage: str, shop: Path) -> None:
+    """With exit code 130 and one line; nothing half-written is left under the target's name."""
+    code, seconds, errors = interrupt(words, shop, stage)
+    assert code == 130, errors
+    assert seconds < BOUND
+    assert "Interrupted" in errors
+    assert "Traceback" not in errors
+    assert not (shop / words[-1]).exists()
+
+
+def test_the_guard_ends_a_process_that_is_deaf_to_the_signal(tmp_path: Path) -> None:
+    """A loop that swallows KeyboardInterrupt stands for a long call into compiled code."""
+    program = (
+        "import time\n"
+        "from pricesmith.cli.interrupt import install_interrupt_guard\n"
+        "install_interrupt_guard()\n"
+        "print('ready', flush=True)\n"
+        "end = time.monotonic() + 60\n"
+        "while time.monotonic() < end:\n"
+        "    try:\n"
+        "        time.sleep(60)\n"
+        "    except KeyboardInterrupt:\n"
+        "        pass\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=50)
+    assert (process.returncode, time.monotonic() - started < BOUND) == (130, True)
+    assert "Interrupted" in errors
