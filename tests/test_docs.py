@@ -88,7 +88,7 @@ def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pyte
     stand_in(monkeypatch)
     make_csv(Path("shop.csv"), 2600)
     for words in commands(page):
-        if words[0] in {"curate", "fit"} and len(words) > 1 and not words[1].startswith("lora"):
+        if words[0] in {"build", "curate", "fit"} and len(words) > 1 and not words[1].startswith("lora"):
             assert run(words) == 0
     for block in blocks(page, "python"):
         exec(compile(block, page.name, "exec"), {})

@@ -35,8 +35,9 @@ def listing_from_text(text: str, info: Mapping[str, Any], fields: Mapping[str, s
     """
     cleaning = parse_settings(CleanSettings, info["cleaning"], where="catalog.json")
     title, _, rest = text.strip().partition("\n")
-    values: dict[str, str] = {TITLE: title, TEXT: rest, **resolve_fields(fields or {}, info)}
-    extra = tuple(name for name in known_fields(info) if name in values)
+    given = {TITLE: title, TEXT: rest, **resolve_fields(fields or {}, info)}
+    extra = tuple(name for name in known_fields(info) if name in given)
+    values = {name: given[name] for name in (TITLE, TEXT, CATEGORY, BRAND, *extra) if name in given}
     columns = ColumnMap(title=TITLE, text=TEXT, category=CATEGORY, brand=BRAND, price="", extra=extra)
     listing = build_listing(values, columns, cleaning, id="1")
     if not (listing.title or listing.text):
