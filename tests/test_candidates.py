@@ -115,8 +115,8 @@ def test_another_catalogs_run_is_refused_unless_asked_for(place: Path, tmp_path:
     with pytest.raises(UsageError, match="another catalog"):
         run_candidates([str(place / "small-ridge")], catalog, tmp_path / "evals")
     known = open_catalog(place / "small").items("train")[0].listing
-    place_of_known = next(row for row, title in enumerate(titles_of(catalog)) if title == known.title)
-    mixed = resplit(place / "big", tmp_path / "mixed", {place_of_known: "test"})
+    row_of_known = next(row for row, title in enumerate(titles_of(catalog)) if title == known.title)
+    mixed = resplit(place / "big", tmp_path / "mixed", {row_of_known: "test"})
     evals = run_candidates([str(place / "small-ridge")], mixed, tmp_path / "evals", other_catalog=True)
     (evaluation,) = evals.evaluations
     seen = {item.listing.title + item.listing.text for item in open_catalog(place / "small").items("train")}
@@ -230,7 +230,7 @@ def test_names_of_untuned_models_are_no_paths() -> None:
     assert candidate_name("zero-shot:owner/model-1b@revision=abc") == "zero-shot-model-1b-abc"
     assert candidate_name("zero-shot:/some/where/x.gguf") == "zero-shot-x"
     assert candidate_name("zero-shot:/some@where/m") == "zero-shot-m"
-    with pytest.raises(UsageError, match="names no base"):
+    with pytest.raises(UsageError, match="needs the name of a base"):
         candidate_name("zero-shot:")
 
 
@@ -256,13 +256,13 @@ def test_a_hosted_model_goes_by_its_name_and_how_it_was_asked(who: str, name: st
 @pytest.mark.parametrize(
     ("who", "what"),
     [
-        ("api:", "names no model"),
+        ("api:", "needs the name of a model"),
         ("api:m@shot=4", "no setting 'shot'"),
-        ("api:m@shots=4,shots=5", "asks for what is not known"),
+        ("api:m@shots=4,shots=5", "has an invalid option"),
         ("api:m@shots=-1", "cannot have this value"),
         ("api:m@shots=99", "cannot have this value"),
         ("api:m@effort=most", "cannot have this value"),
-        ("api:m@output=", "asks for what is not known"),
+        ("api:m@output=", "has an invalid option"),
     ],
 )
 def test_what_is_not_known_is_refused(who: str, what: str) -> None:

@@ -89,7 +89,7 @@ def test_a_person_answers_errs_goes_back_and_ends(place: Path, tmp_path: Path) -
     assert terminal.close() == 0
     assert "human:her" in last
     assert "ridge" in last
-    assert "Farthest" in last
+    assert "Worst answers" in last
     lines = (tmp_path / "her.csv").read_text().splitlines()
     assert [line.split(",")[1] for line in lines[1:]] == ["80", "", "60", "55.5"]
 
@@ -129,7 +129,7 @@ def test_a_listing_cannot_move_the_terminal(hostile: Path, tmp_path: Path) -> No
 def test_a_terminal_cannot_be_quiet(place: Path, tmp_path: Path) -> None:
     """A quiz that shows nothing is refused."""
     terminal = Terminal("quiz", place / "shop", "--n", 2, "--to", tmp_path / "her.csv", "--quiet")
-    assert "must be seen" in terminal.until("\0")
+    assert "needs output to be answered" in terminal.until("\0")
     assert terminal.close() == 2
     assert not (tmp_path / "her.csv").exists()
 

@@ -85,7 +85,7 @@ def test_what_was_lost_unbilled_costs_nothing(tmp_path: Path) -> None:
 def test_the_check_of_memory_is_in_the_totals(tmp_path: Path) -> None:
     """Its requests, tokens and dollars, beside its own."""
     with FakeEndpoint(faults={13: "broken"}) as fake:
-        quotes, facts, budget = judged(fake, tmp_path / "a.sqlite", memorization_check=4)
+        quotes, facts, budget = judged(fake, tmp_path / "a.sqlite", n_memorization=4)
         assert facts["requests"] == len(fake.requests)
         assert facts["tokens"]["input"] == sum(seen.tokens_in for seen in fake.answered())
     assert facts["spent_usd"] == pytest.approx(budget.spent)
@@ -120,7 +120,7 @@ def test_the_estimate_in_folds_is_of_what_each_fold_sends(tmp_path: Path) -> Non
         bill.before(LISTINGS)
         pricer.close()
     assert "12 requests to send" in notes.notes[0]
-    assert "all remembered" in notes.notes[-1]
+    assert "all in the response cache" in notes.notes[-1]
 
 
 @pytest.mark.parametrize(

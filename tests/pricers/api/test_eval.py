@@ -104,9 +104,9 @@ def test_notes_go_by_the_name_that_tables_use(
     with FakeEndpoint() as fake:
         words = ["--catalog", str(shop.path), "--to", str(tmp_path / "evals"), "--limit", "3"]
         assert run(["eval", spec_of(fake, monkeypatch, "price=1/2,name=mine"), *words]) == 0
-        assert "mine (made): 3 asked now" in capsys.readouterr().out
+        assert "mine (made): 3 answers in 3 requests" in capsys.readouterr().out
         assert run(["eval", spec_of(fake, monkeypatch, "name=free"), *words, "--budget", "1"]) == 2
-    assert "What free costs is not known" in capsys.readouterr().err
+    assert "The price of free is unknown" in capsys.readouterr().err
 
 
 def test_what_it_will_cost_is_told_to_machines_too(
@@ -117,7 +117,7 @@ def test_what_it_will_cost_is_told_to_machines_too(
         words = ["eval", spec_of(fake, monkeypatch), "--catalog", str(shop.path), "--to", str(tmp_path / "evals")]
         assert run([*words, "--limit", "5", "--json"]) == 0
     told = capsys.readouterr()
-    assert "at worst" in told.err
+    assert "at most" in told.err
     json.loads(told.out)
 
 
@@ -162,7 +162,7 @@ def test_a_second_run_in_folds_is_told_to_be_free_and_needs_no_key(
         capsys.readouterr()
         assert run([*words, "--to", str(tmp_path / "retry")]) == 0
         assert len(fake.requests) == requests
-    assert "all remembered: nothing is asked, nothing is paid" in capsys.readouterr().out
+    assert "all in the response cache: no request is sent, nothing is paid" in capsys.readouterr().out
 
 
 def test_two_models_share_one_budget(shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +190,7 @@ def test_a_key_that_is_revoked_half_way_keeps_what_is_answered(
         who = spec_of(fake, monkeypatch)
         with pytest.raises(PricesmithError, match="HTTP 401") as caught:
             run_candidates([who], shop, tmp_path / "evals", limit=40)
-        assert "What is answered is remembered" in str(caught.value)
+        assert "All answers so far are cached" in str(caught.value)
         assert fake.key not in str(caught.value)
         fake.revoked_after = None
         run_candidates([who], shop, tmp_path / "evals", limit=40)
@@ -213,8 +213,8 @@ def test_the_check_of_memory_is_part_of_the_evaluation(
     [
         ("key=NOT_SET", [], 2, "no NOT_SET"),
         ("price=1/2", ["--budget", "0.0000001"], 1, "does not cover another request"),
-        ("", ["--budget", "5"], 2, "no budget can be kept"),
-        ("price=1/2", ["--budget", "-5"], 2, "budget is no amount"),
+        ("", ["--budget", "5"], 2, "--budget cannot be guaranteed"),
+        ("price=1/2", ["--budget", "-5"], 2, "--budget must be an amount above 0"),
     ],
 )
 def test_the_command_ends_with_one_error_and_no_traceback(
@@ -239,7 +239,7 @@ def test_the_command_ends_with_one_error_and_no_traceback(
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("500", "has answered nothing\n  got: no reply to any of 1 listings: 1 HTTP 500"),
+        ("500", "has not answered any request\n  got: no reply to any of 1 listings: 1 HTTP 500"),
         ("trickle", "does not answer\n  got: 1 listing without a reply after 3 tries; last: timeout"),
     ],
 )
@@ -252,7 +252,7 @@ def test_no_answer_at_all_is_a_failure(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Exit code 1, also with one listing, and no evaluation is written; later the same command goes on."""
-    monkeypatch.setattr(ApiClient, "pause", no_pause)
+    monkeypatch.setattr(ApiClient, "sleep", no_pause)
     with FakeEndpoint(faults=lambda number, before: fault) as fake:
         words = ["eval", spec_of(fake, monkeypatch), "--catalog", str(shop.path), "--to", str(tmp_path / "evals")]
         assert run([*words, "--limit", "1", "--timeout", "0.3"]) == 1
@@ -266,7 +266,7 @@ def test_some_answers_are_an_evaluation_and_the_others_are_told_as_lost(
     shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One of three without a reply is unanswered, not a failure of the command."""
-    monkeypatch.setattr(ApiClient, "pause", no_pause)
+    monkeypatch.setattr(ApiClient, "sleep", no_pause)
     with FakeEndpoint(faults=lambda number, before: "500" if number >= 2 else "") as fake:
         words = ["eval", spec_of(fake, monkeypatch), "--catalog", str(shop.path), "--to", str(tmp_path / "evals")]
         assert run([*words, "--limit", "3", "--concurrency", "1", "--json"]) == 0

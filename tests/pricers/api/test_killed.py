@@ -75,7 +75,7 @@ def test_after_kill_9_at_most_concurrency_requests_are_asked_again(
     told = re.search(r"(\d+) requests? (?:was|were) sent before and never answered", said)
     assert told is not None
     assert twice <= int(told[1]) <= 4
-    remembered = re.search(r"asked now in [\d,]+ requests, ([\d,]+) remembered", said)
+    remembered = re.search(r"answers in [\d,]+ requests, ([\d,]+) answers from the response cache", said)
     assert remembered is not None
     assert int(remembered[1]) >= 36
 
@@ -89,7 +89,7 @@ def test_what_only_waited_when_it_was_killed_is_not_told_as_sent(
         command.ended_by(signal.SIGKILL, 1)
         capsys.readouterr()
         assert run(command.message) == 0
-    assert "1 request was sent before and never answered; it is asked again." in capsys.readouterr().out
+    assert "1 request was sent before and never answered; it is sent again." in capsys.readouterr().out
 
 
 def test_two_commands_at_once_pay_for_each_answer_once(
@@ -125,7 +125,7 @@ def test_an_interruption_loses_no_answer_and_the_same_command_goes_on(
         capsys.readouterr()
         assert run(command.message) == 0
         assert command.twice() == 0
-    assert f"{first:,} remembered" in capsys.readouterr().out
+    assert f"{first:,} answers from the response cache" in capsys.readouterr().out
 
 
 def test_ctrl_c_ends_a_command_whose_endpoint_hangs(

@@ -98,5 +98,5 @@ def test_the_last_price_line_counts() -> None:
 
 def test_chance_is_what_dealing_the_prices_round_would_give() -> None:
     """All say 10 and half of the others cost 10: half of them would be right."""
-    assert matches_by_chance([(10.0, 10.0), (10.0, 10.0), (10.0, 20.0)]) == {"price_by_chance": 2.0}
-    assert matches_by_chance([]) == {"price_by_chance": 0.0}
+    assert matches_by_chance([(10.0, 10.0), (10.0, 10.0), (10.0, 20.0)]) == 2.0
+    assert matches_by_chance([]) == 0.0

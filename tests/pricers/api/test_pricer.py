@@ -60,7 +60,7 @@ def test_a_second_run_is_free_and_tells_the_same_seconds_and_dollars(tmp_path: P
     assert budget.spent == 0
     assert facts["answers"] == {"requested": 0, "cached": 60, "requested_again": 0}
     assert facts["spent_usd"] == pytest.approx(fake.billed_usd(1, 2))
-    assert "all remembered: nothing is asked, nothing is paid" in notes.notes[0]
+    assert "all in the response cache: no request is sent, nothing is paid" in notes.notes[0]
 
 
 def test_the_estimate_is_what_it_comes_to(tmp_path: Path) -> None:
@@ -75,8 +75,8 @@ def test_the_estimate_is_what_it_comes_to(tmp_path: Path) -> None:
             pricer.close()
         tokens = sum(seen.tokens_in for seen in fake.billed())
         out = sum(seen.tokens_out for seen in fake.billed())
-    said = re.search(r"about ([\d,]+) tokens in and ([\d,]+) out", notes.notes[0])
-    money = re.search(r"About \$([\d.]+); \$([\d.]+) at worst", notes.notes[1])
+    said = re.search(r"about ([\d,]+) input tokens and ([\d,]+) output tokens", notes.notes[0])
+    money = re.search(r"Estimated cost: \$([\d.]+); at most \$([\d.]+)", notes.notes[1])
     assert said is not None
     assert money is not None
     assert float(said[1].replace(",", "")) == pytest.approx(tokens, rel=0.05)
@@ -144,7 +144,7 @@ def test_a_price_that_is_put_right_later_holds_for_old_answers(
 def test_a_budget_without_a_price_is_refused(tmp_path: Path) -> None:
     """Before anything is asked, with where a price can be put."""
     with FakeEndpoint() as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
-        with pytest.raises(UsageError, match="no budget can be kept") as caught:
+        with pytest.raises(UsageError, match="budget cannot be guaranteed") as caught:
             ApiPricer(fake.endpoint(None), PromptOptions(), cache, Budget(1.0), currency="USD")
         assert fake.requests == []
     assert "providers.toml" in str(caught.value)

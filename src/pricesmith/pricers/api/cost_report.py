@@ -20,7 +20,7 @@ from pricesmith.pricers.api.pricer import ApiPricer, ApiRequest
 
 CHUNK = 256  # listings whose requests are built at once
 JSON_ANSWER_TOKENS = 8.0  # {"price": 24.5}
-# Characters per token, measured with the tokenizers of two open models (docs/api-models.md).
+# Characters per token by script: rules of thumb; models differ by a factor of up to about 1.5.
 CHARS_PER_TOKEN = 4.0  # ASCII
 CHARS_PER_TOKEN_ALPHABETIC = 2.0  # other letters below U+0800: Latin with accents, Greek, Cyrillic, Hebrew, Arabic
 CHARS_PER_TOKEN_OTHER = 1.0  # Chinese, Japanese, Korean, Devanagari, Thai, emoji, ...
