@@ -24,3 +24,6 @@ __all__ = [
     "make_model",
     "odd_listings",
 ]
+
+# Scripts of acceptance tests import these names.
+made_csv, made_model = make_csv, make_model
