@@ -1,6 +1,6 @@
-"""Made things to test with, offline: goods with a known law of prices, tiny language models, the checks of a pricer.
+"""Test data and fakes, offline: goods with known prices, tiny language models, a fake API, checks for a pricer.
 
->>> items, groups = made_items(3)
+>>> items, groups = make_items(3)
 >>> items[0].listing.category in {"hose", "lamp", "drill", "chair"}
 True
 """
