@@ -104,3 +104,14 @@ def test_the_examples_in_docstrings_hold(path: Path) -> None:
     found = doctest.testmod(importlib.import_module(name))
     assert found.attempted > 0
     assert found.failed == 0
+
+
+def test_the_documentation_site_lists_every_page() -> None:
+    """A page that the navigation lacks is never found, and a link out of docs/ would be broken there."""
+    listed = set(re.findall(r"[\w-]+\.md", (ROOT / "mkdocs.yml").read_text()))
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")}
+    assert len(pages) > 10
+    assert pages == listed
+    for page in (ROOT / "docs").glob("*.md"):
+        for link in re.findall(r"\]\(([^)#]+\.md)[^)]*\)", page.read_text()):
+            assert link in pages, f"{page.name} links to {link}"
