@@ -226,7 +226,7 @@ def test_an_amount_near_the_price_is_masked_and_counted(tmp_path: Path) -> None:
 
 
 def test_balancing_touches_training_only(tmp_path: Path) -> None:
-    """--train-rows keeps that many training items; validation and test are as without it; the rest is refused by name."""
+    """--train-rows keeps that many training items; validation and test stay whole; the rest is rejected by name."""
     path = write(tmp_path / "a.csv", rows(600))
     whole, small = curate([path], tmp_path / "whole"), curate([path], tmp_path / "small", train_rows=200)
     assert small.ledger["splits"] == {**whole.ledger["splits"], "train": 200}

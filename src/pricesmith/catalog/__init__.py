@@ -1,4 +1,4 @@
-"""A catalog: the priced things of one shop, cleaned, without leaks, split by group.
+"""A catalog: priced items, cleaned, without leaks, split by near-duplicate group.
 
 catalog = pricesmith.catalog.curate(["shop.csv"], "out/shop")
 catalog = pricesmith.catalog.open("out/shop")

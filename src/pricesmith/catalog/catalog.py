@@ -111,12 +111,12 @@ class Catalog:
         """Some columns of a split, as lists of equal length, in file order."""
         import pyarrow.compute as pc
 
-        found: dict[str, list[Any]] = {name: [] for name in names}
+        values: dict[str, list[Any]] = {name: [] for name in names}
         for batch in self.batches(list(dict.fromkeys([*names, "split"]))):
-            some = batch.filter(pc.equal(batch.column("split"), split))
+            rows = batch.filter(pc.equal(batch.column("split"), split))
             for name in names:
-                found[name] += some.column(name).to_pylist()
-        return found
+                values[name] += rows.column(name).to_pylist()
+        return values
 
     def items(self, split: str) -> list[Item]:
         """The items of a split: train, validation or test."""

@@ -1,9 +1,9 @@
-"""A raw row becomes the text that curate, price and eval all see: one code path, a function of the listing alone.
+"""Clean a raw row into the listing that `curate`, `price` and `eval` all use: one function of the row alone.
 
->>> from pricesmith.catalog.columns import Columns
->>> columns = Columns(title="name", text=None, price="price", extra=("weight",))
+>>> from pricesmith.catalog.columns import ColumnMap
+>>> columns = ColumnMap(title="name", text=None, price="price", extra=("weight",))
 >>> row = {"name": "Garden&nbsp;hose <b>25 m</b>", "price": "24.50", "weight": "2 kg"}
->>> listing_of(row, columns, CleanSettings())
+>>> build_listing(row, columns, CleanSettings())
 Listing(id='', title='Garden hose 25 m', text='weight: 2 kg', category='', brand='')
 """
 
@@ -44,7 +44,7 @@ PASSES = 8
 
 
 class CleanSettings(Settings):
-    """How a raw row becomes text. They go into the catalog's ledger and into every run fitted on it."""
+    """How a raw row becomes text. They are stored in the catalog's ledger and in every model fitted on it."""
 
     min_chars: int = Field(
         5,
@@ -92,13 +92,13 @@ def build_listing(
 def clean_row(
     values: Mapping[str, object], columns: ColumnMap, settings: CleanSettings, *, id: str = "", category: str = ""
 ) -> tuple[Listing, list[float]]:
-    """`listing_of` and the amounts of money that were masked in it."""
+    """`build_listing`, and the amounts of money that were masked in it."""
     extra = extra_column_names(columns.extra)
     parts = [field_text(values, columns.text)]
     if extra:
         for column, value in values.items():
-            if column in extra and (said := cell_text(value)):
-                parts.append(f"{extra[column]}: {said}")
+            if column in extra and (cell := cell_text(value)):
+                parts.append(f"{extra[column]}: {cell}")
     raw = "\n".join(part for part in parts if part)
     title, in_title = clean_field(field_text(values, columns.title), settings.max_title, settings)
     text, in_text = clean_field(raw, settings.max_chars, settings, lines=True)
@@ -217,7 +217,7 @@ def normalize_spaces(text: str, lines: bool) -> str:
     """Single spaces; single line breaks between lines that hold something, or none at all."""
     if not lines or "\n" not in text:
         return " ".join(text.split())
-    return "\n".join([kept for line in text.split("\n") if (kept := " ".join(line.split()))])
+    return "\n".join([clean for line in text.split("\n") if (clean := " ".join(line.split()))])
 
 
 def cut_at_word(text: str, limit: int) -> str:

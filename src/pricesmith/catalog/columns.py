@@ -3,7 +3,7 @@
 One raw header: ["sku", "name", "price", "capacity", "price_per_gb"] becomes title `name`, price `price`,
 id `sku`, one line of text `capacity: ...`, and `price_per_gb` stays out.
 
-    >>> choose(["sku", "name", "price", "capacity", "price_per_gb"], {}).left_out
+    >>> choose_columns(["sku", "name", "price", "capacity", "price_per_gb"], {}).left_out
     {'price_per_gb': 'leak: its name says price'}
 """
 

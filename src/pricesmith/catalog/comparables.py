@@ -1,6 +1,6 @@
 """What similar things cost: the nearest training listings by the words they share, and by what they are estimated at.
 
-    index = Index.build(items)
+    index = ComparablesIndex.build(items)
     index.search([listing], 3)[0][0].title
     index.nothing_similar([listing])              # [False]
 
@@ -116,18 +116,18 @@ class ComparablesIndex:
             names = reader.get_feature_names_out()
         except ValueError:  # no words at all
             counts, names = csr_matrix((len(items), 1), dtype=np.float32), np.array(["?"])
-        found = np.bincount(counts.indices, minlength=len(names))
-        idf = np.log((1 + len(items)) / (1 + found)) + 1
-        kept = found <= (MAX_SHARE * len(items) if len(items) > FEW else len(items))
-        common = {str(word): float(weight) for word, weight in zip(names[~kept], idf[~kept], strict=True)}
-        matrix = counts[:, kept]
+        frequency = np.bincount(counts.indices, minlength=len(names))
+        idf = np.log((1 + len(items)) / (1 + frequency)) + 1
+        specific = frequency <= (MAX_SHARE * len(items) if len(items) > FEW else len(items))
+        common = {str(word): float(weight) for word, weight in zip(names[~specific], idf[~specific], strict=True)}
+        matrix = counts[:, specific]
         matrix.data = 1 + np.log(matrix.data)
-        matrix = matrix @ diags(idf[kept].astype(np.float32))
+        matrix = matrix @ diags(idf[specific].astype(np.float32))
         squares = np.asarray(matrix.multiply(matrix).sum(axis=1), dtype=np.float64).ravel()
         rows = diags((1 / np.sqrt(np.maximum(squares, 1e-12))).astype(np.float32)) @ matrix
         titles = [(item.listing.title or item.listing.text)[:200] for item in items]
         columns = ([item.listing.id for item in items], titles, np.array([item.price for item in items], np.float64))
-        return cls([str(word) for word in names[kept]], idf[kept], rows.T.tocsr(), columns, common)
+        return cls([str(word) for word in names[specific]], idf[specific], rows.T.tocsr(), columns, common)
 
     def vector(self, listing: Listing) -> Vector:
         """A listing as a vector of this index, not scaled to length 1."""
@@ -187,9 +187,9 @@ class ComparablesIndex:
         order = np.argsort(-vector.weights, kind="stable")
         shared = 0.0
         for count in (RARE_WORDS, len(order)):
-            some = order[:count]
-            if len(some):
-                shared = float(self.having(vector.places[some], vector.weights[some] ** 2).max())
+            words = order[:count]
+            if len(words):
+                shared = float(self.having(vector.places[words], vector.weights[words] ** 2).max())
             if round((shared + vector.common) / total, 9) >= enough:
                 break
         return min(1.0, round((shared + vector.common) / total, 9))
@@ -264,9 +264,9 @@ def highest(scores: Any, k: int) -> tuple[Any, Any]:
     if len(tops) > k:  # so many scores are at least as high as the k-th of the stripes' highest
         least = max(0.0, float(np.partition(tops, len(tops) - k)[len(tops) - k]) - 1e-5)
     rows = np.flatnonzero((scores >= least) & (scores > 0))
-    found = scores[rows]
-    order = np.lexsort((rows, -np.round(found, 5)))[:k]
-    return rows[order], found[order]
+    top = scores[rows]
+    order = np.lexsort((rows, -np.round(top, 5)))[:k]
+    return rows[order], top[order]
 
 
 def select_rows(listing: Listing) -> str:

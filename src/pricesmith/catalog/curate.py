@@ -156,9 +156,9 @@ def build_catalog(
 
     work = build.folder / "work"
     work.mkdir()
-    tally = RejectCounts()
+    counts = RejectCounts()
     names = [feed.name for feed in feeds]
-    with Rejects(build.folder / REJECTS, tally) as rejects:
+    with Rejects(build.folder / REJECTS, counts) as rejects:
         with Stage(work) as stage:
             masked = stage_feeds(feeds, rules, stage, rejects, progress)
         with finalize.connect(work) as base:
@@ -166,37 +166,37 @@ def build_catalog(
             for source, number in finalize.duplicates(base):
                 rejects.add(names[source], number, DUPLICATE)
             finalize.keep_rows(base)
-            left = stage.count - sum(reasons[DUPLICATE] for reasons in tally.rejected.values())
-            parse_split(split, left, tally.told(left))
+            left = stage.count - sum(reasons[DUPLICATE] for reasons in counts.rejected.values())
+            parse_split(split, left, counts.describe(left))
             noise = finalize.label_noise(base)
             limit = group_size_limit(left)
-            settled = finalize.finalize(base, work, limit, split, seed, progress, previous)
-            check_groups(settled)
-            kept, balanced = balance_train(settled, train_rows, seed)
+            finalized = finalize.finalize(base, work, limit, split, seed, progress, previous)
+            check_groups(finalized)
+            kept, balanced = balance_train(finalized, train_rows, seed)
             if not kept.all():
                 for source, number in drop_rows(base, kept):
                     rejects.add(names[source], number, BALANCED)
             finalize.write_items(
-                base, settled, kept, stage.rows_path, build.folder / ITEMS, names, rules.currency, progress
+                base, finalized, kept, stage.rows_path, build.folder / ITEMS, names, rules.currency, progress
             )
     shutil.rmtree(work)
     ledger = {
         "format": FORMAT,
         "name": build.target.name,
-        "fingerprint": finalize.fingerprint(settled, kept, rules.currency),
+        "fingerprint": finalize.fingerprint(finalized, kept, rules.currency),
         "currency": rules.currency,
         "currency_source": rules.currency_source,
-        "observed_range": [float(settled.prices[kept].min()), float(settled.prices[kept].max())],
+        "observed_range": [float(finalized.prices[kept].min()), float(finalized.prices[kept].max())],
         "range_given": rules.low != LOWEST or rules.high != HIGHEST,
-        "price_range": [rules.low, upper_bound(rules.high, float(settled.prices[kept].max()))],
+        "price_range": [rules.low, upper_bound(rules.high, float(finalized.prices[kept].max()))],
         "cleaning": rules.cleaning.model_dump(),
-        **describe_columns(feeds, sorted(tally.late)),
-        **count_rows(tally, names, int(kept.sum())),
-        "splits": {name: int((settled.splits[kept] == place).sum()) for place, name in enumerate(SPLITS)},
-        "groups": {**describe_groups(settled, kept, limit), "label_noise": noise},
+        **describe_columns(feeds, sorted(counts.late)),
+        **count_rows(counts, names, int(kept.sum())),
+        "splits": {name: int((finalized.splits[kept] == place).sum()) for place, name in enumerate(SPLITS)},
+        "groups": {**describe_groups(finalized, kept, limit), "label_noise": noise},
         "masked": {"listings": masked.listings, "amounts": masked.amounts, "near_price": masked.near_price},
         **({"balance": balanced} if balanced else {}),
-        **({"previous": settled.previous} if settled.previous else {}),
+        **({"previous": finalized.previous} if finalized.previous else {}),
         "items_bytes": (build.folder / ITEMS).stat().st_size,
     }
     from pricesmith.catalog.summary import catalog_card
@@ -213,15 +213,15 @@ def upper_bound(high: float, highest: float) -> float:
     return float(f"{math.ceil(highest / step - 1e-9) * step:.10g}")
 
 
-def balance_train(settled: Any, train_rows: int | None, seed: int) -> tuple[Any, dict[str, Any]]:
+def balance_train(finalized: Any, train_rows: int | None, seed: int) -> tuple[Any, dict[str, Any]]:
     """Which rows stay under `--train-rows`, and what the ledger says of it. Validation and test stay whole."""
     from pricesmith.catalog.split import balance
 
-    kept = np.ones(len(settled.rows), dtype=np.bool_)
+    kept = np.ones(len(finalized.rows), dtype=np.bool_)
     if train_rows is None:
         return kept, {}
-    train = np.flatnonzero(settled.splits == 0)
-    chosen = balance(settled.prices[train], settled.hashes[train], train_rows, seed)
+    train = np.flatnonzero(finalized.splits == 0)
+    chosen = balance(finalized.prices[train], finalized.hashes[train], train_rows, seed)
     kept[train] = chosen.kept
     return kept, chosen.to_dict(train_rows, seed)
 
@@ -233,23 +233,23 @@ def drop_rows(base: Any, kept: Any) -> list[tuple[int, int]]:
     return list(zip(found["source"][where].tolist(), found["number"][where].tolist(), strict=True))
 
 
-def count_rows(tally: RejectCounts, names: Sequence[str], kept: int) -> dict[str, Any]:
+def count_rows(counts: RejectCounts, names: Sequence[str], kept: int) -> dict[str, Any]:
     """Rows in, kept and rejected, in all and for each file. Raises PricesmithError where they do not add up."""
-    files = tally.facts(names)
+    files = counts.facts(names)
     rejected: dict[str, int] = {}
-    for one in files:
-        for reason, count in one["rejected"].items():
+    for file in files:
+        for reason, count in file["rejected"].items():
             rejected[reason] = rejected.get(reason, 0) + count
-    rows = {"in": sum(one["in"] for one in files), "kept": kept, "rejected": dict(sorted(rejected.items()))}
-    if rows["in"] != kept + sum(rejected.values()) or kept != sum(one["kept"] for one in files):
+    rows = {"in": sum(file["in"] for file in files), "kept": kept, "rejected": dict(sorted(rejected.items()))}
+    if rows["in"] != kept + sum(rejected.values()) or kept != sum(file["kept"] for file in files):
         raise PricesmithError("The ledger does not add up", got=f"{rows}", hint="This is a defect: please report it.")
     return {"rows": rows, "files": files}
 
 
-def check_groups(settled: Any) -> None:
+def check_groups(finalized: Any) -> None:
     """Raise InputError where near-duplicates leave a split without rows, or too few groups to judge by."""
-    rows = np.bincount(settled.splits, minlength=len(SPLITS))
-    sizes = np.unique(settled.groups, return_counts=True)[1]
+    rows = np.bincount(finalized.splits, minlength=len(SPLITS))
+    sizes = np.unique(finalized.groups, return_counts=True)[1]
     if len(sizes) < FEWEST_GROUPS or not rows.all():
         raise InputError(
             "The rows are too much alike for a catalog",
@@ -259,14 +259,14 @@ def check_groups(settled: Any) -> None:
         )
 
 
-def describe_groups(settled: Any, kept: Any, limit: int) -> dict[str, Any]:
+def describe_groups(finalized: Any, kept: Any, limit: int) -> dict[str, Any]:
     """How many groups there are among the kept items, and how large."""
-    _, which, sizes = np.unique(settled.groups[kept], return_inverse=True, return_counts=True)
+    _, which, sizes = np.unique(finalized.groups[kept], return_inverse=True, return_counts=True)
     return {
         "count": len(sizes),
         "largest": int(sizes.max()),
         "template_limit": limit,
-        "templates_split": settled.templates,
+        "templates_split": finalized.templates,
         "share_with_relatives": round(float((sizes[which] > 1).mean()), 4),
     }
 
@@ -284,6 +284,6 @@ def describe_columns(feeds: Sequence[Feed], late: Sequence[str]) -> dict[str, An
     categories = sorted({feed.category for feed in feeds if feed.category})
     return {
         "columns": {**whole.model_dump(), "left_out": {**whole.left_out, **unseen}},
-        **({"maps": [one.model_dump() for one in maps]} if maps != [whole] else {}),
+        **({"maps": [columns.model_dump() for columns in maps]} if maps != [whole] else {}),
         **({"categories": categories} if categories else {}),
     }

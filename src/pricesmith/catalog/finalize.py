@@ -36,7 +36,7 @@ MOST_PAIRS = 50  # rows of one text whose pairs are counted
 
 @dataclass(frozen=True)
 class Finalized:
-    """The kept rows in ascending order of content hash: their hashes, prices, groups (of 64 bits) and splits."""
+    """The remaining rows in ascending order of content hash: their hashes, prices, groups (of 64 bits) and splits."""
 
     rows: NDArray[np.int64]
     hashes: NDArray[np.uint64]
@@ -210,7 +210,7 @@ def find_all_groups(
     keys = np.frombuffer(banded, dtype=np.uint32).reshape(len(N_BANDS), len(others))
 
     def release() -> None:
-        """Let go of mapped pages: they stay in the files."""
+        """Release mapped pages from memory; they stay in the files."""
         drawn.madvise(mmap.MADV_DONTNEED)
         banded.madvise(mmap.MADV_DONTNEED)
 
@@ -220,17 +220,17 @@ def find_all_groups(
     return centers, templates
 
 
-def fingerprint(settled: Finalized, kept: NDArray[np.bool_], currency: str) -> str:
+def fingerprint(finalized: Finalized, kept: NDArray[np.bool_], currency: str) -> str:
     """SHA-256 over the sorted content: every kept item's content hash (text, price and id), group and split."""
     whole = hashlib.sha256(f"pricesmith catalog 1 {currency}\n".encode())
-    for array in (settled.hashes, settled.more, settled.groups, settled.splits):
+    for array in (finalized.hashes, finalized.more, finalized.groups, finalized.splits):
         whole.update(np.ascontiguousarray(array[kept]).astype(array.dtype.newbyteorder("<")).tobytes())
     return whole.hexdigest()
 
 
 def write_items(
     base: duckdb.DuckDBPyConnection,
-    settled: Finalized,
+    finalized: Finalized,
     kept: NDArray[np.bool_],
     staged: Path,
     path: Path,
@@ -246,7 +246,7 @@ def write_items(
 
     progress.start("writing the items", int(kept.sum()))
     where = np.flatnonzero(kept)
-    chosen = pa.table({"rank": where, "group": settled.groups[where], "split": settled.splits[where]})
+    chosen = pa.table({"rank": where, "group": finalized.groups[where], "split": finalized.splits[where]})
     base.register("chosen", chosen)
     base.register("files", pa.table({"source": np.arange(len(sources), dtype=np.int32), "name": sources}))
     base.register("sides", pa.table({"split": np.arange(len(SPLITS), dtype=np.int8), "side": list(SPLITS)}))

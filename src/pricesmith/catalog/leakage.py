@@ -48,7 +48,7 @@ def find_leaks(batches: Iterable[Sequence[RawRow | BadRow]], columns: ColumnMap,
 
     `marks` are the decimal marks of the file's prices, which its other numbers are read by too.
 
-    Reads batches only as far as the sample needs. Names are judged by `choose` already.
+    Reads batches only as far as the sample needs. `choose_columns` has checked their names.
     """
     import numpy as np
 
@@ -129,8 +129,8 @@ def cell_number(value: object, price: float, marks: str = ".") -> float:
     parsed = parse_price(value, marks="." if marks == "," else marks)
     if not isinstance(parsed, str):
         return parsed[0]
-    said = ANY.findall(value[:LOOKED_AT]) if isinstance(value, str) else []
-    return min(map(float, said), key=lambda one: abs(math.log(one / price)), default=float("nan"))
+    numbers = ANY.findall(value[:LOOKED_AT]) if isinstance(value, str) else []
+    return min(map(float, numbers), key=lambda number: abs(math.log(number / price)), default=float("nan"))
 
 
 def with_point(number: re.Match[str]) -> str:

@@ -28,7 +28,7 @@ from pricesmith.core.progress import SILENT, Progress
 from pricesmith.text.words import split_words
 
 Ints = NDArray[np.int64]
-FIRST_BLOCK, BLOCK = 256, 8_192  # rows; large groups have their center on the shelf before blocks are large
+FIRST_BLOCK, BLOCK = 256, 8_192  # rows; large groups have their center in the index before blocks are large
 CAP = 64
 CHUNK = 50_000
 N_HASHES = 128
@@ -61,14 +61,14 @@ def find_groups(
         keys[:, start : start + CHUNK] = band_keys(np.asarray(sketches[here]))
         release()
     buckets = keys.view(np.int32)
-    shelf = CenterIndex(number_buckets(keys, buckets, progress))
+    center_index = CenterIndex(number_buckets(keys, buckets, progress))
     centers = np.arange(count, dtype=np.int64)
     start, size = 0, min(FIRST_BLOCK, BLOCK)
     while start < count:
         here = np.arange(start, min(start + size, count), dtype=np.int64)
         block = np.asarray(buckets[:, start : start + size]).astype(np.int64).T
         shared = (block >= 0).any(axis=1)
-        assign_block(sketches, rows, here[shared], block[shared], shelf, centers)
+        assign_block(sketches, rows, here[shared], block[shared], center_index, centers)
         progress.advance(len(here))
         start, size = start + size, min(2 * size, BLOCK)
         release()
@@ -144,14 +144,14 @@ def pairs_within_buckets(ordered: Ints) -> Ints:
     return np.arange(len(ordered)) - np.repeat(starts, counts)
 
 
-def assign_block(sketches: Any, rows: Ints, here: Ints, block: Ints, shelf: CenterIndex, centers: Ints) -> None:
-    """Find the center of each row of a block, which come after every row settled so far, and shelve the new ones."""
+def assign_block(sketches: Any, rows: Ints, here: Ints, block: Ints, center_index: CenterIndex, centers: Ints) -> None:
+    """Find the center of each row of a block, which follows all earlier rows; add new centers to the index."""
     if not len(here):
         return
     step = 1_024  # rows whose pairs are held at once
     open_rows = np.ones(len(here), dtype=np.bool_)
     for start in range(0, len(here), step):
-        place, center = shelf.pairs(block[start : start + step])
+        place, center = center_index.pairs(block[start : start + step])
         place += start
         good = is_similar(sketches, rows[here[place]], rows[center])
         first, index = np.unique(place[good], return_index=True)
@@ -160,7 +160,7 @@ def assign_block(sketches: Any, rows: Ints, here: Ints, block: Ints, shelf: Cent
     left = np.flatnonzero(open_rows)
     assign_rest(sketches, rows, here, left, block[left], centers)
     new = left[centers[here[left]] == here[left]]
-    shelf.add(here[new], block[new])
+    center_index.add(here[new], block[new])
 
 
 def assign_rest(sketches: Any, rows: Ints, here: Ints, left: Ints, block: Ints, centers: Ints) -> None:
@@ -286,15 +286,15 @@ def band_keys(sketches: NDArray[np.uint16]) -> NDArray[np.uint32]:
     return keys
 
 
-def is_similar(sketches: Any, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
+def is_similar(sketches: Any, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.bool_]:
     """For each pair of row numbers: whether the estimated Jaccard is at least 0.8. (pairs,)"""
-    found = np.zeros(len(one), dtype=np.bool_)
-    for start in range(0, len(one), 200_000):
+    similar = np.zeros(len(left), dtype=np.bool_)
+    for start in range(0, len(left), 200_000):
         here = slice(start, start + 200_000)
-        a, b = one[here], other[here]
+        a, b = left[here], right[here]
         # Half of the places are enough to turn most pairs away.
         differ = np.count_nonzero(sketches[a, :64] != sketches[b, :64], axis=1)
         likely = np.flatnonzero(differ <= N_HASHES - ALIKE)
         rest = np.count_nonzero(sketches[a[likely], 64:] != sketches[b[likely], 64:], axis=1)
-        found[start + likely] = differ[likely] + rest <= N_HASHES - ALIKE
-    return found
+        similar[start + likely] = differ[likely] + rest <= N_HASHES - ALIKE
+    return similar

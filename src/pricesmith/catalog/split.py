@@ -62,17 +62,17 @@ def check_split(split: str) -> tuple[float, float, float] | None:
     return parts[0] / 100, parts[1] / 100, parts[2] / 100
 
 
-def parse_split(split: str, rows: int, told: str = "") -> Shares:
-    """The sizes of the splits. `auto`: test is max(5 %, min(1,000 items, 20 %)), and validation alike. `told`, where
-    given, is what is said of too few rows.
+def parse_split(split: str, rows: int, counts: str = "") -> Shares:
+    """The sizes of the splits. `auto`: test is max(5 %, min(1,000 items, 20 %)), and validation alike. `counts`, if
+    given, describes the rows in the error for too few.
 
-    Raises UsageError for shares that are none, and InputError under 100 rows.
+    Raises UsageError for invalid shares, and InputError under 100 rows.
     """
     given = check_split(split)
     if rows < FEWEST:
         raise InputError(
             "Too few rows are left for a catalog",
-            got=told or f"{rows:,} rows",
+            got=counts or f"{rows:,} rows",
             allowed=f"at least {FEWEST}",
             hint="Give more rows, or a wider price range.",
         )
@@ -170,7 +170,7 @@ def histogram(prices: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArra
 
 
 def balance(value: NDArray[np.float64], hashes: NDArray[np.uint64], train_rows: int, seed: int) -> Balance:
-    """Choose `train_rows` of the training items, all of them where there are no more. `hashes` are those of the items."""
+    """Choose `train_rows` of the training items, or all if there are fewer; `hashes` are their content hashes."""
     edges = log_edges(value)
     bins = histogram(value, edges)
     before = np.bincount(bins, minlength=len(edges) - 1)

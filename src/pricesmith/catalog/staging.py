@@ -81,7 +81,7 @@ class Feed:
 
 @dataclass
 class RejectCounts:
-    """Rows in = kept + rejected by reason, for each file; and the columns that came too late to be looked at."""
+    """Rows in = kept + rejected by reason, by file; and the columns that came too late for the leak check."""
 
     rows: Counter[str] = field(default_factory=Counter)
     rejected: dict[str, Counter[str]] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class RejectCounts:
     def reject(self, file: str, reason: str, count: int = 1) -> None:
         self.rejected.setdefault(file, Counter())[reason] += count
 
-    def told(self, left: int) -> str:
+    def describe(self, left: int) -> str:
         """How many rows are left and why the others are not: `1 of 3 rows; 2 missing cells`."""
         reasons: Counter[str] = sum(self.rejected.values(), Counter())
         return "; ".join(
@@ -161,12 +161,12 @@ class Rules:
     currency_source: str = ""
 
 
-def same_currency(value: object, found: str | None, currency: str) -> bool:
+def same_currency(value: object, named: str | None, currency: str) -> bool:
     """Whether a row's currency column and the sign beside its price both allow the catalog's currency."""
-    if found is not None and found != currency:
+    if named is not None and named != currency:
         return False
-    said = cell_text(value).strip()
-    return not said or said.upper() == currency or currency in find_currencies(normalize_sign(said))
+    code = cell_text(value).strip()
+    return not code or code.upper() == currency or currency in find_currencies(normalize_sign(code))
 
 
 def digest(text: str) -> Hashes:
@@ -216,13 +216,13 @@ class Stage:
         sketches = nothing if feed.named else sketch_words(bodies)
         self.sketches.write(sketches.tobytes())
         for (raw, listing, price), words in zip(kept, bodies, strict=True):
-            ware = (listing.title, listing.text, listing.category, listing.brand)
-            content = digest("\0".join((*ware, repr(price), listing.id)))
+            fields = (listing.title, listing.text, listing.category, listing.brand)
+            content = digest("\0".join((*fields, repr(price), listing.id)))
             named = cell_text(raw.values.get("group")) if feed.named else ""
             look, key = digest(f"{listing.brand}\0{body_text(listing)}"), word_key(words)
             product = digest(name)[0] if feed.variants and (name := feed.variants.group_of(raw.values)) else 0
             self.waiting.append(
-                (self.count, *content, *look, key, price, listing.id, *ware, place, raw.number, named, product)
+                (self.count, *content, *look, key, price, listing.id, *fields, place, raw.number, named, product)
             )
             self.count += 1
         if len(self.waiting) >= GROUP:
@@ -278,8 +278,8 @@ def examine_row(raw: RawRow, feed: Feed, rules: Rules) -> tuple[Listing, float, 
     parsed = parse_price(values.get(columns.price), rules.currency, feed.marks)
     if isinstance(parsed, str):
         return feed.variants.reason(values, parsed) if feed.variants else parsed
-    price, found = parsed
-    if not same_currency(values.get(columns.currency) if columns.currency else None, found, rules.currency):
+    price, currency = parsed
+    if not same_currency(values.get(columns.currency) if columns.currency else None, currency, rules.currency):
         return OTHER_CURRENCY
     if price < rules.low:
         return BELOW

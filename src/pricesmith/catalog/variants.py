@@ -81,15 +81,15 @@ class Variants:
 
     def value(self, values: Mapping[str, object], *keys: str) -> str:
         """The first of these columns that has a value in a row."""
-        for one in keys:
-            if one in self.columns and (found := cell_text(values.get(self.columns[one])).strip()):
+        for key in keys:
+            if key in self.columns and (found := cell_text(values.get(self.columns[key])).strip()):
                 return found
         return ""
 
     def describe(self) -> str:
-        """What a user is told of a feed's variants."""
+        """A note for the user on how variants are grouped."""
         by = {"shopify": "Handle", "woocommerce": "Parent", "magento": "sku and configurable_variations"}
-        column = by.get(self.kind) or next(self.columns[one] for one in GROUP_KEYS if one in self.columns)
+        column = by.get(self.kind) or next(self.columns[key] for key in GROUP_KEYS if key in self.columns)
         return (
             f"rows of one product (by {column}) stay on one side of the split; variants inherit what they leave empty"
         )
@@ -107,7 +107,7 @@ class Variants:
             if not parent and self.value(values, "type").lower().startswith("variable"):
                 return self.own_name(values)
             return f"woo {parent.lower().replace(' ', '')}" if parent else ""
-        own = next(one for one in GROUP_KEYS if one in self.columns)
+        own = next(key for key in GROUP_KEYS if key in self.columns)
         named = self.value(values, own, *GROUP_KEYS[own])
         return f"{own} {named}" if named else ""
 
@@ -180,16 +180,16 @@ class Variants:
         """Shopify's row of a product without variants, without the words "Title: Default Title"."""
         if self.kind != "shopify" or self.value(row.values, "option1value") != "Default Title":
             return row
-        names = [self.columns[one] for one in ("option1name", "option1value") if one in self.columns]
+        names = [self.columns[key] for key in ("option1name", "option1value") if key in self.columns]
         return replace(row, values={**row.values, **dict.fromkeys(names, "")})
 
     @cached_property
     def inherited_columns(self) -> list[str]:
         """The columns that variants may take from their product's row."""
         if self.kind == "shopify":
-            return [name for one, name in self.columns.items() if not OF_A_VARIANT.match(one)]
+            return [name for key, name in self.columns.items() if not OF_A_VARIANT.match(key)]
         skipped = {"type"} if self.kind == "woocommerce" else set()
-        return [name for one, name in self.columns.items() if one in INHERITED - skipped]
+        return [name for key, name in self.columns.items() if key in INHERITED - skipped]
 
     def inherited(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """What variants may take from a row; nothing from a row without a title."""

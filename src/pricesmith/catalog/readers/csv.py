@@ -201,7 +201,7 @@ class CsvReader:
     def next(self) -> list[str] | str | None:
         """The next row, or the name of the reason why it cannot be read, or None at the end.
 
-        Raises Refused for a quote that is never closed.
+        Raises FileRefused for a quote that is never closed.
         """
         self.held.clear()
         self.size = 0

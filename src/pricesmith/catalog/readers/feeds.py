@@ -240,7 +240,7 @@ def columns_of_file(
 
 
 def price_hint(header: Sequence[str], sample: Sample) -> str:
-    """What to do about a file without a recognized price: the columns whose values look like prices, with the option."""
+    """What to do about a file without a recognized price: the columns that look like prices, with the option."""
     candidates = price_candidates(header, sample.rows)
     if candidates:
         best, *others = candidates

@@ -1,4 +1,4 @@
-"""JSON Lines and JSON arrays as strangers write them, in constant memory. Runs in the child (`parse`).
+"""JSON Lines and JSON arrays from unknown sources, in constant memory. Runs in the child (`parse`).
 
 An array stands alone or under a key: [{"title": "Hose"}], {"products": [{"title": "Hose"}]}.
 
@@ -45,7 +45,7 @@ def constant_of(name: str) -> str | None:
 
 
 class ObjectWriter:
-    """Writes JSON objects as rows. The first object's keys are the header; rows with the same keys are sent as lists."""
+    """Writes JSON objects as rows. The first keys are the header; rows with the same keys are sent as lists."""
 
     def __init__(self, limits: Any, answer: MessageWriter) -> None:
         self.limits, self.answer = limits, answer

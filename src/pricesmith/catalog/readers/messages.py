@@ -69,7 +69,7 @@ class MessageWriter:
         self.blanks += 1
 
     def send(self) -> None:
-        """Send the rows gathered so far. Raises Refused over the limit of rows."""
+        """Send the rows gathered so far. Raises FileRefused over the limit of rows."""
         if not self.batch:
             return
         self.rows += len(self.batch)

@@ -1,4 +1,4 @@
-"""The fence between this process and a stranger's bytes: a child parses them and answers in JSON lines.
+"""The sandbox for untrusted files: a child process parses them and answers in JSON lines.
 
 The child (`python -m pricesmith.catalog.readers.worker`) gets the opened file as its standard input, no environment of
 ours, little memory, no right to write files, and where the kernel allows it no network. One message of its
@@ -58,7 +58,7 @@ def run_worker(path: Path, task: Mapping[str, Any]) -> Generator[dict[str, Any],
 
 
 def read_lines(pipe: IO[bytes], name: str, seconds: float) -> Iterator[bytes]:
-    """Whole lines from a pipe. Raises InputError where nothing comes for `seconds` and some grace."""
+    """Whole lines from a pipe. Raises InputError if nothing comes for `seconds` and some grace."""
     handle, rest = pipe.fileno(), bytearray()
     poll = select.poll()
     poll.register(handle, select.POLLIN | select.POLLHUP)
@@ -91,7 +91,7 @@ def worker_environment() -> dict[str, str]:
 
 def timeout_error(name: str, seconds: float) -> InputError:
     return InputError(
-        f"{name} cannot be read: nothing came of it for {seconds:g} s",
+        f"{name} cannot be read: no answer for {seconds:g} s",
         hint="Write the file again, or split it.",
     )
 

@@ -2,7 +2,7 @@
 
 One raw row: RawRow(file="shop.csv", number=1, values={"name": "Garden hose", "price": "$24.50"})
 
-The bytes of a file are strangers': a child process with limited memory parses them (see `sandbox`), and what
+Files are untrusted: a child process with limited memory parses them (see `sandbox`), and what
 it cannot read comes back as a named rejection or as an InputError with the file's name. Memory stays the same
 whatever the length of a file.
 """
@@ -304,8 +304,8 @@ def read_rows(source: Source, limits: Limits = LIMITS, progress: Progress = SILE
     name, number, header = source.name, 1, list[str]()
     seen = state_of(source)
     task = task_of(source, limits)
-    with contextlib.closing(run_worker(source.path, task)) as told:
-        for message in told:
+    with contextlib.closing(run_worker(source.path, task)) as messages:
+        for message in messages:
             if "note" in message:
                 progress.note(f"{name}: {message['note']}")
             elif "header" in message:

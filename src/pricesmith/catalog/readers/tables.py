@@ -1,4 +1,4 @@
-"""Parquet and XLSX as strangers write them, a few rows at a time. Runs in the child (`parse`).
+"""Parquet and XLSX from unknown sources, a few rows at a time. Runs in the child (`parse`).
 
 One raw row: {"title": "Hose", "price": 24.5, "features": ["25 m", "brass"], "added": datetime(2024, 5, 1)}
 becomes ["Hose", 24.5, "25 m\\nbrass", "2024-05-01T00:00:00"].
@@ -67,7 +67,7 @@ def column_values(column: Any) -> list[Any]:
 
 
 def check_unpacked_size(unpacked: int, packed: int, limits: Any) -> None:
-    """Raise Refused where a file unpacks to more than a table does."""
+    """Raise FileRefused where a file unpacks to more than a table does."""
     if unpacked > limits.bytes:
         most = f"{limits.bytes:,} bytes"
         raise FileRefused("it is too large unpacked", f"{unpacked:,} bytes", most, "Split the file.")

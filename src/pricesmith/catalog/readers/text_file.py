@@ -1,4 +1,4 @@
-"""CSV and TSV as strangers write them, and what all text comes through: unpacking, decoding, line ends.
+"""CSV and TSV from unknown sources, and what all text comes through: unpacking, decoding, line ends.
 
 One raw line: "Garden hose, 25 m",$24.50,"brass ""A"" grade"
 
@@ -34,14 +34,14 @@ class SizeMeter(io.RawIOBase):
 
     def __init__(self, inner: Any, packed_size: int, limits: Any, answer: MessageWriter) -> None:
         self.inner, self.packed_size, self.limits, self.answer = inner, packed_size, limits, answer
-        self.count = self.told = 0
+        self.count = self.reported = 0
         self.head = b""
 
     def readable(self) -> bool:
         return True
 
     def pull(self, size: int) -> bytes:
-        """The next bytes of the file. Raises Refused over a limit and where the packing is damaged."""
+        """The next bytes of the file. Raises FileRefused over a limit and where the packing is damaged."""
         try:
             data = bytes(self.inner.read(size))
         except (EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
@@ -57,8 +57,8 @@ class SizeMeter(io.RawIOBase):
                 f"{self.limits.ratio:g} times",
                 "If you trust it, unpack it yourself and give the unpacked file.",
             )
-        if self.count - self.told > ALIVE:
-            self.told = self.count
+        if self.count - self.reported > ALIVE:
+            self.reported = self.count
             self.answer.say(alive=self.count)
         return data
 
@@ -110,7 +110,7 @@ def opened(file: BinaryIO, task: dict[str, Any], limits: Any, answer: MessageWri
     """The text of a file, unpacked and decoded with its line ends as they are, and a look at its beginning.
 
     Unless it is known to be `sound`, a packed file is unpacked once for its size and soundness alone, so that
-    none of its rows are used before it is known to be whole. An encoding that is not UTF-8 is told in a note.
+    none of its rows are used before it is known to be whole. An encoding that is not UTF-8 is named in a note.
     """
     packing, member = task["packing"], task["member"]
     packed_size = packed_size_of(file, packing, member)
@@ -135,7 +135,7 @@ def opened(file: BinaryIO, task: dict[str, Any], limits: Any, answer: MessageWri
 
 
 def encoding_of(head: bytes) -> str:
-    """UTF-8, or UTF-16 or UTF-32 by their signs. Raises Refused for what is no text."""
+    """UTF-8, or UTF-16 or UTF-32 by their signs. Raises FileRefused for what is no text."""
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
         return "utf-32"
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -155,13 +155,13 @@ class Fallback:
     """Bytes that are not of the encoding are read as Windows-1252, which has Latin-1's letters; said once."""
 
     def __init__(self, answer: MessageWriter, encoding: str) -> None:
-        self.answer, self.encoding, self.told = answer, encoding, False
+        self.answer, self.encoding, self.reported = answer, encoding, False
 
     def __call__(self, error: UnicodeError) -> tuple[str, int]:
         if not isinstance(error, UnicodeDecodeError):
             raise error
-        if not self.told:
-            self.told = True
+        if not self.reported:
+            self.reported = True
             instead = "Windows-1252 (Latin-1)" if self.encoding == "utf-8-sig" else "the replacement character"
             name = "UTF-8" if self.encoding == "utf-8-sig" else self.encoding.upper()
             self.answer.say(note=f"some of it is not {name}; that was read as {instead}")
@@ -189,7 +189,7 @@ def separator_of(head: str) -> str:
 
 
 def separated(text: io.TextIOWrapper, head: str, separator: str, limits: Any, answer: MessageWriter) -> None:
-    """CSV or TSV, a row at a time. An empty `separator` is told from `head`, or from Excel's line `sep=;`."""
+    """CSV or TSV, a row at a time. An empty `separator` is found in `head`, or from Excel's line `sep=;`."""
     if said := SAID.match(head):
         separator = said[1]
         text.readline()
@@ -198,7 +198,7 @@ def separated(text: io.TextIOWrapper, head: str, separator: str, limits: Any, an
     csv.field_size_limit(8 * limits.cell)
     rows = CsvReader(text, separator, 4 * limits.cell)
     header: list[str] | None = None
-    told = False
+    noted = False
     while (entry := rows.next()) is not None:
         if header is None:
             if isinstance(entry, str):
@@ -207,9 +207,9 @@ def separated(text: io.TextIOWrapper, head: str, separator: str, limits: Any, an
                 header = answer.header(entry)
                 rows.shape = RowShape(len(header), separator, head)
             continue
-        if rows.repaired and not told:
-            told = True
-            answer.say(note='some of its quotes are no CSV quotes (inch marks, or \\"); they are read as text')
+        if rows.repaired and not noted:
+            noted = True
+            answer.say(note='some of its quotes are not CSV quotes (inch marks, or \\"); they are read as text')
         if isinstance(entry, str):
             answer.row(entry, 0)
         elif not entry or (len(entry) == 1 and not entry[0].strip() and len(header) > 1):

@@ -1,9 +1,13 @@
 """The child that parses one untrusted file: `python -m pricesmith.catalog.readers.worker TASK < FILE`.
 
-TASK is JSON: {"name": "shop.csv.gz", "format": "csv", "packing": "gz", "sound": false, "limits": {...}}, where
-`sound` says that the packed file was seen whole before. With "scan": [PRICE_COLUMN, CURRENCY_COLUMN] no rows are sent,
-but at the end the decimal marks and currencies of that column. It answers in JSON lines: `header`, `note`, `rows`, `alive`, and at the end
-`done` or `refused`. A row is a list (by header), an object, or, where it could not be read, the name of the reason.
+TASK is JSON:
+    {"name": "shop.csv.gz", "format": "csv", "packing": "gz", "delimiter": "", "member": "", "sound": false,
+     "limits": {...}}
+
+`sound` says that the packed file was seen whole before; `member` is a file in a zip archive. With
+"scan": [PRICE_COLUMN, CURRENCY_COLUMN] no rows are sent, but at the end the decimal marks and currencies of that
+column. It answers in JSON lines: `header`, `note`, `rows`, `members`, `alive`, and at the end `done` or `refused`. A row is a list (by header), an
+object, or, if it could not be read, the name of the reason.
 """
 
 from __future__ import annotations
