@@ -35,6 +35,10 @@ def build(
     keep: Annotated[
         list[str] | None, typer.Option("--keep", help="Keep this column although it gives the price away.")
     ] = None,
+    drop: Annotated[list[str] | None, typer.Option("--drop", help="Ignore this column.")] = None,
+    delimiter: Annotated[
+        str | None, typer.Option(help="What separates the columns of a CSV file, such as ';' (default: found).")
+    ] = None,
     drop_part_numbers: Annotated[
         bool, typer.Option("--drop-part-numbers", help="Take part numbers out of the text.")
     ] = False,
@@ -56,6 +60,8 @@ def build(
         "split_seed": split_seed,
         "train_rows": train_rows,
         "keep": keep or [],
+        "drop": drop or [],
+        "delimiter": delimiter,
         "drop_part_numbers": drop_part_numbers,
     }
     with console.progress() as progress:
