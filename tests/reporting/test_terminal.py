@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import pytest
 from rich.console import Console
 from tests.reporting.conftest import evaluated
 
@@ -25,3 +26,16 @@ def test_markup_in_a_pricers_name_is_not_interpreted(read_of: Any) -> None:
     text = shown(evals)
     assert text.count("[red]oak[/red]") + text.count("pine[/]") == 3  # two rows and one note
     assert "no significant difference from the best" in text
+
+
+@pytest.mark.parametrize("width", [50, 60, 70, 80, 100, 120, 160])
+def test_names_and_figures_are_whole_at_every_width(width: int, read_of: Any) -> None:
+    """A narrow terminal drops columns; it never cuts or wraps a short name or a figure."""
+    evals = read_of({"ridge": evaluated(0.3, 1), "mlp": evaluated(0.9, 2)})
+    rows = build_leaderboard(evals)
+    out = io.StringIO()
+    Console(file=out, width=width).print(leaderboard_table(evals, rows))
+    for row in rows:
+        line = next(line for line in out.getvalue().splitlines() if f" {row.name} " in line)
+        assert f"{row.mae.point:,.2f}" in line
+        assert "…" not in line

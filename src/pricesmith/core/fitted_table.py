@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-GAP = 2  # spaces between two columns
+GAP = 3  # spaces around and between two columns
 NARROWEST = 8  # columns of a name that wraps
 
 
@@ -50,7 +50,7 @@ class FittedTable:
             min(width, NARROWEST) if column.wraps else width for column, width in zip(self.columns, widths, strict=True)
         ]
         kept = [place for place, column in enumerate(self.columns) if not column.instead_of]
-        while sum(least[place] + GAP for place in kept) > room:
+        while sum(least[place] + GAP for place in kept) + 1 > room:  # the frame has a space on each side
             place = max(kept, key=lambda place: (self.columns[place].drop, place))
             if not self.columns[place].drop:
                 break
