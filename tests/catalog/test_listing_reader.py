@@ -266,9 +266,9 @@ def test_ids_are_found_though_the_catalog_had_none(tmp_path: Path, name: str) ->
     new = tmp_path / "in" / "new.csv"
     new.write_text(f"{name},name\nc-3,Brass hose\nb-2,Steel lamp\nb-2,Oak desk\n")
     assert list(priced(catalog, new)) == ["c-3", "b-2"]
-    out = tmp_path / "out.csv"
-    facts = price_file(Spy(), info(catalog), new, out, identity="x")
+    prices = tmp_path / "out.csv"
+    facts = price_file(Spy(), info(catalog), new, prices, identity="x")
     assert (facts["rows"], facts["repeated_ids"]) == (3, 1)
-    assert [row[name] for row in csv.DictReader(out.read_text().splitlines())] == ["c-3", "b-2", "b-2"]
+    assert [row[name] for row in csv.DictReader(prices.read_text().splitlines())] == ["c-3", "b-2", "b-2"]
     (tmp_path / "in" / "wide.csv").write_text(f"{name},name,Vendor,product_type\nc-3,Brass hose,Acme,hoses\n")
     assert priced(catalog, tmp_path / "in" / "wide.csv") == {"c-3": Listing("c-3", "Brass hose", "", "hoses", "Acme")}

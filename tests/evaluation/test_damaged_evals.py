@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -139,7 +140,7 @@ def test_no_value_of_the_items_ends_in_a_traceback(folder):
     damaged = [table.drop_columns([name]) for name in table.column_names]
     damaged += [table.set_column(i, name, pa.array([True] * N)) for i, name in enumerate(table.column_names)]
     damaged += [table.append_column("more", pa.array([1] * N)), pa.concat_tables([table, table])]
-    for name, values in {
+    wrong: dict[str, list[Any]] = {
         "id": [None],
         "title": [None],
         "category": [None],
@@ -147,7 +148,8 @@ def test_no_value_of_the_items_ends_in_a_traceback(folder):
         "group_in_training": [None, -1],
         "near": [None, [None], [{"id": None, "title": "a", "price": 1.0, "similarity": 0.5}]],
         "highest_similarity": [float("nan")],
-    }.items():
+    }
+    for name, values in wrong.items():
         damaged += [pa.Table.from_pylist([{**rows[0], name: value}, *rows[1:]], table.schema) for value in values]
     assert len(damaged) > 25
     for changed in damaged:

@@ -82,7 +82,7 @@ def test_skewed_errors_miss_as_often_above_as_below() -> None:
         for quote, off in zip(quotes, draw.exponential(0.5, 8000) - 0.3, strict=True)
     ]
     table = calibrate(quotes[:4000], truths[:4000])
-    bounded = [ConformalPricer(Says(), table, (1e-9, 1e9)).bounded(quote) for quote in quotes[4000:]]
+    bounded = [ConformalPricer(Says(), table, (1e-9, 1e9)).add_interval(quote) for quote in quotes[4000:]]
     below = np.mean([truth < (quote.low or 0) for quote, truth in zip(bounded, truths[4000:], strict=True)])
     above = np.mean([truth > (quote.high or 0) for quote, truth in zip(bounded, truths[4000:], strict=True)])
     assert (below, above) == (pytest.approx(0.05, abs=0.015), pytest.approx(0.05, abs=0.015))
@@ -93,7 +93,7 @@ def test_intervals_cover_what_they_promise_in_every_band() -> None:
     """Nine of ten truths lie inside, for cheap and for dear things alike."""
     table = calibrate(*drawn(4000))
     quotes, truths = drawn(20_000, seed=5)
-    bounded = [ConformalPricer(Says(), table, RANGE).bounded(quote) for quote in quotes]
+    bounded = [ConformalPricer(Says(), table, RANGE).add_interval(quote) for quote in quotes]
     inside = np.array([q.low <= t <= q.high for q, t in zip(bounded, truths, strict=True) if q.low and q.high])
     prices = np.array([quote.price for quote in quotes])
     assert inside.mean() == pytest.approx(0.9, abs=0.02)
@@ -117,13 +117,13 @@ def test_nine_rows_are_just_enough_for_ninety_per_cent() -> None:
 def test_no_rows_give_the_whole_range() -> None:
     """A pricer that answered nothing on the calibration rows is not calibrated by chance."""
     table = calibrate([Quote(None)] * 50, [1.0] * 50)
-    assert ConformalPricer(Says(), table, RANGE).bounded(Quote(3.0)) == Quote(3.0, *RANGE)
+    assert ConformalPricer(Says(), table, RANGE).add_interval(Quote(3.0)) == Quote(3.0, *RANGE)
 
 
 def test_no_answer_stays_no_answer() -> None:
     """Calibration adds nothing to a quote without a price."""
     table = calibrate(*drawn(500))
-    assert ConformalPricer(Says(), table, RANGE).bounded(Quote(None, raw="?")) == Quote(None, raw="?")
+    assert ConformalPricer(Says(), table, RANGE).add_interval(Quote(None, raw="?")) == Quote(None, raw="?")
 
 
 def test_a_pricers_own_bounds_are_widened_or_narrowed() -> None:
@@ -134,7 +134,7 @@ def test_a_pricers_own_bounds_are_widened_or_narrowed() -> None:
     assert table.own_bounds
     wrapped = ConformalPricer(Says(), table, RANGE)
     inside = [
-        q.low <= t <= q.high for q, t in zip(map(wrapped.bounded, narrow), truths, strict=True) if q.low and q.high
+        q.low <= t <= q.high for q, t in zip(map(wrapped.add_interval, narrow), truths, strict=True) if q.low and q.high
     ]
     assert np.mean(inside) == pytest.approx(0.9, abs=0.01)
 
@@ -159,7 +159,7 @@ def test_normalized_intervals_are_those_of_crepes() -> None:
     later = np.array([quote.price for quote in overwrite])
     found = np.searchsorted(np.array(table.edges), later, side="right")
     lower, upper = reaches(-residuals, bands, found), reaches(residuals, bands, found)
-    bounded = [ConformalPricer(Says(), table, (1e-9, 1e9)).bounded(quote) for quote in overwrite]
+    bounded = [ConformalPricer(Says(), table, (1e-9, 1e9)).add_interval(quote) for quote in overwrite]
     assert [quote.low for quote in bounded] == pytest.approx(later * np.exp(-lower * later_doubts), rel=1e-9)
     assert [quote.high for quote in bounded] == pytest.approx(later * np.exp(upper * later_doubts), rel=1e-9)
 
@@ -176,7 +176,7 @@ def test_a_doubt_that_tells_easy_from_hard_covers_both_and_is_narrow_on_the_easy
     ]
     table = calibrate(quotes[:4000], truths[:4000].tolist(), scaled=True)
     assert table.scaled
-    wrapped = [ConformalPricer(Says(), table, RANGE).bounded(quote) for quote in quotes[4000:]]
+    wrapped = [ConformalPricer(Says(), table, RANGE).add_interval(quote) for quote in quotes[4000:]]
     inside = np.array([(q.low or 0) <= t <= (q.high or 0) for q, t in zip(wrapped, truths[4000:], strict=True)])
     factor = np.array([math.sqrt((q.high or 1) / (q.low or 1)) for q in wrapped])
     easy = spread[4000:] < 0.1
@@ -190,7 +190,7 @@ def test_a_doubt_of_nothing_can_still_be_widened() -> None:
     quotes = [Quote(10.0, 10.0, 10.0)] * 200
     truths = [10.0 * math.exp(0.1 * (-1) ** number) for number in range(200)]
     table = calibrate(quotes, truths, scaled=True)
-    bounded = ConformalPricer(Says(), table, RANGE).bounded(quotes[0])
+    bounded = ConformalPricer(Says(), table, RANGE).add_interval(quotes[0])
     assert (bounded.low, bounded.high) == pytest.approx((10 * math.exp(-0.1), 10 * math.exp(0.1)))
 
 
@@ -203,7 +203,7 @@ def test_a_doubt_of_nothing_can_still_be_widened() -> None:
 def test_a_quote_is_always_inside_its_interval(prices: list[float], factor: float, asked: float) -> None:
     """low <= price <= high, both inside the catalog's range, whatever was learnt."""
     table = calibrate([Quote(price) for price in prices], [min(max(p * factor, 0.5), 999.49) for p in prices])
-    quote = ConformalPricer(Says(), table, RANGE).bounded(Quote(asked))
+    quote = ConformalPricer(Says(), table, RANGE).add_interval(Quote(asked))
     assert quote.low is not None
     assert quote.high is not None
     assert RANGE[0] <= quote.low <= asked <= quote.high <= RANGE[1]

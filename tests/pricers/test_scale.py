@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pricesmith.core.errors import InputError
+from pricesmith.core.progress import SILENT
 from pricesmith.core.types import Item
 from pricesmith.pricers.blend import fit_weights
 from pricesmith.pricers.recipes import read_recipe
@@ -46,7 +47,7 @@ def quotes(kind: str, factor: float, folder: Path) -> np.ndarray:
     """Quotes of the test listings by a model that was fitted on prices times `factor`."""
     folder.mkdir(parents=True)
     recipe = read_recipe(kind, SMALL.get(kind, {}))
-    recipe.fit(scaled(TRAIN, factor), scaled(VALIDATION, factor), folder)
+    recipe.fit(scaled(TRAIN, factor), scaled(VALIDATION, factor), folder, SILENT)
     return np.array([quote.price for quote in recipe.load(folder).price([item.listing for item in TEST])])
 
 

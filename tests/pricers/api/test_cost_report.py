@@ -116,7 +116,7 @@ def test_the_estimate_in_folds_is_of_what_each_fold_sends(tmp_path: Path) -> Non
         bill = ApiCostReporter(pricer, dict, folds=lambda: parts)
         bill.before(LISTINGS)
         for items, train in parts:
-            pricer.shown(train).price([item.listing for item in items])
+            pricer.with_examples(train).price([item.listing for item in items])
         bill.before(LISTINGS)
         pricer.close()
     assert "12 requests to send" in notes.notes[0]
