@@ -39,15 +39,17 @@ def inspect_installation() -> dict[str, Any]:
     }
 
 
-def format_report(found: dict[str, Any]) -> str:
+def format_report(facts: dict[str, Any]) -> str:
     """The same for a person."""
     lines = [
-        f"pricesmith {found['pricesmith']}, Python {found['python']}, {found['system']}",
-        f"{found['cores']} cores, {found['memory_gb']} GB memory, {found['disk_free_gb']} GB of disk free",
-        *(f"  {name} {version or 'is missing'}" for name, version in found["libraries"].items()),
+        f"pricesmith {facts['pricesmith']}, Python {facts['python']}, {facts['system']}",
+        f"{facts['cores']} cores, {facts['memory_gb']} GB memory, {facts['disk_free_gb']} GB of disk free",
+        *(f"  {name} {version or 'is missing'}" for name, version in facts["libraries"].items()),
     ]
-    for extra, there in found["extras"].items():
-        lines.append(f"  [{extra}] {'is installed' if there else f'''is not: pip install 'pricesmith[{extra}]' '''}")
-    if found["missing"]:
-        lines.append(f"Missing: {', '.join(found['missing'])}. Install Pricesmith again.")
+    for extra, is_installed in facts["extras"].items():
+        lines.append(
+            f"  [{extra}] {'is installed' if is_installed else f'''is not: pip install 'pricesmith[{extra}]' '''}"
+        )
+    if facts["missing"]:
+        lines.append(f"Missing: {', '.join(facts['missing'])}. Install Pricesmith again.")
     return "\n".join(lines)

@@ -1,4 +1,9 @@
-"""Every error a user can meet, told as four facts: what, got, allowed, what to do next.
+"""Every error that a user can see. It has four parts: what, got, allowed, what to do next.
+
+>>> print(UsageError("--limit is not a number of items", got="-1", allowed="1 or more"))
+--limit is not a number of items
+  got: -1
+  allowed: 1 or more
 
 PricesmithError          exit 1: the work failed
 ├── UsageError           exit 2: the command or a setting is wrong; nothing was started
@@ -10,7 +15,7 @@ from __future__ import annotations
 
 
 class PricesmithError(Exception):
-    """An error with its four facts. `str(error)` is the text for a terminal."""
+    """An error with its four parts. `str(error)` is the text for a terminal."""
 
     exit_code = 1
 

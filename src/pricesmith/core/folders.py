@@ -91,31 +91,31 @@ def owned_files(folder: Path, marker: str, noun: str) -> set[str] | None:
     """The relative paths that a finished folder's marker lists, its own included; None if the marker is not ours."""
     path = folder / marker
     try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() and not path.is_symlink() else None
+        values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() and not path.is_symlink() else None
     except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(found, dict) or found.get("generator") != f"{GENERATOR} {noun}":
+    if not isinstance(values, dict) or values.get("generator") != f"{GENERATOR} {noun}":
         return None
-    files = found.get("files" if noun in LIST_FILES else "inventory")
-    if not (isinstance(found.get("format"), int) and isinstance(found.get("settings"), dict)):
+    files = values.get("files" if noun in LIST_FILES else "inventory")
+    if not (isinstance(values.get("format"), int) and isinstance(values.get("settings"), dict)):
         return None
     return {*files, marker} if isinstance(files, dict) else None
 
 
 def foreign_files(folder: Path, owned: set[str]) -> list[str]:
     """What a folder holds beside the files `owned`: other files, folders that hold any, and links of any name."""
-    found: list[str] = []
+    foreign: list[str] = []
     for path in sorted(folder.iterdir()):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            found.append(path.name)
+            foreign.append(path.name)
         elif path.is_file():
-            found += [path.name] if path.name not in owned else []
+            foreign += [path.name] if path.name not in owned else []
         else:
             prefix = f"{path.name}/"
             inside = {name.removeprefix(prefix) for name in owned if name.startswith(prefix)}
             others = foreign_files(path, inside)
-            found += [f"{prefix}{name}" for name in others] if inside else [prefix] * bool(others)
-    return found
+            foreign += [f"{prefix}{name}" for name in others] if inside else [prefix] * bool(others)
+    return foreign
 
 
 def remove_owned(folder: Path, owned: set[str], *, last: str) -> None:
@@ -147,24 +147,24 @@ def clear_old(folder: Path, target: Path, marker: str, noun: str) -> None:
             folder.rmdir()
 
 
-def swap_folders(one: Path, other: Path) -> None:
+def swap_folders(first: Path, second: Path) -> None:
     """Swap two folders in one step if the system can (Linux, macOS), else in three."""
     libc: Any = ctypes.CDLL(None, use_errno=True) if os.name != "nt" else None
     at_cwd, swap = -100, 2
     failed = None
     if hasattr(libc, "renameat2"):
-        failed = libc.renameat2(at_cwd, os.fsencode(one), at_cwd, os.fsencode(other), swap)
+        failed = libc.renameat2(at_cwd, os.fsencode(first), at_cwd, os.fsencode(second), swap)
     elif hasattr(libc, "renamex_np"):
-        failed = libc.renamex_np(os.fsencode(one), os.fsencode(other), swap)
+        failed = libc.renamex_np(os.fsencode(first), os.fsencode(second), swap)
     if failed == 0:
         return
     code = ctypes.get_errno()
     if failed is not None and code not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-        raise OSError(code, os.strerror(code), str(other))
-    aside = aside_path(other)
-    os.rename(other, aside)
-    os.rename(one, other)
-    os.rename(aside, one)
+        raise OSError(code, os.strerror(code), str(second))
+    aside = aside_path(second)
+    os.rename(second, aside)
+    os.rename(first, second)
+    os.rename(aside, first)
 
 
 def aside_path(target: Path) -> Path:
@@ -261,8 +261,8 @@ def is_finished(target: Path, marker: str, settings: Mapping[str, Any], noun: st
         return False
     if not target.is_dir() or not is_complete(target, marker):
         refuse_foreign_folder(target, noun, marker)
-    found = read_json(target / marker)
-    old = found.get("settings") if isinstance(found, dict) else None
+    values = read_json(target / marker)
+    old = values.get("settings") if isinstance(values, dict) else None
     if old == settings:
         return True
     owned = owned_files(target, marker, noun)
@@ -323,9 +323,9 @@ def claim_folder(
     for half in beside.glob(f".{SETTINGS}.*.tmp"):
         half.unlink()
     if stamp.is_file():
-        found = read_json(stamp, hint=f"Move {beside} away, then run the same command again.")
-        old = found.get("settings") if isinstance(found, dict) else None
-        if not isinstance(old, dict) or found != build_stamp(noun, old):
+        values = read_json(stamp, hint=f"Move {beside} away, then run the same command again.")
+        old = values.get("settings") if isinstance(values, dict) else None
+        if not isinstance(old, dict) or values != build_stamp(noun, old):
             refuse_obstacle(beside, f"another {SETTINGS}")
         if old == settings and not overwrite:
             (beside / marker).unlink(missing_ok=True)

@@ -128,13 +128,13 @@ def check_arrays(
             raise damaged_file(path, f"{name} of type {values.dtype}", allowed=f"numbers of type {kind}")
         wanted = [known.get(size, size) if isinstance(size, str) else size for size in shape]
         fits = len(wanted) == values.ndim and all(
-            isinstance(size, str) or size == found for size, found in zip(wanted, values.shape, strict=True)
+            isinstance(size, str) or size == actual for size, actual in zip(wanted, values.shape, strict=True)
         )
         if not fits:
             raise damaged_file(
                 path, f"{name} of shape {values.shape}", allowed=f"shape ({', '.join(map(str, wanted))})"
             )
-        known |= {size: found for size, found in zip(wanted, values.shape, strict=True) if isinstance(size, str)}
+        known |= {size: actual for size, actual in zip(wanted, values.shape, strict=True) if isinstance(size, str)}
         check_finite(path, name, values)
     return known
 

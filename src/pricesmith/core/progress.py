@@ -59,7 +59,7 @@ class Remaining:
         if not self.done:
             return None
         now, (began, _) = time.monotonic(), self.times[0]
-        late, then = next(one for one in self.times if one[1] * 3 >= self.done * 2 or one[1] == self.done)
+        late, then = next(point for point in self.times if point[1] * 3 >= self.done * 2 or point[1] == self.done)
         last, _ = self.times[-1]
         whole = (last - began) / self.done
         recent = (last - late) / (self.done - then) if self.done > then else whole
@@ -92,12 +92,12 @@ class Estimated(Progress):
     def advance(self, steps: int = 1) -> None:
         self.done += steps
         self.inner.advance(steps)
-        self.tell(*self.seen())
+        self.tell(*self.measure_progress())
 
     def note(self, text: str) -> None:
         self.inner.note(text)
 
-    def seen(self) -> tuple[float, float]:
+    def measure_progress(self) -> tuple[float, float]:
         """The share of the work that was seen so far, and the seconds that it took, the current stage included."""
         share, seconds = self.counted
         if self.place < 0 or not self.total:

@@ -150,22 +150,22 @@ def text_without_repeats(listing: Listing) -> str:
         text = text[len(title) :].lstrip("\n ")
     if not text:
         return ""
-    seen = {}
+    earlier = {}
     for line in (title, f"title:{title}", f"name:{title}") if title else ():
-        seen[bare(line)] = line
+        earlier[bare(line)] = line
     for line in (listing.category and f"category: {listing.category}", listing.brand and f"brand: {listing.brand}"):
         if line:
-            seen[bare(line)] = line
-    kept = []
+            earlier[bare(line)] = line
+    lines_left = []
     lines = text.split("\n")
     for line, key in zip(lines, text.casefold().replace(" ", "").replace("\t", "").split("\n"), strict=True):
         key = key.rstrip(PUNCTUATION)
-        if key in seen and line_key(line) == line_key(seen[key]):
+        if key in earlier and line_key(line) == line_key(earlier[key]):
             continue
         if ":" in key or line.count(" ") >= MIN_WORDS - 1:
-            seen[key] = line
-        kept.append(line)
-    return text if len(kept) == len(lines) else "\n".join(kept)
+            earlier[key] = line
+        lines_left.append(line)
+    return text if len(lines_left) == len(lines) else "\n".join(lines_left)
 
 
 MIN_WORDS = 4  # shorter lines may repeat: "10 cm" or "yes" in a table whose cells became lines

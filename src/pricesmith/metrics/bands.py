@@ -121,12 +121,12 @@ def error_bands(
     for label, mask in masks:
         if not mask.any():
             continue
-        some = errors[mask]
-        found = bootstrap_interval(some, encode_groups(groups[mask].tolist()), seed=seed)
+        band_errors = errors[mask]
+        interval = bootstrap_interval(band_errors, encode_groups(groups[mask].tolist()), seed=seed)
         ratio = float(np.exp(np.abs(np.log(quote[mask]) - np.log(truth[mask])).mean()))
-        share = float(some.sum()) / total if total else 0.0
+        share = float(band_errors.sum()) / total if total else 0.0
         bias = float((quote[mask] - truth[mask]).mean())
-        bands.append(ErrorBand(label, len(some), len(some) / len(truth), share, found, ratio, bias))
+        bands.append(ErrorBand(label, len(band_errors), len(band_errors) / len(truth), share, interval, ratio, bias))
     return bands
 
 
@@ -149,12 +149,12 @@ def coverage_bands(
     bounded = np.isfinite(low) & np.isfinite(high)
     bands = []
     for label, mask in masks:
-        some = mask & bounded
-        if not some.any():
+        selected = mask & bounded
+        if not selected.any():
             continue
-        held = coverage(truth[some], low[some], high[some])
-        codes = encode_groups(groups[some].tolist())
-        found = bootstrap_interval(held, codes, share=True, seed=seed)
-        reach = interval_factors(quote[some], low[some], high[some])
-        bands.append(CoverageBand(label, int(some.sum()), found, *reach, coverage_test(held, codes, level)))
+        covered = coverage(truth[selected], low[selected], high[selected])
+        codes = encode_groups(groups[selected].tolist())
+        interval = bootstrap_interval(covered, codes, share=True, seed=seed)
+        reach = interval_factors(quote[selected], low[selected], high[selected])
+        bands.append(CoverageBand(label, int(selected.sum()), interval, *reach, coverage_test(covered, codes, level)))
     return bands

@@ -108,10 +108,10 @@ def bootstrap_interval(
     return Interval(point, min(low, point), max(high, point), se, len(values), count)
 
 
-def sorts_first(one: Array, other: Array) -> bool:
+def sorts_first(values: Array, other: Array) -> bool:
     """Whether `one` is the smaller at the first place where the two differ."""
-    differ = np.flatnonzero(one != other)
-    return bool(len(differ)) and bool(one[differ[0]] < other[differ[0]])
+    differ = np.flatnonzero(values != other)
+    return bool(len(differ)) and bool(values[differ[0]] < other[differ[0]])
 
 
 def resample_weights(groups: int, resamples: int, seed: int) -> Iterator[Array]:
@@ -119,9 +119,9 @@ def resample_weights(groups: int, resamples: int, seed: int) -> Iterator[Array]:
     random = np.random.default_rng(seed)
     rows = max(1, min(resamples, CELLS // groups))
     for start in range(0, resamples, rows):
-        some = min(rows, resamples - start)
-        drawn = random.integers(0, groups, (some, groups)) + groups * np.arange(some)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=some * groups).reshape(some, groups).astype(np.float64)
+        block = min(rows, resamples - start)
+        draws = random.integers(0, groups, (block, groups)) + groups * np.arange(block)[:, None]
+        yield np.bincount(draws.ravel(), minlength=block * groups).reshape(block, groups).astype(np.float64)
 
 
 def bootstrap_t(
@@ -132,7 +132,7 @@ def bootstrap_t(
 
     means, both = group_sums(columns, groups)
     count = len(both)
-    point, se = (float(found[0]) for found in bootstrap_estimates(np.ones((1, count)), both, means, aggregate))
+    point, se = (float(estimate[0]) for estimate in bootstrap_estimates(np.ones((1, count)), both, means, aggregate))
     if not se:
         return point, point, 0.0
     scores = []
@@ -164,13 +164,13 @@ def bootstrap_estimates(weights: Array, both: Array, means: Array, aggregate: Ag
     squared, with the factor F / (F - 1).
     """
     k = len(means)
-    found = weights @ both
-    items, shift = found[:, :1], found[:, 1 : k + 1] / found[:, :1]
+    sums = weights @ both
+    items, shift = sums[:, :1], sums[:, 1 : k + 1] / sums[:, :1]
     here = means + shift
     here[np.abs(here) <= ROUNDING * np.abs(means)] = 0.0
     value, slope = evaluate_statistic(here, aggregate)
     direction = np.hstack([-(slope * shift).sum(axis=1, keepdims=True), slope])
-    products = found[:, k + 1 :].reshape(-1, k + 1, k + 1)
+    products = sums[:, k + 1 :].reshape(-1, k + 1, k + 1)
     variance = np.einsum("bi,bij,bj->b", direction, products, direction)
     terms = np.einsum("bi,bij,bj->b", np.abs(direction), np.abs(products), np.abs(direction))
     variance[variance <= ROUNDING * terms] = 0.0
@@ -212,14 +212,14 @@ def expanded_percentiles(
     from scipy import stats
 
     count = int(groups.max()) + 1
-    found = []
+    blocks = []
     for weights in resample_weights(count, resamples, seed):
         rows = max(1, CELLS // len(columns))
         for start in range(0, len(weights), rows):
-            some = weights[start : start + rows]
-            medians = [weighted_medians(column, some, groups) for column in columns.T]
-            found.append(medians[0] - medians[1] if len(medians) == 2 else medians[0])
-    values = np.concatenate(found)
+            block = weights[start : start + rows]
+            medians = [weighted_medians(column, block, groups) for column in columns.T]
+            blocks.append(medians[0] - medians[1] if len(medians) == 2 else medians[0])
+    values = np.concatenate(blocks)
     tail = float(stats.norm.cdf(np.sqrt(count / (count - 1)) * stats.t.ppf((1 - confidence) / 2, count - 1)))
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high), float(values.std(ddof=1)) * float(np.sqrt(count / (count - 1)))
@@ -231,9 +231,9 @@ def weighted_medians(values: Array, weights: Array, groups: Codes) -> Array:
     """
     order = np.argsort(values, kind="stable")
     ordered = values[order]
-    seen = np.cumsum(weights[:, groups[order]], axis=1)
-    total = seen[:, -1]
-    below = (seen <= ((total - 1) // 2)[:, None]).sum(axis=1)
-    above = (seen <= (total // 2)[:, None]).sum(axis=1)
+    cumulative = np.cumsum(weights[:, groups[order]], axis=1)
+    total = cumulative[:, -1]
+    below = (cumulative <= ((total - 1) // 2)[:, None]).sum(axis=1)
+    above = (cumulative <= (total // 2)[:, None]).sum(axis=1)
     middle: Array = (ordered[below] + ordered[above]) / 2
     return middle

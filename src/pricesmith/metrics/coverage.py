@@ -62,10 +62,10 @@ def binomial_p(successes: float, trials: float, level: float) -> float:
 
 def adjust_p_values(values: Sequence[float | None]) -> list[float | None]:
     """Holm's adjusted p-values, in the order given; None stays None and does not count as a test."""
-    order = sorted((place for place, p in enumerate(values) if p is not None), key=lambda place: values[place] or 0.0)
-    found: list[float | None] = [None] * len(values)
+    order = sorted((index for index, p in enumerate(values) if p is not None), key=lambda index: values[index] or 0.0)
+    adjusted: list[float | None] = [None] * len(values)
     highest = 0.0
-    for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * (values[place] or 0.0)))
-        found[place] = highest
-    return found
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * (values[index] or 0.0)))
+        adjusted[index] = highest
+    return adjusted

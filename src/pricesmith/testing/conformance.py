@@ -41,27 +41,27 @@ def check_pricer(
     Quotes are one for each listing and in order, the same in any batch (to `tolerance`, relative) and at any time,
     finite and inside `price_range` or None, with low <= price <= high; odd text is priced or declined, never a failure.
     """
-    wares = list(listings) if listings is not None else [item.listing for item in make_items(40, seed=7)[0]]
+    batch = list(listings) if listings is not None else [item.listing for item in make_items(40, seed=7)[0]]
     require(bool(pricer.name), "a pricer has a name")
     require(list(pricer.price([])) == [], "an empty batch has no quotes")
-    quotes = pricer.price(wares)
-    require(len(quotes) == len(wares), "there is one quote for each listing")
-    check_quote(quotes, wares, price_range)
+    quotes = pricer.price(batch)
+    require(len(quotes) == len(batch), "there is one quote for each listing")
+    check_quote(quotes, batch, price_range)
     require(
-        list(map(check_bounds, pricer.price(wares))) == list(map(check_bounds, quotes)),
+        list(map(check_bounds, pricer.price(batch))) == list(map(check_bounds, quotes)),
         "the same batch has the same quotes",
     )
     near = assert_close(tolerance)
-    require(near(pricer.price(wares[::-1])[::-1], quotes), "quotes are in the order of the listings")
-    require(near([pricer.price([ware])[0] for ware in wares], quotes), "a batch of one is as a batch of many")
-    half = len(wares) // 3
-    require(near([*pricer.price(wares[:half]), *pricer.price(wares[half:])], quotes), "batches may be cut anywhere")
-    require(near(pricer.price([*wares, *wares])[len(wares) :], quotes), "the same listing twice has the same quote")
+    require(near(pricer.price(batch[::-1])[::-1], quotes), "quotes are in the order of the listings")
+    require(near([pricer.price([listing])[0] for listing in batch], quotes), "a batch of one is as a batch of many")
+    half = len(batch) // 3
+    require(near([*pricer.price(batch[:half]), *pricer.price(batch[half:])], quotes), "batches may be cut anywhere")
+    require(near(pricer.price([*batch, *batch])[len(batch) :], quotes), "the same listing twice has the same quote")
     odd = odd_listings()
-    said = pricer.price(odd)
-    require(len(said) == len(odd), "odd text has one quote for each listing")
-    check_quote(said, odd, price_range)
-    mixed = pricer.price([*wares[:3], *odd, *wares[:3]])
+    odd_quotes = pricer.price(odd)
+    require(len(odd_quotes) == len(odd), "odd text has one quote for each listing")
+    check_quote(odd_quotes, odd, price_range)
+    mixed = pricer.price([*batch[:3], *odd, *batch[:3]])
     require(
         near([*mixed[:3], *mixed[-3:]], [*quotes[:3], *quotes[:3]]), "odd text does not change its neighbors' quotes"
     )
@@ -78,27 +78,29 @@ def check_bounds(quote: Quote) -> tuple[float | None, float | None, float | None
     return quote.low, quote.price, quote.high
 
 
-def check_quote(quotes: Sequence[Quote], wares: Sequence[Listing], price_range: tuple[float, float]) -> None:
+def check_quote(quotes: Sequence[Quote], listings: Sequence[Listing], price_range: tuple[float, float]) -> None:
     """Raises AssertionError where a quote is not a price in range, or its interval does not hold it."""
     bottom, top = price_range
-    for quote, ware in zip(quotes, wares, strict=True):
-        require(isinstance(quote, Quote), f"{ware.id}: an answer is a Quote")
+    for quote, listing in zip(quotes, listings, strict=True):
+        require(isinstance(quote, Quote), f"{listing.id}: an answer is a Quote")
         numbers = [number for number in check_bounds(quote) if number is not None]
-        require(all(type(number) is float for number in numbers), f"{ware.id}: numbers are plain floats")
-        require(all(math.isfinite(n) and bottom <= n <= top for n in numbers), f"{ware.id}: {numbers} in {price_range}")
-        require(quote.price is not None or not numbers, f"{ware.id}: without a price there is no interval")
-        require(numbers == sorted(numbers), f"{ware.id}: low <= price <= high, not {numbers}")
-        require(quote.price is None or quote.price > 0, f"{ware.id}: a price is above 0")
-        require(quote.cost_usd is None or 0 <= quote.cost_usd < math.inf, f"{ware.id}: a cost is not negative")
+        require(all(type(number) is float for number in numbers), f"{listing.id}: numbers are plain floats")
+        require(
+            all(math.isfinite(n) and bottom <= n <= top for n in numbers), f"{listing.id}: {numbers} in {price_range}"
+        )
+        require(quote.price is not None or not numbers, f"{listing.id}: without a price there is no interval")
+        require(numbers == sorted(numbers), f"{listing.id}: low <= price <= high, not {numbers}")
+        require(quote.price is None or quote.price > 0, f"{listing.id}: a price is above 0")
+        require(quote.cost_usd is None or 0 <= quote.cost_usd < math.inf, f"{listing.id}: a cost is not negative")
 
 
 def assert_close(tolerance: float) -> Callable[[Sequence[Quote], Sequence[Quote]], bool]:
     """Whether two lists of quotes are the same to a relative tolerance."""
 
-    def same(one: Sequence[Quote], other: Sequence[Quote]) -> bool:
+    def same(first: Sequence[Quote], second: Sequence[Quote]) -> bool:
         pairs = [
             (a, b)
-            for x, y in zip(one, other, strict=True)
+            for x, y in zip(first, second, strict=True)
             for a, b in zip(check_bounds(x), check_bounds(y), strict=True)
         ]
         return all(

@@ -1,6 +1,6 @@
 """Made goods: items whose prices follow a known law, as rows, as a shop's CSV file and as a catalog.
 
->>> items, groups = made_items(3)
+>>> items, groups = make_items(3)
 >>> items[0].listing.category in {"hose", "lamp", "drill", "chair"}
 True
 """
@@ -52,8 +52,10 @@ def make_csv(path: Path, n: int = 600, seed: int = 0) -> Path:
         out = csv.writer(handle)
         out.writerow(("sku", "name", "description", "category", "brand", "price"))
         for item in items:
-            ware = item.listing
-            out.writerow((ware.id, ware.title, ware.text, ware.category, ware.brand, f"${item.price:,.2f}"))
+            listing = item.listing
+            out.writerow(
+                (listing.id, listing.title, listing.text, listing.category, listing.brand, f"${item.price:,.2f}")
+            )
     return path
 
 
@@ -68,13 +70,13 @@ def make_catalog(path: Path, n: int = 3000, seed: int = 0) -> Path:
     items, groups = make_items(n, seed)
     share = {group: int(hashlib.sha256(group.encode()).hexdigest(), 16) % 10 for group in groups}
     splits = [{0: "test", 1: "validation"}.get(share[group], "train") for group in groups]
-    wares = [item.listing for item in items]
+    listings = [item.listing for item in items]
     columns: dict[str, list[object]] = {
-        "id": [ware.id for ware in wares],
-        "title": [ware.title for ware in wares],
-        "text": [ware.text for ware in wares],
-        "category": [ware.category for ware in wares],
-        "brand": [ware.brand for ware in wares],
+        "id": [listing.id for listing in listings],
+        "title": [listing.title for listing in listings],
+        "text": [listing.text for listing in listings],
+        "category": [listing.category for listing in listings],
+        "brand": [listing.brand for listing in listings],
         "price": [item.price for item in items],
         "currency": ["USD"] * n,
         "group": list(groups),

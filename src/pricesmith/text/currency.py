@@ -221,8 +221,8 @@ SLASH_DASH = frozenset(["INR", "PKR", "LKR", "NPR", "BDT", "KES", "UGX", "TZS"])
 
 def normalize_sign(sign: str) -> str:
     """A sign in lower case, without direction marks, its spaces plain."""
-    kept = "".join(char for char in sign.lower() if unicodedata.category(char) != "Cf")
-    return " ".join(kept.split())
+    visible = "".join(char for char in sign.lower() if unicodedata.category(char) != "Cf")
+    return " ".join(visible.split())
 
 
 @dataclass(frozen=True)
@@ -237,36 +237,36 @@ class Sign:
 @cache
 def get_signs(code: str) -> tuple[Sign, ...]:
     """The signs of a currency in lower case; its code is not among them."""
-    found: dict[str, Sign] = {}
+    signs: dict[str, Sign] = {}
     shop = SHOP_SIGNS.get(code, "").split()
     for written in shop:
         text = normalize_sign(written.strip("#"))
-        found[text] = Sign(text, not written.startswith("#"), not written.endswith("#"))
+        signs[text] = Sign(text, not written.startswith("#"), not written.endswith("#"))
     local = CLDR[code][2] if code in CLDR else ()
     # Abbreviations such as ر.س. are also written without the last dot.
     local = (*local, *(written[:-1] for written in local if written.count(".") > 1 and written.endswith(".")))
     for written in local:
         text = normalize_sign(written)
         # A single letter behind a number is a unit, a size or a version.
-        found.setdefault(text, Sign(text, True, len(text) > 1 or not text.isalpha() or not text.isascii()))
+        signs.setdefault(text, Sign(text, True, len(text) > 1 or not text.isalpha() or not text.isascii()))
     for sign, codes in PREFERRED.items():
         if code in codes.split():
-            found.setdefault(sign, Sign(sign, True, len(sign) > 1 or not sign.isalpha()))
-    return tuple(found.values())
+            signs.setdefault(sign, Sign(sign, True, len(sign) > 1 or not sign.isalpha()))
+    return tuple(signs.values())
 
 
 def build_meanings(*, behind: bool) -> dict[str, tuple[str, ...]]:
     """The currencies of each sign that stands before a number, or behind it."""
-    found: dict[str, list[str]] = {}
+    codes_by_sign: dict[str, list[str]] = {}
     for code in sorted(CODES):
-        for one in get_signs(code):
-            if one.number_before if behind else one.number_after:
-                found.setdefault(one.text, []).append(code)
+        for sign_of_code in get_signs(code):
+            if sign_of_code.number_before if behind else sign_of_code.number_after:
+                codes_by_sign.setdefault(sign_of_code.text, []).append(code)
     for text, preferred in PREFERRED.items():
-        for sign in {text, f"{text}."} & found.keys():
-            first = [code for code in preferred.split() if code in found[sign]]
-            found[sign] = [*first, *(code for code in found[sign] if code not in first)]
-    return {sign: tuple(codes) for sign, codes in found.items()}
+        for sign in {text, f"{text}."} & codes_by_sign.keys():
+            first = [code for code in preferred.split() if code in codes_by_sign[sign]]
+            codes_by_sign[sign] = [*first, *(code for code in codes_by_sign[sign] if code not in first)]
+    return {sign: tuple(codes) for sign, codes in codes_by_sign.items()}
 
 
 BEFORE_NUMBER, BEHIND_NUMBER = build_meanings(behind=False), build_meanings(behind=True)
@@ -274,17 +274,17 @@ BEFORE_NUMBER, BEHIND_NUMBER = build_meanings(behind=False), build_meanings(behi
 
 def find_currencies(sign: str, *, behind: bool = False) -> tuple[str, ...]:
     """The currencies that a sign or code may stand for; none if it is not money."""
-    found = (BEHIND_NUMBER if behind else BEFORE_NUMBER).get(sign)
-    if found:
-        return found
+    codes = (BEHIND_NUMBER if behind else BEFORE_NUMBER).get(sign)
+    if codes:
+        return codes
     code = sign.upper()
     return (code,) if code in CODES else ()
 
 
 def minor_digits(currency: str) -> int:
     """Digits after the decimal mark: 2, but 0 for yen and 3 for Kuwaiti dinars."""
-    found = CLDR.get(currency)
-    return 2 if found is None else found[0]
+    row = CLDR.get(currency)
+    return 2 if row is None else row[0]
 
 
 def groups_by_dot(currency: str) -> bool:

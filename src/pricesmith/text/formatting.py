@@ -1,7 +1,7 @@
-r"""How figures are written for people: amounts in the catalog's currency, shares, factors, names.
+r"""Format figures for people: amounts in the catalog's currency, shares, factors, names.
 
->>> share(0.8973), format_factors(1.934, 2.31), seconds(0.0421)
-('89.7 %', '×/\u2060÷\xa01.93', '0.042')
+>>> format_share(0.8973), format_price(1299, "USD"), format_seconds(0.0421)
+('89.7 %', '$1,299.00', '0.042')
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ def format_range(low: float | None, high: float | None, currency: str) -> str:
     return "" if low is None or high is None else f"{format_price(low, currency)} to {format_price(high, currency)}"
 
 
-def format_interval(found: Bounds, currency: str) -> str:
+def format_interval(bounds: Bounds, currency: str) -> str:
     """An interval of money in words; it says so where there are too few groups for one."""
-    return format_range(found.low, found.high, currency) or "too few items for an interval"
+    return format_range(bounds.low, bounds.high, currency) or "too few items for an interval"
 
 
 def format_share(value: float) -> str:
@@ -86,11 +86,11 @@ def format_share(value: float) -> str:
     return f"{value:.1%}".replace("%", " %")
 
 
-def format_share_interval(found: Bounds) -> str:
+def format_share_interval(bounds: Bounds) -> str:
     """An interval of a share, in per cent; a share is never under 0 or over 1."""
-    if found.low is None or found.high is None:
+    if bounds.low is None or bounds.high is None:
         return "too few items"
-    return f"{max(0.0, found.low) * 100:.1f} to {min(1.0, found.high) * 100:.1f} %"
+    return f"{max(0.0, bounds.low) * 100:.1f} to {min(1.0, bounds.high) * 100:.1f} %"
 
 
 def format_factors(below: float, above: float) -> str:
@@ -141,7 +141,7 @@ def join_names(names: Sequence[str], most: int = 3) -> str:
 
 def format_band(label: str, currency: str) -> str:
     """A price band with its sign: `$10 to $20`, `under $10`."""
-    return re.sub(r"\d[\d,.e+-]*", lambda found: f"{display_sign(currency)}{found[0]}", label)
+    return re.sub(r"\d[\d,.e+-]*", lambda match: f"{display_sign(currency)}{match[0]}", label)
 
 
 def format_band_short(label: str, currency: str) -> str:
@@ -173,16 +173,16 @@ def format_chart_label(text: str, most: int = 90, width: int = 46) -> str:
     return "<br>".join(html.escape(line, quote=False) for line in lines)
 
 
-def format_amount_interval(found: Estimate, currency: str) -> str:
+def format_amount_interval(estimate: Estimate, currency: str) -> str:
     """`$38.90 [36.10, 41.80]`; without an interval if there are too few near-duplicate groups."""
-    return f"{format_money(found.point, currency)} {format_brackets(found, currency)}".rstrip()
+    return f"{format_money(estimate.point, currency)} {format_brackets(estimate, currency)}".rstrip()
 
 
-def format_brackets(found: Bounds, currency: str) -> str:
+def format_brackets(bounds: Bounds, currency: str) -> str:
     """`[36.10, 41.80]`; empty if there are too few near-duplicate groups."""
-    if found.low is None or found.high is None:
+    if bounds.low is None or bounds.high is None:
         return ""
-    return f"[{format_number(found.low, currency)}, {format_number(found.high, currency)}]"
+    return f"[{format_number(bounds.low, currency)}, {format_number(bounds.high, currency)}]"
 
 
 def format_bounds(low: float | None, high: float | None, currency: str) -> str:

@@ -102,8 +102,8 @@ def bounded(sign: str) -> str:
 def build_own_signs(currency: str) -> OwnSigns:
     """The signs of a catalog's currency, without those that hold a symbol of money: these are money in any catalog."""
     exact = DOUBTFUL_SIGNS.get(currency, "")
-    known = {re.sub(r"\W", "", one).lower() for one in exact.split("|")} - {""}
-    texts = {one.text.rstrip(".") for one in get_signs(currency)} | {currency.lower()}
+    known = {re.sub(r"\W", "", sign).lower() for sign in exact.split("|")} - {""}
+    texts = {sign.text.rstrip(".") for sign in get_signs(currency)} | {currency.lower()}
     texts = {text for text in texts if text and not re.search(f"[{SYMBOLS}]", text)}
     texts = {text for text in texts if re.sub(r"\W", "", text) not in known}
     letters = {text for text in texts if len(text) == 1 and text < SPACELESS}
@@ -114,10 +114,10 @@ def build_own_signs(currency: str) -> OwnSigns:
     if currency in SLASH_DASH:
         behind.append(r"/[-=](?!\w)")
     sure = sorted(text for text in texts - letters if text[-1].isalpha())
-    said = PRICE_WORDS.get(currency, "")
+    words = PRICE_WORDS.get(currency, "")
     bare_names = [name.partition("[")[0].rstrip("s?") for name in names.split("|")]
     hints = [*sure, *letters, *known, *(text for text in texts if not text[-1].isalpha()), *bare_names]
-    hints += [word.replace("\\", "").rstrip("?.") for word in said.split("|")]
+    hints += [word.replace("\\", "").rstrip("?.") for word in words.split("|")]
     hints += ["/-", "/="] if currency in SLASH_DASH else []
     return OwnSigns(
         "|".join(map(bounded, sure)) or NEVER,
@@ -125,7 +125,7 @@ def build_own_signs(currency: str) -> OwnSigns:
         "|".join(behind) or NEVER,
         exact or NEVER,
         "|".join(sorted(text for text in letters if text.isascii())) or NEVER,
-        said,
+        words,
         tuple(dict.fromkeys(hint for hint in hints if hint)),
     )
 
@@ -199,19 +199,19 @@ def mask_money(text: str, currency: str = "") -> tuple[str, list[float]]:
     patterns = build_patterns(currency)
     if not may_hold_amount(text, patterns):
         return text, []
-    found: list[float] = []
+    amounts: list[float] = []
 
     def mask(match: re.Match[str]) -> str:
         number = next((match[name] for name in "abcdefgh" if match[name]), None)
-        found.append(parse_amount(number, currency) if number else math.nan)  # written out: masked, and not read
+        amounts.append(parse_amount(number, currency) if number else math.nan)  # written out: masked, and not read
         return f"{match['word'] or ''}{TOKEN}"
 
     for _ in range(PASSES):
-        before = len(found)
+        before = len(amounts)
         text = patterns.amount.sub(mask, text)
-        if len(found) == before:
+        if len(amounts) == before:
             break
-    return text, found
+    return text, amounts
 
 
 PLAIN_MARKS = {ord("٫"): ".", ord("٬"): ","}

@@ -107,8 +107,8 @@ def currency_in_name(name: str) -> str:
     """The currency that the name of a column of prices says (`price_usd`, `PriceEUR`), or an empty text."""
     parts = [part.upper() for part in name_words(name)]
     ends = re.search(r"(?:PRICE|AMOUNT|VALUE)([A-Z]{3})$", "".join(parts))
-    said = [*parts[:1], *parts[-1:], *([ends[1]] if ends else [])]
-    return next((code for code in said if code in CODES and code not in ALSO_WORDS), "")
+    candidates = [*parts[:1], *parts[-1:], *([ends[1]] if ends else [])]
+    return next((code for code in candidates if code in CODES and code not in ALSO_WORDS), "")
 
 
 # One way to write each character: spaces, dashes, apostrophes, full-width forms, Arabic marks; direction marks go.
@@ -155,10 +155,10 @@ def find_decimal_mark(text: str) -> str:
         return ""
     if not text.isascii():
         text = to_ascii_digits(text.translate(CHARACTERS))
-    found = NUMBERS.search(text[:LONGEST])
-    if not found:
+    match = NUMBERS.search(text[:LONGEST])
+    if not match:
         return ""
-    number = found[0].rstrip(".,'")
+    number = match[0].rstrip(".,'")
     dots, commas = number.count("."), number.count(",")
     if not dots and not commas:
         return ""
@@ -246,8 +246,8 @@ def parse_price(value: object, currency: str = "USD", marks: str = ".") -> tuple
             return TWO_NUMBERS
         text = " ".join(lines)
     text = text.strip()
-    found = parse_text(text, currency, marks)
-    return TWO_NUMBERS if found == NOT_A_NUMBER and has_two_prices(text, currency) else found
+    result = parse_text(text, currency, marks)
+    return TWO_NUMBERS if result == NOT_A_NUMBER and has_two_prices(text, currency) else result
 
 
 def has_two_prices(text: str, currency: str) -> bool:
@@ -256,7 +256,7 @@ def has_two_prices(text: str, currency: str) -> bool:
         pieces = [piece.strip(" ,\"'") for piece in separators.split(text)]
         pieces = [piece for piece in pieces if piece]
         if len(pieces) > 1 and all(
-            not isinstance(found := parse_text(piece, currency, ",."), str) or found in (AMBIGUOUS, ZERO, NEGATIVE)
+            not isinstance(result := parse_text(piece, currency, ",."), str) or result in (AMBIGUOUS, ZERO, NEGATIVE)
             for piece in pieces
         ):
             return True
@@ -271,10 +271,10 @@ def parse_text(text: str, currency: str, marks: str) -> tuple[float, str | None]
     if "e" in text and SCIENTIFIC.fullmatch(text):
         return check_amount(float(text), "", None)
     short = WHOLE.sub("", text) if "-" in text or "=" in text else text
-    found = ONE.fullmatch(short)
-    if not found:
+    match = ONE.fullmatch(short)
+    if not match:
         return explain_no_number(short)
-    before, number, after = found[1].strip(), found[2].strip(), found[3].strip()
+    before, number, after = match[1].strip(), match[2].strip(), match[3].strip()
     minus = ""
     if before and before[0] in "-+":
         minus, before = before[0], before[1:].lstrip()
@@ -286,13 +286,13 @@ def parse_text(text: str, currency: str, marks: str) -> tuple[float, str | None]
         before, number = before[:-1].rstrip(), before[-1] + number  # "$.99"
         if not number[1:].isdigit():
             return NOT_A_NUMBER
-    said = currencies_beside(before, False) if before else ()
+    beside = currencies_beside(before, False) if before else ()
     if after:
-        said += currencies_beside(after, True)
-    if not all(said):
+        beside += currencies_beside(after, True)
+    if not all(beside):
         return explain_no_number(short)
-    meant = [code for code in (said[0] if said else ()) if all(code in others for others in said)]
-    if said and not meant:
+    meant = [code for code in (beside[0] if beside else ()) if all(code in others for others in beside)]
+    if beside and not meant:
         return TWO_CURRENCIES
     own = (currency if currency in meant else meant[0]) if meant else None
     amount = read_number(number, currency=own or currency, marked=bool(meant), marks=marks)
@@ -313,8 +313,8 @@ def currencies_beside(text: str, behind: bool) -> tuple[tuple[str, ...], ...]:
     """
     if not text:
         return ()
-    if found := find_currencies(text, behind=behind):
-        return (found,)
+    if codes := find_currencies(text, behind=behind):
+        return (codes,)
     if len(text) > 24:
         return ((),)
     words = [word for word in text.split() if word.rstrip(":") not in LABELS]
@@ -322,8 +322,8 @@ def currencies_beside(text: str, behind: bool) -> tuple[tuple[str, ...], ...]:
         return ()
     joined = "".join(words)
     for sign in (joined, joined.rstrip(":"), joined.strip("[]()")):
-        if found := find_currencies(sign, behind=behind):
-            return (found,)
+        if codes := find_currencies(sign, behind=behind):
+            return (codes,)
     parts = [part for word in words for part in CURRENCY_SYMBOL.split(word) if part]
     return tuple(find_currencies(part, behind=behind) for part in parts)
 
