@@ -276,7 +276,15 @@ def apply_adapter(model: Any, folder: Path, merged: bool) -> Any:
     kind = read_object(folder / "adapter_config.json").get("peft_type")
     if kind != "LORA" or not (folder / "adapter_model.safetensors").is_file():
         raise InputError(f"{folder} has no LoRA adapter", got=repr(kind)[:80], hint="Fit again with --overwrite.")
-    read_tensors(folder / "adapter_model.safetensors")  # for its checks: PEFT accepts NaN weights
+    tensors = read_tensors(folder / "adapter_model.safetensors")  # for its checks: PEFT accepts NaN weights
+    integers = sorted(name for name, tensor in tensors.items() if not tensor.is_floating_point())
+    if integers:  # PEFT would load them as weights
+        raise InputError(
+            f"The adapter of {folder} is damaged",
+            got=f"integers in {integers[0]}",
+            allowed="floating-point weights",
+            hint="Fit again with --overwrite.",
+        )
     try:
         with quiet_transformers(), warnings.catch_warnings():
             # peft 0.21 asks transformers 5.23 for an attribute under its old name
