@@ -6,8 +6,8 @@ TASK is JSON:
 
 `sound` says that the packed file was seen whole before; `member` is a file in a zip archive. With
 "scan": [PRICE_COLUMN, CURRENCY_COLUMN] no rows are sent, but at the end the decimal marks and currencies of that
-column. It answers in JSON lines: `header`, `note`, `rows`, `members`, `alive`, and at the end `done` or `refused`. A row is a list (by header), an
-object, or, if it could not be read, the name of the reason.
+column. It answers in JSON lines: `header`, `note`, `rows`, `members`, `alive`, and at the end `done` or `refused`.
+A row is a list (by header), an object, or, if it could not be read, the name of the reason.
 """
 
 from __future__ import annotations
