@@ -16,7 +16,7 @@ from pricesmith.pricers.fitting import fit_model
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.pricers.sparse_mlp import FEW_ROWS, SparseMlpPricer, SparseMlpRecipe
 
-HEAVY = ("torch", "sklearn", "pandas", "transformers", "lightgbm", "duckdb")
+HEAVY = ("torch", "scipy", "sklearn", "pandas", "transformers", "lightgbm", "duckdb")
 
 
 @pytest.mark.parametrize("kind", ["ridge", "sparse_mlp"])

@@ -27,7 +27,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pricesmith.core.model_files import Shapes, read_arrays, read_names, read_settings, report_damage, sparse_rows
+from pricesmith.core.model_files import (
+    Shapes,
+    check_below,
+    damaged_file,
+    read_arrays,
+    read_names,
+    read_settings,
+    report_damage,
+)
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, render
 from pricesmith.text.words import split_words
@@ -80,6 +88,36 @@ class Vector:
     norm: float  # over `places` and unknown words
 
 
+@dataclass(frozen=True, slots=True)
+class Postings:
+    """The rows that have each word, as a sparse matrix [words, rows] in scipy's CSR layout.
+
+    numpy alone: a model that prices one listing need not wait for the import of scipy.
+    """
+
+    data: NDArray[np.float32]
+    indices: NDArray[np.int32]
+    indptr: NDArray[np.int32]
+    n_rows: int
+
+    def dot(self, words: NDArray[np.int64], weights: F64, *, binary: bool = False) -> F64:
+        """For each row the sum of weight times value over `words`, or of the weights alone (`binary`), [n_rows]."""
+        starts, counts = self.indptr[words].astype(np.int64), np.diff(self.indptr)[words].astype(np.int64)
+        ends = np.cumsum(counts)
+        entries = np.repeat(starts - ends + counts, counts) + np.arange(int(counts.sum()))
+        values = np.repeat(weights, counts)
+        if not binary:
+            values = values * self.data[entries]
+        return np.asarray(np.bincount(self.indices[entries], values, minlength=self.n_rows), dtype=np.float64)
+
+    def check(self, path: Path) -> None:
+        """Raise InputError if the arrays, which were read from `path`, are not a sparse matrix."""
+        check_below(path, "indices", self.indices, self.n_rows)
+        ends = self.indptr
+        if len(ends) < 1 or ends[0] != 0 or ends[-1] != len(self.indices) or (np.diff(ends) < 0).any():
+            raise damaged_file(path, "indptr that does not match the indices", allowed="a sparse matrix")
+
+
 class ComparablesIndex:
     """A search over training listings. Built once with the model, or loaded from its folder.
 
@@ -91,7 +129,7 @@ class ComparablesIndex:
         self,
         words: Sequence[str],
         idf: Any,
-        postings: Any,
+        postings: Postings,
         items: tuple[list[str], list[str], F64],
         common: Mapping[str, float],
     ) -> None:
@@ -127,7 +165,9 @@ class ComparablesIndex:
         rows = diags((1 / np.sqrt(np.maximum(squares, 1e-12))).astype(np.float32)) @ matrix
         titles = [(item.listing.title or item.listing.text)[:200] for item in items]
         columns = ([item.listing.id for item in items], titles, np.array([item.price for item in items], np.float64))
-        return cls([str(word) for word in names[specific]], idf[specific], rows.T.tocsr(), columns, common)
+        words = rows.T.tocsr()
+        postings = Postings(words.data, words.indices, words.indptr, words.shape[1])
+        return cls([str(word) for word in names[specific]], idf[specific], postings, columns, common)
 
     def vector(self, listing: Listing) -> Vector:
         """A listing as a vector of this index, not scaled to length 1."""
@@ -158,7 +198,7 @@ class ComparablesIndex:
         vector = self.vector(listing)
         if not len(vector.places) or k < 1:
             return []
-        scores = self.postings[vector.places].T @ (vector.weights / vector.norm)
+        scores = self.postings.dot(vector.places, vector.weights / vector.norm)
         ordered = self.estimates is not None and math.isfinite(log)
         rows, scores = highest(scores, max(k, POOL) if ordered else k)
         if ordered:
@@ -196,10 +236,7 @@ class ComparablesIndex:
 
     def having(self, places: NDArray[np.int64], weights: F64) -> Any:
         """For each row the sum of the weights of those words that it has."""
-        from scipy.sparse import csr_matrix
-
-        chosen = self.postings[places]
-        return csr_matrix((np.ones(chosen.nnz), chosen.indices, chosen.indptr), shape=chosen.shape).T @ weights
+        return self.postings.dot(places, weights, binary=True)
 
     def calibrate(self, listings: Sequence[Listing], groups: Sequence[str]) -> None:
         """Learn the threshold of `nothing_similar` from validation listings, one of each near-duplicate group."""
@@ -248,8 +285,10 @@ class ComparablesIndex:
             if not all(np.isfinite(found).all() for found in numbers.values()) or (numbers["price"] <= 0).any():
                 raise ValueError("prices that are not numbers above 0")
         arrays = read_arrays(folder / ARRAYS, SHAPES, {"words": len(words)})
-        parts = (arrays["data"], arrays["indices"], arrays["indptr"])
-        postings = sparse_rows(folder / ARRAYS, parts, (len(words), table.num_rows))
+        if len(arrays["indptr"]) != len(words) + 1:
+            raise damaged_file(folder / ARRAYS, f"{len(arrays['indptr'])} ends", allowed=f"{len(words) + 1} ends")
+        postings = Postings(arrays["data"], arrays["indices"], arrays["indptr"], table.num_rows)
+        postings.check(folder / ARRAYS)
         items = (values["id"], values["title"], numbers["price"])
         index = cls(words, arrays["idf"], postings, items, rule.common)
         index.threshold, index.calibrated, index.estimates = rule.threshold, rule.calibrated, numbers.get("estimate")
