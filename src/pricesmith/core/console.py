@@ -1,4 +1,4 @@
-"""What a person or a machine sees of a verb: text, progress on a terminal, one JSON object, errors."""
+"""The output of a command: text, progress on a terminal, one JSON object, errors."""
 
 from __future__ import annotations
 
@@ -19,15 +19,13 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 EVERY = 30.0  # seconds between lines of progress where no bar is drawn
-INTERRUPTED_MESSAGE = (
-    "Interrupted. What is kept already is not lost: the same command again goes on with it, or starts clean."
-)
+INTERRUPTED_MESSAGE = "Interrupted. Run the same command again to resume."
 # The text of a listing may hold anything; these would move a terminal's cursor or change its title.
 CONTROL = dict.fromkeys((*range(0x09), *range(0x0B, 0x20), *range(0x7F, 0xA0)), "�")
 
 
 class Console:
-    """Where a verb's words go. With `json` the one result goes to standard output, and notes to standard error."""
+    """Prints a command's output. With `json`, the result goes to standard output and notes to standard error."""
 
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self.json, self.quiet = json, quiet

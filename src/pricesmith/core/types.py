@@ -1,4 +1,4 @@
-"""The words of Pricesmith: what is priced, what is answered, who answers, and how well.
+"""Core types: listings, items, quotes, pricers, recipes and evaluations.
 
     >>> Listing("1", "Garden hose", "25 m, brass fittings")
     Listing(id='1', title='Garden hose', text='25 m, brass fittings', category='', brand='')
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a pricer may see. It has no price, on purpose."""
+    """The input of a pricer. It has no price, so that no pricer can read it."""
 
     id: str
     title: str
@@ -114,7 +114,7 @@ class Evaluation:
     """One pricer's quotes on a catalog's items, and what is needed to judge them.
 
     `groups` maps an item's id to its group; an item that is not in it is its own group.
-    `constant` is the quote that an item without an answer is charged at.
+    `median` is the price charged for an unanswered item.
     """
 
     pricer: str
