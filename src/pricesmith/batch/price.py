@@ -3,8 +3,8 @@
 Rows are priced in parts of 5,000. Each part is a whole file under OUT.parts/, so the same command resumes after a kill.
 At the end the parts are joined into OUT. A row of OUT has the columns of its input row and
     {"price": 24.5, "low": 15.2, "high": 39.4, "note": "", "currency": "USD", "nothing_similar": false}
-rounded to the currency's digits. An added column whose name the input has already is called `predicted_price` and so on.
-A row that cannot be priced keeps its place, with the reason in `note`. Each comparable adds four columns:
+rounded to the currency's digits. An added column whose name the input has already is called `predicted_price` and so
+on. A row that cannot be priced keeps its place, with the reason in `note`. Each comparable adds four columns:
 `comparable_1_id`, `comparable_1_title`, `comparable_1_price`, `comparable_1_similarity`.
 """
 

@@ -1,4 +1,5 @@
-"""The commands of `pricesmith`: each parses its options, calls the function that does the work, and prints the result."""
+"""The commands of `pricesmith`: each parses its options, calls the function that does the work, and prints the
+result."""
 
 import sys
 from importlib import import_module

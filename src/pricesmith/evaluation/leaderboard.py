@@ -241,7 +241,8 @@ class CoverageCheck:
 
 
 def check_coverage(evaluation: Evaluation | EvalArrays, evals: Evals, *, seed: int = 0) -> list[CoverageCheck]:
-    """Test a pricer's coverage on all items, in each band of the quote and in each category; empty without intervals."""
+    """Test a pricer's coverage on all items, in each band of the quote and in each category; empty without
+    intervals."""
     data = to_arrays(evaluation)
     level = get_confidence(evals.meta[data.pricer])
     whole = overall_coverage(data, level, seed)

@@ -113,7 +113,8 @@ class BlendRecipe(Settings):
         return BlendPricer([load_model(folder / MEMBERS / name) for name in weights], np.array(list(weights.values())))
 
     def weights(self, folder: Path) -> dict[str, float]:
-        """The weight of each member. Raises InputError if the file has other members, or values that are not weights."""
+        """The weight of each member. Raises InputError if the file has other members, or values that are not
+        weights."""
         weights, names = read_object(folder / WEIGHTS), [member_name(path) for path in self.members]
         if list(weights) != names:
             raise damaged_file(folder / WEIGHTS, f"weights of {', '.join(weights)}", allowed=f"of {', '.join(names)}")

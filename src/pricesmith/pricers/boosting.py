@@ -1,12 +1,12 @@
 """Gradient boosting over the numbers of a listing and the output of a ridge over its words.
 
-    "DDR5 RAM 16 GB\\nmodules: 2"   ->   gb: 16, modules: 2, first word: ddr5, and the log price of a ridge over the words
+    "DDR5 RAM 16 GB\\nmodules: 2"   ->   gb: 16, modules: 2, first word: ddr5, and the log price of a ridge
 
 Trees split well on numbers and badly on hundreds of thousands of sparse words, so the words are one column: the log
-price of a ridge over TF-IDF. On training rows it is out of fold (stacking: Wolpert 1992); titles that begin alike are in
-one fold, because a ridge fitted on a variant of an item would look better than it is. Category, brand and first word are
-categorical columns: 16 GB of a phone is not 16 GB of a module. The trees minimize the L1 loss on log price, with early
-stopping on validation.
+price of a ridge over TF-IDF. On training rows it is out of fold (stacking: Wolpert 1992); titles that begin alike are
+in one fold, because a ridge fitted on a variant of an item would look better than it is. Category, brand and first word
+are categorical columns: 16 GB of a phone is not 16 GB of a module. The trees minimize the L1 loss on log price, with
+early stopping on validation.
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ def format_recipes(recipes: Sequence[Mapping[str, Any]]) -> RenderableType:
         Column("description", wraps=True),
     ]
     legend = (
-        f"Fit seconds, and the MAE as a ratio to the reference ridge, were measured on {read_toml(MEASURED)['where']}.\n"
+        f"Fit seconds, and the MAE relative to the reference ridge, were measured on {read_toml(MEASURED)['where']}.\n"
         "Fit a recipe: pricesmith fit RECIPE --catalog CATALOG --to MODEL\n"
         "Make your own: pricesmith recipe cp RECIPE mine.toml"
     )

@@ -1,6 +1,7 @@
 """The features of a listing, as hashes with weights: words, pairs, words under their key, numbers with their unit.
 
-    build_bags([Listing("1", "Rope 12 m", "Color: blue")])    word rope, pair (rope, 12), 12 m: its bucket of magnitude, ...
+    build_bags([Listing("1", "Rope 12 m", "Color: blue")])    word rope, pair (rope, 12), 12 m: its bucket of magnitude,
+    ...
 
 A word that no training listing has gets a hash that is not in the vocabulary.
 """
@@ -94,7 +95,8 @@ class FeatureBuffer:
         self.weights.append(np.ones(len(row), np.float32) if weight is None else weight)
 
     def add_magnitude(self, kind: str, row: I64, context: U64, size: NDArray[np.float64]) -> None:
-        """Add positive numbers as shares of the two nearest buckets of magnitude, so that similar sizes share features."""
+        """Add positive numbers as shares of the two nearest buckets of magnitude, so that similar sizes share
+        features."""
         scaled = np.log2(size) * BUCKETS
         low = np.floor(scaled)
         share = (scaled - low).astype(np.float32)
@@ -133,7 +135,8 @@ def add_words(features: FeatureBuffer, words: TokenSpans, parts: TokenSpans, lin
 
 
 def add_numbers(features: FeatureBuffer, text: TextBuffer, parts: TokenSpans, lines: LineSpans, group: U64) -> None:
-    """Add the magnitude of each number with its key or the word before it, also crossed with the group, and its unit."""
+    """Add the magnitude of each number with its key or the word before it, also crossed with the group, and its
+    unit."""
     numbers = find_numbers(text, parts)
     first, last = numbers.first, numbers.last
     if not len(first):

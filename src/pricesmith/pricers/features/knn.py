@@ -148,7 +148,8 @@ class NeighborIndex:
     def local_ridges(
         self, neighbors: Neighbors, present: NDArray[np.bool_], logs: F64, pairs: F32 | None, center: float
     ) -> F64:
-        """The prediction of a ridge regression among the k nearest, for each k of RIDGES, and its standard deviation."""
+        """The prediction of a ridge regression among the k nearest, for each k of RIDGES, and its standard
+        deviation."""
         answers = np.empty((len(present), 2 * len(RIDGES)))
         for start in range(0, len(present), CHUNK):
             here = slice(start, start + CHUNK)

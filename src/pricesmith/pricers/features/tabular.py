@@ -1,6 +1,6 @@
 """Tabular features of a listing for trees: its numbers by key and unit, its categories, and its length.
 
-    parse_fields(Listing("1", "DDR5 RAM 16 GB", "modules: 2,8"))   # {"title gb": 16, "gb": 16, "modules#0": 2, ...}, ...
+    parse_fields(Listing("1", "DDR5 RAM 16 GB", "modules: 2,8"))   # {"title gb": 16, "gb": 16, ...}
 
 Each number of a line is a column, and so is their product ("modules: 2,8" is 16 GB).
 """

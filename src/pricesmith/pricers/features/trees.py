@@ -21,7 +21,8 @@ CURVE_STEP = 10  # trees between two points of a training curve
 
 
 def read_trees(path: Path, columns: int | None = None) -> Any:
-    """The booster of a text file. Raises InputError if the text is damaged, or its number of columns is not `columns`."""
+    """The booster of a text file. Raises InputError if the text is damaged, or its number of columns is not
+    `columns`."""
     import lightgbm as lgb
 
     with report_damage(path):

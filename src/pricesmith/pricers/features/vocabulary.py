@@ -27,8 +27,8 @@ SHAPES: Shapes = {"buckets": ("int", "features"), "weights": ("float", "features
 
 @dataclass(frozen=True, slots=True)
 class SparseRows:
-    """Sparse rows: row `i` has the entries `starts[i]` to `starts[i + 1]` of `indices` (buckets or columns of a vocabulary)
-    and `weights`."""
+    """Sparse rows: row `i` has the entries `starts[i]` to `starts[i + 1]` of `indices` (buckets or columns of a
+    vocabulary) and `weights`."""
 
     indices: I32
     weights: F32
