@@ -20,7 +20,7 @@ from pricesmith.evaluation.compare import Difference, compare_simultaneously
 from pricesmith.evaluation.evaluate import evaluate, select_ids, to_arrays
 from pricesmith.evaluation.folds import EvalPlan
 from pricesmith.evaluation.leaderboard import LeaderboardRow, build_leaderboard
-from pricesmith.evaluation.results import Evals, read_evals
+from pricesmith.evaluation.results import EvalItem, Evals, read_evals
 from pricesmith.human.answers import QuizAnswer
 from pricesmith.pricers import recipe_class
 from pricesmith.pricers.precomputed import PrecomputedPricer, read_prices
@@ -104,7 +104,11 @@ def build_human_result(
     compared += [(evaluation, kind) for evaluation, kind in others if evaluation.rows]
     differences = compare_simultaneously([(person, evaluation) for evaluation, _ in compared])
     meta = {evaluation.pricer: {"kind": kind} for evaluation, kind in compared} | {name: {"kind": "human"}}
-    leaderboard = build_leaderboard(Evals(path, {}, (person, *(one for one, _ in compared)), meta, {}))
+    shown_items = {
+        item.listing.id: EvalItem(item.listing.id, item.listing.title, item.listing.category, item.price)
+        for item in items
+    }
+    leaderboard = build_leaderboard(Evals(path, shown_items, (person, *(one for one, _ in compared)), meta, {}))
     group = next(row.group for row in leaderboard if row.name == name)
     return HumanResult(
         name,
