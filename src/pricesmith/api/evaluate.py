@@ -33,10 +33,11 @@ class Leaderboard:
 
     `rows` are the lines with their figures, `evaluations` the quotes by pricer name. A notebook shows it as a table.
 
-    >>> board.names
-    ['ridge', 'median']
-    >>> board.compare("ridge", "median").better
-    'ridge'
+    Examples:
+        >>> board.names
+        ['ridge', 'median']
+        >>> board.compare("ridge", "median").better
+        'ridge'
     """
 
     def __init__(self, evals: Evals) -> None:
@@ -88,8 +89,9 @@ class Leaderboard:
 
         An interval has three columns: `NAME`, `NAME_low` and `NAME_high`.
 
-        >>> board.to_frame("polars").columns[:3]
-        ['name', 'kind', 'group']
+        Examples:
+            >>> board.to_frame("polars").columns[:3]
+            ['name', 'kind', 'group']
         """
         import narwhals as nw
 
@@ -172,9 +174,10 @@ def evaluate(
     by near-duplicate group, and every row counts; an object of your own may have seen the other splits, so it is
     evaluated on `split` alone. Raises UsageError if a pricer cannot be evaluated fairly.
 
-    >>> board = evaluate(model, catalog)
-    >>> len(board), board["ridge"].n > 50
-    (1, True)
+    Examples:
+        >>> board = evaluate(model, catalog)
+        >>> len(board), board["ridge"].n > 50
+        (1, True)
     """
     from pricesmith.candidates import ApiSettings, comparables_search, group_codes
     from pricesmith.evaluation.run_eval import run_eval
@@ -258,9 +261,10 @@ def report(
     `reference` is the model to compare all others with (default: your most accurate one), `competitor` the one that
     stands beside it by price and category, `machine_cost` the US dollars an hour of your machine. Returns the figures.
 
-    >>> figures = report(board, folder / "report.html")
-    >>> (folder / "report.html").exists()
-    True
+    Examples:
+        >>> figures = report(board, folder / "report.html")
+        >>> (folder / "report.html").exists()
+        True
     """
     from pricesmith.reporting import write_report
 

@@ -35,11 +35,12 @@ def curate(source: Source | Sequence[Source], to: Path | str, *, verbose: bool =
     Raises UsageError for a wrong option, a table without a price column, or a folder `to` that holds something else,
     and InputError for a file that cannot be read or fewer than 100 usable rows.
 
-    >>> import pyarrow as pa
-    >>> rows = [{"name": f"Garden hose {n} m", "price": 10.0 + n} for n in range(200)]
-    >>> catalog = curate(pa.Table.from_pylist(rows), folder / "shop", currency="EUR")
-    >>> catalog.currency, len(catalog.items("train"))
-    ('EUR', 120)
+    Examples:
+        >>> import pyarrow as pa
+        >>> rows = [{"name": f"Garden hose {n} m", "price": 10.0 + n} for n in range(200)]
+        >>> catalog = curate(pa.Table.from_pylist(rows), folder / "shop", currency="EUR")
+        >>> catalog.currency, len(catalog.items("train"))
+        ('EUR', 120)
     """
     from pricesmith.catalog.curate import curate as curate_files
     from pricesmith.catalog.dataframes import is_dataframe, write_parquet
@@ -82,9 +83,10 @@ def fit(
     further keywords are its settings, such as `epochs=6`. The same call again loads the finished model; a call with
     other settings raises UsageError, unless `overwrite`.
 
-    >>> model = fit("median", catalog, folder / "median", min_rows=50)
-    >>> model.manifest["settings"]["min_rows"]
-    50
+    Examples:
+        >>> model = fit("median", catalog, folder / "median", min_rows=50)
+        >>> model.manifest["settings"]["min_rows"]
+        50
     """
     from pricesmith.base_models.precision import plan_for_hardware
     from pricesmith.pricers.fitting import fit_model
@@ -114,8 +116,9 @@ def load(model: Path | str) -> PriceModel:
 
     Raises InputError if the model is unfinished, damaged or of a newer version.
 
-    >>> load(model.path).name
-    'ridge'
+    Examples:
+        >>> load(model.path).name
+        'ridge'
     """
     from pricesmith.pricers.model import load_model
 
@@ -138,10 +141,11 @@ def price_file(
     training listings are added to each row. Raises UsageError if `to` is a file that Pricesmith did not write, unless
     `overwrite`.
 
-    >>> from pricesmith.testing import make_csv
-    >>> new = make_csv(folder / "new.csv", 30, seed=1)
-    >>> price_file(model, new, new.with_name("prices.csv"))["priced"]
-    30
+    Examples:
+        >>> from pricesmith.testing import make_csv
+        >>> new = make_csv(folder / "new.csv", 30, seed=1)
+        >>> price_file(model, new, new.with_name("prices.csv"))["priced"]
+        30
     """
     from pricesmith.batch import price
 
@@ -176,9 +180,10 @@ def export(
 
     `evals` is a folder of evaluations whose leaderboard goes into the model card; `style` is plain or chat, for `sft`.
 
-    >>> written = export(catalog, folder / "rows.jsonl", "sft")
-    >>> written["rows"]["train"] > 100
-    True
+    Examples:
+        >>> written = export(catalog, folder / "rows.jsonl", "sft")
+        >>> written["rows"]["train"] > 100
+        True
     """
     from pricesmith.exporting import export_model
 
@@ -210,9 +215,10 @@ def bases(
     `purpose` is train or serve. With a `catalog` its tokens are counted; with `measure` the bases at hand (or `names`)
     price some of its rows untuned, for at most `minutes`.
 
-    >>> facts = bases("24GB")
-    >>> len(facts["models"]) > 3
-    True
+    Examples:
+        >>> facts = bases("24GB")
+        >>> len(facts["models"]) > 3
+        True
     """
     from pricesmith.base_models.choose import choose_base
 
