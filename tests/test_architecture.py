@@ -29,7 +29,12 @@ LEVELS = (
 )
 # An absolute ceiling for what is over the rule of 500 lines, with its reason.
 LONG_FILES: dict[str, int] = {}
-LONG_FUNCTIONS: dict[str, int] = {}
+LONG_FUNCTIONS: dict[str, int] = {
+    "catalog/curation.py:curate": 71,  # a signature with one documented option a line
+    "cli/make.py:curate": 77,  # the same, as options of a command
+    "batch/price.py:price_file": 65,
+    "evaluation/run_eval.py:run_eval": 62,
+}
 # The one way from a pricer to other pricers is KINDS.
 LOADERS = {("model",), ("blend",), ("ensemble", "stacking")}
 PRICERS = {tuple(where.split(":")[0].split(".")[2:]) for where in KINDS.values()} | {("llm", "pricer")}

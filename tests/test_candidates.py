@@ -149,7 +149,7 @@ def resplit(catalog: Path, to: Path, splits: dict[int, str]) -> Catalog:
 def test_a_run_without_its_training_rows_is_not_judged_on_another_catalog(place: Path, tmp_path: Path) -> None:
     """A blend's copy of a member, or an export, would be judged on what it was trained on."""
     other = resplit(place / "big", tmp_path / "other", {})
-    with pytest.raises(UsageError, match="cannot say which listings it was trained on") as caught:
+    with pytest.raises(UsageError, match="training listings of big-ridge are unknown") as caught:
         run_candidates(
             [str(place / "big-blend" / "members" / "big-ridge")], other, tmp_path / "evals", other_catalog=True
         )
@@ -261,7 +261,7 @@ def test_a_hosted_model_goes_by_its_name_and_how_it_was_asked(who: str, name: st
         ("api:m@shots=4,shots=5", "has an invalid option"),
         ("api:m@shots=-1", "cannot have this value"),
         ("api:m@shots=99", "cannot have this value"),
-        ("api:m@effort=most", "cannot have this value"),
+        ("api:m@reasoning_effort=most", "cannot have this value"),
         ("api:m@output=", "has an invalid option"),
     ],
 )

@@ -180,7 +180,7 @@ def test_a_file_without_to_is_printed_with_its_own_columns(
         (["fit", "ridge", "--catalog", "catalog", "--to", "ridge", "--set", "alpha=2"], 2, "alpha: 1.0 -> 2"),
         (["curate", "none.csv", "--to", "x"], 1, "none.csv"),
         (["curate", "shop.csv", "--to", "x", "--map", "prise=price"], 2, "no field 'prise'"),
-        (["eval", "nobody", "--catalog", "catalog", "--to", "x"], 1, "not a finished run"),
+        (["eval", "nobody", "--catalog", "catalog", "--to", "x"], 1, "not a finished model"),
         (["eval", "frontire:x", "--catalog", "catalog", "--to", "x"], 2, "human:FILE.csv"),
         (["report", "catalog", "--to", "x.html"], 1, "not a folder of evaluations"),
         (["price", "ridge"], 2, "nothing to price"),

@@ -20,7 +20,7 @@ def test_the_base_is_judged_untuned_tuned_and_blended_on_the_same_items(
 ) -> None:
     """Two evaluations: a few items for the untuned base and everyone, all items for everyone but the untuned base."""
     monkeypatch.setattr(demo_llm, "BASE", str(make_model(tmp_path / "base")))
-    monkeypatch.setattr(demo_llm, "MINUTES", 0.02)
+    monkeypatch.setattr(demo_llm, "MINUTES", 0.3)
     monkeypatch.setattr(demo_llm, "UNTUNED_ITEMS", 12)
     catalog, to = open_catalog(make_catalog(tmp_path / "catalog", 2100)), tmp_path / "demo"
     for kind in ("ridge", "sparse_mlp"):

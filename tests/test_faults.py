@@ -25,7 +25,7 @@ KILLS = 20
 KILLER = """
 import json, os, random, shutil, signal, sys, time
 import numpy, pyarrow.parquet, duckdb, rensa, sklearn.feature_extraction.text, sklearn.linear_model, scipy.sparse
-import pricesmith.api, pricesmith.cli, pricesmith.candidates, pricesmith.catalog.curate, pricesmith.pricers.model
+import pricesmith.api, pricesmith.cli, pricesmith.candidates, pricesmith.catalog.curation, pricesmith.pricers.model
 import pricesmith.batch.price, pricesmith.evaluation.run_eval, pricesmith.pricers.ridge
 words, again, kills, out = json.loads(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 draw = random.Random(0)

@@ -10,6 +10,7 @@ Everything else is loaded when it is first used: this import loads no numerical 
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,10 @@ if TYPE_CHECKING:
     from pricesmith.evaluation.leaderboard import LeaderboardRow as LeaderboardRow
     from pricesmith.learning_curve.schema import LearningCurve as LearningCurve
     from pricesmith.pricers.model import PriceModel as PriceModel
+
+# Libraries send no usage statistics, unless the user decides otherwise.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("DO_NOT_TRACK", "1")
 
 __version__ = "0.1.0"
 LAZY = {

@@ -11,7 +11,7 @@ import pytest
 
 from pricesmith.catalog import demo
 from pricesmith.catalog.columns import ColumnMap
-from pricesmith.catalog.curate import curate
+from pricesmith.catalog.curation import curate
 from pricesmith.catalog.leakage import find_leaks, ranks_of
 from pricesmith.catalog.readers.sources import RawRow
 from pricesmith.core.errors import UsageError

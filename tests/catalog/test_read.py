@@ -212,8 +212,8 @@ def test_reading_loads_no_table_library_here(tmp_path: Path) -> None:
     """CSV and JSON Lines are read without pyarrow, openpyxl or numpy in this process."""
     path = written(tmp_path / "a.csv", CSV)
     code = (
-        "import sys; from pricesmith.catalog.readers.sources import read, resolve\n"
-        f"print(sum(len(b) for s in resolve([{str(path)!r}]) for b in read(s)))\n"
+        "import sys; from pricesmith.catalog.readers.sources import read_rows, resolve_sources\n"
+        f"print(sum(len(b) for s in resolve_sources([{str(path)!r}]) for b in read_rows(s)))\n"
         "assert not {'pyarrow', 'openpyxl', 'numpy', 'pandas'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -64,7 +64,7 @@ def test_the_same_command_again_judges_nobody(made, catalog, tmp_path):
     notes = Notes()
     again = replace(one, pricer=Never(), facts={"manifest": "abc", "fit_seconds": 1.1})
     assert run_eval([again], catalog, tmp_path / "evals", progress=notes) == before
-    assert notes.said == ["good is already judged."]
+    assert notes.said == ["good is already evaluated."]
 
 
 def test_a_kill_between_two_pricers_costs_the_second_only(made, catalog, tmp_path):
@@ -181,7 +181,7 @@ def test_folds_keep_groups_whole_and_are_of_like_size():
 
 def test_a_run_that_cannot_be_refitted_is_not_judged_in_folds(made, small, tmp_path):
     """It would be judged on rows it was trained on."""
-    with pytest.raises(UsageError, match="cannot be fitted again"):
+    with pytest.raises(UsageError, match="cannot be refitted for folds"):
         run_eval([candidate(made, small)], small, tmp_path / "evals")
     assert not (tmp_path / "evals").exists()
 
@@ -197,7 +197,7 @@ def test_a_run_of_another_catalog_is_refused(made, catalog, tmp_path):
     foreign = replace(candidate(made, catalog), fitted_on="f00d")
     with pytest.raises(UsageError, match="fitted on another catalog"):
         run_eval([foreign], catalog, tmp_path / "evals")
-    with pytest.raises(UsageError, match="which listings it was trained on"):
+    with pytest.raises(UsageError, match="training listings of good are unknown"):
         run_eval([foreign], catalog, tmp_path / "evals", other_catalog=True)
 
 
@@ -209,7 +209,7 @@ def test_on_another_catalog_items_that_were_trained_on_are_dropped_and_counted(m
     )
     (found,) = run_eval([foreign], catalog, tmp_path / "evals", other_catalog=True).evaluations
     assert len(found.rows) == len(catalog.items("test")) - 30
-    assert found.note == f"{FOREIGN}; 30 items dropped, whose text it was trained on"
+    assert found.note == f"{FOREIGN}; 30 items dropped because their text is in its training rows"
     assert "rows of its validation cannot be told" in FOREIGN
 
 
@@ -219,12 +219,12 @@ def test_a_person_is_judged_on_their_sheet_only(made, catalog, tmp_path):
     person = Candidate("ada", "human", made("ada", 0.5), item_ids=frozenset(sheet))
     (found,) = run_eval([person], catalog, tmp_path / "evals").evaluations
     assert [row.id for row in found.rows] == sheet
-    assert "items it was not asked" in found.note
+    assert "items outside its answers" in found.note
 
 
 def test_a_sheet_of_other_items_is_refused(made, catalog, tmp_path):
     """Nothing of it is in this split."""
-    with pytest.raises(UsageError, match="no item to judge"):
+    with pytest.raises(UsageError, match="no item to evaluate"):
         run_eval([Candidate("ada", "human", made("ada", 0.5), item_ids={"x"})], catalog, tmp_path / "evals")
 
 
@@ -267,7 +267,7 @@ def test_nobody_two_of_a_name_and_another_currency_are_refused(made, catalog, tm
     """Each by its own error."""
     one = candidate(made, catalog)
     for candidates, why in (
-        ([], "nobody"),
+        ([], "no pricer to evaluate"),
         ([one, one], "same name"),
         ([replace(one, currency="EUR")], "another currency"),
     ):

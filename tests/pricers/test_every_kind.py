@@ -20,10 +20,10 @@ from pricesmith.testing import check_pricer, make_items, make_model, odd_listing
 
 LOAD_AND_PRICE = """
 import json, sys
-from pricesmith.pricers.model import load
+from pricesmith.pricers.model import load_model
 from pricesmith.core.types import Listing
 wares = [Listing(*fields) for fields in json.load(sys.stdin)]
-print(json.dumps({run: [[q.low, q.price, q.high] for q in load(run).price(wares)] for run in sys.argv[1:]}))
+print(json.dumps({run: [[q.low, q.price, q.high] for q in load_model(run).price(wares)] for run in sys.argv[1:]}))
 """
 
 

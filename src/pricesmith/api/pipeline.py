@@ -42,7 +42,7 @@ def curate(source: Source | Sequence[Source], to: Path | str, *, verbose: bool =
         >>> catalog.currency, len(catalog.items("train"))
         ('EUR', 120)
     """
-    from pricesmith.catalog.curate import curate as curate_files
+    from pricesmith.catalog.curation import curate as curate_files
     from pricesmith.catalog.dataframes import is_dataframe, write_parquet
 
     several = isinstance(source, Iterable) and not isinstance(source, str | Path) and not is_dataframe(source)

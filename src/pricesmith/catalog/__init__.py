@@ -18,8 +18,8 @@ __all__ = ["Catalog", "curate", "open"]
 
 
 def curate(sources: Sequence[str | Path] | str | Path, to: Path | str, **options: Any) -> Catalog:
-    """A catalog from files, folders or globs. The options are those of `pricesmith.catalog.curate.curate`."""
-    from pricesmith.catalog.curate import curate as run
+    """A catalog from files, folders or globs. The options are those of `pricesmith.catalog.curation.curate`."""
+    from pricesmith.catalog.curation import curate as run
 
     several = [sources] if isinstance(sources, str | Path) else sources
     return run([str(source) for source in several], Path(to), **options)

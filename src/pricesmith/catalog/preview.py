@@ -106,7 +106,7 @@ def preview(
 
     Raises UsageError for invalid options and InputError for files that cannot be read, as `curate` does.
     """
-    from pricesmith.catalog.curate import check_settings
+    from pricesmith.catalog.curation import check_settings
 
     given = check_settings(currency, "auto", None)
     feeds = open_feeds(sources, ReadOptions(mapping or {}, keep, drop, delimiter, given, limits), progress)

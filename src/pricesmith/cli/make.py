@@ -46,7 +46,7 @@ def curate(
     quiet: Quiet = False,
 ) -> None:
     """Build a catalog: clean, without leaks, near-duplicates in one split."""
-    from pricesmith.catalog.curate import curate as build
+    from pricesmith.catalog.curation import curate as build
     from pricesmith.catalog.preview import preview as read_preview
     from pricesmith.catalog.summary import catalog_summary
     from pricesmith.core.settings import read_pairs

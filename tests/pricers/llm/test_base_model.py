@@ -107,7 +107,7 @@ def test_a_model_whose_tokens_see_those_after_them_is_refused(copy: Path, kind: 
     edit(copy / "config.json", model_type=kind)
     with pytest.raises(InputError, match="cannot be used") as caught:
         find_base(str(copy))
-    assert caught.value.got == f"the architecture {kind!r}, whose tokens see those after them"
+    assert caught.value.got == f"the architecture {kind!r}, which is not causal"
 
 
 def test_without_its_weights_a_base_has_a_tokenizer_all_the_same(copy: Path) -> None:

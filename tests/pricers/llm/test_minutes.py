@@ -179,7 +179,7 @@ def test_calibration_takes_the_rows_that_there_is_time_for(
     fitting.fit_model(recipe, catalog, tmp_path / "run")
     assert model.read_manifest(tmp_path / "run")["rows"]["calibrate"] == 30
     rows = catalog.calibrate_half()
-    chosen = fitting.calibration_rows(recipe, rows, tmp_path / "run")
+    chosen = fitting.select_calibration_rows(recipe, rows, tmp_path / "run")
     assert chosen != rows[:30]
     assert [item for item in rows if item in chosen] == list(chosen)
     assert math.isfinite(model.load_model(tmp_path / "run").price([rows[0].listing])[0].price or math.nan)

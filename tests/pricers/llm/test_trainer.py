@@ -202,8 +202,7 @@ def test_evaluating_saving_and_probing_do_not_change_the_weights(llama: Path, tm
     np.random.seed(5)
     torch.manual_seed(5)
     runs = [
-        fitted(LoraBins, llama, tmp_path / str(evals), Progress(), n_n_evals=evals, lora_dropout=0.2)
-        for evals in (1, 5)
+        fitted(LoraBins, llama, tmp_path / str(evals), Progress(), n_evals=evals, lora_dropout=0.2) for evals in (1, 5)
     ]
     numbers = random.random(), float(np.random.rand()), float(torch.rand(()))
     random.seed(5)
