@@ -31,6 +31,7 @@ LEVELS = (
 LONG_FILES: dict[str, int] = {}
 LONG_FUNCTIONS: dict[str, int] = {
     "catalog/curation.py:curate": 71,  # a signature with one documented option a line
+    "catalog/curation.py:build_catalog": 63,
     "cli/make.py:curate": 77,  # the same, as options of a command
     "batch/price.py:price_file": 65,
     "evaluation/run_eval.py:run_eval": 62,

@@ -125,8 +125,8 @@ def test_another_catalogs_run_is_refused_unless_asked_for(place: Path, tmp_path:
     assert left > 0
     assert all(items[row.id].title + items[row.id].text not in seen for row in evaluation.rows)
     assert len(evaluation.rows) == len(items) - left
-    assert f"{left:,} items dropped, whose text it was trained on" in evaluation.note
-    assert "rows of its validation cannot be told from new ones" in evaluation.note
+    assert f"{left:,} items dropped because their text is in its training rows" in evaluation.note
+    assert "rows of its validation split, which cannot be recognized" in evaluation.note
 
 
 def titles_of(catalog: Catalog) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -103,7 +104,7 @@ def check_evals(path: Path) -> None:
 
 
 def check_prices(path: Path) -> None:
-    assert len(path.read_text().splitlines()) == 1 + 2200
+    assert len(list(csv.reader(path.read_text().splitlines(keepends=True)))) == 1 + 2200
 
 
 STAGES = {

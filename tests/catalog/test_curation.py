@@ -383,7 +383,7 @@ def test_a_key_that_comes_too_late_to_be_looked_at_is_left_out_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows past the sample may bring keys that nobody has checked for leaks: none is text, all are told."""
-    for module in ("readers.feeds", "curate"):
+    for module in ("readers.feeds", "curation"):
         monkeypatch.setattr(f"pricesmith.catalog.{module}.SAMPLE", 100)
     data = rows(2_200)
     for row in data[:50]:

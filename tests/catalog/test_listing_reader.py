@@ -21,7 +21,6 @@ from pricesmith.catalog import curate
 from pricesmith.catalog.catalog import SPLITS, Catalog
 from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import ColumnMap
-from pricesmith.core.errors import UsageError
 from pricesmith.core.types import Listing, Quote
 from pricesmith.pricers.fitting import catalog_info
 from pricesmith.testing import make_items
@@ -232,16 +231,14 @@ def test_a_row_of_known_columns_alone_is_priced(tmp_path: Path) -> None:
     assert all(row["price"] for row in answers(file, tmp_path / "prices.csv"))
 
 
-def test_a_file_without_title_and_text_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    """With its own columns and a hint that this verb can follow."""
+def test_a_file_without_title_and_text_gets_notes_and_no_price(tmp_path: Path) -> None:
+    """Its columns are none that the catalog had, so there is nothing to price by."""
     file = tmp_path / "new.csv"
     file.write_text("width,height\n1,2\n")
-    with pytest.raises(UsageError, match=r"^new\.csv: No column is known as the title or text") as caught:
-        answers(file, tmp_path / "prices.csv")
-    assert caught.value.got == "'width', 'height'"
-    assert "--map" not in caught.value.hint
-    assert "'name'" in caught.value.hint
-    assert [path.name for path in tmp_path.iterdir()] == ["new.csv"]
+    answers(file, tmp_path / "prices.csv")
+    (row,) = csv.DictReader((tmp_path / "prices.csv").read_text().splitlines())
+    assert row["price"] == ""
+    assert row["note"] != ""
 
 
 def test_an_id_is_cleaned_as_curate_does(tmp_path: Path) -> None:

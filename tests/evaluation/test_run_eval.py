@@ -210,7 +210,7 @@ def test_on_another_catalog_items_that_were_trained_on_are_dropped_and_counted(m
     (found,) = run_eval([foreign], catalog, tmp_path / "evals", other_catalog=True).evaluations
     assert len(found.rows) == len(catalog.items("test")) - 30
     assert found.note == f"{FOREIGN}; 30 items dropped because their text is in its training rows"
-    assert "rows of its validation cannot be told" in FOREIGN
+    assert "rows of its validation split, which cannot be recognized" in FOREIGN
 
 
 def test_a_person_is_judged_on_their_sheet_only(made, catalog, tmp_path):

@@ -37,9 +37,9 @@ def test_digits_inside_a_word_or_a_number_are_not_numbers() -> None:
 @pytest.mark.parametrize("text", ["7" * 10**6, "a:" + " " * 10**6, "1 " * 500_000, "a:\n" * 300_000, "-1" * 500_000])
 def test_reading_numbers_takes_time_by_length_only(text: str) -> None:
     """No text makes the search for numbers crawl, and no number is infinite."""
-    start = time.perf_counter()
+    start = time.process_time()
     found = numeric_features(Listing("", "", text))
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 5.0  # a search that backtracks takes hours
     assert np.isfinite(list(found.values())).all()
 
 
