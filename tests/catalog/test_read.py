@@ -146,7 +146,7 @@ def test_a_folder_is_its_tables_by_name(tmp_path: Path) -> None:
 
 
 def test_sources_are_the_same_in_any_order_and_however_often_named(tmp_path: Path) -> None:
-    """A file, its folder and a glob: each file once, sorted by name; same names are told apart by folder."""
+    """A file, its folder and a glob: each file once, sorted by name; same names are distinguished by folder."""
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         for name in ("x.csv", "y.csv"):

@@ -171,7 +171,7 @@ class Variants:
             yield made
 
     def with_sku(self, row: RawRow, sku: str) -> RawRow:
-        """A row that goes on with the product above it, as Magento 1 writes them, under that product's SKU."""
+        """A row that continues the product above it, as Magento 1 writes them, under that product's SKU."""
         if self.value(row.values, "sku") or not sku:
             return row
         return replace(row, values={**row.values, self.columns["sku"]: sku})

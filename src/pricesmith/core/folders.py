@@ -199,7 +199,7 @@ def build_folder(
 
     Raises UsageError before any work if the folder, finished or not, was made with other settings, holds what is not
     ours, or holds one of the `inputs`. A block that raises leaves nothing behind, unless it set `keep`. A killed one
-    leaves a hidden folder beside the target, which the same command goes on with or starts over. `option` is the name
+    leaves a hidden folder beside the target, which the same command resumes or starts over. `option` is the name
     of the command line's option for `overwrite`.
     """
     settings = json.loads(json.dumps(settings))

@@ -14,7 +14,7 @@ from pricesmith.pricers.api.budget import Budget, BudgetExceeded
 @given(st.lists(st.tuples(st.floats(0.001, 1), st.floats(0, 1)), max_size=40), st.floats(0.5, 5), st.integers(1, 6))
 @settings(deadline=None, max_examples=100)
 def test_the_budget_holds_for_any_costs(requests: list[tuple[float, float]], limit: float, workers: int) -> None:
-    """At every moment what is spent and what is laid aside is within the budget, to rounding."""
+    """At every moment what is spent and what is reserved is within the budget, to rounding."""
     budget = Budget(limit)
     pending = list(requests)
     excesses: list[float] = []
@@ -44,7 +44,7 @@ def test_the_budget_holds_for_any_costs(requests: list[tuple[float, float]], lim
 
 
 def test_a_request_waits_for_what_is_in_flight_and_then_fits() -> None:
-    """The worst case of a neighbor is laid aside only until it has settled."""
+    """The worst case of a neighbor is reserved only until it is committed."""
     budget = Budget(1.0)
     budget.reserve(0.9)
     later = threading.Timer(0.2, lambda: budget.commit(0.9, 0.1))

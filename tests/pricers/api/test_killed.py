@@ -1,4 +1,4 @@
-"""A process that asks a hosted model is killed or interrupted, and the same command goes on with what was paid for."""
+"""A process that asks a hosted model is killed or interrupted, and the same command resumes with what was paid for."""
 
 from __future__ import annotations
 
