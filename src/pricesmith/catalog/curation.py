@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,16 @@ from pricesmith.text.currency import CODES
 LOWEST, HIGHEST = 0.01, 1e9
 FEWEST_GROUPS = 20
 FORMAT = 1
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How the items are split: `--split`, its seed, `--train-rows`, and an earlier catalog whose split is kept."""
+
+    split: str = "auto"
+    seed: int = 0
+    train_rows: int | None = None
+    previous: Catalog | None = None
 
 
 def curate(
@@ -75,35 +86,52 @@ def curate(
     to = Path(to)
     low, high = parse_range(LOWEST if min_price is None else min_price, max_price)
     given = check_settings(currency, split, train_rows)
-    options = ReadOptions(mapping or {}, keep, drop, delimiter, given, limits or Limits())
-    feeds = open_feeds(sources, options, progress)
+    reading = ReadOptions(mapping or {}, keep, drop, delimiter, given, limits or Limits())
+    feeds = open_feeds(sources, reading, progress)
     code, currency_source = choose_currency(feeds, given)
     rules = Rules(CleanSettings(drop_part_numbers=drop_part_numbers, currency=code), code, low, high, currency_source)
-    settings = {
-        **{f"source {feed.name}": feed.facts for feed in feeds},
-        "map": dict(sorted((mapping or {}).items())),
-        "currency": code,
-        "price_range": [low, None if high == HIGHEST else high],
-        **{f"cleaning {name}": value for name, value in rules.cleaning.model_dump().items()},
-        "split": split,
-        "split_seed": split_seed,
-        "train_rows": train_rows,
-        **({"keep": sorted(set(keep))} if keep else {}),
-        **({"drop": sorted(set(drop))} if drop else {}),
-        **({"delimiter": delimiter} if delimiter else {}),
-        **({"previous": previous.fingerprint} if previous is not None else {}),
-    }
-    named = [source for source in sources if not source.startswith(DEMO)]
-    files = [source.path for source in resolve_sources(named)] if named else []
-    with build_folder(to, LEDGER, settings, overwrite=overwrite, noun="catalog", inputs=files) as build:
+    options = SplitOptions(split, split_seed, train_rows, previous)
+    settings = describe_settings(feeds, reading, rules, options)
+    with build_folder(to, LEDGER, settings, overwrite=overwrite, noun="catalog", inputs=list_inputs(sources)) as build:
         if build is None:
             progress.note(f"{to} is finished already: the same command built it.")
         else:
-            for leftover in build.folder.iterdir():
-                if not leftover.name.startswith("."):
-                    shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-            build_catalog(build, feeds, rules, split, split_seed, train_rows, progress, previous)
+            remove_leftovers(build.folder)
+            build_catalog(build, feeds, rules, options, progress)
     return open_catalog(to)
+
+
+def describe_settings(
+    feeds: Sequence[Feed], reading: ReadOptions, rules: Rules, options: SplitOptions
+) -> dict[str, Any]:
+    """What a catalog is built with, as its ledger records it; other settings make another catalog."""
+    return {
+        **{f"source {feed.name}": feed.facts for feed in feeds},
+        "map": dict(sorted(reading.mapping.items())),
+        "currency": rules.currency,
+        "price_range": [rules.low, None if rules.high == HIGHEST else rules.high],
+        **{f"cleaning {name}": value for name, value in rules.cleaning.model_dump().items()},
+        "split": options.split,
+        "split_seed": options.seed,
+        "train_rows": options.train_rows,
+        **({"keep": sorted(set(reading.keep))} if reading.keep else {}),
+        **({"drop": sorted(set(reading.drop))} if reading.drop else {}),
+        **({"delimiter": reading.delimiter} if reading.delimiter else {}),
+        **({"previous": options.previous.fingerprint} if options.previous is not None else {}),
+    }
+
+
+def list_inputs(sources: Sequence[str]) -> list[Path]:
+    """The files that the sources name, without demo data: the catalog must not replace any of them."""
+    named = [source for source in sources if not source.startswith(DEMO)]
+    return [source.path for source in resolve_sources(named)] if named else []
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what an interrupted build left in a folder that is built anew; hidden files stay."""
+    for leftover in folder.iterdir():
+        if not leftover.name.startswith("."):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
 
 def parse_range(low: float, high: float | None) -> tuple[float, float]:
@@ -141,18 +169,12 @@ def check_settings(currency: str | None, split: str, train_rows: int | None) -> 
 
 
 def build_catalog(
-    build: FolderBuild,
-    feeds: Sequence[Feed],
-    rules: Rules,
-    split: str,
-    seed: int,
-    train_rows: int | None,
-    progress: Progress,
-    previous: Catalog | None = None,
+    build: FolderBuild, feeds: Sequence[Feed], rules: Rules, options: SplitOptions, progress: Progress
 ) -> None:
     """Both passes, the card and the ledger."""
     from pricesmith.catalog import finalize
     from pricesmith.catalog.near_duplicates import group_size_limit
+    from pricesmith.catalog.summary import catalog_card
 
     work = build.folder / "work"
     work.mkdir()
@@ -167,12 +189,12 @@ def build_catalog(
                 rejects.add(names[source], number, DUPLICATE)
             finalize.keep_rows(base)
             left = stage.count - sum(reasons[DUPLICATE] for reasons in counts.rejected.values())
-            parse_split(split, left, counts.describe(left))
+            parse_split(options.split, left, counts.describe(left))
             noise = finalize.label_noise(base)
             limit = group_size_limit(left)
-            finalized = finalize.finalize(base, work, limit, split, seed, progress, previous)
+            finalized = finalize.finalize(base, work, limit, options.split, options.seed, progress, options.previous)
             check_groups(finalized)
-            kept, balanced = balance_train(finalized, train_rows, seed)
+            kept, balanced = balance_train(finalized, options.train_rows, options.seed)
             if not kept.all():
                 for source, number in drop_rows(base, kept):
                     rejects.add(names[source], number, BALANCED)
@@ -181,28 +203,36 @@ def build_catalog(
             )
     shutil.rmtree(work)
     ledger = {
-        "format": FORMAT,
         "name": build.target.name,
-        "fingerprint": finalize.fingerprint(finalized, kept, rules.currency),
-        "currency": rules.currency,
-        "currency_source": rules.currency_source,
-        "observed_range": [float(finalized.prices[kept].min()), float(finalized.prices[kept].max())],
-        "range_given": rules.low != LOWEST or rules.high != HIGHEST,
-        "price_range": [rules.low, upper_bound(rules.high, float(finalized.prices[kept].max()))],
-        "cleaning": rules.cleaning.model_dump(),
+        **describe_items(finalized, kept, rules),
         **describe_columns(feeds, sorted(counts.late)),
         **count_rows(counts, names, int(kept.sum())),
-        "splits": {name: int((finalized.splits[kept] == place).sum()) for place, name in enumerate(SPLITS)},
         "groups": {**describe_groups(finalized, kept, limit), "label_noise": noise},
         "masked": {"listings": masked.listings, "amounts": masked.amounts, "near_price": masked.near_price},
         **({"balance": balanced} if balanced else {}),
         **({"previous": finalized.previous} if finalized.previous else {}),
         "items_bytes": (build.folder / ITEMS).stat().st_size,
     }
-    from pricesmith.catalog.summary import catalog_card
-
     (build.folder / CARD).write_text(catalog_card(ledger), encoding="utf-8")
     build.finish(ledger)
+
+
+def describe_items(finalized: Any, kept: Any, rules: Rules) -> dict[str, Any]:
+    """The ledger's entries on the kept items: fingerprint, currency, prices, cleaning and the sizes of the splits."""
+    from pricesmith.catalog import finalize
+
+    prices = finalized.prices[kept]
+    return {
+        "format": FORMAT,
+        "fingerprint": finalize.fingerprint(finalized, kept, rules.currency),
+        "currency": rules.currency,
+        "currency_source": rules.currency_source,
+        "observed_range": [float(prices.min()), float(prices.max())],
+        "range_given": rules.low != LOWEST or rules.high != HIGHEST,
+        "price_range": [rules.low, upper_bound(rules.high, float(prices.max()))],
+        "cleaning": rules.cleaning.model_dump(),
+        "splits": {name: int((finalized.splits[kept] == side).sum()) for side, name in enumerate(SPLITS)},
+    }
 
 
 def upper_bound(high: float, highest: float) -> float:
