@@ -21,7 +21,7 @@ from pricesmith.pricers import recipe_class
 from pricesmith.pricers.blend import BlendRecipe
 from pricesmith.pricers.conformal import ClippedPricer
 from pricesmith.pricers.fitting import FIT_TIME, FitData, fit_model, refit_model
-from pricesmith.pricers.model import format_model, load_model
+from pricesmith.pricers.model import content_identity, format_model, load_model
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import make_catalog
 
@@ -158,8 +158,19 @@ def test_a_later_format_is_refused(ridge: Path) -> None:
         load_model(ridge)
 
 
-def test_a_manifest_cannot_name_files_outside_its_folder(ridge: Path) -> None:
-    """A run from a stranger reads nothing but itself."""
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "comparables/../../secret"])
+def test_a_manifest_cannot_name_files_outside_its_folder(name: str, ridge: Path) -> None:
+    """A manifest whose identity fits its list of files is refused if one of them is outside the folder."""
+    files = json.loads((ridge / "manifest.json").read_text())["files"]
+    files[name] = {"bytes": 1, "sha256": "0" * 64}
+    edited(ridge, files=files, identity=content_identity(files))
+    with pytest.raises(InputError, match="names a file outside itself") as error:
+        load_model(ridge)
+    assert name in str(error.value)
+
+
+def test_a_manifest_with_another_list_of_files_is_damaged(ridge: Path) -> None:
+    """Its identity is the hash of the list that was written."""
     edited(ridge, files={"../../etc/passwd": {"bytes": 1, "sha256": "0" * 64}})
     with pytest.raises(InputError, match=r"manifest\.json is damaged"):
         load_model(ridge)

@@ -21,6 +21,7 @@ from pricesmith.testing import make_items
 
 ITEMS = make_items(500, seed=5)[0]
 TRAIN, VALIDATION, TEST = ITEMS[:380], ITEMS[380:440], ITEMS[440:]
+Rows = tuple[list[Item], list[Item], list[Item]]  # training, validation, test
 ONE_EACH = {
     "folds": 2,
     "ensemble_size": 1,
@@ -43,12 +44,12 @@ def scaled(items: list[Item], factor: float) -> list[Item]:
     return [Item(item.listing, item.price * factor) for item in items]
 
 
-def quotes(kind: str, factor: float, folder: Path) -> np.ndarray:
+def quotes(kind: str, factor: float, folder: Path, rows: Rows = (TRAIN, VALIDATION, TEST)) -> np.ndarray:
     """Quotes of the test listings by a model that was fitted on prices times `factor`."""
     folder.mkdir(parents=True)
     recipe = read_recipe(kind, SMALL.get(kind, {}))
-    recipe.fit(scaled(TRAIN, factor), scaled(VALIDATION, factor), folder, SILENT)
-    return np.array([quote.price for quote in recipe.load(folder).price([item.listing for item in TEST])])
+    recipe.fit(scaled(rows[0], factor), scaled(rows[1], factor), folder, SILENT)
+    return np.array([quote.price for quote in recipe.load(folder).price([item.listing for item in rows[2]])])
 
 
 @pytest.mark.parametrize(
@@ -73,14 +74,21 @@ def test_a_ridge_is_the_same_at_any_scale(tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize("kind", ["ridge", "sparse_mlp"])
 def test_at_a_thousandth_as_many_quotes_are_near_the_truth(kind: str, tmp_path: Path) -> None:
-    """The share within 20 % of the truth is that of ordinary prices."""
-    truth = np.array([item.price for item in TEST])
-    shares = [
-        (np.abs(quotes(kind, factor, tmp_path / str(factor)) - truth * factor) <= 0.2 * truth * factor).mean()
-        for factor in (1.0, 1e-3)
-    ]
-    assert shares[0] > 0.4
-    assert shares[1] == pytest.approx(shares[0], abs=0.02)
+    """The share within 20 % of the truth is the same at both scales: over half, and over twice the median model's.
+
+    1,240 training rows: from 380, a ridge is within 20 % on 37 to 52 % of 60 test rows, depending on the seed.
+    """
+    items = make_items(1500, seed=5)[0]
+    rows = items[:1240], items[1240:1300], items[1300:]
+    truth = np.array([item.price for item in rows[2]])
+
+    def share(kind: str, factor: float) -> float:
+        errors = np.abs(quotes(kind, factor, tmp_path / f"{kind} {factor}", rows) / factor - truth)
+        return float((errors <= 0.2 * truth).mean())
+
+    plain, small = share(kind, 1.0), share(kind, 1e-3)
+    assert plain > max(0.5, 2 * share("median", 1.0))
+    assert small == pytest.approx(plain, abs=0.02)
 
 
 @given(st.sampled_from([1e-9, 1e-3, 1.0, 1e6]), st.integers(0, 100))

@@ -320,17 +320,17 @@ def test_stock_peft_loads_the_run_and_gives_the_same_answers(
     run = tmp_path / "run"
     run.mkdir()
     (run / "catalog.json").write_text(json.dumps({"price_range": [0.01, 900.0], "currency": "EUR"}))
-    recipe = kind(base=str(single), **SMALL)
+    recipe = kind(base=str(single), dtype="float32", **SMALL)  # in bf16 the two round differently, by up to 6 %
     recipe.fit(items[40:], items[:40], run)
     ours = recipe.load(run).price([item.listing for item in items[:40]])
 
     config = json.loads((run / "price_config.json").read_text())
-    dtype = getattr(torch, config["dtype"])
+    assert config["dtype"] == "float32"
     if kind is LoraBins:
         count = len(config["edges"]) - 1
-        stock = AutoModelForSequenceClassification.from_pretrained(single, num_labels=count, dtype=dtype)
+        stock = AutoModelForSequenceClassification.from_pretrained(single, num_labels=count, dtype=torch.float32)
     else:
-        stock = AutoModelForCausalLM.from_pretrained(single, dtype=dtype)
+        stock = AutoModelForCausalLM.from_pretrained(single, dtype=torch.float32)
     with warnings.catch_warnings():  # peft asks transformers by a name that it is about to drop
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         model = PeftModel.from_pretrained(stock, run).eval()
@@ -340,8 +340,7 @@ def test_stock_peft_loads_the_run_and_gives_the_same_answers(
     )
     stocks = LlmPricer("stock", model, tokenizer, Prompt(**config["prompt"]), reader, 2048)
     theirs = stocks.price([item.listing for item in items[:40]])
-    tolerance = 1e-4 if dtype == torch.float32 else 0.05
-    assert [quote.price for quote in theirs] == pytest.approx([quote.price for quote in ours], rel=tolerance)
+    assert [quote.price for quote in theirs] == pytest.approx([quote.price for quote in ours], rel=1e-4)
     assert config["currency"] == config["prompt"]["currency"] == "EUR"
     assert (run / "adapter_config.json").is_file()
     assert not (run / "README.md").exists()
