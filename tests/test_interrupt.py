@@ -12,11 +12,14 @@ from pathlib import Path
 import pytest
 
 from pricesmith.cli import run
+from pricesmith.cli.interrupt import GRACE
 from pricesmith.testing import make_csv
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are sent to a process")
-MAIN = "from pricesmith.cli import main; import sys; main()"
-BOUND = 8.0  # seconds; 2 on a machine that does nothing else
+# A shell starts jobs in the background with SIGINT ignored; these processes stand for ones in the foreground.
+FOREGROUND = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+MAIN = FOREGROUND + "from pricesmith.cli import main; main()"
+HANG = 240.0  # seconds after which a process counts as hung, on a machine of any speed
 
 
 @pytest.fixture(scope="module")
@@ -31,25 +34,24 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def interrupt(words: list[str], folder: Path, stage: str) -> tuple[int, float, str]:
-    """Run a command until its log names a stage, send SIGINT; its exit code, the seconds to its end and its errors."""
+def interrupt(words: list[str], folder: Path, stage: str) -> tuple[int, str]:
+    """Run a command until its log names a stage, and send SIGINT; its exit code and its errors."""
     log = folder / "log.txt"
     log.unlink(missing_ok=True)
     command = [sys.executable, "-c", MAIN, *words, "--quiet", "--log-file", str(log)]
     process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + HANG
     while not (log.exists() and stage in log.read_text()):
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    started = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    return process.returncode, time.monotonic() - started, errors
+    _, errors = process.communicate(timeout=HANG)
+    return process.returncode, errors
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("words", "stage"),
     [
@@ -62,10 +64,9 @@ def interrupt(words: list[str], folder: Path, stage: str) -> tuple[int, float, s
 )
 def test_ctrl_c_ends_every_stage(words: list[str], stage: str, shop: Path) -> None:
     """With exit code 130 and one line; nothing half-written is left under the target's name."""
-    code, seconds, errors = interrupt(words, shop, stage)
+    code, errors = interrupt(words, shop, stage)
     assert code == 130, errors
-    assert seconds < BOUND
-    assert "Interrupted" in errors
+    assert errors.count("Interrupted") == 1
     assert "Traceback" not in errors
     assert not (shop / words[-1]).exists()
 
@@ -73,12 +74,11 @@ def test_ctrl_c_ends_every_stage(words: list[str], stage: str, shop: Path) -> No
 def test_the_guard_ends_a_process_that_is_deaf_to_the_signal(tmp_path: Path) -> None:
     """A loop that swallows KeyboardInterrupt stands for a long call into compiled code."""
     program = (
-        "import time\n"
+        f"{FOREGROUND}import time\n"
         "from pricesmith.cli.interrupt import install_interrupt_guard\n"
         "install_interrupt_guard()\n"
         "print('ready', flush=True)\n"
-        "end = time.monotonic() + 60\n"
-        "while time.monotonic() < end:\n"
+        "while True:\n"
         "    try:\n"
         "        time.sleep(60)\n"
         "    except KeyboardInterrupt:\n"
@@ -89,8 +89,15 @@ def test_the_guard_ends_a_process_that_is_deaf_to_the_signal(tmp_path: Path) -> 
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    started = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=50)
-    assert (process.returncode, time.monotonic() - started < BOUND) == (130, True)
-    assert "Interrupted" in errors
+    try:
+        _, errors = process.communicate(timeout=HANG)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert errors.count("Interrupted") == 1
+
+
+def test_the_guard_waits_less_than_the_promised_two_seconds() -> None:
+    """The rest is for the end of the process."""
+    assert 0 < GRACE <= 1.5
