@@ -223,7 +223,7 @@ def test_an_empty_dataframe_comes_back_with_the_columns(model: ps.PriceModel) ->
     assert list(priced.columns) == ["name", "price", "low", "high", "note"]
 
 
-@pytest.mark.parametrize("value", [3, b"lamp", [3], ps.Item(ps.Listing("1", "lamp", ""), 2.0)])
+@pytest.mark.parametrize("value", [3, b"lamp", [3], ps.Item(ps.Listing("1", "lamp", ""), 2.0), {"colour": "red"}])
 def test_what_cannot_be_priced_is_refused(model: ps.PriceModel, value: Any) -> None:
     """The error says what was given and what is allowed."""
     with pytest.raises(ps.UsageError) as caught:

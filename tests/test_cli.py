@@ -169,6 +169,20 @@ def test_a_file_without_to_is_printed_with_its_own_columns(
     assert sorted(shop.iterdir()) == before
 
 
+def test_the_remedy_for_a_file_of_unknown_columns_works(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The command is refused with its hint, and prices the file with it."""
+    monkeypatch.chdir(shop)
+    (shop / "odd.csv").write_text("width,article in words\n12,Dovetail chair K12 oak\n")
+    command = ["price", "ridge", "--file", "odd.csv"]
+    assert run(command) == 2
+    assert "--map title=COLUMN" in capfd.readouterr().err
+    assert run([*command, "--map", "title=article in words"]) == 0
+    (row,) = csv.DictReader(io.StringIO(capfd.readouterr().out))
+    assert float(row["low"]) <= float(row["price"]) <= float(row["high"])
+
+
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
@@ -189,6 +203,7 @@ def test_a_file_without_to_is_printed_with_its_own_columns(
         (["price", "ridge", "--field", "nope=1"], 2, "no field 'nope'"),
         (["price", "ridge", "--field", "nope"], 2, "--field takes key=value"),
         (["price", "ridge", "--file", "shop.csv", "--field", "a=1"], 2, "--field is for one listing"),
+        (["price", "ridge", "a lamp", "--map", "title=a"], 2, "--map is for --file"),
         (["price", "ridge", "  "], 2, "nothing to price"),
         (["price", "ridge", "a lamp", "--max-interval-ratio", "0.5"], 2, "a ratio above 1"),
         (["recipe", "cp", "ridge", "shop.csv"], 2, "exists"),

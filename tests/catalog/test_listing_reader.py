@@ -21,6 +21,7 @@ from pricesmith.catalog import curate
 from pricesmith.catalog.catalog import SPLITS, Catalog
 from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import ColumnMap
+from pricesmith.core.errors import UsageError
 from pricesmith.core.types import Listing, Quote
 from pricesmith.pricers.fitting import catalog_info
 from pricesmith.testing import make_items
@@ -231,14 +232,39 @@ def test_a_row_of_known_columns_alone_is_priced(tmp_path: Path) -> None:
     assert all(row["price"] for row in answers(file, tmp_path / "prices.csv"))
 
 
-def test_a_file_without_title_and_text_gets_notes_and_no_price(tmp_path: Path) -> None:
-    """Its columns are none that the catalog had, so there is nothing to price by."""
+@pytest.mark.parametrize("header", ["width,article in words", "sku,article url", "price,image"])
+@pytest.mark.parametrize("ending", [".csv", ".jsonl"])
+def test_a_file_without_any_known_column_is_refused(header: str, ending: str, tmp_path: Path) -> None:
+    """Before anything is written; the error's remedy prices the file."""
+    file = tmp_path / f"new{ending}"
+    row = dict(zip(header.split(","), ("1", "Oak lamp with brass foot"), strict=True))
+    file.write_text(f"{header}\n{','.join(row.values())}\n" if ending == ".csv" else json.dumps(row) + "\n")
+    with pytest.raises(UsageError, match=f"new{ending} has no column that the model knows") as caught:
+        answers(file, tmp_path / "prices.csv")
+    assert all(repr(name) in caught.value.got for name in row)
+    assert "'name', 'description', 'features'" in caught.value.allowed
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == [file.name]
+    option, _, column = caught.value.hint.partition("--map ")[2].split()[0].partition("=")
+    assert (option, column) == ("title", "COLUMN")
+    spy, mapping = Spy(), {option: header.split(",")[1]}
+    price_file(spy, OLD, file, tmp_path / "prices.csv", identity="x", mapping=mapping)
+    assert [listing.title for listing in spy.seen] == ["Oak lamp with brass foot"]
+
+
+def test_one_known_column_is_enough_and_other_rows_get_notes(tmp_path: Path) -> None:
+    """Rows without a value in it say why they have no price."""
     file = tmp_path / "new.csv"
-    file.write_text("width,height\n1,2\n")
-    answers(file, tmp_path / "prices.csv")
-    (row,) = csv.DictReader((tmp_path / "prices.csv").read_text().splitlines())
-    assert row["price"] == ""
-    assert row["note"] != ""
+    file.write_text("width,features\n1,\n2,brass and oak\n")
+    assert [row["note"] for row in answers(file, tmp_path / "prices.csv")] == ["no title and no text", ""]
+
+
+def test_a_wrong_mapping_names_the_columns_there_are(tmp_path: Path) -> None:
+    """As curate does, with the nearest name."""
+    file = tmp_path / "new.csv"
+    file.write_text("width,words\n1,Oak lamp with brass foot\n")
+    with pytest.raises(UsageError, match="no column 'wrds'") as caught:
+        price_file(Spy(), OLD, file, tmp_path / "prices.csv", identity="x", mapping={"title": "wrds"})
+    assert "title=words" in caught.value.hint
 
 
 def test_an_id_is_cleaned_as_curate_does(tmp_path: Path) -> None:

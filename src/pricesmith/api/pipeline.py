@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -132,13 +132,15 @@ def price_file(
     *,
     max_interval_ratio: float | None = None,
     comparables: int = 0,
+    mapping: Mapping[str, str] | None = None,
     overwrite: bool = False,
     verbose: bool = False,
 ) -> dict[str, Any]:
     """Price every row of a file (.csv, .jsonl, .parquet, .xlsx) of any length into the file `to`; returns the counts.
 
     A row whose interval reaches further than price ÷ or × `max_interval_ratio` gets no price. `comparables` similar
-    training listings are added to each row. Raises UsageError if `to` is a file that Pricesmith did not write, unless
+    training listings are added to each row. `mapping` is field -> column, for columns with unusual names. Raises
+    UsageError if the model knows no column of the file, or if `to` is a file that Pricesmith did not write, unless
     `overwrite`.
 
     Examples:
@@ -161,6 +163,7 @@ def price_file(
             identity=loaded.identity,
             max_interval_ratio=max_interval_ratio,
             comparables=comparables,
+            mapping=mapping,
             overwrite=overwrite,
             progress=progress,
         )

@@ -148,6 +148,7 @@ def price_file(
     comparables: int = 0,
     part_rows: int = PART_ROWS,
     overwrite: bool = False,
+    mapping: Mapping[str, str] | None = None,
     reader: ListingReader | None = None,
     label: str = "",
     progress: Progress = SILENT,
@@ -155,37 +156,27 @@ def price_file(
     """Price every row of `file` into `to`; the counts of rows, priced and not priced ones.
 
     `info` is the model's catalog.json (cleaning, columns, currency). `identity` names the model's content, so that
-    parts made by another model are not used. `reader` replaces the choice of columns by the file's header; `label` is
-    what the file is called in the plan, if its path changes from run to run. A link is written through. Raises
-    UsageError, before anything is written, if the file has neither title nor text, if `to` is the file or one that this
-    function did not write (unless `overwrite`, which also discards parts of other work), or if another process is
-    writing `to`.
+    parts made by another model are not used. `mapping` is field -> column, for columns with unusual names; `reader`
+    replaces the choice of columns by the file's header; `label` is what the file is called in the plan, if its path
+    changes from run to run. A link is written through. Raises UsageError, before anything is written, if the file has
+    no column that the model knows, if `to` is the file or one that this function did not write (unless `overwrite`,
+    which also discards parts of other work), or if another process is writing `to`.
     """
-    target = find_output(to)
-    if to.suffix.lower() not in WRITERS:
-        raise UsageError(
-            f"{to} cannot be written",
-            got=to.suffix or "no ending",
-            allowed=", ".join(WRITERS),
-            hint=f"Use --to {to.with_suffix('.csv')}.",
-        )
-    sources = resolve_sources([str(file)])
-    if len(sources) != 1 or Path(file).is_dir():
-        raise UsageError("--file takes one file", got=f"{len(sources)} files", hint="Price them one after another.")
+    target, source = find_output(to), check_paths(file, to)
     parts = target.with_name(target.name + ".parts")
-    refuse_overwriting(sources[0].path, to, parts)
-    plan = {"generator": GENERATOR, "format": 2, "file": label or str(file), "sha256": sha256(sources[0].path)}
+    refuse_overwriting(source.path, to, parts)
+    plan = {"generator": GENERATOR, "format": 2, "file": label or str(file), "sha256": sha256(source.path)}
     plan |= {"model": identity, "max_interval_ratio": max_interval_ratio, "comparables": comparables}
-    plan |= {"part_rows": part_rows, "to": target.name}
+    plan |= {"part_rows": part_rows, "to": target.name, "map": dict(sorted((mapping or {}).items()))}
     with file_lock(target.with_name(f".{target.name}.lock"), f"Another process is writing {to}"):
         if not overwrite:
             refuse_foreign(target, to)
-        reading = reader or build_reader(sources[0], info)
+        reading = reader or build_reader(source, info, mapping)
         done = start_parts(parts, plan, overwrite=overwrite)
         progress.start(f"pricing {label or file.name}", None)
         count, currency = 0, str(info["currency"])
         try:
-            for number, rows in enumerate(read_chunks(sources[0], part_rows, reading.variants)):
+            for number, rows in enumerate(read_chunks(source, part_rows, reading.variants)):
                 if number not in done:
                     answers = price_rows(pricer, reading, rows, currency, max_interval_ratio, comparables)
                     write_part(parts / f"part-{number:06d}.parquet", answers, comparables)
@@ -202,6 +193,21 @@ def price_file(
             progress.note(f"The input has columns {', '.join(renamed)}: the added ones are called predicted_...")
         sweep(parts)
     return {**facts, "to": str(to)}
+
+
+def check_paths(file: Path, to: Path) -> Source:
+    """The file as a source. Raises UsageError if it is not one file, or if `to` has an ending that is not written."""
+    if to.suffix.lower() not in WRITERS:
+        raise UsageError(
+            f"{to} cannot be written",
+            got=to.suffix or "no ending",
+            allowed=", ".join(WRITERS),
+            hint=f"Use --to {to.with_suffix('.csv')}.",
+        )
+    sources = resolve_sources([str(file)])
+    if len(sources) != 1 or Path(file).is_dir():
+        raise UsageError("--file takes one file", got=f"{len(sources)} files", hint="Price them one after another.")
+    return sources[0]
 
 
 def refuse_overwriting(file: Path, to: Path, parts: Path) -> None:

@@ -88,6 +88,10 @@ class NoPriceColumn(UsageError):
     """No column of a header is recognized as the price."""
 
 
+class NoTextColumn(UsageError):
+    """No column of a header describes the items."""
+
+
 def choose_columns(
     header: Sequence[str],
     mapping: Mapping[str, str] | None = None,
@@ -102,7 +106,7 @@ def choose_columns(
     columns with values: an empty column is chosen only if no other one has a usual name. Of several price columns that
     name a currency (`price_eur`), the one in `currency` is chosen. A header may lack title and text if it has other
     columns to build a text from. Raises UsageError for an unknown field or column, NoPriceColumn without a price, and
-    UsageError if nothing describes the items.
+    NoTextColumn if nothing describes the items.
     """
     chosen = {field: resolve_mapping(header, field, name) for field, name in (mapping or {}).items()}
     taken = set(chosen.values())
@@ -137,7 +141,7 @@ def choose_columns(
         else:
             extra.append(name)
     if "title" not in chosen and "text" not in chosen and not extra:
-        raise UsageError(
+        raise NoTextColumn(
             "No column describes the items",
             got=format_header(header),
             allowed="a title, a text, or other columns than prices, links, ids and dates",

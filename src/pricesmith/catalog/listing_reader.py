@@ -2,7 +2,7 @@
 
 The columns are chosen once for a file, by its header. Where that is the header of a file that the catalog was made
 from, its column map is used; else one is chosen as curate would, with the catalog's `--map` and without the columns
-that gave a price away there.
+that gave a price away there. A file without any column that the model knows is refused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from pricesmith.catalog.clean import CleanSettings, build_listing, cell_text, field_text
-from pricesmith.catalog.columns import USUAL, ColumnMap, choose_columns, column_key, exclusion_reason
+from pricesmith.catalog.columns import (
+    USUAL,
+    ColumnMap,
+    NoTextColumn,
+    choose_columns,
+    column_key,
+    exclusion_reason,
+    format_header,
+)
 from pricesmith.catalog.leakage import drop_columns
 from pricesmith.catalog.readers.feeds import OWN_KEYS, read_header
 from pricesmith.catalog.readers.sources import Limits, RawRow, Source, category_from_stem, detect_format, read_rows
@@ -23,6 +31,11 @@ from pricesmith.core.errors import UsageError
 from pricesmith.core.settings import parse_settings
 from pricesmith.core.types import Listing
 from pricesmith.text.price_parser import find_price_word
+
+MAP_HINT = (
+    "Name the column that says what the thing is: --map title=COLUMN or --map text=COLUMN "
+    "(in Python: mapping={'title': 'COLUMN'})."
+)
 
 
 @dataclass(frozen=True)
@@ -50,11 +63,11 @@ class ListingReader:
         return not any(name in self.known and cell_text(values.get(name)).strip() for name in columns.extra)
 
 
-def build_reader(source: Source, info: Mapping[str, Any]) -> ListingReader:
-    """The reader of a file's rows for a model, whose catalog.json is `info`.
+def build_reader(source: Source, info: Mapping[str, Any], mapping: Mapping[str, str] | None = None) -> ListingReader:
+    """The reader of a file's rows for a model, whose catalog.json is `info`; `mapping` is field -> column.
 
-    Reads as far as the file's header; in JSON Lines, the first 20,000 rows. Raises UsageError if the header shows
-    neither title nor text, and InputError if the file cannot be read.
+    Reads as far as the file's header; in JSON Lines, the first 20,000 rows. Raises UsageError if the model knows no
+    column of the header, and InputError if the file cannot be read.
     """
     stream = read_rows(source, Limits())
     try:
@@ -62,28 +75,44 @@ def build_reader(source: Source, info: Mapping[str, Any]) -> ListingReader:
     finally:
         getattr(stream, "close", lambda: None)()
     category = category_from_stem(detect_format(source.path)[1])
-    return reader_for_header(source.name, header, info, own_keys=source.format in OWN_KEYS, category=category)
+    own_keys = source.format in OWN_KEYS
+    return reader_for_header(
+        source.name, header, info, own_keys=own_keys, category=category, mapping=mapping, hint=MAP_HINT
+    )
 
 
 def reader_for_header(
-    name: str, header: Sequence[str], info: Mapping[str, Any], *, own_keys: bool = False, category: str = ""
+    name: str,
+    header: Sequence[str],
+    info: Mapping[str, Any],
+    *,
+    own_keys: bool = False,
+    category: str = "",
+    mapping: Mapping[str, str] | None = None,
+    hint: str = "",
 ) -> ListingReader:
     """The reader of rows with these columns for a model, whose catalog.json is `info`.
 
     `name` is what errors call the rows. `own_keys` says that each row has keys of its own, so a row may lack some.
-    `category` is what the file's name says; it counts only if the catalog has that category. Raises UsageError if the
-    header shows neither title nor text.
+    `category` is what the file's name says; it counts only if the catalog has that category. `mapping` is field ->
+    column, as of `--map`. Raises UsageError, with `hint` as the next step, if the header has neither a title nor a text
+    nor any column that the catalog's listings had.
     """
     maps = [parse_settings(ColumnMap, values, where="catalog.json") for values in info.get("maps") or [info["columns"]]]
-    columns = matching_map(header, maps, own_keys=own_keys)
-    if columns is None:
-        columns = choose_map(name, header, maps, info) if header else ColumnMap(price="")
-    columns = completed(columns, header)
-    if columns.category or category not in info.get("categories", ()):
-        category = ""  # a name that the catalog never saw says nothing about the listing
     known = frozenset(
         column for known_map in maps for column in (*known_map.extra, known_map.title, known_map.text) if column
     )
+    columns = None if mapping else matching_map(header, maps, own_keys=own_keys)
+    if columns is None:
+        try:
+            columns = choose_map(header, maps, info, mapping or {}) if header else ColumnMap(price="")
+        except NoTextColumn:
+            raise unknown_columns(name, header, maps, hint) from None
+    if header and not (columns.title or columns.text or known.intersection(columns.extra)):
+        raise unknown_columns(name, header, maps, hint)
+    columns = completed(columns, header)
+    if columns.category or category not in info.get("categories", ()):
+        category = ""  # a name that the catalog never saw says nothing about the listing
     return ListingReader(
         columns,
         parse_settings(CleanSettings, info["cleaning"], where="catalog.json"),
@@ -138,24 +167,35 @@ def matching_map(header: Sequence[str], maps: Sequence[ColumnMap], *, own_keys: 
     return maps[min(near)[2]] if near else None
 
 
-def choose_map(file: str, header: Sequence[str], maps: Sequence[ColumnMap], info: Mapping[str, Any]) -> ColumnMap:
-    """The column map of a header that no file of the catalog has, as curate would choose it."""
-    mapping: dict[str, str] = {}
-    for name, said in info.get("map", {}).items():
-        alike = [column for column in header if column == said] or [
-            column for column in header if column_key(column) == column_key(said)
+def choose_map(
+    header: Sequence[str], maps: Sequence[ColumnMap], info: Mapping[str, Any], mapping: Mapping[str, str]
+) -> ColumnMap:
+    """The column map of a header that no file of the catalog has, as curate would choose it.
+
+    `mapping` (field -> column) comes before the catalog's own. Raises NoTextColumn if nothing describes the items.
+    """
+    chosen, taken = dict(mapping), {column_key(column) for column in mapping.values()}
+    for field, wanted in info.get("map", {}).items():
+        alike = [column for column in header if column == wanted] or [
+            column for column in header if column_key(column) == column_key(wanted)
         ]
-        if len(alike) == 1 and alike[0] not in mapping.values():
-            mapping[name] = alike[0]
-    try:
-        columns = choose_columns(header, mapping, priced=False)
-    except UsageError as error:
-        usual = maps[0].title or maps[0].text or "title"
-        raise UsageError(
-            f"{file}: {error.what}",
-            got=error.got,
-            allowed=error.allowed,
-            hint=f"Rename the column that says what the thing is: {usual!r} is what the catalog calls it.",
-        ) from None
-    leaks = {name: reason for one in maps for name, reason in one.left_out.items()}
+        if len(alike) == 1 and field not in chosen and column_key(alike[0]) not in taken:
+            chosen[field] = alike[0]
+            taken.add(column_key(alike[0]))
+    columns = choose_columns(header, chosen, priced=False)
+    leaks = {name: reason for known_map in maps for name, reason in known_map.left_out.items()}
     return drop_columns(columns, {**leaks, **parse_settings(ColumnMap, info["columns"], where="catalog.json").left_out})
+
+
+def unknown_columns(name: str, header: Sequence[str], maps: Sequence[ColumnMap], hint: str) -> UsageError:
+    """The error for rows without any column that a model knows."""
+    known = dict.fromkeys(
+        column for known_map in maps for column in (known_map.title, known_map.text, *known_map.extra) if column
+    )
+    usual = maps[0].title or maps[0].text or "title"
+    return UsageError(
+        f"{name} has no column that the model knows",
+        got=format_header(header),
+        allowed=f"at least one of {format_header([*known])}, or a usual name of a title or text",
+        hint=hint or f"Rename what says what the thing is to {usual!r}.",
+    )

@@ -35,6 +35,9 @@ def price(
         Path | None,
         typer.Option("--to", help="File for the prices: the columns of --file with price, low, high and note."),
     ] = None,
+    map: Annotated[
+        list[str] | None, typer.Option("--map", help="field=column, for a column of --file with an unusual name.")
+    ] = None,
     max_interval_ratio: Annotated[
         float | None, typer.Option(help="Give no price if the interval is wider than price ÷ R to × R.")
     ] = None,
@@ -50,8 +53,10 @@ def price(
     from pricesmith.core.settings import read_pairs
     from pricesmith.pricers.model import load_model
 
-    fields = read_pairs(field or [], "--field")
+    fields, mapping = read_pairs(field or [], "--field"), read_pairs(map or [], "--map")
     check_source(model, text, file, to, fields)
+    if mapping and file is None and text != STANDARD_INPUT:
+        raise UsageError("--map is for --file or -", hint="Leave out --map: use --field for one listing.")
     loaded = load_model(model)
     check_max_ratio(max_interval_ratio, loaded.calibrated)
     if comparables is not None:
@@ -61,7 +66,11 @@ def price(
         shown = 3 if comparables is None else comparables
         price_words(loaded, text or "", fields, max_interval_ratio, shown, console)
         return
-    options: dict[str, Any] = {"max_interval_ratio": max_interval_ratio, "comparables": comparables or 0}
+    options: dict[str, Any] = {
+        "max_interval_ratio": max_interval_ratio,
+        "comparables": comparables or 0,
+        "mapping": mapping,
+    }
     price_many(loaded, file, to, {**options, "overwrite": overwrite}, console)
 
 
@@ -115,6 +124,8 @@ def price_many(
                 print("Type one listing a line; end with Ctrl-D.", file=sys.stderr)
             file, reader = standard_input.save_input(sys.stdin.buffer, folder, model.info)
             label = STANDARD_INPUT
+            if reader is not None and options["mapping"]:
+                raise UsageError("--map is for rows with columns", got="lines of text", hint="Leave out --map.")
         target = to or folder / ("prices.jsonl" if console.json else "prices.csv")
         options = {**options, "identity": model.identity, "reader": reader, "label": label}
         if to is not None or sys.stdout.isatty():
