@@ -141,7 +141,7 @@ def resplit(catalog: Path, to: Path, splits: dict[int, str]) -> Catalog:
     column = [splits.get(row, split) for row, split in enumerate(table.column("split").to_pylist())]
     pq.write_table(table.set_column(table.column_names.index("split"), "split", pa.array(column)), to / ITEMS)
     ledger = json.loads((to / LEDGER).read_text())
-    ledger |= {"fingerprint": "f" * 64, "items_bytes": (to / ITEMS).stat().st_size}
+    ledger |= {"fingerprint": "f" * 64, "items_bytes": (to / ITEMS).stat().st_size, "items_sha256": ""}
     (to / LEDGER).write_text(json.dumps(ledger))
     return open_catalog(to)
 

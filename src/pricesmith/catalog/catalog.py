@@ -11,13 +11,22 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from pricesmith.core.atomic import is_complete
+from pricesmith.catalog.clean import CleanSettings
+from pricesmith.catalog.columns import ColumnMap
+from pricesmith.core.atomic import is_complete, sha256
 from pricesmith.core.errors import InputError
-from pricesmith.core.model_files import check_format, check_range, read_object, read_settings
+from pricesmith.core.model_files import (
+    check_format,
+    check_range,
+    damaged_file,
+    read_object,
+    read_settings,
+    report_damage,
+)
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing
 
@@ -33,6 +42,13 @@ FORMAT = 1
 SPLITS = ("train", "validation", "test")
 
 
+class RowFacts(Settings):
+    """The rows that were rejected, by reason; other entries are allowed."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    rejected: dict[str, int] = Field(default_factory=dict)
+
+
 class LedgerFacts(Settings):
     """What a ledger must say; other entries are allowed."""
 
@@ -41,9 +57,14 @@ class LedgerFacts(Settings):
     fingerprint: str
     currency: str
     price_range: Annotated[tuple[float, float], AfterValidator(check_range)]
-    columns: dict[str, Any]
-    cleaning: dict[str, Any]
+    columns: ColumnMap
+    maps: list[ColumnMap] = Field(default_factory=list)
+    categories: list[str] = Field(default_factory=list)
+    cleaning: CleanSettings
+    rows: RowFacts = RowFacts()
+    splits: dict[Literal["train", "validation", "test"], Annotated[int, Field(ge=0)]]
     items_bytes: int = Field(ge=0)
+    items_sha256: str = ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -96,16 +117,17 @@ class Catalog:
 
     def batches(self, names: Sequence[str], rows: int = 10_000) -> Iterator[pa.RecordBatch]:
         """Some columns, a number of rows at a time, in file order. Raises InputError where the file is damaged."""
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         path = self.path / ITEMS
-        try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                yield from file.iter_batches(rows, columns=list(names))
-        except (pa.ArrowException, OSError) as error:
-            hint = "Build the catalog again with --overwrite."
-            raise InputError(f"{path} is damaged", got=str(error)[:200], hint=hint) from None
+        with report_damage(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+            check_schema(path, file.schema_arrow)
+            wanted = sum(self.ledger["splits"].values())
+            if file.metadata.num_rows != wanted:
+                raise damaged_file(path, f"{file.metadata.num_rows:,} rows", allowed=f"{wanted:,} rows")
+            for batch in file.iter_batches(rows, columns=list(names)):
+                check_batch(path, batch)
+                yield batch
 
     def columns(self, split: str, names: Sequence[str]) -> dict[str, list[Any]]:
         """Some columns of a split, as lists of equal length, in file order."""
@@ -144,6 +166,30 @@ class Catalog:
         return [item for item, group in zip(items, groups, strict=True) if half_of(group) == which]
 
 
+def check_schema(path: Path, schema: pa.Schema) -> None:
+    """Raises InputError unless the file has the columns of items, each of its type."""
+    types = {field.name: str(field.type) for field in schema}
+    expected = {name: "double" if name == "price" else "string" for name in COLUMNS}
+    if types != expected or len(schema) != len(COLUMNS):
+        got = ", ".join(f"{name}: {kind}" for name, kind in types.items())
+        raise damaged_file(path, got, allowed=", ".join(f"{name}: {kind}" for name, kind in expected.items()))
+
+
+def check_batch(path: Path, batch: pa.RecordBatch) -> None:
+    """Raises InputError for empty cells, for prices that are not finite or not above 0, and for an unknown split."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    batch.validate(full=True)
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if column.null_count:
+            raise damaged_file(path, f"{column.null_count:,} rows without {name}", allowed="a value in every row")
+        if name == "price" and not pc.all(pc.and_(pc.is_finite(column), pc.greater(column, 0)), min_count=0).as_py():
+            raise damaged_file(path, "a price that is not a number above 0", allowed="numbers above 0")
+        if name == "split" and not pc.all(pc.is_in(column, pa.array(SPLITS)), min_count=0).as_py():
+            raise damaged_file(path, "an unknown split", allowed=", ".join(SPLITS))
+
+
 def half_of(group: str) -> str:
     """Which half of validation a group belongs to: `tune` or `calibrate`."""
     return ("tune", "calibrate")[hashlib.sha256(f"half {group}".encode()).digest()[0] & 1]
@@ -161,7 +207,7 @@ def open_catalog(path: Path | str) -> Catalog:
         )
     ledger = read_object(folder / LEDGER)
     check_format(folder, ledger, FORMAT)
-    read_settings(folder / LEDGER, LedgerFacts)
+    facts = read_settings(folder / LEDGER, LedgerFacts)
     parquet = folder / ITEMS
     if not parquet.is_file() or parquet.stat().st_size != ledger["items_bytes"]:
         raise InputError(
@@ -169,4 +215,6 @@ def open_catalog(path: Path | str) -> Catalog:
             allowed=f"{ledger['items_bytes']} bytes",
             hint="Build the catalog again with --overwrite.",
         )
+    if facts.items_sha256 and sha256(parquet) != facts.items_sha256:
+        raise damaged_file(parquet, "another SHA-256", allowed=f"{facts.items_sha256}, which the ledger names")
     return Catalog(folder, ledger)

@@ -24,6 +24,7 @@ from pricesmith.catalog.readers.feeds import DEMO, SAMPLE, ReadOptions, merge_ma
 from pricesmith.catalog.readers.sources import Limits, resolve_sources
 from pricesmith.catalog.split import check_split, parse_split
 from pricesmith.catalog.staging import BALANCED, DUPLICATE, Feed, RejectCounts, Rejects, Rules, Stage, stage_feeds
+from pricesmith.core.atomic import sha256
 from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.core.folders import FolderBuild, build_folder
 from pricesmith.core.progress import SILENT, Progress
@@ -212,6 +213,7 @@ def build_catalog(
         **({"balance": balanced} if balanced else {}),
         **({"previous": finalized.previous} if finalized.previous else {}),
         "items_bytes": (build.folder / ITEMS).stat().st_size,
+        "items_sha256": sha256(build.folder / ITEMS),
     }
     (build.folder / CARD).write_text(catalog_card(ledger), encoding="utf-8")
     build.finish(ledger)

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pricesmith.catalog.catalog import SPLITS, Catalog
+from pricesmith.catalog.catalog import LEDGER, SPLITS, Catalog
 from pricesmith.catalog.currency_choice import ASSUMED
 from pricesmith.catalog.staging import ABOVE, BELOW
 from pricesmith.core.console import CONTROL
 from pricesmith.core.fitted_table import Column, FittedTable
+from pricesmith.core.model_files import report_damage
 from pricesmith.text.formatting import format_money
 
 if TYPE_CHECKING:
@@ -31,35 +32,37 @@ FIELDS = ("title", "text", "price", "currency", "category", "brand", "id")
 
 def catalog_summary(catalog: Catalog) -> str:
     """What `curate` prints at its end, as text: the first lines show rejected rows, the currency and the prices."""
-    ledger = catalog.ledger
-    rejected = sorted(ledger["rows"]["rejected"].items(), key=lambda pair: -pair[1])
-    reasons = [f"  {count:>9,}  {reason}" for reason, count in rejected]
-    files = [f"  {file['file']}: {file['in']:,} rows, {file['kept']:,} kept" for file in largest_files(ledger)]
-    return "\n".join([*first_lines(catalog), *reasons, *files_title(ledger), *files, *last_lines(catalog)])
+    with report_damage(catalog.path / LEDGER):
+        ledger = catalog.ledger
+        rejected = sorted(ledger["rows"]["rejected"].items(), key=lambda pair: -pair[1])
+        reasons = [f"  {count:>9,}  {reason}" for reason, count in rejected]
+        files = [f"  {file['file']}: {file['in']:,} rows, {file['kept']:,} kept" for file in largest_files(ledger)]
+        return "\n".join([*first_lines(catalog), *reasons, *files_title(ledger), *files, *last_lines(catalog)])
 
 
 def catalog_page(catalog: Catalog) -> RenderableType:
     """What `show` prints: the summary, the price histogram and examples, in tables that fit the terminal."""
-    from rich.console import Group
-    from rich.text import Text
+    with report_damage(catalog.path / LEDGER):
+        from rich.console import Group
+        from rich.text import Text
 
-    ledger = catalog.ledger
-    rejected = sorted(ledger["rows"]["rejected"].items(), key=lambda pair: -pair[1])
-    parts: list[RenderableType] = [Text(plain("\n".join(first_lines(catalog))))]
-    if rejected:
-        rows = [(f"{count:,}", reason) for reason, count in rejected]
-        parts.append(FittedTable("Rejected rows", [Column("rows", right=True), Column("reason", wraps=True)], rows))
-    if files := largest_files(ledger):
-        columns = [Column("file", wraps=True), Column("rows", right=True), Column("kept", right=True)]
-        counts = [(plain(file["file"]), f"{file['in']:,}", f"{file['kept']:,}") for file in files]
-        parts.append(FittedTable(files_title(ledger)[0].rstrip(":"), columns, counts))
-    parts.append(Text(plain("\n".join(last_lines(catalog)))))
-    if balance := ledger.get("balance"):
-        before, after = sum(balance["before"]), sum(balance["after"])
-        kept = f"{before:,} training items, {after:,} kept: {balance['rule']}."
-        parts.append(Text(f"Balanced to {balance['train_rows']:,}: {kept}"))
-    parts += [histogram_table(all_prices(catalog), catalog.currency), examples_table(catalog)]
-    return Group(*parts)
+        ledger = catalog.ledger
+        rejected = sorted(ledger["rows"]["rejected"].items(), key=lambda pair: -pair[1])
+        parts: list[RenderableType] = [Text(plain("\n".join(first_lines(catalog))))]
+        if rejected:
+            rows = [(f"{count:,}", reason) for reason, count in rejected]
+            parts.append(FittedTable("Rejected rows", [Column("rows", right=True), Column("reason", wraps=True)], rows))
+        if files := largest_files(ledger):
+            columns = [Column("file", wraps=True), Column("rows", right=True), Column("kept", right=True)]
+            counts = [(plain(file["file"]), f"{file['in']:,}", f"{file['kept']:,}") for file in files]
+            parts.append(FittedTable(files_title(ledger)[0].rstrip(":"), columns, counts))
+        parts.append(Text(plain("\n".join(last_lines(catalog)))))
+        if balance := ledger.get("balance"):
+            before, after = sum(balance["before"]), sum(balance["after"])
+            kept = f"{before:,} training items, {after:,} kept: {balance['rule']}."
+            parts.append(Text(f"Balanced to {balance['train_rows']:,}: {kept}"))
+        parts += [histogram_table(all_prices(catalog), catalog.currency), examples_table(catalog)]
+        return Group(*parts)
 
 
 def plain(text: str) -> str:
@@ -69,8 +72,9 @@ def plain(text: str) -> str:
 
 def to_dict(catalog: Catalog) -> dict[str, Any]:
     """The ledger, the price histogram and the examples, for --json."""
-    edges, counts = price_bins(all_prices(catalog))
-    return {**catalog.ledger, "histogram": {"edges": edges, "counts": counts}, "examples": find_examples(catalog)}
+    with report_damage(catalog.path / LEDGER):
+        edges, counts = price_bins(all_prices(catalog))
+        return {**catalog.ledger, "histogram": {"edges": edges, "counts": counts}, "examples": find_examples(catalog)}
 
 
 def first_lines(catalog: Catalog) -> list[str]:
