@@ -59,6 +59,20 @@ def copy(built: Path, tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
+def test_a_preview_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is the preview of `curate`, with the options that decide what is read."""
+    make_csv(tmp_path / "shop.csv", 30)
+    words = [str(tmp_path / "shop.csv"), "--drop", "brand", "--json"]
+    assert run(["curate", *words, "--preview"]) == 0
+    expected = json.loads(capsys.readouterr().out)
+    assert run(["build", *words, "--preview", "--to", str(tmp_path / "out")]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == expected
+    assert "brand" in shown["files"][0]["columns"]["left_out"]
+    assert len(shown["files"][0]["rows"]) == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["shop.csv"]
+
+
 def test_a_build_has_a_catalog_models_evals_and_a_report(built: Path) -> None:
     """And names the model with the lowest MAE on validation."""
     out = built / "out"

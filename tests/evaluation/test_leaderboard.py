@@ -113,11 +113,11 @@ def test_items_without_an_answer_are_counted_and_charged(evals):
 def test_bands_hold_every_item_once(evals):
     """By price, by category and by nearness to training."""
     evaluation = evals.evaluations[0]
-    assert sum(band.n for band in error_by_price(evaluation)) == len(evaluation.rows)
-    categories = error_by_category(evaluation, evals, most=2)
+    assert sum(band.n for band in error_by_price(to_arrays(evaluation))) == len(evaluation.rows)
+    categories = error_by_category(to_arrays(evaluation), evals, most=2)
     assert [band.label for band in categories][-1] == "2 others"
     assert sum(band.share_of_error for band in categories) == pytest.approx(1)
-    close = error_by_training(evaluation, evals)
+    close = error_by_training(to_arrays(evaluation), evals)
     red = sum(item.near[0].similarity > 0.8 for item in evals.items.values() if item.id in to_arrays(evaluation).ids)
     assert [band.n for band in close] == [red, len(evaluation.rows) - red]
 
@@ -125,16 +125,16 @@ def test_bands_hold_every_item_once(evals):
 def test_coverage_is_by_band_of_the_quote(evals):
     """The weighted mean over bands is the whole; a pricer without intervals has no bands."""
     good, twin = (next(found for found in evals.evaluations if found.pricer == name) for name in ("good", "twin"))
-    bands = coverage_by_quote(good)
+    bands = coverage_by_quote(to_arrays(good))
     whole = next(row for row in build_leaderboard(evals) if row.name == "good").coverage.point
     assert sum(band.n * band.coverage.point for band in bands) / sum(band.n for band in bands) == pytest.approx(whole)
-    assert coverage_by_quote(twin) == []
+    assert coverage_by_quote(to_arrays(twin)) == []
 
 
 def test_the_running_error_ends_at_the_mean_and_narrows(evals):
     """The last point is the leaderboard's; the band holds it and is narrower than at a tenth of the items."""
     evaluation = next(found for found in evals.evaluations if found.pricer == "good")
-    run = running_error(evaluation)
+    run = running_error(to_arrays(evaluation))
     mean = to_arrays(evaluation).error.mean()
     assert run.n[-1] == len(evaluation.rows)
     assert run.mean[-1] == pytest.approx(mean)
@@ -147,12 +147,13 @@ def test_the_running_error_ends_at_the_mean_and_narrows(evals):
 def test_the_running_error_takes_items_in_the_same_order_for_all(evals):
     """The order comes from groups, not from the file: a reversed evaluation runs the same."""
     evaluation = evals.evaluations[1]
-    assert running_error(replace(evaluation, rows=evaluation.rows[::-1])) == running_error(evaluation)
+    backwards = replace(evaluation, rows=evaluation.rows[::-1])
+    assert running_error(to_arrays(backwards)) == running_error(to_arrays(evaluation))
 
 
 def test_the_worst_items_are_the_farthest_off(evals):
     """Largest error first, each with what is known of the item."""
     evaluation = evals.evaluations[0]
-    found = worst_items(evaluation, evals, most=5)
+    found = worst_items(to_arrays(evaluation), evals, most=5)
     assert [one.error for one in found] == sorted(to_arrays(evaluation).error, reverse=True)[:5]
     assert all(one.item.id == one.row.id and one.item.near for one in found)

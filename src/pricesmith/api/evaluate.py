@@ -45,7 +45,7 @@ class Leaderboard:
 
         self.evals = evals
         self.rows: list[LeaderboardRow] = build_leaderboard(evals)
-        self.evaluations: dict[str, Evaluation] = {found.pricer: found for found in evals.evaluations}
+        self.evaluations: dict[str, Evaluation] = {evaluation.pricer: evaluation for evaluation in evals.evaluations}
 
     @property
     def names(self) -> list[str]:
@@ -78,6 +78,10 @@ class Leaderboard:
 
         `metric` is one of `pricesmith.metrics.METRICS`, by default the MAE. Raises UsageError for an unknown name, and
         if the two have no item in common.
+
+        Examples:
+            >>> board.compare("ridge", "median")
+            Difference(MAE: ridge - median = -... [95 % CI: -... to -...]; ridge is better)
         """
         from pricesmith.evaluation.compare import compare
 
@@ -119,12 +123,12 @@ class Leaderboard:
         tables, notes = self.tables()
         lines: list[str] = []
         for table in tables:
-            places, widths = table.shown(WIDTH), table.widths()
+            positions, widths = table.shown(WIDTH), table.widths()
             lines.append(table.title)
             for row in ([column.header for column in table.columns], *table.rows):
                 cells = [
-                    row[place].rjust(widths[place]) if table.columns[place].right else row[place].ljust(widths[place])
-                    for place in places
+                    row[index].rjust(widths[index]) if table.columns[index].right else row[index].ljust(widths[index])
+                    for index in positions
                 ]
                 lines.append("  ".join(cells).rstrip())
         return "\n".join(lines + notes)
@@ -133,11 +137,12 @@ class Leaderboard:
         """The leaderboard as an HTML table, for notebooks."""
         tables, notes = self.tables()
         parts = []
-        for table in tables:
-            places = [place for place, column in enumerate(table.columns) if not column.instead_of]
-            header = [table.columns[place].header for place in places]
-            parts.append(html_table(table.title, header, [[row[place] for place in places] for row in table.rows]))
-        return "".join(parts) + html_table("", [], [], notes) * bool(notes)
+        for number, table in enumerate(tables, 1):
+            positions = [position for position, column in enumerate(table.columns) if not column.instead_of]
+            header = [table.columns[position].header for position in positions]
+            rows = [[row[position] for position in positions] for row in table.rows]
+            parts.append(html_table(table.title, header, rows, notes if number == len(tables) else ()))
+        return "".join(parts)
 
 
 def flatten_row(row: LeaderboardRow) -> dict[str, Any]:

@@ -24,13 +24,42 @@ if TYPE_CHECKING:
 CatalogLike: TypeAlias = str | Path | Catalog
 
 
-def curate(source: Source | Sequence[Source], to: Path | str, *, verbose: bool = False, **options: Any) -> Catalog:
+def curate(
+    source: Source | Sequence[Source],
+    to: Path | str,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    currency: str | None = None,
+    min_price: float | None = None,
+    max_price: float | None = None,
+    split: str = "auto",
+    split_seed: int = 0,
+    train_rows: int | None = None,
+    drop_part_numbers: bool = False,
+    keep: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    delimiter: str = "",
+    overwrite: bool = False,
+    verbose: bool = False,
+) -> Catalog:
     """Make a catalog in the folder `to` from files, folders, globs or DataFrames, or from several of them.
 
-    A DataFrame of pandas, polars or pyarrow is read, cleaned, split and checked exactly as a file is. The options are
-    those of `pricesmith curate`, as keywords: `mapping={"price": "amount"}`, `currency="EUR"`, `min_price`,
-    `max_price`, `split="90/5/5"`, `split_seed`, `keep=["column"]`, `overwrite=True` and so on. The same call again
-    opens the finished catalog.
+    A DataFrame of pandas, polars or pyarrow is read, cleaned, split and checked exactly as a file is. The same call
+    again opens the finished catalog.
+
+    Args:
+        mapping: field to column, for columns with unusual names, such as `{"price": "amount"}`.
+        currency: ISO code of the prices (default: the one that the files name, else USD).
+        min_price, max_price: the lowest and the highest price to keep (default: all prices).
+        split: `auto`, or shares of train, validation and test such as `90/5/5`.
+        split_seed: another seed gives another split.
+        train_rows: keep this many training rows, fewer of the commonest prices.
+        drop_part_numbers: take part numbers out of the text.
+        keep: columns to keep although they give the price away.
+        drop: columns to ignore.
+        delimiter: what separates the columns of a CSV file (default: detected).
+        overwrite: replace a catalog that was made with other settings.
+        verbose: show progress.
 
     Raises UsageError for a wrong option, a table without a price column, or a folder `to` that holds something else,
     and InputError for a file that cannot be read or fewer than 100 usable rows.
@@ -43,29 +72,42 @@ def curate(source: Source | Sequence[Source], to: Path | str, *, verbose: bool =
         ('EUR', 120)
     """
     from pricesmith.catalog.curation import curate as curate_files
+
+    with (
+        tempfile.TemporaryDirectory(prefix="pricesmith-") as folder,
+        Console(quiet=not verbose).progress() as progress,
+    ):
+        paths = write_sources(source, Path(folder))
+        return curate_files(
+            paths, Path(to), mapping=mapping, currency=currency, min_price=min_price, max_price=max_price, split=split,
+            split_seed=split_seed, train_rows=train_rows, drop_part_numbers=drop_part_numbers, keep=keep, drop=drop,
+            delimiter=delimiter, overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+
+
+def write_sources(source: Source | Sequence[Source], folder: Path) -> list[str]:
+    """The paths of all sources; DataFrames are written to `folder`. Raises UsageError for anything else."""
     from pricesmith.catalog.dataframes import is_dataframe, write_parquet
 
     several = isinstance(source, Iterable) and not isinstance(source, str | Path) and not is_dataframe(source)
     parts: Any = source if several else [source]
     sources = list(parts)
-    with tempfile.TemporaryDirectory(prefix="pricesmith-") as folder:
-        names = []
-        for number, part in enumerate(sources, start=1):
-            if isinstance(part, str | Path):
-                names.append(str(part))
-            elif is_dataframe(part):
-                path = Path(folder) / ("dataframe.parquet" if len(sources) == 1 else f"dataframe-{number}.parquet")
-                write_parquet(part, path)
-                names.append(str(path))
-            else:
-                raise UsageError(
-                    "A catalog is made from files and DataFrames",
-                    got=type(part).__name__,
-                    allowed="a path, a glob, a DataFrame of pandas, polars or pyarrow, or a list of these",
-                    hint="Put the rows into a DataFrame.",
-                )
-        with Console(quiet=not verbose).progress() as progress:
-            return curate_files(names, Path(to), progress=progress, **options)
+    paths = []
+    for number, part in enumerate(sources, start=1):
+        if isinstance(part, str | Path):
+            paths.append(str(part))
+        elif is_dataframe(part):
+            path = folder / ("dataframe.parquet" if len(sources) == 1 else f"dataframe-{number}.parquet")
+            write_parquet(part, path)
+            paths.append(str(path))
+        else:
+            raise UsageError(
+                "A catalog is made from files and DataFrames",
+                got=type(part).__name__,
+                allowed="a path, a glob, a DataFrame of pandas, polars or pyarrow, or a list of these",
+                hint="Put the rows into a DataFrame.",
+            )
+    return paths
 
 
 def fit(
@@ -235,19 +277,34 @@ def measure_learning_curve(
     to: Path | str,
     *,
     recipe: str | Recipe = "sparse_mlp",
+    repeats: int = 4,
+    left_out: int | None = None,
     overwrite: bool = False,
     verbose: bool = False,
-    **options: Any,
+    **settings: Any,
 ) -> LearningCurve:
     """Measure how the error falls with more training rows, and which categories need them, into the folder `to`.
 
-    The options are those of `pricesmith learning-curve`, as keywords.
+    The recipe is fitted on an eighth, a quarter, half (`repeats` times each) and all of the training rows. At most
+    `left_out` training rows are priced by fits without them, for the categories (default: 50,000, or 2,000 for language
+    models). Further keywords are settings of the recipe. The same call again reads the finished result.
+
+    Raises UsageError for a recipe made of other models, InputError with fewer than 400 training rows.
+
+    Examples:
+        >>> curve = measure_learning_curve(catalog, folder / "curve", recipe="median", repeats=2)
+        >>> [point.part for point in curve.points]
+        [8, 4, 2, 1]
+        >>> curve.points[-1].rows == curve.rows
+        True
     """
     from pricesmith.learning_curve import measure_learning_curve as measure
 
-    chosen = build_recipe(recipe, {})
+    chosen, opened = build_recipe(recipe, settings), open_or_same(catalog)
     with Console(quiet=not verbose).progress() as progress:
-        return measure(open_or_same(catalog), Path(to), chosen, overwrite=overwrite, progress=progress, **options)
+        return measure(
+            opened, Path(to), chosen, repeats=repeats, left_out=left_out, overwrite=overwrite, progress=progress
+        )
 
 
 def open_or_same(catalog: CatalogLike) -> Catalog:

@@ -82,7 +82,7 @@ class Preview:
             title = f"{plain(file.name)}: {len(used)} of {len(roles)} columns are used"
             columns = [Column("column", wraps=True), Column("use", wraps=True)]
             parts.append(FittedTable(title, [*columns, Column(f"first {len(file.rows)} rows", wraps=True)], lines))
-        return Group(*parts, Text("Nothing was written: without --preview, curate builds the catalog."))
+        return Group(*parts, Text("Nothing was written. Run it without --preview to build."))
 
 
 def shorten(value: object) -> str:

@@ -44,6 +44,26 @@ Rebuild = Annotated[bool, typer.Option("--overwrite", help="Build the folder aga
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace --to even if another program wrote it.")]
 CatalogFolder = Annotated[Path, typer.Option("--catalog", help="A catalog folder.")]
 
+# Options of both `curate` and `build`
+ColumnNames = Annotated[
+    list[str] | None, typer.Option("--map", help="field=column, for a column with an unusual name.")
+]
+Drop = Annotated[list[str] | None, typer.Option("--drop", help="A column to ignore.")]
+Keep = Annotated[list[str] | None, typer.Option("--keep", help="A column to keep although it gives the price away.")]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(help="What separates the columns of a CSV file, such as ';' or tab (default: detected)."),
+]
+Currency = Annotated[
+    str | None,
+    typer.Option(help="Currency of the prices, as an ISO code (default: the one that the files name, else USD)."),
+]
+Preview = Annotated[bool, typer.Option("--preview", help="Show the columns and the first five rows; write nothing.")]
+MinPrice = Annotated[float | None, typer.Option(help="The lowest price to keep (default: all prices).")]
+MaxPrice = Annotated[float | None, typer.Option(help="The highest price to keep (default: all prices).")]
+TrainRows = Annotated[int | None, typer.Option(help="Keep this many training rows, fewer of the commonest prices.")]
+DropPartNumbers = Annotated[bool, typer.Option("--drop-part-numbers", help="Take part numbers out of the text.")]
+
 
 def print_version(wanted: bool) -> None:
     """Print the version and stop."""

@@ -7,7 +7,22 @@ from typing import Annotated
 
 import typer
 
-from pricesmith.cli.app import Json, Quiet, app, open_console
+from pricesmith.cli.app import (
+    ColumnNames,
+    Currency,
+    Delimiter,
+    Drop,
+    DropPartNumbers,
+    Json,
+    Keep,
+    MaxPrice,
+    MinPrice,
+    Preview,
+    Quiet,
+    TrainRows,
+    app,
+    open_console,
+)
 
 
 @app.command()
@@ -23,25 +38,18 @@ def build(
     refit: Annotated[
         bool, typer.Option("--refit", help="Update the folder with a newer table; known items keep their split.")
     ] = False,
-    map: Annotated[list[str] | None, typer.Option("--map", help="field=column, for unusual column names.")] = None,
-    currency: Annotated[str | None, typer.Option(help="Currency of the prices, as an ISO code.")] = None,
-    min_price: Annotated[float | None, typer.Option(help="Leave out rows below this price.")] = None,
-    max_price: Annotated[float | None, typer.Option(help="Leave out rows above this price.")] = None,
+    preview: Preview = False,
+    map: ColumnNames = None,
+    currency: Currency = None,
+    min_price: MinPrice = None,
+    max_price: MaxPrice = None,
     split: Annotated[str | None, typer.Option(help="auto, or shares such as 90/5/5.")] = None,
     split_seed: Annotated[int | None, typer.Option(help="Another seed gives another split.")] = None,
-    train_rows: Annotated[
-        int | None, typer.Option(help="Train on about this many rows, balanced over the prices.")
-    ] = None,
-    keep: Annotated[
-        list[str] | None, typer.Option("--keep", help="Keep this column although it gives the price away.")
-    ] = None,
-    drop: Annotated[list[str] | None, typer.Option("--drop", help="Ignore this column.")] = None,
-    delimiter: Annotated[
-        str | None, typer.Option(help="What separates the columns of a CSV file, such as ';' (default: found).")
-    ] = None,
-    drop_part_numbers: Annotated[
-        bool, typer.Option("--drop-part-numbers", help="Take part numbers out of the text.")
-    ] = False,
+    train_rows: TrainRows = None,
+    keep: Keep = None,
+    drop: Drop = None,
+    delimiter: Delimiter = None,
+    drop_part_numbers: DropPartNumbers = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -64,6 +72,12 @@ def build(
         "delimiter": delimiter,
         "drop_part_numbers": drop_part_numbers,
     }
+    if preview:
+        from pricesmith.cli.make import show_preview
+
+        names = ("mapping", "currency", "keep", "drop")
+        show_preview(sources, {**{name: options[name] for name in names}, "delimiter": delimiter or ""}, console)
+        return
     with console.progress() as progress:
         result = run_build(sources, to, recipes=recipe or (), options=options, refit=refit, progress=progress)
     show_build(result, console)

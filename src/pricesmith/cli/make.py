@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from pricesmith.cli.app import Json, Quiet, Rebuild, app, open_console
+from pricesmith.cli.app import (
+    ColumnNames,
+    Currency,
+    Delimiter,
+    Drop,
+    DropPartNumbers,
+    Json,
+    Keep,
+    MaxPrice,
+    MinPrice,
+    Preview,
+    Quiet,
+    Rebuild,
+    TrainRows,
+    app,
+    open_console,
+)
+from pricesmith.core.console import Console
 from pricesmith.core.errors import UsageError
 
 
@@ -15,57 +33,37 @@ from pricesmith.core.errors import UsageError
 def curate(
     sources: Annotated[list[str], typer.Argument(help="Files, folders or globs, or demo:goods.")],
     to: Annotated[Path | None, typer.Option("--to", help="The catalog folder to write.")] = None,
-    map: Annotated[
-        list[str] | None, typer.Option("--map", help="field=column, for a column with an unusual name.")
-    ] = None,
-    drop: Annotated[list[str] | None, typer.Option("--drop", help="A column to ignore.")] = None,
-    keep: Annotated[
-        list[str] | None, typer.Option("--keep", help="A column to keep although it gives the price away.")
-    ] = None,
-    delimiter: Annotated[
-        str, typer.Option(help="What separates the columns of a CSV file, such as ';' or tab (default: found).")
-    ] = "",
-    currency: Annotated[
-        str | None, typer.Option(help="The currency of the prices (default: the one that the files name, else USD).")
-    ] = None,
-    preview: Annotated[
-        bool, typer.Option("--preview", help="Show the columns and the first five rows; write nothing.")
-    ] = False,
-    min_price: Annotated[float | None, typer.Option(help="The lowest price to keep (default: all prices).")] = None,
-    max_price: Annotated[float | None, typer.Option(help="The highest price to keep (default: all prices).")] = None,
+    map: ColumnNames = None,
+    drop: Drop = None,
+    keep: Keep = None,
+    delimiter: Delimiter = None,
+    currency: Currency = None,
+    preview: Preview = False,
+    min_price: MinPrice = None,
+    max_price: MaxPrice = None,
     split: Annotated[str, typer.Option(help="auto, or shares such as 90/5/5.")] = "auto",
     split_seed: Annotated[int, typer.Option(help="Another seed gives another split.")] = 0,
-    train_rows: Annotated[
-        int | None, typer.Option(help="Keep this many training rows, fewer of the commonest prices.")
-    ] = None,
-    drop_part_numbers: Annotated[
-        bool, typer.Option("--drop-part-numbers", help="Take part numbers out of the text.")
-    ] = False,
+    train_rows: TrainRows = None,
+    drop_part_numbers: DropPartNumbers = False,
     overwrite: Rebuild = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Build a catalog: clean, without leaks, near-duplicates in one split."""
     from pricesmith.catalog.curation import curate as build
-    from pricesmith.catalog.preview import preview as read_preview
     from pricesmith.catalog.summary import catalog_summary
     from pricesmith.core.settings import read_pairs
 
     console = open_console(json=json, quiet=quiet)
-    mapping, keep, drop = read_pairs(map or [], "--map"), keep or [], drop or []
+    reading: dict[str, Any] = {
+        "mapping": read_pairs(map or [], "--map"),
+        "currency": currency,
+        "keep": keep or [],
+        "drop": drop or [],
+        "delimiter": delimiter or "",
+    }
     if preview:
-        with console.progress() as progress:
-            found = read_preview(
-                sources,
-                mapping=mapping,
-                currency=currency,
-                keep=keep,
-                drop=drop,
-                delimiter=delimiter,
-                progress=progress,
-            )
-        console.say(found.render())
-        console.result(found.to_dict())
+        show_preview(sources, reading, console)
         return
     if to is None:
         raise UsageError("curate needs --to", hint=f"pricesmith curate {sources[0]} --to out/catalog")
@@ -73,11 +71,7 @@ def curate(
         catalog = build(
             sources,
             to,
-            mapping=mapping,
-            keep=keep,
-            drop=drop,
-            currency=currency,
-            delimiter=delimiter,
+            **reading,
             min_price=min_price,
             max_price=max_price,
             split=split,
@@ -89,6 +83,16 @@ def curate(
         )
     console.say(catalog_summary(catalog))
     console.result(catalog.ledger)
+
+
+def show_preview(sources: Sequence[str], reading: Mapping[str, Any], console: Console) -> None:
+    """Print what `curate` would read with these options, and write nothing."""
+    from pricesmith.catalog.preview import preview
+
+    with console.progress() as progress:
+        shown = preview(sources, **reading, progress=progress)
+    console.say(shown.render())
+    console.result(shown.to_dict())
 
 
 @app.command()

@@ -231,6 +231,11 @@ def build_folder(
                     beside.rmdir()
 
 
+def scratch_build(folder: Path) -> FolderBuild:
+    """A `FolderBuild` of a temporary folder: it is written in place, and the caller removes it."""
+    return FolderBuild(folder, folder, marker="", settings={})
+
+
 def real_folder(target: Path, noun: str) -> Path:
     """The real place of a folder that is to be written. Raises UsageError for a file, or a link to nothing."""
     if target.is_symlink() and not target.exists():

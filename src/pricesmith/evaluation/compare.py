@@ -25,7 +25,7 @@ POWER = 0.80
 SAME = 1e-6  # relative; quotes that differ by less are equal: the same pricer repeats a quote to this precision
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Difference:
     """The difference of two pricers on their common items: `a_value` - `b_value`, in the metric's unit.
 
@@ -49,6 +49,37 @@ class Difference:
     better: str | None
     n_needed: int | None
     confidence: float = 0.95
+
+    @property
+    def conclusion(self) -> str:
+        """Which pricer is better, or that the difference is not significant."""
+        if self.better is not None:
+            return f"{self.better} is better"
+        needed = f", {self.n_needed:,} items would be needed" if self.n_needed is not None else ""
+        return f"no significant difference{needed}"
+
+    def __repr__(self) -> str:
+        return f"Difference({self.metric}: {self.a} - {self.b} = {self.format_interval()}; {self.conclusion})"
+
+    def _repr_html_(self) -> str:
+        """The difference as a table, for notebooks."""
+        from pricesmith.core.notebook import html_facts
+
+        facts = {
+            self.a: f"{self.a_value:,.4g}",
+            self.b: f"{self.b_value:,.4g}",
+            "difference": self.format_interval(),
+            "items": f"{self.n:,} in {self.groups:,} near-duplicate groups",
+            "conclusion": self.conclusion,
+        }
+        return html_facts(f"{self.metric}: {self.a} - {self.b}", facts)
+
+    def format_interval(self) -> str:
+        """The difference with its confidence interval."""
+        if self.low is None or self.high is None:
+            return f"{self.difference:,.4g} (too few groups for an interval)"
+        level = f"{100 * self.confidence:.3g} % CI"
+        return f"{self.difference:,.4g} [{level}: {self.low:,.4g} to {self.high:,.4g}]"
 
     def mirrored(self) -> Difference:
         """The difference `b` - `a`."""

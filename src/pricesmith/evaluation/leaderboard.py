@@ -22,7 +22,7 @@ import numpy as np
 from pricesmith.core.types import EvalRow, Evaluation
 from pricesmith.evaluation.compare import Difference, compare
 from pricesmith.evaluation.cost import fitting_seconds
-from pricesmith.evaluation.evaluate import EvalArrays, to_arrays
+from pricesmith.evaluation.evaluate import EvalArrays
 from pricesmith.evaluation.results import EvalItem, Evals
 from pricesmith.metrics.bands import (
     CoverageBand,
@@ -240,10 +240,9 @@ class CoverageCheck:
         return self.p is not None and self.p < ALPHA
 
 
-def check_coverage(evaluation: Evaluation | EvalArrays, evals: Evals, *, seed: int = 0) -> list[CoverageCheck]:
+def check_coverage(data: EvalArrays, evals: Evals, *, seed: int = 0) -> list[CoverageCheck]:
     """Test a pricer's coverage on all items, in each band of the quote and in each category; empty without
     intervals."""
-    data = to_arrays(evaluation)
     level = get_confidence(evals.meta[data.pricer])
     whole = overall_coverage(data, level, seed)
     if whole is None:
@@ -256,56 +255,44 @@ def check_coverage(evaluation: Evaluation | EvalArrays, evals: Evals, *, seed: i
     return [CoverageCheck(scope, band, level, p) for (scope, band), p in zip(tested, p_values, strict=True)]
 
 
-def coverage_by_category(
-    evaluation: Evaluation | EvalArrays, evals: Evals, most: int = 10, *, seed: int = 0
-) -> list[CoverageBand]:
+def coverage_by_category(data: EvalArrays, evals: Evals, most: int = 10, *, seed: int = 0) -> list[CoverageBand]:
     """Coverage by category: the `most` frequent ones, then all others together; empty if there is one category only."""
-    data = to_arrays(evaluation)
     masks = category_masks([evals.items[id].category for id in data.ids], most)
     return masked_coverage(data, masks, get_confidence(evals.meta[data.pricer]), seed) if len(masks) > 1 else []
 
 
-def error_by_price(evaluation: Evaluation | EvalArrays, *, seed: int = 0) -> list[ErrorBand]:
+def error_by_price(data: EvalArrays, *, seed: int = 0) -> list[ErrorBand]:
     """The error by band of the truth."""
-    data = to_arrays(evaluation)
     masks = price_masks(data.truth, price_edges(data.truth))
     return error_bands(data.truth, data.quote, data.groups, masks, seed=seed)
 
 
-def error_by_category(
-    evaluation: Evaluation | EvalArrays, evals: Evals, most: int = 8, *, seed: int = 0
-) -> list[ErrorBand]:
+def error_by_category(data: EvalArrays, evals: Evals, most: int = 8, *, seed: int = 0) -> list[ErrorBand]:
     """The error by category: the `most` frequent ones, then all others together."""
-    data = to_arrays(evaluation)
     masks = category_masks([evals.items[id].category for id in data.ids], most)
     return error_bands(data.truth, data.quote, data.groups, masks, seed=seed)
 
 
-def error_by_training(evaluation: Evaluation | EvalArrays, evals: Evals, *, seed: int = 0) -> list[ErrorBand]:
+def error_by_training(data: EvalArrays, evals: Evals, *, seed: int = 0) -> list[ErrorBand]:
     """The error on items with and without a near duplicate in training (`EvalItem.close_in_training`)."""
-    data = to_arrays(evaluation)
     close = np.array([evals.items[id].close_in_training for id in data.ids], dtype=bool)
     masks = [("similar training listing", close), ("no similar training listing", ~close)]
     return error_bands(data.truth, data.quote, data.groups, masks, seed=seed)
 
 
-def coverage_by_quote(
-    evaluation: Evaluation | EvalArrays, *, level: float = LEVEL, seed: int = 0
-) -> list[CoverageBand]:
+def coverage_by_quote(data: EvalArrays, *, level: float = LEVEL, seed: int = 0) -> list[CoverageBand]:
     """Coverage and width of intervals by band of the quote; the band edges are those of the truth."""
-    data = to_arrays(evaluation)
     masks = price_masks(data.quote, price_edges(data.truth))
     return masked_coverage(data, masks, level, seed)
 
 
-def running_error(evaluation: Evaluation | EvalArrays, points: int = 100) -> RunningError:
+def running_error(data: EvalArrays, points: int = 100) -> RunningError:
     """The MAE as items are added, in an order by hash of their group that is the same for all pricers.
 
     The band is mean ± t x the group-robust standard error so far, with groups - 1 degrees of freedom.
     """
     from scipy import stats
 
-    data = to_arrays(evaluation)
     groups_of_ids = data.evaluation.groups
     data = data.select(sorted(data.ids, key=lambda id: order_digest(groups_of_ids.get(id, id), id)))
     stops = np.unique(np.geomspace(1, len(data.ids), points).astype(int)) if data.ids else np.array([], dtype=int)
@@ -330,9 +317,8 @@ def running_mean(errors: Array, groups: Codes) -> tuple[float, float, int]:
     return mean, se, count
 
 
-def worst_items(evaluation: Evaluation | EvalArrays, evals: Evals, most: int = 30) -> list[WorstItem]:
+def worst_items(data: EvalArrays, evals: Evals, most: int = 30) -> list[WorstItem]:
     """The items with the largest error, largest first; unanswered items are charged at the median."""
-    data = to_arrays(evaluation)
     errors = data.error
     order = np.argsort(-errors, kind="stable")[:most]
     rows = [(data.evaluation.rows[index], float(errors[index])) for index in order]

@@ -109,12 +109,7 @@ def run_eval(
         progress.note(f"{candidate.name} is already evaluated.")
     waiting = [candidate for candidate in candidates if candidate not in done]
     if whole.folded and waiting:
-        fit_times = [
-            float(candidate.facts.get("fit_seconds") or 0.0) for candidate in waiting if is_refitted(candidate, catalog)
-        ]
-        progress.note(
-            f"{len(whole.groups):,} rows are under {MAX_ROWS_FOR_FOLDS:,}: {IN_FOLDS}.{format_refits(fit_times)}"
-        )
+        progress.note(describe_folds(waiting, catalog, whole))
     if not has_items:
         progress.start("finding similar training listings")
         write_items(folder, eval_items(catalog, whole, index), whole.about)
@@ -124,20 +119,33 @@ def run_eval(
             candidate.cost_reporter.before([item.listing for fold in plan.folds for item in fold.items])
     for candidate in waiting:
         evaluation, fit_seconds = evaluate_candidate(candidate, catalog, plan, batch, progress)
-        facts = {
-            **candidate.facts,
-            **(candidate.cost_reporter.after() if candidate.cost_reporter is not None else {}),
-            "kind": candidate.kind,
-            "catalog_name": catalog.name,
-            "date": time.strftime("%Y-%m-%d"),
-            "split": plan.about["split"],
-            "limit": limit,
-            "folds": plan.folded,
-            "fit_seconds": fit_seconds,
-            "settings": settings_of(candidate, plan, limit),
-        }
-        write_evaluation(folder, evaluation, facts)
+        write_evaluation(folder, evaluation, build_facts(candidate, catalog, plan, limit, fit_seconds))
     return read_evals(folder)
+
+
+def describe_folds(candidates: Sequence[Candidate], catalog: Catalog, plan: EvalPlan) -> str:
+    """Why a small catalog is evaluated in folds, and how long the refits will take."""
+    refitted = [candidate for candidate in candidates if is_refitted(candidate, catalog)]
+    fit_times = [float(candidate.facts.get("fit_seconds") or 0.0) for candidate in refitted]
+    return f"{len(plan.groups):,} rows are under {MAX_ROWS_FOR_FOLDS:,}: {IN_FOLDS}.{format_refits(fit_times)}"
+
+
+def build_facts(
+    candidate: Candidate, catalog: Catalog, plan: EvalPlan, limit: int | None, fit_seconds: float | None
+) -> dict[str, Any]:
+    """The content of an evaluation's meta file; a hosted model adds its actual cost."""
+    return {
+        **candidate.facts,
+        **(candidate.cost_reporter.after() if candidate.cost_reporter is not None else {}),
+        "kind": candidate.kind,
+        "catalog_name": catalog.name,
+        "date": time.strftime("%Y-%m-%d"),
+        "split": plan.about["split"],
+        "limit": limit,
+        "folds": plan.folded,
+        "fit_seconds": fit_seconds,
+        "settings": settings_of(candidate, plan, limit),
+    }
 
 
 def evaluate_one(

@@ -20,7 +20,7 @@ import numpy as np
 from pricesmith.catalog.catalog import Catalog, half_of
 from pricesmith.core.atomic import atomic_file, write_json
 from pricesmith.core.errors import InputError, UsageError
-from pricesmith.core.folders import FolderBuild
+from pricesmith.core.folders import scratch_build
 from pricesmith.core.progress import Progress
 from pricesmith.core.types import Item, Pricer, Recipe
 from pricesmith.evaluation.evaluate import evaluate, to_arrays
@@ -177,7 +177,7 @@ def run_task(task: FitTask, material: FitMaterial, recipe: Recipe, folder: Path,
     model_folder.mkdir(parents=True, exist_ok=True)
     progress.start(f"fitting {recipe.kind} on {task.description}")
     write_json(model_folder / CATALOG, catalog_info(material.catalog, train))
-    build = FolderBuild(model_folder, model_folder, "", {})
+    build = scratch_build(model_folder)
     seconds = fit_recipe(recipe, FitData(train, material.tune, []), build, started, progress)
     pricer = recipe.load(model_folder)
     left_out = [] if task.part == 1 else [material.train[row] for row in left_out_rows(material, task.repeat)]

@@ -14,7 +14,6 @@ from pricesmith.core.types import Evaluation
 from pricesmith.evaluation.breakdown import BreakdownBand, breakdown_by_category, breakdown_by_price
 from pricesmith.evaluation.compare import common_ids
 from pricesmith.evaluation.conclusion import MEDIAN, Conclusion, conclude
-from pricesmith.evaluation.evaluate import to_arrays
 from pricesmith.evaluation.leaderboard import (
     CoverageCheck,
     LeaderboardRow,
@@ -146,11 +145,12 @@ def build_report_data(
     rows = tuple(build_leaderboard(evals))
     by_name = {evaluation.pricer: evaluation for evaluation in evals.evaluations}
     main = {row.name: by_name[row.name] for row in rows if row.group == 0}
-    best = main[rows[0].name]
+    arrays = {name: evals.arrays[name] for name in main}
+    best = arrays[rows[0].name]
     has_categories = any(item.category for item in evals.items.values())
     categories = {}
     if has_categories:
-        categories = {name: error_by_category(evaluation, evals, MAX_CATEGORIES) for name, evaluation in main.items()}
+        categories = {name: error_by_category(data, evals, MAX_CATEGORIES) for name, data in arrays.items()}
     return ReportData(
         evals=evals,
         conclusion=conclusion,
@@ -159,13 +159,13 @@ def build_report_data(
         breakdown=build_breakdown(conclusion, evals, competitor, by_category=has_categories),
         evaluations=main,
         colors=assign_colors(rows),
-        price_bands={name: error_by_price(evaluation) for name, evaluation in main.items()},
+        price_bands={name: error_by_price(data) for name, data in arrays.items()},
         categories=categories,
-        training_bands={name: error_by_training(evaluation, evals) for name, evaluation in main.items()},
+        training_bands={name: error_by_training(data, evals) for name, data in arrays.items()},
         coverage={row.name: row.coverage_checks for row in rows if row.group == 0 and row.coverage_checks},
-        running_errors={name: running_error(evaluation) for name, evaluation in main.items()},
+        running_errors={name: running_error(data) for name, data in arrays.items()},
         worst=tuple(worst_items(best, evals)),
-        median_mae=float(abs(to_arrays(best).truth - best.median).mean()),
+        median_mae=float(abs(best.truth - best.evaluation.median).mean()),
     )
 
 
@@ -187,8 +187,7 @@ def build_breakdown(conclusion: Conclusion, evals: Evals, name: str | None, *, b
     competitors.sort(key=lambda pair: (pair.competitor != name, pair.pricer_type != "hosted", pair.kind == MEDIAN))
     if not competitors:
         return None
-    by_name = {evaluation.pricer: evaluation for evaluation in evals.evaluations}
-    both = by_name[conclusion.reference], by_name[competitors[0].competitor]
+    both = evals.arrays[conclusion.reference], evals.arrays[competitors[0].competitor]
     categories = breakdown_by_category(*both, evals) if by_category else []
     return Breakdown(competitors[0].competitor, len(common_ids(*both)), breakdown_by_price(*both), categories)
 
