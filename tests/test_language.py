@@ -30,12 +30,9 @@ ALLOWED: dict[str, tuple[int, int]] = {
     "api": (0, 1),
     "base_models": (0, 9),
     "build": (0, 2),
-    "catalog": (0, 36),
     "cli": (0, 4),
-    "core": (0, 2),
     "human": (0, 2),
     "pricers": (0, 1),
-    "testing": (0, 2),
 }
 # Examples in docstrings of these modules run here.
 EXAMPLES = (

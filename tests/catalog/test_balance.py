@@ -28,7 +28,7 @@ def test_exactly_the_target_stays() -> None:
     """And the histogram tells it."""
     prices, hashes = made()
     chosen = balance(prices, hashes, 1_234, 0)
-    assert chosen.kept.sum() == 1_234 == sum(chosen.after)
+    assert chosen.mask.sum() == 1_234 == sum(chosen.after)
     assert sum(chosen.before) == 5_000
 
 
@@ -45,18 +45,18 @@ def test_sparse_bins_stay_whole_and_crowded_ones_are_level() -> None:
 def test_a_target_above_the_rows_keeps_all() -> None:
     """There is nothing to make up items from."""
     prices, hashes = made(200)
-    assert balance(prices, hashes, 1_000, 0).kept.all()
+    assert balance(prices, hashes, 1_000, 0).mask.all()
 
 
 def test_the_choice_is_seeded_and_free_of_order() -> None:
     """Another seed chooses others; another order the same ones."""
     prices, hashes = made(1_000)
-    one, other = (balance(prices, hashes, 300, seed).kept for seed in (0, 1))
+    first, other = (balance(prices, hashes, 300, seed).mask for seed in (0, 1))
     order = np.random.default_rng(5).permutation(1_000)
-    assert (balance(prices[order], hashes[order], 300, 0).kept == one[order]).all()
-    assert not (one == other).all()
+    assert (balance(prices[order], hashes[order], 300, 0).mask == first[order]).all()
+    assert not (first == other).all()
 
 
 def test_one_price_is_one_bin() -> None:
     """A catalog of a single price can be balanced too."""
-    assert balance(np.full(50, 9.99), np.arange(50, dtype=np.uint64), 10, 0).kept.sum() == 10
+    assert balance(np.full(50, 9.99), np.arange(50, dtype=np.uint64), 10, 0).mask.sum() == 10

@@ -53,7 +53,7 @@ def test_validation_is_halved_by_group(shop: Catalog) -> None:
     assert len(tune) + len(calibrate) == len(items)
     assert tune
     assert calibrate
-    assert not {group[one.listing.id] for one in tune} & {group[one.listing.id] for one in calibrate}
+    assert not {group[item.listing.id] for item in tune} & {group[item.listing.id] for item in calibrate}
 
 
 def test_a_group_is_sixteen_figures_of_its_centres_hash(shop: Catalog) -> None:

@@ -57,9 +57,9 @@ ODD = st.one_of(st.text(max_size=60), st.lists(PIECES, max_size=14).map("".join)
 @pytest.mark.parametrize("amount", MONEY)
 def test_an_amount_of_money_is_masked(amount: str) -> None:
     """Whatever its sign, code, place and separators."""
-    masked, found = mask_money(f"only {amount} today")
+    masked, masked_amounts = mask_money(f"only {amount} today")
     assert masked == "only [amount] today"
-    assert len(found) == 1
+    assert len(masked_amounts) == 1
 
 
 @pytest.mark.parametrize("text", NOT_MONEY)
@@ -215,6 +215,6 @@ def test_a_title_in_any_script_is_long_enough_when_it_says_as_much(title: str, r
 )
 def test_text_without_spaces_is_cut_between_characters(text: str, cut: str) -> None:
     """One early space does not cost all that follows it."""
-    kept = clean_text(text, CleanSettings(max_chars=20))
-    assert kept == cut
-    assert unicodedata.category(text[len(kept)])[0] != "M"
+    shortened = clean_text(text, CleanSettings(max_chars=20))
+    assert shortened == cut
+    assert unicodedata.category(text[len(shortened)])[0] != "M"

@@ -253,10 +253,10 @@ def test_a_leak_moves_from_the_text_to_what_is_left_out() -> None:
 @pytest.mark.goods
 def test_the_price_of_a_gigabyte_is_found_by_its_product() -> None:
     """In the disks as published, under a name that says nothing."""
-    goods = os.environ.get("PRICESMITH_GOODS")
-    if not goods:
+    folder = os.environ.get("PRICESMITH_GOODS")
+    if not folder:
         pytest.skip("PRICESMITH_GOODS is not set")
-    path = Path(goods).parent / "pc_parts_csv" / "internal-hard-drive.csv"
+    path = Path(folder).parent / "pc_parts_csv" / "internal-hard-drive.csv"
     with path.open(encoding="utf-8") as handle:
         table: list[dict[str, object]] = [{**row, "rate": row["price_per_gb"]} for row in csv.DictReader(handle)]
     assert list(leaks_in(["capacity", "rate", "cache"], table)) == ["rate"]

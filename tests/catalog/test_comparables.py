@@ -26,7 +26,7 @@ HOSES = [item("b", "red brass hose", 20.0), item("a", "red brass hose", 21.0), i
 def test_the_nearest_is_the_one_that_shares_most_words() -> None:
     """A chair is not a hose."""
     (near,) = ComparablesIndex.build(HOSES).search([Listing("", "a chair of oak", "")], 2)
-    assert [(one.id, one.title, one.price) for one in near] == [("c", "oak chair", 90.0)]
+    assert [(comparable.id, comparable.title, comparable.price) for comparable in near] == [("c", "oak chair", 90.0)]
     assert 0 < near[0].similarity <= 1
 
 
@@ -34,7 +34,7 @@ def test_ties_go_to_the_smaller_id_whatever_the_order_of_rows() -> None:
     """The same catalog has the same comparables."""
     for rows in (HOSES, HOSES[::-1]):
         (near,) = ComparablesIndex.build(rows).search([Listing("", "red brass hose", "")], 3)
-        assert [one.id for one in near] == ["a", "b"]
+        assert [comparable.id for comparable in near] == ["a", "b"]
         assert near[0].similarity == 1.0
 
 
@@ -43,31 +43,31 @@ def test_scores_are_the_cosines_of_tfidf() -> None:
     from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
     items, _ = make_items(80)
-    wares = [found.listing for found in make_items(60, seed=1)[0]]
-    texts, asked = [render(found.listing) for found in items], [render(ware) for ware in wares]
+    listings = [row.listing for row in make_items(60, seed=1)[0]]
+    texts, asked = [render(row.listing) for row in items], [render(listing) for listing in listings]
     known = CountVectorizer(token_pattern=r"(?u)\b\w+\b").fit(texts + asked).vocabulary_
     reader = TfidfVectorizer(token_pattern=r"(?u)\b\w+\b", sublinear_tf=True, vocabulary=known)
     rows = reader.fit_transform(texts)
     oracle = (reader.transform(asked) @ rows.T).toarray().max(axis=1)
-    found = [near[0].similarity for near in ComparablesIndex.build(items).search(wares, 1)]
-    assert found == pytest.approx(oracle, abs=2e-5)
+    similarities = [near[0].similarity for near in ComparablesIndex.build(items).search(listings, 1)]
+    assert similarities == pytest.approx(oracle, abs=2e-5)
 
 
 def test_many_at_once_are_as_one_by_one() -> None:
     """A batch is only a matter of speed."""
     items, _ = make_items(700)
     index = ComparablesIndex.build(items)
-    wares = [found.listing for found in items[:300]]
-    assert index.search(wares, 5) == [index.search([ware], 5)[0] for ware in wares]
+    listings = [row.listing for row in items[:300]]
+    assert index.search(listings, 5) == [index.search([listing], 5)[0] for listing in listings]
 
 
 def test_a_saved_index_finds_the_same(tmp_path: Path) -> None:
     """Saved and loaded, nothing changes; nothing in the folder is a pickle."""
     items, _ = make_items(500)
-    wares = [*(found.listing for found in make_items(40, seed=2)[0]), *odd_listings()]
+    listings = [*(row.listing for row in make_items(40, seed=2)[0]), *odd_listings()]
     index = ComparablesIndex.build(items)
     index.save(tmp_path / "comparables")
-    assert ComparablesIndex.load(tmp_path / "comparables").search(wares, 3) == index.search(wares, 3)
+    assert ComparablesIndex.load(tmp_path / "comparables").search(listings, 3) == index.search(listings, 3)
     with np.load(tmp_path / "comparables" / "index.npz", allow_pickle=False) as arrays:
         assert all(arrays[name].dtype != object for name in arrays.files)
 
@@ -90,8 +90,8 @@ def test_an_index_of_nothing_finds_nothing(items: list[Item], tmp_path: Path) ->
     """No rows, or rows without words, are no failure, saved or not."""
     index = ComparablesIndex.build(items)
     index.save(tmp_path)
-    wares = [Listing("", "hose", ""), Listing("", "", "")]
-    assert ComparablesIndex.load(tmp_path).search(wares, 3) == index.search(wares, 3) == [[], []]
+    listings = [Listing("", "hose", ""), Listing("", "", "")]
+    assert ComparablesIndex.load(tmp_path).search(listings, 3) == index.search(listings, 3) == [[], []]
 
 
 def test_a_long_title_is_cut_and_a_missing_one_is_the_text() -> None:
@@ -103,11 +103,11 @@ def test_a_long_title_is_cut_and_a_missing_one_is_the_text() -> None:
 def test_one_search_among_thousands_takes_milliseconds() -> None:
     """Fast enough to show while a person waits."""
     index = ComparablesIndex.build(make_items(8000)[0])
-    ware = make_items(1, seed=3)[0][0].listing
-    index.search([ware], 3)
+    listing = make_items(1, seed=3)[0][0].listing
+    index.search([listing], 3)
     start = time.perf_counter()
     for _ in range(5):
-        index.search([ware], 3)
+        index.search([listing], 3)
     assert (time.perf_counter() - start) / 5 < 0.05
 
 
@@ -117,40 +117,40 @@ def test_of_like_words_the_one_estimated_alike_comes_first() -> None:
     index = ComparablesIndex.build([*gems, item("c", "oak chair", 90.0)])
     index.estimates = np.log([600.0, 12_000.0, 90.0])
     asked = Listing("", "round diamond ideal cut", "")
-    assert [one.id for one in index.search([asked], 2)[0]] == ["a", "b"]
-    assert [one.id for one in index.search([asked], 2, np.log([13_000.0]))[0]] == ["b", "a"]
-    assert [one.id for one in index.search([asked], 2, [np.nan])[0]] == ["a", "b"]
+    assert [comparable.id for comparable in index.search([asked], 2)[0]] == ["a", "b"]
+    assert [comparable.id for comparable in index.search([asked], 2, np.log([13_000.0]))[0]] == ["b", "a"]
+    assert [comparable.id for comparable in index.search([asked], 2, [np.nan])[0]] == ["a", "b"]
 
 
 def test_the_true_prices_of_training_rows_do_not_order_them() -> None:
     """Else comparables would confirm every quote."""
     items, _ = make_items(300)
-    other = [Item(one.listing, 1000 / one.price) for one in items]
+    other = [Item(row.listing, 1000 / row.price) for row in items]
     estimates = np.random.default_rng(0).normal(3, 1, len(items))
-    found = []
+    orders = []
     for rows in (items, other):
         index = ComparablesIndex.build(rows)
         index.estimates = estimates
-        near = index.search([one.listing for one in items[:40]], 5, estimates[:40])
-        found.append([[one.id for one in some] for some in near])
-    assert found[0] == found[1]
+        near = index.search([row.listing for row in items[:40]], 5, estimates[:40])
+        orders.append([[comparable.id for comparable in comparables] for comparables in near])
+    assert orders[0] == orders[1]
 
 
 @given(st.lists(st.sampled_from([0.0, 0.1, 0.100001, 0.25, 0.5, 0.9]), max_size=400), st.integers(1, 70))
 def test_the_highest_scores_are_those_of_a_whole_sort(scores: list[float], k: int) -> None:
     """Looking at stripes first only saves time."""
-    rows, found = highest(np.array(scores), k)
+    rows, highest_scores = highest(np.array(scores), k)
     whole = sorted((-round(score, 5), row) for row, score in enumerate(scores) if score > 0)[:k]
     assert rows.tolist() == [row for _, row in whole]
-    assert found.tolist() == [scores[row] for _, row in whole]
+    assert highest_scores.tolist() == [scores[row] for _, row in whole]
 
 
 def shop_of_lamps() -> tuple[ComparablesIndex, list[Listing]]:
     """An index of 600 made goods with its rule, and the validation listings that the rule was learnt from."""
     rows, _ = make_items(800)
-    validation = [one.listing for one in rows[600:]]
+    validation = [row.listing for row in rows[600:]]
     index = ComparablesIndex.build(rows[:600])
-    index.calibrate(validation, [ware.id for ware in validation])
+    index.calibrate(validation, [listing.id for listing in validation])
     return index, validation
 
 
@@ -176,7 +176,7 @@ def test_a_near_duplicate_group_counts_once() -> None:
     index, validation = shop_of_lamps()
     before = index.threshold
     odd = [Listing(f"odd{number}", "qwertz asdf", "") for number in range(100)]
-    index.calibrate([*validation, *odd], [*(ware.id for ware in validation), *("odd" for _ in odd)])
+    index.calibrate([*validation, *odd], [*(listing.id for listing in validation), *("odd" for _ in odd)])
     assert index.threshold is not None
     assert before is not None
     assert index.threshold > 0
@@ -195,7 +195,7 @@ def test_the_quick_answer_is_the_whole_one() -> None:
     index, validation = shop_of_lamps()
     whole = index.overlap(validation)
     for least in (0.05, 0.3, 0.6, 0.9):
-        quick = [index.overlap_of(ware, least) < least for ware in validation]
+        quick = [index.overlap_of(listing, least) < least for listing in validation]
         assert quick == (whole < least).tolist()
 
 
@@ -214,4 +214,4 @@ def test_similar_things_are_found_in_text_without_spaces() -> None:
     """A Chinese cup is like another cup, not like a lamp; a Thai bag is like another bag."""
     rows = [item("cup", "白色陶瓷咖啡杯", 30.0), item("lamp", "金属落地灯", 200.0), item("bag", "กระเป๋าหนังแท้", 900.0)]
     near = ComparablesIndex.build(rows).search([Listing("", "蓝色陶瓷马克杯", ""), Listing("", "กระเป๋าผ้าใบ", "")], 1)
-    assert [one.id for found in near for one in found] == ["cup", "bag"]
+    assert [comparable.id for comparables in near for comparable in comparables] == ["cup", "bag"]

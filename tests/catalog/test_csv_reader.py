@@ -119,9 +119,9 @@ def test_no_line_of_an_unquoted_export_is_lost(table: list[tuple[str, str, int]]
     base = [["lamp", "of steel", "5"]] * 12
     rows = [*base, *([f"a{a}" if a.startswith('""') else a, f"b{b}", str(price)] for a, b, price in table)]
     text = "".join("\t".join(row) + "\n" for row in [["title", "text", "price"], *rows])
-    found = rows_of(text, "\t")
-    assert len(found) == len(rows)
-    for row, got in zip(rows, found, strict=True):
+    read = rows_of(text, "\t")
+    assert len(read) == len(rows)
+    for row, got in zip(rows, read, strict=True):
         assert isinstance(got, str) or got[-1] == row[-1]
 
 
@@ -137,9 +137,9 @@ def test_the_ledger_adds_up_and_a_note_says_so(tmp_path: Path) -> None:
     rows = export(90, STRAY)
     path.write_text("".join("\t".join(row) + "\n" for row in [["title", "description", "price"], *rows]))
     notes = Notes()
-    found = [row for batch in read_rows(resolve_sources([str(path)])[0], progress=notes) for row in batch]
-    assert [row.number for row in found] == list(range(1, 91))
-    assert [list(row.values.values()) for row in found if isinstance(row, RawRow)] == rows
+    read = [row for batch in read_rows(resolve_sources([str(path)])[0], progress=notes) for row in batch]
+    assert [row.number for row in read] == list(range(1, 91))
+    assert [list(row.values.values()) for row in read if isinstance(row, RawRow)] == rows
     assert sum("quotes" in note for note in notes.notes) == 1
 
 
@@ -147,9 +147,9 @@ def test_a_file_of_open_quotes_is_read_in_linear_time(tmp_path: Path) -> None:
     """Each of 30,000 lines opens a quote that none closes."""
     path = tmp_path / "a.tsv"
     path.write_text("title\tprice\n" + "lamp\t5\n" * 20 + '"lamp\t5\n' * 30_001)
-    found = [row for batch in read_rows(resolve_sources([str(path)])[0]) for row in batch]
-    assert len(found) == 30_021
-    assert not any(isinstance(row, BadRow) for row in found)
+    read = [row for batch in read_rows(resolve_sources([str(path)])[0]) for row in batch]
+    assert len(read) == 30_021
+    assert not any(isinstance(row, BadRow) for row in read)
 
 
 def test_a_file_cut_inside_a_cell_is_still_refused(tmp_path: Path) -> None:

@@ -51,8 +51,8 @@ def write(path: Path, data: list[Row]) -> str:
 
 
 def table(catalog: Catalog) -> list[Row]:
-    found: list[Row] = pq.read_table(catalog.path / "items.parquet").to_pylist()
-    return found
+    items: list[Row] = pq.read_table(catalog.path / "items.parquet").to_pylist()
+    return items
 
 
 def rejects(catalog: Catalog) -> list[Row]:
@@ -84,11 +84,11 @@ def test_the_ledger_adds_up(shop: Catalog) -> None:
     ledger = shop.ledger
     for part in (ledger["rows"], *ledger["files"]):
         assert part["in"] == part["kept"] + sum(part["rejected"].values())
-    assert ledger["rows"]["in"] == 912 == sum(one["in"] for one in ledger["files"])
+    assert ledger["rows"]["in"] == 912 == sum(file["in"] for file in ledger["files"])
     assert ledger["rows"]["kept"] == len(table(shop)) == sum(ledger["splits"].values())
-    assert Counter(one["reason"] for one in rejects(shop)) == ledger["rows"]["rejected"]
-    assert Counter(one["file"] for one in rejects(shop)) == {
-        one["file"]: sum(one["rejected"].values()) for one in ledger["files"] if one["rejected"]
+    assert Counter(reject["reason"] for reject in rejects(shop)) == ledger["rows"]["rejected"]
+    assert Counter(reject["file"] for reject in rejects(shop)) == {
+        file["file"]: sum(file["rejected"].values()) for file in ledger["files"] if file["rejected"]
     }
 
 
@@ -129,9 +129,9 @@ def test_near_duplicates_are_never_on_two_sides(shop: Catalog) -> None:
         words = split_words(f"{row['title']} {row['text']}")
         shingled.append(({tuple(words[i : i + 3]) for i in range(len(words) - 2)}, row["split"]))
     divided = 0
-    for number, (one, side) in enumerate(shingled):
+    for number, (shingles, side) in enumerate(shingled):
         for other, there in shingled[number + 1 :]:
-            if side != there and len(one & other) > 0.9 * len(one | other):
+            if side != there and len(shingles & other) > 0.9 * len(shingles | other):
                 divided += 1
     assert divided == 0
 
@@ -153,8 +153,8 @@ def test_shuffled_rows_and_files_make_the_same_catalog(tmp_path: Path) -> None:
                 [str(folder / "b.csv"), str(folder / "a.csv")], tmp_path / f"out{seed}", mapping={"category": "brand"}
             )
         )
-    assert len({one.fingerprint for one in made}) == 1
-    stripped = [[{**row, "source": ""} for row in table(one)] for one in made]
+    assert len({catalog.fingerprint for catalog in made}) == 1
+    stripped = [[{**row, "source": ""} for row in table(catalog)] for catalog in made]
     assert stripped[0] == stripped[1] == stripped[2]
 
 
@@ -191,13 +191,13 @@ def test_curating_a_row_and_pricing_it_see_the_same_text(tmp_path: Path) -> None
 def test_a_leak_in_one_file_stays_out_of_all(tmp_path: Path) -> None:
     """The columns `unit` x `count` make the price in one file; in the other `unit` says nothing."""
     draw = random.Random(0)
-    one, two = rows(150), rows(150, seed=1)
-    for row in one:
+    first, second = rows(150), rows(150, seed=1)
+    for row in first:
         count = draw.choice((2, 4, 8))
         row |= {"unit": round(float(row["price"][1:].replace(",", "")) / count, 4), "count": count}
-    for row in two:
+    for row in second:
         row |= {"unit": draw.randrange(1, 1_000)}
-    catalog = curate([write(tmp_path / "a.csv", one), write(tmp_path / "b.csv", two)], tmp_path / "out")
+    catalog = curate([write(tmp_path / "a.csv", first), write(tmp_path / "b.csv", second)], tmp_path / "out")
     assert "product" in catalog.ledger["columns"]["left_out"]["unit"]
     assert catalog.ledger["columns"]["extra"] == ["count"]
     assert not [row for row in table(catalog) if "unit:" in row["text"]]
@@ -260,13 +260,13 @@ def test_other_settings_or_a_changed_file_are_refused_with_the_difference(tmp_pa
     data = rows(150)
     path = write(tmp_path / "a.csv", data)
     curate([path], tmp_path / "out")
-    with pytest.raises(UsageError) as found:
+    with pytest.raises(UsageError) as caught:
         curate([path], tmp_path / "out", drop_part_numbers=True)
-    assert found.value.got == "cleaning drop_part_numbers: False -> True"
+    assert caught.value.got == "cleaning drop_part_numbers: False -> True"
     write(tmp_path / "a.csv", data[:-1])
-    with pytest.raises(UsageError) as found:
+    with pytest.raises(UsageError) as caught:
         curate([path], tmp_path / "out")
-    assert found.value.got.startswith("source a.csv: ")
+    assert caught.value.got.startswith("source a.csv: ")
     assert curate([path], tmp_path / "out", overwrite=True).ledger["rows"]["in"] == 149
 
 
@@ -279,21 +279,21 @@ def test_work_that_failed_leaves_the_old_catalog(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Too few rows"):
         curate([path], tmp_path / "out", overwrite=True)
     assert curate([write(tmp_path / "a.csv", data)], tmp_path / "out").fingerprint == old.fingerprint
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["a.csv", "out"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "out"]
 
 
 def test_too_few_rows_say_where_the_others_went(tmp_path: Path) -> None:
     """And a file of which no row can be read is not called empty."""
     path = tmp_path / "a.csv"
     path.write_text("name,text,price\nDrill,x\nSaw,x\nLamp,a lamp of oak,5\nHose,a long hose,free\n")
-    with pytest.raises(InputError) as found:
+    with pytest.raises(InputError) as caught:
         curate([str(path)], tmp_path / "out")
-    assert found.value.got.startswith("1 of 4 rows; 2 ")
-    assert "1 price is not a number" in found.value.got
+    assert caught.value.got.startswith("1 of 4 rows; 2 ")
+    assert "1 price is not a number" in caught.value.got
     path.write_text("name,text,price\nDrill,x\nSaw,x\n")
-    with pytest.raises(InputError, match=r"No row of a\.csv can be read") as found:
+    with pytest.raises(InputError, match=r"No row of a\.csv can be read") as caught:
         curate([str(path)], tmp_path / "out")
-    assert found.value.got.startswith("2 x ")
+    assert caught.value.got.startswith("2 x ")
     path.write_text("name,text,price\n")
     with pytest.raises(InputError, match="has no rows"):
         curate([str(path)], tmp_path / "out")
@@ -334,7 +334,7 @@ def test_settings_that_cannot_be_are_refused_before_work_starts(wrong: dict[str,
     path = make_csv(tmp_path / "a.csv", 150)
     with pytest.raises(UsageError):
         curate([str(path)], tmp_path / "out", **wrong)
-    assert [one.name for one in tmp_path.iterdir()] == ["a.csv"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
 def test_the_range_without_a_highest_price_ends_above_the_dearest(tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ def test_the_ledger_keeps_the_column_map_of_every_header(tmp_path: Path) -> None
     other = [{"title": row["name"], "vendor": row["brand"], "price": row["price"]} for row in rows(80, seed=2)]
     write(tmp_path / "in" / "other.csv", other)
     ledger = curate([str(tmp_path / "in")], tmp_path / "out").ledger
-    assert [(one["title"], one["text"], one["brand"]) for one in ledger["maps"]] == [
+    assert [(columns["title"], columns["text"], columns["brand"]) for columns in ledger["maps"]] == [
         ("name", "description", "brand"),
         ("title", None, "vendor"),
     ]
@@ -443,9 +443,9 @@ def test_rows_that_are_all_alike_are_refused(tmp_path: Path) -> None:
     """A group is not split, so there would be nothing to judge by."""
     same = {"name": "A garden hose of rubber", "description": "", "brand": ""}
     data = [{**row, **same} for row in rows(150)]
-    with pytest.raises(InputError, match="too much alike") as found:
+    with pytest.raises(InputError, match="too much alike") as caught:
         curate([write(tmp_path / "a.csv", data)], tmp_path / "out")
-    assert "groups of near-duplicates" in found.value.got
+    assert "groups of near-duplicates" in caught.value.got
 
 
 @pytest.mark.parametrize("name", ["price_usd", "PriceUSD", "usd price"])

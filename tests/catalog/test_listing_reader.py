@@ -53,22 +53,24 @@ def rows(names: frozenset[str], place: int) -> list[Row]:
     items, _ = make_items(SHARE, seed=place)
     made = []
     for number, item in enumerate(items):
-        ware = item.listing
+        listing = item.listing
         cells: Row = {
-            **dict.fromkeys(TITLES, ware.title),
-            **dict.fromkeys(TEXTS, f"<p>{ware.text}</p> was ${number}.99"),
+            **dict.fromkeys(TITLES, listing.title),
+            **dict.fromkeys(TEXTS, f"<p>{listing.text}</p> was ${number}.99"),
             "features": f"made {place} {number}&nbsp;times",
-            "vendor": ware.brand,
-            "product_type": ware.category,
-            "category": f"{ware.category}s",
+            "vendor": listing.brand,
+            "product_type": listing.category,
+            "category": f"{listing.category}s",
             "color": "green",
             "weight_kg": number / 4,
             "url": "http://x",
             "old_price": item.price + 1,
             "material": "oak",
         }
-        kept = {name: None if (number + i) % 3 == 0 else cells[name] for i, name in enumerate(sorted(names))}
-        made.append({"id": float(1_000 * place + number), **kept, "price": "" if number % 9 == 0 else f"${item.price}"})
+        filled = {name: None if (number + i) % 3 == 0 else cells[name] for i, name in enumerate(sorted(names))}
+        made.append(
+            {"id": float(1_000 * place + number), **filled, "price": "" if number % 9 == 0 else f"${item.price}"}
+        )
     return made
 
 
@@ -91,8 +93,8 @@ def write(path: Path, data: Sequence[Row]) -> Path:
 
 def info(catalog: Catalog) -> Mapping[str, Any]:
     """The catalog.json of a run that is fitted on a catalog."""
-    found: Mapping[str, Any] = json.loads(json.dumps(catalog_info(catalog, catalog.items("train"))))
-    return found
+    values: Mapping[str, Any] = json.loads(json.dumps(catalog_info(catalog, catalog.items("train"))))
+    return values
 
 
 def priced(catalog: Catalog, file: Path) -> dict[str, Listing]:
@@ -219,9 +221,9 @@ def test_an_odd_row_is_answered_in_its_place(place: int, tmp_path: Path) -> None
     lines.insert(place, {"sku": "odd", "remark": "this row is of another table"})
     file = tmp_path / "new.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = answers(file, tmp_path / "prices.csv")
-    assert [row["sku"] for row in found if not row["price"]] == ["odd"]
-    assert found[place]["note"] == "no title and no text"
+    priced_rows = answers(file, tmp_path / "prices.csv")
+    assert [row["sku"] for row in priced_rows if not row["price"]] == ["odd"]
+    assert priced_rows[place]["note"] == "no title and no text"
 
 
 def test_a_row_of_known_columns_alone_is_priced(tmp_path: Path) -> None:

@@ -47,18 +47,18 @@ WORDS = [
 
 def by_hand(sketches: np.ndarray) -> list[int]:
     """The rule as it is told: the first center that a row is alike to, else the row itself."""
-    found: list[int] = []
-    for row, one in enumerate(sketches):
-        centers = [other for other in range(row) if found[other] == other]
-        near = [other for other in centers if (sketches[other] == one).sum() >= ALIKE]
-        found.append(near[0] if near else row)
-    return found
+    center_of: list[int] = []
+    for row, signature in enumerate(sketches):
+        centers = [other for other in range(row) if center_of[other] == other]
+        near = [other for other in centers if (sketches[other] == signature).sum() >= ALIKE]
+        center_of.append(near[0] if near else row)
+    return center_of
 
 
 def likeness(a: str, b: str) -> float:
     """The exact Jaccard of word-3-shingles."""
-    one, other = ({tuple(w[i : i + 3]) for i in range(max(1, len(w) - 2))} for w in (split_words(a), split_words(b)))
-    return len(one & other) / len(one | other)
+    first, other = ({tuple(w[i : i + 3]) for i in range(max(1, len(w) - 2))} for w in (split_words(a), split_words(b)))
+    return len(first & other) / len(first | other)
 
 
 def bodies(n: int, seed: int = 0) -> list[str]:

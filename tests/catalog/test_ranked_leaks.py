@@ -49,14 +49,14 @@ def shop(path: Path, n: int = 400) -> Path:
 
 def test_what_ranks_the_price_is_dropped_and_told_and_an_honest_column_is_kept(tmp_path: Path) -> None:
     """A price in Canadian dollars, a list price within a cell and one of two parts that add up to the price."""
-    told = Notes()
-    catalog = curate([str(shop(tmp_path / "shop.csv"))], tmp_path / "catalog", progress=told)
+    notes = Notes()
+    catalog = curate([str(shop(tmp_path / "shop.csv"))], tmp_path / "catalog", progress=notes)
     columns = catalog.ledger["columns"]
     assert {"CAD", "pack"} <= set(columns["left_out"])
     assert {"net", "tax"} & set(columns["left_out"])
     assert "size" in columns["extra"]
     for name in ("CAD", "pack"):
-        assert [line for line in told.lines if repr(name) in line and f"--keep {name}" in line]
+        assert [line for line in notes.lines if repr(name) in line and f"--keep {name}" in line]
 
 
 def test_keep_overrides_and_is_recorded(tmp_path: Path) -> None:

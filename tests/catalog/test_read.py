@@ -138,7 +138,7 @@ def test_a_folder_is_its_tables_by_name(tmp_path: Path) -> None:
         written(tmp_path / name, gzip.compress(data) if name.endswith("gz") else data)
     notes = Notes()
     sources = resolve_sources([str(tmp_path)], notes)
-    assert [(one.name, one.category) for one in sources] == [
+    assert [(source.name, source.category) for source in sources] == [
         ("case_fan.csv.gz", "case fan"),
         ("internal-hard-drive.csv", "internal hard drive"),
     ]
@@ -153,7 +153,7 @@ def test_sources_are_the_same_in_any_order_and_however_often_named(tmp_path: Pat
             written(tmp_path / folder / name, "name,price\n")
     given = [str(tmp_path / "a"), str(tmp_path / "*" / "x.csv"), str(tmp_path / "b" / "y.csv")]
     assert resolve_sources(given) == resolve_sources(given[::-1])
-    assert [one.name for one in resolve_sources(given)] == ["a/x.csv", "a/y.csv", "b/x.csv", "b/y.csv"]
+    assert [source.name for source in resolve_sources(given)] == ["a/x.csv", "a/y.csv", "b/x.csv", "b/y.csv"]
 
 
 def test_a_lone_file_has_no_category(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_lone_file_has_no_category(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "said"),
+    ("name", "data", "expected"),
     [
         ("a.pkl", b"\x80\x04.", "Pickles run code"),
         ("a.xml", b"<a/>", ".jsonl"),
@@ -180,12 +180,12 @@ def test_a_lone_file_has_no_category(tmp_path: Path) -> None:
         ("a.csv", b"", "empty"),
     ],
 )
-def test_a_wrong_name_or_content_is_refused_by_name(tmp_path: Path, name: str, data: bytes, said: str) -> None:
+def test_a_wrong_name_or_content_is_refused_by_name(tmp_path: Path, name: str, data: bytes, expected: str) -> None:
     """An unknown ending, a known one over other content, and nothing at all."""
     with pytest.raises(InputError) as caught:
         resolve_sources([str(written(tmp_path / name, data))])
     assert name in str(caught.value)
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_a_source_that_is_not_there_is_refused(tmp_path: Path) -> None:
@@ -229,14 +229,14 @@ def test_a_catalog_is_not_read_as_a_folder_of_tables(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("style", "said"),
+    ("style", "expected"),
     [
         ("General", 24.5), ("0.00", 24.5), ("#,##0.00 [$€-407]", "€ 24.500000"), ("[$USD] #,##0.00", "USD 24.500000"),
         ('#,##0.00 "zł"', "zł 24.500000"), ("_($* #,##0.00_)", "$ 24.500000"), ("[$-409]d-mmm", None),
         ('0.0 "kg"', 24.5),
     ],
 )  # fmt: skip
-def test_a_cell_that_excel_shows_as_money_says_its_currency(style: str, said: object, tmp_path: Path) -> None:
+def test_a_cell_that_excel_shows_as_money_says_its_currency(style: str, expected: object, tmp_path: Path) -> None:
     """Euros in a dollar catalog are then refused by name, and not taken for dollars."""
     import openpyxl
 
@@ -247,7 +247,7 @@ def test_a_cell_that_excel_shows_as_money_says_its_currency(style: str, said: ob
     book.save(tmp_path / "a.xlsx")
     (row,) = cells(tmp_path / "a.xlsx")
     assert isinstance(row, dict)
-    if said is None:
+    if expected is None:
         assert not str(row["price"]).startswith("$")
     else:
-        assert row["price"] == said
+        assert row["price"] == expected

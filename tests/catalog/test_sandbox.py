@@ -27,12 +27,12 @@ def cells(path: Path, limits: Limits | None = None) -> list[dict[str, object] | 
     return [dict(row.values) if isinstance(row, RawRow) else row.reason for row in rows]
 
 
-def refused(path: Path, said: str, limits: Limits | None = None) -> InputError:
+def refused(path: Path, message: str, limits: Limits | None = None) -> InputError:
     """Reading `path` is refused; the error has the file's name and says `said`."""
     with pytest.raises(InputError) as caught:
         cells(path, limits)
     assert path.name in str(caught.value)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     return caught.value
 
 

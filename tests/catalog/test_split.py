@@ -47,9 +47,9 @@ def test_the_split_does_not_depend_on_the_order_of_groups() -> None:
 def test_another_seed_is_another_split() -> None:
     """And the same seed the same."""
     names, sizes = made([1] * 1_000)
-    one, same, other = (split_groups(names, sizes, "90/5/5", seed) for seed in (1, 1, 2))
-    assert (one == same).all()
-    assert not (one == other).all()
+    first, same, other = (split_groups(names, sizes, "90/5/5", seed) for seed in (1, 1, 2))
+    assert (first == same).all()
+    assert not (first == other).all()
 
 
 def test_the_seeded_order_is_even() -> None:

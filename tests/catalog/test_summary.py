@@ -55,14 +55,14 @@ def test_the_page_shows_every_number_at_any_width(shop: Catalog, width: int) -> 
 
 def test_the_page_shows_examples_of_every_split(shop: Catalog) -> None:
     """Two each, with their prices."""
-    assert [one["split"] for one in to_dict(shop)["examples"]] == [split for split in SPLITS for _ in range(2)]
+    assert [example["split"] for example in to_dict(shop)["examples"]] == [split for split in SPLITS for _ in range(2)]
 
 
 def test_the_page_tells_leaks_groups_and_balancing(shop: Catalog) -> None:
     """In words."""
     text = draw(shop, 120)
-    for said in ("Near-duplicate groups: ", "Split by group: 150 train", "Balanced to 150", "Columns: title = name"):
-        assert said in text
+    for line in ("Near-duplicate groups: ", "Split by group: 150 train", "Balanced to 150", "Columns: title = name"):
+        assert line in text
 
 
 def test_facts_are_json(shop: Catalog) -> None:

@@ -31,10 +31,10 @@ SHOPIFY = (
 def rows_of(text: str) -> list[RawRow | BadRow]:
     """The rows of a feed as its variants make them."""
     header, *rows = csv.reader(io.StringIO(text))
-    found = find_variants(header)
-    assert found is not None
+    shop_variants = find_variants(header)
+    assert shop_variants is not None
     raw = [RawRow("a.csv", place, dict(zip(header, row, strict=True))) for place, row in enumerate(rows, 1)]
-    return [row for batch in found.inherit([raw[:2], raw[2:]]) for row in batch]
+    return [row for batch in shop_variants.inherit([raw[:2], raw[2:]]) for row in batch]
 
 
 def cells(rows: Sequence[RawRow | BadRow], *names: str) -> list[list[object] | str]:
@@ -96,28 +96,28 @@ def test_woocommerce_variations_take_the_text_of_their_parent() -> None:
         ["Shirt", "of cotton", "Clothes", "variation"],
         ["Cap", "", "", "simple"],
     ]
-    found = find_variants(WOO.split(","))
-    assert found is not None
-    groups = [found.group_of(row.values) for row in rows if isinstance(row, RawRow)]
+    shop_variants = find_variants(WOO.split(","))
+    assert shop_variants is not None
+    groups = [shop_variants.group_of(row.values) for row in rows if isinstance(row, RawRow)]
     assert groups[0] == groups[2] != ""
     assert groups[1] == groups[3] != ""
     assert groups[4] == ""
     assert isinstance(rows[0], RawRow)
-    assert found.reason(rows[0].values, "no price") == variants.PARENT
-    assert found.reason(rows[0].values, "price is zero") == "price is zero"
+    assert shop_variants.reason(rows[0].values, "no price") == variants.PARENT
+    assert shop_variants.reason(rows[0].values, "price is zero") == "price is zero"
 
 
 def test_magento_products_list_their_variants() -> None:
     """In one cell (Magento 2), or in the rows below their own (Magento 1)."""
     header = ["sku", "product_type", "store_view_code", "name", "price", "configurable_variations"]
-    found = find_variants(header)
-    assert found is not None
+    shop_variants = find_variants(header)
+    assert shop_variants is not None
     listed = "sku=A-S,size=S,color=red|sku=A-M,size=M"
     product = dict(zip(header, ["A", "configurable", "", "Hoodie", "", listed], strict=True))
-    assert found.links_of(product) == [found.group_of({"sku": sku}) for sku in ("A-S", "A-M")]
-    assert found.reason(product, "no price") == variants.PARENT
+    assert shop_variants.links_of(product) == [shop_variants.group_of({"sku": sku}) for sku in ("A-S", "A-M")]
+    assert shop_variants.reason(product, "no price") == variants.PARENT
     view = dict(zip(header, ["A", "", "french", "Pull", "", ""], strict=True))
-    assert found.reason(view, "no price") == variants.EXTRA
+    assert shop_variants.reason(view, "no price") == variants.EXTRA
     rows = rows_of("sku,_type,_super_products_sku,name,price\nA,configurable,A-S,Hoodie,\n,,A-M,,\nB,simple,,Cap,5\n")
     assert cells(rows, "sku", "_super_products_sku") == [["A", "A-S"], ["A", "A-M"], ["B", ""]]
 
@@ -133,9 +133,9 @@ def test_magento_products_list_their_variants() -> None:
 )
 def test_other_feeds_name_the_product_in_a_column(header: str, child: list[str], own: list[str]) -> None:
     names = header.split(",")
-    found = find_variants(names)
-    assert found is not None
-    groups = [found.group_of(dict(zip(names, row, strict=True))) for row in (child, own)]
+    shop_variants = find_variants(names)
+    assert shop_variants is not None
+    groups = [shop_variants.group_of(dict(zip(names, row, strict=True))) for row in (child, own)]
     assert groups[0] == groups[1] != ""
 
 
@@ -221,7 +221,7 @@ def test_variants_that_a_later_row_lists_are_one_group(tmp_path: Path) -> None:
     for row in pq.read_table(catalog.path / "items.parquet").to_pylist():
         groups.setdefault(row["id"].partition("-")[0], set()).add(row["group"])
     assert len(groups) == 60
-    assert all(len(found) == 1 for found in groups.values())
+    assert all(len(ids) == 1 for ids in groups.values())
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -232,27 +232,27 @@ def test_rows_of_one_product_and_of_one_group_have_one_center(pairs: list[tuple[
     centers = np.array([int(np.flatnonzero(groups == group)[0]) for group in groups], dtype=np.int64)
     products = np.array([product for _, product in pairs], dtype=np.uint64)
     assert join_groups(centers, np.zeros(len(pairs), dtype=np.uint64), 50).tolist() == centers.tolist()
-    found = join_groups(centers, products, 1_000)
-    for place, center in enumerate(found):
+    joined = join_groups(centers, products, 1_000)
+    for place, center in enumerate(joined):
         assert center <= place
-        assert found[center] == center
-        assert found[centers[place]] == center
+        assert joined[center] == center
+        assert joined[centers[place]] == center
         same = np.flatnonzero((products == products[place]) & (products != 0))
-        assert products[place] == 0 or all(found[same] == center)
+        assert products[place] == 0 or all(joined[same] == center)
 
 
 def test_a_name_that_most_rows_have_names_no_product() -> None:
     centers = np.arange(1_000, dtype=np.int64)
     products = np.r_[np.full(400, 7), np.full(60, 8), np.zeros(540)].astype(np.uint64)
-    found = join_groups(centers, products, 50)
-    assert found[:400].tolist() == list(range(400))
-    assert set(found[400:460].tolist()) == {400}
+    joined = join_groups(centers, products, 50)
+    assert joined[:400].tolist() == list(range(400))
+    assert set(joined[400:460].tolist()) == {400}
 
 
 def test_products_that_are_alike_in_words_are_not_one_large_group() -> None:
     """Over the limit every product is a group of its own, whole."""
     products = np.repeat(np.arange(1, 31), 10).astype(np.uint64)
     centers = np.tile(np.arange(10), 30).astype(np.int64)  # the same ten texts in each
-    found = join_groups(centers, products, 50)
-    assert [len(set(found[products == product].tolist())) for product in range(1, 31)] == [1] * 30
-    assert len(set(found.tolist())) == 30
+    joined = join_groups(centers, products, 50)
+    assert [len(set(joined[products == product].tolist())) for product in range(1, 31)] == [1] * 30
+    assert len(set(joined.tolist())) == 30

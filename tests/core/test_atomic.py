@@ -25,14 +25,14 @@ def test_a_block_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
         temporary.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old"
-    assert [found.name for found in tmp_path.iterdir()] == ["a.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_leftovers_of_a_killed_writer_are_swept(tmp_path: Path) -> None:
     """A temporary file whose process is gone is removed by the next write of the same file."""
     (tmp_path / ".a.txt.999999999.tmp").write_text("half")
     write_atomic(tmp_path / "a.txt", "new")
-    assert [found.name for found in tmp_path.iterdir()] == ["a.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_json_that_strict_readers_refuse_is_not_written(tmp_path: Path) -> None:

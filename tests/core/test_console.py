@@ -13,7 +13,7 @@ from pricesmith.text.formatting import format_money
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "expected"),
     [
         (UsageError("No", got="a", allowed="b", hint="c"), 2, "Error: No\n  got: a\n  allowed: b\n  next: c"),
         (InputError("A file is bad"), 1, "Error: A file is bad"),
@@ -26,12 +26,12 @@ from pricesmith.text.formatting import format_money
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
 )
-def test_an_error_is_told_with_its_exit_code(error: BaseException, code: int, told: str) -> None:
+def test_an_error_is_told_with_its_exit_code(error: BaseException, code: int, expected: str) -> None:
     """Every error that a user can meet has a text and a code."""
-    found = describe_error(error)
-    assert found is not None
-    assert told in found[0]
-    assert found[1] == code
+    description = describe_error(error)
+    assert description is not None
+    assert expected in description[0]
+    assert description[1] == code
 
 
 def test_a_defect_of_ours_is_not_explained_away() -> None:

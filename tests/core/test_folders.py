@@ -33,7 +33,7 @@ def test_the_same_command_again_is_finished(tmp_path: Path) -> None:
 
 
 def test_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
-    """What differs is told, and nothing is overwritten."""
+    """What differs is process, and nothing is overwritten."""
     made(tmp_path / "a", alpha=1)
     with pytest.raises(UsageError) as caught:
         made(tmp_path / "a", "two", alpha=2)
@@ -46,7 +46,7 @@ def test_overwrite_builds_beside_and_swaps(tmp_path: Path) -> None:
     made(tmp_path / "a", alpha=1)
     assert made(tmp_path / "a", "two", overwrite=True, alpha=2)
     assert (tmp_path / "a" / "file.txt").read_text() == "two"
-    assert [found.name for found in tmp_path.iterdir()] == ["a"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_build_is_gone_on_with(tmp_path: Path) -> None:
-    """After a kill, the same settings go on; other settings are told the difference."""
+    """After a kill, the same settings go on; other settings are process the difference."""
     beside = tmp_path / ".a.building"
     beside.mkdir()
     write_json(beside / SETTINGS, {"generator": "pricesmith unfinished folder", "format": 1, "settings": {"alpha": 1}})
@@ -88,9 +88,9 @@ def test_two_writers_of_one_folder_do_not_meet(tmp_path: Path) -> None:
     )
     with build_folder(tmp_path / "a", "done.json", {}) as build:
         assert build is not None
-        told = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], capture_output=True, text=True)
+        process = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], capture_output=True, text=True)
         build.finish({})
-    assert "Another process is writing" in told.stdout
+    assert "Another process is writing" in process.stdout
 
 
 def kill_at(step: int, build: object) -> bool:
@@ -124,10 +124,10 @@ def test_a_kill_at_any_step_of_a_swap_loses_nothing(
     """After it the old folder or the new one is there, whole, at the latest when the same command has run again."""
     if not one_step:
 
-        def in_three(one: Path, other: Path) -> None:
+        def in_three(first: Path, other: Path) -> None:
             os.rename(other, folders.aside_path(other))
-            os.rename(one, other)
-            os.rename(folders.aside_path(other), one)
+            os.rename(first, other)
+            os.rename(folders.aside_path(other), first)
 
         monkeypatch.setattr(folders, "swap_folders", in_three)
     for step in range(1, 200):

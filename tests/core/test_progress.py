@@ -100,28 +100,28 @@ def worked(clock: Clock, seconds: list[float], expected: float) -> tuple[list[st
     heard, times = Recorder(), list[float]()
     note = heard.note
     heard.note = lambda text: (times.append(clock.now - 100), note(text))[1]  # type: ignore[method-assign]
-    told = Estimated(heard, "best", STAGES, expected)
+    estimated = Estimated(heard, "best", STAGES, expected)
     for name, took in zip(
         ("networks without part 1", "networks without part 2", "networks", "trees"), seconds, strict=True
     ):
-        told.start(name, 2)
+        estimated.start(name, 2)
         for _ in range(2):
             clock.now += took / 2
-            told.advance()
+            estimated.advance()
     return heard.said, times
 
 
 def test_a_busy_machine_gets_a_new_estimate(clock: Clock) -> None:
     """31 s told, 15 times slower: after the first steps the new length is known, and it is not repeated."""
-    said, times = worked(clock, [93, 93, 93, 186], expected=31)
-    assert said == ["best is slower than estimated: about 7 minutes left."]
+    messages, times = worked(clock, [93, 93, 93, 186], expected=31)
+    assert messages == ["best is slower than estimated: about 7 minutes left."]
     assert times[0] < 50
 
 
 def test_a_machine_that_becomes_busy_later_is_noticed(clock: Clock) -> None:
-    said, _ = worked(clock, [20, 20, 200, 400], expected=100)
-    assert said
-    assert all("slower" in line for line in said)
+    messages, _ = worked(clock, [20, 20, 200, 400], expected=100)
+    assert messages
+    assert all("slower" in line for line in messages)
 
 
 def test_a_machine_as_fast_as_estimated_says_nothing(clock: Clock) -> None:
@@ -129,8 +129,8 @@ def test_a_machine_as_fast_as_estimated_says_nothing(clock: Clock) -> None:
 
 
 def test_a_faster_machine_is_told_too(clock: Clock) -> None:
-    said, _ = worked(clock, [40, 40, 40, 80], expected=600)
-    assert said[0].startswith("best is faster than estimated: about")
+    messages, _ = worked(clock, [40, 40, 40, 80], expected=600)
+    assert messages[0].startswith("best is faster than estimated: about")
 
 
 def test_stages_kept_from_an_interrupted_run_say_nothing_about_speed(clock: Clock) -> None:
@@ -151,8 +151,8 @@ def test_stages_and_notes_are_passed_on(clock: Clock) -> None:
         def note(self, text: str) -> None:
             calls.append(text)
 
-    told = Estimated(Inner(), "best", STAGES, 100.0)
-    told.start("something else")
-    told.advance(3)
-    told.note("hello")
+    estimated = Estimated(Inner(), "best", STAGES, 100.0)
+    estimated.start("something else")
+    estimated.advance(3)
+    estimated.note("hello")
     assert calls == [("something else", None), 3, "hello"]

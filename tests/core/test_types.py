@@ -77,7 +77,7 @@ def test_lines_stay_in_order_and_none_is_lost(lines: list[str]) -> None:
 
 
 @given(st.text(st.sampled_from("aA: \t.,ß1"), max_size=12), st.text(st.sampled_from("aA: \t.,ß1"), max_size=12))
-def test_lines_that_are_equal_are_equal_without_spaces(one: str, other: str) -> None:
+def test_lines_that_are_equal_are_equal_without_spaces(first: str, other: str) -> None:
     """The quick comparison finds every repeat that the exact one confirms."""
-    assert bare(one) == line_key(one).replace(" ", "")
-    assert line_key(one) != line_key(other) or bare(one) == bare(other)
+    assert bare(first) == line_key(first).replace(" ", "")
+    assert line_key(first) != line_key(other) or bare(first) == bare(other)

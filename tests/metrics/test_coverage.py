@@ -26,16 +26,18 @@ def test_items_of_one_group_count_as_little_as_they_agree() -> None:
     assert alone.p < 1e-6 < 0.01 < together.p
 
 
-def test_a_coverage_of_ninety_per_cent_is_seldom_called_off() -> None:
-    """Under 5 in 100 samples, in groups of four that agree."""
-    draw, found = np.random.default_rng(0), 0
+def test_a_coverage_at_its_level_is_rejected_in_about_5_percent_of_samples() -> None:
+    """In groups of four that agree; items taken as independent would be rejected far more often."""
+    draw, rejected, by_item = np.random.default_rng(0), 0, 0
     groups = np.repeat(np.arange(150), 4)
     for _ in range(400):
         common, own = np.repeat(draw.random(150) < 0.9, 4), draw.random(600) < 0.9
         held = np.where(np.repeat(draw.random(150) < 0.5, 4), common, own).astype(float)
         p = coverage_test(held, groups, 0.9).p
-        found += p is not None and p < 0.05
-    assert found / 400 < 0.075
+        rejected += p is not None and p < 0.05
+        by_item += (coverage_test(held, np.arange(600), 0.9).p or 0) < 0.05
+    assert 0.02 < rejected / 400 < 0.075
+    assert by_item / 400 > 0.1
 
 
 def test_too_few_groups_have_no_test() -> None:

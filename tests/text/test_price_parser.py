@@ -179,10 +179,10 @@ LOCAL = [
 @pytest.mark.parametrize(("value", "currency", "marks", "amount"), LOCAL)
 def test_a_price_in_local_writing_is_read(value: str, currency: str, marks: str, amount: float) -> None:
     """Local signs, scripts, entities and minor digits are understood, and the currency is the catalog's."""
-    found = parse_price(value, currency, marks)
-    assert isinstance(found, tuple)
-    assert found[0] == amount
-    assert found[1] in (currency, None)
+    result = parse_price(value, currency, marks)
+    assert isinstance(result, tuple)
+    assert result[0] == amount
+    assert result[1] in (currency, None)
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def test_a_batch_is_its_listings_one_by_one(tokenizer: Any) -> None:
     """What stands beside a listing changes nothing of its prompt."""
     listings = [HOSE, Listing("2", "Lamp", ""), Listing("3", "", "")]
     prompt = Prompt(examples=(("Pump", 3),))
-    assert prompt.encode(tokenizer, listings) == [prompt.encode(tokenizer, [one])[0] for one in listings]
+    assert prompt.encode(tokenizer, listings) == [prompt.encode(tokenizer, [listing])[0] for listing in listings]
     assert prompt.encode(tokenizer, []) == []
 
 

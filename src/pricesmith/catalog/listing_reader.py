@@ -132,7 +132,7 @@ def completed(columns: ColumnMap, header: Sequence[str]) -> ColumnMap:
     by_key: dict[str, str] = {}
     for name in header:
         by_key.setdefault(column_key(name), name)
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     for field_name in ("id", "category", "brand"):
         own = getattr(columns, field_name)
         if own in header:
@@ -141,9 +141,9 @@ def completed(columns: ColumnMap, header: Sequence[str]) -> ColumnMap:
         free = (by_key[usual] for usual in USUAL[field_name].split() if usual in by_key)
         usable = next((name for name in free if name not in used and not find_price_word(name)), "")
         if usable:
-            found[field_name] = usable
+            fields[field_name] = usable
             used.add(usable)
-    return columns.model_copy(update=found) if found else columns
+    return columns.model_copy(update=fields) if fields else columns
 
 
 def matching_map(header: Sequence[str], maps: Sequence[ColumnMap], *, own_keys: bool) -> ColumnMap | None:

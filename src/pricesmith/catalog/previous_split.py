@@ -49,9 +49,9 @@ def previous_sides(base: duckdb.DuckDBPyConnection, previous: Catalog) -> NDArra
     ).fetchnumpy()
     rows = base.execute("SELECT count(*) FROM kept").fetchall()[0][0]
     base.unregister("previous")
-    found = np.full(rows, NEW, dtype=np.int8)
-    found[np.asarray(matches["rank"], dtype=np.int64)] = np.asarray(matches["side"], dtype=np.int8)
-    return found
+    sides_by_rank = np.full(rows, NEW, dtype=np.int8)
+    sides_by_rank[np.asarray(matches["rank"], dtype=np.int64)] = np.asarray(matches["side"], dtype=np.int8)
+    return sides_by_rank
 
 
 def group_sides(rows: NDArray[np.int8], group_codes: NDArray[np.int64], n_groups: int) -> NDArray[np.int8]:

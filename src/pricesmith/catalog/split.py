@@ -128,9 +128,9 @@ def mix_hashes(seed: int, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 @dataclass(frozen=True)
 class Balance:
-    """Which training items stay (`kept`, a mask), and the histogram before and after."""
+    """Which training items stay (`mask`), and the histogram before and after."""
 
-    kept: NDArray[np.bool_]
+    mask: NDArray[np.bool_]
     edges: list[float]
     before: list[int]
     after: list[int]
@@ -179,10 +179,10 @@ def balance(value: NDArray[np.float64], hashes: NDArray[np.uint64], train_rows: 
     spare = train_rows - int(room.sum())
     for cut in np.flatnonzero(before > cap)[::-1][: max(spare, 0)]:
         room[cut] += 1
-    kept = np.zeros(len(value), dtype=np.bool_)
+    mask = np.zeros(len(value), dtype=np.bool_)
     order = np.lexsort((mix_hashes(seed, hashes), bins))
     starts = np.cumsum(before) - before
     for start, most in zip(starts.tolist(), room.tolist(), strict=True):
-        kept[order[start : start + most]] = True
-    after = np.bincount(bins[kept], minlength=len(before))
-    return Balance(kept, [float(f"{edge:.6g}") for edge in edges], before.tolist(), after.tolist())
+        mask[order[start : start + most]] = True
+    after = np.bincount(bins[mask], minlength=len(before))
+    return Balance(mask, [float(f"{edge:.6g}") for edge in edges], before.tolist(), after.tolist())

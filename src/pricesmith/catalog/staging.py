@@ -209,13 +209,13 @@ class Stage:
             if kind is None:
                 self.flush()
 
-    def add(self, feed: Feed, place: int, kept: Sequence[tuple[RawRow, Listing, float]]) -> None:
+    def add(self, feed: Feed, place: int, rows: Sequence[tuple[RawRow, Listing, float]]) -> None:
         """Stage listings of one batch, with their prices."""
-        bodies = [split_words(body_text(listing)) for _, listing, _ in kept]
-        nothing = np.zeros((len(kept), N_HASHES), dtype=np.uint16)
+        bodies = [split_words(body_text(listing)) for _, listing, _ in rows]
+        nothing = np.zeros((len(rows), N_HASHES), dtype=np.uint16)
         sketches = nothing if feed.named else sketch_words(bodies)
         self.sketches.write(sketches.tobytes())
-        for (raw, listing, price), words in zip(kept, bodies, strict=True):
+        for (raw, listing, price), words in zip(rows, bodies, strict=True):
             fields = (listing.title, listing.text, listing.category, listing.brand)
             content = digest("\0".join((*fields, repr(price), listing.id)))
             named = cell_text(raw.values.get("group")) if feed.named else ""
@@ -252,22 +252,22 @@ def stage_feeds(feeds: Sequence[Feed], rules: Rules, stage: Stage, rejects: Reje
         progress.start(f"reading {feed.name}")
         known = feed.columns.names()
         for batch in feed.read():
-            kept = []
+            rows = []
             for raw in batch:
                 rejects.tally.rows[feed.name] += 1
                 if not feed.named and isinstance(raw, RawRow) and not raw.values.keys() <= known:
                     rejects.tally.late.update(dict.fromkeys(raw.values.keys() - known))
                 if feed.variants and isinstance(raw, RawRow):
                     stage.link(feed.variants, raw.values)
-                found = raw.reason if isinstance(raw, BadRow) else examine_row(raw, feed, rules)
-                if isinstance(found, str):
-                    rejects.add(feed.name, raw.number, found)
+                result = raw.reason if isinstance(raw, BadRow) else examine_row(raw, feed, rules)
+                if isinstance(result, str):
+                    rejects.add(feed.name, raw.number, result)
                     continue
                 assert isinstance(raw, RawRow)
-                listing, price, amounts = found
+                listing, price, amounts = result
                 masked.count(amounts, price)
-                kept.append((raw, listing, price))
-            stage.add(feed, place, kept)
+                rows.append((raw, listing, price))
+            stage.add(feed, place, rows)
             progress.advance(len(batch))
     return masked
 

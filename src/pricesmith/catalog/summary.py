@@ -59,8 +59,8 @@ def catalog_page(catalog: Catalog) -> RenderableType:
         parts.append(Text(plain("\n".join(last_lines(catalog)))))
         if balance := ledger.get("balance"):
             before, after = sum(balance["before"]), sum(balance["after"])
-            kept = f"{before:,} training items, {after:,} kept: {balance['rule']}."
-            parts.append(Text(f"Balanced to {balance['train_rows']:,}: {kept}"))
+            balanced = f"{before:,} training items, {after:,} kept: {balance['rule']}."
+            parts.append(Text(f"Balanced to {balance['train_rows']:,}: {balanced}"))
         parts += [histogram_table(all_prices(catalog), catalog.currency), examples_table(catalog)]
         return Group(*parts)
 

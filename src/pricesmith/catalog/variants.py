@@ -82,8 +82,8 @@ class Variants:
     def value(self, values: Mapping[str, object], *keys: str) -> str:
         """The first of these columns that has a value in a row."""
         for key in keys:
-            if key in self.columns and (found := cell_text(values.get(self.columns[key])).strip()):
-                return found
+            if key in self.columns and (text := cell_text(values.get(self.columns[key])).strip()):
+                return text
         return ""
 
     def describe(self) -> str:
@@ -164,9 +164,9 @@ class Variants:
                     made.append(self.with_sku(row, last))
                 else:
                     row = self.without_placeholder(row)
-                    found = self.filled(row, memory.known)
-                    made.append(found)
-                    if found is row and (values := self.inherited(row.values)):
+                    filled = self.filled(row, memory.known)
+                    made.append(filled)
+                    if filled is row and (values := self.inherited(row.values)):
                         memory.add(self.names(row.values), values)
             yield made
 

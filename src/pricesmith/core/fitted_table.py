@@ -49,14 +49,14 @@ class FittedTable:
         least = [
             min(width, NARROWEST) if column.wraps else width for column, width in zip(self.columns, widths, strict=True)
         ]
-        kept = [place for place, column in enumerate(self.columns) if not column.instead_of]
-        while sum(least[place] + GAP for place in kept) + 1 > room:  # the frame has a space on each side
-            place = max(kept, key=lambda place: (self.columns[place].drop, place))
+        places = [place for place, column in enumerate(self.columns) if not column.instead_of]
+        while sum(least[place] + GAP for place in places) + 1 > room:  # the frame has a space on each side
+            place = max(places, key=lambda place: (self.columns[place].drop, place))
             if not self.columns[place].drop:
                 break
             short = [k for k, column in enumerate(self.columns) if column.instead_of == self.columns[place].header]
-            kept[kept.index(place) : kept.index(place) + 1] = [k for k in short if self.columns[place].header]
-        return kept
+            places[places.index(place) : places.index(place) + 1] = [k for k in short if self.columns[place].header]
+        return places
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
         """The table in the width that there is; with too little for the last columns, one line for each figure."""
@@ -64,14 +64,14 @@ class FittedTable:
         from rich.table import Table
         from rich.text import Text
 
-        kept, widths = self.shown(options.max_width), self.widths()
+        places, widths = self.shown(options.max_width), self.widths()
         table = Table(box=box.SIMPLE_HEAD, title=self.title, title_justify="left", padding=(0, 1))
-        for place in kept:
+        for place in places:
             column = self.columns[place]
             how: dict[str, Any] = {"overflow": "fold"} if column.wraps else {"min_width": widths[place]}
             table.add_column(
                 Text(column.header), justify="right" if column.right else "left", no_wrap=not column.wraps, **how
             )
         for row in self.rows:
-            table.add_row(*(Text(row[place]) for place in kept))
+            table.add_row(*(Text(row[place]) for place in places))
         yield table

@@ -60,7 +60,7 @@ class ChatServer:
         """Return the reply to one request in the format of the chat API."""
         import torch
 
-        messages = [{"role": str(one["role"]), "content": str(one["content"])} for one in body["messages"]]
+        messages = [{"role": str(message["role"]), "content": str(message["content"])} for message in body["messages"]]
         limit = min(MAX_TOKENS, int(body.get("max_completion_tokens") or body.get("max_tokens") or MAX_TOKENS))
         prompt = self.encode_chat(messages)
         with self.lock, torch.inference_mode():

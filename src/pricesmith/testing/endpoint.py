@@ -113,7 +113,7 @@ class FakeEndpoint:
 
     def billed_usd(self, price_in: float, price_out: float) -> float:
         """Return the cost of the billed requests, at prices per million tokens."""
-        return sum(one.tokens_in * price_in + one.tokens_out * price_out for one in self.billed()) / 1e6
+        return sum(request.tokens_in * price_in + request.tokens_out * price_out for request in self.billed()) / 1e6
 
     def count_answers(self, question: str) -> int:
         """Return how often a question was answered whole."""

@@ -299,9 +299,9 @@ def read_header(
 
 def merge_maps(maps: Sequence[ColumnMap]) -> ColumnMap:
     """The column map of a whole catalog: the first file's fields, and the extra columns of all files."""
-    extra = dict.fromkeys(itertools.chain.from_iterable(one.extra for one in maps))
+    extra = dict.fromkeys(itertools.chain.from_iterable(columns.extra for columns in maps))
     left_out: dict[str, str] = {}
-    for one in reversed(maps):
-        left_out |= one.left_out
-    kept = tuple(name for name in extra if name not in left_out)
-    return maps[0].model_copy(update={"extra": kept, "left_out": left_out})
+    for columns in reversed(maps):
+        left_out |= columns.left_out
+    remaining = tuple(name for name in extra if name not in left_out)
+    return maps[0].model_copy(update={"extra": remaining, "left_out": left_out})

@@ -133,17 +133,17 @@ def resolve_sources(sources: Sequence[str], progress: Progress = SILENT) -> list
     Raises InputError for a source that is not there, an unknown kind of file, content that is not what the
     name says, and a folder without a usable file. Other files in a folder are passed over, with a note.
     """
-    found: dict[Path, bool] = {}
+    paths: dict[Path, bool] = {}
     for source in sources:
         for path, grouped in match_source(str(source), progress):
             real = path.resolve()
-            found[real] = found.get(real, False) or grouped
-    if not found:
+            paths[real] = paths.get(real, False) or grouped
+    if not paths:
         raise InputError("No file was given", allowed=ALLOWED, hint="Name a file, a folder or a glob.")
-    names = display_names(sorted(found))
-    several = len(found) > 1
+    names = display_names(sorted(paths))
+    several = len(paths) > 1
     made = []
-    for path, grouped in found.items():
+    for path, grouped in paths.items():
         kind, stem = detect_format(path)
         check_content(path, names[path], kind)
         category = category_from_stem(stem) if grouped or several else ""

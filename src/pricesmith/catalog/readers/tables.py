@@ -145,7 +145,7 @@ def says_currency(sign: str) -> bool:
 @cache
 def currency_of(style: str) -> str:
     """The currency that an Excel format shows: `€` of `#,##0.00 [$€-407]`, empty where there is none."""
-    shown = (next(filter(None, found)).strip() for found in SHOWN.findall(style.partition(";")[0]))
+    shown = (next(filter(None, groups)).strip() for groups in SHOWN.findall(style.partition(";")[0]))
     return next((sign for sign in shown if says_currency(sign)), "")
 
 

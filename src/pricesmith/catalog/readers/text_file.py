@@ -190,8 +190,8 @@ def separator_of(head: str) -> str:
 
 def separated(text: io.TextIOWrapper, head: str, separator: str, limits: Any, answer: MessageWriter) -> None:
     """CSV or TSV, a row at a time. An empty `separator` is found in `head`, or from Excel's line `sep=;`."""
-    if said := SAID.match(head):
-        separator = said[1]
+    if match := SAID.match(head):
+        separator = match[1]
         text.readline()
     if not separator and (separator := separator_of(head)) != ",":
         answer.say(note=f"columns are separated by {separator!r}")
