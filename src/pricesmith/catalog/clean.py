@@ -22,7 +22,7 @@ from pydantic import Field
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Listing
 from pricesmith.text.masking import TOKEN, mask_money
-from pricesmith.text.missing import is_missing
+from pricesmith.text.price_parser import is_missing
 from pricesmith.text.words import break_before, count_letters
 
 if TYPE_CHECKING:

@@ -25,9 +25,11 @@ from pricesmith.evaluation.cost import fitting_seconds
 from pricesmith.evaluation.evaluate import EvalArrays
 from pricesmith.evaluation.results import EvalItem, Evals
 from pricesmith.metrics.bands import (
+    ALPHA,
     CoverageBand,
     ErrorBand,
     Mask,
+    adjust_p_values,
     category_masks,
     coverage_bands,
     error_bands,
@@ -35,7 +37,6 @@ from pricesmith.metrics.bands import (
     price_masks,
 )
 from pricesmith.metrics.bootstrap import MIN_GROUPS, Codes, Interval, bootstrap_interval
-from pricesmith.metrics.coverage import ALPHA, adjust_p_values
 from pricesmith.metrics.metrics import METRICS, Array, is_course_range
 
 MAE = METRICS["MAE"]

@@ -36,7 +36,6 @@ from html import unescape
 
 from pricesmith.text.currency import ALSO_WORDS, BEFORE_NUMBER, BEHIND_NUMBER, CODES, find_currencies, groups_by_dot
 from pricesmith.text.currency import minor_digits as minor_digits_of
-from pricesmith.text.missing import is_missing
 
 NO_PRICE = "no price"
 NOT_A_NUMBER = "price is not a number"
@@ -58,6 +57,16 @@ def word_set(text: str) -> frozenset[str]:
 
 
 NOTHING = word_set("none null n/a na #n/a nan nil tbd tba") | {""}
+# Whole cells that hold nothing: what pandas reads as missing, in the same letter case, so that the brand NAN and the
+# symbol Na stay words; dashes; the errors of spreadsheets; what other languages print for nothing.
+MISSING = word_set(
+    """
+    #N/A #NA -NaN -nan <NA> N/A NA NULL NaN None n/a nan null none NONE Null NaT n.a. N.A. undefined
+    - -- --- – —
+    #VALUE! #REF! #DIV/0! #NAME? #NUM! #NULL! #SPILL! #CALC! #ERROR!
+    """
+)
+LONGEST_MISSING = 12  # characters with spaces around
 LABELS = word_set("mrp m.r.p. m.r.p uvp rrp msrp pvp srp")  # words for "recommended price" before an amount
 PLAIN = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 USUAL = re.compile(r"([$€£])([0-9]{1,3}(?:,[0-9]{3})*|[0-9]+)\.([0-9]{2})", re.ASCII)
@@ -205,6 +214,11 @@ def to_ascii_digits(text: str) -> str:
     return "".join(
         char if char.isascii() or (digit := unicodedata.decimal(char, None)) is None else str(digit) for char in text
     )
+
+
+def is_missing(text: str) -> bool:
+    """Whether a whole cell says that there is nothing in it."""
+    return len(text) <= LONGEST_MISSING and text.strip() in MISSING
 
 
 def parse_price(value: object, currency: str = "USD", marks: str = ".") -> tuple[float, str | None] | str:
