@@ -234,10 +234,10 @@ def test_what_cannot_be_priced_is_refused(model: ps.PriceModel, value: Any) -> N
 
 def test_comparables_take_what_predict_takes(model: ps.PriceModel) -> None:
     """One listing gives a list, several a list for each."""
-    one = model.comparables("Cobalt drill", k=2)
-    assert len(one) == 2
-    assert all("drill" in comparable.title for comparable in one)
-    assert model.comparables(["Cobalt drill"], k=2) == [one]
+    first = model.comparables("Cobalt drill", k=2)
+    assert len(first) == 2
+    assert all("drill" in comparable.title for comparable in first)
+    assert model.comparables(["Cobalt drill"], k=2) == [first]
 
 
 def test_a_file_is_priced(model: ps.PriceModel, folder: Path, tmp_path: Path) -> None:

@@ -50,17 +50,19 @@ def level(name: str) -> int:
 
 def imports(path: Path) -> set[tuple[str, ...]]:
     """Every `pricesmith...` module that a file imports, anywhere in it, as the parts after `pricesmith`."""
-    found: set[tuple[str, ...]] = set()
+    modules: set[tuple[str, ...]] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "pricesmith":
             base = tuple(node.module.split(".")[1:])
             for alias in node.names:
                 deeper = (*base, alias.name)
                 is_module = (SOURCE.joinpath(*deeper)).is_dir() or SOURCE.joinpath(*deeper).with_suffix(".py").is_file()
-                found.add(deeper if is_module else base)
+                modules.add(deeper if is_module else base)
         elif isinstance(node, ast.Import):
-            found |= {tuple(alias.name.split(".")[1:]) for alias in node.names if alias.name.startswith("pricesmith.")}
-    return {parts for parts in found if parts}
+            modules |= {
+                tuple(alias.name.split(".")[1:]) for alias in node.names if alias.name.startswith("pricesmith.")
+            }
+    return {parts for parts in modules if parts}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
@@ -110,8 +112,8 @@ def test_no_module_of_ours_is_in_a_cycle() -> None:
 def test_the_front_door_is_light(code: str) -> None:
     """Importing the package and asking for help load no numerical library."""
     probe = f"{code}\nimport sys; print('loaded', [n for n in {HEAVY!r} if n in sys.modules])"
-    told = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
-    assert told.stdout.splitlines()[-1] == "loaded []"
+    process = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert process.stdout.splitlines()[-1] == "loaded []"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())

@@ -51,17 +51,17 @@ def test_comparables_of_judged_items_are_estimated_alike() -> None:
     names = {item.listing.id: str(group) for item, group in zip(rows, groups, strict=True)}
     train, judged = rows[:1300], rows[1300:]
     listings = [item.listing for item in judged]
-    found = comparables_search(train, names)(listings, 3)
+    by_estimate = comparables_search(train, names)(listings, 3)
     words = ComparablesIndex.build(train).search(listings, 3)
     truth = np.log([item.price for item in judged])
     gaps = [
-        np.median(abs(np.log([np.median([one.price for one in near[:3]]) for near in some]) - truth))
-        for some in (found, words)
+        np.median(abs(np.log([np.median([comparable.price for comparable in near[:3]]) for near in neighbors]) - truth))
+        for neighbors in (by_estimate, words)
     ]
     assert gaps[0] < gaps[1]
-    for near, by_words in zip(found, words, strict=True):
+    for near, by_words in zip(by_estimate, words, strict=True):
         assert len(near) in (3, 4)
-        assert max(one.similarity for one in near) == by_words[0].similarity
+        assert max(comparable.similarity for comparable in near) == by_words[0].similarity
 
 
 def test_a_person_is_judged_on_what_she_answered(place: Path, tmp_path: Path) -> None:
@@ -209,12 +209,12 @@ def test_examples_are_never_among_the_judged(place: Path, tmp_path: Path) -> Non
     """In folds, too, a model is shown rows of the other folds only."""
     base = make_model(tmp_path / "tiny-model")
     catalog = open_catalog(place / "small")
-    one = build_candidate(f"zero-shot:{base}@shots=3", "few", catalog)
-    assert one.refit is not None
+    candidate = build_candidate(f"zero-shot:{base}@shots=3", "few", catalog)
+    assert candidate.refit is not None
     items = catalog.items("train")
-    shown = cast(LlmPricer, one.refit(items[:50], [])).prompt.examples
+    shown = cast(LlmPricer, candidate.refit(items[:50], [])).prompt.examples
     assert {text for text, _ in shown} <= {render(item.listing) for item in items[:50]}
-    assert one.fitted_on == catalog.fingerprint
+    assert candidate.fitted_on == catalog.fingerprint
 
 
 @pytest.mark.parametrize("tail", ["@shots=many", "@shots=-1", "@style=poem", "@temperature=1", "@shots=1,shots=2"])

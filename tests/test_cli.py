@@ -184,7 +184,7 @@ def test_the_remedy_for_a_file_of_unknown_columns_works(
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "message"),
     [
         (["fit", "ridge"], 2, "fit needs --catalog"),
         (["fit", "rigde", "--catalog", "catalog", "--to", "x"], 2, "There is no recipe 'rigde'"),
@@ -216,7 +216,7 @@ def test_the_remedy_for_a_file_of_unknown_columns_works(
 def test_a_wrong_command_says_what_got_and_next(
     words: list[str],
     code: int,
-    told: str,
+    message: str,
     shop: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -225,7 +225,7 @@ def test_a_wrong_command_says_what_got_and_next(
     monkeypatch.chdir(shop)
     assert run(words) == code
     err = capfd.readouterr().err
-    assert told in err
+    assert message in err
     assert "Traceback" not in err
     assert len(err.splitlines()) <= 24
     assert not (shop / "x").exists()
@@ -258,10 +258,10 @@ def test_a_price_in_words_has_interval_and_comparables(
     """The answer stands inside its interval and comes with three similar things."""
     monkeypatch.chdir(shop)
     assert run(["price", "ridge", "Dovetail chair K12\nsturdy oak. Size: 8 kg", "--json"]) == 0
-    said = json.loads(capfd.readouterr().out)
-    assert said["low"] <= said["price"] <= said["high"]
-    assert len(said["comparables"]) == 3
-    assert said["currency"] == "USD"
+    answer = json.loads(capfd.readouterr().out)
+    assert answer["low"] <= answer["price"] <= answer["high"]
+    assert len(answer["comparables"]) == 3
+    assert answer["currency"] == "USD"
 
 
 @pytest.mark.parametrize("text", ["--", "!!!", "a", " ", "\u200b"])
@@ -271,9 +271,9 @@ def test_a_text_that_curate_would_refuse_has_no_price(
     """The error says how much is needed, and no price is printed."""
     monkeypatch.chdir(shop)
     assert run(["price", "ridge", "--", text]) == 2
-    said = capfd.readouterr()
-    assert said.out == ""
-    assert "to price" in said.err
+    output = capfd.readouterr()
+    assert output.out == ""
+    assert "to price" in output.err
 
 
 def test_a_price_says_where_nothing_in_training_is_similar(

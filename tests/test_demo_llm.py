@@ -25,12 +25,12 @@ def test_the_base_is_judged_untuned_tuned_and_blended_on_the_same_items(
     catalog, to = open_catalog(make_catalog(tmp_path / "catalog", 2100)), tmp_path / "demo"
     for kind in ("ridge", "sparse_mlp"):
         fitting.fit_model(read_recipe(kind), catalog, to / "models" / kind)
-    found = demo_llm.tune_and_evaluate(to, catalog, [to / "models" / "ridge", to / "models" / "sparse_mlp"], SILENT)
+    result = demo_llm.tune_and_evaluate(to, catalog, [to / "models" / "ridge", to / "models" / "sparse_mlp"], SILENT)
     cheap = {"ridge", "sparse_mlp", demo_llm.TUNED, demo_llm.BLEND_WITH_LLM}
-    few, all_items = read_evals(Path(found["evals_untuned"])), read_evals(to / "evals")
-    names = {one.pricer for one in few.evaluations}
+    few, all_items = read_evals(Path(result["evals_untuned"])), read_evals(to / "evals")
+    names = {evaluation.pricer for evaluation in few.evaluations}
     assert cheap < names
     assert [name for name in names - cheap if "zero-shot" in name]
-    assert {len(one.rows) for one in few.evaluations} == {12}
-    assert {one.pricer for one in all_items.evaluations} == cheap
-    assert {len(one.rows) for one in all_items.evaluations} == {len(catalog.items("test"))}
+    assert {len(evaluation.rows) for evaluation in few.evaluations} == {12}
+    assert {evaluation.pricer for evaluation in all_items.evaluations} == cheap
+    assert {len(evaluation.rows) for evaluation in all_items.evaluations} == {len(catalog.items("test"))}

@@ -32,19 +32,19 @@ LONG = {"demo"}
 
 def blocks(page: Path, language: str) -> list[str]:
     """The fenced blocks of one language."""
-    return [body for found, body in FENCE.findall(page.read_text()) if found == language]
+    return [body for label, body in FENCE.findall(page.read_text()) if label == language]
 
 
 def commands(page: Path) -> list[list[str]]:
     """The arguments of every `pricesmith` line, continued lines joined, `&&` split."""
-    found = []
+    arguments = []
     for block in blocks(page, "sh"):
         for line in block.replace("\\\n", " ").splitlines():
             for command in re.split(r"&&", line.split(" #")[0]):
                 words = shlex.split(PIPED.sub("", command))
                 if words[:1] == ["pricesmith"]:
-                    found.append(words[1:])
-    return found
+                    arguments.append(words[1:])
+    return arguments
 
 
 @pytest.fixture(autouse=True)
@@ -114,9 +114,9 @@ MODULES = [
 def test_the_examples_in_docstrings_hold(path: Path) -> None:
     """What an example shows is what comes."""
     name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
-    found = doctest.testmod(importlib.import_module(name))
-    assert found.attempted > 0
-    assert found.failed == 0
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 def test_the_documentation_site_lists_every_page() -> None:

@@ -64,9 +64,9 @@ def after_each_kill(words: list[str], again: list[str], out: Path) -> Iterator[b
         assert killer.stdin is not None
         assert killer.stdout is not None
         for _ in range(KILLS):
-            told = killer.stdout.readline().strip()
-            assert told in ("old", "none")
-            yield told == "old"
+            state = killer.stdout.readline().strip()
+            assert state in ("old", "none")
+            yield state == "old"
             killer.stdin.write("\n")
             killer.stdin.flush()
 
@@ -98,9 +98,9 @@ def check_run(path: Path) -> None:
 
 
 def check_evals(path: Path) -> None:
-    found = read_evals(path).evaluations
-    assert len(found) == 1
-    assert len(found[0].rows) > 0
+    evaluations = read_evals(path).evaluations
+    assert len(evaluations) == 1
+    assert len(evaluations[0].rows) > 0
 
 
 def check_prices(path: Path) -> None:
@@ -174,8 +174,8 @@ def fill(path: Path) -> None:
 
 def contents(path: Path) -> dict[str, bytes]:
     """Every file of an artefact, by its name."""
-    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
-    return {one.name: one.read_bytes() for one in files}
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return {file.name: file.read_bytes() for file in files}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -191,9 +191,9 @@ def test_a_full_disk_is_one_clear_line(
     fill(small_disk / "filler")
     capfd.readouterr()
     assert run(again) == 1
-    told = capfd.readouterr().err
-    assert "The disk is full" in told
-    assert "Traceback" not in told
+    errors = capfd.readouterr().err
+    assert "The disk is full" in errors
+    assert "Traceback" not in errors
     assert contents(out) == old
     STAGES[stage][1](out)
     (small_disk / "filler").unlink()

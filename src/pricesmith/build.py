@@ -272,7 +272,7 @@ def run_stages(
         update={
             "chosen": chosen,
             "currency": catalog.currency,
-            "validation": {name: built_model(folder, name, found) for name, found in validation.items()},
+            "validation": {name: built_model(folder, name, evaluation) for name, evaluation in validation.items()},
         }
     )
     write_build(folder, built)
@@ -316,13 +316,13 @@ def evaluate_on_validation(
     from pricesmith.evaluation.run_eval import evaluate_one
     from pricesmith.pricers.model import load_model
 
-    found: dict[str, Evaluation] = {}
+    evaluations: dict[str, Evaluation] = {}
     for name in names:
         model = load_model(folder / "models" / name)
         # Without `refit` a small catalog is evaluated on its validation split, not in folds over all its rows.
         candidate = replace(model_candidate(model, name, catalog), refit=None)
-        found[name] = evaluate_one(candidate, catalog, split="validation", other_catalog=True, progress=progress)
-    return found
+        evaluations[name] = evaluate_one(candidate, catalog, split="validation", other_catalog=True, progress=progress)
+    return evaluations
 
 
 def validation_mae(evaluation: Evaluation) -> float:

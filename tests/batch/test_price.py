@@ -38,7 +38,9 @@ class ByLength:
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
         self.asked += len(listings)
-        return [Quote(float(len(ware.title)), len(ware.title) / 2, len(ware.title) * 2.0) for ware in listings]
+        return [
+            Quote(float(len(listing.title)), len(listing.title) / 2, len(listing.title) * 2.0) for listing in listings
+        ]
 
 
 def write_rows(path: Path, rows: list[dict[str, str]]) -> Path:
@@ -62,20 +64,20 @@ def test_order_and_ids_are_kept_in_every_format(ending: str, tmp_path: Path) -> 
     out = tmp_path / f"prices{ending}"
     facts = price_file(ByLength(), INFO, file, out, identity="a", part_rows=10)
     if ending == ".jsonl":
-        found = [json.loads(line)["sku"] for line in out.read_text().splitlines()]
+        values = [json.loads(line)["sku"] for line in out.read_text().splitlines()]
     elif ending == ".csv":
-        found = [row["sku"] for row in read_csv(out)]
+        values = [row["sku"] for row in read_csv(out)]
     elif ending == ".parquet":
         import pyarrow.parquet as pq
 
-        found = pq.read_table(out).column("sku").to_pylist()
+        values = pq.read_table(out).column("sku").to_pylist()
     else:
         from openpyxl import load_workbook
 
         book = load_workbook(out, read_only=True)
-        found = [str(row[0]) for row in book.active.iter_rows(min_row=2, values_only=True)]
+        values = [str(row[0]) for row in book.active.iter_rows(min_row=2, values_only=True)]
         book.close()
-    assert found == [f"s{i}" for i in range(95)]
+    assert values == [f"s{i}" for i in range(95)]
     assert facts["rows"] == facts["priced"] == 95
     assert not (tmp_path / f"prices{ending}.parts").exists()
 
@@ -86,10 +88,10 @@ def test_a_row_without_an_answer_says_why(tmp_path: Path) -> None:
     file = tmp_path / "new.jsonl"
     file.write_text("\n".join(lines) + "\n")
     price_file(ByLength(), INFO, file, tmp_path / "prices.csv", identity="a")
-    found = read_csv(tmp_path / "prices.csv")
-    assert [bool(row["price"]) for row in found] == [True, False, False]
-    assert found[1]["note"]
-    assert found[2]["note"] == "no title and no text"
+    values = read_csv(tmp_path / "prices.csv")
+    assert [bool(row["price"]) for row in values] == [True, False, False]
+    assert values[1]["note"]
+    assert values[2]["note"] == "no title and no text"
 
 
 def test_parts_that_are_whole_are_not_priced_again(tmp_path: Path) -> None:
@@ -174,9 +176,9 @@ def test_a_formula_in_an_id_does_not_run(tmp_path: Path) -> None:
 
 def test_a_declined_width_is_never_told_as_one_that_is_allowed() -> None:
     """1.3004 is over 1.3, and reads so."""
-    said = price_row("a", Quote(100.0, 100 / 1.3004, 130.04), "USD", 1.3)
-    assert said.price is None
-    assert said.note == "interval too wide: price ÷ 1.31 to × 1.31"
+    row = price_row("a", Quote(100.0, 100 / 1.3004, 130.04), "USD", 1.3)
+    assert row.price is None
+    assert row.note == "interval too wide: price ÷ 1.31 to × 1.31"
 
 
 def test_a_wide_interval_is_declined(tmp_path: Path) -> None:
@@ -285,10 +287,10 @@ class Knowing(ByLength):
     ) -> list[list[Comparable]]:
         assert quotes is not None
         near = [Comparable(f"t{n}", "=2+5 lamp", 10.0 + n, 0.9 - n / 10) for n in range(k)]
-        return [near[: 1 if ware.id == "s1" else k] for ware in listings]
+        return [near[: 1 if listing.id == "s1" else k] for listing in listings]
 
     def nothing_similar(self, listings: Sequence[Listing]) -> list[bool | None]:
-        return ["qwertz" in ware.title for ware in listings]
+        return ["qwertz" in listing.title for listing in listings]
 
 
 def table_of(path: Path) -> list[dict[str, Any]]:

@@ -44,13 +44,13 @@ def write_catalog(path, n, seed=0, shares=(0.8, 0.1, 0.1)):
     for item, group in zip(items, groups, strict=True):
         draw = int(group[:6], 16) / 16**6
         split = "train" if draw < shares[0] else "validation" if draw < shares[0] + shares[1] else "test"
-        ware = item.listing
+        listing = item.listing
         content = (
-            ware.id,
-            ware.title,
-            ware.text,
-            ware.category,
-            ware.brand,
+            listing.id,
+            listing.title,
+            listing.text,
+            listing.category,
+            listing.brand,
             item.price,
             "USD",
             group,

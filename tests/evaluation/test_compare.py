@@ -31,40 +31,46 @@ def noisy(name, spread, n=400, seed=0, of=1):
 
 def test_a_clearly_better_pricer_is_told_apart():
     """The interval leaves 0 out, and the better one is named."""
-    found = compare(noisy("good", 0.1), noisy("bad", 0.6, seed=1))
-    assert (found.is_significant, found.better) == (True, "good")
-    assert found.low < found.difference < found.high < 0
-    assert found.difference == pytest.approx(found.a_value - found.b_value)
+    difference = compare(noisy("good", 0.1), noisy("bad", 0.6, seed=1))
+    assert (difference.is_significant, difference.better) == (True, "good")
+    assert difference.low < difference.difference < difference.high < 0
+    assert difference.difference == pytest.approx(difference.a_value - difference.b_value)
 
 
 def test_two_equal_pricers_are_told_apart_in_5_of_100_tests():
     """Noise of the same size with other seeds: the conclusion is wrong about as often as it says."""
     pairs = [(noisy("one", 0.3, seed=2 * i), noisy("two", 0.3, seed=2 * i + 1)) for i in range(150)]
-    told = [compare(one, two, resamples=200).is_significant for one, two in pairs]
-    assert sum(told) <= 0.09 * len(told)
+    flags = [compare(first, second, resamples=200).is_significant for first, second in pairs]
+    assert sum(flags) <= 0.09 * len(flags)
 
 
 def test_without_a_conclusion_nobody_is_better_and_more_items_are_needed():
     """0 is inside the interval."""
-    found = compare(noisy("one", 0.3, seed=3), noisy("two", 0.3, seed=4))
-    assert (found.is_significant, found.better) == (False, None)
-    assert found.low < 0 < found.high
-    assert found.n_needed > found.n
+    difference = compare(noisy("one", 0.3, seed=3), noisy("two", 0.3, seed=4))
+    assert (difference.is_significant, difference.better) == (False, None)
+    assert difference.low < 0 < difference.high
+    assert difference.n_needed > difference.n
 
 
 @pytest.mark.parametrize("n", [6, 12, 30])
 def test_what_is_not_told_apart_needs_more_items_than_there_are(n):
     """With few groups an interval is wider than the normal one, and so is what is needed."""
     for seed in range(40):
-        found = compare(noisy("one", 0.5, seed=2 * seed, n=n), noisy("two", 0.8, seed=2 * seed + 1, n=n))
-        assert found.is_significant or found.n_needed is None or found.n_needed > n
+        difference = compare(noisy("one", 0.5, seed=2 * seed, n=n), noisy("two", 0.8, seed=2 * seed + 1, n=n))
+        assert difference.is_significant or difference.n_needed is None or difference.n_needed > n
 
 
 def test_a_pricer_is_not_told_apart_from_itself():
     """The difference is 0 and no number of items would change that."""
-    one = noisy("one", 0.3)
-    found = compare(one, one)
-    assert (found.difference, found.low, found.high, found.is_significant, found.n_needed) == (0, 0, 0, False, None)
+    first = noisy("one", 0.3)
+    difference = compare(first, first)
+    assert (difference.difference, difference.low, difference.high, difference.is_significant, difference.n_needed) == (
+        0,
+        0,
+        0,
+        False,
+        None,
+    )
 
 
 @settings(deadline=None, max_examples=25)
@@ -75,10 +81,10 @@ def test_a_pricer_is_not_told_apart_from_itself():
 def test_comparing_the_other_way_round_mirrors(data, metric):
     """compare(b, a) is minus compare(a, b), with the same conclusion."""
     a, b = (evaluation(name, [row[i] for row in data]) for i, name in enumerate("ab"))
-    one, two = compare(a, b, metric, resamples=100), compare(b, a, metric, resamples=100)
-    assert one.difference == pytest.approx(-two.difference)
-    assert (one.low, one.high) == pytest.approx((-two.high, -two.low), abs=1e-6)
-    assert (one.n, one.n_needed) == (two.n, two.n_needed)
+    first, second = compare(a, b, metric, resamples=100), compare(b, a, metric, resamples=100)
+    assert first.difference == pytest.approx(-second.difference)
+    assert (first.low, first.high) == pytest.approx((-second.high, -second.low), abs=1e-6)
+    assert (first.n, first.n_needed) == (second.n, second.n_needed)
 
 
 @settings(deadline=None, max_examples=25)
@@ -93,27 +99,27 @@ def test_abstaining_never_beats_the_constant(median, truths):
 
 def test_rounding_is_no_difference():
     """The same quotes but for the eighth digit are the same pricer, however steady the difference."""
-    one = noisy("one", 0.3)
-    two = dataclasses.replace(
-        one, rows=tuple(dataclasses.replace(row, price=row.price * 1.0000001) for row in one.rows)
+    first = noisy("one", 0.3)
+    second = dataclasses.replace(
+        first, rows=tuple(dataclasses.replace(row, price=row.price * 1.0000001) for row in first.rows)
     )
-    found = compare(one, two)
-    assert (found.difference, found.is_significant, found.n_needed) == (0, False, None)
+    difference = compare(first, second)
+    assert (difference.difference, difference.is_significant, difference.n_needed) == (0, False, None)
 
 
 def test_higher_is_better_for_a_share():
     """More quotes near the truth win, with the difference above 0."""
-    found = compare(noisy("good", 0.1), noisy("bad", 0.6, seed=1), "within 20 %")
-    assert (found.better, found.difference > 0, found.unit) == ("good", True, "share")
+    difference = compare(noisy("good", 0.1), noisy("bad", 0.6, seed=1), "within 20 %")
+    assert (difference.better, difference.difference > 0, difference.unit) == ("good", True, "share")
 
 
 def test_only_common_items_count():
     """A person who answered 40 of 100 items is compared on those 40."""
     whole = noisy("whole", 0.2, n=100)
     person = dataclasses.replace(noisy("person", 0.3, n=100, seed=4), rows=noisy("person", 0.3, n=100).rows[30:70])
-    found = compare(whole, person)
-    assert found.n == 40
-    assert found.a_value == pytest.approx(np.mean([abs(row.price - row.truth) for row in whole.rows[30:70]]))
+    difference = compare(whole, person)
+    assert difference.n == 40
+    assert difference.a_value == pytest.approx(np.mean([abs(row.price - row.truth) for row in whole.rows[30:70]]))
 
 
 def test_groups_widen_the_interval():
@@ -138,10 +144,10 @@ def test_different_catalogs_are_refused():
 
 def test_no_item_in_common_is_refused():
     """Different items are never ranked together."""
-    one, two = evaluation("a", [1.0] * 6), evaluation("b", [1.0] * 6)
-    other = dataclasses.replace(two, rows=tuple(dataclasses.replace(row, id=f"x{row.id}") for row in two.rows))
+    first, second = evaluation("a", [1.0] * 6), evaluation("b", [1.0] * 6)
+    other = dataclasses.replace(second, rows=tuple(dataclasses.replace(row, id=f"x{row.id}") for row in second.rows))
     with pytest.raises(UsageError, match="no item in common"):
-        compare(one, other)
+        compare(first, other)
 
 
 def test_two_truths_of_one_item_are_refused():
@@ -161,8 +167,13 @@ def test_few_groups_tell_nobody_apart():
     groups = {str(i): f"f{i % 4}" for i in range(40)}
     good = evaluation("good", [10.0 * (i + 1) for i in range(40)], groups=groups)
     bad = evaluation("bad", [1.0] * 40, groups=groups)
-    found = compare(good, bad)
-    assert (found.low, found.high, found.is_significant, found.n_needed) == (None, None, False, None)
+    difference = compare(good, bad)
+    assert (difference.low, difference.high, difference.is_significant, difference.n_needed) == (
+        None,
+        None,
+        False,
+        None,
+    )
 
 
 def test_the_items_needed_tell_two_pricers_apart_in_80_of_100_tests():
@@ -172,5 +183,5 @@ def test_the_items_needed_tell_two_pricers_apart_in_80_of_100_tests():
     needed = items_needed(100, mean, spread / np.sqrt(100))
     assert needed == 785
     draws = random.normal(mean, spread, (1000, needed))
-    told = np.abs(draws.mean(axis=1)) > 1.96 * draws.std(axis=1, ddof=1) / np.sqrt(needed)
-    assert 0.76 <= told.mean() <= 0.84
+    flags = np.abs(draws.mean(axis=1)) > 1.96 * draws.std(axis=1, ddof=1) / np.sqrt(needed)
+    assert 0.76 <= flags.mean() <= 0.84

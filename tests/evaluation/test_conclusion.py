@@ -32,23 +32,24 @@ def quotes(name, spread, seed=0, n=300, of=1, shift=0, **more):
 
 def folder(**judged):
     """An evals folder of (evaluation, kind) or (evaluation, kind, meta)."""
-    some = [
-        (one[0], {"kind": one[1], "fit_seconds": 10.0, **(one[2] if len(one) > 2 else {})}) for one in judged.values()
+    entries = [
+        (entry[0], {"kind": entry[1], "fit_seconds": 10.0, **(entry[2] if len(entry) > 2 else {})})
+        for entry in judged.values()
     ]
-    evaluations = tuple(replace(one, pricer=name) for name, (one, _) in zip(judged, some, strict=True))
+    evaluations = tuple(replace(evaluation, pricer=name) for name, (evaluation, _) in zip(judged, entries, strict=True))
     items = {
         str(i): EvalItem(str(i), f"item {i}", "even" if i % 2 == 0 else "odd", float(TRUTH[i])) for i in range(300)
     }
-    return Evals(Path("evals"), items, evaluations, dict(zip(judged, (meta for _, meta in some), strict=True)), {})
+    return Evals(Path("evals"), items, evaluations, dict(zip(judged, (meta for _, meta in entries), strict=True)), {})
 
 
-def outcomes(found):
-    return {one.competitor: one.outcome for one in found.comparisons}
+def outcomes(conclusion):
+    return {comparison.competitor: comparison.outcome for comparison in conclusion.comparisons}
 
 
 def test_the_reference_is_the_best_of_ones_own():
     """Hosted models, people and the median are no pricers of one's own to put forward."""
-    found = conclude(
+    conclusion = conclude(
         folder(
             ridge=(quotes("", 0.5, 1), "ridge"),
             mlp=(quotes("", 0.3, 2), "sparse_mlp"),
@@ -57,23 +58,23 @@ def test_the_reference_is_the_best_of_ones_own():
             ada=(quotes("", 0.05, 4), "human"),
         )
     )
-    assert (found.reference, found.chosen, found.n_candidates) == ("mlp", "own", 2)
-    assert outcomes(found) == {"ada": "worse", "gpt": "worse", "median": "worse", "ridge": "better"}
+    assert (conclusion.reference, conclusion.chosen, conclusion.n_candidates) == ("mlp", "own", 2)
+    assert outcomes(conclusion) == {"ada": "worse", "gpt": "worse", "median": "worse", "ridge": "better"}
 
 
 def test_without_ones_own_the_best_of_all_is_put_forward():
     """And the conclusion says which it is."""
-    found = conclude(folder(gpt=(quotes("", 0.1), "api"), ada=(quotes("", 0.6, 1), "human")))
-    assert (found.reference, found.chosen, found.pricer_type) == ("gpt", "any", "hosted")
+    conclusion = conclude(folder(gpt=(quotes("", 0.1), "api"), ada=(quotes("", 0.6, 1), "human")))
+    assert (conclusion.reference, conclusion.chosen, conclusion.pricer_type) == ("gpt", "any", "hosted")
 
 
 def test_the_reference_is_on_the_items_that_most_were_judged_on():
     """A pricer that was judged on a few easy items only is not put forward."""
-    found = conclude(
+    conclusion = conclude(
         folder(a=(quotes("", 0.4), "ridge"), b=(quotes("", 0.5, 1), "boosting"), c=(quotes("", 0.01, 2, 40), "x"))
     )
-    assert found.reference == "a"
-    assert outcomes(found)["c"] == "worse"
+    assert conclusion.reference == "a"
+    assert outcomes(conclusion)["c"] == "worse"
 
 
 def test_a_named_reference_is_taken_and_corrected_for_its_own_comparisons():
@@ -84,7 +85,8 @@ def test_a_named_reference_is_taken_and_corrected_for_its_own_comparisons():
     assert (named.reference, chosen.chosen, named.chosen) == (chosen.reference, "own", "named")
     assert (chosen.n_comparisons, named.n_comparisons) == (15, 5)
     wide, narrow = (
-        {one.competitor: one.pair.high - one.pair.low for one in found.comparisons} for found in (chosen, named)
+        {comparison.competitor: comparison.pair.high - comparison.pair.low for comparison in conclusion.comparisons}
+        for conclusion in (chosen, named)
     )
     assert all(narrow[competitor] < wide[competitor] for competitor in wide)
 
@@ -108,16 +110,18 @@ def test_equal_pricers_are_not_told_apart_and_the_items_needed_are_said():
     evals = folder(
         a=(quotes("", 0.3, 1), "ridge"), b=(quotes("", 0.3, 2), "boosting"), c=(quotes("", 0.3, 3), "sparse_mlp")
     )
-    found = conclude(evals)
-    assert set(outcomes(found).values()) == {"no significant difference"}
-    by_name = {one.pricer: one for one in evals.evaluations}
-    for one in found.comparisons:
-        assert one.pair.n_needed > compare(by_name[one.competitor], by_name[found.reference]).n_needed
+    conclusion = conclude(evals)
+    assert set(outcomes(conclusion).values()) == {"no significant difference"}
+    by_name = {evaluation.pricer: evaluation for evaluation in evals.evaluations}
+    for comparison in conclusion.comparisons:
+        assert (
+            comparison.pair.n_needed > compare(by_name[comparison.competitor], by_name[conclusion.reference]).n_needed
+        )
 
 
 def test_other_items_and_too_few_items_are_said_to_be_so():
     """Neither is an outcome of a test, and neither takes part in the correction."""
-    found = conclude(
+    conclusion = conclude(
         folder(
             ridge=(quotes("", 0.3, 1, 100), "ridge"),
             other=(quotes("", 0.3, 2, 50, shift=200), "boosting"),
@@ -125,13 +129,13 @@ def test_other_items_and_too_few_items_are_said_to_be_so():
         ),
         reference="ridge",
     )
-    assert outcomes(found) == {"other": "other items", "few": "too few items"}
-    assert found.n_comparisons == 0
+    assert outcomes(conclusion) == {"other": "other items", "few": "too few items"}
+    assert conclusion.n_comparisons == 0
 
 
 def test_cost_and_break_even_are_against_hosted_models_only():
     """A competitor of one's own runs on the same box."""
-    found = conclude(
+    conclusion = conclude(
         folder(
             ridge=(quotes("", 0.3, 1), "ridge"),
             mlp=(quotes("", 0.4, 2), "sparse_mlp"),
@@ -139,7 +143,7 @@ def test_cost_and_break_even_are_against_hosted_models_only():
         ),
         machine_cost=0.36,
     )
-    by_name = {one.competitor: one for one in found.comparisons}
+    by_name = {comparison.competitor: comparison for comparison in conclusion.comparisons}
     assert by_name["mlp"].break_even is None
     assert by_name["gpt"].break_even.quotes == 2  # 0.001 dollars of fitting, and 0.0000001 a quote
     assert by_name["gpt"].times == pytest.approx(10_000)
@@ -148,7 +152,7 @@ def test_cost_and_break_even_are_against_hosted_models_only():
 def test_an_llm_is_set_against_the_sparse_mlp():
     """The tuned one, if there is one; a pricer that has one among its members beside it."""
     parts = {"parts": {"mlp": "sparse_mlp", "llm": "lora_bins"}}
-    found = conclude(
+    llm = conclude(
         folder(
             mlp=(quotes("", 0.5, 1), "sparse_mlp"),
             llm=(quotes("", 0.2, 2, seconds=0.01), "lora_bins"),
@@ -157,20 +161,24 @@ def test_an_llm_is_set_against_the_sparse_mlp():
             cheap=(quotes("", 0.12, 5), "blend", {"parts": {"mlp": "sparse_mlp", "ridge": "ridge"}}),
         )
     ).llm
-    assert [(one.role, one.llm, one.mlp, one.outcome) for one in found.pairs] == [
+    assert [(pair.role, pair.llm, pair.mlp, pair.outcome) for pair in llm.pairs] == [
         ("alone", "llm", "mlp", "better"),
         ("member", "both", "mlp", "better"),
     ]
-    assert found.tuned
-    assert found.pairs[0].pair.difference > 0
-    assert found.pairs[0].seconds_times == pytest.approx(10)
+    assert llm.tuned
+    assert llm.pairs[0].pair.difference > 0
+    assert llm.pairs[0].seconds_times == pytest.approx(10)
 
 
 def test_an_untuned_llm_is_asked_where_there_is_no_tuned_one():
     """And it is said to be untuned; without an LLM, or without an MLP, nothing is said."""
     mlp, raw = (quotes("", 0.2, 1), "sparse_mlp"), (quotes("", 0.6, 2), "zero-shot")
-    found = conclude(folder(mlp=mlp, raw=raw)).llm
-    assert (found.tuned, found.pairs[0].outcome, found.pairs[0].pair.difference < 0) == (False, "worse", True)
+    llm = conclude(folder(mlp=mlp, raw=raw)).llm
+    assert (llm.tuned, llm.pairs[0].outcome, llm.pairs[0].pair.difference < 0) == (
+        False,
+        "worse",
+        True,
+    )
     assert conclude(folder(mlp=mlp)).llm.state == "no LLM"
     assert conclude(folder(raw=raw)).llm.state == "no sparse MLP"
 

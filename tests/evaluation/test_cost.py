@@ -26,15 +26,15 @@ def hosted(cost_usd=0.001, **meta):
 
 def test_own_compute_is_seconds_at_the_boxs_price():
     """0.01 s at 36 cents an hour are a millionth of a dollar; fitting for 100 s is a cent."""
-    found = own()
-    assert (found.quote, found.fit) == (pytest.approx(1e-6), pytest.approx(0.01))
+    cost = own()
+    assert (cost.quote, cost.fit) == (pytest.approx(1e-6), pytest.approx(0.01))
 
 
 def test_a_box_without_a_price_costs_an_unknown_sum():
     """Never 0."""
-    found = own(machine_cost=None)
-    assert (found.quote, found.compute, found.fit) == (None, None, None)
-    assert found.fees == 0
+    cost = own(machine_cost=None)
+    assert (cost.quote, cost.compute, cost.fit) == (None, None, None)
+    assert cost.fees == 0
 
 
 def test_fees_that_are_not_known_are_no_zero():
@@ -47,11 +47,13 @@ def test_fees_that_are_not_known_are_no_zero():
 def test_a_reply_that_never_came_does_not_make_the_others_cheaper():
     """What it may have cost is shared by the answers that came."""
     lost = tuple(EvalRow(f"lost {i}", 10.0, None, None, None, "no reply: time-out", 0.0, 0.0) for i in range(10))
-    found = evaluation(1.0, 0.001)
-    found = Evaluation("x", "c0ffee", found.rows + lost, 30.0)
-    assert build_cost(found, {"kind": "api"}, 0.36).fees == pytest.approx(0.001)
-    dear = tuple(replace(row, cost_usd=0.002) for row in lost)
-    assert build_cost(replace(found, rows=found.rows[:10] + dear), {"kind": "api"}, 0.36).fees == pytest.approx(0.003)
+    answered = evaluation(1.0, 0.001)
+    whole = Evaluation("x", "c0ffee", answered.rows + lost, 30.0)
+    assert build_cost(whole, {"kind": "api"}, 0.36).fees == pytest.approx(0.001)
+    expensive = tuple(replace(row, cost_usd=0.002) for row in lost)
+    assert build_cost(replace(whole, rows=whole.rows[:10] + expensive), {"kind": "api"}, 0.36).fees == pytest.approx(
+        0.003
+    )
 
 
 def test_what_lost_replies_may_have_cost_stands_beside_the_fees():
@@ -70,8 +72,8 @@ def test_a_hosted_model_needs_no_price_of_the_box():
 @pytest.mark.parametrize("kind", ["human", "precomputed"])
 def test_people_and_saved_answers_have_no_price(kind):
     """What somebody's time costs is not known here, and a file that is read took no time to think."""
-    found = build_cost(evaluation(), {"kind": kind}, 0.36)
-    assert (found.quote, found.seconds, found.latency) == (None, None, None)
+    cost = build_cost(evaluation(), {"kind": kind}, 0.36)
+    assert (cost.quote, cost.seconds, cost.latency) == (None, None, None)
 
 
 def test_a_batchs_share_is_no_latency():
@@ -79,9 +81,9 @@ def test_a_batchs_share_is_no_latency():
     assert own().latency is None
     rows = tuple(EvalRow(str(i), 10.0, 11.0, seconds=float(i + 1)) for i in range(100))
     lost = (EvalRow("lost", 10.0, None, raw="no reply: HTTP 500", seconds=900.0),)
-    found = build_cost(Evaluation("x", "c", rows + lost, 30.0), {"kind": "api", "latency": EACH_ITS_OWN}).latency
-    assert (found.n, found.median) == (100, pytest.approx(50.5))
-    assert found.high == pytest.approx(95.05)
+    latency = build_cost(Evaluation("x", "c", rows + lost, 30.0), {"kind": "api", "latency": EACH_ITS_OWN}).latency
+    assert (latency.n, latency.median) == (100, pytest.approx(50.5))
+    assert latency.high == pytest.approx(95.05)
 
 
 @pytest.mark.parametrize(
@@ -109,23 +111,23 @@ def test_an_untuned_model_owes_no_fitting():
 
 def test_break_even_counts_fitting():
     """A cent of fitting at 0.999 thousandths of a dollar saved a quote: 11 quotes."""
-    found = break_even(own(), hosted())
-    assert (found.quotes, found.why) == (11, "paid back")
-    saved = found.quotes * (hosted().quote - own().quote)
+    result = break_even(own(), hosted())
+    assert (result.quotes, result.why) == (11, "paid back")
+    saved = result.quotes * (hosted().quote - own().quote)
     assert saved >= own().fit > saved - (hosted().quote - own().quote)
 
 
 def test_a_box_that_is_dearer_a_quote_is_never_paid_back():
-    """Whatever the volume; what the box would have to cost is said."""
-    found = break_even(own(seconds=20.0), hosted())
-    assert (found.quotes, found.why) == (None, "never")
-    assert found.machine_cost == pytest.approx(0.18)  # 20 s at 18 cents an hour are the host's thousandth of a dollar
+    """Whatever the volume; the machine cost that would pay back is reported."""
+    result = break_even(own(seconds=20.0), hosted())
+    assert (result.quotes, result.why) == (None, "never")
+    assert result.machine_cost == pytest.approx(0.18)  # 20 s at 18 cents an hour are the host's thousandth of a dollar
 
 
 def test_without_the_boxs_price_the_price_that_would_pay_is_known():
     """A host's 0.001 dollars buy 0.01 s of a box at 360 dollars an hour."""
-    found = break_even(own(machine_cost=None), hosted())
-    assert (found.quotes, found.why, found.machine_cost) == (None, "unknown", pytest.approx(360.0))
+    result = break_even(own(machine_cost=None), hosted())
+    assert (result.quotes, result.why, result.machine_cost) == (None, "unknown", pytest.approx(360.0))
 
 
 def test_nothing_is_cheaper_than_free():

@@ -43,8 +43,8 @@ def test_a_pricer_sees_listings_and_never_a_price():
 
 def test_rows_keep_order_truth_and_what_was_said():
     """One row for each item, with its own truth, raw answer and cost, and a share of the batch's seconds."""
-    found = judged([Quote(5.0, 4.0, 6.0, "five", 0.01), Quote(None, raw="no idea")])
-    first, second = found.rows
+    result = judged([Quote(5.0, 4.0, 6.0, "five", 0.01), Quote(None, raw="no idea")])
+    first, second = result.rows
     assert (first.id, first.truth, first.price, first.low, first.high) == (
         "made-0",
         ITEMS[0].price,
@@ -59,18 +59,18 @@ def test_rows_keep_order_truth_and_what_was_said():
 @pytest.mark.parametrize("price", [0.0, -5.0, math.nan, math.inf, -math.inf])
 def test_an_answer_that_is_no_price_becomes_no_answer(price):
     """It is None, never 0; what was said is kept, and it is counted in the note."""
-    found = judged([Quote(price), Quote(price, raw="said"), Quote(7.0)])
-    assert [row.price for row in found.rows] == [None, None, 7.0]
-    assert [row.raw for row in found.rows] == [repr(price), "said", ""]
-    assert found.note == "2 answers that are not a price"
+    result = judged([Quote(price), Quote(price, raw="said"), Quote(7.0)])
+    assert [row.price for row in result.rows] == [None, None, 7.0]
+    assert [row.raw for row in result.rows] == [repr(price), "said", ""]
+    assert result.note == "2 answers that are not a price"
 
 
 def test_quotes_are_clipped_to_the_range_and_truths_are_not():
     """All answers alike; a truth beyond the range stays what it is."""
     items = [Item(Listing("dear", "", ""), 5000.0), Item(Listing("cheap", "", ""), 0.01)]
     pricer = Says([Quote(2000.0, 100.0, 3000.0), Quote(0.1, 0.01, 0.2)])
-    found = evaluate(pricer, items, catalog="c", median=30.0, price_range=(0.5, 999.49))
-    assert [(row.truth, row.price, row.low, row.high) for row in found.rows] == [
+    result = evaluate(pricer, items, catalog="c", median=30.0, price_range=(0.5, 999.49))
+    assert [(row.truth, row.price, row.low, row.high) for row in result.rows] == [
         (5000.0, 999.49, 100.0, 999.49),
         (0.01, 0.5, 0.5, 0.5),
     ]
@@ -80,21 +80,21 @@ def test_quotes_are_clipped_to_the_range_and_truths_are_not():
 @given(*(st.none() | st.floats() for _ in range(3)), st.floats())
 def test_whatever_is_quoted_a_usable_quote_is_a_price_in_range_or_none(price, low, high, cost):
     """Price, low and high are all finite and in range, or None; an interval is whole and ordered."""
-    found, faults = clean_quote(Quote(price, low, high, "", cost), (0.5, 999.49))
-    for amount in (found.price, found.low, found.high):
+    quote, faults = clean_quote(Quote(price, low, high, "", cost), (0.5, 999.49))
+    for amount in (quote.price, quote.low, quote.high):
         assert amount is None or 0.5 <= amount <= 999.49
-    assert (found.low is None) == (found.high is None)
-    assert found.low is None or (found.price is not None and found.low <= found.high)
-    assert found.cost_usd >= 0
-    assert math.isfinite(found.cost_usd)
-    assert (found.price is None) == (price is None or "answers that are not a price" in faults)
+    assert (quote.low is None) == (quote.high is None)
+    assert quote.low is None or (quote.price is not None and quote.low <= quote.high)
+    assert quote.cost_usd >= 0
+    assert math.isfinite(quote.cost_usd)
+    assert (quote.price is None) == (price is None or "answers that are not a price" in faults)
 
 
 def test_an_interval_upside_down_is_dropped_and_counted():
     """Its price stays."""
-    found = judged([Quote(5.0, 6.0, 4.0), Quote(5.0, math.nan, 6.0), Quote(5.0, 4.0)])
-    assert [(row.price, row.low, row.high) for row in found.rows] == [(5.0, None, None)] * 3
-    assert found.note == "3 invalid intervals"
+    result = judged([Quote(5.0, 6.0, 4.0), Quote(5.0, math.nan, 6.0), Quote(5.0, 4.0)])
+    assert [(row.price, row.low, row.high) for row in result.rows] == [(5.0, None, None)] * 3
+    assert result.note == "3 invalid intervals"
 
 
 @pytest.mark.parametrize("answer", [[Quote(1.0)], [Quote(1.0)] * 3, [], iter([Quote(1.0)] * 2), None])
@@ -150,9 +150,9 @@ def test_no_items_are_an_evaluation_without_rows():
 
 def test_an_item_without_a_group_is_its_own():
     """A group that is called like another item's id does not take that item in."""
-    found = judged([Quote(1.0)] * 3, groups={"made-0": "made-2", "made-1": "made-2", "other": "x"})
-    assert found.groups == {"made-0": "made-2", "made-1": "made-2"}
-    assert to_arrays(found).groups.tolist() == [0, 0, 1]
+    result = judged([Quote(1.0)] * 3, groups={"made-0": "made-2", "made-1": "made-2", "other": "x"})
+    assert result.groups == {"made-0": "made-2", "made-1": "made-2"}
+    assert to_arrays(result).groups.tolist() == [0, 0, 1]
 
 
 def test_an_item_without_an_answer_is_charged_at_the_constants_quote():

@@ -33,7 +33,7 @@ def evals(made, catalog, tmp_path_factory):
     ]
 
     def index(items):
-        return lambda listings, k: [[Near("t", "", 5.0, 0.9 if "red" in ware.text else 0.1)] for ware in listings]
+        return lambda listings, k: [[Near("t", "", 5.0, 0.9 if "red" in listing.text else 0.1)] for listing in listings]
 
     return run_eval(candidates, catalog, tmp_path_factory.mktemp("judged") / "evals", index=index)
 
@@ -52,17 +52,17 @@ def test_the_best_comes_first_and_its_twin_is_not_told_apart(evals):
 
 def test_a_rank_is_the_places_that_the_tests_leave_open(evals, monkeypatch):
     """Told apart does not carry over: 1-2, 1-3, 2-3, 4-5, 4-6, 5-6, and no rank contradicts another."""
-    base = next(found for found in evals.evaluations if found.pricer == "good")
+    base = next(evaluation for evaluation in evals.evaluations if evaluation.pricer == "good")
     six = [
         replace(base, pricer=name, rows=tuple(replace(row, price=row.truth + k) for row in base.rows))
         for k, name in enumerate("abcdef", 1)
     ]
     apart = {"ca", *(f"{x}{y}" for x in "def" for y in "abc"), "fd"}
 
-    def compared(one, other, *rest, **more):
-        found = compare(one, other, *rest, **more)
-        told = one.pricer + other.pricer in apart
-        return replace(found, is_significant=told, better=other.pricer if told else None)
+    def compared(first, other, *rest, **more):
+        difference = compare(first, other, *rest, **more)
+        significant = first.pricer + other.pricer in apart
+        return replace(difference, is_significant=significant, better=other.pricer if significant else None)
 
     monkeypatch.setattr(leaderboard, "compare", compared)
     rows = build_leaderboard(replace(evals, evaluations=tuple(six), meta={name: {} for name in "abcdef"}))
@@ -81,7 +81,7 @@ def test_other_items_are_another_group(evals):
 def test_a_line_of_the_leaderboard_is_what_the_rows_say(evals):
     """Mean error with its interval, seconds and dollars per 1,000, coverage, width and the course's rate."""
     row = next(row for row in build_leaderboard(evals) if row.name == "good")
-    evaluation = next(found for found in evals.evaluations if found.pricer == "good")
+    evaluation = next(evaluation for evaluation in evals.evaluations if evaluation.pricer == "good")
     data = to_arrays(evaluation)
     assert row.mae.point == pytest.approx(data.error.mean())
     assert row.mae.low < row.mae.point < row.mae.high
@@ -96,18 +96,20 @@ def test_a_line_of_the_leaderboard_is_what_the_rows_say(evals):
 
 def test_no_course_rate_outside_dollars_and_no_coverage_without_intervals(evals):
     """They are None, not 0."""
-    euros = tuple(replace(found, currency="EUR") for found in evals.evaluations if found.pricer == "twin")
+    euros = tuple(
+        replace(evaluation, currency="EUR") for evaluation in evals.evaluations if evaluation.pricer == "twin"
+    )
     (row,) = build_leaderboard(replace(evals, evaluations=euros))
     assert (row.course_hit, row.coverage, row.lower_factor, row.upper_factor) == (None, None, None, None)
 
 
 def test_items_without_an_answer_are_counted_and_charged(evals):
     """A pricer that answers nothing has the median's error, and n no-answers."""
-    one = evals.evaluations[0]
-    silent = replace(one, rows=tuple(replace(row, price=None, low=None, high=None) for row in one.rows))
+    evaluation = evals.evaluations[0]
+    silent = replace(evaluation, rows=tuple(replace(row, price=None, low=None, high=None) for row in evaluation.rows))
     (row,) = build_leaderboard(replace(evals, evaluations=(silent,)))
     assert row.n_unanswered == row.n
-    assert row.mae.point == pytest.approx(np.mean([abs(one.median - r.truth) for r in one.rows]))
+    assert row.mae.point == pytest.approx(np.mean([abs(evaluation.median - r.truth) for r in evaluation.rows]))
 
 
 def test_bands_hold_every_item_once(evals):
@@ -124,7 +126,9 @@ def test_bands_hold_every_item_once(evals):
 
 def test_coverage_is_by_band_of_the_quote(evals):
     """The weighted mean over bands is the whole; a pricer without intervals has no bands."""
-    good, twin = (next(found for found in evals.evaluations if found.pricer == name) for name in ("good", "twin"))
+    good, twin = (
+        next(evaluation for evaluation in evals.evaluations if evaluation.pricer == name) for name in ("good", "twin")
+    )
     bands = coverage_by_quote(to_arrays(good))
     whole = next(row for row in build_leaderboard(evals) if row.name == "good").coverage.point
     assert sum(band.n * band.coverage.point for band in bands) / sum(band.n for band in bands) == pytest.approx(whole)
@@ -133,7 +137,7 @@ def test_coverage_is_by_band_of_the_quote(evals):
 
 def test_the_running_error_ends_at_the_mean_and_narrows(evals):
     """The last point is the leaderboard's; the band holds it and is narrower than at a tenth of the items."""
-    evaluation = next(found for found in evals.evaluations if found.pricer == "good")
+    evaluation = next(evaluation for evaluation in evals.evaluations if evaluation.pricer == "good")
     run = running_error(to_arrays(evaluation))
     mean = to_arrays(evaluation).error.mean()
     assert run.n[-1] == len(evaluation.rows)
@@ -154,6 +158,6 @@ def test_the_running_error_takes_items_in_the_same_order_for_all(evals):
 def test_the_worst_items_are_the_farthest_off(evals):
     """Largest error first, each with what is known of the item."""
     evaluation = evals.evaluations[0]
-    found = worst_items(to_arrays(evaluation), evals, most=5)
-    assert [one.error for one in found] == sorted(to_arrays(evaluation).error, reverse=True)[:5]
-    assert all(one.item.id == one.row.id and one.item.near for one in found)
+    worst = worst_items(to_arrays(evaluation), evals, most=5)
+    assert [entry.error for entry in worst] == sorted(to_arrays(evaluation).error, reverse=True)[:5]
+    assert all(entry.item.id == entry.row.id and entry.item.near for entry in worst)

@@ -85,7 +85,7 @@ def test_an_evaluation_without_its_meta_file_is_unfinished(folder):
     write_evaluation(folder, made("two"), {})
     (folder / "two.meta.json").unlink()
     evals = read_evals(folder)
-    assert [found.pricer for found in evals.evaluations] == ["one"]
+    assert [evaluation.pricer for evaluation in evals.evaluations] == ["one"]
     assert evals.unfinished == ("two",)
 
 
@@ -157,9 +157,9 @@ def test_a_name_cannot_leave_the_folder(name, tmp_path):
 
 @settings(deadline=None, max_examples=50)
 @given(st.text(), st.text())
-def test_two_names_are_two_files(one, two):
+def test_two_names_are_two_files(first, second):
     """What is lost in making a name safe does not make two pricers one."""
-    assert (file_name(one) == file_name(two)) == (one == two)
+    assert (file_name(first) == file_name(second)) == (first == second)
 
 
 def test_a_plain_name_is_its_own_file_name():

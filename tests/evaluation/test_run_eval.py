@@ -21,10 +21,10 @@ class Notes(Progress):
     """Progress that remembers its notes."""
 
     def __init__(self):
-        self.said = []
+        self.texts = []
 
     def note(self, text):
-        self.said.append(text)
+        self.texts.append(text)
 
 
 class Never:
@@ -59,12 +59,12 @@ def test_every_pricer_is_judged_on_the_same_items(made, catalog, tmp_path):
 
 def test_the_same_command_again_judges_nobody(made, catalog, tmp_path):
     """It says so, and the files stay as they are."""
-    one = candidate(made, catalog, facts={"manifest": "abc", "fit_seconds": 1.0})
-    before = run_eval([one], catalog, tmp_path / "evals")
+    pricer = candidate(made, catalog, facts={"manifest": "abc", "fit_seconds": 1.0})
+    before = run_eval([pricer], catalog, tmp_path / "evals")
     notes = Notes()
-    again = replace(one, pricer=Never(), facts={"manifest": "abc", "fit_seconds": 1.1})
+    again = replace(pricer, pricer=Never(), facts={"manifest": "abc", "fit_seconds": 1.1})
     assert run_eval([again], catalog, tmp_path / "evals", progress=notes) == before
-    assert notes.said == ["good is already evaluated."]
+    assert notes.texts == ["good is already evaluated."]
 
 
 def test_a_kill_between_two_pricers_costs_the_second_only(made, catalog, tmp_path):
@@ -72,24 +72,24 @@ def test_a_kill_between_two_pricers_costs_the_second_only(made, catalog, tmp_pat
     first, second = candidate(made, catalog), candidate(made, catalog, "next", 0.4)
     run_eval([first], catalog, tmp_path / "evals")
     run_eval([replace(first, pricer=Never()), second], catalog, tmp_path / "evals")
-    assert {found.pricer for found in read_evals(tmp_path / "evals").evaluations} == {"good", "next"}
+    assert {evaluation.pricer for evaluation in read_evals(tmp_path / "evals").evaluations} == {"good", "next"}
 
 
 def test_rows_without_their_meta_file_are_judged_again(made, catalog, tmp_path):
     """A kill between the two files leaves an unfinished evaluation, which the same command writes anew."""
-    one = candidate(made, catalog)
-    run_eval([one], catalog, tmp_path / "evals")
+    pricer = candidate(made, catalog)
+    run_eval([pricer], catalog, tmp_path / "evals")
     (tmp_path / "evals" / "good.meta.json").unlink()
-    evals = run_eval([one], catalog, tmp_path / "evals")
+    evals = run_eval([pricer], catalog, tmp_path / "evals")
     assert (len(evals.evaluations), evals.unfinished) == (1, ())
 
 
 @pytest.mark.parametrize("change", [{"facts": {"manifest": "def"}}, {"kind": "other"}])
 def test_another_pricer_of_the_same_name_is_refused(made, catalog, tmp_path, change):
     """With what differs; `overwrite` takes its place."""
-    one = candidate(made, catalog, facts={"manifest": "abc"})
-    run_eval([one], catalog, tmp_path / "evals")
-    other = replace(one, **change)
+    pricer = candidate(made, catalog, facts={"manifest": "abc"})
+    run_eval([pricer], catalog, tmp_path / "evals")
+    other = replace(pricer, **change)
     with pytest.raises(UsageError, match=r"abc.* -> .*def|made.* -> .*other"):
         run_eval([other], catalog, tmp_path / "evals")
     assert run_eval([other], catalog, tmp_path / "evals", overwrite=True).meta["good"]["kind"] == other.kind
@@ -106,9 +106,9 @@ def test_a_limit_is_the_same_items_for_every_pricer_and_keeps_groups(catalog):
     """A smaller limit is part of a larger one; at most one group is cut."""
     plan = build_plan(catalog, "test")
     ids = {n: {item.listing.id for item in limit_items(plan, n).folds[0].items} for n in (40, 90)}
-    assert [len(some) for some in ids.values()] == [40, 90]
+    assert [len(selected) for selected in ids.values()] == [40, 90]
     assert ids[40] < ids[90]
-    inside, outside = ({plan.groups[id] for id in some} for some in (ids[40], set(plan.groups) - ids[40]))
+    inside, outside = ({plan.groups[id] for id in selected} for selected in (ids[40], set(plan.groups) - ids[40]))
     assert len(inside & outside) <= 1
 
 
@@ -118,7 +118,7 @@ def test_items_are_kept_whole_under_a_limit(made, catalog, tmp_path):
     assert len(evals.items) == len(catalog.items("test"))
     assert len(evals.evaluations[0].rows) == 20
     more = run_eval([candidate(made, catalog, "other")], catalog, tmp_path / "evals")
-    assert {len(found.rows) for found in more.evaluations} == {20, len(evals.items)}
+    assert {len(evaluation.rows) for evaluation in more.evaluations} == {20, len(evals.items)}
 
 
 def test_near_training_listings_are_kept_with_the_items(made, catalog, tmp_path):
@@ -126,7 +126,7 @@ def test_near_training_listings_are_kept_with_the_items(made, catalog, tmp_path)
 
     def index(items):
         assert {item.listing.id for item in items} == {item.listing.id for item in catalog.items("train")}
-        return lambda listings, k: [[Near("t", ware.title, 5.0, 0.9)] * k for ware in listings]
+        return lambda listings, k: [[Near("t", listing.title, 5.0, 0.9)] * k for listing in listings]
 
     evals = run_eval([candidate(made, catalog)], catalog, tmp_path / "evals", index=index)
     for item in evals.items.values():
@@ -150,18 +150,18 @@ def test_a_small_catalog_is_judged_in_folds_and_says_so(made, small, tmp_path):
             fitted.append(len(self.known))
 
         def price(self, listings):
-            assert not any(ware.title + ware.text.split("\n")[0] in self.known for ware in listings)
+            assert not any(listing.title + listing.text.split("\n")[0] in self.known for listing in listings)
             return [Quote(10.0) for _ in listings]
 
     notes = Notes()
-    one = candidate(made, small, refit=Memory)
-    evals = run_eval([one], small, tmp_path / "evals", progress=notes)
+    pricer = candidate(made, small, refit=Memory)
+    evals = run_eval([pricer], small, tmp_path / "evals", progress=notes)
     (evaluation,) = evals.evaluations
     assert len(fitted) == 5
     assert sorted(row.id for row in evaluation.rows) == sorted(item.listing.id for item in make_items(300, 1)[0])
     assert (evaluation.pricer, evals.about["split"], evals.meta["good"]["folds"]) == ("good", "folds", True)
     assert evals.meta["good"]["fit_seconds"] > 0
-    assert any("5 folds by group" in said for said in notes.said)
+    assert any("5 folds by group" in note for note in notes.texts)
 
 
 def test_folds_keep_groups_whole_and_are_of_like_size():
@@ -176,7 +176,7 @@ def test_folds_keep_groups_whole_and_are_of_like_size():
         assert len(fold.items) + len(fold.train) + len(fold.validation) == 500
         assert 20 <= len(fold.validation) <= 80
     held = [{item.listing.id for item in fold.validation} for fold in folds]
-    assert max(len(one & other) for one in held for other in held if one is not other) < 30
+    assert max(len(ids & other) for ids in held for other in held if ids is not other) < 30
 
 
 def test_a_run_that_cannot_be_refitted_is_not_judged_in_folds(made, small, tmp_path):
@@ -205,11 +205,13 @@ def test_on_another_catalog_items_that_were_trained_on_are_dropped_and_counted(m
     """The others are judged; the note says how many were not."""
     known = {item.listing.text for item in catalog.items("test")[:30]}
     foreign = replace(
-        candidate(made, catalog), fitted_on="f00d", is_trained_on=lambda wares: [ware.text in known for ware in wares]
+        candidate(made, catalog),
+        fitted_on="f00d",
+        is_trained_on=lambda listings: [listing.text in known for listing in listings],
     )
-    (found,) = run_eval([foreign], catalog, tmp_path / "evals", other_catalog=True).evaluations
-    assert len(found.rows) == len(catalog.items("test")) - 30
-    assert found.note == f"{FOREIGN}; 30 items dropped because their text is in its training rows"
+    (evaluation,) = run_eval([foreign], catalog, tmp_path / "evals", other_catalog=True).evaluations
+    assert len(evaluation.rows) == len(catalog.items("test")) - 30
+    assert evaluation.note == f"{FOREIGN}; 30 items dropped because their text is in its training rows"
     assert "rows of its validation split, which cannot be recognized" in FOREIGN
 
 
@@ -217,9 +219,9 @@ def test_a_person_is_judged_on_their_sheet_only(made, catalog, tmp_path):
     """Items that were not on it are not unanswered; they are not asked, and that is said."""
     sheet = [item.listing.id for item in catalog.items("test")[:25]]
     person = Candidate("ada", "human", made("ada", 0.5), item_ids=frozenset(sheet))
-    (found,) = run_eval([person], catalog, tmp_path / "evals").evaluations
-    assert [row.id for row in found.rows] == sheet
-    assert "items outside its answers" in found.note
+    (evaluation,) = run_eval([person], catalog, tmp_path / "evals").evaluations
+    assert [row.id for row in evaluation.rows] == sheet
+    assert "items outside its answers" in evaluation.note
 
 
 def test_a_sheet_of_other_items_is_refused(made, catalog, tmp_path):
@@ -238,10 +240,10 @@ def test_a_run_of_another_catalog_is_judged_as_it_is_on_a_small_one(made, small,
     foreign = replace(
         candidate(made, small, refit=refit),
         fitted_on="f00d",
-        is_trained_on=lambda wares: [ware.text in known for ware in wares],
+        is_trained_on=lambda listings: [listing.text in known for listing in listings],
     )
-    (found,) = run_eval([foreign], small, tmp_path / "evals", other_catalog=True).evaluations
-    assert len(found.rows) == 290
+    (evaluation,) = run_eval([foreign], small, tmp_path / "evals", other_catalog=True).evaluations
+    assert len(evaluation.rows) == 290
 
 
 def test_a_split_that_cuts_groups_shows_in_the_items(made, new_catalog, tmp_path):
@@ -265,11 +267,11 @@ def test_a_wrong_option_is_refused_before_anything_is_written(made, catalog, tmp
 
 def test_nobody_two_of_a_name_and_another_currency_are_refused(made, catalog, tmp_path):
     """Each by its own error."""
-    one = candidate(made, catalog)
+    pricer = candidate(made, catalog)
     for candidates, why in (
         ([], "no pricer to evaluate"),
-        ([one, one], "same name"),
-        ([replace(one, currency="EUR")], "another currency"),
+        ([pricer, pricer], "same name"),
+        ([replace(pricer, currency="EUR")], "another currency"),
     ):
         with pytest.raises(UsageError, match=why):
             run_eval(candidates, catalog, tmp_path / "evals")

@@ -56,21 +56,21 @@ def test_a_small_catalog_asks_from_all_rows(tmp_path: Path) -> None:
 def test_a_person_is_judged_as_eval_judges_the_file(place: Path, tmp_path: Path, piped: Piped, capfd) -> None:
     """The place at the end and `eval human:FILE.csv --limit n` say the same of the same answers, skips included."""
     sheet = tmp_path / "her.csv"
-    said = ["$1,250.00", "95", "s", "12,50", "80"] * 4
+    lines = ["$1,250.00", "95", "s", "12,50", "80"] * 4
     words = ("quiz", place / "shop", "--n", 20, "--to", sheet, "--against", place / "evals", "--json")
-    assert piped(said, *words) == 0
-    told = json.loads(capfd.readouterr().out)
-    assert (told["answered"], told["skipped"], told["left"], told["ended"]) == (16, 4, 0, True)
+    assert piped(lines, *words) == 0
+    output = json.loads(capfd.readouterr().out)
+    assert (output["answered"], output["skipped"], output["left"], output["ended"]) == (16, 4, 0, True)
     evals = run_candidates([f"human:{sheet}"], open_catalog(place / "shop"), tmp_path / "evals", limit=20)
     (judged,) = evals.evaluations
-    mine = {one["id"]: one for one in told["result"]["answers"]}
+    answers = {answer["id"]: answer for answer in output["result"]["answers"]}
     assert {row.id: (row.truth, row.price) for row in judged.rows} == {
-        id: (one["truth"], one["price"]) for id, one in mine.items()
+        id: (answer["truth"], answer["price"]) for id, answer in answers.items()
     }
     assert [row["price"] for row in rows(sheet)[:5]] == ["1250", "95", "", "12.5", "80"]
-    names = {row["name"] for row in told["result"]["leaderboard"]}
+    names = {row["name"] for row in output["result"]["leaderboard"]}
     assert names == {"human:her", "median", "ridge"}
-    pairs = {pair["b"]: pair for pair in told["result"]["differences"]}
+    pairs = {pair["b"]: pair for pair in output["result"]["differences"]}
     assert pairs["ridge"]["is_significant"] is True
     assert pairs["ridge"]["better"] == "ridge"
     assert pairs["ridge"]["n"] == 20
@@ -82,8 +82,8 @@ def test_no_true_price_is_shown_before_the_end(place: Path, shop: Catalog, tmp_p
     truths = {format_money(item.price, "USD") for item in items} | {f"{item.price:.2f}" for item in items}
     assert piped(["7"] * 11, "quiz", place / "shop", "--n", 12, "--to", tmp_path / "her.csv") == 0
     out, err = capfd.readouterr()
-    kept = "".join(path.read_text() for path in tmp_path.iterdir())
-    assert not [truth for truth in truths if truth in out + err + kept]
+    saved = "".join(path.read_text() for path in tmp_path.iterdir())
+    assert not [truth for truth in truths if truth in out + err + saved]
     assert "11 answered, 0 skipped, 1 left" in out
     assert piped(["7"] * 12, "quiz", place / "shop", "--n", 12, "--to", tmp_path / "her.csv") == 0
     shown = capfd.readouterr().out
@@ -102,7 +102,7 @@ def test_the_same_lines_go_on_and_other_lines_are_refused(place: Path, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("ten", "price is not a number"),
         ("10-20", "price is a range"),
@@ -116,12 +116,12 @@ def test_the_same_lines_go_on_and_other_lines_are_refused(place: Path, tmp_path:
         ("b", "this command works in a terminal only"),
     ],
 )
-def test_a_line_that_is_no_price_ends_a_pipe(place, tmp_path, piped: Piped, capfd, line: str, told: str) -> None:
+def test_a_line_that_is_no_price_ends_a_pipe(place, tmp_path, piped: Piped, capfd, line: str, message: str) -> None:
     """A pipe cannot be asked again: what stood before is kept, the line and why are told, and nothing moves by one."""
     words = ("quiz", place / "shop", "--n", 5, "--to", tmp_path / "her.csv")
     assert piped(["10", line, "30"], *words) == 1
     err = capfd.readouterr().err
-    assert told in err
+    assert message in err
     assert "Line 2" in err
     assert [row["price"] for row in rows(tmp_path / "her.csv")] == ["10"]
 
@@ -137,13 +137,13 @@ def test_an_end_before_the_beginning_and_a_damaged_quiz_say_what_to_do(place, tm
 
 
 @pytest.mark.parametrize(
-    ("more", "told"), [(["--n", 6], "n: 5 -> 6"), (["--n", 5, "--seed", 3], "seed: 0 -> 3")], ids=["n", "seed"]
+    ("more", "message"), [(["--n", 6], "n: 5 -> 6"), (["--n", 5, "--seed", 3], "seed: 0 -> 3")], ids=["n", "seed"]
 )
-def test_another_quiz_is_refused_with_the_difference(place, tmp_path, piped: Piped, capfd, more, told: str) -> None:
+def test_another_quiz_is_refused_with_the_difference(place, tmp_path, piped: Piped, capfd, more, message: str) -> None:
     """A sheet answers one quiz."""
     assert piped(["10"], "quiz", place / "shop", "--n", 5, "--to", tmp_path / "her.csv", "--quiet") == 0
     assert piped(["10"], "quiz", place / "shop", "--to", tmp_path / "her.csv", *more) == 2
-    assert told in capfd.readouterr().err
+    assert message in capfd.readouterr().err
 
 
 def test_another_catalog_is_refused(place: Path, tmp_path: Path, piped: Piped, capfd) -> None:

@@ -70,7 +70,7 @@ def quotes(
 def evals(tmp_path: Path) -> Maker:
     """Writes an evals folder of made evaluations."""
 
-    def make(*found: Evaluation, count: int = 120, title: str = "Oak lamp") -> Path:
+    def make(*evaluations: Evaluation, count: int = 120, title: str = "Oak lamp") -> Path:
         folder = tmp_path / "evals"
         folder.mkdir()
         items = [
@@ -78,7 +78,7 @@ def evals(tmp_path: Path) -> Maker:
             for i in range(count)
         ]
         write_items(folder, items, {"format": 1, "catalog": "f" * 64, "split": "test"})
-        for evaluation in found:
+        for evaluation in evaluations:
             facts: dict[str, Any] = {"kind": "ridge", "catalog_name": "made", "split": "test", "folds": False}
             write_evaluation(folder, evaluation, {**facts, "fit_seconds": 1.0, "settings": {}})
         return folder
@@ -132,7 +132,7 @@ def test_the_headline_names_the_best(evals: Maker, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "found",
+    "evaluations",
     [
         [quotes("alone", 120, 1.1)],
         [quotes("bare", 120, 1.1, bounded=False), quotes("bounded", 120, 1.2)],
@@ -144,9 +144,9 @@ def test_the_headline_names_the_best(evals: Maker, tmp_path: Path) -> None:
     ],
     ids=["one pricer", "no intervals", "no answers", "other items", "three items", "one item", "no error"],
 )
-def test_odd_leaderboards_have_a_report_too(found: list[Evaluation], evals: Maker, tmp_path: Path) -> None:
+def test_odd_leaderboards_have_a_report_too(evaluations: list[Evaluation], evals: Maker, tmp_path: Path) -> None:
     """Whatever can be evaluated can be reported, and no number in it is invalid."""
-    text = without_scripts(page_of(evals(*found), tmp_path))
+    text = without_scripts(page_of(evals(*evaluations), tmp_path))
     page = Page(text)
     assert "Leaderboard" in "".join(page.headings)
     words = re.sub(r"<[^>]*>", " ", text)

@@ -19,9 +19,9 @@ def list_recipes(json: Json = False, quiet: Quiet = False) -> None:
     from pricesmith.pricers import recipes
 
     console = open_console(json=json, quiet=quiet)
-    found = recipes.list_recipes()
-    console.say(recipes.format_recipes(found))
-    console.result(found)
+    rows = recipes.list_recipes()
+    console.say(recipes.format_recipes(rows))
+    console.result(rows)
 
 
 @recipe_verbs.command("cp")
@@ -46,9 +46,9 @@ def doctor(json: Json = False, quiet: Quiet = False) -> None:
     from pricesmith.doctor import format_report, inspect_installation
 
     console = open_console(json=json, quiet=quiet)
-    found = inspect_installation()
-    console.say(format_report(found))
-    console.result(found)
+    report = inspect_installation()
+    console.say(format_report(report))
+    console.result(report)
 
 
 @app.command()
@@ -77,8 +77,8 @@ def bases(
 
     console = open_console(json=json, quiet=quiet)
     with console.progress() as progress:
-        found = choose.choose_base(
+        choice = choose.choose_base(
             memory, purpose, catalog, names=names or (), measure=measure, minutes=minutes, progress=progress
         )
-    console.say(choose.format_choice(found))
-    console.result(found)
+    console.say(choose.format_choice(choice))
+    console.result(choice)

@@ -61,7 +61,7 @@ def list_competitors(against: Path, catalog: Catalog, items: Sequence[Item]) -> 
     """
     evals = read_evals(against)
     ids = {item.listing.id for item in items}
-    competitors = [(one, str(evals.meta[one.pricer].get("kind", ""))) for one in evals.evaluations]
+    competitors = [(evaluation, str(evals.meta[evaluation.pricer].get("kind", ""))) for evaluation in evals.evaluations]
     for evaluation, _ in competitors:
         if evaluation.catalog != catalog.fingerprint:
             raise UsageError(
@@ -108,7 +108,9 @@ def build_human_result(
         item.listing.id: EvalItem(item.listing.id, item.listing.title, item.listing.category, item.price)
         for item in items
     }
-    leaderboard = build_leaderboard(Evals(path, shown_items, (person, *(one for one, _ in compared)), meta, {}))
+    leaderboard = build_leaderboard(
+        Evals(path, shown_items, (person, *(evaluation for evaluation, _ in compared)), meta, {})
+    )
     group = next(row.group for row in leaderboard if row.name == name)
     return HumanResult(
         name,
