@@ -1,4 +1,4 @@
-"""The import law, the light front door, the budgets: what keeps the project small."""
+"""Import rules, light imports, and the limits of files and functions."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ LEVELS = (
 # An absolute ceiling for what is over the rule of 500 lines, with its reason.
 LONG_FILES: dict[str, int] = {}
 LONG_FUNCTIONS: dict[str, int] = {}
-# The one way from a pricer to other pricers is KINDS.
+# Pricers reach other pricers only through KINDS.
 LOADERS = {("model",), ("blend",), ("ensemble", "stacking")}
 PRICERS = {tuple(where.split(":")[0].split(".")[2:]) for where in KINDS.values()} | {("llm", "pricer")}
 PRICERS |= {("hosted", "api")}
-# A group of pricers with parts of its own: nobody else's pricer may lean on them.
+# A group of pricers with parts of its own: no other pricer may import them.
 GROUPS = {"api", "ensemble", "llm"}
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "duckdb", "pandas", "fastapi", "lightgbm", "plotly", "numpy")
 
@@ -66,8 +66,8 @@ def imports(path: Path) -> set[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
-def test_a_module_imports_only_from_its_left(path: Path) -> None:
-    """Data flows one way: no import goes right, and packages of one level are strangers."""
+def test_a_module_imports_only_from_earlier_levels(path: Path) -> None:
+    """A module imports only from levels before its own; packages of one level do not import each other."""
     here = package(path)
     if here == "__init__":
         return
@@ -79,7 +79,7 @@ def test_a_module_imports_only_from_its_left(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((SOURCE / "pricers").rglob("*.py")), ids=lambda path: path.stem)
 def test_no_pricer_imports_another(path: Path) -> None:
-    """A way to price is understood from its own file and parts that are no pricers; others go through KINDS."""
+    """A pricer imports no other pricer: it loads others through KINDS."""
     here = path.relative_to(SOURCE / "pricers").with_suffix("").parts
     others = {parts[1:] for parts in imports(path) if parts[0] == "pricers" and len(parts) > 1} - {here}
     own = {parts for parts in others if parts[0] == here[0]} if here[0] in GROUPS else set()
@@ -89,8 +89,8 @@ def test_no_pricer_imports_another(path: Path) -> None:
         assert others & (PRICERS | {("model",)}) - allowed == set()
 
 
-def test_no_module_of_ours_is_in_a_cycle() -> None:
-    """Imports, also those inside functions, form no circle between modules."""
+def test_there_is_no_import_cycle() -> None:
+    """Imports, also those inside functions, form no cycle between modules."""
     graph = {
         path.relative_to(SOURCE).with_suffix("").parts: imports(path) for path in FILES if path.name != "__init__.py"
     }
@@ -109,7 +109,7 @@ def test_no_module_of_ours_is_in_a_cycle() -> None:
     ["import pricesmith", "import sys; from pricesmith.cli import run; run(['--help']); run(['fit', '--help'])"],
     ids=["import", "--help"],
 )
-def test_the_front_door_is_light(code: str) -> None:
+def test_imports_and_help_are_light(code: str) -> None:
     """Importing the package and asking for help load no numerical library."""
     probe = f"{code}\nimport sys; print('loaded', [n for n in {HEAVY!r} if n in sys.modules])"
     process = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
@@ -118,7 +118,7 @@ def test_the_front_door_is_light(code: str) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
 def test_files_and_functions_stay_in_their_budget(path: Path) -> None:
-    """At most 500 lines a file and 60 a function; no module is a drawer for everything."""
+    """At most 500 lines a file and 60 a function; no module is named `utils` or the like."""
     name = path.relative_to(SOURCE).as_posix()
     source = path.read_text()
     assert len(source.splitlines()) <= LONG_FILES.get(name, 500)
@@ -131,7 +131,7 @@ def test_files_and_functions_stay_in_their_budget(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
 def test_nothing_in_data_can_run(path: Path) -> None:
-    """No pickle, joblib, torch.load, eval or trust_remote_code in what is written or read by us."""
+    """No pickle, joblib, torch.load, eval or trust_remote_code in what Pricesmith reads or writes."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import | ast.ImportFrom):
             modules = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
@@ -144,8 +144,8 @@ def test_nothing_in_data_can_run(path: Path) -> None:
                 assert not (keyword.arg in {"trust_remote_code", "allow_pickle"} and value is True)
 
 
-def test_every_public_name_is_there_and_described() -> None:
-    """What `pricesmith.__all__` promises can be used and has a docstring."""
+def test_every_public_name_exists_and_is_documented() -> None:
+    """Each name in `pricesmith.__all__` can be imported and has a docstring."""
     import pricesmith
 
     for name in pricesmith.__all__:
@@ -153,6 +153,6 @@ def test_every_public_name_is_there_and_described() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
-def test_every_module_says_what_it_is_for(path: Path) -> None:
-    """A newcomer who opens a file reads its purpose first."""
+def test_every_module_has_a_docstring(path: Path) -> None:
+    """Every module has a docstring."""
     assert ast.get_docstring(ast.parse(path.read_text()))

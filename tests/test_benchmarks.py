@@ -41,7 +41,7 @@ def test_the_gpu_script_tunes_and_scores_both_sides(tmp_path: Path) -> None:
 
 
 def test_the_reference_ridge_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The yardstick of every ratio: its quotes on made goods are these, whatever becomes of the shipped recipe."""
+    """The baseline of every ratio: its quotes on made items are fixed, even if the shipped recipe changes."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     from reference_ridge import fit_reference
 

@@ -74,7 +74,7 @@ def test_a_preview_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_build_has_a_catalog_models_evals_and_a_report(built: Path) -> None:
-    """And names the model with the lowest MAE on validation."""
+    """The chosen model has the lowest MAE on validation."""
     out = built / "out"
     made = read_build(out)
     assert made is not None

@@ -1,4 +1,4 @@
-"""Who is judged: run folders, people's files, and nobody else."""
+"""Candidates of an evaluation: model folders, answer files, base models and hosted models."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from pricesmith.testing import make_catalog, make_items, make_model
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two catalogs of made goods, a big and a small one, with runs of each."""
+    """A large and a small catalog of made items, with models of each."""
     folder = tmp_path_factory.mktemp("contest")
     for name, rows in (("big", 2400), ("small", 500)):
         catalog = open_catalog(make_catalog(folder / name, rows))
@@ -45,15 +45,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_comparables_of_judged_items_are_estimated_alike() -> None:
-    """Their prices lie nearer to the truth than those of the most similar by words, whose similarity is not lost."""
+def test_comparables_of_evaluated_items_have_similar_prices() -> None:
+    """Their prices are closer to the truth than those of a word search, whose best similarity is kept."""
     rows, groups = make_items(1500)
     names = {item.listing.id: str(group) for item, group in zip(rows, groups, strict=True)}
-    train, judged = rows[:1300], rows[1300:]
-    listings = [item.listing for item in judged]
+    train, evaluated = rows[:1300], rows[1300:]
+    listings = [item.listing for item in evaluated]
     by_estimate = comparables_search(train, names)(listings, 3)
     words = ComparablesIndex.build(train).search(listings, 3)
-    truth = np.log([item.price for item in judged])
+    truth = np.log([item.price for item in evaluated])
     gaps = [
         np.median(abs(np.log([np.median([comparable.price for comparable in near[:3]]) for near in neighbors]) - truth))
         for neighbors in (by_estimate, words)
@@ -64,8 +64,8 @@ def test_comparables_of_judged_items_are_estimated_alike() -> None:
         assert max(comparable.similarity for comparable in near) == by_words[0].similarity
 
 
-def test_a_person_is_judged_on_what_she_answered(place: Path, tmp_path: Path) -> None:
-    """A file of guesses is a pricer like any other, on its own items."""
+def test_a_person_is_evaluated_on_the_answered_items(place: Path, tmp_path: Path) -> None:
+    """A file of answers is a pricer, evaluated on its own items."""
     items = open_catalog(place / "big").items("test")[:40]
     lines = [f"{item.listing.id},{item.price * 1.1:.2f}" for item in items]
     (tmp_path / "her.csv").write_text("\n".join(["id,price", *lines]))
@@ -76,7 +76,7 @@ def test_a_person_is_judged_on_what_she_answered(place: Path, tmp_path: Path) ->
     assert len(by_name["big-ridge"].rows) > 40
 
 
-def test_a_blend_owes_the_fitting_of_its_members(place: Path, tmp_path: Path) -> None:
+def test_a_blend_includes_the_fit_time_of_its_members(place: Path, tmp_path: Path) -> None:
     """Its seconds are those of all that was fitted for it, and its parts are named by kind."""
     specs = [str(place / f"big-{kind}") for kind in ("median", "ridge", "blend")]
     meta = run_candidates(specs, open_catalog(place / "big"), tmp_path / "evals").meta
@@ -88,8 +88,8 @@ def test_a_blend_owes_the_fitting_of_its_members(place: Path, tmp_path: Path) ->
     assert "parts" not in meta["big-ridge"]
 
 
-def test_a_small_catalog_is_judged_in_folds(place: Path, tmp_path: Path) -> None:
-    """Under 2,000 rows every row is judged once, also by a blend, whose members are fitted again."""
+def test_a_small_catalog_is_evaluated_in_folds(place: Path, tmp_path: Path) -> None:
+    """Under 2,000 rows every row is evaluated once, also by a blend, whose members are fitted again."""
     specs = [str(place / "small-ridge"), str(place / "small-blend")]
     evals = run_candidates(specs, open_catalog(place / "small"), tmp_path / "evals")
     assert {len(evaluation.rows) for evaluation in evals.evaluations} == {500}
@@ -109,7 +109,7 @@ def test_no_group_is_both_tuned_on_and_calibrated_on(place: Path) -> None:
     assert len(rows.tune) + len(rows.calibrate) == len(items) - 100
 
 
-def test_another_catalogs_run_is_refused_unless_asked_for(place: Path, tmp_path: Path) -> None:
+def test_a_model_of_another_catalog_is_refused_without_the_option(place: Path, tmp_path: Path) -> None:
     """With --other-catalog its own training rows are left out."""
     catalog = open_catalog(place / "big")
     with pytest.raises(UsageError, match="another catalog"):
@@ -135,7 +135,7 @@ def titles_of(catalog: Catalog) -> list[str]:
 
 
 def resplit(catalog: Path, to: Path, splits: dict[int, str]) -> Catalog:
-    """A copy of a catalog as another one, some of its rows in other splits."""
+    """A copy of a catalog under another name, with some rows in other splits."""
     shutil.copytree(catalog, to)
     table = pq.read_table(to / ITEMS)
     column = [splits.get(row, split) for row, split in enumerate(table.column("split").to_pylist())]
@@ -146,8 +146,8 @@ def resplit(catalog: Path, to: Path, splits: dict[int, str]) -> Catalog:
     return open_catalog(to)
 
 
-def test_a_run_without_its_training_rows_is_not_judged_on_another_catalog(place: Path, tmp_path: Path) -> None:
-    """A blend's copy of a member, or an export, would be judged on what it was trained on."""
+def test_a_model_without_its_training_rows_is_not_evaluated_on_another_catalog(place: Path, tmp_path: Path) -> None:
+    """A blend's copy of a member, or an export, would be evaluated on its own training rows."""
     other = resplit(place / "big", tmp_path / "other", {})
     with pytest.raises(UsageError, match="training listings of big-ridge are unknown") as caught:
         run_candidates(
@@ -157,15 +157,15 @@ def test_a_run_without_its_training_rows_is_not_judged_on_another_catalog(place:
     assert not (tmp_path / "evals").exists()
 
 
-def test_a_person_who_thinks_in_another_currency_is_refused(place: Path, tmp_path: Path) -> None:
-    """Euros are no dollars."""
+def test_answers_in_another_currency_are_refused(place: Path, tmp_path: Path) -> None:
+    """Euros are not dollars."""
     items = open_catalog(place / "big").items("test")[:3]
     (tmp_path / "her.csv").write_text("\n".join(["id,price", *(f"{item.listing.id},€{item.price}" for item in items)]))
     with pytest.raises(InputError, match="another currency"):
         run_candidates([f"human:{tmp_path / 'her.csv'}"], open_catalog(place / "big"), tmp_path / "evals")
 
 
-def test_nobody_is_judged_on_the_training_rows(place: Path, tmp_path: Path) -> None:
+def test_no_pricer_is_evaluated_on_the_training_rows(place: Path, tmp_path: Path) -> None:
     """By name, before anything is written."""
     with pytest.raises(UsageError, match="train") as caught:
         run_candidates([str(place / "big-ridge")], open_catalog(place / "big"), tmp_path / "evals", split="train")
@@ -173,7 +173,7 @@ def test_nobody_is_judged_on_the_training_rows(place: Path, tmp_path: Path) -> N
     assert not (tmp_path / "evals").exists()
 
 
-def test_two_runs_of_one_name_go_by_their_parents(place: Path, tmp_path: Path) -> None:
+def test_two_models_of_one_name_get_their_parents_names(place: Path, tmp_path: Path) -> None:
     """Names in a table differ."""
     for parent in ("a", "b"):
         shutil.copytree(place / "big-ridge", tmp_path / parent / "ridge")
@@ -183,14 +183,14 @@ def test_two_runs_of_one_name_go_by_their_parents(place: Path, tmp_path: Path) -
 
 
 def test_an_unknown_kind_of_competitor_is_refused(place: Path, tmp_path: Path) -> None:
-    """What can be judged is listed."""
+    """The error lists the allowed kinds."""
     with pytest.raises(UsageError) as caught:
         run_candidates(["oracle:delphi"], open_catalog(place / "big"), tmp_path / "evals")
     assert "human:FILE.csv" in str(caught.value)
 
 
-def test_an_untuned_model_is_judged_by_its_bases_name(place: Path, tmp_path: Path) -> None:
-    """`zero-shot:BASE` is a pricer like any other; with examples it is another one, and both go on after a kill."""
+def test_an_untuned_model_is_evaluated_by_its_bases_name(place: Path, tmp_path: Path) -> None:
+    """`zero-shot:BASE` is a pricer; with examples it is another one, and both resume after a kill."""
     base = make_model(tmp_path / "tiny-model")
     catalog = open_catalog(place / "big")
     specs = [f"zero-shot:{base}", f"zero-shot:{base}@shots=2,style=plain", str(place / "big-ridge")]
@@ -205,8 +205,8 @@ def test_an_untuned_model_is_judged_by_its_bases_name(place: Path, tmp_path: Pat
     assert len(again.evaluations) == 3
 
 
-def test_examples_are_never_among_the_judged(place: Path, tmp_path: Path) -> None:
-    """In folds, too, a model is shown rows of the other folds only."""
+def test_examples_are_never_among_the_evaluated_items(place: Path, tmp_path: Path) -> None:
+    """In folds, too, the examples come from the other folds only."""
     base = make_model(tmp_path / "tiny-model")
     catalog = open_catalog(place / "small")
     candidate = build_candidate(f"zero-shot:{base}@shots=3", "few", catalog)
@@ -218,8 +218,8 @@ def test_examples_are_never_among_the_judged(place: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("tail", ["@shots=many", "@shots=-1", "@style=poem", "@temperature=1", "@shots=1,shots=2"])
-def test_what_cannot_be_asked_of_a_model_is_refused(place: Path, tmp_path: Path, tail: str) -> None:
-    """The error shows how it is written."""
+def test_an_invalid_option_of_a_model_is_refused(place: Path, tmp_path: Path, tail: str) -> None:
+    """The error shows the syntax."""
     with pytest.raises(UsageError) as caught:
         run_candidates([f"zero-shot:gemma-3-270m{tail}"], open_catalog(place / "big"), tmp_path / "evals")
     assert "zero-shot:BASE@shots=4,style=plain" in str(caught.value)
@@ -248,8 +248,8 @@ def test_names_of_untuned_models_are_no_paths() -> None:
         ("api:m@max_output_tokens=4096", "api-m"),
     ],
 )
-def test_a_hosted_model_goes_by_its_name_and_how_it_was_asked(who: str, name: str) -> None:
-    """So that two ways of asking one model stand side by side."""
+def test_a_hosted_models_name_includes_its_options(who: str, name: str) -> None:
+    """So that one model with different options is evaluated side by side."""
     assert candidate_name(who) == name
 
 
@@ -265,7 +265,7 @@ def test_a_hosted_model_goes_by_its_name_and_how_it_was_asked(who: str, name: st
         ("api:m@output=", "has an invalid option"),
     ],
 )
-def test_what_is_not_known_is_refused(who: str, what: str) -> None:
+def test_unknown_options_are_refused(who: str, what: str) -> None:
     """With what there is."""
     with pytest.raises(UsageError, match=what):
         parse_api_model(who)

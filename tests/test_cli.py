@@ -1,4 +1,4 @@
-"""The verbs: exit codes, one JSON object for machines, silence when asked, errors on one screen."""
+"""The commands: exit codes, one JSON object with --json, no output with --quiet, errors on one screen."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_the_remedy_for_a_file_of_unknown_columns_works(
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_wrong_command_says_what_got_and_next(
+def test_a_wrong_command_gives_what_got_and_next(
     words: list[str],
     code: int,
     message: str,
@@ -221,7 +221,7 @@ def test_a_wrong_command_says_what_got_and_next(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """The exit code is the contract's, the error fits a screen, and there is no traceback."""
+    """The exit code is the documented one, the error fits a screen, and there is no traceback."""
     monkeypatch.chdir(shop)
     assert run(words) == code
     err = capfd.readouterr().err
@@ -245,17 +245,17 @@ def test_an_interrupt_is_130(shop: Path, monkeypatch: pytest.MonkeyPatch, capfd:
 
 
 def test_help_and_version_are_zero(capfd: pytest.CaptureFixture[str]) -> None:
-    """Asking is not an error."""
+    """Help and version are not errors."""
     assert run([]) == 0
     assert run(["--help"]) == 0
     assert run(["--version"]) == 0
     assert "0.1.0" in capfd.readouterr().out
 
 
-def test_a_price_in_words_has_interval_and_comparables(
+def test_a_price_from_a_text_has_interval_and_comparables(
     shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The answer stands inside its interval and comes with three similar things."""
+    """The price is inside its interval, and three comparables are given."""
     monkeypatch.chdir(shop)
     assert run(["price", "ridge", "Dovetail chair K12\nsturdy oak. Size: 8 kg", "--json"]) == 0
     answer = json.loads(capfd.readouterr().out)
@@ -288,7 +288,7 @@ def test_a_price_says_where_nothing_in_training_is_similar(
         assert ("Nothing similar in the training data: the price is a guess." in capfd.readouterr().out) is flag
 
 
-def test_a_file_has_comparables_where_they_are_asked_for(
+def test_a_file_has_comparables_if_they_are_requested(
     shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Three for each row, after the price."""

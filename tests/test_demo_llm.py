@@ -15,7 +15,7 @@ from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import make_catalog, make_model
 
 
-def test_the_base_is_judged_untuned_tuned_and_blended_on_the_same_items(
+def test_the_base_is_evaluated_untuned_tuned_and_blended_on_the_same_items(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two evaluations: a few items for the untuned base and everyone, all items for everyone but the untuned base."""

@@ -49,7 +49,7 @@ def commands(page: Path) -> list[list[str]]:
 
 @pytest.fixture(autouse=True)
 def hosted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A fake endpoint stands where the pages ask OpenAI; its answers are remembered in the test's own folder."""
+    """A fake endpoint replaces OpenAI's; its answers are cached in the test's folder."""
     with FakeEndpoint() as fake:
         (tmp_path / "providers.toml").write_text(f'[openai]\nurl = "{fake.url}"\n')
         monkeypatch.setenv("PRICESMITH_PROVIDERS", str(tmp_path / "providers.toml"))
@@ -60,7 +60,7 @@ def hosted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the documentation shows works as it stands, from the first line to the last."""
+    """The commands of the documentation work from the first line to the last."""
     monkeypatch.chdir(tmp_path)
     make = [sys.executable, "-m", "pricesmith.testing", "shop.csv", "new.csv"]
     subprocess.run(make, check=True)
@@ -111,8 +111,8 @@ MODULES = [
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
-def test_the_examples_in_docstrings_hold(path: Path) -> None:
-    """What an example shows is what comes."""
+def test_examples_in_docstrings_run(path: Path) -> None:
+    """Each example gives the output that it shows."""
     name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
     result = doctest.testmod(importlib.import_module(name))
     assert result.attempted > 0

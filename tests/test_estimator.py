@@ -108,7 +108,7 @@ def test_series_and_arrays_are_texts_too(data: tuple[list[str], list[float], lis
 
 
 def test_a_table_of_numbers_needs_no_title() -> None:
-    """Columns without any text are features by their names; boosting learns the law."""
+    """Columns without any text are features by their names; boosting learns the formula."""
     draw = np.random.default_rng(0)
     frame = pd.DataFrame({"carat": draw.uniform(0.2, 3, 800).round(2), "grade": draw.integers(1, 6, 800)})
     prices = 900 * frame["carat"] ** 1.5 * 1.2 ** frame["grade"]
@@ -152,7 +152,7 @@ def test_parameters_are_cloned_and_set() -> None:
 
 
 def test_a_wrong_recipe_or_setting_is_a_usage_error(data: tuple[list[str], list[float], list[str]]) -> None:
-    """The names there are come with the error; a recipe made of other models is refused."""
+    """The error lists the available names; a recipe made of other models is refused."""
     texts, prices, _ = data
     with pytest.raises(ps.UsageError, match="no recipe 'rigde'"):
         ps.PriceRegressor("rigde").fit(texts, prices)
@@ -200,7 +200,7 @@ def test_held_out_rows_share_no_group_with_training_rows(items: tuple[list[Item]
 
 
 def test_a_row_without_text_gets_the_median(data: tuple[list[str], list[float], list[str]]) -> None:
-    """scikit-learn has no place for an unanswered row."""
+    """scikit-learn has no value for an unanswered row."""
     texts, prices, _ = data
     model = ps.PriceRegressor("ridge").fit(texts, prices)
     assert model.predict(["", None])[0] == model.median_ == np.median(prices)  # type: ignore[list-item]

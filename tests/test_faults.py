@@ -83,7 +83,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def is_there(out: Path) -> bool:
-    """Whether a reader would find something: a file, or a folder with more than hidden temporary files."""
+    """Whether there is output for a reader: a file, or a folder with more than hidden temporary files."""
     return any(not path.name.startswith(".") for path in out.iterdir()) if out.is_dir() else out.exists()
 
 
@@ -173,7 +173,7 @@ def fill(path: Path) -> None:
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    """Every file of an artefact, by its name."""
+    """Every file of an artifact, by its name."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return {file.name: file.read_bytes() for file in files}
 
@@ -182,7 +182,7 @@ def contents(path: Path) -> dict[str, bytes]:
 def test_a_full_disk_is_one_clear_line(
     stage: str, shop: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The cause is named, there is no traceback, and the old artefact stands there still, byte for byte."""
+    """The cause is named, there is no traceback, and the old artifact is unchanged, byte for byte."""
     monkeypatch.chdir(shop)
     words, again, out = words_of(stage, small_disk)
     assert run(words) == 0

@@ -1,4 +1,4 @@
-"""Every shipped recipe can be used as it is, and says how."""
+"""Every shipped recipe can be used unchanged and is documented."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of any length: every row answered in its place, parts kept, nothing half-written, nothing that runs."""
+"""Files of any length: rows in order, parts kept, nothing half-written, no active content."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ INFO: dict[str, Any] = {
 
 
 class ByLength:
-    """Quotes a listing by the length of its title; knows how often it was asked."""
+    """Quotes a listing by the length of its title, and counts its calls."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -95,7 +95,7 @@ def test_a_row_without_an_answer_says_why(tmp_path: Path) -> None:
 
 
 def test_parts_that_are_whole_are_not_priced_again(tmp_path: Path) -> None:
-    """After a crash in the fourth part, only what was missing is asked."""
+    """After a crash in the fourth part, only the missing rows are priced."""
     file = write_rows(tmp_path / "new.jsonl", rows(95))
 
     class Breaks(ByLength):
@@ -174,8 +174,8 @@ def test_a_formula_in_an_id_does_not_run(tmp_path: Path) -> None:
     assert (cell.data_type, cell.value) == ("s", "'=1+1")
 
 
-def test_a_declined_width_is_never_told_as_one_that_is_allowed() -> None:
-    """1.3004 is over 1.3, and reads so."""
+def test_a_ratio_over_the_limit_is_not_rounded_to_the_limit() -> None:
+    """1.3004 is over 1.3, and is shown as 1.31."""
     row = price_row("a", Quote(100.0, 100 / 1.3004, 130.04), "USD", 1.3)
     assert row.price is None
     assert row.note == "interval too wide: price ÷ 1.31 to × 1.31"
@@ -190,13 +190,13 @@ def test_a_wide_interval_is_declined(tmp_path: Path) -> None:
 
 
 def test_an_interval_cut_off_by_the_price_range_is_as_wide_as_its_other_side() -> None:
-    """$900 in [$300, $1,000] may be three times too dear, whatever its upper end is."""
+    """$900 in [$300, $1,000] may be three times too expensive, for any upper end."""
     assert price_row("1", Quote(900.0, 300.0, 1000.0), "USD", 2.0).price is None
     assert price_row("1", Quote(900.0, 300.0, 1000.0), "USD", 3.1).price == 900.0
 
 
 def test_a_ratio_that_cannot_be_kept_is_refused() -> None:
-    """Below 1 there is no interval; without intervals there is nothing to go by."""
+    """A ratio below 1 is impossible; a model without intervals has no ratio."""
     with pytest.raises(UsageError):
         check_max_ratio(0.5, calibrated=True)
     with pytest.raises(UsageError):
@@ -268,7 +268,7 @@ def test_work_that_failed_before_its_first_part_leaves_nothing(tmp_path: Path) -
 
 @pytest.mark.parametrize("text", ["-", "!!!", "a", "....."])
 def test_a_row_that_curate_would_refuse_as_too_short_has_no_price(text: str, tmp_path: Path) -> None:
-    """It keeps its place and says why; its neighbor is priced."""
+    """It keeps its position with a reason; the next row is priced."""
     row = {"sku": "s9", "name": text, "description": ""}
     file = write_rows(tmp_path / "new.jsonl", [row, rows(1)[0]])
     facts = price_file(ByLength(), INFO, file, tmp_path / "prices.csv", identity="a")
@@ -280,7 +280,7 @@ def test_a_row_that_curate_would_refuse_as_too_short_has_no_price(text: str, tmp
 
 
 class Knowing(ByLength):
-    """Has comparables of every listing, fewer of the second; nothing is similar to what says qwertz."""
+    """Has comparables of every listing, fewer of the second; nothing is similar to a title with qwertz."""
 
     def find_comparables(
         self, listings: Sequence[Listing], k: int = 3, *, quotes: Sequence[Quote] | None = None
@@ -357,7 +357,7 @@ def test_parts_with_other_comparables_are_other_work(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [-1, 21])
 def test_a_number_of_comparables_that_cannot_be_is_refused(count: int) -> None:
-    """The error says what may be."""
+    """The error lists the allowed values."""
     with pytest.raises(UsageError, match="comparables"):
         check_comparables(count, Knowing())
 
@@ -375,7 +375,7 @@ def test_comparables_of_an_export_are_refused() -> None:
 
 @pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet", ".xlsx"])
 def test_only_a_file_of_prices_is_overwritten(ending: str, tmp_path: Path) -> None:
-    """An earlier output is replaced, and any other file only with consent."""
+    """An earlier output is replaced, and any other file only with --overwrite."""
     file, out = write_rows(tmp_path / "new.jsonl", rows(5)), tmp_path / f"prices{ending}"
     for _ in range(2):
         price_file(ByLength(), INFO, file, out, identity="a")
@@ -389,7 +389,7 @@ def test_only_a_file_of_prices_is_overwritten(ending: str, tmp_path: Path) -> No
 
 
 def test_a_link_is_written_through_and_a_pipe_is_refused(tmp_path: Path) -> None:
-    """Readers of the link's target see the new prices; nothing becomes a file that was none."""
+    """Readers of the link's target see the new prices; the link stays a link."""
     file = write_rows(tmp_path / "new.jsonl", rows(5))
     (tmp_path / "real.csv").write_text("")
     (tmp_path / "link.csv").symlink_to("real.csv")
@@ -408,7 +408,7 @@ def test_a_link_is_written_through_and_a_pipe_is_refused(tmp_path: Path) -> None
 
 
 def test_two_commands_never_write_one_output(tmp_path: Path) -> None:
-    """The second is told while the first is at work, and works afterwards."""
+    """The second gets an error while the first runs, and works afterwards."""
     file, out = write_rows(tmp_path / "new.jsonl", rows(5)), tmp_path / "prices.csv"
 
     class Second(ByLength):

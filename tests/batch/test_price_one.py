@@ -56,7 +56,7 @@ def test_an_unknown_field_is_refused_with_the_known_ones() -> None:
     assert "pieces, Release year" in caught.value.allowed
 
 
-def test_fields_that_nobody_gave_are_listed() -> None:
+def test_missing_fields_are_listed() -> None:
     """Neither by --field nor by the words of the text."""
     assert known_fields(INFO) == ["pieces", "Release year"]
     for text, fields, missing in (

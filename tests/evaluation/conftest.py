@@ -1,4 +1,4 @@
-"""Made catalogs and pricers to judge, without curate or fit."""
+"""Made catalogs and pricers to evaluate, without curate or fit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pricesmith.testing import BRANDS, GOODS, make_items
 
 @dataclass(frozen=True)
 class Made:
-    """A pricer that knows the made law and errs by a factor drawn from the listing, up to exp(+-noise)."""
+    """A pricer that knows the formula of the made prices and errs by a factor of up to exp(+-noise)."""
 
     name: str
     noise: float
@@ -27,10 +27,10 @@ class Made:
     def price(self, listings):
         quotes = []
         for listing in listings:
-            good, brand = listing.category, listing.brand
+            kind, brand = listing.category, listing.brand
             size = float(listing.text.split("Size: ")[1].split(" kg")[0])
             draw = hashlib.sha256(f"{self.name}{listing.id}".encode()).digest()[0] / 255 - 0.5
-            price = GOODS[good] * BRANDS[brand] * math.sqrt(size) * math.exp(2 * self.noise * draw)
+            price = GOODS[kind] * BRANDS[brand] * math.sqrt(size) * math.exp(2 * self.noise * draw)
             ends = (price / 1.3, price * 1.3) if self.interval else (None, None)
             quotes.append(Quote(price, *ends))
         return quotes
@@ -81,13 +81,13 @@ def write_catalog(path, n, seed=0, shares=(0.8, 0.1, 0.1)):
 
 @pytest.fixture(scope="session")
 def catalog(tmp_path_factory):
-    """2,400 made items: judged on the test split."""
+    """2,400 made items: evaluated on the test split."""
     return write_catalog(tmp_path_factory.mktemp("catalogs") / "made", 2400)
 
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory):
-    """300 made items: judged in folds."""
+    """300 made items: evaluated in folds."""
     return write_catalog(tmp_path_factory.mktemp("catalogs") / "small", 300, seed=1)
 
 

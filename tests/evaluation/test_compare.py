@@ -29,22 +29,22 @@ def noisy(name, spread, n=400, seed=0, of=1):
     return evaluation(name, quote.tolist(), truth.tolist(), groups=groups)
 
 
-def test_a_clearly_better_pricer_is_told_apart():
-    """The interval leaves 0 out, and the better one is named."""
+def test_a_clearly_better_pricer_is_significantly_better():
+    """The interval excludes 0, and the better pricer is named."""
     difference = compare(noisy("good", 0.1), noisy("bad", 0.6, seed=1))
     assert (difference.is_significant, difference.better) == (True, "good")
     assert difference.low < difference.difference < difference.high < 0
     assert difference.difference == pytest.approx(difference.a_value - difference.b_value)
 
 
-def test_two_equal_pricers_are_told_apart_in_5_of_100_tests():
-    """Noise of the same size with other seeds: the conclusion is wrong about as often as it says."""
+def test_two_equal_pricers_differ_significantly_in_5_of_100_tests():
+    """Noise of the same size with different seeds: the false positive rate is the nominal one."""
     pairs = [(noisy("one", 0.3, seed=2 * i), noisy("two", 0.3, seed=2 * i + 1)) for i in range(150)]
     flags = [compare(first, second, resamples=200).is_significant for first, second in pairs]
     assert sum(flags) <= 0.09 * len(flags)
 
 
-def test_without_a_conclusion_nobody_is_better_and_more_items_are_needed():
+def test_without_significance_no_pricer_is_better_and_more_items_are_needed():
     """0 is inside the interval."""
     difference = compare(noisy("one", 0.3, seed=3), noisy("two", 0.3, seed=4))
     assert (difference.is_significant, difference.better) == (False, None)
@@ -53,14 +53,14 @@ def test_without_a_conclusion_nobody_is_better_and_more_items_are_needed():
 
 
 @pytest.mark.parametrize("n", [6, 12, 30])
-def test_what_is_not_told_apart_needs_more_items_than_there_are(n):
+def test_a_difference_that_is_not_significant_needs_more_items_than_there_are(n):
     """With few groups an interval is wider than the normal one, and so is what is needed."""
     for seed in range(40):
         difference = compare(noisy("one", 0.5, seed=2 * seed, n=n), noisy("two", 0.8, seed=2 * seed + 1, n=n))
         assert difference.is_significant or difference.n_needed is None or difference.n_needed > n
 
 
-def test_a_pricer_is_not_told_apart_from_itself():
+def test_a_pricer_does_not_differ_from_itself():
     """The difference is 0 and no number of items would change that."""
     first = noisy("one", 0.3)
     difference = compare(first, first)
@@ -151,7 +151,7 @@ def test_no_item_in_common_is_refused():
 
 
 def test_two_truths_of_one_item_are_refused():
-    """One of the two evaluations is not of this catalog, whatever it says."""
+    """One of the two evaluations cannot be of this catalog."""
     with pytest.raises(InputError, match="truth of item 2"):
         compare(evaluation("a", [1.0] * 6), evaluation("b", [1.0] * 6, [10.0, 20.0, 31.0, 40.0, 50.0, 60.0]))
 
@@ -162,7 +162,7 @@ def test_bias_has_no_better_direction():
         compare(noisy("a", 0.1), noisy("b", 0.2), "bias")
 
 
-def test_few_groups_tell_nobody_apart():
+def test_few_groups_give_no_significant_difference():
     """Below 5 common groups there is no interval and no conclusion."""
     groups = {str(i): f"f{i % 4}" for i in range(40)}
     good = evaluation("good", [10.0 * (i + 1) for i in range(40)], groups=groups)

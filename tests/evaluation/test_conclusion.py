@@ -1,4 +1,4 @@
-"""The conclusion in numbers: who is set against whom, corrected for what, and what is left unsaid."""
+"""The conclusion in numbers: the pairs that are compared, their correction, and missing results."""
 
 from __future__ import annotations
 
@@ -30,25 +30,29 @@ def quotes(name, spread, seed=0, n=300, of=1, shift=0, **more):
     return Evaluation(name, "c0ffee", rows, 50.0, groups={str(i): f"f{i // of}" for i in range(300)})
 
 
-def folder(**judged):
+def folder(**entries_by_name):
     """An evals folder of (evaluation, kind) or (evaluation, kind, meta)."""
     entries = [
         (entry[0], {"kind": entry[1], "fit_seconds": 10.0, **(entry[2] if len(entry) > 2 else {})})
-        for entry in judged.values()
+        for entry in entries_by_name.values()
     ]
-    evaluations = tuple(replace(evaluation, pricer=name) for name, (evaluation, _) in zip(judged, entries, strict=True))
+    evaluations = tuple(
+        replace(evaluation, pricer=name) for name, (evaluation, _) in zip(entries_by_name, entries, strict=True)
+    )
     items = {
         str(i): EvalItem(str(i), f"item {i}", "even" if i % 2 == 0 else "odd", float(TRUTH[i])) for i in range(300)
     }
-    return Evals(Path("evals"), items, evaluations, dict(zip(judged, (meta for _, meta in entries), strict=True)), {})
+    return Evals(
+        Path("evals"), items, evaluations, dict(zip(entries_by_name, (meta for _, meta in entries), strict=True)), {}
+    )
 
 
 def outcomes(conclusion):
     return {comparison.competitor: comparison.outcome for comparison in conclusion.comparisons}
 
 
-def test_the_reference_is_the_best_of_ones_own():
-    """Hosted models, people and the median are no pricers of one's own to put forward."""
+def test_the_reference_is_the_users_best_model():
+    """Hosted models, people and the median are not chosen as the reference."""
     conclusion = conclude(
         folder(
             ridge=(quotes("", 0.5, 1), "ridge"),
@@ -62,14 +66,14 @@ def test_the_reference_is_the_best_of_ones_own():
     assert outcomes(conclusion) == {"ada": "worse", "gpt": "worse", "median": "worse", "ridge": "better"}
 
 
-def test_without_ones_own_the_best_of_all_is_put_forward():
-    """And the conclusion says which it is."""
+def test_without_an_own_model_the_best_of_all_is_the_reference():
+    """The conclusion records how it was chosen."""
     conclusion = conclude(folder(gpt=(quotes("", 0.1), "api"), ada=(quotes("", 0.6, 1), "human")))
     assert (conclusion.reference, conclusion.chosen, conclusion.pricer_type) == ("gpt", "any", "hosted")
 
 
-def test_the_reference_is_on_the_items_that_most_were_judged_on():
-    """A pricer that was judged on a few easy items only is not put forward."""
+def test_the_reference_is_on_the_items_of_most_pricers():
+    """A pricer that was evaluated on a few easy items is not the reference."""
     conclusion = conclude(
         folder(a=(quotes("", 0.4), "ridge"), b=(quotes("", 0.5, 1), "boosting"), c=(quotes("", 0.01, 2, 40), "x"))
     )
@@ -99,13 +103,13 @@ def test_an_unknown_reference_is_refused_with_the_names():
 
 
 @pytest.mark.parametrize("price", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_boxs_price_is_a_price(price):
-    """0 is refused too: a box that costs nothing makes every quote free."""
+def test_a_machine_cost_is_a_price(price):
+    """0 is refused too: it would make every quote free."""
     with pytest.raises(UsageError, match="not a price"):
         conclude(folder(ridge=(quotes("", 0.3), "ridge")), machine_cost=price)
 
 
-def test_equal_pricers_are_not_told_apart_and_the_items_needed_are_said():
+def test_equal_pricers_do_not_differ_significantly_and_the_items_needed_are_given():
     """For the corrected test, so more than the pair alone would need."""
     evals = folder(
         a=(quotes("", 0.3, 1), "ridge"), b=(quotes("", 0.3, 2), "boosting"), c=(quotes("", 0.3, 3), "sparse_mlp")
@@ -119,7 +123,7 @@ def test_equal_pricers_are_not_told_apart_and_the_items_needed_are_said():
         )
 
 
-def test_other_items_and_too_few_items_are_said_to_be_so():
+def test_other_items_and_too_few_items_are_named_as_such():
     """Neither is an outcome of a test, and neither takes part in the correction."""
     conclusion = conclude(
         folder(
@@ -134,7 +138,7 @@ def test_other_items_and_too_few_items_are_said_to_be_so():
 
 
 def test_cost_and_break_even_are_against_hosted_models_only():
-    """A competitor of one's own runs on the same box."""
+    """A competitor among the own models runs on the same machine."""
     conclusion = conclude(
         folder(
             ridge=(quotes("", 0.3, 1), "ridge"),
@@ -149,7 +153,7 @@ def test_cost_and_break_even_are_against_hosted_models_only():
     assert by_name["gpt"].times == pytest.approx(10_000)
 
 
-def test_an_llm_is_set_against_the_sparse_mlp():
+def test_an_llm_is_compared_with_the_sparse_mlp():
     """The tuned one, if there is one; a pricer that has one among its members beside it."""
     parts = {"parts": {"mlp": "sparse_mlp", "llm": "lora_bins"}}
     llm = conclude(
@@ -170,8 +174,8 @@ def test_an_llm_is_set_against_the_sparse_mlp():
     assert llm.pairs[0].seconds_times == pytest.approx(10)
 
 
-def test_an_untuned_llm_is_asked_where_there_is_no_tuned_one():
-    """And it is said to be untuned; without an LLM, or without an MLP, nothing is said."""
+def test_an_untuned_llm_is_compared_if_there_is_no_tuned_one():
+    """It is marked as untuned; without an LLM or an MLP there is no comparison."""
     mlp, raw = (quotes("", 0.2, 1), "sparse_mlp"), (quotes("", 0.6, 2), "zero-shot")
     llm = conclude(folder(mlp=mlp, raw=raw)).llm
     assert (llm.tuned, llm.pairs[0].outcome, llm.pairs[0].pair.difference < 0) == (
@@ -183,8 +187,8 @@ def test_an_untuned_llm_is_asked_where_there_is_no_tuned_one():
     assert conclude(folder(raw=raw)).llm.state == "no sparse MLP"
 
 
-def test_pairs_on_different_items_share_the_chance_of_a_miss():
-    """Two pairs on other items each get half of it; a pair without common items has no result."""
+def test_pairs_on_different_items_share_the_error_level():
+    """Two pairs on different items each get half of the error level; a pair without common items has no result."""
     a, b = quotes("a", 0.3, 1), quotes("b", 0.4, 2)
     few = quotes("few", 0.4, 3, 60)
     far = replace(quotes("far", 0.3, 4), rows=(EvalRow("elsewhere", 1.0, 1.0),))
@@ -216,7 +220,7 @@ def test_side_by_side_bands_add_up_to_the_whole():
 
 
 def test_a_table_of_bands_is_corrected_for_its_bands():
-    """Its intervals are wider than those of a band looked at alone."""
+    """Its intervals are wider than that of a single band."""
     evals = folder(a=(quotes("", 0.3, 1), "ridge"), b=(quotes("", 0.4, 2), "api"))
     a, b = evals.evaluations
     band = breakdown_by_category(a, b, evals)[0]

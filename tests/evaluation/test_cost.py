@@ -1,4 +1,4 @@
-"""What quotes cost: fees and box hours, unknown where nobody said, and where one becomes cheaper than the other."""
+"""The cost of quotes: fees and machine hours, unknown if not given, and the break-even point."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ def hosted(cost_usd=0.001, **meta):
     return build_cost(evaluation(1.0, cost_usd), {"kind": "api", **meta}, 0.36)
 
 
-def test_own_compute_is_seconds_at_the_boxs_price():
+def test_own_compute_is_seconds_times_the_machine_cost():
     """0.01 s at 36 cents an hour are a millionth of a dollar; fitting for 100 s is a cent."""
     cost = own()
     assert (cost.quote, cost.fit) == (pytest.approx(1e-6), pytest.approx(0.01))
 
 
-def test_a_box_without_a_price_costs_an_unknown_sum():
+def test_without_a_machine_cost_the_cost_is_unknown():
     """Never 0."""
     cost = own(machine_cost=None)
     assert (cost.quote, cost.compute, cost.fit) == (None, None, None)
     assert cost.fees == 0
 
 
-def test_fees_that_are_not_known_are_no_zero():
-    """The rows of such a model say 0 dollars; the meta file says that this is no price."""
+def test_unknown_fees_are_not_zero():
+    """The rows of such a model hold 0 dollars; the meta file records that the price is unknown."""
     assert hosted(0.0, cost_known=False).quote is None
     assert hosted(0.0, cost_known=True).quote == 0
     assert hosted(0.002).quote == pytest.approx(0.002)
 
 
-def test_a_reply_that_never_came_does_not_make_the_others_cheaper():
-    """What it may have cost is shared by the answers that came."""
+def test_a_lost_reply_does_not_make_the_others_cheaper():
+    """Its possible cost is shared by the answered items."""
     lost = tuple(EvalRow(f"lost {i}", 10.0, None, None, None, "no reply: time-out", 0.0, 0.0) for i in range(10))
     answered = evaluation(1.0, 0.001)
     whole = Evaluation("x", "c0ffee", answered.rows + lost, 30.0)
@@ -56,22 +56,22 @@ def test_a_reply_that_never_came_does_not_make_the_others_cheaper():
     )
 
 
-def test_what_lost_replies_may_have_cost_stands_beside_the_fees():
-    """A competitor is not called dear for what it may not have charged."""
+def test_the_possible_cost_of_lost_replies_is_separate_from_the_fees():
+    """A competitor does not look expensive because of fees that it may not have charged."""
     cost = hosted(0.005, quotes_failed_tries_usd=0.04)
     assert cost.fees == pytest.approx(0.001)
     assert cost.quote == pytest.approx(0.001)
     assert cost.lost == pytest.approx(0.004)
 
 
-def test_a_hosted_model_needs_no_price_of_the_box():
-    """Its fees are what it costs."""
+def test_a_hosted_model_needs_no_machine_cost():
+    """Its cost is its fees."""
     assert build_cost(evaluation(1.0, 0.001), {"kind": "api"}).quote == pytest.approx(0.001)
 
 
 @pytest.mark.parametrize("kind", ["human", "precomputed"])
 def test_people_and_saved_answers_have_no_price(kind):
-    """What somebody's time costs is not known here, and a file that is read took no time to think."""
+    """The cost of a person's time is unknown, and reading a file takes no inference time."""
     cost = build_cost(evaluation(), {"kind": kind}, 0.36)
     assert (cost.quote, cost.seconds, cost.latency) == (None, None, None)
 
@@ -90,21 +90,21 @@ def test_a_batchs_share_is_no_latency():
     ("seconds", "words"),
     [([], ""), ([0.2, 0.5], ""), ([2.0, 8.0], "about 50 seconds"), ([60.0], "about 5 minutes")],
 )
-def test_what_is_fitted_again_in_folds_is_told_with_its_time(seconds, words):
-    """Five times what each fit took; a few seconds are not worth a word."""
+def test_the_note_about_folds_gives_the_time_of_the_refits(seconds, words):
+    """Five times the fit time of each; a few seconds are not mentioned."""
     assert words in format_refits(seconds)
     assert bool(words) is bool(format_refits(seconds))
 
 
 def test_the_fits_of_folds_are_not_one_fit():
-    """Five folds were fitted; who serves fits once. One that was not fitted again owes its own fit whole."""
+    """Five folds were fitted, but serving needs one fit. Without refits the whole fit time counts."""
     folds = {"folds": True, "settings": {"fitted_on": "c0ffee"}}
     assert own(**folds).fit_seconds == 20.0
     assert own(folds=True, settings={"fitted_on": "f00d"}).fit_seconds == 100.0
 
 
-def test_an_untuned_model_owes_no_fitting():
-    """And a fit that nobody timed is unknown."""
+def test_an_untuned_model_has_no_fit_cost():
+    """The cost of a fit without a recorded time is unknown."""
     assert own(kind="zero-shot", fit_seconds=None).fit == 0
     assert own(fit_seconds=None).fit is None
 
@@ -117,28 +117,28 @@ def test_break_even_counts_fitting():
     assert saved >= own().fit > saved - (hosted().quote - own().quote)
 
 
-def test_a_box_that_is_dearer_a_quote_is_never_paid_back():
-    """Whatever the volume; the machine cost that would pay back is reported."""
+def test_a_machine_with_a_higher_cost_per_quote_never_breaks_even():
+    """At no volume; the machine cost at which it would break even is reported."""
     result = break_even(own(seconds=20.0), hosted())
     assert (result.quotes, result.why) == (None, "never")
     assert result.machine_cost == pytest.approx(0.18)  # 20 s at 18 cents an hour are the host's thousandth of a dollar
 
 
-def test_without_the_boxs_price_the_price_that_would_pay_is_known():
-    """A host's 0.001 dollars buy 0.01 s of a box at 360 dollars an hour."""
+def test_without_a_machine_cost_the_break_even_cost_is_given():
+    """The hosted model's 0.001 dollars pay for 0.01 s of a machine at 360 dollars an hour."""
     result = break_even(own(machine_cost=None), hosted())
     assert (result.quotes, result.why, result.machine_cost) == (None, "unknown", pytest.approx(360.0))
 
 
 def test_nothing_is_cheaper_than_free():
-    """A host without fees is never beaten, whether the box has a price or not."""
+    """A hosted model without fees is always cheaper, with or without a machine cost."""
     assert break_even(own(), hosted(0.0)).why == "never"
     assert break_even(own(machine_cost=None), hosted(0.0)).why == "never"
     assert cost_ratio(own(), hosted(0.0)) is None
 
 
 def test_unknown_fees_leave_break_even_unknown():
-    """No volume and no box price is made up."""
+    """Neither the volume nor the machine cost is invented."""
     assert break_even(own(), hosted(0.0, cost_known=False)) == break_even(
         own(machine_cost=None), hosted(0, cost_known=False)
     )
@@ -151,7 +151,7 @@ def test_seconds_that_no_clock_took_are_unknown():
 
 
 def test_every_kind_that_is_not_somebody_elses_is_ones_own():
-    """New kinds run on one's own box."""
+    """New kinds run on the user's machine."""
     assert [get_pricer_type(kind) for kind in ("api", "human", "precomputed", "best", "zero-shot")] == [
         "hosted", "person", "saved", "own", "own",
     ]  # fmt: skip

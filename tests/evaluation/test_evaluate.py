@@ -15,7 +15,7 @@ ITEMS, GROUPS = make_items(40)
 
 
 class Says:
-    """A pricer that gives these quotes, in order, whatever it is asked."""
+    """A pricer that returns these quotes, in order, for any listings."""
 
     name = "says"
 
@@ -27,7 +27,7 @@ class Says:
         return [self.quotes.pop(0) for _ in listings]
 
 
-def judged(quotes, **more):
+def evaluate_quotes(quotes, **more):
     """The evaluation of these quotes on as many made items."""
     items = ITEMS[: len(quotes)]
     return evaluate(Says(quotes), items, catalog="c0ffee", median=34.9, price_range=(0.5, 999.49), **more)
@@ -41,9 +41,9 @@ def test_a_pricer_sees_listings_and_never_a_price():
     assert [listing for part in pricer.asked for listing in part] == [item.listing for item in ITEMS[:7]]
 
 
-def test_rows_keep_order_truth_and_what_was_said():
+def test_rows_keep_order_truth_and_raw_answer():
     """One row for each item, with its own truth, raw answer and cost, and a share of the batch's seconds."""
-    result = judged([Quote(5.0, 4.0, 6.0, "five", 0.01), Quote(None, raw="no idea")])
+    result = evaluate_quotes([Quote(5.0, 4.0, 6.0, "five", 0.01), Quote(None, raw="no idea")])
     first, second = result.rows
     assert (first.id, first.truth, first.price, first.low, first.high) == (
         "made-0",
@@ -57,17 +57,17 @@ def test_rows_keep_order_truth_and_what_was_said():
 
 
 @pytest.mark.parametrize("price", [0.0, -5.0, math.nan, math.inf, -math.inf])
-def test_an_answer_that_is_no_price_becomes_no_answer(price):
-    """It is None, never 0; what was said is kept, and it is counted in the note."""
-    result = judged([Quote(price), Quote(price, raw="said"), Quote(7.0)])
+def test_an_answer_that_is_not_a_price_is_unanswered(price):
+    """It is None, never 0; its text is kept, and the note counts it."""
+    result = evaluate_quotes([Quote(price), Quote(price, raw="said"), Quote(7.0)])
     assert [row.price for row in result.rows] == [None, None, 7.0]
     assert [row.raw for row in result.rows] == [repr(price), "said", ""]
     assert result.note == "2 answers that are not a price"
 
 
 def test_quotes_are_clipped_to_the_range_and_truths_are_not():
-    """All answers alike; a truth beyond the range stays what it is."""
-    items = [Item(Listing("dear", "", ""), 5000.0), Item(Listing("cheap", "", ""), 0.01)]
+    """All quotes are clipped in the same way; a truth beyond the range is unchanged."""
+    items = [Item(Listing("expensive", "", ""), 5000.0), Item(Listing("cheap", "", ""), 0.01)]
     pricer = Says([Quote(2000.0, 100.0, 3000.0), Quote(0.1, 0.01, 0.2)])
     result = evaluate(pricer, items, catalog="c", median=30.0, price_range=(0.5, 999.49))
     assert [(row.truth, row.price, row.low, row.high) for row in result.rows] == [
@@ -91,15 +91,15 @@ def test_whatever_is_quoted_a_usable_quote_is_a_price_in_range_or_none(price, lo
 
 
 def test_an_interval_upside_down_is_dropped_and_counted():
-    """Its price stays."""
-    result = judged([Quote(5.0, 6.0, 4.0), Quote(5.0, math.nan, 6.0), Quote(5.0, 4.0)])
+    """Its price is kept."""
+    result = evaluate_quotes([Quote(5.0, 6.0, 4.0), Quote(5.0, math.nan, 6.0), Quote(5.0, 4.0)])
     assert [(row.price, row.low, row.high) for row in result.rows] == [(5.0, None, None)] * 3
     assert result.note == "3 invalid intervals"
 
 
 @pytest.mark.parametrize("answer", [[Quote(1.0)], [Quote(1.0)] * 3, [], iter([Quote(1.0)] * 2), None])
 def test_an_answer_of_the_wrong_length_is_an_error(answer):
-    """One quote too few shifts every later one; nothing is paired by guess."""
+    """One missing quote would shift all later ones, so nothing is paired by guess."""
 
     class Wrong:
         name = "wrong"
@@ -114,11 +114,11 @@ def test_an_answer_of_the_wrong_length_is_an_error(answer):
 def test_a_bare_number_is_not_a_quote():
     """The error names what was given."""
     with pytest.raises(PricesmithError, match="float"):
-        judged([5.0])
+        evaluate_quotes([5.0])
 
 
 def test_a_pricers_own_error_is_not_swallowed():
-    """What breaks inside a pricer is seen outside."""
+    """An exception in a pricer reaches the caller."""
 
     class Breaks:
         name = "breaks"
@@ -131,31 +131,31 @@ def test_a_pricers_own_error_is_not_swallowed():
 
 
 def test_two_items_of_one_id_are_refused():
-    """Answers are joined by id, so an id is there once."""
+    """Quotes are joined by id, so each id must be unique."""
     with pytest.raises(InputError, match="same id"):
         evaluate(Says([]), [ITEMS[0], ITEMS[0]], catalog="c", median=30.0)
 
 
 @pytest.mark.parametrize("price", [0.0, -1.0, math.nan, math.inf])
-def test_a_truth_that_is_no_price_is_refused(price):
+def test_a_truth_that_is_not_a_price_is_refused(price):
     """It would make every error meaningless."""
     with pytest.raises(InputError, match="not a price"):
         evaluate(Says([]), [Item(ITEMS[0].listing, price)], catalog="c", median=30.0)
 
 
 def test_no_items_are_an_evaluation_without_rows():
-    """Empty in, empty out."""
+    """An empty list gives an empty evaluation."""
     assert evaluate(Says([]), [], catalog="c", median=30.0).rows == ()
 
 
 def test_an_item_without_a_group_is_its_own():
-    """A group that is called like another item's id does not take that item in."""
-    result = judged([Quote(1.0)] * 3, groups={"made-0": "made-2", "made-1": "made-2", "other": "x"})
+    """A group named like another item's id does not include that item."""
+    result = evaluate_quotes([Quote(1.0)] * 3, groups={"made-0": "made-2", "made-1": "made-2", "other": "x"})
     assert result.groups == {"made-0": "made-2", "made-1": "made-2"}
     assert to_arrays(result).groups.tolist() == [0, 0, 1]
 
 
-def test_an_item_without_an_answer_is_charged_at_the_constants_quote():
-    """As an array of numbers it holds the median, and says that it was not answered."""
-    data = to_arrays(judged([Quote(None), Quote(7.0)]))
+def test_an_unanswered_item_is_charged_at_the_median():
+    """Its quote in the arrays is the median, and `answered` is False."""
+    data = to_arrays(evaluate_quotes([Quote(None), Quote(7.0)]))
     assert (data.quote.tolist(), data.answered.tolist()) == ([34.9, 7.0], [False, True])

@@ -35,11 +35,11 @@ def evals(made, catalog, tmp_path_factory):
     def index(items):
         return lambda listings, k: [[Near("t", "", 5.0, 0.9 if "red" in listing.text else 0.1)] for listing in listings]
 
-    return run_eval(candidates, catalog, tmp_path_factory.mktemp("judged") / "evals", index=index)
+    return run_eval(candidates, catalog, tmp_path_factory.mktemp("evaluated") / "evals", index=index)
 
 
-def test_the_best_comes_first_and_its_twin_is_not_told_apart(evals):
-    """Two pricers of the same noise share rank 1; the bad one is told apart, behind both."""
+def test_the_best_comes_first_and_its_twin_is_tied(evals):
+    """Two pricers with the same noise share rank 1; the bad one is significantly worse than both."""
     rows = {row.name: row for row in build_leaderboard(evals) if row.group == 0}
     first, second, third = rows.values()
     assert {first.name, second.name} == {"good", "twin"}
@@ -50,8 +50,8 @@ def test_the_best_comes_first_and_its_twin_is_not_told_apart(evals):
     assert [row.rank_range for row in rows.values()] == ["1–2", "1–2", "3"]
 
 
-def test_a_rank_is_the_places_that_the_tests_leave_open(evals, monkeypatch):
-    """Told apart does not carry over: 1-2, 1-3, 2-3, 4-5, 4-6, 5-6, and no rank contradicts another."""
+def test_a_rank_is_the_range_that_the_tests_allow(evals, monkeypatch):
+    """Significance is not transitive: 1-2, 1-3, 2-3, 4-5, 4-6, 5-6, and no rank contradicts another."""
     base = next(evaluation for evaluation in evals.evaluations if evaluation.pricer == "good")
     six = [
         replace(base, pricer=name, rows=tuple(replace(row, price=row.truth + k) for row in base.rows))
@@ -72,14 +72,14 @@ def test_a_rank_is_the_places_that_the_tests_leave_open(evals, monkeypatch):
 
 
 def test_other_items_are_another_group(evals):
-    """The person stands apart, and is compared with the best on the 40 common items only."""
+    """The person is in a group of its own, and is compared with the best on the 40 common items only."""
     row = build_leaderboard(evals)[-1]
     assert (row.name, row.group, row.n, row.rank, row.best) == ("ada", 1, 40, 1, True)
     assert row.difference.n == 40
 
 
-def test_a_line_of_the_leaderboard_is_what_the_rows_say(evals):
-    """Mean error with its interval, seconds and dollars per 1,000, coverage, width and the course's rate."""
+def test_a_line_of_the_leaderboard_summarizes_the_rows(evals):
+    """MAE with its interval, seconds and dollars per 1,000, coverage, interval width and the course's hit rate."""
     row = next(row for row in build_leaderboard(evals) if row.name == "good")
     evaluation = next(evaluation for evaluation in evals.evaluations if evaluation.pricer == "good")
     data = to_arrays(evaluation)
@@ -103,8 +103,8 @@ def test_no_course_rate_outside_dollars_and_no_coverage_without_intervals(evals)
     assert (row.course_hit, row.coverage, row.lower_factor, row.upper_factor) == (None, None, None, None)
 
 
-def test_items_without_an_answer_are_counted_and_charged(evals):
-    """A pricer that answers nothing has the median's error, and n no-answers."""
+def test_unanswered_items_are_counted_and_charged(evals):
+    """A pricer without any answer has the median's error, and n unanswered items."""
     evaluation = evals.evaluations[0]
     silent = replace(evaluation, rows=tuple(replace(row, price=None, low=None, high=None) for row in evaluation.rows))
     (row,) = build_leaderboard(replace(evals, evaluations=(silent,)))
@@ -113,7 +113,7 @@ def test_items_without_an_answer_are_counted_and_charged(evals):
 
 
 def test_bands_hold_every_item_once(evals):
-    """By price, by category and by nearness to training."""
+    """By price, by category and by similarity to the training rows."""
     evaluation = evals.evaluations[0]
     assert sum(band.n for band in error_by_price(to_arrays(evaluation))) == len(evaluation.rows)
     categories = error_by_category(to_arrays(evaluation), evals, most=2)
@@ -155,7 +155,7 @@ def test_the_running_error_takes_items_in_the_same_order_for_all(evals):
     assert running_error(to_arrays(backwards)) == running_error(to_arrays(evaluation))
 
 
-def test_the_worst_items_are_the_farthest_off(evals):
+def test_the_worst_items_have_the_largest_errors(evals):
     """Largest error first, each with what is known of the item."""
     evaluation = evals.evaluations[0]
     worst = worst_items(to_arrays(evaluation), evals, most=5)

@@ -1,4 +1,4 @@
-"""An evaluation on disk comes back exactly, or is refused by name."""
+"""An evaluation is read from disk exactly as it was written, or refused with its name."""
 
 import math
 from dataclasses import replace
@@ -80,7 +80,7 @@ def test_items_come_back_exactly(folder):
 
 
 def test_an_evaluation_without_its_meta_file_is_unfinished(folder):
-    """The meta file is written last: without it, readers do not see the evaluation, and are told."""
+    """The meta file is written last: without it, the evaluation is listed as unfinished."""
     write_evaluation(folder, made("one"), {})
     write_evaluation(folder, made("two"), {})
     (folder / "two.meta.json").unlink()
@@ -116,7 +116,7 @@ def test_a_damaged_items_file_is_refused(folder):
 
 
 def test_a_folder_that_holds_no_evaluations_is_refused(tmp_path):
-    """The error says what to run."""
+    """The error names the command to run."""
     with pytest.raises(InputError, match="pricesmith eval"):
         read_evals(tmp_path)
 
@@ -158,7 +158,7 @@ def test_a_name_cannot_leave_the_folder(name, tmp_path):
 @settings(deadline=None, max_examples=50)
 @given(st.text(), st.text())
 def test_two_names_are_two_files(first, second):
-    """What is lost in making a name safe does not make two pricers one."""
+    """Two names that become the same safe name still get different files."""
     assert (file_name(first) == file_name(second)) == (first == second)
 
 
@@ -213,7 +213,7 @@ def test_an_old_evaluation_stands_until_the_new_one_is_whole(folder, monkeypatch
 
 @pytest.mark.parametrize("moment", ["before the meta file", "after the meta file"])
 def test_a_kill_at_any_moment_leaves_the_old_evaluation_or_the_new(folder, monkeypatch, moment):
-    """Readers find it in either place, and the next to write tidies up."""
+    """Readers find it under either name, and the next writer cleans up."""
     write_evaluation(folder, made(), {"kind": "old"})
     new = replace(made(), rows=made().rows[:3])
     with monkeypatch.context() as killed:

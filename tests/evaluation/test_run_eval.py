@@ -1,4 +1,4 @@
-"""The flow of eval: the same items for everybody, what is done stays done, what cannot be fair is refused."""
+"""The flow of eval: the same items for all pricers, finished work is kept, unfair evaluations are refused."""
 
 import json
 from dataclasses import replace
@@ -28,12 +28,12 @@ class Notes(Progress):
 
 
 class Never:
-    """A pricer that must not be asked."""
+    """A pricer that must not be called."""
 
     name = "never"
 
     def price(self, listings):
-        raise AssertionError("was asked")
+        raise AssertionError("was called")
 
 
 def candidate(made, catalog, name="good", noise=0.2, **more):
@@ -41,7 +41,7 @@ def candidate(made, catalog, name="good", noise=0.2, **more):
     return Candidate(name, "made", made(name, noise), fitted_on=catalog.fingerprint, **more)
 
 
-def test_every_pricer_is_judged_on_the_same_items(made, catalog, tmp_path):
+def test_every_pricer_is_evaluated_on_the_same_items(made, catalog, tmp_path):
     """The test split, in order, with groups, the median's quote and facts for the report; the split keeps groups
     whole, so none has a member in training."""
     pair = [candidate(made, catalog), candidate(made, catalog, "bad", 0.9, facts={"fit_seconds": 2.5})]
@@ -57,8 +57,8 @@ def test_every_pricer_is_judged_on_the_same_items(made, catalog, tmp_path):
     assert [meta[name] for name in facts] == ["made", "test", 2.5, False, "made", [0.5, 999.49], len(items)]
 
 
-def test_the_same_command_again_judges_nobody(made, catalog, tmp_path):
-    """It says so, and the files stay as they are."""
+def test_the_same_command_again_evaluates_nothing(made, catalog, tmp_path):
+    """A note says so, and the files are unchanged."""
     pricer = candidate(made, catalog, facts={"manifest": "abc", "fit_seconds": 1.0})
     before = run_eval([pricer], catalog, tmp_path / "evals")
     notes = Notes()
@@ -68,14 +68,14 @@ def test_the_same_command_again_judges_nobody(made, catalog, tmp_path):
 
 
 def test_a_kill_between_two_pricers_costs_the_second_only(made, catalog, tmp_path):
-    """The first is whole; the same command judges what is left."""
+    """The first is complete; the same command evaluates the rest."""
     first, second = candidate(made, catalog), candidate(made, catalog, "next", 0.4)
     run_eval([first], catalog, tmp_path / "evals")
     run_eval([replace(first, pricer=Never()), second], catalog, tmp_path / "evals")
     assert {evaluation.pricer for evaluation in read_evals(tmp_path / "evals").evaluations} == {"good", "next"}
 
 
-def test_rows_without_their_meta_file_are_judged_again(made, catalog, tmp_path):
+def test_rows_without_their_meta_file_are_evaluated_again(made, catalog, tmp_path):
     """A kill between the two files leaves an unfinished evaluation, which the same command writes anew."""
     pricer = candidate(made, catalog)
     run_eval([pricer], catalog, tmp_path / "evals")
@@ -86,7 +86,7 @@ def test_rows_without_their_meta_file_are_judged_again(made, catalog, tmp_path):
 
 @pytest.mark.parametrize("change", [{"facts": {"manifest": "def"}}, {"kind": "other"}])
 def test_another_pricer_of_the_same_name_is_refused(made, catalog, tmp_path, change):
-    """With what differs; `overwrite` takes its place."""
+    """The error names the difference; `overwrite` replaces the old evaluation."""
     pricer = candidate(made, catalog, facts={"manifest": "abc"})
     run_eval([pricer], catalog, tmp_path / "evals")
     other = replace(pricer, **change)
@@ -96,7 +96,7 @@ def test_another_pricer_of_the_same_name_is_refused(made, catalog, tmp_path, cha
 
 
 def test_another_limit_of_the_same_pricer_is_refused(made, catalog, tmp_path):
-    """What is judged on 50 items is not what is judged on all."""
+    """An evaluation on 50 items is not one on all items."""
     run_eval([candidate(made, catalog)], catalog, tmp_path / "evals", limit=50)
     with pytest.raises(UsageError, match="limit: 50 -> None"):
         run_eval([candidate(made, catalog)], catalog, tmp_path / "evals")
@@ -122,7 +122,7 @@ def test_items_are_kept_whole_under_a_limit(made, catalog, tmp_path):
 
 
 def test_near_training_listings_are_kept_with_the_items(made, catalog, tmp_path):
-    """The search is built from the training items, and asked for three for each judged item."""
+    """The search is built from the training items, and returns three for each evaluated item."""
 
     def index(items):
         assert {item.listing.id for item in items} == {item.listing.id for item in catalog.items("train")}
@@ -134,12 +134,12 @@ def test_near_training_listings_are_kept_with_the_items(made, catalog, tmp_path)
         assert item.close_in_training
 
 
-def test_a_small_catalog_is_judged_in_folds_and_says_so(made, small, tmp_path):
-    """Every row is judged once, by a pricer refitted without its fold or its groups."""
+def test_a_small_catalog_is_evaluated_in_folds_and_says_so(made, small, tmp_path):
+    """Every row is evaluated once, by a pricer refitted without its fold or its groups."""
     fitted = []
 
     class Memory:
-        """Knows the ids and groups it was fitted on, and must not meet them again."""
+        """Fails if it prices a listing that it was fitted on."""
 
         name = "fold"
 
@@ -179,20 +179,20 @@ def test_folds_keep_groups_whole_and_are_of_like_size():
     assert max(len(ids & other) for ids in held for other in held if ids is not other) < 30
 
 
-def test_a_run_that_cannot_be_refitted_is_not_judged_in_folds(made, small, tmp_path):
-    """It would be judged on rows it was trained on."""
+def test_a_model_that_cannot_be_refitted_is_not_evaluated_in_folds(made, small, tmp_path):
+    """It would be evaluated on rows it was trained on."""
     with pytest.raises(UsageError, match="cannot be refitted for folds"):
         run_eval([candidate(made, small)], small, tmp_path / "evals")
     assert not (tmp_path / "evals").exists()
 
 
-def test_who_was_never_fitted_is_judged_on_every_row_of_a_small_catalog(made, small, tmp_path):
-    """A person or an untuned model has seen nothing."""
+def test_a_pricer_without_a_fit_is_evaluated_on_every_row_of_a_small_catalog(made, small, tmp_path):
+    """A person or an untuned model has no training rows."""
     evals = run_eval([Candidate("ada", "human", made("ada", 0.5))], small, tmp_path / "evals")
     assert len(evals.evaluations[0].rows) == 300
 
 
-def test_a_run_of_another_catalog_is_refused(made, catalog, tmp_path):
+def test_a_model_of_another_catalog_is_refused(made, catalog, tmp_path):
     """Its test items may be this one's training items."""
     foreign = replace(candidate(made, catalog), fitted_on="f00d")
     with pytest.raises(UsageError, match="fitted on another catalog"):
@@ -202,7 +202,7 @@ def test_a_run_of_another_catalog_is_refused(made, catalog, tmp_path):
 
 
 def test_on_another_catalog_items_that_were_trained_on_are_dropped_and_counted(made, catalog, tmp_path):
-    """The others are judged; the note says how many were not."""
+    """The others are evaluated; the note counts the dropped ones."""
     known = {item.listing.text for item in catalog.items("test")[:30]}
     foreign = replace(
         candidate(made, catalog),
@@ -215,8 +215,8 @@ def test_on_another_catalog_items_that_were_trained_on_are_dropped_and_counted(m
     assert "rows of its validation split, which cannot be recognized" in FOREIGN
 
 
-def test_a_person_is_judged_on_their_sheet_only(made, catalog, tmp_path):
-    """Items that were not on it are not unanswered; they are not asked, and that is said."""
+def test_a_person_is_evaluated_on_the_answered_items_only(made, catalog, tmp_path):
+    """Other items do not count as unanswered; the note mentions them."""
     sheet = [item.listing.id for item in catalog.items("test")[:25]]
     person = Candidate("ada", "human", made("ada", 0.5), item_ids=frozenset(sheet))
     (evaluation,) = run_eval([person], catalog, tmp_path / "evals").evaluations
@@ -224,14 +224,14 @@ def test_a_person_is_judged_on_their_sheet_only(made, catalog, tmp_path):
     assert "items outside its answers" in evaluation.note
 
 
-def test_a_sheet_of_other_items_is_refused(made, catalog, tmp_path):
-    """Nothing of it is in this split."""
+def test_answers_to_other_items_are_refused(made, catalog, tmp_path):
+    """None of its items is in this split."""
     with pytest.raises(UsageError, match="no item to evaluate"):
         run_eval([Candidate("ada", "human", made("ada", 0.5), item_ids={"x"})], catalog, tmp_path / "evals")
 
 
-def test_a_run_of_another_catalog_is_judged_as_it_is_on_a_small_one(made, small, tmp_path):
-    """Fitted again in folds it would not be that run any more; every row that it does not know is judged."""
+def test_a_model_of_another_catalog_is_evaluated_without_refits_on_a_small_one(made, small, tmp_path):
+    """A refit would be a different model; every row that was not in its training is evaluated."""
     known = {item.listing.text for item in small.items("test")[:10]}
 
     def refit(train, validation):
@@ -247,7 +247,7 @@ def test_a_run_of_another_catalog_is_judged_as_it_is_on_a_small_one(made, small,
 
 
 def test_a_split_that_cuts_groups_shows_in_the_items(made, new_catalog, tmp_path):
-    """The members of a judged item's group in the train split are counted, whoever made the split."""
+    """The members of a evaluated item's group in the train split are counted, for any split."""
     catalog = new_catalog(tmp_path / "cut", 2100, 3)
     table = pq.read_table(catalog.path / ITEMS)
     splits = ["test" if row % 10 == 0 else "train" for row in range(table.num_rows)]
@@ -259,14 +259,14 @@ def test_a_split_that_cuts_groups_shows_in_the_items(made, new_catalog, tmp_path
 
 @pytest.mark.parametrize("more", [{"limit": 0}, {"split": "tset"}, {"split": "train"}])
 def test_a_wrong_option_is_refused_before_anything_is_written(made, catalog, tmp_path, more):
-    """The folder is not even made."""
+    """The folder is not created."""
     with pytest.raises(UsageError, match="allowed"):
         run_eval([candidate(made, catalog)], catalog, tmp_path / "evals", **more)
     assert not (tmp_path / "evals").exists()
 
 
-def test_nobody_two_of_a_name_and_another_currency_are_refused(made, catalog, tmp_path):
-    """Each by its own error."""
+def test_no_pricer_equal_names_and_another_currency_are_refused(made, catalog, tmp_path):
+    """Each with its own error."""
     pricer = candidate(made, catalog)
     for candidates, why in (
         ([], "no pricer to evaluate"),
@@ -278,7 +278,7 @@ def test_nobody_two_of_a_name_and_another_currency_are_refused(made, catalog, tm
 
 
 def test_evaluations_of_two_catalogs_do_not_share_a_folder(made, catalog, new_catalog, tmp_path):
-    """The folder belongs to the first."""
+    """The folder belongs to the first catalog."""
     run_eval([candidate(made, catalog)], catalog, tmp_path / "evals")
     other = new_catalog(tmp_path / "other", 2100, 5)
     with pytest.raises(UsageError, match="another catalog or split"):
@@ -286,7 +286,7 @@ def test_evaluations_of_two_catalogs_do_not_share_a_folder(made, catalog, new_ca
 
 
 def test_rows_are_one_json_object_a_line(made, catalog, tmp_path):
-    """The file's format is a promise: any reader of JSON lines can use it."""
+    """The format is stable: any reader of JSON lines can use it."""
     run_eval([candidate(made, catalog)], catalog, tmp_path / "evals", limit=3)
     lines = (tmp_path / "evals" / "good.jsonl").read_text(encoding="utf-8").splitlines()
     fields = {"id", "truth", "price", "low", "high", "raw", "seconds", "cost_usd"}

@@ -1,4 +1,4 @@
-"""A made catalog, runs of it that are judged, and a person whose lines come from a pipe."""
+"""A made catalog, evaluated models of it, and a person whose lines come from a pipe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pricesmith.testing import make_catalog
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a catalog, a constant and a ridge, and both judged."""
+    """A folder with a catalog, a median and a ridge model, and their evaluations."""
     folder = tmp_path_factory.mktemp("people")
     catalog = open_catalog(make_catalog(folder / "shop", 2400))
     for kind in ("median", "ridge"):

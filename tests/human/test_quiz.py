@@ -1,4 +1,4 @@
-"""The quiz through a pipe: which items, what is kept, what goes on, what is refused, and where a person stands."""
+"""The quiz through a pipe: its items, saved answers, resuming, refusals and the person's result."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def rows(sheet: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("n", [1, 7, 40])
-def test_the_quiz_asks_what_limit_judges(shop: Catalog, n: int) -> None:
+def test_the_quiz_asks_for_the_items_of_limit(shop: Catalog, n: int) -> None:
     """The first n of a person are those of `eval --limit n`, group by group; a shorter quiz begins a longer one."""
     plan = build_plan(shop, "test")
     asked = [item.listing.id for item in quiz_items(plan, n, 0)]
-    judged = {item.listing.id for fold in limit_items(plan, n).folds for item in fold.items}
-    assert set(asked) == judged
+    evaluated = {item.listing.id for fold in limit_items(plan, n).folds for item in fold.items}
+    assert set(asked) == evaluated
     assert asked == [item.listing.id for item in quiz_items(plan, n + 5, 0)][:n]
     groups = [plan.groups[id] for id in asked]
     runs = [group for group, _ in groupby(groups)]
@@ -41,20 +41,20 @@ def test_the_quiz_asks_what_limit_judges(shop: Catalog, n: int) -> None:
 
 
 def test_another_seed_asks_for_other_listings(shop: Catalog) -> None:
-    """The same seed draws the same listings, another one others."""
+    """The same seed gives the same listings, another seed gives others."""
     plan = build_plan(shop, "test")
     assert quiz_items(plan, 30, 1) == quiz_items(plan, 30, 1)
     assert quiz_items(plan, 30, 1) != quiz_items(plan, 30, 0)
 
 
 def test_a_small_catalog_asks_from_all_rows(tmp_path: Path) -> None:
-    """Under 2,000 rows eval judges every row in folds; a person is asked from the same rows, and has a place there."""
+    """Under 2,000 rows eval evaluates every row in folds; a person gets the same rows and a rank on them."""
     shop = open_catalog(make_catalog(tmp_path / "small", 500))
     assert len(quiz_items(build_plan(shop, "test"), 500, 0)) == 500
 
 
-def test_a_person_is_judged_as_eval_judges_the_file(place: Path, tmp_path: Path, piped: Piped, capfd) -> None:
-    """The place at the end and `eval human:FILE.csv --limit n` say the same of the same answers, skips included."""
+def test_a_person_is_evaluated_as_eval_does_with_the_file(place: Path, tmp_path: Path, piped: Piped, capfd) -> None:
+    """The quiz's result and `eval human:FILE.csv --limit n` agree on the same answers, skips included."""
     sheet = tmp_path / "her.csv"
     lines = ["$1,250.00", "95", "s", "12,50", "80"] * 4
     words = ("quiz", place / "shop", "--n", 20, "--to", sheet, "--against", place / "evals", "--json")
@@ -62,9 +62,9 @@ def test_a_person_is_judged_as_eval_judges_the_file(place: Path, tmp_path: Path,
     output = json.loads(capfd.readouterr().out)
     assert (output["answered"], output["skipped"], output["left"], output["ended"]) == (16, 4, 0, True)
     evals = run_candidates([f"human:{sheet}"], open_catalog(place / "shop"), tmp_path / "evals", limit=20)
-    (judged,) = evals.evaluations
+    (evaluated,) = evals.evaluations
     answers = {answer["id"]: answer for answer in output["result"]["answers"]}
-    assert {row.id: (row.truth, row.price) for row in judged.rows} == {
+    assert {row.id: (row.truth, row.price) for row in evaluated.rows} == {
         id: (answer["truth"], answer["price"]) for id, answer in answers.items()
     }
     assert [row["price"] for row in rows(sheet)[:5]] == ["1250", "95", "", "12.5", "80"]
@@ -77,7 +77,7 @@ def test_a_person_is_judged_as_eval_judges_the_file(place: Path, tmp_path: Path,
 
 
 def test_no_true_price_is_shown_before_the_end(place: Path, shop: Catalog, tmp_path: Path, piped: Piped, capfd) -> None:
-    """What is printed and what is kept tell nothing of a price until every listing is answered."""
+    """Neither the output nor the saved files hold a true price until every listing is answered."""
     items = quiz_items(build_plan(shop, "test"), 12, 0)
     truths = {format_money(item.price, "USD") for item in items} | {f"{item.price:.2f}" for item in items}
     assert piped(["7"] * 11, "quiz", place / "shop", "--n", 12, "--to", tmp_path / "her.csv") == 0
@@ -90,7 +90,7 @@ def test_no_true_price_is_shown_before_the_end(place: Path, shop: Catalog, tmp_p
     assert [truth for truth in truths if truth in shown]
 
 
-def test_the_same_lines_go_on_and_other_lines_are_refused(place: Path, tmp_path: Path, piped: Piped, capfd) -> None:
+def test_the_same_lines_continue_and_other_lines_are_refused(place: Path, tmp_path: Path, piped: Piped, capfd) -> None:
     """In a pipe the same command means the same lines: those of answered listings are held against the sheet."""
     words = ("quiz", place / "shop", "--n", 6, "--to", tmp_path / "her.csv", "--quiet")
     assert piped(["10", "20", "s"], *words) == 0
@@ -116,8 +116,8 @@ def test_the_same_lines_go_on_and_other_lines_are_refused(place: Path, tmp_path:
         ("b", "this command works in a terminal only"),
     ],
 )
-def test_a_line_that_is_no_price_ends_a_pipe(place, tmp_path, piped: Piped, capfd, line: str, message: str) -> None:
-    """A pipe cannot be asked again: what stood before is kept, the line and why are told, and nothing moves by one."""
+def test_a_line_that_is_not_a_price_ends_a_pipe(place, tmp_path, piped: Piped, capfd, line: str, message: str) -> None:
+    """A pipe cannot be asked again: earlier answers are kept, and the error names the line and the reason."""
     words = ("quiz", place / "shop", "--n", 5, "--to", tmp_path / "her.csv")
     assert piped(["10", line, "30"], *words) == 1
     err = capfd.readouterr().err
@@ -127,7 +127,7 @@ def test_a_line_that_is_no_price_ends_a_pipe(place, tmp_path, piped: Piped, capf
 
 
 def test_an_end_before_the_beginning_and_a_damaged_quiz_say_what_to_do(place, tmp_path, piped: Piped, capfd) -> None:
-    """The command that begins has no --end; answers whose quiz cannot be read are judged as a file."""
+    """The first command has no --end; answers of an unreadable quiz can be evaluated as a file."""
     words = ("quiz", place / "shop", "--n", 5, "--to", tmp_path / "her.csv")
     assert piped([], *words, "--end") == 0
     assert "run the same command without --end to start" in capfd.readouterr().out
@@ -147,7 +147,7 @@ def test_another_quiz_is_refused_with_the_difference(place, tmp_path, piped: Pip
 
 
 def test_another_catalog_is_refused(place: Path, tmp_path: Path, piped: Piped, capfd) -> None:
-    """The answers to one shop are not gone on with in another, nor set beside pricers of another."""
+    """Answers of one catalog are not continued with another, nor compared with pricers of another."""
     other = make_catalog(tmp_path / "other", 2100, seed=5)
     assert piped(["10"], "quiz", place / "shop", "--n", 5, "--to", tmp_path / "her.csv", "--quiet") == 0
     assert piped(["10"], "quiz", other, "--n", 5, "--to", tmp_path / "her.csv") == 2
@@ -178,7 +178,7 @@ def test_a_number_of_listings_that_is_none_is_refused(shop: Catalog, tmp_path: P
 
 
 def test_a_foreign_file_is_never_written_to(place: Path, tmp_path: Path, piped: Piped, capfd) -> None:
-    """A file that no quiz began, or that is no .csv file, is left alone."""
+    """A file that no quiz wrote, or that is not a .csv file, is unchanged."""
     (tmp_path / "mine.csv").write_text("id,price\n1,2\n")
     assert piped(["10"], "quiz", place / "shop", "--n", 5, "--to", tmp_path / "mine.csv") == 2
     assert "was not written by `pricesmith quiz`" in capfd.readouterr().err
@@ -193,7 +193,7 @@ IDS = ["a", 'b,"c', "é"]
 
 @pytest.mark.parametrize("cut", range(1, 14))
 def test_a_row_that_a_kill_cut_off_is_no_answer(tmp_path: Path, cut: int) -> None:
-    """Whatever was written of the last row, the ones before it stay, and the listing is asked again."""
+    """A half-written last row is dropped, earlier rows are kept, and the listing is asked again."""
     sheet = tmp_path / "her.csv"
     with open_answers(sheet, SETTINGS, IDS, "USD") as file:
         file.add(QuizAnswer(IDS[1], 12.5, 3.2))
@@ -224,7 +224,7 @@ def test_a_row_that_somebody_changed_is_refused(tmp_path: Path, row: str) -> Non
 
 
 def test_two_quizzes_never_write_one_sheet(tmp_path: Path) -> None:
-    """The second is told that the first is open; no lock file is left."""
+    """The second gets an error while the first is open; no lock file is left."""
     with (
         open_answers(tmp_path / "her.csv", SETTINGS, IDS, "USD"),
         pytest.raises(UsageError, match="another process"),

@@ -1,4 +1,4 @@
-"""The quiz in a real terminal: what a person sees, mistakes, going back, and kill -9 in the middle."""
+"""The quiz in a real terminal: its output, invalid lines, going back, Ctrl-C and kill -9."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Terminal:
 
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
-    """A catalog whose texts want to move the cursor, turn text round and go on for long."""
+    """A catalog with long texts that hold cursor movements and reversed text."""
     folder = make_catalog(tmp_path / "hostile", 2100)
     table = pq.read_table(folder / ITEMS)
     text = "\x1b[2J\x1b]0;owned\x07 \u202ereversed [red]markup[/red] :smile: " + "word " * 800
@@ -82,8 +82,8 @@ def hostile(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_person_answers_errs_goes_back_and_ends(place: Path, tmp_path: Path) -> None:
-    """A mistake is explained and asked again, the last answer can be taken back, and the end shows her place."""
+def test_a_person_answers_corrects_goes_back_and_ends(place: Path, tmp_path: Path) -> None:
+    """An invalid line is explained and asked again, the last answer can be undone, and the end shows the rank."""
     terminal = Terminal("quiz", place / "shop", "--n", 4, "--to", tmp_path / "her.csv", "--against", place / "evals")
     first = terminal.until(PROMPT)
     assert "4 listings, one at a time" in first
@@ -105,7 +105,7 @@ def test_a_person_answers_errs_goes_back_and_ends(place: Path, tmp_path: Path) -
 
 
 def test_kill_9_loses_nothing_that_was_answered(place: Path, tmp_path: Path) -> None:
-    """Every answer is on the disk before the next listing is shown, and the same command goes on after it."""
+    """Every answer is on disk before the next listing is shown, and the same command continues."""
     words = ("quiz", place / "shop", "--n", 5, "--to", tmp_path / "her.csv")
     terminal = Terminal(*words)
     terminal.until(PROMPT)
@@ -122,7 +122,7 @@ def test_kill_9_loses_nothing_that_was_answered(place: Path, tmp_path: Path) -> 
 
 
 def test_a_listing_cannot_move_the_terminal(hostile: Path, tmp_path: Path) -> None:
-    """Escape codes and turned text do not reach the screen, markup stays text, a long text waits until it is wanted."""
+    """Escape codes and reversed text do not reach the screen, markup stays text, a long text is shown on request."""
     terminal = Terminal("quiz", hostile, "--n", 2, "--to", tmp_path / "her.csv")
     first = terminal.until(PROMPT)
     assert "more lines: type m" in first

@@ -72,7 +72,7 @@ class KnownPricer:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A catalog of 6,000 simulated goods; every fiftieth is a gem, with six times the price of the others."""
+    """A catalog of 6,000 simulated items; every fiftieth is a gem, with six times the price of the others."""
     folder = make_catalog(tmp_path_factory.mktemp("advice") / "shop", 6000)
     rows = pq.read_table(folder / ITEMS).to_pylist()
     for row in rows:

@@ -45,7 +45,7 @@ def forecast(errors, codes, resamples=300):
 
 @settings(deadline=None, max_examples=40)
 @given(some.floats(0, 80), some.floats(1, 100), some.sampled_from(EXPONENTS.tolist()))
-def test_a_curve_without_noise_is_found_again(floor: float, fall: float, exponent: float) -> None:
+def test_a_curve_without_noise_is_recovered(floor: float, fall: float, exponent: float) -> None:
     """If errors follow a power law exactly, the next error follows it too."""
     errors = floor + fall * (np.array(ROWS) / 1_000) ** -exponent
     law = fit_power_law(ROWS, errors[None, :])
@@ -54,7 +54,7 @@ def test_a_curve_without_noise_is_found_again(floor: float, fall: float, exponen
 
 @settings(deadline=None, max_examples=40)
 @given(some.lists(some.floats(0.1, 1000), min_size=4, max_size=4))
-def test_a_fitted_law_never_rises_and_is_never_negative(errors: list[float]) -> None:
+def test_a_fitted_curve_never_rises_and_is_never_negative(errors: list[float]) -> None:
     """For any curve, the fitted error does not rise with more rows and is not below 0."""
     law = fit_power_law(ROWS, np.array([errors]))
     assert law.error(16_000)[0] <= law.error(8_000)[0] * (1 + 1e-12)

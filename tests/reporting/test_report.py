@@ -116,7 +116,7 @@ def test_html_in_titles_stays_text(evals: Maker, tmp_path: Path) -> None:
 
 
 def test_the_numbers_are_the_leaderboards(evals: Maker, tmp_path: Path) -> None:
-    """Error and interval of every pricer stand in the page as the leaderboard has them."""
+    """Error and interval of every pricer are in the page as in the leaderboard."""
     folder = evals(quotes("near", 120, 1.1), quotes("far", 120, 1.6))
     text = page_of(folder, tmp_path)
     for row in build_leaderboard(read_evals(folder)):
