@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pricesmith.cli import run
-from pricesmith.cli.interrupt import GRACE
+from pricesmith.cli.app import GRACE
 from pricesmith.testing import make_csv
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals are sent to a process")
@@ -75,7 +75,7 @@ def test_the_guard_ends_a_process_that_is_deaf_to_the_signal(tmp_path: Path) -> 
     """A loop that swallows KeyboardInterrupt stands for a long call into compiled code."""
     program = (
         f"{FOREGROUND}import time\n"
-        "from pricesmith.cli.interrupt import install_interrupt_guard\n"
+        "from pricesmith.cli.app import install_interrupt_guard\n"
         "install_interrupt_guard()\n"
         "print('ready', flush=True)\n"
         "while True:\n"

@@ -10,8 +10,7 @@ import pytest
 
 from pricesmith.core.errors import UsageError
 from pricesmith.core.types import EvalRow, Evaluation
-from pricesmith.evaluation.breakdown import breakdown_by_category, breakdown_by_price
-from pricesmith.evaluation.compare import compare, compare_simultaneously
+from pricesmith.evaluation.compare import breakdown_by_category, breakdown_by_price, compare, compare_simultaneously
 from pricesmith.evaluation.conclusion import conclude
 from pricesmith.evaluation.results import EvalItem, Evals
 

@@ -4,7 +4,7 @@ result."""
 import sys
 from importlib import import_module
 
-from pricesmith.cli.app import app, run
+from pricesmith.cli.app import app, install_interrupt_guard, run
 
 __all__ = ["app", "main", "run"]
 
@@ -15,7 +15,5 @@ for module in ("build", "make", "evaluate", "use", "learn", "look"):
 
 def main() -> None:
     """The console script."""
-    from pricesmith.cli.interrupt import install_interrupt_guard
-
     install_interrupt_guard()
     sys.exit(run(sys.argv[1:]))

@@ -9,7 +9,10 @@ from __future__ import annotations
 import io
 import logging
 import os
+import signal
+import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +28,8 @@ from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import Progress
 
 ABOUT = "Build your own small model that prices things from their description, and measure how good it is."
+GRACE = 1.3  # seconds from Ctrl-C to the end of a process that does not end by itself
+SHOW_CURSOR = "\x1b[?25h"
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 log = logging.getLogger("pricesmith")
 
@@ -200,3 +205,34 @@ def help_command(arguments: Sequence[str]) -> str:
     names = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
     command = next((word for word in arguments if word in names), "")
     return f"pricesmith {command} --help" if command else "pricesmith --help"
+
+
+# Ctrl-C ends a command within two seconds, also while a library computes outside Python
+
+
+def install_interrupt_guard() -> None:
+    """Start the thread that ends this process soon after SIGINT. Only the main thread of the program may call this.
+
+    Python raises KeyboardInterrupt between two bytecodes, so a long call into compiled code delays it. The thread
+    learns of the signal at once (`signal.set_wakeup_fd`) and ends the process if it is still there after the grace
+    period. That is as safe as a kill: every file is written to a temporary name, and the same command resumes.
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=watch_for_interrupt, args=(reader, writer), daemon=True, name="interrupt-guard").start()
+
+
+def watch_for_interrupt(reader: socket.socket, writer: socket.socket) -> None:
+    """Wait for SIGINT, then for the grace period, then end the process with exit code 130. `writer` is kept open."""
+    while True:
+        received = reader.recv(64)
+        if not received:
+            return
+        if signal.SIGINT in received and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            break
+    time.sleep(GRACE)
+    cursor = SHOW_CURSOR if sys.stderr.isatty() else ""
+    # The main thread may hold the lock of sys.stderr, so this writes to the file descriptor.
+    os.write(2, f"{cursor}{INTERRUPTED_MESSAGE}\n".encode())
+    os._exit(130)

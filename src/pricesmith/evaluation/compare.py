@@ -3,7 +3,9 @@
 difference = compare(a, b, "MAE")
 difference.is_significant, difference.better, difference.n_needed
 
-`compare_simultaneously` compares many pairs at once, with simultaneous confidence intervals.
+`compare_simultaneously` compares many pairs at once, with simultaneous confidence intervals. `breakdown_by_price` and
+`breakdown_by_category` compare two pricers band by band. A table shows many bands, so its 95 % intervals are
+simultaneous: Bonferroni, because bands share no items and a max-t correction would gain nothing.
 """
 
 from __future__ import annotations
@@ -17,11 +19,14 @@ import numpy as np
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.types import Evaluation
 from pricesmith.evaluation.evaluate import EvalArrays, to_arrays
+from pricesmith.evaluation.results import Evals
+from pricesmith.metrics.bands import Mask, category_masks, price_edges, price_masks
 from pricesmith.metrics.bootstrap import MIN_GROUPS, RESAMPLES, Codes, Interval, bootstrap_interval, encode_groups
-from pricesmith.metrics.metrics import Array, Metric, get_metric
+from pricesmith.metrics.metrics import METRICS, Array, Metric, get_metric
 from pricesmith.metrics.simultaneous import simultaneous_intervals
 
 POWER = 0.80
+CONFIDENCE = 0.95  # of all bands of a breakdown together
 SAME = 1e-6  # relative; quotes that differ by less are equal: the same pricer repeats a quote to this precision
 
 
@@ -273,3 +278,65 @@ def items_needed(n: int, difference: float, se: float | None, confidence: float 
     z = float(stats.norm.ppf(0.5 + confidence / 2) + stats.norm.ppf(POWER))
     needed = n * (z * se / difference) ** 2
     return max(2, math.ceil(needed)) if math.isfinite(needed) and needed < 1e15 else None
+
+
+# Breakdown of a comparison by price band and by category
+
+
+@dataclass(frozen=True)
+class BreakdownBand:
+    """One band: the MAE of both on its `n` items, and competitor minus reference with its interval."""
+
+    label: str
+    n: int
+    reference: float
+    competitor: float
+    difference: Interval
+
+    @property
+    def better(self) -> str:
+        """The one with the significantly lower error, `reference` or `competitor`; empty if there is none."""
+        low, high = self.difference.low, self.difference.high
+        if low is None or high is None:
+            return ""
+        return "reference" if low > 0 else "competitor" if high < 0 else ""
+
+
+def breakdown_by_price(
+    reference: Evaluation | EvalArrays, competitor: Evaluation | EvalArrays, *, seed: int = 0
+) -> list[BreakdownBand]:
+    """The comparison by band of the true price."""
+    reference, competitor = to_arrays(reference), to_arrays(competitor)
+    truth = reference.select(common_ids(reference, competitor)).truth
+    return breakdown(reference, competitor, price_masks(truth, price_edges(truth)), seed)
+
+
+def breakdown_by_category(
+    reference: Evaluation | EvalArrays,
+    competitor: Evaluation | EvalArrays,
+    evals: Evals,
+    most: int = 10,
+    *,
+    seed: int = 0,
+) -> list[BreakdownBand]:
+    """The comparison by category: the `most` frequent ones, then all others together."""
+    reference, competitor = to_arrays(reference), to_arrays(competitor)
+    labels = [evals.items[id].category for id in common_ids(reference, competitor)]
+    return breakdown(reference, competitor, category_masks(labels, most), seed)
+
+
+def breakdown(
+    reference: EvalArrays, competitor: EvalArrays, masks: Sequence[tuple[str, Mask]], seed: int
+) -> list[BreakdownBand]:
+    """A band for each mask that is not empty; masks have shape (n,), in the reference's order of the common items."""
+    pair = pair_rows(reference, competitor, common_ids(reference, competitor), METRICS["MAE"])
+    bands = [(label, mask, encode_groups(pair.codes[mask].tolist())) for label, mask in masks if mask.any()]
+    tested = sum(int(codes.max()) + 1 >= MIN_GROUPS for _, _, codes in bands)
+    confidence = 1 - (1 - CONFIDENCE) / max(1, tested)
+    rows = []
+    for label, mask, codes in bands:
+        errors, competitor_errors = pair.values[mask], pair.minus[mask]
+        interval = bootstrap_interval(competitor_errors, codes, minus=errors, confidence=confidence, seed=seed)
+        means = float(errors.mean()), float(competitor_errors.mean())
+        rows.append(BreakdownBand(label, int(np.sum(mask)), *means, interval))
+    return rows

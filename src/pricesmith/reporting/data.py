@@ -11,8 +11,7 @@ from typing import Any
 
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.types import Evaluation
-from pricesmith.evaluation.breakdown import BreakdownBand, breakdown_by_category, breakdown_by_price
-from pricesmith.evaluation.compare import common_ids
+from pricesmith.evaluation.compare import BreakdownBand, breakdown_by_category, breakdown_by_price, common_ids
 from pricesmith.evaluation.conclusion import MEDIAN, Conclusion, conclude
 from pricesmith.evaluation.leaderboard import (
     CoverageCheck,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from pricesmith.evaluation.breakdown import BreakdownBand
+from pricesmith.evaluation.compare import BreakdownBand
 from pricesmith.evaluation.conclusion import Comparison, Conclusion
 from pricesmith.evaluation.cost import Cost
 from pricesmith.reporting.data import ReportData
