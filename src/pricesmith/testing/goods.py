@@ -44,7 +44,7 @@ def make_items(n: int = 600, seed: int = 0, noise: float = 0.1) -> tuple[list[It
 
 
 def make_csv(path: Path, n: int = 600, seed: int = 0) -> Path:
-    """The made items as the CSV file a shop would have."""
+    """The made items as the CSV file a shop would have: descriptions in HTML, so that each row is one line."""
     import csv
 
     items, _ = make_items(n, seed)
@@ -53,9 +53,8 @@ def make_csv(path: Path, n: int = 600, seed: int = 0) -> Path:
         out.writerow(("sku", "name", "description", "category", "brand", "price"))
         for item in items:
             listing = item.listing
-            out.writerow(
-                (listing.id, listing.title, listing.text, listing.category, listing.brand, f"${item.price:,.2f}")
-            )
+            text = listing.text.replace("\n", "<br>")
+            out.writerow((listing.id, listing.title, text, listing.category, listing.brand, f"${item.price:,.2f}"))
     return path
 
 
