@@ -15,8 +15,8 @@ from pricesmith.batch.price_one import (
     format_quote,
     known_fields,
     listing_from_text,
+    save_input,
 )
-from pricesmith.batch.standard_input import save_input
 from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import ColumnMap
 from pricesmith.core.errors import InputError, UsageError

@@ -113,16 +113,16 @@ def price_many(
     model: PriceModel, file: Path | None, to: Path | None, options: dict[str, Any], console: Console
 ) -> None:
     """Price the rows of a file or of standard input; print the prices if there is no `to`."""
-    from pricesmith.batch import standard_input
+    from pricesmith.batch import price_one
     from pricesmith.batch.price import price_file
     from pricesmith.core.progress import Progress
 
-    with standard_input.temporary_folder() as folder:
+    with price_one.temporary_folder() as folder:
         reader, label = None, ""
         if file is None:
             if sys.stdin.isatty() and not console.quiet:
                 print("Type one listing a line; end with Ctrl-D.", file=sys.stderr)
-            file, reader = standard_input.save_input(sys.stdin.buffer, folder, model.info)
+            file, reader = price_one.save_input(sys.stdin.buffer, folder, model.info)
             label = STANDARD_INPUT
             if reader is not None and options["mapping"]:
                 raise UsageError("--map is for rows with columns", got="lines of text", hint="Leave out --map.")
@@ -137,11 +137,11 @@ def price_many(
             say_counts(result, console)
             console.result(result)
         elif console.json:
-            quotes = standard_input.read_json_lines(target)
+            quotes = price_one.read_json_lines(target)
             console.result({**{name: count for name, count in result.items() if name != "to"}, "quotes": quotes})
         elif sys.stdout.isatty() and not console.quiet:
-            console.say(standard_input.prices_table(target, str(model.info["currency"])))
-            if result["rows"] > standard_input.SHOWN_ROWS:
+            console.say(price_one.prices_table(target, str(model.info["currency"])))
+            if result["rows"] > price_one.SHOWN_ROWS:
                 console.say(f"{result['rows']:,} rows; --to FILE writes all of them.")
         else:
             with target.open(encoding="utf-8", newline="") as prices:
