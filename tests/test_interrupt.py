@@ -77,9 +77,10 @@ def test_the_guard_ends_a_process_that_is_deaf_to_the_signal(tmp_path: Path) -> 
         f"{FOREGROUND}import time\n"
         "from pricesmith.cli.app import install_interrupt_guard\n"
         "install_interrupt_guard()\n"
-        "print('ready', flush=True)\n"
+        "ready = False\n"
         "while True:\n"
-        "    try:\n"
+        "    try:\n"  # ready only in here: a signal before it would end the process by itself
+        "        ready = ready or print('ready', flush=True) or True\n"
         "        time.sleep(60)\n"
         "    except KeyboardInterrupt:\n"
         "        pass\n"
