@@ -153,8 +153,8 @@ def test_wrong_arguments_are_usage_errors(wrong: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("numbers", "style", "longest"), [("digits", "digits", 4), ("single", "one token", 2)])
 def test_the_audit_shows_how_prices_are_written(numbers: str, style: str, longest: int) -> None:
     """Digit by digit, or one token for each number of up to three digits; the sign stands apart."""
-    found = audit_tokens("made", make_tokenizer(numbers, chat=False), Prompt(), top_price=4999)
-    assert (found.numbers, found.longest, found.sign_apart, found.mean) == (style, longest, True, None)
+    audit = audit_tokens("made", make_tokenizer(numbers, chat=False), Prompt(), top_price=4999)
+    assert (audit.numbers, audit.longest, audit.sign_apart, audit.mean) == (style, longest, True, None)
 
 
 def test_the_audit_counts_the_catalogs_tokens() -> None:
@@ -163,15 +163,15 @@ def test_the_audit_counts_the_catalogs_tokens() -> None:
 
     tokenizer = make_tokenizer("digits", chat=False)
     listings = [item.listing for item in make_items(50)[0]]
-    lengths = [len(tokenizer(render(one), add_special_tokens=False)["input_ids"]) for one in listings]
+    lengths = [len(tokenizer(render(listing), add_special_tokens=False)["input_ids"]) for listing in listings]
     cut = int(np.median(lengths))
-    found = audit_tokens("made", tokenizer, Prompt(max_length=cut), listings)
-    assert found.mean == pytest.approx(np.mean(lengths))
-    assert found.cut == pytest.approx(np.mean(np.array(lengths) > cut))
-    assert found.p95 is not None
-    assert min(lengths) <= found.p95 <= max(lengths)
-    assert found.prompt_tokens is not None
-    assert found.prompt_tokens < cut + 60
+    audit = audit_tokens("made", tokenizer, Prompt(max_length=cut), listings)
+    assert audit.mean == pytest.approx(np.mean(lengths))
+    assert audit.cut == pytest.approx(np.mean(np.array(lengths) > cut))
+    assert audit.p95 is not None
+    assert min(lengths) <= audit.p95 <= max(lengths)
+    assert audit.prompt_tokens is not None
+    assert audit.prompt_tokens < cut + 60
 
 
 @pytest.fixture(scope="module")
@@ -231,14 +231,14 @@ def test_the_reference_ridge_is_the_ridge_errors(measured: tuple[dict[str, Any],
 
 
 def test_a_budget_of_zero_minutes_still_measures_something(tmp_path: Path) -> None:
-    """A budget of nothing is a second: something is measured in it."""
+    """A budget of 0 minutes is one second, in which something is measured."""
     from pricesmith.base_models.measure import draw_sample, measure_bases
 
     sample = draw_sample(open_catalog(make_catalog(tmp_path / "catalog", 600)))
-    found = measure_bases(sample, [str(make_model(tmp_path / "model"))], minutes=0.0)
-    assert len(found) == 1
-    assert found[0].untuned is not None
-    assert found[0].train_rows > 0
+    bases = measure_bases(sample, [str(make_model(tmp_path / "model"))], minutes=0.0)
+    assert len(bases) == 1
+    assert bases[0].untuned is not None
+    assert bases[0].train_rows > 0
 
 
 def test_a_slow_base_stops_within_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,7 +292,7 @@ def test_only_a_base_whose_weights_are_all_in_the_cache_is_here(
 
 
 def test_the_audit_of_a_hub_model_fetches_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its tokenizer and its config say all that is asked; 16 GB would say no more."""
+    """Its tokenizer and config are enough; weights of 16 GB are not downloaded."""
     import shutil
     from fnmatch import fnmatch
 
@@ -345,25 +345,25 @@ def advice_on(sample: Any, *measured: Any) -> str:
     from pricesmith.base_models.measure import MIN_ITEMS, compare_bases
     from pricesmith.base_models.tables import advice
 
-    compared = [vars_of(one) for one in compare_bases(sample, measured)]
+    compared = [vars_of(comparison) for comparison in compare_bases(sample, measured)]
     rows = [base.to_dict() for base in measured]
     return "\n".join(
         advice({"measured": rows, "compared": compared, "currency": "USD", "minutes": 1.0, "min_items": MIN_ITEMS})
     )
 
 
-def vars_of(one: Any) -> dict[str, Any]:
+def vars_of(comparison: Any) -> dict[str, Any]:
     from dataclasses import asdict
 
-    return asdict(one)
+    return asdict(comparison)
 
 
 def test_bases_that_differ_by_chance_are_not_ranked() -> None:
     """Two bases with errors of one distribution: the interval, no recommendation, and the items that would do."""
     draw = np.random.default_rng(1)
     ridge_errors = draw.lognormal(3, 1, 200)
-    one, other = (ridge_errors * draw.lognormal(0, 0.5, 200) for _ in range(2))
-    text = advice_on(made_sample(200), made_measured("a", one, ridge_errors), made_measured("b", other, ridge_errors))
+    first, other = (ridge_errors * draw.lognormal(0, 0.5, 200) for _ in range(2))
+    text = advice_on(made_sample(200), made_measured("a", first, ridge_errors), made_measured("b", other, ridge_errors))
     assert "No recommendation" in text
     assert "Tune" not in text
     assert "no significant difference; about" in text

@@ -23,7 +23,7 @@ ON_CPU = Workload(128, listing=64, rank=8, gpu=False, packed=False)
 
 
 def configs() -> dict[str, Any]:
-    """A small config of each group whose layers the planner tells apart."""
+    """A small config of each group of architectures that the planner distinguishes."""
     import transformers as hf
 
     base = {
@@ -59,13 +59,13 @@ def kept_in_reality(config: Any, layers: int, columns: int, dropout: float, dtyp
     config = type(config).from_dict({**config.to_dict(), "num_hidden_layers": layers, "layer_types": None})
     model: Any = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
     adapted: Any = add_adapter(model, LoraConfig(r=8, target_modules="all-linear", lora_dropout=dropout)).train()
-    own = {one.untyped_storage().data_ptr() for one in adapted.parameters()}
-    kept: dict[int, tuple[int, Any]] = {}
+    own = {parameter.untyped_storage().data_ptr() for parameter in adapted.parameters()}
+    tensors: dict[int, tuple[int, Any]] = {}
 
     def pack(tensor: Any) -> Any:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes(), tensor  # held, so that its address stays its own
+            tensors[storage.data_ptr()] = storage.nbytes(), tensor  # held, so that its address stays its own
         return tensor
 
     ids = torch.randint(3, 100, (2, columns))
@@ -75,7 +75,7 @@ def kept_in_reality(config: Any, layers: int, columns: int, dropout: float, dtyp
         torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"),
     ):
         adapted.base_model.model.model(input_ids=ids, use_cache=False)
-    return sum(size for size, _ in kept.values())
+    return sum(size for size, _ in tensors.values())
 
 
 @pytest.mark.parametrize(("dtype", "dtype_bytes"), [("bfloat16", 2), ("float32", 4)])
@@ -122,7 +122,7 @@ def test_adapters_are_those_that_peft_makes() -> None:
     config = configs()["llama"]
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     adapted = add_adapter(model, LoraConfig(r=8, target_modules="all-linear"))
-    made = sum(one.numel() for one in adapted.parameters() if one.requires_grad)
+    made = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
     assert architecture_from_config(config, "llama").adapters(8) == made
 
 

@@ -55,7 +55,7 @@ def test_the_first_mode_that_fits_is_taken(
 
 
 def test_without_bitsandbytes_4_bits_are_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is not installed is not chosen, and what does not fit says what would."""
+    """A library that is not installed is not used; if nothing fits, the note names what would."""
     monkeypatch.setattr(precision, "has_nf4", lambda: False)
     chosen, reason = choose_mode(read_recipe("lora_bins_8b"), LLAMA_8B, card(16))
     assert chosen.name == "bf16, checkpointing"
@@ -73,7 +73,7 @@ def test_without_bitsandbytes_4_bits_are_no_choice(monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_settings_override_the_planner(settings: dict[str, Any], mode: str) -> None:
-    """The planner decides what is left open only."""
+    """The planner chooses only settings that are `auto`."""
     chosen, _ = choose_mode(read_recipe("lora_bins_8b", settings), LLAMA_8B, card(80))
     assert chosen.name == mode
 
@@ -104,8 +104,8 @@ def test_a_recipe_is_planned_before_its_weights_are_loaded(tmp_path: Path, monke
     base = make_model(tmp_path / "base")
     (base / "model.safetensors").unlink()
     notes = Notes()
-    found = plan_for_hardware(LoraTokens(base=str(base)), notes)
-    assert (found.quantization, found.gradient_checkpointing) == ("none", False)
+    recipe = plan_for_hardware(LoraTokens(base=str(base)), notes)
+    assert (recipe.quantization, recipe.gradient_checkpointing) == ("none", False)
     assert notes.notes[0].startswith("Memory: bf16 with batches of 1,024 tokens takes about")
     assert notes.notes[0].endswith("of the 25.0 GB of this machine.")
     ridge = read_recipe("ridge")

@@ -1,4 +1,4 @@
-"""The registry: nothing without its source, and shapes that make the parameters that were published."""
+"""The registry: every number has a source, and the shapes give the published number of parameters."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_an_unchanged_entry_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["source", "date"])
 def test_a_score_without_source_or_date_is_refused(tmp_path: Path, missing: str) -> None:
-    """A number that nobody can look up is not in the registry."""
+    """Every number in the registry has a public source."""
     path = written(tmp_path, lambda model: model["scores"][0].pop(missing))
     with pytest.raises(UsageError, match="scores"):
         read_registry(path)
@@ -112,7 +112,7 @@ def test_a_fact_of_an_unknown_source_is_refused(tmp_path: Path, change: Any) -> 
 
 
 def test_a_source_without_its_day_is_refused(tmp_path: Path) -> None:
-    """Every source says when it was opened."""
+    """Every source has the date on which it was read."""
     text = REGISTRY.read_text(encoding="utf-8").replace("opened = 2026-11-23\n", "", 1)
     path = tmp_path / "bases.toml"
     path.write_text(text, encoding="utf-8")
@@ -132,9 +132,9 @@ def test_a_source_without_its_day_is_refused(tmp_path: Path) -> None:
 )
 def test_a_name_or_a_hub_id_finds_its_entry(name: str, model: str, variant: str) -> None:
     """Registry names, presets and Hub ids all lead to the same facts."""
-    found = find_model(name)
-    assert found
-    assert (found[0].name, found[1]) == (model, variant)
+    registered = find_model(name)
+    assert registered
+    assert (registered[0].name, registered[1]) == (model, variant)
 
 
 def test_an_unknown_name_has_no_entry() -> None:

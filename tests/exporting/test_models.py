@@ -43,9 +43,9 @@ def test_a_card_has_the_front_matter_of_the_hub(shop: Path, tmp_path: Path) -> N
     export_model(shop / "ridge", tmp_path / "out", "hub", evals=shop / "evals")
     card = ModelCard.load(tmp_path / "out" / "README.md")
     meta = json.loads((shop / "evals" / "ridge.meta.json").read_text())
-    found = {one.metric_type: one for one in card.data.eval_results}
-    assert found["mean absolute error"].dataset_revision == meta["catalog"][:12]
-    assert f"${found['mean absolute error'].metric_value:,.2f}" in card.text
+    results = {result.metric_type: result for result in card.data.eval_results}
+    assert results["mean absolute error"].dataset_revision == meta["catalog"][:12]
+    assert f"${results['mean absolute error'].metric_value:,.2f}" in card.text
     assert "(95 % CI)" in card.text
 
 

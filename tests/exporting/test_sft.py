@@ -57,7 +57,7 @@ def test_a_chat_row_reads_as_our_own_chat_prompt(catalog: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize(("name", "style"), [("sft.csv", "plain"), ("sft.jsonl", "song")])
 def test_a_wrong_file_or_style_is_refused(catalog: Path, tmp_path: Path, name: str, style: str) -> None:
-    """Nothing is written under a wrong name."""
+    """No file is written if the name is wrong."""
     with pytest.raises(UsageError):
         export_model(catalog, tmp_path / name, "sft", style=style)
     assert not any(tmp_path.iterdir())

@@ -38,8 +38,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def logits(model: torch.nn.Module, prompt: list[int]) -> np.ndarray:
     with torch.inference_mode():
-        found = model(torch.tensor([prompt])).logits[0]
-    return np.asarray(found if found.ndim == 1 else found[-1], dtype=np.float64)
+        logits = model(torch.tensor([prompt])).logits[0]
+    return np.asarray(logits if logits.ndim == 1 else logits[-1], dtype=np.float64)
 
 
 def prompts_of(shop: Path, readout: str) -> tuple[LlmPricer, list[list[int]]]:

@@ -24,7 +24,7 @@ PRICES = st.floats(0.5, 1000.0)
 
 
 class Fixed:
-    """A pricer that always says the same."""
+    """A pricer with one constant price."""
 
     def __init__(self, quote: Quote) -> None:
         self.quote = quote
@@ -56,12 +56,12 @@ def test_two_members_that_err_apart_are_both_used() -> None:
 
 
 def test_few_rows_weigh_all_alike() -> None:
-    """Under 20 rows there is nothing to go by."""
+    """With fewer than 20 rows the weights are equal."""
     assert fit_weights(np.ones((5, 4)), np.ones(5)).tolist() == [0.25] * 4
 
 
 def test_a_silent_member_leaves_its_weight_to_the_others() -> None:
-    """No answer of one is no answer of the blend only if nobody answers; costs add up."""
+    """A blend is unanswered only if all its members are; costs add up."""
     listings = [Listing("1", "lamp", "oak")]
     silent, loud = Fixed(Quote(None, cost_usd=0.1)), Fixed(Quote(30.0, cost_usd=0.2))
     (quote,) = BlendPricer([silent, loud], np.array([1.0, 0.0])).price(listings)
@@ -82,7 +82,7 @@ def test_a_blend_of_one_is_refused(tmp_path: Path) -> None:
 
 
 def test_members_of_different_catalogs_are_refused(tmp_path: Path) -> None:
-    """Runs that learnt from different rows are not mixed."""
+    """Models that were trained on different rows are not mixed."""
     for number in (0, 1):
         catalog = open_catalog(make_catalog(tmp_path / f"catalog{number}", 400, seed=number))
         fit_model(read_recipe("median"), catalog, tmp_path / f"run{number}")

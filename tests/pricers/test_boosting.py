@@ -1,4 +1,4 @@
-"""Trees over the numbers of a listing and over what a linear model makes of its words."""
+"""Boosted trees over the numbers of a listing and the output of a ridge over its words."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from pricesmith.text.words import unit_pattern
 
 def test_numbers_are_named_by_their_unit_and_by_their_line() -> None:
     """16 GB is a number of gb; the first number of a named line is that line's."""
-    found = numeric_features(Listing("", "RAM 16 GB", "modules: 2\nspeed: DDR 5,5200\nweight: 1.5-kg"))
-    assert (found["gb"], found["modules:"], found["speed:"], found["kg"]) == (16.0, 2.0, 5.0, 1.5)
+    numbers = numeric_features(Listing("", "RAM 16 GB", "modules: 2\nspeed: DDR 5,5200\nweight: 1.5-kg"))
+    assert (numbers["gb"], numbers["modules:"], numbers["speed:"], numbers["kg"]) == (16.0, 2.0, 5.0, 1.5)
 
 
 def test_digits_inside_a_word_or_a_number_are_not_numbers() -> None:
@@ -87,10 +87,13 @@ def test_a_missing_number_is_not_zero() -> None:
 
 def test_a_listing_is_of_its_category_brand_and_first_word() -> None:
     """Case does not matter, an unknown name is absent, and a missing one is a group of its own."""
-    told = [item_groups(Listing("", "Hose 5 m", "", "Garden", "ASTER")), item_groups(Listing("", "", "hose", "", "?"))]
-    assert [list(one.values()) for one in told] == [["garden", "aster", "hose"], ["", "?", "hose"]]
+    groups = [
+        item_groups(Listing("", "Hose 5 m", "", "Garden", "ASTER")),
+        item_groups(Listing("", "", "hose", "", "?")),
+    ]
+    assert [list(row.values()) for row in groups] == [["garden", "aster", "hose"], ["", "?", "hose"]]
     places = [{"garden": 0, "": 1}, {"aster": 0}, {"hose": 0}]
-    table = feature_matrix([{}, {}], {}, told, places, np.array([3.0, 4.0]))
+    table = feature_matrix([{}, {}], {}, groups, places, np.array([3.0, 4.0]))
     assert np.array_equal(table, [[0, 0, 0, 3], [1, np.nan, 0, 4]], equal_nan=True)
 
 
@@ -100,12 +103,12 @@ def test_a_fit_can_be_repeated_to_the_byte(tmp_path: Path) -> None:
     for name, seed in (("one", 0), ("again", 0), ("other", 1)):
         (tmp_path / name).mkdir()
         BoostingRecipe(n_estimators=30, seed=seed).fit(items[:300], items[300:], tmp_path / name)
-    one, again, other = ((tmp_path / name / "trees.txt").read_bytes() for name in ("one", "again", "other"))
-    assert one == again != other
+    first, again, other = ((tmp_path / name / "trees.txt").read_bytes() for name in ("one", "again", "other"))
+    assert first == again != other
 
 
 def test_groups_pay_where_a_number_means_something_else_in_each(tmp_path: Path) -> None:
-    """Sizes that raise the price of one kind of thing and lower that of another are learnt."""
+    """Sizes that raise the price of one category and lower that of another are learned."""
     draw = np.random.default_rng(0)
     items = []
     for number, size in enumerate(draw.integers(1, 40, 2400)):
@@ -123,14 +126,14 @@ def test_groups_pay_where_a_number_means_something_else_in_each(tmp_path: Path) 
 
 
 def test_titles_that_begin_alike_are_in_one_fold() -> None:
-    """A twin in another color does not tell the ridge its sibling's price."""
+    """Otherwise a ridge would be fitted on a variant of the same item."""
     twins = [Item(Listing(str(n), f"Aster hose K12 long {color}", ""), 1.0) for n, color in enumerate("abcdefgh")]
     assert len(set(assign_folds(twins))) == 1
     assert len(set(assign_folds(make_items(200)[0]))) > 1
 
 
 def test_a_row_is_answered_by_a_ridge_that_has_not_seen_it() -> None:
-    """With one row a fold and a word of its own, nothing but the others' mean can be said."""
+    """If each row has its own fold and word, its estimate is the mean of the others."""
     from scipy.sparse import eye
 
     answers = out_of_fold_quotes(eye(4, format="csr"), np.array([1.0, 1.0, 1.0, 9.0]), np.arange(4))
@@ -162,7 +165,7 @@ def test_numbers_pay_where_the_law_is_in_them(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 30])
 def test_a_handful_of_rows_can_be_fitted(count: int, tmp_path: Path) -> None:
-    """Too little to learn from is no failure."""
+    """The fit does not fail on too few rows."""
     items, _ = make_items(count)
     BoostingRecipe().fit(items, [], tmp_path)
     (quote,) = BoostingRecipe().load(tmp_path).price([items[0].listing])

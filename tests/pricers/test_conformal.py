@@ -1,4 +1,4 @@
-"""Intervals hold the truth as often as they say, and say so where they cannot."""
+"""Intervals have their nominal coverage; without enough calibration rows they are the whole range."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Says:
     name = "says"
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
-        return [Quote(*(float(part) for part in ware.text.split())) for ware in listings]
+        return [Quote(*(float(part) for part in listing.text.split())) for listing in listings]
 
 
 def drawn(n: int, seed: int = 0) -> tuple[list[Quote], list[float]]:
-    """Quotes and truths; cheap things are priced worse than dear ones."""
+    """Quotes and true prices; quotes of cheap items have larger errors than those of expensive ones."""
     draw = np.random.default_rng(seed)
     logs = draw.uniform(math.log(1), math.log(900), n)
     truths = np.clip(np.exp(logs + draw.standard_t(4, n) * (0.6 - 0.07 * logs)), *RANGE)
@@ -49,12 +49,12 @@ def test_half_widths_are_those_of_crepes(level: float, n: int) -> None:
 SHIFT = 50.0  # added to signed scores and taken off again: the oracle takes the size of a residual
 
 
-def reaches(scores: Any, bands: Any, found: Any) -> Any:
+def reaches(scores: Any, bands: Any, test_bands: Any) -> Any:
     """The oracle's 95 % reach on one side, from signed scores by band, for test rows in the bands `found`."""
     from crepes import ConformalRegressor
 
     model = ConformalRegressor().fit(residuals=scores + SHIFT, bins=bands)
-    return model.predict_int(np.zeros(len(found)), bins=found, confidence=0.95 - HAIR)[:, 1] - SHIFT
+    return model.predict_int(np.zeros(len(test_bands)), bins=test_bands, confidence=0.95 - HAIR)[:, 1] - SHIFT
 
 
 def test_banded_intervals_are_those_of_crepes() -> None:
@@ -66,9 +66,9 @@ def test_banded_intervals_are_those_of_crepes() -> None:
     residuals = np.log(truths) - logs
     overwrite, _ = drawn(300, seed=1)
     later = np.array([quote.price for quote in overwrite])
-    found = np.searchsorted(np.array(table.edges), later, side="right")
+    test_bands = np.searchsorted(np.array(table.edges), later, side="right")
     wrapped = ConformalPricer(Says(), table, (1e-9, 1e9)).price([Listing("", "", repr(q.price)) for q in overwrite])
-    lower, upper = reaches(-residuals, bands, found), reaches(residuals, bands, found)
+    lower, upper = reaches(-residuals, bands, test_bands), reaches(residuals, bands, test_bands)
     assert [quote.low for quote in wrapped] == pytest.approx(later * np.exp(-lower), rel=1e-9)
     assert [quote.high for quote in wrapped] == pytest.approx(later * np.exp(upper), rel=1e-9)
 
@@ -86,11 +86,11 @@ def test_skewed_errors_miss_as_often_above_as_below() -> None:
     below = np.mean([truth < (quote.low or 0) for quote, truth in zip(bounded, truths[4000:], strict=True)])
     above = np.mean([truth > (quote.high or 0) for quote, truth in zip(bounded, truths[4000:], strict=True)])
     assert (below, above) == (pytest.approx(0.05, abs=0.015), pytest.approx(0.05, abs=0.015))
-    assert max(one or 0 for one in table.lower) < min(one or 0 for one in table.upper)
+    assert max(reach or 0 for reach in table.lower) < min(reach or 0 for reach in table.upper)
 
 
 def test_intervals_cover_what_they_promise_in_every_band() -> None:
-    """Nine of ten truths lie inside, for cheap and for dear things alike."""
+    """The coverage is 90 %, for cheap and for expensive items alike."""
     table = calibrate(*drawn(4000))
     quotes, truths = drawn(20_000, seed=5)
     bounded = [ConformalPricer(Says(), table, RANGE).add_interval(quote) for quote in quotes]
@@ -102,7 +102,7 @@ def test_intervals_cover_what_they_promise_in_every_band() -> None:
 
 
 def test_too_few_rows_give_the_whole_range() -> None:
-    """Eight rows cannot promise 90 %: the interval is everything, never a wrong one."""
+    """Eight rows are too few for 90 % coverage: the interval is the whole range."""
     table = calibrate(*drawn(8))
     (quote,) = ConformalPricer(Says(), table, RANGE).price([Listing("", "", "20.0")])
     assert table.lower == table.upper == (None,)
@@ -157,15 +157,15 @@ def test_normalized_intervals_are_those_of_crepes() -> None:
     residuals = (np.log(truths) - logs) / doubts
     overwrite, _, later_doubts = doubted(300, 1)
     later = np.array([quote.price for quote in overwrite])
-    found = np.searchsorted(np.array(table.edges), later, side="right")
-    lower, upper = reaches(-residuals, bands, found), reaches(residuals, bands, found)
+    test_bands = np.searchsorted(np.array(table.edges), later, side="right")
+    lower, upper = reaches(-residuals, bands, test_bands), reaches(residuals, bands, test_bands)
     bounded = [ConformalPricer(Says(), table, (1e-9, 1e9)).add_interval(quote) for quote in overwrite]
     assert [quote.low for quote in bounded] == pytest.approx(later * np.exp(-lower * later_doubts), rel=1e-9)
     assert [quote.high for quote in bounded] == pytest.approx(later * np.exp(upper * later_doubts), rel=1e-9)
 
 
 def test_a_doubt_that_tells_easy_from_hard_covers_both_and_is_narrow_on_the_easy() -> None:
-    """Half of the goods err ten times as much as the others and say so: nine of ten truths lie inside in each half."""
+    """Half of the items have ten times the error of the others and wider intervals: coverage is 90 % in each half."""
     draw = np.random.default_rng(3)
     spread = np.where(draw.random(8000) < 0.5, 0.03, 0.3)
     logs = draw.uniform(2, 6, 8000)

@@ -16,7 +16,8 @@ def test_a_row_does_not_see_the_prices_of_its_own_group() -> None:
     groups = [str(group) for group in groups]
     chosen = groups[0]
     changed = [
-        Item(one.listing, one.price * 50) if group == chosen else one for one, group in zip(items, groups, strict=True)
+        Item(item.listing, item.price * 50) if group == chosen else item
+        for item, group in zip(items, groups, strict=True)
     ]
     before, _ = cross_fit(items, groups)
     after, _ = cross_fit(changed, groups)
@@ -35,13 +36,13 @@ def test_a_group_is_in_one_fold() -> None:
 
 
 def test_new_listings_are_estimated_near_their_prices() -> None:
-    """The made goods have a law of prices that a ridge learns."""
+    """The generated items have prices that a ridge can learn."""
     items, groups = make_items(1500)
     known, new = items[:1200], items[1200:]
     estimates, estimator = cross_fit(known, [str(group) for group in groups[:1200]])
-    truth = np.log([one.price for one in new])
-    found = estimator.estimate([one.listing for one in new])
-    assert np.median(abs(found - truth)) < 0.5 * np.median(abs(truth - np.median(truth)))
+    truth = np.log([item.price for item in new])
+    logs = estimator.estimate([item.listing for item in new])
+    assert np.median(abs(logs - truth)) < 0.5 * np.median(abs(truth - np.median(truth)))
     assert np.isfinite(estimates).all()
 
 

@@ -144,23 +144,23 @@ def vouch_for(run: Path) -> None:
     (run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
-def answers(run: Path, wares: list[Listing]) -> Any:
+def answers(run: Path, listings: list[Listing]) -> Any:
     model = load_model(run)
-    return [model.price(wares), model.comparables(wares[:3])]
+    return [model.price(listings), model.comparables(listings[:3])]
 
 
-def is_told(error: InputError) -> bool:
+def is_explained(error: InputError) -> bool:
     return bool(error.what and error.hint and (error.got or error.allowed))
 
 
-def check(run: Path, wares: list[Listing], expected: Any, label: str) -> None:
-    """The folder is refused with a clear error, or gives just the answers that it gave before."""
+def check(run: Path, listings: list[Listing], expected: Any, label: str) -> None:
+    """The folder is refused with an explained error, or gives the same quotes as before."""
     caught = None
     try:
-        given = answers(run, wares)
+        given = answers(run, listings)
     except InputError as error:
         given, caught = expected, error
-    assert caught is None or is_told(caught), f"{label}: {caught}"
+    assert caught is None or is_explained(caught), f"{label}: {caught}"
     assert given == expected, f"{label} changed the answers without an error"
 
 
@@ -170,8 +170,8 @@ def test_no_damage_to_any_file_becomes_a_traceback_or_a_quote(
 ) -> None:
     """Each file in turn, with a manifest that vouches for the damage: what is not refused is a file that no answer
     depends on."""
-    wares = [item.listing for item in small.items("test")[:10]]
-    expected, run = answers(fitted(kind), wares), tmp_path / "run"
+    listings = [item.listing for item in small.items("test")[:10]]
+    expected, run = answers(fitted(kind), listings), tmp_path / "run"
     shutil.copytree(fitted(kind), run)
     inside = [path for path in sorted(run.rglob("*")) if path.is_file() and path.name != "manifest.json"]
     refused = 0
@@ -183,7 +183,7 @@ def test_no_damage_to_any_file_becomes_a_traceback_or_a_quote(
             path.write_bytes(changed)
             vouch_for(run)
             try:
-                check(run, wares, expected, f"{path.name}: {label}")
+                check(run, listings, expected, f"{path.name}: {label}")
             finally:
                 path.write_bytes(data)
             refused += 1
@@ -245,12 +245,12 @@ def run(fitted: Callable[[str], Path], tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("label", MANIFESTS)
 def test_a_damaged_manifest_is_refused(label: str, run: Path) -> None:
-    """Whatever the manifest says of itself, a folder whose files it does not name is not loaded."""
+    """A folder whose manifest does not list its files is not loaded."""
     manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
     (run / "manifest.json").write_text(json.dumps(MANIFESTS[label](manifest)), encoding="utf-8")
     with pytest.raises(InputError) as caught:
         load_model(run)
-    assert is_told(caught.value)
+    assert is_explained(caught.value)
 
 
 def test_a_model_of_a_later_version_says_to_upgrade(run: Path) -> None:
@@ -274,7 +274,7 @@ def test_a_price_range_that_is_none_is_refused(range_: object, run: Path) -> Non
     vouch_for(run)
     with pytest.raises(InputError) as caught:
         load_model(run)
-    assert is_told(caught.value)
+    assert is_explained(caught.value)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, 0, "12", None, True], ids=str)

@@ -1,4 +1,4 @@
-"""Every kind of pricer keeps the same promises, before and after a new process loads it."""
+"""Every kind of pricer passes the same contract checks, also in a new process."""
 
 from __future__ import annotations
 
@@ -31,37 +31,39 @@ def known(quotes: list[list[float | None]]) -> list[float]:
     return [number for quote in quotes for number in quote if number is not None]
 
 
-def wares_of(shop: Catalog) -> list[Listing]:
+def listings_of(shop: Catalog) -> list[Listing]:
     return [item.listing for item in shop.items("test")[:30]]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_fitted_run_keeps_every_promise_of_a_pricer(kind: str, runs: dict[str, Path], shop: Catalog) -> None:
     """Length, order, batches, determinism, range and odd text."""
-    check_pricer(load_model(runs[kind]), wares_of(shop), price_range=shop.price_range)
+    check_pricer(load_model(runs[kind]), listings_of(shop), price_range=shop.price_range)
 
 
 def test_quotes_are_the_same_in_a_new_process(runs: dict[str, Path], shop: Catalog) -> None:
-    """What is judged is what is served: loading again anywhere changes no quote by more than 1e-9."""
-    wares = [*wares_of(shop), *odd_listings()]
-    fields = json.dumps([[ware.id, ware.title, ware.text, ware.category, ware.brand] for ware in wares])
+    """Loading a model in a new process changes no quote by more than 1e-9."""
+    listings = [*listings_of(shop), *odd_listings()]
+    fields = json.dumps(
+        [[listing.id, listing.title, listing.text, listing.category, listing.brand] for listing in listings]
+    )
     command = [sys.executable, "-c", LOAD_AND_PRICE, *map(str, runs.values())]
     there = json.loads(subprocess.run(command, input=fields, text=True, capture_output=True, check=True).stdout)
     for run in runs.values():
-        here = [[quote.low, quote.price, quote.high] for quote in load_model(run).price(wares)]
+        here = [[quote.low, quote.price, quote.high] for quote in load_model(run).price(listings)]
         assert [quote.count(None) for quote in here] == [quote.count(None) for quote in there[str(run)]]
         assert known(here) == pytest.approx(known(there[str(run)]), rel=1e-9)
 
 
 # A model of random weights, frozen but for its adapter, takes half a minute to write numbers: see the slow test below.
 UNLEARNED = {"median", "precomputed", "lora_tokens"}
-# One word of nine tells a neighbor's size; an adapter on random weights learns in minutes what others do in seconds.
+# Size is one word of nine for knn; an adapter on random weights needs minutes to learn what others do in seconds.
 SHARES = {"knn": 0.75, "lora_bins": 0.8}
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in UNLEARNED])
 def test_a_pricer_learns_the_made_law(kind: str, runs: dict[str, Path], shop: Catalog) -> None:
-    """Prices of the made catalog follow good, brand and size: whoever reads errs far less than who does not."""
+    """Prices of the generated catalog depend on item, brand and size: pricers that use the text have lower errors."""
     items = shop.items("test")
 
     def error(pricer: Pricer) -> float:
@@ -73,7 +75,7 @@ def test_a_pricer_learns_the_made_law(kind: str, runs: dict[str, Path], shop: Ca
 
 @pytest.mark.slow
 def test_a_model_that_writes_the_price_learns_the_made_law(shop: Catalog, tmp_path: Path) -> None:
-    """Trained on the number's tokens alone, it errs a quarter less than who does not read."""
+    """Trained on the number's tokens alone, its error is a quarter below the median's."""
     base = make_model(tmp_path / "base", hidden=128)
     settings = {
         "base": str(base),
@@ -101,7 +103,7 @@ def test_a_run_prices_without_its_catalog(kind: str, runs: dict[str, Path]) -> N
 
 
 def test_check_pricer_finds_what_is_wrong() -> None:
-    """A pricer that breaks a promise is named with the promise."""
+    """A pricer that fails a check is named with the check."""
     from pricesmith.core.types import Quote
 
     class Short:
@@ -122,7 +124,7 @@ def test_check_pricer_finds_what_is_wrong() -> None:
         def price(self, listings: list[Listing]) -> list[Quote]:
             return [Quote(5.0, low=6.0, high=7.0)] * len(listings)
 
-    wares = [item.listing for item in make_items(9)[0]]
+    made_listings = [item.listing for item in make_items(9)[0]]
     for pricer, promise in ((Short(), "one quote for each"), (Grows(), "batch of one"), (Crossed(), "low <= price")):
         with pytest.raises(AssertionError, match=promise):
-            check_pricer(pricer, wares)
+            check_pricer(pricer, made_listings)

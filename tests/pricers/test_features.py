@@ -17,65 +17,65 @@ from pricesmith.pricers.features.vocabulary import SparseRows, Vocabulary, gathe
 from pricesmith.text.words import split_words
 
 
-def ware(text: str, title: str = "", category: str = "", brand: str = "") -> Listing:
+def make_listing(text: str, title: str = "", category: str = "", brand: str = "") -> Listing:
     return Listing("1", title, text, category, brand)
 
 
 def words_of(listing: Listing) -> list[str]:
     """The words found, as text."""
     text = read_texts([listing])
-    found = find_tokens(text, find_lines(text), (text.kind != OTHER).view(np.uint8))
-    return ["".join(map(chr, text.raw[a:b])) for a, b in zip(found.start, found.end, strict=True)]
+    tokens = find_tokens(text, find_lines(text), (text.kind != OTHER).view(np.uint8))
+    return ["".join(map(chr, text.raw[a:b])) for a, b in zip(tokens.start, tokens.end, strict=True)]
 
 
 def sizes_of(text: str) -> list[float]:
     """The numbers found."""
-    buffer = read_texts([ware(text)])
+    buffer = read_texts([make_listing(text)])
     return find_numbers(buffer, find_tokens(buffer, find_lines(buffer), buffer.kind)).size.tolist()
 
 
 def features_of(listing: Listing, *beside: Listing) -> Counter[tuple[int, float]]:
     """The features of a listing, computed together with others before it."""
-    found = build_bags([*beside, listing])
-    own = slice(found.starts[-2], found.starts[-1])
-    return Counter(zip(found.hashes[own].tolist(), np.round(found.weights[own], 5).tolist(), strict=True))
+    bags = build_bags([*beside, listing])
+    own = slice(bags.starts[-2], bags.starts[-1])
+    return Counter(zip(bags.hashes[own].tolist(), np.round(bags.weights[own], 5).tolist(), strict=True))
 
 
 def near(a: str, b: str) -> float:
     """How alike two texts are: the cosine of their features."""
     vectors = []
     for text in (a, b):
-        found = build_bags([ware(text)])
+        bags = build_bags([make_listing(text)])
         vector: Counter[int] = Counter()
-        for key, weight in zip(found.hashes.tolist(), found.weights.tolist(), strict=True):
+        for key, weight in zip(bags.hashes.tolist(), bags.weights.tolist(), strict=True):
             vector[key] += weight
         vectors.append(vector)
-    one, other = vectors
-    dot = sum(weight * other[key] for key, weight in one.items())
-    return float(dot / np.sqrt(sum(w * w for w in one.values()) * sum(w * w for w in other.values())))
+    first, other = vectors
+    dot = sum(weight * other[key] for key, weight in first.items())
+    return float(dot / np.sqrt(sum(w * w for w in first.values()) * sum(w * w for w in other.values())))
 
 
 @given(st.text(max_size=60))
 @settings(max_examples=60, deadline=None)
 def test_words_are_those_of_the_reference(text: str) -> None:
     """The same words as `split_words` finds, which are those of comparables and sketches."""
-    assert words_of(ware(text)) == split_words(text)
+    assert words_of(make_listing(text)) == split_words(text)
 
 
 @given(st.text(st.sampled_from("小米手机の カナﾃﾞ한국ABc12５٣,.：é\u0301โทศ์किताब🙂\n"), max_size=30))
 @settings(max_examples=100, deadline=None)
 def test_words_of_other_scripts_are_those_of_the_reference(text: str) -> None:
     """Character pairs, marks with their letters and digits of other scripts, in the buffer as everywhere."""
-    assert words_of(ware(text)) == split_words(text)
+    assert words_of(make_listing(text)) == split_words(text)
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("text", "other"),
     [("ＲＡＭ １６ＧＢ", "RAM 16GB"), ("رام ٣٢", "رام 32"), ("ﾒﾓﾘ 8GB", "メモリ 8GB"), ("颜色：红", "颜色:红")],
 )
-def test_other_forms_of_letters_and_digits_give_the_same_features(one: str, other: str) -> None:
+def test_other_forms_of_letters_and_digits_give_the_same_features(text: str, other: str) -> None:
     """How a number or a key is typed tells nothing of the price."""
-    assert features_of(ware(one, one)) == features_of(ware(other, other))
+    assert features_of(make_listing(text, text)) == features_of(make_listing(other, other))
 
 
 def test_near_texts_of_a_script_without_spaces_are_near() -> None:
@@ -88,8 +88,8 @@ def test_near_texts_of_a_script_without_spaces_are_near() -> None:
 @settings(max_examples=40, deadline=None)
 def test_features_do_not_depend_on_the_neighbors(others: list[str], text: str, title: str) -> None:
     """A listing alone has the features it has in a batch, wherever it stands."""
-    listing = ware(text, title, "lamp")
-    assert features_of(listing) == features_of(listing, *[ware(other, other) for other in others])
+    listing = make_listing(text, title, "lamp")
+    assert features_of(listing) == features_of(listing, *[make_listing(other, other) for other in others])
 
 
 @pytest.mark.parametrize(
@@ -128,17 +128,17 @@ def test_a_key_sets_values_apart() -> None:
 
 def test_the_shares_of_a_magnitude_add_up() -> None:
     """A number's two buckets hold 1 together; on a bucket it is one of them."""
-    found = FeatureBuffer()
+    buffer = FeatureBuffer()
     rows, contexts = np.array([0, 1]), np.array([7, 7], dtype=np.uint64)
-    found.add_magnitude("unit", rows, contexts, np.array([8.0, 9.0]))
-    totals = np.bincount(np.concatenate(found.rows), np.concatenate(found.weights))
+    buffer.add_magnitude("unit", rows, contexts, np.array([8.0, 9.0]))
+    totals = np.bincount(np.concatenate(buffer.rows), np.concatenate(buffer.weights))
     assert totals == pytest.approx([1, 1])
-    assert [len(part) for part in found.rows] == [2, 1]
+    assert [len(part) for part in buffer.rows] == [2, 1]
 
 
 def test_the_title_is_read_once() -> None:
     """A text that opens with its title gives the features of the text without it, as `render` has it."""
-    assert features_of(ware("Red lamp\nTall", "Red lamp")) == features_of(ware("\nTall", "Red lamp"))
+    assert features_of(make_listing("Red lamp\nTall", "Red lamp")) == features_of(make_listing("\nTall", "Red lamp"))
 
 
 @pytest.mark.parametrize(
@@ -146,19 +146,19 @@ def test_the_title_is_read_once() -> None:
 )
 def test_odd_text_has_features_or_none(text: str) -> None:
     """Nothing in a text stops the reader, and every weight is finite and above zero."""
-    found = build_bags([ware(text, text, text, text), ware("")])
-    assert np.isfinite(found.weights).all()
-    assert (found.weights > 0).all()
-    assert len(found.starts) == 3
-    assert found.starts[2] == len(found.hashes)
+    bags = build_bags([make_listing(text, text, text, text), make_listing("")])
+    assert np.isfinite(bags.weights).all()
+    assert (bags.weights > 0).all()
+    assert len(bags.starts) == 3
+    assert bags.starts[2] == len(bags.hashes)
 
 
 def test_long_texts_are_taken_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """No chunk holds more characters than it may, unless one listing does; none is lost."""
     monkeypatch.setattr(module, "CHUNK_CHARS", 100)
-    listings = [ware("x" * size) for size in (60, 30, 30, 500, 1)]
+    listings = [make_listing("x" * size) for size in (60, 30, 30, 500, 1)]
     assert [len(part) for part in chunks(listings)] == [2, 1, 1, 1]
-    assert [one for part in chunks(listings) for one in part] == listings
+    assert [listing for part in chunks(listings) for listing in part] == listings
 
 
 def test_the_vocabulary_keeps_what_occurs_often_enough() -> None:
@@ -171,7 +171,7 @@ def test_the_vocabulary_keeps_what_occurs_often_enough() -> None:
 
 def test_a_row_of_the_vocabulary_has_length_one_or_is_empty() -> None:
     """Rows are normalized over what is known; unknown features are left out."""
-    listings = [ware("red lamp"), ware("red chair"), ware("")]
+    listings = [make_listing("red lamp"), make_listing("red chair"), make_listing("")]
     words = Vocabulary.from_rows(gather_rows(listings), 2, 100)
     rows = words.rows(gather_rows(listings))
     lengths = [float(np.square(rows.weights[a:b]).sum()) for a, b in zip(rows.starts, rows.starts[1:], strict=False)]

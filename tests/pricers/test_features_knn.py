@@ -89,8 +89,8 @@ def test_a_listing_has_the_same_neighbors_in_any_batch(index: NeighborIndex) -> 
     """The columns of a listing do not depend on its batch."""
     many = index.columns(index.search(index.encode(gather_rows(LISTINGS[:30])), N_NEIGHBORS))
     for row in (0, 7, 29):
-        one = index.columns(index.search(index.encode(gather_rows([LISTINGS[row]])), N_NEIGHBORS))
-        assert np.array_equal(one[0], many[row], equal_nan=True)
+        columns = index.columns(index.search(index.encode(gather_rows([LISTINGS[row]])), N_NEIGHBORS))
+        assert np.array_equal(columns[0], many[row], equal_nan=True)
 
 
 def test_the_rows_of_a_fold_are_no_neighbors_without_it() -> None:

@@ -31,7 +31,7 @@ def test_a_fit_that_goes_on_counts_the_seconds_up_to_its_last_checkpoint(tmp_pat
 
 
 def test_one_that_was_killed_before_its_first_checkpoint_has_taken_nothing_that_is_known(tmp_path: Path) -> None:
-    """A file that lay there before the process began says nothing of its seconds."""
+    """A file that is older than the process does not change its fit time."""
     written(tmp_path / "catalog.json", 10.0)
     previous_fit_seconds(tmp_path, 1000.0)
     assert previous_fit_seconds(tmp_path, 2000.0) == 0.0

@@ -17,13 +17,13 @@ from pricesmith.testing import make_items
 @given(st.lists(st.tuples(st.floats(-5, 5), st.floats(0.01, 1)), min_size=1, max_size=20))
 @settings(deadline=None, max_examples=50)
 def test_a_weighted_median_lies_among_its_values(pairs: list[tuple[float, float]]) -> None:
-    """It is never outside of what was said."""
+    """It is between the lowest and the highest value."""
     values, weights = np.array(pairs).T
     assert values.min() <= weighted_median(values, weights) <= values.max()
 
 
 def test_even_weights_give_the_plain_median() -> None:
-    """Without weights it is the median that everybody knows."""
+    """With equal weights it is the ordinary median."""
     assert weighted_median(np.array([3.0, 1.0, 2.0]), np.ones(3)) == pytest.approx(2.0)
 
 
@@ -37,7 +37,7 @@ def test_the_nearest_one_decides_when_it_is_the_same_thing(tmp_path: Path) -> No
 
 
 def test_nothing_similar_gets_the_median_of_all(tmp_path: Path) -> None:
-    """A text without a known word is priced like a thing nobody described."""
+    """A text without a known word gets the median price."""
     items, _ = make_items(201)
     recipe = KnnRecipe()
     recipe.fit(items, [], tmp_path)

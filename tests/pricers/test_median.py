@@ -1,4 +1,4 @@
-"""The shopkeeper who does not read."""
+"""The median pricer, which does not use the text."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_category_with_enough_rows_has_its_own_median(tmp_path: Path) -> None:
 
 
 def test_a_small_or_unknown_category_gets_the_median_of_all(tmp_path: Path) -> None:
-    """Two rows say nothing about a category."""
+    """Two rows are too few for a category's own median."""
     items = items_of({"lamp": [1.0, 2.0, 3.0], "rare": [500.0]})
     assert quoted(MedianRecipe(min_rows=2), items, "rare", tmp_path) == 2.5
     assert quoted(MedianRecipe(min_rows=2), items, "never seen", tmp_path) == 2.5

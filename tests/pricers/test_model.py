@@ -1,4 +1,4 @@
-"""A run folder is whole or it is not used."""
+"""Model folders: complete and unchanged, or refused; fitting, refitting and overwriting them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pricesmith.testing import make_catalog
 
 
 class Notes(Progress):
-    """Progress that remembers what it was told."""
+    """Progress that records its notes."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -38,18 +38,18 @@ class Notes(Progress):
 
 @pytest.fixture
 def ridge(runs: dict[str, Path], tmp_path: Path) -> Path:
-    """A copy of the ridge run, to be harmed."""
+    """A copy of the ridge model, to be damaged."""
     return Path(shutil.copytree(runs["ridge"], tmp_path / "ridge"))
 
 
 def edited(run: Path, **facts: object) -> None:
-    """Put other facts into a manifest."""
+    """Replace entries of a manifest."""
     manifest = json.loads((run / "manifest.json").read_text())
     (run / "manifest.json").write_text(json.dumps({**manifest, **facts}))
 
 
 class Slow(Settings):
-    """A recipe that goes on: its first fit takes a while, a later one finds the work done."""
+    """A recipe that resumes: its first fit takes 0.4 s, a later one reuses its file."""
 
     kind: ClassVar[str] = "slow"
     resumes: ClassVar[bool] = True
@@ -68,7 +68,7 @@ class Slow(Settings):
 
 
 class Steady:
-    """Says 10 of everything."""
+    """Quotes 10 for every listing."""
 
     name = "steady"
 
@@ -77,7 +77,7 @@ class Steady:
 
 
 def test_a_fit_that_ends_while_it_is_calibrated_keeps_its_seconds(tmp_path: Path) -> None:
-    """They are the cost of its fitting, whenever the rest is done; not a second of the time between is."""
+    """The fit time includes the interrupted process, and not the time between the two."""
     shop = open_catalog(make_catalog(tmp_path / "shop", 300))
     recipe = cast(Any, Slow())
     with pytest.raises(KeyboardInterrupt):
@@ -107,7 +107,7 @@ def test_a_manifest_says_what_the_run_was_made_with(runs: dict[str, Path]) -> No
 
 @pytest.mark.parametrize("name", ["ridge.npz", "words.json", "calibration.json", "catalog.json", "recipe.toml"])
 def test_a_changed_file_is_refused_by_name(name: str, ridge: Path) -> None:
-    """One flipped bit, of the same size, is found."""
+    """One flipped bit is detected, though the size is the same."""
     data = bytearray((ridge / name).read_bytes())
     data[len(data) // 2] ^= 1
     (ridge / name).write_bytes(data)
@@ -117,7 +117,7 @@ def test_a_changed_file_is_refused_by_name(name: str, ridge: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ridge.npz", "comparables/index.npz"])
 def test_a_missing_file_is_refused_by_name(name: str, ridge: Path) -> None:
-    """A copy that broke off is not half used."""
+    """An incomplete copy is refused."""
     (ridge / name).unlink()
     with pytest.raises(InputError, match=Path(name).name):
         load_model(ridge)
@@ -126,33 +126,33 @@ def test_a_missing_file_is_refused_by_name(name: str, ridge: Path) -> None:
 def test_a_run_without_its_comparables_still_prices(ridge: Path, runs: dict[str, Path]) -> None:
     """An exported run has no training rows; it quotes the same and has nothing similar to show."""
     shutil.rmtree(ridge / "comparables")
-    wares = [Listing("1", "Aster hose", "5 kg")]
-    assert load_model(ridge).price(wares) == load_model(runs["ridge"]).price(wares)
-    assert load_model(ridge).comparables(wares) == [[]]
+    listings = [Listing("1", "Aster hose", "5 kg")]
+    assert load_model(ridge).price(listings) == load_model(runs["ridge"]).price(listings)
+    assert load_model(ridge).comparables(listings) == [[]]
 
 
 def test_comparables_are_training_rows(runs: dict[str, Path], shop: Catalog) -> None:
-    """Three similar things with their prices, whether the quotes are given or asked for."""
+    """Three similar items with their prices, with or without given quotes."""
     prices = {item.listing.id: item.price for item in shop.items("train")}
-    wares = [item.listing for item in shop.items("test")[:5]]
+    listings = [item.listing for item in shop.items("test")[:5]]
     run = load_model(runs["ridge"])
-    found = run.comparables(wares)
-    for near in found:
-        assert [prices[one.id] for one in near] == [one.price for one in near]
+    comparables = run.comparables(listings)
+    for near in comparables:
+        assert [prices[comparable.id] for comparable in near] == [comparable.price for comparable in near]
         assert len(near) == 3
-    assert run.comparables(wares, quotes=run.price(wares)) == found
+    assert run.comparables(listings, quotes=run.price(listings)) == comparables
     assert run.comparables([]) == []
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    """What is missing, and what makes it, is said."""
+    """The error names what is missing and the command that makes it."""
     for folder in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(InputError, match="not a finished model"):
             load_model(folder)
 
 
 def test_a_later_format_is_refused(ridge: Path) -> None:
-    """An old Pricesmith does not guess at a new run."""
+    """An earlier version does not read a model of a later one."""
     edited(ridge, format=99)
     with pytest.raises(InputError, match="later version"):
         load_model(ridge)
@@ -188,7 +188,7 @@ def test_the_same_fit_again_says_that_it_is_done(runs: dict[str, Path], shop: Ca
 def test_another_setting_or_catalog_is_refused_with_the_difference(
     runs: dict[str, Path], shop: Catalog, tmp_path: Path
 ) -> None:
-    """A finished run is not overwritten by accident."""
+    """A finished model is not overwritten without --overwrite."""
     with pytest.raises(UsageError, match="other settings") as error:
         fit_model(read_recipe("ridge", {"alpha": 2.0}), shop, runs["ridge"])
     assert "alpha: 1.0 -> 2.0" in str(error.value)
@@ -197,13 +197,13 @@ def test_another_setting_or_catalog_is_refused_with_the_difference(
 
 
 def test_overwrite_replaces_a_run(ridge: Path, shop: Catalog) -> None:
-    """`--overwrite` builds beside and swaps."""
+    """`--overwrite` fits in a temporary folder and then replaces the model."""
     fit_model(read_recipe("ridge", {"alpha": 9.0}), shop, ridge, overwrite=True)
     assert load_model(ridge).recipe == read_recipe("ridge", {"alpha": 9.0})
 
 
 def test_a_blend_of_members_that_changed_is_not_the_old_blend(shop: Catalog, tmp_path: Path) -> None:
-    """The same paths with another content are other settings."""
+    """The same paths with different content count as other settings."""
     for kind in ("median", "ridge"):
         fit_model(read_recipe(kind), shop, tmp_path / kind)
     blend = read_recipe("blend", {"members": [str(tmp_path / "median"), str(tmp_path / "ridge")]})
@@ -214,7 +214,7 @@ def test_a_blend_of_members_that_changed_is_not_the_old_blend(shop: Catalog, tmp
 
 
 def test_a_blend_is_of_the_catalog_of_its_members(runs: dict[str, Path], tmp_path: Path) -> None:
-    """Weights fitted on rows that a member has learnt would be worth nothing."""
+    """Weights fitted on training rows of a member would be meaningless."""
     other = open_catalog(make_catalog(tmp_path / "other", 300, seed=9))
     recipe = read_recipe("blend", {"members": [str(runs["median"]), str(runs["ridge"])]})
     with pytest.raises(UsageError, match="different catalogs"):
@@ -224,7 +224,7 @@ def test_a_blend_is_of_the_catalog_of_its_members(runs: dict[str, Path], tmp_pat
 
 @pytest.mark.parametrize("kind", ["median", "ridge", "boosting", "knn"])
 def test_a_tiny_catalog_is_fitted_and_says_that_it_has_no_interval(kind: str, tmp_path: Path) -> None:
-    """Six rows to calibrate on promise nothing: the interval is the whole range, and a person is told."""
+    """Six calibration rows are too few: the interval is the whole range, and the model's line states it."""
     small = open_catalog(make_catalog(tmp_path / "small", 100))
     fit_model(read_recipe(kind), small, tmp_path / "run")
     run = load_model(tmp_path / "run")
@@ -234,16 +234,17 @@ def test_a_tiny_catalog_is_fitted_and_says_that_it_has_no_interval(kind: str, tm
 
 
 @pytest.mark.parametrize(
-    ("said", "clipped"), [(1e9, 5.0), (1e-9, 1.0), (3.0, 3.0), (float("nan"), None), (float("inf"), None), (None, None)]
+    ("price", "clipped"),
+    [(1e9, 5.0), (1e-9, 1.0), (3.0, 3.0), (float("nan"), None), (float("inf"), None), (None, None)],
 )
-def test_a_quote_is_never_outside_the_range(said: float | None, clipped: float | None) -> None:
-    """Prices are clipped to the catalog's range; what is no number is no answer."""
+def test_a_quote_is_never_outside_the_range(price: float | None, clipped: float | None) -> None:
+    """Prices are clipped to the catalog's range; a price that is not a finite number is unanswered."""
 
     class Says:
         name = "says"
 
         def price(self, listings: object) -> list[Quote]:
-            return [Quote(said, raw="so")]
+            return [Quote(price, raw="so")]
 
     (quote,) = ClippedPricer(Says(), (1.0, 5.0)).price([Listing("", "", "")])
     assert (quote.price, quote.raw) == (clipped, "so")
@@ -261,7 +262,7 @@ def test_a_run_can_be_fitted_again_on_other_rows(runs: dict[str, Path], shop: Ca
 
 
 def test_every_member_of_a_member_is_fitted_again(shop: Catalog, tmp_path: Path) -> None:
-    """In folds a blend in a blend would else bring in runs that know the judged rows."""
+    """Otherwise a blend in a blend would use models that were trained on the evaluated rows."""
     for kind in ("median", "ridge"):
         fit_model(read_recipe(kind), shop, tmp_path / kind)
     inner = read_recipe("blend", {"members": [str(tmp_path / "median"), str(tmp_path / "ridge")]})
@@ -282,7 +283,7 @@ def test_every_member_of_a_member_is_fitted_again(shop: Catalog, tmp_path: Path)
 def test_a_refit_that_fails_leaves_nothing(
     runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A temporary folder of a fold goes away, also when its rows cannot be fitted on."""
+    """The temporary folder of a fold is removed even if the fit fails."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(Exception):  # noqa: B017, PT011
         refit_model(load_model(runs["ridge"]), FitData([], [], []))
@@ -308,7 +309,7 @@ def test_a_blend_does_not_hang_on_how_its_members_are_spelt(
 
 
 def test_a_recorded_run_is_known_by_its_file(shop: Catalog, guesses: Path, tmp_path: Path) -> None:
-    """By name and content, wherever it lies; it is fitted again from its own copy."""
+    """By name and content, in any folder; it is refitted from its own copy."""
     fit_model(read_recipe("precomputed", {"file": str(guesses)}), shop, tmp_path / "run")
     copy = Path(shutil.copy(guesses, tmp_path / guesses.name))
     progress = Notes()
@@ -318,14 +319,14 @@ def test_a_recorded_run_is_known_by_its_file(shop: Catalog, guesses: Path, tmp_p
     copy.unlink()
     items = shop.items("train")
     again = refit_model(load_model(tmp_path / "other"), FitData(items[:50], items[50:60], items[60:70]))
-    wares = [item.listing for item in shop.items("test")[:5]]
-    assert [quote.price for quote in again.price(wares)] == [
-        quote.price for quote in load_model(tmp_path / "run").price(wares)
+    listings = [item.listing for item in shop.items("test")[:5]]
+    assert [quote.price for quote in again.price(listings)] == [
+        quote.price for quote in load_model(tmp_path / "run").price(listings)
     ]
 
 
 def test_an_unknown_kind_is_refused_with_the_nearest() -> None:
-    """A slip of the pen is answered with a suggestion."""
+    """The error suggests the nearest kind."""
     with pytest.raises(UsageError, match="ridgee") as error:
         recipe_class("ridgee")
     assert "'ridge'" in str(error.value)

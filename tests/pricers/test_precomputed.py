@@ -26,7 +26,7 @@ def test_prices_are_read_as_a_person_writes_them(tmp_path: Path) -> None:
 
 
 def test_an_id_that_was_not_answered_is_no_answer() -> None:
-    """Who skipped an item is not charged 0 for it."""
+    """A skipped item is unanswered, not priced at 0."""
     assert PrecomputedPricer({"a": Quote(3.0)}, "her").price([listing("a"), listing("z")]) == [Quote(3.0), Quote(None)]
 
 

@@ -1,4 +1,4 @@
-"""The ridge is what its definition says, to the last digit that matters."""
+"""The ridge equals its definition in scikit-learn to nine digits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_quotes_are_those_of_the_definition(tmp_path: Path) -> None:
     reader = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
     matrix = reader.fit_transform([render(item.listing) for item in train])
     model = Ridge(alpha=1.0).fit(matrix, np.log([item.price for item in train]))
-    reference = np.exp(model.predict(reader.transform([render(ware) for ware in test])))
+    reference = np.exp(model.predict(reader.transform([render(listing) for listing in test])))
     RidgeRecipe().fit(train, [], tmp_path)
     quotes = RidgeRecipe().load(tmp_path).price(test)
     assert [quote.price for quote in quotes] == pytest.approx(reference, rel=1e-9)
@@ -41,7 +41,7 @@ def test_texts_that_share_no_word_are_fitted_all_the_same(texts: list[str], tmp_
 
 
 def test_a_strong_penalty_flattens_the_quotes(tmp_path: Path) -> None:
-    """`alpha` does what its comment says."""
+    """`alpha` is the strength of the L2 penalty."""
     items, _ = make_items(300)
     RidgeRecipe(alpha=1e6).fit(items, [], tmp_path)
     prices = [quote.price or 0.0 for quote in RidgeRecipe().load(tmp_path).price([item.listing for item in items])]

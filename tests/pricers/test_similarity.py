@@ -1,4 +1,4 @@
-"""A loaded model refuses what curate refuses, says where nothing is similar, and shows what it finds alike."""
+"""A loaded model refuses what curate refuses, flags listings with nothing similar, and returns comparables."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ def ridge(shop: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_comparables_follow_the_quote(ridge: Path, shop: Catalog) -> None:
     """Of listings with like words, those that are estimated near the quote come first."""
-    wares = [item.listing for item in shop.items("test")[:60]]
+    listings = [item.listing for item in shop.items("test")[:60]]
     run = load_model(ridge)
     medians = []
     for price in (1.0, 10_000.0):
-        found = run.comparables(wares, quotes=[Quote(price)] * len(wares))
-        medians.append(np.median([one.price for near in found for one in near]))
+        comparables = run.comparables(listings, quotes=[Quote(price)] * len(listings))
+        medians.append(np.median([comparable.price for near in comparables for comparable in near]))
     assert medians[1] > 1.5 * medians[0]
 
 
 def test_a_run_says_where_nothing_in_training_is_similar(ridge: Path, shop: Catalog, tmp_path: Path) -> None:
     """A flag with each quote where it is asked for; unknown where the training listings are not there."""
-    wares = [*(item.listing for item in shop.items("test")[:50]), Listing("x", "qwertz asdf", "")]
-    quotes = load_model(ridge).price(wares, check_similarity=True)
+    listings = [*(item.listing for item in shop.items("test")[:50]), Listing("x", "qwertz asdf", "")]
+    quotes = load_model(ridge).price(listings, check_similarity=True)
     assert quotes[-1].nothing_similar is True
     assert sum(quote.nothing_similar is True for quote in quotes[:-1]) <= 5
-    assert {quote.nothing_similar for quote in load_model(ridge).price(wares)} == {None}
+    assert {quote.nothing_similar for quote in load_model(ridge).price(listings)} == {None}
     shutil.copytree(ridge, tmp_path / "exported", ignore=shutil.ignore_patterns("comparables"))
     exported = load_model(tmp_path / "exported")
-    assert exported.nothing_similar(wares) == [None] * len(wares)
-    assert exported.price(wares, check_similarity=True) == load_model(ridge).price(wares)
+    assert exported.nothing_similar(listings) == [None] * len(listings)
+    assert exported.price(listings, check_similarity=True) == load_model(ridge).price(listings)
 
 
 @pytest.mark.parametrize("text", ["", "-", "!!!", "a", " \u200b ", "....", "a b c d"])

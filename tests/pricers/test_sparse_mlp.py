@@ -80,15 +80,15 @@ def test_the_same_seed_gives_the_same_model(split: tuple[list[Item], list[Item]]
 
 
 def test_a_new_process_quotes_the_same(run: Path, pricer: Pricer) -> None:
-    """What is loaded elsewhere is what was loaded here, to the last digit."""
+    """A model loaded in another process gives exactly the same quotes."""
     code = (
         "import sys, json; from pathlib import Path; from pricesmith.core.types import Listing\n"
         "from pricesmith.pricers.sparse_mlp import SparseMlpRecipe\n"
         "pricer = SparseMlpRecipe(ensemble_size=2, embedding_dim=16, hidden_dim=16).load(Path(sys.argv[1]))\n"
         "print(json.dumps([q.price for q in pricer.price([Listing('1', 'Cobalt drill', 'Size: 5 kg')])]))"
     )
-    told = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True)
-    assert json.loads(told.stdout) == prices(pricer, [Listing("1", "Cobalt drill", "Size: 5 kg")])
+    process = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True)
+    assert json.loads(process.stdout) == prices(pricer, [Listing("1", "Cobalt drill", "Size: 5 kg")])
 
 
 def test_odd_text_is_priced(pricer: Pricer) -> None:
@@ -151,11 +151,11 @@ def test_few_rows_get_as_many_steps(tmp_path: Path) -> None:
 
 
 def test_the_shipped_recipe_holds_the_defaults() -> None:
-    """The file says what the code does, setting for setting."""
+    """The recipe file has the class's default settings."""
     assert read_recipe("sparse_mlp") == SparseMlpRecipe()
 
 
 def test_an_unknown_setting_is_refused() -> None:
-    """A wrong name is told with the nearest right one."""
+    """The error suggests the nearest name."""
     with pytest.raises(UsageError, match="membres"):
         parse_settings(SparseMlpRecipe, {"membres": 3}, where="recipe")

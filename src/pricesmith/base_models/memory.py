@@ -103,26 +103,26 @@ def dequantized_bytes(shape: Architecture, quantization: Quantization, dtype_byt
 def layer_activation_bytes(shape: Architecture, work: Workload) -> list[int]:
     """Bytes for one token of each tensor that autograd keeps of one layer."""
     h, i, q, k, dtype_bytes = shape.hidden, shape.intermediate, shape.queries, shape.keys, work.dtype_bytes
-    kept = [FP32 * h, FP32] * shape.norms
+    sizes = [FP32 * h, FP32] * shape.norms
     if shape.qk_norm:
-        kept += [
+        sizes += [
             FP32 * q,
             FP32 * k,
             *([FP32 * shape.heads, FP32 * shape.kv_heads] if shape.qk_norm == "head" else [FP32] * 2),
         ]
-    kept += [dtype_bytes * q, dtype_bytes * q, FP32 * shape.heads]  # queries, output, a number a head
+    sizes += [dtype_bytes * q, dtype_bytes * q, FP32 * shape.heads]  # queries, output, a number a head
     if has_mask(work):  # keys and values are repeated for each head, and the mask is a number for each pair of tokens
-        kept += [dtype_bytes * q, dtype_bytes * q, dtype_bytes * work.tokens]
+        sizes += [dtype_bytes * q, dtype_bytes * q, dtype_bytes * work.tokens]
     else:
-        kept += [
+        sizes += [
             dtype_bytes * k,
             dtype_bytes * (q + 2 * k if shape.fused else k),
         ]  # a view of a fused projection keeps all of it
     if shape.fused:
-        kept += [dtype_bytes * 2 * i, dtype_bytes * i]
+        sizes += [dtype_bytes * 2 * i, dtype_bytes * i]
     else:
-        kept += [dtype_bytes * i] * 3
-    return kept + adapter_activation_bytes(shape, work)
+        sizes += [dtype_bytes * i] * 3
+    return sizes + adapter_activation_bytes(shape, work)
 
 
 def has_mask(work: Workload) -> bool:
@@ -134,14 +134,14 @@ def has_mask(work: Workload) -> bool:
 def adapter_activation_bytes(shape: Architecture, work: Workload) -> list[int]:
     """Bytes for one token kept by the LoRA layers of one layer: their inputs, dropout's masks, `rank` numbers each."""
     dtype_bytes = work.dtype_bytes
-    kept = [dtype_bytes * work.rank] * len(shape.linears)
+    sizes = [dtype_bytes * work.rank] * len(shape.linears)
     if work.dropout:
         mask_bytes = 1 if work.gpu else dtype_bytes  # the CPU keeps dropout's factors, not bits
-        return kept + [size * layer.inputs for layer in shape.linears for size in (dtype_bytes, mask_bytes)]
+        return sizes + [size * layer.inputs for layer in shape.linears for size in (dtype_bytes, mask_bytes)]
     inputs = {layer.reads: layer.inputs for layer in shape.linears}
     if not shape.fused:
         inputs.pop("attention out")  # attention keeps its output anyway; if fused, it is copied for the next matrix
-    return kept + [dtype_bytes * size for size in inputs.values()]
+    return sizes + [dtype_bytes * size for size in inputs.values()]
 
 
 def activation_bytes(shape: Architecture, work: Workload) -> int:
@@ -152,9 +152,9 @@ def activation_bytes(shape: Architecture, work: Workload) -> int:
 
 def training_peak(shape: Architecture, work: Workload) -> PeakMemory:
     """The peak of tuning: in the backward pass of the second step, when Adam's moments are allocated."""
-    kept = layer_activation_bytes(shape, work)
-    layer = sum(kept) * work.tokens
-    heap = sum(size for size in kept if size * work.tokens < MAPPED) * work.tokens * shape.layers
+    sizes = layer_activation_bytes(shape, work)
+    layer = sum(sizes) * work.tokens
+    heap = sum(size for size in sizes if size * work.tokens < MAPPED) * work.tokens * shape.layers
     activations = layer * shape.layers
     if work.gradient_checkpointing:
         activations = layer + work.dtype_bytes * shape.hidden * work.tokens * shape.layers

@@ -71,7 +71,7 @@ def test_a_stop_ends_the_waiting() -> None:
 
 
 def test_without_a_budget_it_only_counts() -> None:
-    """And never says no."""
+    """And accepts every reservation."""
     budget = Budget()
     for _ in range(3):
         assert budget.reserve(1e6)
@@ -89,7 +89,7 @@ def test_an_endpoint_that_costs_more_than_its_worst_case_is_asked_no_more() -> N
 
 
 def test_one_who_waits_is_not_let_through_after_that() -> None:
-    """What is in flight may show that the endpoint keeps no limit, and free enough for the one who waits."""
+    """A pending request may show that the endpoint ignores the token limit, or free enough budget for a waiting one."""
     budget = Budget(1.0)
     budget.reserve(0.1)
     budget.reserve(0.8)

@@ -60,7 +60,7 @@ def test_a_listing_that_gets_400_in_every_way_keeps_no_other_from_being_asked(tm
 
 @pytest.mark.parametrize("words", ["API key not valid. Please pass a valid API key.", "Your credit balance is too low"])
 def test_a_400_about_the_account_stops_at_once(tmp_path: Path, words: str) -> None:
-    """Some endpoints say with a 400 what others say with a 401 or 402; no listing is blamed for it."""
+    """Some endpoints send a 400 for what others report as 401 or 402; no listing counts as refused because of it."""
     with FakeEndpoint(answer, faults=lambda number, before: "400" if number >= 5 else None, message=words) as fake:
         outcome = run_once(fake, tmp_path / "a.sqlite", concurrency=1)
         assert "HTTP 400" in outcome.ended
@@ -71,7 +71,7 @@ def test_a_400_about_the_account_stops_at_once(tmp_path: Path, words: str) -> No
 
 
 def test_a_listing_that_the_endpoint_rejects_is_no_answer_and_remembered(tmp_path: Path) -> None:
-    """Too long, or flagged: the reason is counted; asking again would say the same."""
+    """Too long, or flagged: the reason is counted, and the request is not repeated."""
     words = "This model's maximum context_length is exceeded"
     with FakeEndpoint(answer, faults={4: "400"}, message=words) as fake:
         first = run_once(fake, tmp_path / "a.sqlite", concurrency=1)

@@ -98,7 +98,7 @@ def test_no_question_is_asked_twice_by_processes_that_run_at_once(tmp_path: Path
 
 
 def test_the_claims_of_a_killed_process_are_free(tmp_path: Path) -> None:
-    """Who waited for its answers says so, and asks in its place as soon as it is dead."""
+    """A process that waited for its replies notes it, and sends the requests itself once the other is dead."""
     notes = Notes()
     with FakeEndpoint(faults=lambda number, before: "hang" if number == 0 else "") as fake:
         process = started(tmp_path, fake)
@@ -137,7 +137,7 @@ def test_the_claims_of_a_killed_process_are_free(tmp_path: Path) -> None:
 
 
 def test_a_process_whose_request_fails_leaves_the_question_to_the_next(tmp_path: Path) -> None:
-    """A claim is for one attempt: a lost answer is asked for again by who needs it."""
+    """A claim is for one attempt: a lost reply is requested again by the process that needs it."""
     with FakeEndpoint(faults=lambda number, before: "500") as fake, ResponseCache(tmp_path / "a.sqlite") as first:
         pricer = ApiPricer(fake.endpoint(), PromptOptions(), first, Budget(), currency="USD")
         pricer.client.back_off = 0.001

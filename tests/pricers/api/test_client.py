@@ -74,26 +74,26 @@ def run_once(fake: FakeEndpoint, path: Path, limit: float | None = BUDGET, **mor
     return Outcome(quotes, ended, budget, pricer)
 
 
-def some(fault: str) -> Callable[[int, int], str | None]:
+def every_third(fault: str) -> Callable[[int, int], str | None]:
     """A fault on every third request, where the question is asked for the first time."""
     return lambda number, before: fault if number % 3 == 1 and not before else None
 
 
 SCENARIOS: dict[str, dict[str, Any]] = {
     "none": {},
-    "429 without Retry-After": {"faults": some("429")},
-    "429 with Retry-After": {"faults": some("429-wait"), "wait": "0.05"},
-    "500": {"faults": some("500")},
-    "529 overloaded": {"faults": some("529")},
-    "504 of a gateway": {"faults": some("504")},
-    "hang": {"faults": some("hang")},
-    "headers without end": {"faults": some("trickle")},
-    "a byte now and then": {"faults": some("drip")},
-    "cut stream": {"faults": some("cut")},
-    "invalid JSON": {"faults": some("broken")},
+    "429 without Retry-After": {"faults": every_third("429")},
+    "429 with Retry-After": {"faults": every_third("429-wait"), "wait": "0.05"},
+    "500": {"faults": every_third("500")},
+    "529 overloaded": {"faults": every_third("529")},
+    "504 of a gateway": {"faults": every_third("504")},
+    "hang": {"faults": every_third("hang")},
+    "headers without end": {"faults": every_third("trickle")},
+    "a byte now and then": {"faults": every_third("drip")},
+    "cut stream": {"faults": every_third("cut")},
+    "invalid JSON": {"faults": every_third("broken")},
     "refusal": {"faults": {2: "refusal", 5: "refusal"}},
     "price in words": {"faults": {2: "words", 5: "words"}},
-    "delivered twice": {"faults": some("duplicate")},
+    "delivered twice": {"faults": every_third("duplicate")},
     "no JSON schema, no temperature": {"refuses": ("response_format", "temperature")},
     "other name of the limit": {"refuses": ("max_tokens",)},
     "key revoked half-way": {"revoked_after": 6},
@@ -113,7 +113,7 @@ def test_the_fault_table(tmp_path: Path) -> None:
             first = run_once(fake, store, limit=0.2 if name == "budget ends" else BUDGET)
             requests, billed = len(fake.requests), fake.billed_usd(*PRICE)
             fake.faults, fake.revoked_after, fake.refuses, fake.reasoning_tokens = {}, None, (), 0
-            kept = len(fake.answered())
+            n_answered = len(fake.answered())
             second = run_once(fake, store)
             again = sum(
                 fake.count_answers(question) - 1
@@ -130,14 +130,14 @@ def test_the_fault_table(tmp_path: Path) -> None:
         nothing = sum(quote.price is None for quote in second.quotes)
         assert nothing == UNANSWERED.get(name, 0), name
         right = [priced(f"What does this cost to the nearest dollar?\n\n{text_of(listing)}") for listing in LISTINGS]
-        said = zip(second.quotes, right, strict=True)
-        assert all(quote.price in (None, true) for quote, true in said), f"{name}: another question's answer"
+        pairs = zip(second.quotes, right, strict=True)
+        assert all(quote.price in (None, true) for quote, true in pairs), f"{name}: another question's answer"
         rows.append(
             (
                 name,
                 f"stopped: {ends}" if name in STOPS else ends,
                 requests,
-                kept,
+                n_answered,
                 nothing,
                 first.budget.spent,
                 billed,
@@ -147,8 +147,8 @@ def test_the_fault_table(tmp_path: Path) -> None:
     print("\n\nTwelve listings, 3 requests at once; then the same again without the fault.\n")
     heads = ("requests", "answers", "no price", "spent", "billed", "2nd run")
     print(f"{'fault':31}{'what happened':45}" + "".join(f"{head:>9}" for head in heads))
-    for name, ended, requests, kept, nothing, spent, billed, more in rows:
-        print(f"{name:31}{ended:45}{requests:9}{kept:8}{nothing:9}{spent:9.4f}{billed:9.4f}{more:9}")
+    for name, ended, requests, n_answered, nothing, spent, billed, more in rows:
+        print(f"{name:31}{ended:45}{requests:9}{n_answered:8}{nothing:9}{spent:9.4f}{billed:9.4f}{more:9}")
     print("\nstored answers asked again 0, spent over budget 0, failures scored as price 0: none")
 
 
@@ -170,7 +170,7 @@ def test_retry_after_holds_everybody_back(tmp_path: Path) -> None:
 
 
 def test_a_wait_that_is_too_long_stops_with_how_long(tmp_path: Path) -> None:
-    """Nobody sits in front of a terminal for an hour without knowing why."""
+    """A long wait is shown in the terminal with its reason."""
     with FakeEndpoint(answer, faults={0: "429-wait"}, wait="3600") as fake:
         outcome = run_once(fake, tmp_path / "a.sqlite")
     assert "HTTP 429" in outcome.ended
@@ -210,7 +210,7 @@ def test_a_lost_answer_is_paid_for_in_the_budget(tmp_path: Path) -> None:
 def test_a_wait_that_is_told_is_waited_with_a_drawn_pause_on_top(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """None told, 0 or a past date: the back-off alone. Nor do all who were held back come at once."""
+    """Without Retry-After, or with 0 or a past date, the back-off alone applies; delayed requests start apart."""
     waited: list[float] = []
     monkeypatch.setattr("random.uniform", lambda low, high: high)
     with FakeEndpoint(answer) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
@@ -305,7 +305,7 @@ def test_nobody_there_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fault", ["trickle", "drip", "hang"])
 def test_an_endpoint_that_never_answers_is_given_up_after_three_time_outs(fault: str, tmp_path: Path) -> None:
-    """Not eight for each listing, and with how to allow more time; nothing is left waiting."""
+    """Not eight for each listing; the error has a hint for more time, and no thread is left waiting."""
     with (
         FakeEndpoint(answer, faults=lambda number, before: fault) as fake,
         ResponseCache(tmp_path / "a.sqlite") as cache,
@@ -328,7 +328,7 @@ def test_an_endpoint_that_has_answered_once_is_tried_longer(tmp_path: Path) -> N
 
 
 def test_a_few_listings_without_a_reply_are_unanswered(tmp_path: Path) -> None:
-    """Two of a hundred, or of a dozen, do not end the work; they are told as lost, and never as a price."""
+    """Two failures of a hundred, or of a dozen, do not end the work; they are reported as failed, without a price."""
     lost = {text_of(listing) for listing in LISTINGS[:2]}
     with FakeEndpoint(answer) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
         texts = [f"What does this cost to the nearest dollar?\n\n{text}" for text in lost]
@@ -361,12 +361,12 @@ def test_a_proxy_that_cannot_be_used_is_told_without_its_password(
 
 def test_a_key_in_an_answer_or_an_error_is_stored_and_shown_nowhere(tmp_path: Path) -> None:
     """An endpoint that sends it back, as it is or encoded, in words, in its reason for ending, or in an error."""
-    said = "You sent Bearer {key} and " + "{base64} and {percent}"
+    template = "You sent Bearer {key} and " + "{base64} and {percent}"
 
     def echo(question: str) -> str:
         key = fake.key
         packed = base64.b64encode(f"Bearer {key}".encode()).decode()
-        return said.format(key=key, base64=packed, percent=key.replace("-", "%2D"))
+        return template.format(key=key, base64=packed, percent=key.replace("-", "%2D"))
 
     with FakeEndpoint(echo) as fake:
         outcome = run_once(fake, tmp_path / "a.sqlite")
@@ -385,7 +385,7 @@ def test_a_key_in_an_answer_or_an_error_is_stored_and_shown_nowhere(tmp_path: Pa
 
 
 def test_a_key_is_in_no_log_of_the_clients_libraries(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever turns them on sees what the endpoint says, but not the key; other loggers are left alone."""
+    """With logging on, the endpoint's replies are logged without the key; other loggers are unchanged."""
     caplog.set_level(logging.DEBUG)
     with FakeEndpoint(answer) as fake:
         fake.reason = f"Made-for-{fake.key}"

@@ -1,4 +1,4 @@
-"""What a hosted model costs is never told lower than what the budget paid: lost and repeated requests count too."""
+"""The reported cost of an API model is at least what the budget paid: lost and repeated requests count too."""
 
 from __future__ import annotations
 
@@ -55,21 +55,21 @@ def test_a_lost_reply_and_one_that_was_asked_twice_cost_what_the_purse_paid(tmp_
         billed = fake.billed_usd(1, 2)
         fake.faults = {}
         again, later, _ = judged(fake, tmp_path / "a.sqlite")
-    assert all(one == two for one, two in zip(quotes, again, strict=True) if one.price is not None)
+    assert all(quote == two for quote, two in zip(quotes, again, strict=True) if quote.price is not None)
     assert [quote.price for quote in quotes].count(None) == 1
     assert facts["spent_usd"] == pytest.approx(budget.spent) == pytest.approx(sum(quote.cost_usd for quote in quotes))
     assert facts["spent_usd"] > billed
     assert facts["failed_tries_usd"] == pytest.approx(budget.failed_tries_usd)
     # The reply that never came has come by now; what was answered costs what its tokens do, and no more.
     assert 0 < later["quotes_failed_tries_usd"] < facts["failed_tries_usd"]
-    sure = sum(one.tokens_in + 2 * one.tokens_out for one in fake.answered()) / 1e6
+    sure = sum(reply.tokens_in + 2 * reply.tokens_out for reply in fake.answered()) / 1e6
     assert later["spent_usd"] - later["quotes_failed_tries_usd"] == pytest.approx(sure)
     dear = [quote for quote in quotes if quote.cost_usd > 0.005]
     assert [quote.price is None for quote in dear] == [False, True, False]
 
 
 def test_what_was_lost_without_a_price_is_unknown(tmp_path: Path) -> None:
-    """The endpoint says dollars with its answers only: none with the one that never came."""
+    """The endpoint reports dollars with its replies only, so a lost request has none."""
     with FakeEndpoint(cost=0.25, faults={3: "cut"}) as fake:
         _, facts, _ = judged(fake, tmp_path / "a.sqlite", price=None)
     assert (facts["cost_known"], facts["spent_usd"], facts["failed_tries_usd"]) == (False, None, None)

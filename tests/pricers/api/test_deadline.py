@@ -46,7 +46,7 @@ def lost(fake: FakeEndpoint, **more: Any) -> tuple[RequestFailed, ApiClient, flo
 
 @pytest.fixture
 def silent() -> Iterator[socket.socket]:
-    """A server that listens and accepts nobody."""
+    """A server that listens and accepts no connection."""
     server = socket.create_server(("127.0.0.1", 0), backlog=0)
     yield server
     server.close()
@@ -69,16 +69,16 @@ def test_a_reply_that_never_ends_is_left_at_its_deadline(fault: str) -> None:
 
 def test_a_name_that_is_never_found_is_left_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lookup has no time-out of its own. Nothing was sent, so nothing is charged; nor is it sent afterwards."""
-    found, look_up = threading.Event(), socket.getaddrinfo
+    released, look_up = threading.Event(), socket.getaddrinfo
 
     def slow(*arguments: Any, **named: Any) -> Any:
-        found.wait(10)
+        released.wait(10)
         return look_up(*arguments, **named)
 
     with FakeEndpoint() as fake:
         monkeypatch.setattr(socket, "getaddrinfo", slow)
         error, client, took = lost(fake)
-        found.set()
+        released.set()
         time.sleep(0.3)
         assert fake.requests == []
     assert error.got == "timeout"

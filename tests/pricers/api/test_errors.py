@@ -47,7 +47,7 @@ def test_retry_after_is_read(headers: dict[str, str], seconds: float | None) -> 
     ],
 )
 def test_a_wait_in_words_is_read(words: str, seconds: float | None) -> None:
-    """As the endpoints write it; what is no time is none, and breaks nothing."""
+    """In the formats of the endpoints; a value that is not a time is ignored."""
     assert read_retry_after({}, words) == seconds
 
 
@@ -73,9 +73,9 @@ def status(code: int, message: str, headers: dict[str, str], *, proven: bool = T
     ],
 )
 def test_a_rate_limit_that_speaks_of_billing_is_waited_for(message: str, headers: dict[str, str], wait: float) -> None:
-    """A wait that is told is a limit of rate, not an empty account."""
-    found = status(429, message, headers)
-    assert (found.kind, found.retry_after) == ("retry", wait)
+    """A 429 with Retry-After is a rate limit, not an empty account."""
+    error = status(429, message, headers)
+    assert (error.kind, error.retry_after) == ("retry", wait)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_rate_limit_that_speaks_of_billing_is_waited_for(message: str, headers
     ],
 )
 def test_an_empty_account_stops(code: int, message: str) -> None:
-    """Nobody says when to come back."""
+    """There is no Retry-After."""
     assert status(code, message, {}).kind == "stop"
 
 
@@ -102,9 +102,9 @@ def test_an_empty_account_stops(code: int, message: str) -> None:
 )
 def test_an_answer_longer_than_the_context_is_no_fault_of_the_listing(message: str, proven: bool, kind: str) -> None:
     """output= may ask for more than there is: then nothing is remembered of the listing."""
-    found = status(400, message, {}, proven=proven)
-    assert (found.finish if kind == STATUS_REJECTED else found.kind) == kind
-    assert kind == STATUS_REJECTED or found.cause.endswith(CONTEXT_LENGTH)
+    error = status(400, message, {}, proven=proven)
+    assert (error.finish if kind == STATUS_REJECTED else error.kind) == kind
+    assert kind == STATUS_REJECTED or error.cause.endswith(CONTEXT_LENGTH)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_the_endpoints_own_cost_counts_where_it_is_higher() -> None:
     ],
 )
 def test_an_answer_without_counts_costs_what_is_told_or_an_unknown_sum(usage: dict[str, float], cost: float) -> None:
-    """A server that counts nothing says 0 tokens; that is not for nothing."""
+    """A server that does not count tokens reports 0; that does not mean that the request was free."""
     body = {"choices": [{"message": {"content": "$1"}, "finish_reason": "stop"}], "usage": usage}
     assert parse_completion(json.dumps(body).encode(), TokenPrice(1, 2, "", "")).cost_usd == cost  # type: ignore[union-attr]
 
@@ -148,14 +148,14 @@ def test_an_answer_without_counts_costs_what_is_told_or_an_unknown_sum(usage: di
     ],
 )
 def test_an_error_inside_an_answer_is_no_answer(more: dict[str, Any]) -> None:
-    """What was said before it is not read, nor remembered."""
+    """The text before the error is neither parsed nor cached."""
     choice = {"message": {"content": "$1"}, **more}
-    found = parse_completion(json.dumps({"choices": [choice]}).encode(), TokenPrice(1, 2, "", ""))
-    assert (found.kind, found.billed) == ("retry", True)  # type: ignore[union-attr]
+    completion = parse_completion(json.dumps({"choices": [choice]}).encode(), TokenPrice(1, 2, "", ""))
+    assert (completion.kind, completion.billed) == ("retry", True)  # type: ignore[union-attr]
 
 
 def test_an_error_beside_an_answer_is_no_answer() -> None:
-    """A server whose upstream died half-way says so at the top."""
+    """A server whose upstream failed during the reply has an error at the top level."""
     body = {"error": {"message": "died"}, "choices": [{"message": {"content": "$1"}, "finish_reason": "stop"}]}
     assert parse_completion(json.dumps(body).encode(), None).billed is True  # type: ignore[union-attr]
 
@@ -188,8 +188,8 @@ def test_retry_after_may_be_a_date() -> None:
 )
 def test_a_body_that_is_no_answer_is_a_fault(body: bytes) -> None:
     """Charged for, perhaps; tried again; never an answer."""
-    found = parse_completion(body, TokenPrice(1, 2, "", ""))
-    assert getattr(found, "kind", None) == "retry"
+    completion = parse_completion(body, TokenPrice(1, 2, "", ""))
+    assert getattr(completion, "kind", None) == "retry"
 
 
 def test_reasoning_that_only_the_total_counts_is_paid_for() -> None:
@@ -213,22 +213,22 @@ def test_reasoning_that_only_the_total_counts_is_paid_for() -> None:
 def test_an_answer_is_kept_without_the_key(message: dict[str, Any], finish: str) -> None:
     """Wherever in it the endpoint puts it, and wherever it is cut."""
     body = {"choices": [{"message": message, "finish_reason": finish}]}
-    found = parse_completion(json.dumps(body).encode(), None, key="sk-secret-01")
-    assert isinstance(found, Completion)
-    assert not any(part in (found.text + found.finish).lower() for part in ("sk-", "secret", "-01"))
+    completion = parse_completion(json.dumps(body).encode(), None, key="sk-secret-01")
+    assert isinstance(completion, Completion)
+    assert not any(part in (completion.text + completion.finish).lower() for part in ("sk-", "secret", "-01"))
 
 
 def test_the_words_of_a_client_that_breaks_are_told_without_the_key() -> None:
     """Its exceptions may hold the headers of the request; none of them is a traceback."""
-    found = classify_exception(RuntimeError("bad header b'Bearer sk-secret-01'"), "sk-secret-01", proven=False)
-    assert isinstance(found, ApiError)
-    assert (found.kind, found.message) == ("stop", "RuntimeError: bad header b'Bearer [key]'")
+    failure = classify_exception(RuntimeError("bad header b'Bearer sk-secret-01'"), "sk-secret-01", proven=False)
+    assert isinstance(failure, ApiError)
+    assert (failure.kind, failure.message) == ("stop", "RuntimeError: bad header b'Bearer [key]'")
     request = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
     error = openai.APIConnectionError(request=request)
     error.__cause__ = httpx2.DecodingError("it is packed (sk-secret-01)", request=request)
-    found = classify_exception(error, "sk-secret-01", proven=False)
-    assert isinstance(found, ApiError)
-    assert found.message == "it is packed ([key])"
+    failure = classify_exception(error, "sk-secret-01", proven=False)
+    assert isinstance(failure, ApiError)
+    assert failure.message == "it is packed ([key])"
 
 
 def test_parts_of_an_answer_are_not_joined_to_one_number() -> None:
@@ -254,7 +254,7 @@ def test_parts_of_an_answer_are_not_joined_to_one_number() -> None:
 )
 def test_an_error_in_a_200_shows_no_key_and_moves_no_terminal(body: dict[str, object]) -> None:
     """As words of other statuses do not."""
-    found = parse_completion(json.dumps(body).encode(), None, key="sk-secret")
-    assert isinstance(found, ApiError)
-    assert "sk-secret" not in found.message
-    assert found.message.isprintable()
+    completion = parse_completion(json.dumps(body).encode(), None, key="sk-secret")
+    assert isinstance(completion, ApiError)
+    assert "sk-secret" not in completion.message
+    assert completion.message.isprintable()

@@ -1,4 +1,4 @@
-"""Hosted models stand in the same contest: `api:MODEL`, judged over HTTP, with what it cost."""
+"""API models in an evaluation: `api:MODEL` is evaluated over HTTP, with its cost."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ def spec_of(fake: FakeEndpoint, monkeypatch: pytest.MonkeyPatch, more: str = "pr
 def test_a_password_in_an_address_is_refused_and_not_shown(
     options: str, shop: Catalog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever is wrong beside it."""
+    """Whatever else is wrong with the options."""
     assert run(["eval", f"api:m@{options}", "--catalog", str(shop.path), "--to", str(tmp_path / "evals")]) == 2
-    told = capsys.readouterr()
-    assert "Error" in told.err
-    assert "secret" not in told.err + told.out
+    output = capsys.readouterr()
+    assert "Error" in output.err
+    assert "secret" not in output.err + output.out
 
 
 @pytest.mark.parametrize("wrong", [{"budget": 0.0}, {"budget": float("nan")}, {"concurrency": 0}, {"timeout": 0.0}])
@@ -100,7 +100,7 @@ def test_its_evaluation_says_what_it_cost(shop: Catalog, tmp_path: Path, monkeyp
 def test_notes_go_by_the_name_that_tables_use(
     shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where one model is asked in several ways, nobody could tell which of them a note is about."""
+    """If one model is evaluated with several settings, each note names its candidate."""
     with FakeEndpoint() as fake:
         words = ["--catalog", str(shop.path), "--to", str(tmp_path / "evals"), "--limit", "3"]
         assert run(["eval", spec_of(fake, monkeypatch, "price=1/2,name=mine"), *words]) == 0
@@ -116,9 +116,9 @@ def test_what_it_will_cost_is_told_to_machines_too(
     with FakeEndpoint() as fake:
         words = ["eval", spec_of(fake, monkeypatch), "--catalog", str(shop.path), "--to", str(tmp_path / "evals")]
         assert run([*words, "--limit", "5", "--json"]) == 0
-    told = capsys.readouterr()
-    assert "at most" in told.err
-    json.loads(told.out)
+    output = capsys.readouterr()
+    assert "at most" in output.err
+    json.loads(output.out)
 
 
 def test_an_evaluation_at_another_price_is_another_one(
@@ -167,18 +167,21 @@ def test_a_second_run_in_folds_is_told_to_be_free_and_needs_no_key(
 
 def test_two_models_share_one_budget(shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends in the second one; the first is judged, and what the second answered is free the next time."""
-    with FakeEndpoint() as one, FakeEndpoint(reasoning_tokens=40) as two:
-        who = [spec_of(one, monkeypatch), spec_of(two, monkeypatch, "price=10/200,max_output_tokens=64,name=two")]
+    with FakeEndpoint() as first, FakeEndpoint(reasoning_tokens=40) as second:
+        who = [
+            spec_of(first, monkeypatch),
+            spec_of(second, monkeypatch, "price=10/200,max_output_tokens=64,name=two"),
+        ]
         budget = 0.1
         with ApiSettings(budget=budget) as settings, pytest.raises(BudgetExceeded, match="does not cover"):
             run_candidates(who, shop, tmp_path / "evals", limit=40, api_settings=settings)
-        assert one.billed_usd(1, 2) + two.billed_usd(10, 200) == pytest.approx(settings.shared_budget.spent)
+        assert first.billed_usd(1, 2) + second.billed_usd(10, 200) == pytest.approx(settings.shared_budget.spent)
         assert settings.shared_budget.spent <= budget
-        first = len(two.requests)
-        assert 1 < first < 40
+        requests = len(second.requests)
+        assert 1 < requests < 40
         with ApiSettings(budget=1.0) as settings:
             evals = run_candidates(who, shop, tmp_path / "evals", limit=40, api_settings=settings)
-        assert len(two.requests) == 40
+        assert len(second.requests) == 40
     assert {evaluation.pricer for evaluation in evals.evaluations} == {"api-made", "two"}
 
 
@@ -209,7 +212,7 @@ def test_the_check_of_memory_is_part_of_the_evaluation(
 
 
 @pytest.mark.parametrize(
-    ("more", "flags", "code", "said"),
+    ("more", "flags", "code", "message"),
     [
         ("key=NOT_SET", [], 2, "no NOT_SET"),
         ("price=1/2", ["--budget", "0.0000001"], 1, "does not cover another request"),
@@ -225,7 +228,7 @@ def test_the_command_ends_with_one_error_and_no_traceback(
     more: str,
     flags: list[str],
     code: int,
-    said: str,
+    message: str,
 ) -> None:
     """A missing key, an unknown price with a budget, a budget too small for one request: nothing is sent."""
     with FakeEndpoint() as fake:
@@ -233,11 +236,11 @@ def test_the_command_ends_with_one_error_and_no_traceback(
         who = f"api:made@url={fake.url}" + (f",{more}" if more else "") + ("" if "key" in more else ",key=MADE_KEY")
         assert run(["eval", who, "--catalog", str(shop.path), "--to", str(tmp_path / "evals"), *flags]) == code
         assert fake.requests == []
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         ("500", "has not answered any request\n  got: no reply to any of 1 listings: 1 HTTP 500"),
         ("trickle", "does not answer\n  got: 1 listing without a reply after 3 tries; last: timeout"),
@@ -245,7 +248,7 @@ def test_the_command_ends_with_one_error_and_no_traceback(
 )
 def test_no_answer_at_all_is_a_failure(
     fault: str,
-    said: str,
+    message: str,
     shop: Catalog,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -256,7 +259,7 @@ def test_no_answer_at_all_is_a_failure(
     with FakeEndpoint(faults=lambda number, before: fault) as fake:
         words = ["eval", spec_of(fake, monkeypatch), "--catalog", str(shop.path), "--to", str(tmp_path / "evals")]
         assert run([*words, "--limit", "1", "--timeout", "0.3"]) == 1
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
         assert not (tmp_path / "evals" / "api-made.meta.json").exists()
         fake.faults = {}
         assert run([*words, "--limit", "1"]) == 0
@@ -270,28 +273,28 @@ def test_some_answers_are_an_evaluation_and_the_others_are_told_as_lost(
     with FakeEndpoint(faults=lambda number, before: "500" if number >= 2 else "") as fake:
         words = ["eval", spec_of(fake, monkeypatch), "--catalog", str(shop.path), "--to", str(tmp_path / "evals")]
         assert run([*words, "--limit", "3", "--concurrency", "1", "--json"]) == 0
-    told = capsys.readouterr()
-    assert len(json.loads(told.out)["leaderboard"]) == 1
+    output = capsys.readouterr()
+    assert len(json.loads(output.out)["leaderboard"]) == 1
     rows = [json.loads(line) for line in (tmp_path / "evals" / "api-made.jsonl").read_text().splitlines()]
     assert sorted(str(row["price"]) for row in rows) == ["24.0", "24.0", "None"]
-    assert "No reply after all tries: 1 HTTP 500." in told.err
+    assert "No reply after all tries: 1 HTTP 500." in output.err
 
 
 def test_a_key_that_the_endpoint_sends_back_is_in_no_file_and_on_no_screen(
     shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The store of answers, the evaluation, the report and the terminal; each holds what else was said."""
+    """The response cache, the evaluation, the report and the terminal; each has the rest of the text."""
     with FakeEndpoint(lambda _: f"Bearer {fake.key} pays {fake.key.encode().hex()} for a hose") as fake:
         words = ["--catalog", str(shop.path), "--to", str(tmp_path / "evals"), "--limit", "5"]
         made_run = ["fit", "median", "--catalog", str(shop.path), "--to", str(tmp_path / "run")]
         assert run(made_run) == 0
         assert run(["eval", str(tmp_path / "run"), spec_of(fake, monkeypatch), *words]) == 0
         assert run(["report", str(tmp_path / "evals"), "--to", str(tmp_path / "report.html")]) == 0
-    told = capsys.readouterr()
+    output = capsys.readouterr()
     secrets = (fake.key, fake.key[3:], fake.key.encode().hex())
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"answers.sqlite", "report.html", "api-made.jsonl"} <= {path.name for path in files}
-    assert not any(secret in told.out + told.err for secret in secrets)
+    assert not any(secret in output.out + output.err for secret in secrets)
     assert not any(secret.encode() in path.read_bytes() for path in files for secret in secrets)
     assert "Bearer [key] pays [key] for a hose" in (tmp_path / "evals" / "api-made.jsonl").read_text()
 
@@ -302,9 +305,9 @@ def test_a_key_on_the_command_line_is_refused_and_not_shown(
 ) -> None:
     """With the option that takes the name of a variable."""
     assert run(["eval", f"api:m@{options}", "--catalog", str(shop.path), "--to", str(tmp_path / "evals")]) == 2
-    told = capsys.readouterr()
-    assert "key" in told.err
-    assert "secret-7" not in told.err + told.out
+    output = capsys.readouterr()
+    assert "key" in output.err
+    assert "secret-7" not in output.err + output.out
 
 
 def test_a_real_model_behind_http_is_judged_over_http(
@@ -353,4 +356,4 @@ def test_a_real_open_model_behind_http_is_judged_over_http(
         who = [f"api:{base}@url={server.url}", f"api:{base}@url={server.url},comparables=3"]
         evals = run_candidates(who, shop, tmp_path / "evals", limit=8, api_settings=settings)
     assert [len(evaluation.rows) for evaluation in evals.evaluations] == [8, 8]
-    assert all(row.price is not None and row.price > 0 for one in evals.evaluations for row in one.rows)
+    assert all(row.price is not None and row.price > 0 for evaluation in evals.evaluations for row in evaluation.rows)

@@ -1,4 +1,4 @@
-"""What a hosted model is shown: the nearest listings with their prices, never the judged thing itself."""
+"""Few-shot examples: the nearest listings with their prices, never the evaluated item itself."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_no_member_of_the_group_and_no_near_copy_is_shown() -> None:
 
 
 def test_one_of_each_group_is_shown() -> None:
-    """The same thing in another color says nothing new."""
+    """The same item in another color is not a further example."""
     items, groups = make_items(600, seed=5)
     known = {item.listing.id: group for item, group in zip(items, groups, strict=True)}
     by_text = {render(item.listing): known[item.listing.id] for item in items}

@@ -1,4 +1,4 @@
-"""A process that asks a hosted model is killed or interrupted, and the same command resumes with what was paid for."""
+"""A process that queries an API model is killed or interrupted; the same command resumes with the cached replies."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def test_after_kill_9_at_most_concurrency_requests_are_asked_again(
         command.ended_by(signal.SIGKILL, 40)
         capsys.readouterr()
         assert run(command.message) == 0
-        said = capsys.readouterr().out
+        output = capsys.readouterr().out
         twice = command.twice()
-    told = re.search(r"(\d+) requests? (?:was|were) sent before and never answered", said)
-    assert told is not None
-    assert twice <= int(told[1]) <= 4
-    remembered = re.search(r"answers in [\d,]+ requests, ([\d,]+) answers from the response cache", said)
+    unanswered = re.search(r"(\d+) requests? (?:was|were) sent before and never answered", output)
+    assert unanswered is not None
+    assert twice <= int(unanswered[1]) <= 4
+    remembered = re.search(r"answers in [\d,]+ requests, ([\d,]+) answers from the response cache", output)
     assert remembered is not None
     assert int(remembered[1]) >= 36
 
@@ -95,7 +95,7 @@ def test_what_only_waited_when_it_was_killed_is_not_told_as_sent(
 def test_two_commands_at_once_pay_for_each_answer_once(
     shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The one waits for what the other is being answered, and says nothing of requests that were never answered."""
+    """One process waits for the replies to the other, and reports no requests as never answered."""
     with FakeEndpoint(delay=0.05) as fake:
         command = Command(fake, shop, tmp_path, monkeypatch)
         first = subprocess.Popen([sys.executable, "-c", SCRIPT, *command.message], stdout=subprocess.PIPE, text=True)
@@ -106,10 +106,10 @@ def test_two_commands_at_once_pay_for_each_answer_once(
             time.sleep(0.005)
         to = [str(tmp_path / "other") if word == str(tmp_path / "evals") else word for word in command.message]
         assert run(to) == 0
-        told = first.communicate(timeout=60)[0] + capsys.readouterr().out
+        output = first.communicate(timeout=60)[0] + capsys.readouterr().out
         assert first.returncode == 0
         twice = command.twice()
-    assert "never answered" not in told
+    assert "never answered" not in output
     assert twice == 0
 
 

@@ -1,4 +1,4 @@
-"""Whether a hosted model knows listings by heart is counted, against what chance would give."""
+"""The memorization check counts listings that an API model completes, compared with chance."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ITEMS = make_items(30, seed=4)[0]
 
 
 def by_heart(question: str) -> str:
-    """What a model says that has read every second of the listings."""
+    """The replies of a model that memorized every second listing."""
     begun = question.removeprefix(QUESTION)
     for place, item in enumerate(ITEMS):
         text = render(item.listing)
@@ -38,16 +38,16 @@ def test_what_is_known_by_heart_is_counted(tmp_path: Path) -> None:
     with FakeEndpoint(by_heart) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
         endpoint = fake.endpoint()
         pricer = ApiPricer(endpoint, PromptOptions(), cache, Budget(), currency="USD")
-        found = check_memorization(pricer, ITEMS, 30)
-        assert found["asked"] == 30
+        check = check_memorization(pricer, ITEMS, 30)
+        assert check["asked"] == 30
         # Of some groups the first half is the same: there the second half is another color's.
-        assert 10 <= found["whole"] <= found["eight_words"] <= 18
-        assert 10 <= found["price"] <= found["eight_words"]
-        assert found["price_by_chance"] < 2
+        assert 10 <= check["whole"] <= check["eight_words"] <= 18
+        assert 10 <= check["price"] <= check["eight_words"]
+        assert check["price_by_chance"] < 2
         requests = len(fake.requests)
-        assert found["requests"] == requests
-        assert found["spent_usd"] == pytest.approx(fake.billed_usd(1, 2))
-        assert check_memorization(pricer, ITEMS, 30) == {**found, "requests": 0}
+        assert check["requests"] == requests
+        assert check["spent_usd"] == pytest.approx(fake.billed_usd(1, 2))
+        assert check_memorization(pricer, ITEMS, 30) == {**check, "requests": 0}
         assert len(fake.requests) == requests
         assert all("response_format" not in seen.body for seen in fake.requests)
         pricer.close()
@@ -60,9 +60,9 @@ def test_a_model_that_knows_nothing_is_found_to_know_nothing(tmp_path: Path) -> 
         ResponseCache(tmp_path / "a.sqlite") as cache,
     ):
         pricer = ApiPricer(fake.endpoint(), PromptOptions(), cache, Budget(), currency="USD")
-        found = check_memorization(pricer, ITEMS, 5)
+        check = check_memorization(pricer, ITEMS, 5)
         pricer.close()
-    assert (found["asked"], found["eight_words"], found["whole"], found["price"]) == (5, 0, 0, 0)
+    assert (check["asked"], check["eight_words"], check["whole"], check["price"]) == (5, 0, 0, 0)
 
 
 def test_a_listing_too_short_to_tell_is_not_asked_about() -> None:
@@ -97,6 +97,6 @@ def test_the_last_price_line_counts() -> None:
 
 
 def test_chance_is_what_dealing_the_prices_round_would_give() -> None:
-    """All say 10 and half of the others cost 10: half of them would be right."""
+    """Every reply is 10 and half of the other listings cost 10: by chance half of the replies are right."""
     assert matches_by_chance([(10.0, 10.0), (10.0, 10.0), (10.0, 20.0)]) == 2.0
     assert matches_by_chance([]) == 0.0

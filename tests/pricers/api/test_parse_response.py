@@ -1,4 +1,4 @@
-"""What a hosted model said is a price or a counted reason, never a guess and never 0."""
+"""A model's reply is parsed to a price or to a counted reason, never to a guess and never to 0."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pricesmith.pricers.api.parse_response import (
 
 
 @pytest.mark.parametrize(
-    ("said", "price"),
+    ("text", "price"),
     [
         ('{"price": 24.5}', 24.5),
         ('{"price": 24}', 24.0),
@@ -51,13 +51,13 @@ from pricesmith.pricers.api.parse_response import (
         ("129 000", 129000.0),
     ],
 )
-def test_one_amount_is_a_price(said: str, price: float) -> None:
+def test_one_amount_is_a_price(text: str, price: float) -> None:
     """A JSON number, a bare number, or an amount as a shop writes it."""
-    assert parse_response(said, "stop", "USD") == price
+    assert parse_response(text, "stop", "USD") == price
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("text", "reason"),
     [
         ("", EMPTY),
         (" \n", EMPTY),
@@ -118,16 +118,16 @@ def test_one_amount_is_a_price(said: str, price: float) -> None:
         ('{"price": 1e999}', "no price"),
     ],
 )
-def test_what_is_no_single_amount_is_no_price_and_has_a_reason(said: str, reason: str) -> None:
+def test_what_is_no_single_amount_is_no_price_and_has_a_reason(text: str, reason: str) -> None:
     """Prose, ranges, refusals, two numbers, zero: none of them becomes a number."""
-    assert parse_response(said, "stop", "USD") == reason
+    assert parse_response(text, "stop", "USD") == reason
 
 
 @pytest.mark.parametrize("finish", ["length", "max_tokens", "MAX_TOKENS", "max_output_tokens"])
-@pytest.mark.parametrize("said", ["$1", "Price is $1", '{"price": 1', "{}"])
-def test_an_answer_that_was_cut_off_is_never_read(said: str, finish: str) -> None:
+@pytest.mark.parametrize("text", ["$1", "Price is $1", '{"price": 1', "{}"])
+def test_an_answer_that_was_cut_off_is_never_read(text: str, finish: str) -> None:
     """$199.99 cut after its first digit reads as $1: a published comparison was wrong by such answers."""
-    assert parse_response(said, finish, "USD") == TRUNCATED
+    assert parse_response(text, finish, "USD") == TRUNCATED
 
 
 @pytest.mark.parametrize("finish", ["error", "tool_calls", "abort", "no word that we know"])
@@ -173,16 +173,16 @@ def test_a_price_in_json_comes_back_as_it_was(price: float) -> None:
 @settings(deadline=None, max_examples=200)
 def test_two_numbers_that_are_parted_are_never_one(first: int, second: int, between: str, sign: str) -> None:
     """199 and 149 on two lines are no 199149."""
-    found = parse_response(f"{sign}{first}{between}{sign}{second}", "stop", "USD")
-    assert found in (SEVERAL_NUMBERS, PRICE_RANGE)
+    parsed = parse_response(f"{sign}{first}{between}{sign}{second}", "stop", "USD")
+    assert parsed in (SEVERAL_NUMBERS, PRICE_RANGE)
 
 
 @given(st.text(max_size=60), st.sampled_from(["stop", "length", "refusal", "other"]))
 @settings(deadline=None, max_examples=300)
 def test_whatever_is_said_is_a_price_above_0_or_a_reason(text: str, finish: str) -> None:
     """No text breaks the reader, and none becomes 0."""
-    found = parse_response(text, finish, "USD")
-    assert isinstance(found, str) or (found > 0 and math.isfinite(found))
+    parsed = parse_response(text, finish, "USD")
+    assert isinstance(parsed, str) or (parsed > 0 and math.isfinite(parsed))
 
 
 TAGS = [

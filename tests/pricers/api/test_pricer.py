@@ -1,4 +1,4 @@
-"""A hosted model is a pricer like any other, and what was paid for is not paid for again."""
+"""An API model is a pricer like any other, and no reply is paid for twice."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ def test_the_estimate_is_what_it_comes_to(tmp_path: Path) -> None:
             pricer.close()
         tokens = sum(seen.tokens_in for seen in fake.billed())
         out = sum(seen.tokens_out for seen in fake.billed())
-    said = re.search(r"about ([\d,]+) input tokens and ([\d,]+) output tokens", notes.notes[0])
+    estimate = re.search(r"about ([\d,]+) input tokens and ([\d,]+) output tokens", notes.notes[0])
     money = re.search(r"Estimated cost: \$([\d.]+); at most \$([\d.]+)", notes.notes[1])
-    assert said is not None
+    assert estimate is not None
     assert money is not None
-    assert float(said[1].replace(",", "")) == pytest.approx(tokens, rel=0.05)
-    assert float(said[2].replace(",", "")) == pytest.approx(out, rel=0.15)
+    assert float(estimate[1].replace(",", "")) == pytest.approx(tokens, rel=0.05)
+    assert float(estimate[2].replace(",", "")) == pytest.approx(out, rel=0.15)
     assert float(money[1]) == pytest.approx(fake.billed_usd(1, 2), rel=0.05)
     assert float(money[2]) > float(money[1])
 
@@ -91,7 +91,7 @@ def test_the_estimate_is_what_it_comes_to(tmp_path: Path) -> None:
 def test_a_cost_that_is_not_known_is_unknown(
     tmp_path: Path, usage: bool, price: tuple[float, float] | None, known: bool
 ) -> None:
-    """Without a price, or where the endpoint does not say its tokens: never 0."""
+    """Without a token price, or if the endpoint does not report tokens, the cost is null, not 0."""
     with FakeEndpoint(usage=usage) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
         pricer = ApiPricer(fake.endpoint(price), PromptOptions(), cache, Budget(), currency="USD")
         pricer.price(LISTINGS[:3])
@@ -102,7 +102,7 @@ def test_a_cost_that_is_not_known_is_unknown(
 
 
 def test_an_endpoint_that_says_its_dollars_is_believed_where_no_price_is_known(tmp_path: Path) -> None:
-    """OpenRouter says with every answer what it cost."""
+    """OpenRouter reports the cost with every reply."""
     with FakeEndpoint(cost=0.25) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
         pricer = ApiPricer(fake.endpoint(None), PromptOptions(), cache, Budget(), currency="USD")
         assert [quote.cost_usd for quote in pricer.price(LISTINGS[:3])] == [0.25] * 3
@@ -111,7 +111,7 @@ def test_an_endpoint_that_says_its_dollars_is_believed_where_no_price_is_known(t
 
 
 def test_a_price_that_is_found_later_is_told_of_old_answers(tmp_path: Path) -> None:
-    """The tokens were kept: nothing is asked again for its cost."""
+    """The tokens were stored: no request is sent again."""
     with FakeEndpoint() as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
         for price in (None, (1.0, 2.0)):
             pricer = ApiPricer(fake.endpoint(price), PromptOptions(), cache, Budget(), currency="USD")
@@ -121,19 +121,19 @@ def test_a_price_that_is_found_later_is_told_of_old_answers(tmp_path: Path) -> N
     assert sum(quote.cost_usd for quote in quotes) == pytest.approx(fake.billed_usd(1, 2))
 
 
-@pytest.mark.parametrize(("told", "first", "then"), [(None, 1, 10), (0.001, 1, 1000)])
+@pytest.mark.parametrize(("reported", "first", "then"), [(None, 1, 10), (0.001, 1, 1000)])
 def test_a_price_that_is_put_right_later_holds_for_old_answers(
-    told: float | None, first: float, then: float, tmp_path: Path
+    reported: float | None, first: float, then: float, tmp_path: Path
 ) -> None:
-    """Dollars are of the tokens at the price of now, and never less than the endpoint told."""
+    """The cost is the tokens at the current price, and never less than the endpoint reported."""
     spent = []
-    with FakeEndpoint(cost=told) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
+    with FakeEndpoint(cost=reported) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
         for price in (first, then):
             pricer = ApiPricer(fake.endpoint((price, price)), PromptOptions(), cache, Budget(), currency="USD")
             quotes = pricer.price(LISTINGS[:3])
             facts = ApiCostReporter(pricer, dict).after()
             tokens = sum(facts["tokens"].values())
-            assert facts["spent_usd"] == pytest.approx(max(tokens * price / 1e6, 3 * (told or 0)))
+            assert facts["spent_usd"] == pytest.approx(max(tokens * price / 1e6, 3 * (reported or 0)))
             assert facts["spent_usd"] == pytest.approx(sum(quote.cost_usd for quote in quotes))
             spent.append(facts["spent_usd"])
             pricer.close()
@@ -162,17 +162,17 @@ def test_failures_are_remembered_as_what_they_are_and_transport_errors_are_not(t
     with FakeEndpoint(say, faults=lambda number, before: "500" if number >= 30 else None) as fake:
         for again in (False, True):
             with ResponseCache(tmp_path / "a.sqlite") as cache:
-                some = [listing for listing in LISTINGS[:30] if again or listing.title != "x"]
+                listings = [listing for listing in LISTINGS[:30] if again or listing.title != "x"]
                 pricer = ApiPricer(fake.endpoint(), PromptOptions(), cache, Budget(), currency="USD", concurrency=1)
                 pricer.client.back_off = 0.001
                 if not again:
-                    quotes = pricer.price(some)
+                    quotes = pricer.price(listings)
                     lost = pricer.price(LISTINGS[30:31])
                     usage = pricer.usage
                 else:
                     fake.faults = {}
-                    second = pricer.price(some)
-                    found = pricer.price(LISTINGS[30:31])
+                    second = pricer.price(listings)
+                    cached_quotes = pricer.price(LISTINGS[30:31])
                 pricer.close()
         refusals = sum(refused in listing.title for listing in LISTINGS[:30])
         assert usage.unanswered["a refusal"] == refusals
@@ -181,7 +181,7 @@ def test_failures_are_remembered_as_what_they_are_and_transport_errors_are_not(t
     assert quotes == second
     assert lost[0].price is None
     assert "HTTP 500" in lost[0].raw
-    assert found[0].price == 9
+    assert cached_quotes[0].price == 9
 
 
 def test_a_batch_that_stays_without_replies_is_an_error(tmp_path: Path) -> None:
@@ -204,8 +204,8 @@ def test_shots_are_fixed_and_comparables_are_the_nearest(tmp_path: Path) -> None
         options = PromptOptions(shots=3, comparables=2)
         pricer = ApiPricer(fake.endpoint(), options, cache, Budget(), currency="USD", train=lambda: train)
         turns = [request.messages for request in pricer.requests(LISTINGS[:4])]
-        assert {len(one) for one in turns} == {1 + 2 * 5 + 1}
-        assert len({one[1:7] == turns[0][1:7] for one in turns}) == 1
+        assert {len(turn) for turn in turns} == {1 + 2 * 5 + 1}
+        assert len({turn[1:7] == turns[0][1:7] for turn in turns}) == 1
         assert turns[0][7:11] != turns[1][7:11]
         assert all(isinstance(json.loads(turn["content"])["price"], int) for turn in turns[0][2:11:2])
         fold: list[Item] = train[:100]

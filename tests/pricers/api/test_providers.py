@@ -32,7 +32,7 @@ def test_every_shipped_price_has_its_date_and_source() -> None:
     """OpenAI, Anthropic and Google are there; no price stands without where and when it was read."""
     providers, models = read_provider_table()
     assert {"openai", "anthropic", "google", "openrouter", "vllm", "llama-server", "ollama"} <= providers.keys()
-    priced = [model for some in models.values() for model in some.values() if model.input is not None]
+    priced = [model for by_name in models.values() for model in by_name.values() if model.input is not None]
     assert len(priced) >= 7
     assert all(model.date and model.source for model in priced)
 
@@ -61,10 +61,10 @@ def test_a_price_that_is_not_known_is_none() -> None:
 
 
 def test_the_users_own_file_overrides_the_shipped_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Provider by provider and model by model; what it does not say stays."""
+    """Provider by provider and model by model; entries that it does not have stay."""
     model = '[openai.models."gpt-4.1-nano"]\ninput = 1\noutput = 3\ndate = "2027-01-01"\nsource = "my contract"\n'
-    mine = '[mine]\nurl = "https://prices.example/v1"\nkey = "OPENAI_API_KEY"\nbegins = ["my-"]\n'
-    own(f'[openai]\nurl = "https://proxy.example/v1"\n{model}{mine}', monkeypatch, tmp_path)
+    text = '[mine]\nurl = "https://prices.example/v1"\nkey = "OPENAI_API_KEY"\nbegins = ["my-"]\n'
+    own(f'[openai]\nurl = "https://proxy.example/v1"\n{model}{text}', monkeypatch, tmp_path)
     nano = find_endpoint("gpt-4.1-nano")
     assert nano.price is not None
     assert (nano.url, nano.price.output, nano.price.source) == ("https://proxy.example/v1", 3, "my contract")

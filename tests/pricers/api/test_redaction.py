@@ -46,21 +46,21 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_a_key_is_masked_in_every_form(form: str) -> None:
     """At the start, in the middle and at the end of a text; nothing of the words round it goes."""
-    said = FORMS[form](KEY)
-    found = mask_key(f"before {said} after", KEY)
-    assert found.startswith("before ")
-    assert found.rstrip().endswith(" after")
-    assert "[key]" in found
-    assert len(found) < len("before [key] after") + (90 if form == "base64 in lines" else 8)
-    assert mask_key(said, KEY).count("[key]") == 1
+    form_of_key = FORMS[form](KEY)
+    masked = mask_key(f"before {form_of_key} after", KEY)
+    assert masked.startswith("before ")
+    assert masked.rstrip().endswith(" after")
+    assert "[key]" in masked
+    assert len(masked) < len("before [key] after") + (90 if form == "base64 in lines" else 8)
+    assert mask_key(form_of_key, KEY).count("[key]") == 1
 
 
 @given(KEYS, st.sampled_from(sorted(FORMS)), st.text(max_size=20), st.text(max_size=20))
 @settings(deadline=None, max_examples=300)
 def test_no_form_of_any_key_is_left(key: str, form: str, before: str, after: str) -> None:
     """Whatever letters it has and whatever stands round it; no key has the signs that begin an escape."""
-    said = FORMS[form](key)
-    assert said not in mask_key(f"{before} {said} {after}", key)
+    form_of_key = FORMS[form](key)
+    assert form_of_key not in mask_key(f"{before} {form_of_key} {after}", key)
 
 
 @given(PRINTABLE, st.text(max_size=20), st.text(max_size=20))

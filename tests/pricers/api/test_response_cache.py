@@ -44,7 +44,7 @@ def test_the_key_is_of_everything_that_could_change_the_answer() -> None:
 
 
 def test_the_first_answer_stays(tmp_path: Path) -> None:
-    """A second one to the same question would change what was already told."""
+    """A second reply to the same request would change results that were already reported."""
     with ResponseCache(tmp_path / "a.sqlite") as cache:
         cache.store("one", "url", "model", SAID)
         cache.store("one", "url", "model", Completion("other", "stop", 1, 1, 0.0, 0.0))
@@ -52,7 +52,7 @@ def test_the_first_answer_stays(tmp_path: Path) -> None:
 
 
 def test_a_mark_stands_until_the_answer_is_kept(tmp_path: Path) -> None:
-    """What was sent and never answered can be told after a kill."""
+    """Requests that were sent and never answered are known after a kill."""
     with ResponseCache(tmp_path / "a.sqlite") as cache:
         for key in ("one", "two", "three"):
             assert cache.claim(key) == "claimed"
@@ -83,7 +83,7 @@ def test_a_question_has_one_claim(tmp_path: Path) -> None:
 
 
 def test_an_answer_that_another_store_keeps_ends_its_claim(tmp_path: Path) -> None:
-    """An answer is an answer, whoever paid for it."""
+    """A reply is used by every process, whichever paid for it."""
     with ResponseCache(tmp_path / "a.sqlite") as cache, ResponseCache(tmp_path / "a.sqlite") as other:
         cache.claim("one")
         other.store("one", "url", "model", SAID)
@@ -121,16 +121,16 @@ def test_threads_share_it(tmp_path: Path) -> None:
     with ResponseCache(tmp_path / "a.sqlite") as cache:
 
         def work(number: int) -> None:
-            for one in range(20):
-                cache.mark_sent(f"{number}-{one}")
-                cache.store(f"{number}-{one}", "url", "model", SAID)
+            for request in range(20):
+                cache.mark_sent(f"{number}-{request}")
+                cache.store(f"{number}-{request}", "url", "model", SAID)
 
         threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        keys = [f"{number}-{one}" for number in range(6) for one in range(20)]
+        keys = [f"{number}-{request}" for number in range(6) for request in range(20)]
         assert len(cache.find(keys)) == 120
         assert cache.find_unanswered(keys) == set()
 
@@ -202,15 +202,15 @@ time.sleep(60)
 
 
 def test_an_owner_lives_until_it_is_closed(tmp_path: Path) -> None:
-    """It begins to live when it locks; nothing is left of it."""
-    one, other = ClaimOwner(tmp_path), ClaimOwner(tmp_path)
-    assert not other.is_alive(one.name)
-    one.lock()
-    one.lock()
-    assert other.is_alive(one.name)
-    assert one.is_alive(one.name)
-    one.close()
-    assert not other.is_alive(one.name)
+    """It is alive from its first lock until it is closed, and leaves no file."""
+    first, other = ClaimOwner(tmp_path), ClaimOwner(tmp_path)
+    assert not other.is_alive(first.name)
+    first.lock()
+    first.lock()
+    assert other.is_alive(first.name)
+    assert first.is_alive(first.name)
+    first.close()
+    assert not other.is_alive(first.name)
     assert list(tmp_path.iterdir()) == []
 
 

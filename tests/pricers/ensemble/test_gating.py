@@ -1,4 +1,4 @@
-"""Whom the best pricer believes: networks or trees, by how far they are apart."""
+"""The gate weights networks and trees by the distance between their outputs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_networks_that_are_right_only_when_near_are_believed_only_then() -> None
     assert gate.weights[0] == 1.0
     assert gate.weights[-1] < 0.2
     assert np.all(np.diff(gate.distances) >= 0)
-    errors = [np.abs(np.exp(one) - np.exp(truths)).mean() for one in (gate.combine(networks, trees), trees, networks)]
+    errors = [np.abs(np.exp(logs) - np.exp(truths)).mean() for logs in (gate.combine(networks, trees), trees, networks)]
     assert errors[0] < min(errors[1:])
     ends = gate.combine(np.array([4.0, 4.0, 14.0]), np.array([4.0, 4.0 + 1e-9, 4.0]))
     assert ends[:2] == pytest.approx([4.0, 4.0])
@@ -41,7 +41,7 @@ def test_networks_that_are_right_only_when_near_are_believed_only_then() -> None
 
 
 def test_few_rows_get_one_share_for_all() -> None:
-    """A tenth of a hundred rows says nothing."""
+    """Ten rows a bin are too few to fit weights."""
     random = np.random.default_rng(1)
     gate = Gate.fit(TRUTHS + random.normal(0, 0.1, 200), TRUTHS + random.normal(0, 0.1, 200), TRUTHS)
     assert len(gate.weights) == 1

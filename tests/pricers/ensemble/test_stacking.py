@@ -1,4 +1,4 @@
-"""The best pricer: its folds know nothing of what they judge, a killed fit goes on, its doubt means something."""
+"""The stacked ensemble: folds are out of fold, a killed fit resumes, its error model orders quotes by their errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TINY = {**TINY, "n_estimators": 20, "tree_learning_rate": 0.2, "num_leaves": 7, 
 
 
 def test_the_shipped_recipe_is_the_settings() -> None:
-    """What the file says and what the class says is one and the same."""
+    """The recipe file has the class's default settings."""
     assert read_recipe("best") == StackingRecipe()
 
 
@@ -61,8 +61,8 @@ def test_a_killed_fit_goes_on_with_the_networks_that_it_has(tmp_path: Path, monk
     stop = 0
     fit_model(read_recipe("best", TINY), shop, broken)
     assert len(trained) == 4
-    wares = [item.listing for item in shop.items("test")[:40]]
-    assert load_model(broken).price(wares) == load_model(whole).price(wares)
+    listings = [item.listing for item in shop.items("test")[:40]]
+    assert load_model(broken).price(listings) == load_model(whole).price(listings)
     assert not (broken / "checkpoints").exists()
 
 
@@ -74,8 +74,8 @@ def test_its_interval_is_its_own_doubt_times_a_factor(runs: dict[str, Path], sho
     clipped = run.pricer.pricer
     assert isinstance(clipped, ClippedPricer)
     assert isinstance(clipped.pricer, StackingPricer)
-    wares = [item.listing for item in shop.items("test")[:50]]
-    own = [quote.high / quote.low for quote in clipped.pricer.price(wares) if quote.low and quote.high]
+    listings = [item.listing for item in shop.items("test")[:50]]
+    own = [quote.high / quote.low for quote in clipped.pricer.price(listings) if quote.low and quote.high]
     assert max(own) > 1.2 * min(own)
 
 
@@ -101,13 +101,13 @@ def test_a_line_gives_its_numbers_their_product_and_its_name() -> None:
 
 
 def test_fields_are_the_same_after_a_file() -> None:
-    """What JSON keeps of the columns is all that is needed."""
+    """Columns written to JSON and read again are the same."""
     items: list[Item] = make_items(120, seed=2)[0]
-    wares = [item.listing for item in items]
-    fields = TabularFields.from_listings(wares, 50, 5, 20, 5)
+    listings = [item.listing for item in items]
+    fields = TabularFields.from_listings(listings, 50, 5, 20, 5)
     again = TabularFields.from_dict(fields.to_dict())
-    assert np.array_equal(fields.columns(wares), again.columns(wares), equal_nan=True)
-    assert fields.columns(wares).shape == (120, len(fields.categories) + len(fields.numbers))
+    assert np.array_equal(fields.columns(listings), again.columns(listings), equal_nan=True)
+    assert fields.columns(listings).shape == (120, len(fields.categories) + len(fields.numbers))
 
 
 def test_a_scale_does_not_mind_what_is_missing() -> None:

@@ -38,7 +38,7 @@ def test_a_broken_config_is_an_error_with_its_facts(tmp_path: Path, content: str
 
 
 def test_code_that_a_config_names_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even where a person would say yes: a folder is data, and nothing in data runs."""
+    """Not even if the user would agree: no code of a model folder runs."""
     (tmp_path / "config.json").write_text(
         '{"model_type": "evil", "auto_map": {"AutoConfig": "evil.Config"}, "architectures": ["Evil"]}'
     )
@@ -67,9 +67,9 @@ def test_a_config_is_read_without_trust(tmp_path: Path, monkeypatch: pytest.Monk
     for owner, name in ((AutoConfig, "from_pretrained"), (AutoModelForCausalLM, "from_config")):
         real = getattr(owner, name)
 
-        def watched(*found: Any, real: Any = real, **more: Any) -> Any:
+        def watched(*arguments: Any, real: Any = real, **more: Any) -> Any:
             trust.append(more.get("trust_remote_code"))
-            return real(*found, **more)
+            return real(*arguments, **more)
 
         monkeypatch.setattr(owner, name, watched)
     architecture_from_folder(make_model(tmp_path / "model"))
@@ -92,7 +92,7 @@ def test_a_name_that_is_nowhere_is_an_error(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_mixture_of_experts_is_refused(tmp_path: Path) -> None:
-    """The planner knows dense decoders; of others it would say something wrong."""
+    """The planner is for dense decoders; its numbers for others would be wrong."""
     from transformers import MixtralConfig
 
     MixtralConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2).save_pretrained(

@@ -193,20 +193,20 @@ def test_a_hub_id_without_a_hub_is_one_error(monkeypatch: pytest.MonkeyPatch, tm
 
 def test_fingerprints_of_bases_and_tokenizers_differ(made: Path, copy: Path, tmp_path: Path) -> None:
     """One changed weight, one changed token: another print. The same again: the same."""
-    one, other = find_base(str(made)), find_base(str(copy))
-    assert base_fingerprint(one) == base_fingerprint(other)
-    assert tokenizer_fingerprint(load_tokenizer(one)) == tokenizer_fingerprint(load_tokenizer(other))
+    original, other = find_base(str(made)), find_base(str(copy))
+    assert base_fingerprint(original) == base_fingerprint(other)
+    assert tokenizer_fingerprint(load_tokenizer(original)) == tokenizer_fingerprint(load_tokenizer(other))
     edit(copy / "config.json", transformers_version="9.9")
-    assert base_fingerprint(one) == base_fingerprint(other)
+    assert base_fingerprint(original) == base_fingerprint(other)
     edit(copy / "config.json", rms_norm_eps=0.5)
-    assert base_fingerprint(one) != base_fingerprint(other)
+    assert base_fingerprint(original) != base_fingerprint(other)
     seeded = find_base(str(make_model(tmp_path / "seeded", chat=True, seed=1)))
-    assert base_fingerprint(one) != base_fingerprint(seeded)
+    assert base_fingerprint(original) != base_fingerprint(seeded)
     single = load_tokenizer(find_base(str(make_model(tmp_path / "single", numbers="single", chat=True))))
-    assert tokenizer_fingerprint(single) != tokenizer_fingerprint(load_tokenizer(one))
-    tokenizer = load_tokenizer(one)
+    assert tokenizer_fingerprint(single) != tokenizer_fingerprint(load_tokenizer(original))
+    tokenizer = load_tokenizer(original)
     tokenizer.chat_template += " "
-    assert tokenizer_fingerprint(tokenizer) != tokenizer_fingerprint(load_tokenizer(one))
+    assert tokenizer_fingerprint(tokenizer) != tokenizer_fingerprint(load_tokenizer(original))
 
 
 def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

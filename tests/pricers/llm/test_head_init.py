@@ -1,4 +1,4 @@
-"""A head that starts as a probe of the frozen base says what the probe says."""
+"""A head initialized from a probe of the frozen base predicts what the probe predicts."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def examples() -> list[Example]:
 def test_states_come_in_the_order_of_the_examples(model: PeftModel, examples: list[Example]) -> None:
     """Batches are by length, their states are not."""
     together = frozen_states(model, examples, 0, 64, SILENT)
-    one = frozen_states(model, examples[7:8], 0, 64, SILENT)
-    assert torch.allclose(together[7:8], one, atol=1e-5)
+    alone = frozen_states(model, examples[7:8], 0, 64, SILENT)
+    assert torch.allclose(together[7:8], alone, atol=1e-5)
 
 
 def test_states_that_are_not_finite_are_an_error(tmp_path: Path, examples: list[Example]) -> None:
-    """A model that overflows, or whose weights are damaged, ends with one line and not in the solver."""
+    """A model that overflows, or whose weights are damaged, is an error before the solver runs."""
     base = find_base(str(make_model(tmp_path / "base")))
     config = LoraConfig(task_type=TaskType.SEQ_CLS, r=4, target_modules="all-linear")
     broken = add_adapter(load_classifier(base, 32, "float32", "none"), config)
@@ -68,14 +68,14 @@ def test_states_that_are_not_finite_are_an_error(tmp_path: Path, examples: list[
 
 
 def test_the_started_head_prices_like_the_probe(model: PeftModel, examples: list[Example]) -> None:
-    """A random head knows nothing; the started one tells dear from cheap, before any tuning."""
+    """The initialized head separates expensive from cheap items before any tuning; a random head does not."""
     states = frozen_states(model, examples, 0, 256, SILENT)
     prices = np.array([example.price for example in examples])
 
     def error() -> float:
         with torch.no_grad():
-            found = [one.median() for one in BINS.read(get_head(model)(states))]
-        return float(np.abs(np.array(found) - prices).mean())
+            medians = [distribution.median() for distribution in BINS.read(get_head(model)(states))]
+        return float(np.abs(np.array(medians) - prices).mean())
 
     before = error()
     init_head_from_probe(model, examples, BINS, 1.0, 0, 256, SILENT)
@@ -95,7 +95,7 @@ def test_the_same_rows_give_the_same_head(model: PeftModel, examples: list[Examp
 
 
 def test_softmax_regression_finds_the_shares_of_soft_labels() -> None:
-    """Without a state that says anything the offsets are the log shares."""
+    """If states have no information, the offsets are the log shares."""
     targets = torch.tensor([[0.7, 0.3], [0.5, 0.5]]).repeat(20, 1)
     _, offsets = softmax_regression(torch.zeros(40, 3), targets, 0.1)
     assert torch.softmax(offsets, 0).tolist() == pytest.approx([0.6, 0.4], abs=1e-3)

@@ -65,14 +65,18 @@ def test_a_head_of_bins_passes_the_conformance_check(folder: Path) -> None:
 
 
 def test_a_quote_is_median_and_quantiles_with_the_covered_mass(single: Path) -> None:
-    """What is quoted is what the read-out holds likely."""
+    """A quote is the median and the quantiles of the distribution that was read."""
     pricer = untuned(single)
     (prompt,) = pricer.prompt.encode(pricer.tokenizer, LISTINGS[:1])
-    (found,) = pricer.read([prompt])
-    assert found is not None
+    (distribution,) = pricer.read([prompt])
+    assert distribution is not None
     (quote,) = pricer.price(LISTINGS[:1])
-    assert (quote.low, quote.price, quote.high) == (found.quantile(0.05), found.median(), found.quantile(0.95))
-    assert quote.raw == f"covered {found.covered:.2f}"
+    assert (quote.low, quote.price, quote.high) == (
+        distribution.quantile(0.05),
+        distribution.median(),
+        distribution.quantile(0.95),
+    )
+    assert quote.raw == f"covered {distribution.covered:.2f}"
 
 
 def test_without_numbers_there_is_no_answer(folder: Path) -> None:
@@ -88,9 +92,9 @@ def test_without_numbers_there_is_no_answer(folder: Path) -> None:
 def test_batches_are_of_like_length_and_within_the_budget() -> None:
     """Every place once; only a prompt that is over the budget by itself stands alone over it."""
     lengths = [5, 90, 7, 8, 300, 6, 88]
-    found = list(pricing_batches(lengths, 100))
-    assert sorted(place for batch in found for place in batch) == list(range(7))
-    assert found == [[4], [1], [6], [3, 2, 5, 0]]
+    batches = list(pricing_batches(lengths, 100))
+    assert sorted(place for batch in batches for place in batch) == list(range(7))
+    assert batches == [[4], [1], [6], [3, 2, 5, 0]]
     assert list(pricing_batches([], 100)) == []
 
 

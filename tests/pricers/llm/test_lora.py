@@ -155,7 +155,7 @@ def lasting(run: Path) -> list[dict[str, Any]]:
 
 
 def lines_at_the_last_checkpoint(run: Path) -> list[str]:
-    """The curve up to the newest whole checkpoint, clock and all; nothing where there is none."""
+    """The training curve up to the newest complete checkpoint, seconds included; empty without a checkpoint."""
     steps = [int(path.name.rpartition("-")[2]) for path in checkpoints(run / CHECKPOINTS) if (path / MARKER).exists()]
     lines = (run / "training.jsonl").read_text().splitlines() if steps else []
     return [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= max(steps)]
@@ -308,7 +308,7 @@ def test_a_failure_before_the_first_checkpoint_leaves_no_files(base: Path, shop:
 def test_stock_peft_loads_the_run_and_gives_the_same_answers(
     kind: type[LoraBins] | type[LoraTokens], single: Path, tmp_path: Path
 ) -> None:
-    """The folder is PEFT's own: PeftModel.from_pretrained on the stock base says what our pricer says."""
+    """PeftModel.from_pretrained on the stock base gives the same prices as our pricer."""
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -350,9 +350,9 @@ def test_four_bits_without_bitsandbytes_names_the_extra(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error names the extra that installs the missing library, before anything long begins."""
-    found = importlib.util.find_spec
+    find_spec = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *more: None if name == "bitsandbytes" else found(name, *more)
+        importlib.util, "find_spec", lambda name, *more: None if name == "bitsandbytes" else find_spec(name, *more)
     )
     (tmp_path / "catalog.json").write_text(json.dumps({"price_range": [0.01, 5000.0], "currency": "USD"}))
     items, _ = make_items(40)
@@ -363,7 +363,7 @@ def test_four_bits_without_bitsandbytes_names_the_extra(
 
 @pytest.mark.parametrize("name", [name for name in recipes.shipped_recipes() if name.startswith("lora_")])
 def test_every_shipped_recipe_of_a_specialist_is_sound(name: str) -> None:
-    """Each can be read, names a base, and says in its first lines what box it is for."""
+    """Each can be read, names a base, and describes the machine it is for in its first lines."""
     recipe = recipes.read_recipe(name)
     assert isinstance(recipe, LoraBins | LoraTokens)
     assert recipe.base

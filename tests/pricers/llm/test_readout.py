@@ -1,4 +1,4 @@
-"""What is read from a model is what it says: trees against plain forwards, bins against stock classification."""
+"""Distributions read from a model: token trees equal plain forward passes, bins equal stock classification."""
 
 from __future__ import annotations
 
@@ -89,8 +89,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @torch.inference_mode()
 def forward(model: Any, rows: list[list[int]]) -> torch.Tensor:
     """What comes next after each row, by plain forwards of the whole model [rows, vocabulary]."""
-    found = [model(torch.tensor(rows[at : at + 200]), use_cache=False).logits[:, -1] for at in range(0, len(rows), 200)]
-    return torch.cat(found).double().softmax(1)
+    logits = [
+        model(torch.tensor(rows[at : at + 200]), use_cache=False).logits[:, -1] for at in range(0, len(rows), 200)
+    ]
+    return torch.cat(logits).double().softmax(1)
 
 
 def by_forwards(model: Any, reader: TokenReader, prompt: list[int]) -> dict[int, float]:
@@ -102,25 +104,27 @@ def by_forwards(model: Any, reader: TokenReader, prompt: list[int]) -> dict[int,
     for length in {len(prefix) for prefix in prefixes if len(prefix) <= numbers.depth}:
         group = sorted(prefix for prefix in prefixes if len(prefix) == length)
         after |= dict(zip(group, forward(model, [[*prompt, *prefix] for prefix in group]), strict=True))
-    found = {}
+    probabilities = {}
     for n, ids in written.items():
         mass = float(np.prod([float(after[ids[:at]][token]) for at, token in enumerate(ids)]))
         may_go_on = len(ids) < numbers.depth and len(str(n)) % numbers.most == 0
-        found[n] = mass * (1 - float(after[ids][numbers.continuations].sum()) if may_go_on else 1)
-    return found
+        probabilities[n] = mass * (1 - float(after[ids][numbers.continuations].sum()) if may_go_on else 1)
+    return probabilities
 
 
-def masses(found: PriceDistribution | None) -> dict[int, float]:
+def masses(distribution: PriceDistribution | None) -> dict[int, float]:
     """A distribution's unnormalized masses by price."""
-    assert found is not None
-    return dict(zip(found.values.astype(int).tolist(), (found.mass * found.covered).tolist(), strict=True))
+    assert distribution is not None
+    return dict(
+        zip(distribution.values.astype(int).tolist(), (distribution.mass * distribution.covered).tolist(), strict=True)
+    )
 
 
 def same(model: Any, reader: TokenReader, prompts: list[list[int]]) -> None:
     """Asserts that every number's mass is that of plain forwards."""
-    for prompt, found in zip(prompts, reader.read(model, prompts), strict=True):
+    for prompt, distribution in zip(prompts, reader.read(model, prompts), strict=True):
         expected = by_forwards(model, reader, prompt)
-        got = masses(found)
+        got = masses(distribution)
         top = max(expected.values())
         assert max(abs(expected[n] - got.get(n, 0.0)) for n in expected) <= 1e-4 * top
         assert set(got) <= set(expected)
@@ -143,9 +147,9 @@ def test_only_prices_of_the_range_are_read(made: Made, numbers: str, price_range
     reader = TokenReader(tokenizer, price_range, min_branch=0, min_mass=0, beam=10**9)
     prompts = Prompt().encode(tokenizer, LISTINGS[:1])
     same(model, reader, prompts)
-    (found,) = reader.read(model, prompts)
-    assert found is not None
-    assert price_range[0] <= found.values.min() <= found.values.max() <= price_range[1]
+    (distribution,) = reader.read(model, prompts)
+    assert distribution is not None
+    assert price_range[0] <= distribution.values.min() <= distribution.values.max() <= price_range[1]
 
 
 def architecture(kind: str, vocabulary: int) -> Any:
@@ -176,7 +180,7 @@ def packed_apart(model: Any, prompts: list[list[int]]) -> float:
     """How far the losses of packed items are from each item's alone, at most, relative."""
     examples = [Example(prompt, [40 + place, 41], 10.0) for place, prompt in enumerate(prompts)]
     with torch.no_grad():
-        alone = torch.cat([token_losses(model, collate([one], 0)) for one in examples])
+        alone = torch.cat([token_losses(model, collate([example], 0)) for example in examples])
         packed = token_losses(model, collate(examples, 0, packed=True))
     return float(((packed - alone) / alone).abs().max())
 
@@ -202,37 +206,43 @@ def test_one_that_has_no_positions_lets_packed_items_see_each_other(made: Made) 
 
 @pytest.mark.parametrize("numbers", ["digits", "single"])
 def test_a_batch_of_one_is_as_a_batch_of_many(made: Made, numbers: str) -> None:
-    """What stands beside a prompt, and the padding that it brings, changes nothing."""
+    """Other prompts in the batch, and their padding, do not change a distribution."""
     model, tokenizer = made("gemma3", numbers)
     reader = TokenReader(tokenizer, (1, 999), min_mass=0)
     prompts = Prompt().encode(tokenizer, LISTINGS)
     together = reader.read(model, prompts)
-    for prompt, found in zip(prompts, together, strict=True):
+    for prompt, distribution in zip(prompts, together, strict=True):
         (alone,) = reader.read(model, [prompt])
-        assert masses(alone) == pytest.approx(masses(found), rel=1e-4)
+        assert masses(alone) == pytest.approx(masses(distribution), rel=1e-4)
     assert reader.read(model, []) == []
 
 
 def test_the_mass_of_skipped_branches_is_estimated(made: Made) -> None:
-    """Branches under the cut are guessed, not lost: the distribution stays near the whole one, `covered` tells."""
+    """Branches under the cut are estimated: the distribution stays near the whole one; `covered` is the mass read."""
     model, tokenizer = made()
     prompts = Prompt().encode(tokenizer, LISTINGS)
     whole = TokenReader(tokenizer, (1, 999), min_branch=0, min_mass=0).read(model, prompts)
     for cut, far in ((1e-3, 0.01), (0.02, 0.1)):
         cuts = TokenReader(tokenizer, (1, 999), min_branch=cut, min_mass=0).read(model, prompts)
-        for found, full in zip(cuts, whole, strict=True):
-            assert found is not None
+        for estimate, full in zip(cuts, whole, strict=True):
+            assert estimate is not None
             assert full is not None
-            assert found.mass.sum() == pytest.approx(1)
-            assert found.covered <= full.covered + 1e-9
-            assert found.covered >= full.covered * (1 - 100 * cut)
-            ours, theirs = (dict(zip(one.values.tolist(), one.mass.tolist(), strict=True)) for one in (found, full))
-            upto = np.cumsum([[one.get(float(n), 0.0) for n in range(1, 1000)] for one in (ours, theirs)], axis=1)
+            assert estimate.mass.sum() == pytest.approx(1)
+            assert estimate.covered <= full.covered + 1e-9
+            assert estimate.covered >= full.covered * (1 - 100 * cut)
+            ours, theirs = (
+                dict(zip(distribution.values.tolist(), distribution.mass.tolist(), strict=True))
+                for distribution in (estimate, full)
+            )
+            upto = np.cumsum(
+                [[masses_by_number.get(float(n), 0.0) for n in range(1, 1000)] for masses_by_number in (ours, theirs)],
+                axis=1,
+            )
             assert abs(upto[0] - upto[1]).max() < far
 
 
 def test_a_beam_above_999_stays_near_the_whole_distribution(made: Made) -> None:
-    """Long numbers are read in bounded time: what is not followed is guessed from what is."""
+    """Long numbers are read with a bounded number of branches: the mass of the others is estimated."""
     model, tokenizer = made()
     prompts = Prompt().encode(tokenizer, LISTINGS)[:1]
     (full,) = TokenReader(tokenizer, (1, 19_999), min_branch=0, min_mass=0, beam=10**9).read(model, prompts)
@@ -254,7 +264,7 @@ def test_a_model_that_writes_no_numbers_has_no_answer(made: Made) -> None:
 
 @pytest.mark.parametrize("numbers", ["digits", "single"])
 def test_an_answer_is_the_whole_number_and_one_end(made: Made, numbers: str) -> None:
-    """What is taught decodes to the nearest whole price, with the very ids that follow the prompt."""
+    """The answer's tokens decode to the nearest whole price and are the tokens that follow the prompt."""
     _, tokenizer = made("llama", numbers)
     reader = TokenReader(tokenizer, (1, 99_999))
     ending = Prompt().ending
@@ -285,7 +295,7 @@ def test_a_tokenizer_that_mixes_its_numbers_is_refused() -> None:
 
 
 def test_an_unknown_architecture_is_refused(made: Made) -> None:
-    """A model whose cache or positions work otherwise is not read wrongly in silence."""
+    """A model whose cache or positions work differently would be read wrongly."""
     _, tokenizer = made()
     config = AutoConfig.for_model("opt", vocab_size=len(tokenizer), hidden_size=32, ffn_dim=32, num_hidden_layers=1)
     config.num_attention_heads = config.word_embed_proj_dim // config.word_embed_proj_dim
@@ -308,8 +318,8 @@ def test_states_and_head_are_the_models_logits(made: Made, group: str) -> None:
     packed = torch.tensor([[token for prompt in prompts for token in prompt]])
     positions = torch.tensor([[place for prompt in prompts for place in range(len(prompt))]])
     ends = torch.tensor([len(prompt) for prompt in prompts]).cumsum(0) - 1
-    found = get_head(model)(hidden_states_at(model, packed, ends, positions=positions))
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    logits = get_head(model)(hidden_states_at(model, packed, ends, positions=positions))
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("group", ["llama", "gemma3"])
@@ -342,14 +352,14 @@ def test_soft_labels_are_a_normal_cut_into_bins() -> None:
 
     bins = PriceBins.from_prices([1.0, 1000.0], 24)
     prices = torch.tensor([1.0, 7.5, 320.0, 1000.0, 5000.0], dtype=torch.float64)
-    found = bins.targets(prices, 0.75).numpy()
+    targets = bins.targets(prices, 0.75).numpy()
     logs = np.log(bins.edges)
     width = logs[1] - logs[0]
-    for row, price in zip(found, np.clip(prices.numpy(), 1, 1000), strict=True):
+    for row, price in zip(targets, np.clip(prices.numpy(), 1, 1000), strict=True):
         expected = np.diff(norm.cdf(logs, np.log(price), 0.75 * width))
         np.testing.assert_allclose(row, expected / expected.sum(), atol=1e-12)
-    assert found.sum(1) == pytest.approx(np.ones(5))
-    assert float(bins.loss(torch.zeros(5, 24), torch.tensor(found))) == pytest.approx(np.log(24))
+    assert targets.sum(1) == pytest.approx(np.ones(5))
+    assert float(bins.loss(torch.zeros(5, 24), torch.tensor(targets))) == pytest.approx(np.log(24))
 
 
 @settings(deadline=None, max_examples=60)
@@ -361,23 +371,23 @@ def test_a_soft_label_reads_back_as_its_price(price: float, k: int, sigma: float
     width = np.log(bins.edges[1] / bins.edges[0])
     # Nearer to an end than two sigmas, the label loses mass there and its median moves inwards.
     assume(min(np.log(price / bins.edges[0]), np.log(bins.edges[-1] / price)) >= 2 * sigma * width)
-    (found,) = bins.read(target.log())
-    assert abs(np.log(found.median() / price)) < 0.5 * width
-    assert found.quantile(0.05) <= found.median() <= found.quantile(0.95)
+    (distribution,) = bins.read(target.log())
+    assert abs(np.log(distribution.median() / price)) < 0.5 * width
+    assert distribution.quantile(0.05) <= distribution.median() <= distribution.quantile(0.95)
 
 
 def test_quantiles_of_bins_lie_inside_them_on_the_log_scale() -> None:
     """Half of the mass of one bin is its geometric middle."""
-    (found,) = PriceBins((1.0, 4.0, 16.0)).read(torch.tensor([[50.0, -50.0]]))
-    assert found.median() == pytest.approx(2.0)
-    assert found.quantile(0.25) == pytest.approx(4**0.25)
-    assert found.quantile(1.0) == pytest.approx(4.0)
+    (distribution,) = PriceBins((1.0, 4.0, 16.0)).read(torch.tensor([[50.0, -50.0]]))
+    assert distribution.median() == pytest.approx(2.0)
+    assert distribution.quantile(0.25) == pytest.approx(4**0.25)
+    assert distribution.quantile(1.0) == pytest.approx(4.0)
 
 
 def test_quantiles_of_whole_prices_are_prices() -> None:
     """The median is the least price with half of the mass up to it."""
-    found = PriceDistribution(np.array([3.0, 5.0, 9.0]), np.array([0.5, 0.3, 0.2]))
-    assert [found.quantile(q) for q in (0.0, 0.5, 0.51, 0.8, 0.95, 1.0)] == [3.0, 3.0, 5.0, 5.0, 9.0, 9.0]
+    distribution = PriceDistribution(np.array([3.0, 5.0, 9.0]), np.array([0.5, 0.3, 0.2]))
+    assert [distribution.quantile(q) for q in (0.0, 0.5, 0.51, 0.8, 0.95, 1.0)] == [3.0, 3.0, 5.0, 5.0, 9.0, 9.0]
 
 
 @pytest.mark.parametrize("prices", [[5.0], [5.0, 5.0], [0.5, 900.0]])

@@ -80,29 +80,29 @@ def read(base: Path, readout: str) -> nn.Module:
     return add_adapter(model, LoraConfig(task_type=task, r=4, target_modules="all-linear"))
 
 
-def some(readout: str, n: int = 7) -> list[Example]:
+def make_examples(readout: str, n: int = 7) -> list[Example]:
     """Examples of different lengths."""
     draw = random.Random(3)
-    found = []
+    examples = []
     for _ in range(n):
         prompt = [draw.randrange(4, 300) for _ in range(draw.randrange(5, 40))]
         answer = [draw.randrange(4, 300) for _ in range(draw.randrange(2, 5))] if readout == "tokens" else []
-        found.append(Example(prompt, answer, draw.uniform(2, 900)))
-    return found
+        examples.append(Example(prompt, answer, draw.uniform(2, 900)))
+    return examples
 
 
 def mask_of_ones(model: nn.Module, ids: Tensor, places: Tensor, *, positions: Tensor | None = None) -> Tensor:
-    """The mistake: a packed row with a mask that says that every position is seen."""
-    found = inner_model(model).base_model(
+    """The mistake: a packed row with an attention mask of ones."""
+    output = inner_model(model).base_model(
         input_ids=ids, attention_mask=torch.ones_like(ids), position_ids=positions, use_cache=False
     )
-    states: Tensor = found.last_hidden_state
+    states: Tensor = output.last_hidden_state
     return states.flatten(0, 1)[places]
 
 
 def differences(base: Path, readout: str, *, packed: bool) -> float:
     """The largest relative difference between an example's loss in a batch and its loss alone."""
-    model, examples, loss = read(base, readout).eval(), some(readout), LOSSES[readout]
+    model, examples, loss = read(base, readout).eval(), make_examples(readout), LOSSES[readout]
     with torch.no_grad():
         together = loss(model, collate(examples, 0, packed=packed))
         alone = torch.cat([loss(model, collate([example], 0)) for example in examples])
@@ -127,7 +127,7 @@ def test_with_a_mask_of_ones_neighbors_are_seen(base: Path, readout: str, monkey
 @pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed"])
 def test_the_head_predicts_at_price_positions_only(base: Path, readout: str, packed: bool) -> None:
     """One position an example for bins, one a token of the answer for tokens; not one of all the others."""
-    model, examples = read(base, readout), some(readout)
+    model, examples = read(base, readout), make_examples(readout)
     asked: list[int] = []
     layer = inner_model(model).score if readout == "bins" else inner_model(model).get_output_embeddings()
     layer.register_forward_hook(lambda _, given, __: asked.append(given[0].shape[0]))
@@ -138,10 +138,10 @@ def test_the_head_predicts_at_price_positions_only(base: Path, readout: str, pac
 @pytest.mark.parametrize("readout", LOSSES)
 def test_only_answer_tokens_are_learned(llama: Path, readout: str) -> None:
     """The loss is that of the number and its end: the same as by hand from all logits."""
-    model, examples = read(llama, readout).eval(), some(readout, 4)
+    model, examples = read(llama, readout).eval(), make_examples(readout, 4)
     with torch.no_grad():
-        found = LOSSES[readout](model, collate(examples, 0))
-        for loss, example in zip(found, examples, strict=True):
+        losses = LOSSES[readout](model, collate(examples, 0))
+        for loss, example in zip(losses, examples, strict=True):
             ids = torch.tensor([[*example.prompt, *example.answer]])
             if readout == "bins":
                 chances = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0].log_softmax(0)
@@ -178,18 +178,18 @@ def test_training_moves_every_adapter_and_no_base_weight(
 ) -> None:
     """After a few steps every LoRA tensor is another, every other one is bit for bit what it was."""
     before: dict[str, Tensor] = {}
-    kept: list[TuningRun] = []
+    runs: list[TuningRun] = []
     train = TuningRun.train
 
     def watched(job: TuningRun) -> None:
         before.update({name: tensor.detach().clone() for name, tensor in job.model.state_dict().items()})
-        kept.append(job)
+        runs.append(job)
         train(job)
 
     monkeypatch.setattr(TuningRun, "train", watched)
     fitted(kind, llama, tmp_path / "run", Progress())
-    after = kept[0].model.state_dict()
-    learned = {name for name, parameter in kept[0].model.named_parameters() if parameter.requires_grad}
+    after = runs[0].model.state_dict()
+    learned = {name for name, parameter in runs[0].model.named_parameters() if parameter.requires_grad}
     assert any("lora_A" in name for name in learned)
     assert any("score" in name for name in learned) == (kind is LoraBins)
     for name, tensor in before.items():
@@ -234,14 +234,14 @@ def test_the_curve_has_a_line_a_log(llama: Path, tmp_path: Path) -> None:
 def test_only_an_architecture_that_is_known_to_pack_is_packed(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: str, packed: bool
 ) -> None:
-    """Where a machine packs, a base that is not in the list is padded: its items would see each other in silence."""
-    kept: list[bool] = []
+    """On a machine that packs, a base that is not in the list is padded: its items could attend to each other."""
+    packings: list[bool] = []
     monkeypatch.setattr(lora, "PACKED", True)
     monkeypatch.setattr(lora, "TREE_CACHE", known)
-    monkeypatch.setattr(TuningRun, "train", lambda job: kept.append(job.trainer.batches.packed))
+    monkeypatch.setattr(TuningRun, "train", lambda job: packings.append(job.trainer.batches.packed))
     monkeypatch.setattr(TuningRun, "finish", lambda _: None)
     fitted(LoraTokens, llama, tmp_path / "run", Progress())
-    assert kept == [packed]
+    assert packings == [packed]
 
 
 def test_the_size_of_a_training_is_noted_before_anything_is_timed(
@@ -293,14 +293,14 @@ class Spoiled:
         self.real = BinLoss(BINS, 0.75)
 
     def __call__(self, model: nn.Module, batch: batching.Batch) -> Tensor:
-        found = batching.select_logits(model, batch).square().mean(1)
+        losses = batching.select_logits(model, batch).square().mean(1)
         self.left -= 1
         if self.left >= 0:
-            return found
-        found = found * self.loss if self.loss != 1.0 else found
+            return losses
+        losses = losses * self.loss if self.loss != 1.0 else losses
         if self.slope != 1.0:
-            found.register_hook(lambda given: given * self.slope)
-        return found
+            losses.register_hook(lambda given: given * self.slope)
+        return losses
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def judgments(monkeypatch: pytest.MonkeyPatch, factors: list[float], spread: flo
 def test_a_training_whose_validation_error_is_far_worse_has_diverged(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factors: list[float], reference: str
 ) -> None:
-    """All losses finite, and still no model: the error names the references, and the same command says the same."""
+    """All losses are finite, and the fit fails: the error names the references; the same command fails likewise."""
     judgments(monkeypatch, factors)
     notes = Notes()
     with pytest.raises(PricesmithError, match="diverged") as error_info:
@@ -388,7 +388,7 @@ def test_a_training_that_is_not_significantly_far_worse_is_accepted(
 def test_a_training_that_was_too_short_to_reach_the_median_is_a_warning(
     llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Better than before tuning, yet of no use: the model is kept, and a note says what to do."""
+    """Better than before tuning but worse than the median: the model is written, with a note on what to do."""
     judgments(monkeypatch, [5.0, 4.0, 3.0, 2.9])
     notes = Notes()
     run = fitted(LoraBins, llama, tmp_path / "run", notes)

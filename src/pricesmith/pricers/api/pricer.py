@@ -248,7 +248,9 @@ class ApiPricer:
         """Return the cached replies among `keys`, without the endpoint's key, which older replies may contain."""
         replies = self.cache.find(keys)
         key = self.endpoint.key
-        return {name: replace(one, text=mask_key(one.text, key)) for name, one in replies.items()} if key else replies
+        if not key:
+            return replies
+        return {name: replace(reply, text=mask_key(reply.text, key)) for name, reply in replies.items()}
 
     def quote(self, result: Completion | RequestFailed) -> Quote:
         """Return a reply as a quote and count it; a failed request gives the reason as `raw`."""
