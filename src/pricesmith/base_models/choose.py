@@ -26,7 +26,7 @@ from pricesmith.core.atomic import read_json
 from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.pricers.llm.architectures import Architecture, architecture_from_folder, architecture_from_gguf
-from pricesmith.pricers.llm.hub import hub_error_reason, quiet_hub
+from pricesmith.pricers.llm.presets import hub_error_reason, quiet_hub
 from pricesmith.pricers.llm.registry import OpenModel, find_model, registry
 
 BATCH = {"train": 2048, "serve": 8192}  # tokens

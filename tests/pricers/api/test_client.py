@@ -6,12 +6,13 @@ pytest -s tests/pricers/api/test_client.py -k table
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import pytest
 from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.core.types import Listing, Quote
 from pricesmith.pricers.api.budget import Budget, BudgetExceeded
-from pricesmith.pricers.api.client import CompletionCall, RequestFailed
+from pricesmith.pricers.api.client import ApiClient, CompletionCall, RequestFailed
 from pricesmith.pricers.api.errors import ApiError
 from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
 from pricesmith.pricers.api.response_cache import Completion, ResponseCache
@@ -207,39 +208,40 @@ def test_a_lost_answer_is_paid_for_in_the_budget(tmp_path: Path) -> None:
     assert sum(quote.cost_usd for quote in outcome.quotes) == pytest.approx(outcome.budget.spent)
 
 
+@contextlib.contextmanager
+def recorded_waits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[ApiClient, list[float]]]:
+    """A client whose pauses are recorded instead of waited, each as long as it can be drawn."""
+    waits: list[float] = []
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    with FakeEndpoint(answer) as fake, ResponseCache(folder / "a.sqlite") as cache:
+        client = build_pricer(fake, cache, Budget()).client
+        client.back_off, client.responded = 0.5, True
+        monkeypatch.setattr(client, "sleep", lambda seconds, stop: waits.append(seconds))
+        yield client, waits
+        client.close()
+
+
 def test_a_wait_that_is_told_is_waited_with_a_drawn_pause_on_top(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without Retry-After, or with 0 or a past date, the back-off alone applies; delayed requests start apart."""
-    waited: list[float] = []
-    monkeypatch.setattr("random.uniform", lambda low, high: high)
-    with FakeEndpoint(answer) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
-        client = build_pricer(fake, cache, Budget()).client
-        client.back_off, client.responded = 0.5, True
+    with recorded_waits(tmp_path, monkeypatch) as (client, waited):
         errors = iter(ApiError("retry", "HTTP 429", retry_after=seconds) for seconds in (None, 0.0, None, 20.0))
         reply = Completion("$5", "stop", 1, 1, 0.0, 0.1)
         monkeypatch.setattr(client, "send", lambda call, capabilities: next(errors, reply))
-        monkeypatch.setattr(client, "sleep", lambda seconds, stop: waited.append(seconds))
         client.complete(CompletionCall([], 0.0, threading.Event()))
         # Each pause follows the wait for its turn, which is 0 unless an endpoint has named a time.
         assert waited == [0.0, 1.0, 0.0, 2.0, 0.0, 4.0, 0.0, 28.0, pytest.approx(20.5, abs=0.4)]
-        client.close()
 
 
 def test_a_pause_is_at_most_thirty_seconds_and_a_request_has_eight_tries(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pauses double up to their limit; the error says how many tries there were, and what they may cost."""
-    waited: list[float] = []
-    monkeypatch.setattr("random.uniform", lambda low, high: high)
-    with FakeEndpoint(answer) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
-        client = build_pricer(fake, cache, Budget()).client
-        client.back_off, client.responded = 0.5, True
+    with recorded_waits(tmp_path, monkeypatch) as (client, waited):
         monkeypatch.setattr(client, "send", lambda call, capabilities: ApiError("retry", "HTTP 504", billed=True))
-        monkeypatch.setattr(client, "sleep", lambda seconds, stop: waited.append(seconds))
         with pytest.raises(RequestFailed) as caught:
             client.complete(CompletionCall([], 0.25, threading.Event()))
-        client.close()
     assert waited[1::2] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
     assert (caught.value.tries, caught.value.cost_usd, caught.value.got) == (8, 8 * 0.25, "HTTP 504")
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.pricers.llm.conftest import SMALL
 
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.core.errors import InputError, PricesmithError, UsageError
@@ -27,16 +28,6 @@ from pricesmith.pricers.llm.checkpoints import ADAPTER, CHECKPOINTS, MARKER, che
 from pricesmith.pricers.llm.lora import LoraBins, LoraTokens
 from pricesmith.pricers.model import load_model
 from pricesmith.testing import make_items, make_model
-
-SMALL: dict[str, Any] = {
-    "lora_r": 4,
-    "tokens_per_batch": 512,
-    "epochs": 1,
-    "minutes": 0,
-    "learning_rate": 1e-2,
-    "patience": 0,
-    "n_evals": 3,
-}
 
 # Imports what is slow once, then forks a child for each line of JSON: a fit that may be killed at any time.
 SERVER = """

@@ -19,9 +19,8 @@ from pricesmith.pricers import fitting, model
 from pricesmith.pricers.llm import checkpoints, lora, trainer
 from pricesmith.pricers.llm.batching import Batch, BinLoss
 from pricesmith.pricers.llm.checkpoints import CHECKPOINTS
-from pricesmith.pricers.llm.divergence import MEDIAN
 from pricesmith.pricers.llm.lora import LoraBins, TuningRun
-from pricesmith.pricers.llm.trainer import ValidationResult
+from pricesmith.pricers.llm.trainer import MEDIAN, ValidationResult
 from pricesmith.testing import make_catalog, make_items, make_model
 
 

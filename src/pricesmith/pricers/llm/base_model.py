@@ -29,8 +29,7 @@ from pricesmith.core.atomic import read_json
 from pricesmith.core.errors import InputError, MissingExtra, UsageError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.types import Listing
-from pricesmith.pricers.llm.hub import fetch_snapshot
-from pricesmith.pricers.llm.presets import gguf_folder, preset_folder, read_presets
+from pricesmith.pricers.llm.presets import fetch_snapshot, gguf_folder, preset_folder, read_presets
 from pricesmith.text.prompts import Prompt, steering_ids
 
 Variant = Literal["base", "instruct"]

@@ -30,7 +30,6 @@ from pricesmith.core.progress import SILENT, Progress, format_duration
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer
 from pricesmith.pricers.llm.adapters import add_adapter, find_target_modules, mixed_precision, peak_memory
-from pricesmith.pricers.llm.arguments import training_arguments
 from pricesmith.pricers.llm.base_model import (
     base_fingerprint,
     check_prompt,
@@ -55,11 +54,18 @@ from pricesmith.pricers.llm.checkpoints import (
     read_history,
     validation_maes,
 )
-from pricesmith.pricers.llm.divergence import FAR, MEDIAN, UNTUNED
 from pricesmith.pricers.llm.head_init import init_head_from_probe
 from pricesmith.pricers.llm.pricer import PRICE_CONFIG, LlmPricer, load_adapter, prompt_style, read_config
 from pricesmith.pricers.llm.readout import TREE_CACHE, PriceBins, TokenReader
-from pricesmith.pricers.llm.trainer import PriceTrainer, ValidationResult, preserve_rng
+from pricesmith.pricers.llm.trainer import (
+    FAR,
+    MEDIAN,
+    UNTUNED,
+    PriceTrainer,
+    ValidationResult,
+    preserve_rng,
+    training_arguments,
+)
 from pricesmith.text.formatting import format_money
 from pricesmith.text.prompts import Prompt
 

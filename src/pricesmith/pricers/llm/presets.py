@@ -1,7 +1,8 @@
-"""GGUF files as folders that stock transformers loads and trains: converted once, into a cache.
+"""Downloads of base models: files of the Hub, and presets from the package index, as folders that transformers loads.
 
-Presets are real bases that install from the package index, for machines without access to a model hub. A file's SHA-256
-is checked before it is read; a folder of the cache ($PRICESMITH_CACHE, or ~/.cache/pricesmith) is complete or absent.
+Presets are real bases that install from the package index, for machines without access to a model hub. A GGUF file is
+converted once, into a cache. Its SHA-256 is checked before it is read; a folder of the cache ($PRICESMITH_CACHE, or
+~/.cache/pricesmith) is complete or absent.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import logging
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from pricesmith.core.settings import read_toml
 PRESETS = Path(__file__).with_name("presets.toml")
 MARKER = "base.json"
 FORMAT = 1
+UNREACHED = ("LocalEntryNotFoundError", "ConnectError", "ConnectionError", "OfflineModeIsEnabled")
 
 
 @cache
@@ -168,3 +171,40 @@ def remove_quantizer(model: Any) -> None:
         del model.config.quantization_config
     for name in ("hf_quantizer", "is_quantized", "quantization_method", "is_loaded_in_4bit", "is_loaded_in_8bit"):
         model.__dict__.pop(name, None)
+
+
+@contextlib.contextmanager
+def quiet_hub() -> Iterator[None]:
+    """Hide warnings of the Hub's client in the block."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def hub_error_reason(error: Exception) -> str:
+    """The error of the Hub's client, on one line."""
+    name = type(error).__name__
+    return "the Hub cannot be reached" if name in UNREACHED else f"{name}: {error}".splitlines()[0][:200]
+
+
+def fetch_snapshot(name: str, revision: str | None, files: list[str], presets: Iterable[str]) -> Path:
+    """The folder of a model of the Hub, with its `files` downloaded if they are not in the cache.
+
+    Raises InputError if they cannot be downloaded.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        with quiet_hub():
+            return Path(snapshot_download(name, revision=revision, allow_patterns=files))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"The base {name} is not in the cache and could not be fetched",
+            got=hub_error_reason(error),
+            allowed=f"{', '.join(presets)}, a folder, a .gguf file, or a Hub id that can be reached",
+            hint="Check the name, the network, and that you have accepted the model's terms; or name a local folder.",
+        ) from None

@@ -23,8 +23,15 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from pricesmith.core.errors import InputError, UsageError
-from pricesmith.pricers.llm.distribution import BranchArrays, NodeArrays, PriceDistribution, TokenMass
-from pricesmith.pricers.llm.numbers import Floats, Ints, NumberTokenizer
+from pricesmith.pricers.llm.distribution import (
+    BranchArrays,
+    Floats,
+    Ints,
+    NodeArrays,
+    NumberTokenizer,
+    PriceDistribution,
+    TokenMass,
+)
 from pricesmith.text.prompts import format_whole_price
 
 MIN_BRANCH = 1e-3  # of the mass of all numbers: lighter branches are not followed

@@ -3,6 +3,9 @@
 The batch and dropout of every step, and the steps at which the trainer logs, evaluates and saves, are functions of the
 settings alone, and evaluating or saving does not change the random state: an interrupted and resumed training ends with
 exactly the weights of an uninterrupted one. Validation errors are in money, read out as the finished pricer reads.
+
+A training with a finite loss may have diverged too. Its validation errors are compared with two references on the same
+items: the median training price quoted for every item, and the model before its first step.
 """
 
 from __future__ import annotations
@@ -40,9 +43,12 @@ from pricesmith.pricers.llm.checkpoints import (
     validation_maes,
     write_marker,
 )
-from pricesmith.pricers.llm.divergence import far_worse_than
 
 Loss = Callable[[nn.Module, Batch], Tensor]  # the loss of each example of a batch [examples]
+FAR = 1.25  # times the MAE of a reference; a model that is so much worse than the median is of no use
+CERTAIN = 3.0  # standard errors of the paired difference: a false alarm in one of 700 evaluations at the limit
+MIN_ITEMS = 20  # fewer show nothing
+MEDIAN, UNTUNED = "the median quote", "the untuned model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,3 +335,51 @@ def probe_batches(batches: Iterable[list[int]], steps: int) -> Iterator[list[int
             yield indexes[:1]
             yield indexes[: max(1, len(indexes) // 4)]
         yield indexes
+
+
+def is_far_worse(errors: Sequence[float], reference: Sequence[float]) -> bool:
+    """Whether the MAE is significantly more than FAR times the reference's, in a paired test on the items of both.
+
+    Both hold absolute errors of the same items, in the same order; the longer one is truncated. Infinite or missing
+    errors are far worse than any reference.
+    """
+    n = min(len(errors), len(reference))
+    if n < MIN_ITEMS:
+        return False
+    excess = np.asarray(errors[:n], dtype=np.float64) - FAR * np.asarray(reference[:n], dtype=np.float64)
+    if not np.isfinite(excess).all():
+        return True
+    return bool(excess.mean() > CERTAIN * excess.std(ddof=1) / math.sqrt(n))
+
+
+def far_worse_than(errors: Sequence[float], references: Mapping[str, Sequence[float]]) -> str:
+    """The name of the first reference that the errors are far worse than; empty if there is none."""
+    return next((name for name, reference in references.items() if is_far_worse(errors, reference)), "")
+
+
+def training_arguments(
+    folder: Path, learning_rate: float, lr_scheduler_type: str, seed: int, report_to: str
+) -> TrainingArguments:
+    """Arguments for checkpoints in `folder`, on one device. The number of steps is set with the schedule."""
+    cuda = torch.cuda.is_available()
+    args = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=1,
+        learning_rate=learning_rate,
+        lr_scheduler_type=lr_scheduler_type,
+        optim="adamw_torch",
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        seed=seed,
+        logging_strategy="no",
+        eval_strategy="no",
+        save_strategy="steps",
+        save_steps=10**9,
+        report_to=report_to,
+        disable_tqdm=True,
+        logging_nan_inf_filter=False,
+        dataloader_pin_memory=cuda,
+        use_cpu=not cuda,
+    )
+    args._n_gpu = min(1, args.n_gpu)  # one process, one device: no DataParallel on a machine with more
+    return args
