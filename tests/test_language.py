@@ -26,8 +26,7 @@ FUNCTIONS = {"kept", "found", "said", "made", "seen", "drawn", "judged"}
 LOCALS = {"one", "some", "ware", "wares", "goods", "mine", "its", "told", "said", "kept", "found"}
 
 # What is still there, by package, to be shrunk to nothing: (words, locals).
-ALLOWED: dict[str, tuple[int, int]] = {
-}
+ALLOWED: dict[str, tuple[int, int]] = {}
 # Examples in docstrings of these modules run here.
 EXAMPLES = (
     "core.errors",
