@@ -1,4 +1,4 @@
-"""Do 90 % intervals hold 90 %? Coverage and width on the test rows of five split seeds, each printed, and their mean.
+"""Coverage of the 90 % intervals, misses on each side and width, on the test rows of five split seeds.
 
     python benchmarks/coverage.py --goods goods.jsonl.gz
     python benchmarks/coverage.py --demo --recipes ridge
@@ -24,22 +24,29 @@ from pricesmith.pricers.recipes import read_recipe
 SEEDS = (0, 1, 2, 3, 4)
 
 
-def measured(source: str, recipes: list[str], seed: int, place: Path) -> list[dict[str, Any]]:
-    """Coverage and width of each recipe on one split."""
+def measured(source: str, recipes: list[str], seed: int, folder: Path) -> list[dict[str, Any]]:
+    """Coverage, misses on each side and width of each recipe on one split."""
     options = {} if source.startswith("demo:") else {"min_price": 0.5, "max_price": 999.49}
-    catalog = curate([source], place / "catalog", split_seed=seed, **options)
+    catalog = curate([source], folder / "catalog", split_seed=seed, **options)
     items = catalog.items("test")
     truth = np.array([item.price for item in items])
-    found = []
+    rows = []
     for name in recipes:
-        fit_model(read_recipe(name), catalog, place / name)
-        quotes = load_model(place / name).price([item.listing for item in items])
+        fit_model(read_recipe(name), catalog, folder / name)
+        quotes = load_model(folder / name).price([item.listing for item in items])
         low, high = np.array([(quote.low, quote.high) for quote in quotes], dtype=float).T
-        inside = float(((low <= truth) & (truth <= high)).mean())
-        width = float(np.exp(np.log(high / low).mean() / 2))
-        found.append({"recipe": name, "seed": seed, "n": len(items), "coverage": inside, "width": width})
-        print(json.dumps(found[-1]), flush=True)
-    return found
+        row = {
+            "recipe": name,
+            "seed": seed,
+            "n": len(items),
+            "coverage": float(((low <= truth) & (truth <= high)).mean()),
+            "below": int((truth < low).sum()),
+            "above": int((truth > high).sum()),
+            "width": float(np.exp(np.log(high / low).mean() / 2)),
+        }
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    return rows
 
 
 def main() -> None:
@@ -52,15 +59,17 @@ def main() -> None:
     recipes = options.recipes.split(",")
     rows: list[dict[str, Any]] = []
     for seed in SEEDS:
-        with tempfile.TemporaryDirectory() as place:
-            rows += measured(options.goods or "demo:goods", recipes, seed, Path(place))
-    print("\n| pricer | " + " | ".join(f"seed {seed}" for seed in SEEDS) + " | mean | price x/÷ |")
-    print("|---|" + "--:|" * (len(SEEDS) + 2))
+        with tempfile.TemporaryDirectory() as folder:
+            rows += measured(options.goods or "demo:goods", recipes, seed, Path(folder))
+    seeds = " | ".join(f"seed {seed}" for seed in SEEDS)
+    print(f"\n| pricer | {seeds} | mean | below the interval | above it | factor |")
+    print("|---|" + "--:|" * (len(SEEDS) + 4))
     for name in recipes:
-        some = [row for row in rows if row["recipe"] == name]
-        each = " | ".join(f"{row['coverage']:.1%}" for row in some)
-        mean, width = (float(np.mean([row[key] for row in some])) for key in ("coverage", "width"))
-        print(f"| {name} | {each} | {mean:.1%} | {width:.2f} |")
+        fits = [row for row in rows if row["recipe"] == name]
+        shares = " | ".join(f"{row['coverage']:.1%}" for row in fits)
+        mean, width = (float(np.mean([row[key] for row in fits])) for key in ("coverage", "width"))
+        below, above = (sum(row[side] for row in fits) for side in ("below", "above"))
+        print(f"| {name} | {shares} | {mean:.1%} | {below} | {above} | {width:.2f} |")
 
 
 if __name__ == "__main__":

@@ -153,7 +153,7 @@ def print_pairs(evals: Any) -> None:
     from pricesmith.evaluation.compare import compare
 
     named = {one.pricer: one for one in evals.evaluations}
-    print("\n| a | b | a - b, mean error (95 %) | told apart | items needed |\n|---|---|---|---|---|")
+    print("\n| a | b | a - b, MAE (95 % CI) | significant | items needed |\n|---|---|---|---|---|")
     for one, other in PAIRS:
         if one in named and other in named:
             found = compare(named[one], named[other])

@@ -3,8 +3,8 @@
     from sklearn.model_selection import GroupKFold, cross_val_score
     cross_val_score(ps.PriceRegressor("ridge"), texts, prices, groups=shops, cv=GroupKFold(5))
 
-It cleans text as `pricesmith curate` does and fits the same recipes, without a catalog and without files: whoever
-wants an evaluation by near-duplicate group, comparables and a model folder uses `ps.curate` and `ps.fit`.
+It cleans text as `pricesmith curate` does and fits the same recipes, without a catalog and without files: for
+evaluation by near-duplicate group, comparables and a model folder use `ps.curate` and `ps.fit`.
 """
 
 from __future__ import annotations

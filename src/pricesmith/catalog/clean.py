@@ -171,7 +171,7 @@ def clean_until_stable(text: str, limit: int, settings: CleanSettings, lines: bo
 
 
 def normalize_characters(text: str) -> str:
-    """One kind of line break, NFC, and none of the characters that nobody sees."""
+    """Text with one kind of line break, in NFC, without invisible characters."""
     if text.isascii():
         if ASCII_CONTROL.search(text) is None:
             return text

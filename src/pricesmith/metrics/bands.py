@@ -69,7 +69,7 @@ def price_edges(prices: Array, most: int = 8, least: float = 0.03) -> list[float
     """Round inner edges (1, 2, 5 x a power of ten) that cut prices, shape (n,), into bands.
 
     Every round price is an edge, until bands with under a share `least` of the prices, or the smallest of more
-    than `most`, have joined the smaller neighbor. So the dear tail, where most of the error is, keeps bands of its
+    than `most`, have joined the smaller neighbor. So the expensive tail, where most of the error is, keeps bands of its
     own. Where all prices are one there is nothing to cut.
     """
     if not len(prices) or prices.min() == prices.max():

@@ -6,7 +6,8 @@ Every difference gets the interval of `resample.interval`, only at a level that 
 5 %, not 5 % for each. That level is read off the same resamples: each draws groups once for all differences, and its
 least probable studentize difference, in two tails, counts; the 5 % quantile of that minimum is the level for each one.
 It lies between 5 % / m (Bonferroni), where the differences have nothing to do with each other, and 5 %, where they are
-one; pricers measured against one reference share its luck, so it is well above the first.
+one; pricers compared with one reference share its
+sampling error, so it is well above the first.
 Sources: Westfall & Young 1993, "Resampling-based multiple testing", section 2.3 (single-step min P); Beran 1988,
 "Balanced simultaneous confidence sets", for the intervals that say the same as the tests; Romano & Wolf 2005 for the
 studentize bootstrap of it.

@@ -24,7 +24,7 @@ ODD_TEXTS = {
 
 
 def odd_listings() -> list[Listing]:
-    """Listings whose texts are what nobody expects; the id says what."""
+    """Listings with unusual texts; the id names what is unusual."""
     texts = [Listing(name, "", text) for name, text in ODD_TEXTS.items()]
     return [*texts, Listing("odd everywhere", "\x00", "\u202e", "\U0001f9f5", "9" * 5000)]
 

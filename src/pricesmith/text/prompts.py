@@ -42,17 +42,17 @@ def format_whole_price(price: float) -> int:
 def few_shot_messages(train: Sequence[Item], shots: int) -> tuple[tuple[str, int], ...]:
     """`shots` rendered listings with whole prices: one of each of so many price bands, in a fixed random order."""
     if not 0 <= shots <= min(MAX_SHOTS, len(train) or MAX_SHOTS):
-        raise UsageError("So many examples cannot be shown", got=str(shots), allowed=f"0 to {MAX_SHOTS}")
+        raise UsageError("This number of examples cannot be shown", got=str(shots), allowed=f"0 to {MAX_SHOTS}")
     if shots and not train:
         raise UsageError("There are no training listings to show as examples", got=f"shots={shots}")
     import numpy as np
 
     draw = np.random.default_rng(0)
-    dear = sorted(train, key=lambda item: (item.price, item.listing.id))
-    bands = np.array_split(np.arange(len(dear)), shots) if shots else []
-    chosen = [dear[int(draw.choice(band))] for band in bands]
+    by_price = sorted(train, key=lambda item: (item.price, item.listing.id))
+    bands = np.array_split(np.arange(len(by_price)), shots) if shots else []
+    chosen = [by_price[int(draw.choice(band))] for band in bands]
     order = draw.permutation(len(chosen))
-    return tuple((render(chosen[place].listing), format_whole_price(chosen[place].price)) for place in order)
+    return tuple((render(chosen[index].listing), format_whole_price(chosen[index].price)) for index in order)
 
 
 class Prompt(Settings):
