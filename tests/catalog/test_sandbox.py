@@ -100,7 +100,7 @@ def test_a_parser_that_stands_still_is_ended_from_outside(tmp_path: Path, monkey
     """Where its own alarm does not reach it."""
     monkeypatch.setattr(sandbox, "GRACE", 0.1)
     (source,) = resolve_sources([str(written(tmp_path / "a.csv", "name,price\n" + "Hose,1\n" * 300_000))])
-    stream = read_rows(source, Limits(seconds=0.3))
+    stream = read_rows(source, Limits(seconds=8))  # long enough for a busy machine to start the child
     next(stream)
     os.kill(child(), signal.SIGSTOP)
     with pytest.raises(InputError, match="no answer for"):
