@@ -97,10 +97,10 @@ STAGES = [("networks without part 1", 4.0), ("networks without part 2", 4.0), ("
 
 def worked(clock: Clock, seconds: list[float], expected: float) -> tuple[list[str], list[float]]:
     """What is told while four stages of two steps each take these seconds, and when."""
-    heard, times = Recorder(), list[float]()
-    note = heard.note
-    heard.note = lambda text: (times.append(clock.now - 100), note(text))[1]  # type: ignore[method-assign]
-    estimated = Estimated(heard, "best", STAGES, expected)
+    recorder, times = Recorder(), list[float]()
+    note = recorder.note
+    recorder.note = lambda text: (times.append(clock.now - 100), note(text))[1]  # type: ignore[method-assign]
+    estimated = Estimated(recorder, "best", STAGES, expected)
     for name, took in zip(
         ("networks without part 1", "networks without part 2", "networks", "trees"), seconds, strict=True
     ):
@@ -108,7 +108,7 @@ def worked(clock: Clock, seconds: list[float], expected: float) -> tuple[list[st
         for _ in range(2):
             clock.now += took / 2
             estimated.advance()
-    return heard.said, times
+    return recorder.said, times
 
 
 def test_a_busy_machine_gets_a_new_estimate(clock: Clock) -> None:

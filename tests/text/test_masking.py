@@ -66,6 +66,11 @@ def test_units_sizes_and_part_numbers_stay(currency: str, text: str) -> None:
     assert mask_money(text, currency) == (text, [])
 
 
+def test_without_a_currency_no_letters_are_its_sign() -> None:
+    """XXX is the code for no currency, and no sign: a jacket of size XXX 5 keeps its size."""
+    assert mask_money("Jacket, size XXX 5", "") == ("Jacket, size XXX 5", [])
+
+
 def test_signs_of_other_currencies_that_are_also_words_stay() -> None:
     """Only the catalog's own currency gets its doubtful signs."""
     text = "R 120 LE 500 S/ 12 kn 120 RM 5 TL 120 599/- 129:- MRP: 5"

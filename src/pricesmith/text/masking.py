@@ -134,7 +134,7 @@ def build_own_signs(currency: str) -> OwnSigns:
 def build_patterns(currency: str) -> Patterns:
     """The patterns for a catalog of a currency: its own code and signs are money wherever a number stands beside them,
     also those that are doubtful elsewhere (`Ft`, `kr`, `CAD`)."""
-    own = build_own_signs(currency) if currency else build_own_signs("XXX")
+    own = build_own_signs(currency)
     price = f"{PRICE}|{own.words}" if own.words else PRICE
     alone = f"msrp|rrp|{own.words}" if own.words else "msrp|rrp"  # these need no colon
     before = (
