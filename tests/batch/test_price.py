@@ -220,8 +220,9 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_a_file_with_other_columns_is_read_by_usual_names(tmp_path: Path) -> None:
     """A file that lacks the run's columns is read by what its own are called; a price in it is not looked at."""
     file = write_rows(tmp_path / "new.jsonl", [{"id": "a", "title": "Oak lamp", "price": "$999"}])
-    price_file(ByLength(), INFO, file, tmp_path / "prices.csv", identity="a")
+    facts = price_file(ByLength(), INFO, file, tmp_path / "prices.csv", identity="a")
     assert read_csv(tmp_path / "prices.csv")[0]["predicted_price"] == "8.0"
+    assert facts["renamed"] == {"price": "predicted_price"}
 
 
 @pytest.mark.parametrize("how", ["same", "dotted", "symbolic", "hard"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from rich.console import Console
 from tests.reporting.conftest import evaluated
 
 from pricesmith.evaluation.leaderboard import build_leaderboard
-from pricesmith.reporting.terminal import leaderboard_table
+from pricesmith.reporting.terminal import leaderboard_notes, leaderboard_table
 
 
 def shown(evals: Any) -> str:
@@ -26,6 +27,15 @@ def test_markup_in_a_pricers_name_is_not_interpreted(read_of: Any) -> None:
     text = shown(evals)
     assert text.count("[red]oak[/red]") + text.count("pine[/]") == 3  # two rows and one note
     assert "no significant difference from the best" in text
+
+
+def test_the_note_on_ranks_names_a_rank_of_the_table(read_of: Any) -> None:
+    """Two equal pricers share ranks 1 and 2; where all ranks are clear there is no note."""
+    equal = build_leaderboard(read_of({"oak": evaluated(0.5, 1), "pine": evaluated(0.5, 1)}))
+    assert [row.rank_range for row in equal] == ["1–2", "1–2"]
+    assert any(note.startswith("Rank 1–2: ") for note in leaderboard_notes(equal, "USD"))
+    clear = [replace(row, rank=number, rank_to=number) for number, row in enumerate(equal, 1)]
+    assert not any(note.startswith("Rank ") for note in leaderboard_notes(clear, "USD"))
 
 
 @pytest.mark.parametrize("width", [50, 60, 70, 80, 100, 120, 160])

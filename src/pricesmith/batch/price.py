@@ -190,7 +190,8 @@ def price_file(
         if repeated := facts["repeated_ids"]:
             progress.note(f"{repeated:,} rows have the id of an earlier row. The order of rows is that of the file.")
         if renamed := facts["renamed"]:
-            progress.note(f"The input has columns {', '.join(renamed)}: the added ones are called predicted_...")
+            names = ", ".join(f"{output} (the input has {name})" for name, output in renamed.items())
+            progress.note(f"Added columns with another name: {names}.")
         sweep(parts)
     return {**facts, "to": str(to)}
 

@@ -81,9 +81,9 @@ class OutputTable:
     def names(self) -> list[str]:
         return [*self.columns.types, *self.added.values()]
 
-    def renamed(self) -> list[str]:
-        """The added columns whose usual names the input has already."""
-        return [name for name, output in self.added.items() if name != output]
+    def renamed(self) -> dict[str, str]:
+        """The added columns whose usual names the input has already: usual name to name in the output."""
+        return {name: output for name, output in self.added.items() if name != output}
 
     def join(self, cells: Cells, quote: Mapping[str, Any]) -> Cells:
         """One row of the output from an input row and a row of a part."""

@@ -86,8 +86,8 @@ def leaderboard_notes(rows: Sequence[LeaderboardRow], currency: str) -> list[str
         if row.tied:
             power = f" ({power_clause(row.n_needed)})" if row.n_needed else ""
             notes.append(f"= {row.name}: {SAME} from the best on these items{power}.")
-    if any(row.rank < row.rank_to for row in rows):
-        notes.append("Rank 2–3: the paired tests (95 % each) leave both ranks possible.")
+    if open_ranks := [row.rank_range for row in rows if row.rank < row.rank_to]:
+        notes.append(f"Rank {open_ranks[0]}: the paired tests (95 % each) leave each of these ranks possible.")
     levels = {f"{check.level:.0%}".replace("%", " %") for row in rows for check in row.coverage_checks}
     if levels:
         level = " or ".join(sorted(levels))
