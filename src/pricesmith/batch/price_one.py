@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -171,16 +168,6 @@ def bare_price(result: Mapping[str, Any]) -> str:
 
 
 # Standard input: `pricesmith price MODEL -`
-
-
-@contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder that goes away at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="pricesmith-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def save_input(stream: IO[bytes], folder: Path, info: Mapping[str, Any]) -> tuple[Path, ListingReader | None]:

@@ -33,7 +33,7 @@ from pricesmith.core.types import Listing
 from pricesmith.text.price_parser import find_price_word
 
 MAP_HINT = (
-    "Name the column that says what the thing is: --map title=COLUMN or --map text=COLUMN "
+    "Name the column that describes the items: --map title=COLUMN or --map text=COLUMN "
     "(in Python: mapping={'title': 'COLUMN'})."
 )
 
@@ -197,5 +197,5 @@ def unknown_columns(name: str, header: Sequence[str], maps: Sequence[ColumnMap],
         f"{name} has no column that the model knows",
         got=format_header(header),
         allowed=f"at least one of {format_header([*known])}, or a usual name of a title or text",
-        hint=hint or f"Rename what says what the thing is to {usual!r}.",
+        hint=hint or f"Rename the field that describes the item to {usual!r}.",
     )

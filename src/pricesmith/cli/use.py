@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -117,8 +118,8 @@ def price_many(
     from pricesmith.batch.price import price_file
     from pricesmith.core.progress import Progress
 
-    with price_one.temporary_folder() as folder:
-        reader, label = None, ""
+    with tempfile.TemporaryDirectory(prefix="pricesmith-", ignore_cleanup_errors=True) as name:
+        folder, reader, label = Path(name), None, ""
         if file is None:
             if sys.stdin.isatty() and not console.quiet:
                 print("Type one listing a line; end with Ctrl-D.", file=sys.stderr)
