@@ -17,7 +17,6 @@ from pricesmith.candidates import (
     candidate_name,
     comparables_search,
     fold_data,
-    parse_api_model,
     run_candidates,
 )
 from pricesmith.catalog import open as open_catalog
@@ -26,6 +25,7 @@ from pricesmith.catalog.comparables import ComparablesIndex
 from pricesmith.core.atomic import read_json
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.types import render
+from pricesmith.pricers.api.model_spec import parse_api_model
 from pricesmith.pricers.fitting import fit_model
 from pricesmith.pricers.llm.pricer import LlmPricer
 from pricesmith.pricers.recipes import read_recipe

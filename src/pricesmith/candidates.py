@@ -10,114 +10,29 @@ api:MODEL@comparables=5,reasoning_effort=low    the same, shown the 5 nearest tr
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any
-
-from pydantic import Field
 
 from pricesmith.catalog.catalog import SPLITS, Catalog, half_of
 from pricesmith.catalog.comparables import Comparable
 from pricesmith.core.atomic import sha256
 from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import SILENT, Progress
-from pricesmith.core.settings import parse_settings
 from pricesmith.core.types import Item, Listing, Pricer
 from pricesmith.evaluation.folds import MAX_ROWS_FOR_FOLDS, Search, build_plan, row_count
 from pricesmith.evaluation.results import Evals
 from pricesmith.evaluation.run_eval import Candidate, run_eval
-from pricesmith.pricers.api.budget import Budget
 from pricesmith.pricers.api.cost_report import ApiCostReporter
-from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
-from pricesmith.pricers.api.providers import find_endpoint
-from pricesmith.pricers.api.response_cache import ResponseCache, default_cache_path
+from pricesmith.pricers.api.model_spec import API_PREFIX, ApiSettings, parse_api_model
 from pricesmith.pricers.blend import MEMBERS
 from pricesmith.pricers.fitting import FitData, ordered_index, refit_model
 from pricesmith.pricers.model import PriceModel, load_model, read_manifest
 from pricesmith.pricers.precomputed import PrecomputedPricer, read_prices
 
-API_PREFIX, HUMAN_PREFIX, ZERO_SHOT_PREFIX = "api:", "human:", "zero-shot:"
+HUMAN_PREFIX, ZERO_SHOT_PREFIX = "human:", "zero-shot:"
 SAME_WORDS = 0.999  # similarity of two listings with the same words
-MAX_CONCURRENCY = 256
-MAX_TIMEOUT = 86_400.0
-SAFE_OPTION = re.compile(r"[a-z_]{1,20}=?[0-9]{0,6}")  # can be repeated in an error: it is no key
-OPTIONS_MARK = re.compile(r"@(?=[a-z_]+=)")  # an @ can also be part of a model's name
-
-
-class ApiOptions(PromptOptions):
-    """The options after the @ of `api:MODEL@name=value,...`."""
-
-    url: str = Field("", description="base URL of an OpenAI-compatible endpoint, usually ending in /v1")
-    key: str = Field("", description="environment variable that holds the key")
-    price: str = Field("", description="IN/OUT in dollars per million tokens, such as 2/10")
-    memorization_check: int = Field(0, ge=0, le=10_000, description="how many listings are tested for memorization")
-    name: str = Field("", max_length=60, description="name in tables")
-
-
-@dataclass(frozen=True)
-class ApiModel:
-    """An API model as the command line names it."""
-
-    model: str
-    options: ApiOptions
-
-    @property
-    def title(self) -> str:
-        """The name in tables: the model's, with the options that change its answers."""
-        options = self.options
-        if options.name:
-            return options.name
-        parts = [f"{options.shots}-shot"] * bool(options.shots)
-        parts += [f"{options.comparables}-comparables"] * bool(options.comparables)
-        parts += [f"{options.reasoning_effort}-effort"] * bool(options.reasoning_effort)
-        if options.max_output_tokens != PromptOptions.model_fields["max_output_tokens"].default:
-            parts.append(f"{options.max_output_tokens}-tokens")
-        parts += ["text"] * (not options.json_answer)
-        return "-".join(["api", self.model.replace("/", "-"), *parts])
-
-
-@dataclass
-class ApiSettings:
-    """Settings shared by all API models of a command. A context manager: it closes what it opened.
-
-    `budget` in US dollars is shared by all models; `concurrency` requests are in flight at once; `timeout` in seconds
-    is the limit of one try. Raises UsageError if a value is out of range.
-    """
-
-    budget: float | None = None
-    concurrency: int = 8
-    timeout: float = 300.0
-    cache_path: Path | None = None
-    shared_budget: Budget = field(init=False)
-    exit_stack: ExitStack = field(default_factory=ExitStack, init=False)
-    _cache: ResponseCache | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
-        if self.budget is not None and not 0 < self.budget < float("inf"):
-            raise UsageError("--budget must be an amount above 0", got=str(self.budget), allowed="US dollars, above 0")
-        if not 1 <= self.concurrency <= MAX_CONCURRENCY:
-            allowed = f"1 to {MAX_CONCURRENCY}"
-            raise UsageError(f"--concurrency must be {allowed}", got=str(self.concurrency), allowed=allowed)
-        if not 0 < self.timeout <= MAX_TIMEOUT:
-            allowed = f"above 0, at most {MAX_TIMEOUT:,.0f} seconds"
-            raise UsageError(f"--timeout must be {allowed}", got=str(self.timeout), allowed=allowed)
-        self.shared_budget = Budget(self.budget)
-
-    def __enter__(self) -> ApiSettings:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.exit_stack.close()
-
-    def response_cache(self) -> ResponseCache:
-        """Return the response cache, opened once."""
-        if self._cache is None:
-            self._cache = self.exit_stack.enter_context(ResponseCache(self.cache_path or default_cache_path()))
-        return self._cache
 
 
 def run_candidates(
@@ -307,29 +222,6 @@ def zero_shot_candidate(spec: str, name: str, catalog: Catalog, progress: Progre
 # API models
 
 
-def parse_api_model(spec: str) -> ApiModel:
-    """Return the model of `api:MODEL@name=value,...` with its options. Raises UsageError for an unknown option."""
-    model, tail = spec.removeprefix(API_PREFIX), ""
-    if mark := OPTIONS_MARK.search(model):
-        model, tail = model[: mark.start()], model[mark.end() :]
-    subject = f"{API_PREFIX}{model}"  # without the options: a URL may contain a password
-    values: dict[str, str] = {}
-    for text in tail.split(",") if tail else []:
-        name, equals, value = text.partition("=")
-        if not equals or not value or name in values:
-            names = ", ".join(ApiOptions.model_fields)
-            raise UsageError(
-                f"{subject!r} has an invalid option",
-                got=text if SAFE_OPTION.fullmatch(text) else f"{len(text)} characters (not shown: they may be a key)",
-                allowed=f"{API_PREFIX}MODEL@name=value,..., each at most once, of {names}",
-                hint="Correct the option after the @, or leave it out.",
-            )
-        values[name] = value
-    if not model:
-        raise UsageError("api: needs the name of a model", got=subject, hint="For example api:gpt-4.1-nano")
-    return ApiModel(model, parse_settings(ApiOptions, values, where=subject))
-
-
 def api_candidate(spec: str, name: str, catalog: Catalog, api_settings: ApiSettings, progress: Progress) -> Candidate:
     """Return an API model as a candidate. If it is shown training listings, it is shown others in each fold.
 
@@ -338,20 +230,13 @@ def api_candidate(spec: str, name: str, catalog: Catalog, api_settings: ApiSetti
     """
     api_model = parse_api_model(spec)
     options = api_model.options
-    pricer = ApiPricer(
-        find_endpoint(api_model.model, url=options.url, key=options.key, price=options.price, keyless=True),
-        PromptOptions(**{option: getattr(options, option) for option in PromptOptions.model_fields}),
-        api_settings.response_cache(),
-        api_settings.shared_budget,
-        currency=catalog.currency,
-        label=options.name,
+    pricer = api_settings.build_pricer(
+        api_model,
+        catalog.currency,
         train=lambda: catalog.items("train"),
         groups=group_codes(catalog) if options.comparables else {},
-        concurrency=api_settings.concurrency,
-        timeout=api_settings.timeout,
         progress=progress,
     )
-    api_settings.exit_stack.callback(pricer.close)
     has_examples = bool(options.shots or options.comparables)
     return Candidate(
         name,

@@ -17,12 +17,12 @@ from pricesmith.core.notebook import html_table
 from pricesmith.core.types import Evaluation, Pricer
 
 if TYPE_CHECKING:
-    from pricesmith.candidates import ApiSettings
     from pricesmith.core.progress import Progress
     from pricesmith.evaluation.compare import Difference
     from pricesmith.evaluation.leaderboard import LeaderboardRow
     from pricesmith.evaluation.results import Evals
     from pricesmith.evaluation.run_eval import Candidate
+    from pricesmith.pricers.api.model_spec import ApiSettings
 
 WIDTH = 120  # characters of a leaderboard's repr
 LIBRARIES = ("pandas", "polars", "pyarrow")
@@ -184,8 +184,9 @@ def evaluate(
         >>> len(board), board["ridge"].n > 50
         (1, True)
     """
-    from pricesmith.candidates import ApiSettings, comparables_search, group_codes
+    from pricesmith.candidates import comparables_search, group_codes
     from pricesmith.evaluation.run_eval import run_eval
+    from pricesmith.pricers.api.model_spec import ApiSettings
 
     opened = open_or_same(catalog)
     single = isinstance(pricers, str | Path) or not isinstance(pricers, Sequence)

@@ -28,9 +28,10 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Evaluate pricers on the same items, and print the leaderboard."""
-    from pricesmith.candidates import ApiSettings, run_candidates
+    from pricesmith.candidates import run_candidates
     from pricesmith.catalog import open as open_catalog
     from pricesmith.evaluation.leaderboard import build_leaderboard
+    from pricesmith.pricers.api.model_spec import ApiSettings
     from pricesmith.reporting.terminal import leaderboard_dict, leaderboard_table
 
     console = open_console(json=json, quiet=quiet)

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
-from pricesmith.candidates import ApiSettings, group_codes, items_by_id, run_candidates
+from pricesmith.candidates import group_codes, items_by_id, run_candidates
 from pricesmith.catalog.catalog import Catalog, open_catalog
 from pricesmith.cli import run
 from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.core.types import render
 from pricesmith.pricers.api.budget import BudgetExceeded
 from pricesmith.pricers.api.client import ApiClient
+from pricesmith.pricers.api.model_spec import ApiSettings
 from pricesmith.testing import ChatServer, FakeEndpoint, make_catalog, make_model
 
 
@@ -64,7 +65,7 @@ def test_a_password_in_an_address_is_refused_and_not_shown(
 
 @pytest.mark.parametrize("wrong", [{"budget": 0.0}, {"budget": float("nan")}, {"concurrency": 0}, {"timeout": 0.0}])
 def test_limits_that_are_none_are_refused(wrong: dict[str, Any]) -> None:
-    """Before anything is file."""
+    """Before anything is asked."""
     with pytest.raises(UsageError):
         ApiSettings(**wrong)
 
