@@ -24,7 +24,7 @@ from pricesmith.core.types import Item, Listing, Pricer
 from pricesmith.evaluation.folds import MAX_ROWS_FOR_FOLDS, Search, build_plan, row_count
 from pricesmith.evaluation.results import Evals
 from pricesmith.evaluation.run_eval import Candidate, run_eval
-from pricesmith.pricers.api.cost_report import ApiCostReporter
+from pricesmith.pricers.api.eval_report import ApiCostReporter
 from pricesmith.pricers.api.model_spec import API_PREFIX, ApiSettings, parse_api_model
 from pricesmith.pricers.blend import MEMBERS
 from pricesmith.pricers.fitting import FitData, ordered_index, refit_model

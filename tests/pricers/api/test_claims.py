@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from pricesmith.core.progress import Progress
-from pricesmith.pricers.api.budget import Budget
+from pricesmith.pricers.api.limits import Budget
 from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
 from pricesmith.pricers.api.response_cache import ResponseCache
 from pricesmith.testing import FakeEndpoint, make_items
@@ -24,7 +24,7 @@ from pricesmith.core.errors import PricesmithError
 from pricesmith.pricers.api.response_cache import ResponseCache
 from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
 from pricesmith.pricers.api.providers import Endpoint, TokenPrice
-from pricesmith.pricers.api.budget import Budget
+from pricesmith.pricers.api.limits import Budget
 from pricesmith.testing import make_items
 folder, url, key, limit, count = sys.argv[1:]
 folder = Path(folder)

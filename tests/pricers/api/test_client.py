@@ -21,9 +21,9 @@ import pytest
 
 from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.core.types import Listing, Quote
-from pricesmith.pricers.api.budget import Budget, BudgetExceeded
 from pricesmith.pricers.api.client import ApiClient, CompletionCall, RequestFailed
 from pricesmith.pricers.api.errors import ApiError
+from pricesmith.pricers.api.limits import Budget, BudgetExceeded
 from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
 from pricesmith.pricers.api.response_cache import Completion, ResponseCache
 from pricesmith.testing import FakeEndpoint, make_items

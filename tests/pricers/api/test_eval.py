@@ -14,8 +14,8 @@ from pricesmith.catalog.catalog import Catalog, open_catalog
 from pricesmith.cli import run
 from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.core.types import render
-from pricesmith.pricers.api.budget import BudgetExceeded
 from pricesmith.pricers.api.client import ApiClient
+from pricesmith.pricers.api.limits import BudgetExceeded
 from pricesmith.pricers.api.model_spec import ApiSettings
 from pricesmith.testing import ChatServer, FakeEndpoint, make_catalog, make_model
 

@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from pricesmith.core.errors import PricesmithError, UsageError
-from pricesmith.pricers.api.budget import Budget
 from pricesmith.pricers.api.errors import STATUS_REJECTED, UNEXPECTED, ApiError, classify_exception, parse_completion
+from pricesmith.pricers.api.limits import Budget
 from pricesmith.pricers.api.providers import Endpoint, is_local
 from pricesmith.pricers.api.redaction import KeyFilter
 from pricesmith.pricers.api.response_cache import Completion
@@ -163,7 +163,7 @@ class ApiClient:
         """Return the HTTP client. Raises UsageError if the proxy in the environment cannot be used."""
         import httpx2
 
-        from pricesmith.pricers.api.deadline import limit_response, start_clock
+        from pricesmith.pricers.api.limits import limit_response, start_clock
 
         host, keyed = self.endpoint.host, bool(self.endpoint.key)
         try:
@@ -262,7 +262,7 @@ class ApiClient:
         """Send one request and return its completion or error; an unknown cost counts at its worst case."""
         import httpx2
 
-        from pricesmith.pricers.api.deadline import Exchange
+        from pricesmith.pricers.api.limits import Exchange
 
         client = self.openai_client()
         if not self.budget.reserve(call.worst, call.stop):

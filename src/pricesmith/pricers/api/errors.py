@@ -164,7 +164,7 @@ def classify_exception(error: Exception, key: str, *, proven: bool) -> ApiError 
     import httpx2
     import openai
 
-    from pricesmith.pricers.api.deadline import DeadlineExceeded
+    from pricesmith.pricers.api.limits import DeadlineExceeded
 
     if isinstance(error, openai.APIStatusError):
         return classify_status(error, key, proven=proven)

@@ -26,7 +26,7 @@ from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import parse_settings
 from pricesmith.core.types import Item
-from pricesmith.pricers.api.budget import Budget
+from pricesmith.pricers.api.limits import Budget
 from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
 from pricesmith.pricers.api.providers import find_endpoint
 from pricesmith.pricers.api.response_cache import ResponseCache, default_cache_path
