@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from pricesmith.core.types import Listing
 from pricesmith.pricers.features import hashing as module
-from pricesmith.pricers.features.hashing import FeatureBuffer, build_bags, chunks
+from pricesmith.pricers.features.hashing import FeatureBuffer, SparseRows, Vocabulary, build_bags, chunks, gather_rows
 from pricesmith.pricers.features.tokenizer import OTHER, find_lines, find_numbers, find_tokens, read_texts
-from pricesmith.pricers.features.vocabulary import SparseRows, Vocabulary, gather_rows
 from pricesmith.text.words import split_words
 
 

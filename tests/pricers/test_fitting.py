@@ -1,13 +1,16 @@
-"""A fit that was killed and went on has taken the seconds of both processes."""
+"""A resumed fit counts the seconds of both processes; estimates of training rows come from models without them."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from pricesmith.pricers.fitting import FIT_TIME, delete_records, previous_fit_seconds
+from pricesmith.core.types import Item, Listing
+from pricesmith.pricers.fitting import FIT_TIME, assign_folds, cross_fit, delete_records, previous_fit_seconds
+from pricesmith.testing import make_items
 
 
 def written(path: Path, at: float) -> None:
@@ -35,3 +38,52 @@ def test_one_that_was_killed_before_its_first_checkpoint_has_taken_nothing_that_
     written(tmp_path / "catalog.json", 10.0)
     previous_fit_seconds(tmp_path, 1000.0)
     assert previous_fit_seconds(tmp_path, 2000.0) == 0.0
+
+
+def test_a_row_does_not_see_the_prices_of_its_own_group() -> None:
+    """Other prices of one near-duplicate group change estimates, but none in that group's fold."""
+    items, groups = make_items(300)
+    groups = [str(group) for group in groups]
+    chosen = groups[0]
+    changed = [
+        Item(item.listing, item.price * 50) if group == chosen else item
+        for item, group in zip(items, groups, strict=True)
+    ]
+    before, _ = cross_fit(items, groups)
+    after, _ = cross_fit(changed, groups)
+    fold = assign_folds(groups)
+    own = fold == fold[0]
+    assert before[own] == pytest.approx(after[own], abs=1e-6)
+    assert abs(before[~own] - after[~own]).max() > 0.01
+
+
+def test_a_group_is_in_one_fold() -> None:
+    """Three folds of like size."""
+    groups = [f"g{number // 3}" for number in range(300)]
+    fold = assign_folds(groups)
+    assert all(len(set(fold[start : start + 3])) == 1 for start in range(0, 300, 3))
+    assert sorted(np.bincount(fold)) == [99, 99, 102]
+
+
+def test_new_listings_are_estimated_near_their_prices() -> None:
+    """The generated items have prices that a ridge can learn."""
+    items, groups = make_items(1500)
+    known, new = items[:1200], items[1200:]
+    estimates, estimator = cross_fit(known, [str(group) for group in groups[:1200]])
+    truth = np.log([item.price for item in new])
+    logs = estimator.estimate([item.listing for item in new])
+    assert np.median(abs(logs - truth)) < 0.5 * np.median(abs(truth - np.median(truth)))
+    assert np.isfinite(estimates).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_a_few_rows_have_estimates(count: int) -> None:
+    """One group alone is estimated at its mean."""
+    items = [Item(Listing(str(number), "oak chair", ""), 20.0) for number in range(count)]
+    for groups in (["one"] * count, [str(number) for number in range(count)]):
+        estimates, estimator = cross_fit(items, groups)
+        assert estimates == pytest.approx([np.log(20)] * count)
+        assert estimator.estimate([Listing("x", "oak chair", ""), Listing("y", "", "")]) == pytest.approx(
+            [np.log(20)] * 2
+        )
+    assert len(estimator.estimate([])) == 0

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pricesmith.catalog.catalog import Catalog
-from pricesmith.pricers.features.vocabulary import hash_to_buckets
+from pricesmith.pricers.features.hashing import hash_to_buckets
 from pricesmith.pricers.fitting import fit_model
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.pricers.sparse_mlp import FEW_ROWS, SparseMlpPricer, SparseMlpRecipe

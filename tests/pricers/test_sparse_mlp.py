@@ -16,7 +16,7 @@ from pricesmith.core.settings import parse_settings
 from pricesmith.core.types import Item, Listing, Pricer
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.pricers.sparse_mlp import MODEL, VOCABULARY, SparseMlpRecipe, batch_sizes
-from pricesmith.pricers.training_curve import CURVE, read_curve
+from pricesmith.pricers.training import CURVE, read_curve
 from pricesmith.testing import make_items
 
 SMALL = SparseMlpRecipe(ensemble_size=2, embedding_dim=16, hidden_dim=16)

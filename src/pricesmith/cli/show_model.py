@@ -30,7 +30,7 @@ def show_model(folder: Path, console: Console) -> None:
     from pricesmith.pricers.conformal import ConformalPricer
     from pricesmith.pricers.model import load_model, to_dict
     from pricesmith.pricers.recipes import get_settings
-    from pricesmith.pricers.training_curve import draw_curve, read_curve
+    from pricesmith.pricers.training import draw_curve, read_curve
     from pricesmith.text.formatting import format_money
 
     model = load_model(folder)

@@ -18,7 +18,7 @@ files change as one (`result_files`).
 
 items.parquet is shared by all pricers of the folder, so `near` are comparables from the evaluated catalog's train split
 (with folds, from the other folds), for every pricer; a model of another catalog was fitted on other rows. They are
-ordered by shared words and by prices estimated out of fold (pricers/features/cross_fit.py). `highest_similarity` goes
+ordered by shared words and by prices estimated out of fold (pricers/fitting.py). `highest_similarity` goes
 by words.
 """
 

@@ -29,7 +29,7 @@ from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer, Quote, render
 from pricesmith.pricers.features.tfidf import TfidfWeights, fit_vectorizer, get_vocabulary
 from pricesmith.pricers.features.trees import BoostingCurve, read_trees
-from pricesmith.pricers.training_curve import write_curve
+from pricesmith.pricers.training import write_curve
 from pricesmith.text.words import segment_text, unit_pattern
 
 NAMES = "boosting.json"

@@ -2,6 +2,14 @@
 
 The recipe writes its model files, they are loaded and calibrated on rows that fitting has not seen, comparables are
 added, and `manifest.json` (sizes, SHA-256, versions, seconds) is written last.
+
+    estimates, estimator = cross_fit(items, groups)
+    estimator.estimate([listing])          # log prices
+
+Comparables are ordered by out-of-fold estimates of their prices: ridge regression of the log price on the features of
+the sparse MLP, in `N_FOLDS` folds that keep near-duplicates together. A row's estimate is out of fold, a new listing's
+is the mean of all folds. Estimates by a model that was fitted on a row are pulled to its price: comparables in that
+order would confirm any quote.
 """
 
 from __future__ import annotations
@@ -18,6 +26,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.catalog.comparables import ComparablesIndex
@@ -28,7 +37,8 @@ from pricesmith.core.settings import write_toml
 from pricesmith.core.types import Item, Listing, Pricer, Quote, Recipe
 from pricesmith.pricers import plugin_package
 from pricesmith.pricers.conformal import ClippedPricer, calibrate
-from pricesmith.pricers.features.cross_fit import cross_fit
+from pricesmith.pricers.features.hashing import SparseRows, Vocabulary, gather_rows
+from pricesmith.pricers.features.tokenizer import F64
 from pricesmith.pricers.model import (
     CALIBRATION,
     CATALOG,
@@ -291,3 +301,62 @@ def previous_fit_seconds(folder: Path, begun: float) -> float:
 def delete_records(folder: Path) -> None:
     """Delete the record of the fit time: a finished model has it in its manifest."""
     (folder / FIT_TIME).unlink(missing_ok=True)
+
+
+N_FOLDS = 3
+RIDGE_ALPHA = 1.0
+RIDGE_TOLERANCE = 1e-2  # the order of comparables needs no more
+MAX_FEATURES = 1 << 19
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """The ridge models of all folds, averaged: log price = features @ weights + bias."""
+
+    vocabulary: Vocabulary
+    weights: F64
+    bias: float
+
+    def estimate(self, listings: Sequence[Listing]) -> F64:
+        """Log prices of listings."""
+        if not listings:
+            return np.zeros(0)
+        return np.asarray(feature_matrix(gather_rows(listings), self.vocabulary) @ self.weights + self.bias)
+
+
+def cross_fit(items: Sequence[Item], groups: Sequence[str]) -> tuple[F64, Estimator]:
+    """The out-of-fold log price of each item [n], and the estimator for new listings.
+
+    `groups` [n] are the near-duplicate groups of the items. With a single group every estimate is the mean.
+    """
+    from sklearn.linear_model import Ridge
+
+    logs = np.log([item.price for item in items])
+    buckets = gather_rows([item.listing for item in items])
+    vocabulary = Vocabulary.from_rows(buckets, 2, MAX_FEATURES)
+    matrix = feature_matrix(buckets, vocabulary)
+    fold = assign_folds(groups)
+    mean = float(logs.mean())
+    estimates = np.full(len(items), mean)
+    weights, biases = np.zeros(matrix.shape[1], dtype=np.float64), []
+    numbers = np.unique(fold)
+    for number in numbers if len(numbers) > 1 else ():
+        held_out = fold == number
+        model = Ridge(alpha=RIDGE_ALPHA, solver="sparse_cg", tol=RIDGE_TOLERANCE).fit(
+            matrix[~held_out], logs[~held_out].astype(np.float32)
+        )
+        estimates[held_out] = model.predict(matrix[held_out])
+        weights += model.coef_ / len(numbers)
+        biases.append(float(model.intercept_))
+    return estimates, Estimator(vocabulary, weights, float(np.mean(biases)) if biases else mean)
+
+
+def feature_matrix(buckets: SparseRows, vocabulary: Vocabulary) -> Any:
+    """Rows of buckets as a sparse matrix."""
+    return vocabulary.rows(buckets).csr(vocabulary.size)
+
+
+def assign_folds(groups: Sequence[str]) -> NDArray[np.int64]:
+    """The fold of each row [n]; a group is in a single fold. Folds do not depend on the order of rows."""
+    names, positions = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)
+    return np.asarray(np.random.default_rng(0).permutation(len(names))[positions] % N_FOLDS, dtype=np.int64)

@@ -18,8 +18,8 @@ from pricesmith.core.model_files import Shapes, array_names, read_arrays, read_n
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer, Quote, render
-from pricesmith.pricers.features.log_price import LARGEST_LOG, require_log_prices
 from pricesmith.pricers.features.tfidf import TfidfWeights, fit_vectorizer, get_vocabulary
+from pricesmith.pricers.training import LARGEST_LOG, require_log_prices
 
 WORDS = "words.json"
 ARRAYS = "ridge.npz"

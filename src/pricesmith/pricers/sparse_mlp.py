@@ -25,11 +25,15 @@ from pricesmith.core.model_files import Shapes, check_arrays, report_damage
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer, Quote
-from pricesmith.pricers.features.hashing import chunks
-from pricesmith.pricers.features.log_price import LARGEST_LOG, PriceScale, require_log_prices
-from pricesmith.pricers.features.threads import N_CORES, single_threaded
-from pricesmith.pricers.features.vocabulary import SparseRows, Vocabulary, gather_rows, hash_to_buckets
-from pricesmith.pricers.training_curve import write_curve
+from pricesmith.pricers.features.hashing import SparseRows, Vocabulary, chunks, gather_rows, hash_to_buckets
+from pricesmith.pricers.training import (
+    LARGEST_LOG,
+    N_CORES,
+    PriceScale,
+    require_log_prices,
+    single_threaded,
+    write_curve,
+)
 
 MODEL = "sparse_mlp.safetensors"
 VOCABULARY = "vocabulary.npz"

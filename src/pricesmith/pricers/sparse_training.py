@@ -22,11 +22,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pricesmith.pricers.features.hashing import F32
-from pricesmith.pricers.features.log_price import PriceScale
+from pricesmith.pricers.features.hashing import F32, I32, SparseRows
 from pricesmith.pricers.features.tokenizer import I64
-from pricesmith.pricers.features.vocabulary import I32, SparseRows
-from pricesmith.pricers.training_curve import TrainingPoint
+from pricesmith.pricers.training import PriceScale, TrainingPoint
 
 BLOCK = 4096  # embedding rows updated at once, so that they stay in the cache
 DECAY = 0.9999  # of the running mean of squared gradients

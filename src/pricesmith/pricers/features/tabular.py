@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pricesmith.core.types import Listing, render
+from pricesmith.pricers.features.hashing import F32
 from pricesmith.text.words import segment_text, unit_pattern
 
 MAX_CHARS = 20_000
@@ -28,7 +28,6 @@ NAMED = ("category", "brand", "first word")
 MAX_VALUE_CHARS = 80  # of a categorical value
 
 Columns = Mapping[str, int]
-F32 = NDArray[np.float32]
 
 
 def parse_fields(listing: Listing) -> tuple[dict[str, float], dict[str, str]]:

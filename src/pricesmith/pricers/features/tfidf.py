@@ -11,11 +11,9 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from pricesmith.pricers.features.tokenizer import F64
 from pricesmith.text.words import split_words
-
-F64 = NDArray[np.float64]
 
 
 def build_vectorizer(**options: Any) -> Any:

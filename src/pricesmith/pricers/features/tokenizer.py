@@ -20,6 +20,7 @@ from pricesmith.text.words import segment_text, text_patterns
 
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
+F64 = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 ASCII = 128

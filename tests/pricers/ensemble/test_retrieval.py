@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from pricesmith.core.types import Listing
-from pricesmith.pricers.ensemble.retrieval_set import RetrievalSet
-from pricesmith.pricers.features import knn
-from pricesmith.pricers.features.knn import (
+from pricesmith.pricers.ensemble import retrieval
+from pricesmith.pricers.ensemble.retrieval import (
     BIAS,
     N_NEIGHBORS,
     NOISE,
     RIDGES,
     NeighborIndex,
+    RetrievalSet,
     assign_folds,
     group_listings,
 )
-from pricesmith.pricers.features.vocabulary import gather_rows
+from pricesmith.pricers.features.hashing import gather_rows
 from pricesmith.testing import make_items
 
 ITEMS = make_items(400, seed=3)[0]
@@ -53,7 +53,7 @@ def test_cosines_among_neighbors_are_those_of_the_matrix(
     index: NeighborIndex, gram: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The quick product over shared features alone, and with few rows the one of all pairs, equal the whole product."""
-    monkeypatch.setattr(knn, "MAX_GRAM_ROWS", gram)
+    monkeypatch.setattr(retrieval, "MAX_GRAM_ROWS", gram)
     neighbors = index.search(index.matrix[:5], 16)
     for row, among in enumerate(index.pairwise_cosines(neighbors.indices)):
         near = index.matrix[neighbors.indices[row]]

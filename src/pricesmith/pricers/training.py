@@ -1,23 +1,98 @@
-"""Training curves: one line for each epoch or step in `training.jsonl` of a model folder, and a drawing for a terminal.
+"""What fits of several kinds share: the scale of log prices, threads, and the training curve.
 
-write_curve(folder, [TrainingPoint(series="network 1", epoch=1, train_loss=0.61, validation_mae=48.2, seconds=2.1)])
-console.print(draw_curve(read_curve(folder)))
+    scale = PriceScale.from_prices(prices)
+    with single_threaded, ThreadPoolExecutor(N_CORES) as pool:
+        list(pool.map(train, members))
+    write_curve(folder, [TrainingPoint(series="network 1", epoch=1, train_loss=0.61, validation_mae=48.2, seconds=2.1)])
+    console.print(draw_curve(read_curve(folder)))
+
+The target of every model is the log price: quotes are positive, and the same in any currency unit. The curve has one
+line for each epoch or step in `training.jsonl` of a model folder.
 """
 
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ConfigDict, ValidationError
 
+from pricesmith.core.errors import InputError
 from pricesmith.core.model_files import damaged_file
 from pricesmith.core.settings import Settings
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+LARGEST_LOG = 300.0  # |log price| is clipped here, so that a quote is finite and above 0
+
+
+@dataclass(frozen=True, slots=True)
+class PriceScale:
+    """Standardization of log prices: (logs - mean) / spread; `top` is the highest log price."""
+
+    logs: NDArray[np.float64]
+    mean: float
+    spread: float
+    top: float
+
+    @classmethod
+    def from_prices(cls, prices: Sequence[float]) -> PriceScale:
+        """The scale of training prices; the spread is 1 if all prices are equal."""
+        logs = np.log(np.array(prices))
+        return cls(logs, float(logs.mean()), float(logs.std()) or 1.0, float(logs.max()))
+
+
+def require_log_prices(present: bool, folder: Path) -> None:
+    """Raise InputError if the files of a model lack the log scale: earlier versions fitted log(1 + price)."""
+    if not present:
+        raise InputError(
+            f"{folder} was fitted by an earlier version of Pricesmith",
+            got="a model of log(1 + price)",
+            allowed="a model of log price",
+            hint="Run the same `pricesmith fit` command again with --overwrite.",
+        )
+
+
+N_CORES = 2
+
+
+class SingleThreadedPool:
+    """Context in which torch computes in the calling thread: networks do not wait for each other, and sums are
+    reproducible.
+
+    Several threads may enter; the last to leave restores the number of threads.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.before = threading.Lock(), 0, 1
+
+    def __enter__(self) -> None:
+        import torch
+
+        with self.lock:
+            if not self.inside:
+                self.before = torch.get_num_threads()
+                torch.set_num_threads(1)
+            self.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        import torch
+
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                torch.set_num_threads(self.before)
+
+
+single_threaded = SingleThreadedPool()
+
 
 CURVE = "training.jsonl"
 BLOCKS = "▁▂▃▄▅▆▇█"

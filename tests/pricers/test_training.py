@@ -10,7 +10,7 @@ from rich.console import Console
 
 from pricesmith.core.errors import InputError
 from pricesmith.pricers.boosting import BoostingRecipe
-from pricesmith.pricers.training_curve import CURVE, TrainingPoint, draw_curve, read_curve, sparkline, write_curve
+from pricesmith.pricers.training import CURVE, TrainingPoint, draw_curve, read_curve, sparkline, write_curve
 from pricesmith.testing import make_items
 
 POINTS = [
