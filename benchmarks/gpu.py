@@ -30,10 +30,10 @@ from llm_speed import clock, matmul_tflops
 from pricesmith.base_models.memory import Workload, peak_memory_estimate
 from pricesmith.core.progress import SILENT
 from pricesmith.pricers.llm.adapters import add_adapter
-from pricesmith.pricers.llm.architectures import architecture_from_config
 from pricesmith.pricers.llm.batching import Example, PlannedBatches, Schedule, token_losses
 from pricesmith.pricers.llm.checkpoints import TrainingCurve
 from pricesmith.pricers.llm.readout import get_head, hidden_states_at
+from pricesmith.pricers.llm.registry import architecture_from_config
 from pricesmith.pricers.llm.trainer import PriceTrainer, ValidationResult
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -19,7 +19,7 @@ import sys
 from typing import Any
 
 from pricesmith.base_models.memory import Workload, peak_memory_estimate
-from pricesmith.pricers.llm.architectures import Architecture
+from pricesmith.pricers.llm.registry import Architecture
 
 LISTING = 128
 TARGETS = (2, 4, 8)  # GB

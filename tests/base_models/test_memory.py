@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from pricesmith.base_models.feasibility import best_mode, infeasible_reason, largest_batch, plan_modes
 from pricesmith.base_models.memory import NF4, Workload, layer_activation_bytes, peak_memory_estimate, weight_bytes
-from pricesmith.pricers.llm.architectures import Architecture, architecture_from_config
-from pricesmith.pricers.llm.registry import registry
+from pricesmith.pricers.llm.registry import Architecture, architecture_from_config, registry
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "memory.py"
 ON_CPU = Workload(128, listing=64, rank=8, gpu=False, packed=False)

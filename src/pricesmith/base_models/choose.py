@@ -25,9 +25,15 @@ from pricesmith.base_models.memory import TOKENS_PER_LISTING, Purpose, Workload
 from pricesmith.core.atomic import read_json
 from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.core.progress import SILENT, Progress
-from pricesmith.pricers.llm.architectures import Architecture, architecture_from_folder, architecture_from_gguf
 from pricesmith.pricers.llm.presets import hub_error_reason, quiet_hub
-from pricesmith.pricers.llm.registry import OpenModel, find_model, registry
+from pricesmith.pricers.llm.registry import (
+    Architecture,
+    OpenModel,
+    architecture_from_folder,
+    architecture_from_gguf,
+    find_model,
+    registry,
+)
 
 BATCH = {"train": 2048, "serve": 8192}  # tokens
 LISTINGS = 10_000  # that an estimated time is for, if no catalog is given

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from pricesmith.base_models.hardware import format_size
 from pricesmith.base_models.memory import FP32, PeakMemory, Purpose, Quantization, Workload, peak_memory_estimate
-from pricesmith.pricers.llm.architectures import Architecture
+from pricesmith.pricers.llm.registry import Architecture
 
 LARGEST_BATCH = 131_072  # tokens; a larger batch gains nothing
 # In order of preference: 4 bits cost a little accuracy and speed, gradient checkpointing a third of the speed.

@@ -29,7 +29,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pricesmith.pricers.llm.architectures import Architecture
+from pricesmith.pricers.llm.registry import Architecture
 
 Purpose = Literal["train", "serve"]
 Quantization = Literal["none", "nf4"]

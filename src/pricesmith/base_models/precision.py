@@ -16,7 +16,7 @@ from pricesmith.base_models.memory import TOKENS_PER_LISTING, Workload
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.types import Recipe
-from pricesmith.pricers.llm.architectures import Architecture, architecture_from_folder
+from pricesmith.pricers.llm.registry import Architecture, architecture_from_folder
 
 AUTO = "auto"
 

@@ -1,4 +1,4 @@
-"""Stacking: folds are out of fold, a killed fit resumes, the error model orders quotes, the gate weights by distance."""
+"""Stacking: out of fold, resumed after a kill; the error model orders quotes, the gate weights them by distance."""
 
 from __future__ import annotations
 

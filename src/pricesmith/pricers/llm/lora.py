@@ -29,7 +29,13 @@ from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import SILENT, Progress, format_duration
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer
-from pricesmith.pricers.llm.adapters import add_adapter, find_target_modules, mixed_precision, peak_memory
+from pricesmith.pricers.llm.adapters import (
+    add_adapter,
+    find_target_modules,
+    init_head_from_probe,
+    mixed_precision,
+    peak_memory,
+)
 from pricesmith.pricers.llm.base_model import (
     base_fingerprint,
     check_prompt,
@@ -54,7 +60,6 @@ from pricesmith.pricers.llm.checkpoints import (
     read_history,
     validation_maes,
 )
-from pricesmith.pricers.llm.head_init import init_head_from_probe
 from pricesmith.pricers.llm.pricer import PRICE_CONFIG, LlmPricer, load_adapter, prompt_style, read_config
 from pricesmith.pricers.llm.readout import TREE_CACHE, PriceBins, TokenReader
 from pricesmith.pricers.llm.trainer import (

@@ -1,16 +1,22 @@
-"""The registry of open models, `bases.toml`: published facts of each, with source and date.
+"""Open models: the shape of one, which its memory depends on, and the registry of published facts with source and date.
 
 >>> models = registry()
 >>> models["llama-3.1-8b"].instruct
 'meta-llama/Llama-3.1-8B-Instruct'
 >>> round(models["llama-3.1-8b"].shape.parameters / 1e9, 2)
 8.03
+>>> shape = Architecture(4096, layers=32, heads=32, kv_heads=8, intermediate=14336, vocabulary=128256, tied=False)
+>>> round(shape.parameters / 1e9, 2)
+8.03
+
+The registry is `bases.toml`. A shape comes from a model's config, without its weights.
 """
 
 from __future__ import annotations
 
 import datetime
 import functools
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +26,232 @@ from pydantic import Field
 
 from pricesmith.core.errors import InputError
 from pricesmith.core.settings import Settings, parse_settings, read_toml
-from pricesmith.pricers.llm.architectures import Architecture
+
+QkNorm = Literal["", "head", "full"]
+# Names of the same value in different configs; the first that is present counts.
+NAMES = {
+    "hidden": ("hidden_size", "n_embd", "d_model"),
+    "layers": ("num_hidden_layers", "n_layer"),
+    "heads": ("num_attention_heads", "n_head"),
+    "kv_heads": ("num_key_value_heads",),
+    "head_size": ("head_dim",),
+    "intermediate": ("intermediate_size", "n_inner"),
+    "vocabulary": ("vocab_size",),
+    "context": ("max_position_embeddings",),
+}
+OPTIONAL = ("head_size", "context")
+# Layers that differ from Llama's in their activations: number of norms, norms of queries and keys, fused projections.
+KINDS: dict[str, dict[str, Any]] = {
+    "llama": {},
+    "mistral": {},
+    "smollm3": {},
+    "qwen2": {"qkv_bias": True},
+    "qwen3": {"qk_norm": "head"},
+    "gemma2": {"norms": 4},
+    "gemma3_text": {"norms": 4, "qk_norm": "head"},
+    "phi3": {"fused": True},
+    "olmo2": {"qk_norm": "full"},
+    "olmo3": {"qk_norm": "full"},
+}
+
+
+@dataclass(frozen=True)
+class LinearLayer:
+    """A matrix of every layer and the states it reads: matrices that read the same states share their saved copy."""
+
+    reads: Literal["attention in", "attention out", "mlp in", "mlp product"]
+    inputs: int
+    outputs: int
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The shape of a dense decoder. `head_size` 0 means hidden / heads; `counted` is the exact number of parameters."""
+
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    intermediate: int
+    vocabulary: int
+    tied: bool
+    head_size: int = 0
+    context: int = 0
+    norms: int = 2
+    qk_norm: QkNorm = ""
+    qkv_bias: bool = False
+    fused: bool = False
+    counted: int = 0
+
+    @property
+    def head(self) -> int:
+        """The width of one attention head."""
+        return self.head_size or self.hidden // self.heads
+
+    @property
+    def queries(self) -> int:
+        return self.heads * self.head
+
+    @property
+    def keys(self) -> int:
+        return self.kv_heads * self.head
+
+    @property
+    def linears(self) -> tuple[LinearLayer, ...]:
+        """The matrices of one layer, which are quantized and get LoRA adapters."""
+        h, i, q, k = self.hidden, self.intermediate, self.queries, self.keys
+        if self.fused:
+            inputs = [LinearLayer("attention in", h, q + 2 * k), LinearLayer("mlp in", h, 2 * i)]
+        else:
+            inputs = [LinearLayer("attention in", h, width) for width in (q, k, k)]
+            inputs += [LinearLayer("mlp in", h, i)] * 2
+        return (*inputs, LinearLayer("attention out", q, h), LinearLayer("mlp product", i, h))
+
+    @property
+    def blocks(self) -> int:
+        """Parameters in the matrices of all layers."""
+        return self.layers * sum(layer.inputs * layer.outputs for layer in self.linears)
+
+    @property
+    def embedding(self) -> int:
+        """Parameters of the embedding; the head is as large, and a separate matrix unless they are tied."""
+        return self.vocabulary * self.hidden
+
+    @property
+    def small(self) -> int:
+        """Parameters of norms and biases."""
+        norm = {"": 0, "head": 2 * self.head, "full": self.queries + self.keys}[self.qk_norm]
+        bias = self.queries + 2 * self.keys if self.qkv_bias else 0
+        return self.layers * (self.norms * self.hidden + norm + bias) + self.hidden
+
+    @property
+    def parameters(self) -> int:
+        """All parameters with the head, as counted, or computed from the shape."""
+        return self.counted or self.blocks + self.embedding * (1 if self.tied else 2) + self.small
+
+    def adapters(self, rank: int) -> int:
+        """Parameters of LoRA adapters of this rank on all linear layers: rank x (inputs + outputs) for each."""
+        return self.layers * sum(rank * (layer.inputs + layer.outputs) for layer in self.linears)
+
+
+def architecture_from_config(config: Any, name: str) -> Architecture:
+    """The shape of a transformers config, its parameters counted on the meta device, which allocates nothing.
+
+    `name` is the model's name in errors. Raises InputError if it is not a dense decoder of stock transformers.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    fields = {field: first_present(text, names) for field, names in NAMES.items()}
+    missing = [NAMES[field][0] for field in NAMES if field not in OPTIONAL and not fields[field]]
+    if missing or first_present(text, ("num_experts", "num_local_experts", "n_routed_experts")):
+        raise InputError(
+            f"The planner cannot read the shape of {name}",
+            got=f"model type {text.model_type}" + (f", without {', '.join(missing)}" if missing else ", with experts"),
+            allowed="a dense decoder such as Llama, Qwen, Gemma, Phi, Mistral, SmolLM or OLMo",
+            hint="Choose another base; `pricesmith bases` lists them.",
+        )
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(text, dtype=torch.bfloat16, trust_remote_code=False)
+    except (ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"transformers cannot build {name}", got=str(error).splitlines()[0][:200], hint="Choose another base."
+        ) from None
+    counts = sum(parameter.numel() for parameter in model.parameters())
+    values: dict[str, Any] = {field: int(value or 0) for field, value in fields.items()}
+    tied = bool(getattr(text, "tie_word_embeddings", False))
+    return Architecture(**values, tied=tied, counted=counts, **KINDS.get(str(text.model_type), {}))
+
+
+def first_present(config: Any, names: tuple[str, ...]) -> Any:
+    """The first value among these attributes of a config, or None."""
+    return next((getattr(config, name) for name in names if getattr(config, name, None)), None)
+
+
+def names_code(value: Any) -> bool:
+    """Whether a config or a nested part of it names code of its own (auto_map)."""
+    parts = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+    return (isinstance(value, dict) and "auto_map" in value) or any(names_code(part) for part in parts)
+
+
+def architecture_from_folder(folder: Path) -> Architecture:
+    """The shape of a local model folder. Raises InputError if its config.json cannot be used."""
+    from transformers import AutoConfig
+
+    path = folder / "config.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or names_code(values):
+            raise ValueError("a config that names code of its own (auto_map), or is not a JSON object")
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, RecursionError) as error:
+        raise InputError(
+            f"{folder} is not a folder of a pretrained model",
+            got=f"no {path.name} in it" if not path.is_file() else str(error).splitlines()[0][:200],
+            allowed="a folder that `save_pretrained` wrote",
+            hint="Name a Hub id, a folder with a config.json, or a .gguf file.",
+        ) from None
+    return architecture_from_config(config, str(folder))
+
+
+def architecture_from_gguf(path: Path) -> Architecture:
+    """The shape in a GGUF file's header; its tensors are not read. Raises InputError if it has none."""
+    try:
+        from gguf import GGUFReader
+    except ImportError:
+        raise InputError("Reading a GGUF file needs gguf", hint="pip install 'pricesmith[demo-llm]'") from None
+    try:
+        reader = GGUFReader(path)
+    except (OSError, ValueError, IndexError, KeyError) as error:
+        raise InputError(
+            f"{path} cannot be read as a GGUF file",
+            got=f"{path.stat().st_size:,} bytes, {type(error).__name__}: {error}"[:200],
+            allowed="a complete .gguf file of a language model",
+            hint="Download it again: it may be truncated.",
+        ) from None
+
+    def field(name: str) -> Any:
+        key = f"{architecture}.{name}" if "." not in name or not name.startswith("general") else name
+        value = reader.fields.get(key)
+        return None if value is None else value.contents()
+
+    architecture = (
+        str(reader.fields["general.architecture"].contents()) if "general.architecture" in reader.fields else ""
+    )
+    sizes = {tensor.name: [int(size) for size in tensor.shape] for tensor in reader.tensors}
+    names = {"hidden": "embedding_length", "layers": "block_count", "intermediate": "feed_forward_length"}
+    values = {name: field(key) for name, key in names.items()}
+    values |= {"heads": field("attention.head_count"), "kv_heads": field("attention.head_count_kv")}
+    values |= {"head_size": field("attention.key_length"), "context": field("context_length")}
+    if (
+        not all(values[name] for name in ("hidden", "layers", "intermediate", "heads"))
+        or "token_embd.weight" not in sizes
+    ):
+        raise InputError(
+            f"{path} has no shape in its header", got=f"architecture {architecture!r}", hint="Check the file."
+        )
+    values["kv_heads"] = values["kv_heads"] or values["heads"]
+    kind = {"gemma3": "gemma3_text"}.get(architecture, architecture)
+    sizes_of: dict[str, Any] = {name: int(value or 0) for name, value in values.items()}
+    counts = sum(count_parameters(size) for size in sizes.values())
+    return Architecture(
+        **sizes_of,
+        vocabulary=sizes["token_embd.weight"][1],
+        tied="output.weight" not in sizes,
+        counted=counts,
+        **KINDS.get(kind, {}),
+    )
+
+
+def count_parameters(sizes: list[int]) -> int:
+    """The number of elements of a tensor of these sizes."""
+    product = 1
+    for size in sizes:
+        product *= size
+    return product
+
 
 REGISTRY = Path(__file__).with_name("bases.toml")
 Variant = Literal["base", "instruct"]

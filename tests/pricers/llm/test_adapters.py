@@ -11,16 +11,16 @@ from peft import LoraConfig, PeftModel, TaskType
 
 from pricesmith.core.errors import InputError
 from pricesmith.core.progress import SILENT, Progress
-from pricesmith.pricers.llm.adapters import add_adapter
-from pricesmith.pricers.llm.base_model import find_base, load_classifier
-from pricesmith.pricers.llm.batching import Example
-from pricesmith.pricers.llm.head_init import (
+from pricesmith.pricers.llm.adapters import (
+    add_adapter,
     fit_head,
     frozen_states,
     init_head_from_probe,
     softmax_regression,
     uniform_direction,
 )
+from pricesmith.pricers.llm.base_model import find_base, load_classifier
+from pricesmith.pricers.llm.batching import Example
 from pricesmith.pricers.llm.readout import PriceBins, get_head, inner_model
 from pricesmith.testing import make_model
 
