@@ -21,7 +21,7 @@ DOCUMENTED = (
     "pricesmith.api.evaluate",
     "pricesmith.api.estimator",
     "pricesmith.catalog.dataframes",
-    "pricesmith.core.notebook",
+    "pricesmith.core.tables",
     "pricesmith.pricers.predict",
 )
 

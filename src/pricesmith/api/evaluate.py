@@ -13,7 +13,7 @@ from pricesmith.api.pipeline import CatalogLike, open_or_same
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.core.console import Console
 from pricesmith.core.errors import UsageError
-from pricesmith.core.notebook import html_table
+from pricesmith.core.tables import html_table
 from pricesmith.core.types import Evaluation, Pricer
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Leaderboard:
         """What a terminal shows: the tables, one for each set of items, and the notes below them."""
         from rich.text import Text
 
-        from pricesmith.core.fitted_table import FittedTable
+        from pricesmith.core.tables import FittedTable
         from pricesmith.reporting.terminal import leaderboard_table
 
         drawn = leaderboard_table(self.evals, self.rows).renderables

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pricesmith.base_models.hardware import format_size
-from pricesmith.core.fitted_table import Column, FittedTable
 from pricesmith.core.progress import format_duration
+from pricesmith.core.tables import Column, FittedTable
 from pricesmith.text.formatting import format_money, format_number
 
 Facts = Mapping[str, Any]

@@ -99,7 +99,7 @@ class Catalog:
 
     def _repr_html_(self) -> str:
         """The catalog's facts as a table, for notebooks."""
-        from pricesmith.core.notebook import html_facts
+        from pricesmith.core.tables import html_facts
 
         low, high = self.price_range
         facts: dict[str, object] = {f"{name} items": f"{count:,}" for name, count in self.ledger["splits"].items()}

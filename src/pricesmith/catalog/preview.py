@@ -70,7 +70,7 @@ class Preview:
         from rich.text import Text
 
         from pricesmith.catalog.summary import plain
-        from pricesmith.core.fitted_table import Column, FittedTable
+        from pricesmith.core.tables import Column, FittedTable
 
         source = "assumed; --currency changes it" if self.currency_source == ASSUMED else self.currency_source
         parts: list[RenderableType] = [Text(plain(f"Currency: {self.currency}" + (f" ({source})" if source else "")))]

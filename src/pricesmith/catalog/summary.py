@@ -15,8 +15,8 @@ from pricesmith.catalog.catalog import LEDGER, SPLITS, Catalog
 from pricesmith.catalog.currency_choice import ASSUMED
 from pricesmith.catalog.staging import ABOVE, BELOW
 from pricesmith.core.console import CONTROL
-from pricesmith.core.fitted_table import Column, FittedTable
 from pricesmith.core.model_files import report_damage
+from pricesmith.core.tables import Column, FittedTable
 from pricesmith.text.formatting import format_money
 
 if TYPE_CHECKING:

@@ -64,7 +64,7 @@ class Quote:
 
     def _repr_html_(self) -> str:
         """The quote as a table, for notebooks."""
-        from pricesmith.core.notebook import html_facts
+        from pricesmith.core.tables import html_facts
 
         shown = {"price": self.price, "low": self.low, "high": self.high}
         facts: dict[str, object] = {name: f"{value:,.6g}" for name, value in shown.items() if value is not None}

@@ -21,9 +21,16 @@ from pricesmith.core.types import Evaluation
 from pricesmith.evaluation.evaluate import EvalArrays, to_arrays
 from pricesmith.evaluation.results import Evals
 from pricesmith.metrics.bands import Mask, category_masks, price_edges, price_masks
-from pricesmith.metrics.bootstrap import MIN_GROUPS, RESAMPLES, Codes, Interval, bootstrap_interval, encode_groups
+from pricesmith.metrics.bootstrap import (
+    MIN_GROUPS,
+    RESAMPLES,
+    Codes,
+    Interval,
+    bootstrap_interval,
+    encode_groups,
+    simultaneous_intervals,
+)
 from pricesmith.metrics.metrics import METRICS, Array, Metric, get_metric
-from pricesmith.metrics.simultaneous import simultaneous_intervals
 
 POWER = 0.80
 CONFIDENCE = 0.95  # of all bands of a breakdown together
@@ -68,7 +75,7 @@ class Difference:
 
     def _repr_html_(self) -> str:
         """The difference as a table, for notebooks."""
-        from pricesmith.core.notebook import html_facts
+        from pricesmith.core.tables import html_facts
 
         facts = {
             self.a: f"{self.a_value:,.4g}",

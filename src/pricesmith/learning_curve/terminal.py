@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pricesmith.core.fitted_table import Column, FittedTable
+from pricesmith.core.tables import Column, FittedTable
 from pricesmith.learning_curve import narrative
 from pricesmith.learning_curve.schema import ErrorRange, LearningCurve, SegmentShare
 from pricesmith.text.formatting import format_band, format_bounds, format_price, format_share, to_single_line

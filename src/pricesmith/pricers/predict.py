@@ -22,8 +22,8 @@ from pricesmith.catalog.comparables import Comparable
 from pricesmith.catalog.dataframes import NAME, FrameT, add_columns, build_rows, is_dataframe, to_raw_rows
 from pricesmith.catalog.listing_reader import reader_for_header
 from pricesmith.core.errors import UsageError
-from pricesmith.core.notebook import html_facts
 from pricesmith.core.settings import parse_settings
+from pricesmith.core.tables import html_facts
 from pricesmith.core.types import Item, Listing, Quote
 from pricesmith.text.formatting import format_money
 

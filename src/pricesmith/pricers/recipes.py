@@ -114,7 +114,7 @@ def format_recipes(recipes: Sequence[Mapping[str, Any]]) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    from pricesmith.core.fitted_table import Column, FittedTable
+    from pricesmith.core.tables import Column, FittedTable
 
     rows = [
         [

@@ -144,7 +144,7 @@ def draw_curve(points: Sequence[TrainingPoint]) -> RenderableType:
 
     Each sparkline has its own scale: the lowest bar is the lowest value of the row.
     """
-    from pricesmith.core.fitted_table import Column, FittedTable
+    from pricesmith.core.tables import Column, FittedTable
 
     rows = []
     for series in dict.fromkeys(point.series for point in points):

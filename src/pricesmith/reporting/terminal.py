@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pricesmith.core.fitted_table import Column, FittedTable
+from pricesmith.core.tables import Column, FittedTable
 from pricesmith.evaluation.leaderboard import LeaderboardRow
 from pricesmith.evaluation.results import Evals
 from pricesmith.reporting.json_output import leaderboard_row_dict

@@ -1,16 +1,22 @@
-"""A table for a terminal of any width: columns are dropped in a fixed order, figures are never cut.
+"""Tables for a terminal of any width, and as HTML for notebooks.
 
     FittedTable("Title", [Column("rank"), Column("name", wraps=True), Column("seconds", right=True, drop=1)], rows)
 
-Where the columns do not fit side by side, the one with the highest `drop` goes first, then the next; columns with
-`drop` 0 stay. A column that `wraps` (names) breaks its lines where the rest leaves too little room. Cells are data:
-nothing in them is markup.
+In a terminal, columns are dropped in a fixed order and figures are never cut: where the columns do not fit side by
+side, the one with the highest `drop` goes first, then the next; columns with `drop` 0 stay. A column that `wraps`
+(names) breaks its lines where the rest leaves too little room. Cells are data: nothing in them is markup.
+
+>>> html_facts("Model mlp", {"Recipe": "sparse_mlp"})
+'<table><caption>Model mlp</caption><tr><th>Recipe</th><td>sparse_mlp</td></tr></table>'
+
+`_repr_html_` of models, catalogs, quotes and leaderboards returns such HTML.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 GAP = 3  # spaces around and between two columns
@@ -75,3 +81,17 @@ class FittedTable:
         for row in self.rows:
             table.add_row(*(Text(row[place]) for place in places))
         yield table
+
+
+def html_facts(caption: str, facts: Mapping[str, object]) -> str:
+    """A table of names and values. Everything is escaped: names and values may come from data."""
+    rows = "".join(f"<tr><th>{escape(str(name))}</th><td>{escape(str(fact))}</td></tr>" for name, fact in facts.items())
+    return f"<table><caption>{escape(caption)}</caption>{rows}</table>"
+
+
+def html_table(caption: str, header: Sequence[str], rows: Sequence[Sequence[object]], notes: Sequence[str] = ()) -> str:
+    """A table with a header, and notes below it; everything is escaped."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    below = "".join(f"<p>{escape(note)}</p>" for note in notes)
+    return f"<table><caption>{escape(caption)}</caption><tr>{head}</tr>{body}</table>{below}"

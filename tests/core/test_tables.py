@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from pricesmith.core.fitted_table import Column, FittedTable
+from pricesmith.core.tables import Column, FittedTable
 
 COLUMNS = (
     Column(""),
