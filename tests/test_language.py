@@ -30,7 +30,7 @@ ALLOWED: dict[str, tuple[int, int]] = {}
 # Examples in docstrings of these modules run here.
 EXAMPLES = (
     "core.errors",
-    "core.notebook",
+    "core.tables",
     "core.settings",
     "core.types",
     "metrics.bands",

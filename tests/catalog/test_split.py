@@ -1,17 +1,32 @@
-"""Groups go to one side each, and the shares are met."""
+"""Groups go to one side each, also in a newer table of the same goods; --train-rows balances prices in training."""
 
 from __future__ import annotations
+
+import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricesmith.catalog.split import Shares, mix_hashes, parse_split, split_groups
+from pricesmith.catalog import curate
+from pricesmith.catalog.catalog import Catalog
+from pricesmith.catalog.split import (
+    NEW,
+    Shares,
+    balance,
+    group_sides,
+    mix_hashes,
+    parse_split,
+    split_groups,
+    waterfill_level,
+)
 from pricesmith.core.errors import InputError, UsageError
+from pricesmith.testing import make_csv
 
 
-def made(sizes: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def make_groups(sizes: list[int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     draw = np.random.default_rng(seed)
     return draw.integers(0, 2**63, len(sizes)).astype(np.uint64), np.array(sizes)
 
@@ -30,7 +45,7 @@ def test_each_share_is_within_half_a_point(seed: int, groups: int, split: str) -
     """With groups of up to 50 items among many small ones."""
     draw = np.random.default_rng(seed)
     sizes = np.minimum(np.ceil(draw.pareto(1.5, groups) + 0.01), 50).astype(int).tolist()
-    names, count = made(sizes, seed)
+    names, count = make_groups(sizes, seed)
     side = split_groups(names, count, split, seed)
     rows = sum(sizes)
     for place, wanted in enumerate(parse_split(split, rows)):
@@ -39,14 +54,14 @@ def test_each_share_is_within_half_a_point(seed: int, groups: int, split: str) -
 
 def test_the_split_does_not_depend_on_the_order_of_groups() -> None:
     """It is a matter of their hashes."""
-    names, sizes = made([1, 2, 3] * 200)
+    names, sizes = make_groups([1, 2, 3] * 200)
     order = np.random.default_rng(1).permutation(600)
     assert (split_groups(names, sizes, "auto", 0)[order] == split_groups(names[order], sizes[order], "auto", 0)).all()
 
 
 def test_another_seed_is_another_split() -> None:
     """And the same seed the same."""
-    names, sizes = made([1] * 1_000)
+    names, sizes = make_groups([1] * 1_000)
     first, same, other = (split_groups(names, sizes, "90/5/5", seed) for seed in (1, 1, 2))
     assert (first == same).all()
     assert not (first == other).all()
@@ -69,3 +84,118 @@ def test_shares_that_are_none_are_refused(split: str) -> None:
     """Three shares above 0 that make 100."""
     with pytest.raises(UsageError, match="--split"):
         parse_split(split, 1_000)
+
+
+def splits_by_words(catalog: Catalog) -> dict[tuple[str, str], set[str]]:
+    """The splits of each title and text."""
+    splits: dict[tuple[str, str], set[str]] = {}
+    for split in ("train", "validation", "test"):
+        columns = catalog.columns(split, ("title", "text"))
+        for words in zip(columns["title"], columns["text"], strict=True):
+            splits.setdefault(words, set()).add(split)
+    return splits
+
+
+@pytest.fixture(scope="module")
+def catalogs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Catalog, Catalog]:
+    """A catalog of 1,000 rows, and one of 1,500: 900 of the old rows, 20 of them repriced, and 600 new ones."""
+    folder = tmp_path_factory.mktemp("refit")
+    make_csv(folder / "all.csv", 1600)
+    with (folder / "all.csv").open(newline="") as handle:
+        header, *rows = csv.reader(handle)
+    price = next(place for place, name in enumerate(header) if "price" in name.lower())
+
+    def write(path: Path, lines: list[list[str]]) -> str:
+        with path.open("w", newline="") as handle:
+            csv.writer(handle).writerows([header, *lines])
+        return str(path)
+
+    old = curate(write(folder / "old.csv", rows[:1000]), folder / "old")
+    newer = [list(row) for row in rows[100:]]
+    for row in newer[:20]:
+        row[price] = "77.5"
+    return old, curate(write(folder / "new.csv", newer), folder / "new", previous=old)
+
+
+def test_known_items_keep_their_split(catalogs: tuple[Catalog, Catalog]) -> None:
+    """Except for the few that the ledger counts, and those move towards train only."""
+    old, new = (splits_by_words(catalog) for catalog in catalogs)
+    shared = [words for words in old if words in new]
+    changed = [words for words in shared if old[words] != new[words]]
+    record = catalogs[1].ledger["previous"]
+    assert len(shared) > 500
+    assert len(changed) <= record["changed_split"] <= 0.02 * record["known_items"]
+    assert record["fingerprint"] == catalogs[0].fingerprint
+    assert record["new_items"] > 400
+    assert "train" not in [split for words in changed for split in old[words]]
+
+
+def test_new_items_fill_all_splits_up_to_their_shares(catalogs: tuple[Catalog, Catalog]) -> None:
+    """The test split grows with the table; no group is on two sides."""
+    _, new = catalogs
+    sizes = new.ledger["splits"]
+    rows = sum(sizes.values())
+    assert sizes["test"] == pytest.approx(min(1000, rows // 5), abs=5)
+    assert sizes["validation"] == pytest.approx(min(1000, rows // 5), abs=5)
+    groups = [set(new.columns(split, ("group",))["group"]) for split in ("train", "validation", "test")]
+    assert not groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
+
+
+def test_a_group_of_several_splits_goes_to_the_earliest() -> None:
+    """Train before validation before test; a group without known items is free."""
+    rows = np.array([2, 0, NEW, 1, 2, NEW], dtype=np.int8)
+    codes = np.array([0, 0, 0, 1, 1, 2])
+    assert group_sides(rows, codes, 3).tolist() == [0, 1, NEW]
+
+
+def make_prices(n: int = 5_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    return np.exp(draw.normal(3.5, 1.0, n)), draw.integers(0, 2**63, n).astype(np.uint64)
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.integers(0, 60), min_size=1, max_size=20), st.integers(0, 500))
+def test_the_level_is_the_largest_that_fits(counts: list[int], target: int) -> None:
+    """One more in each bin would be too many."""
+    cap = waterfill_level(counts, target)
+    assert sum(min(count, cap) for count in counts) <= target
+    if cap < max(counts):
+        assert sum(min(count, cap + 1) for count in counts) > target
+
+
+def test_exactly_the_target_stays() -> None:
+    """And the histogram tells it."""
+    prices, hashes = make_prices()
+    chosen = balance(prices, hashes, 1_234, 0)
+    assert chosen.mask.sum() == 1_234 == sum(chosen.after)
+    assert sum(chosen.before) == 5_000
+
+
+def test_sparse_bins_stay_whole_and_crowded_ones_are_level() -> None:
+    """No bin that was cut keeps more than one item more than another."""
+    prices, hashes = make_prices()
+    chosen = balance(prices, hashes, 1_500, 0)
+    cut = [after for before, after in zip(chosen.before, chosen.after, strict=True) if after < before]
+    assert cut
+    assert max(cut) - min(cut) <= 1
+    assert max(chosen.after) <= max(cut)
+
+
+def test_a_target_above_the_rows_keeps_all() -> None:
+    """There is nothing to make up items from."""
+    prices, hashes = make_prices(200)
+    assert balance(prices, hashes, 1_000, 0).mask.all()
+
+
+def test_the_choice_is_seeded_and_free_of_order() -> None:
+    """Another seed chooses others; another order the same ones."""
+    prices, hashes = make_prices(1_000)
+    first, other = (balance(prices, hashes, 300, seed).mask for seed in (0, 1))
+    order = np.random.default_rng(5).permutation(1_000)
+    assert (balance(prices[order], hashes[order], 300, 0).mask == first[order]).all()
+    assert not (first == other).all()
+
+
+def test_one_price_is_one_bin() -> None:
+    """A catalog of a single price can be balanced too."""
+    assert balance(np.full(50, 9.99), np.arange(50, dtype=np.uint64), 10, 0).mask.sum() == 10

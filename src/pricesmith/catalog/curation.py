@@ -1,34 +1,50 @@
 """Make a catalog from files: read, map columns, clean, refuse by name, find groups, split, write, add up.
 
     catalog = curate(["shop.csv"], Path("out/shop"), currency="EUR")
+    print(preview(["shop.csv"]).files[0].columns.price)
 
-The ledger is written last; the same command again says that it has finished, with other settings it refuses.
+The ledger is written last; the same command again says that it has finished, with other settings it refuses. A preview
+shows the columns, guesses and first rows that `curate` would read, and writes nothing.
 """
 
 from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pricesmith.catalog.catalog import CARD, ITEMS, LEDGER, REJECTS, SPLITS, Catalog, open_catalog
 from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import ColumnMap
-from pricesmith.catalog.currency_choice import choose_currency
 from pricesmith.catalog.readers.feeds import DEMO, SAMPLE, ReadOptions, merge_maps, open_feeds
-from pricesmith.catalog.readers.sources import Limits, resolve_sources
+from pricesmith.catalog.readers.sources import LIMITS, Limits, RawRow, resolve_sources
 from pricesmith.catalog.split import check_split, parse_split
-from pricesmith.catalog.staging import BALANCED, DUPLICATE, Feed, RejectCounts, Rejects, Rules, Stage, stage_feeds
+from pricesmith.catalog.staging import (
+    ASSUMED,
+    BALANCED,
+    DUPLICATE,
+    Feed,
+    RejectCounts,
+    Rejects,
+    Rules,
+    Stage,
+    choose_currency,
+    stage_feeds,
+)
 from pricesmith.core.atomic import sha256
 from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.core.folders import FolderBuild, build_folder
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.text.currency import CODES
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 LOWEST, HIGHEST = 0.01, 1e9
 FEWEST_GROUPS = 20
@@ -319,3 +335,104 @@ def describe_columns(feeds: Sequence[Feed], late: Sequence[str]) -> dict[str, An
         **({"maps": [columns.model_dump() for columns in maps]} if maps != [whole] else {}),
         **({"categories": categories} if categories else {}),
     }
+
+
+N_ROWS = 5
+MAX_CELL = 40  # characters of a cell that are shown
+
+
+@dataclass(frozen=True)
+class FilePreview:
+    """One file: its name, the column map that `curate` would use, and its first rows as they were read."""
+
+    name: str
+    columns: ColumnMap
+    rows: list[dict[str, Any]]
+
+    def roles(self) -> list[tuple[str, str]]:
+        """(column, use) of every column: the field it is used for, `line of the text`, or why it is ignored."""
+        columns = self.columns
+        fields = {columns_name: name for name in FIELDS if (columns_name := getattr(columns, name))}
+        return [
+            *((column, name) for column, name in fields.items()),
+            *((column, "line of the text") for column in columns.extra),
+            *((column, f"ignored: {reason}") for column, reason in columns.left_out.items()),
+        ]
+
+
+FIELDS = ("title", "text", "price", "currency", "category", "brand", "id")
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What `curate` would read. `currency_source` is `assumed` if no price names a currency, empty if it was given."""
+
+    currency: str
+    currency_source: str
+    files: list[FilePreview] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The preview for --json."""
+        return {
+            "currency": self.currency,
+            "currency_source": self.currency_source,
+            "files": [
+                {"file": file.name, "columns": file.columns.model_dump(), "rows": file.rows} for file in self.files
+            ],
+        }
+
+    def render(self) -> RenderableType:
+        """The preview as tables that fit the terminal."""
+        from rich.console import Group
+        from rich.text import Text
+
+        from pricesmith.catalog.summary import plain
+        from pricesmith.core.tables import Column, FittedTable
+
+        source = "assumed; --currency changes it" if self.currency_source == ASSUMED else self.currency_source
+        parts: list[RenderableType] = [Text(plain(f"Currency: {self.currency}" + (f" ({source})" if source else "")))]
+        for file in self.files:
+            roles = file.roles()
+            used = [column for column, use in roles if not use.startswith("ignored")]
+            cells = {column: " | ".join(shorten(row.get(column)) for row in file.rows) for column, _ in roles}
+            lines = [(plain(column), plain(use), plain(cells[column])) for column, use in roles]
+            title = f"{plain(file.name)}: {len(used)} of {len(roles)} columns are used"
+            columns = [Column("column", wraps=True), Column("use", wraps=True)]
+            parts.append(FittedTable(title, [*columns, Column(f"first {len(file.rows)} rows", wraps=True)], lines))
+        return Group(*parts, Text("Nothing was written. Run it without --preview to build."))
+
+
+def shorten(value: object) -> str:
+    """A cell on one line of bounded length."""
+    text = " ".join(str("" if value is None else value).split())
+    return text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 1]}…"
+
+
+def preview(
+    sources: Sequence[str],
+    *,
+    mapping: Mapping[str, str] | None = None,
+    currency: str | None = None,
+    keep: Sequence[str] = (),
+    drop: Sequence[str] = (),
+    delimiter: str = "",
+    limits: Limits = LIMITS,
+    progress: Progress = SILENT,
+) -> Preview:
+    """What `curate` would read from these sources with the same options. Nothing is written.
+
+    Raises UsageError for invalid options and InputError for files that cannot be read, as `curate` does.
+    """
+    given = check_settings(currency, "auto", None)
+    feeds = open_feeds(sources, ReadOptions(mapping or {}, keep, drop, delimiter, given, limits), progress)
+    code, currency_source = choose_currency(feeds, given)
+    files = [FilePreview(feed.name, feed.columns, list(islice(raw_rows(feed), N_ROWS))) for feed in feeds]
+    return Preview(code, currency_source, files)
+
+
+def raw_rows(feed: Feed) -> Iterator[dict[str, Any]]:
+    """The rows of a feed that can be read."""
+    for batch in feed.read():
+        for row in batch:
+            if isinstance(row, RawRow):
+                yield dict(row.values)

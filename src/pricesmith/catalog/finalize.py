@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.catalog.near_duplicates import N_BANDS, N_HASHES, find_groups, join_groups, split_templates
-from pricesmith.catalog.previous_split import describe_previous, group_sides, previous_sides
-from pricesmith.catalog.split import split_groups
+from pricesmith.catalog.split import describe_previous, group_sides, previous_sides, split_groups
 from pricesmith.catalog.staging import LINKS
 from pricesmith.core.errors import PricesmithError
 from pricesmith.core.progress import Progress

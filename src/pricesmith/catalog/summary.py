@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pricesmith.catalog.catalog import LEDGER, SPLITS, Catalog
-from pricesmith.catalog.currency_choice import ASSUMED
-from pricesmith.catalog.staging import ABOVE, BELOW
+from pricesmith.catalog.staging import ABOVE, ASSUMED, BELOW
 from pricesmith.core.console import CONTROL
 from pricesmith.core.model_files import report_damage
 from pricesmith.core.tables import Column, FittedTable

@@ -87,7 +87,7 @@ def curate(
 
 def show_preview(sources: Sequence[str], reading: Mapping[str, Any], console: Console) -> None:
     """Print what `curate` would read with these options, and write nothing."""
-    from pricesmith.catalog.preview import preview
+    from pricesmith.catalog.curation import preview
 
     with console.progress() as progress:
         shown = preview(sources, **reading, progress=progress)

@@ -147,7 +147,7 @@ def compare_simultaneously(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[Difference | None]:
-    """The paired difference of each pair, with simultaneous intervals (`metrics.simultaneous`); None for a pair
+    """The paired difference of each pair, with simultaneous intervals (`metrics.bootstrap`); None for a pair
     without common items.
 
     A difference's `confidence` is the pointwise one of its interval, which `n_needed` assumes too. Sets of pairs on
