@@ -22,7 +22,7 @@ from pricesmith.pricers.ensemble.stacking import (
     best_weight,
     weighted_log_mean,
 )
-from pricesmith.pricers.features.tabular import TabularFields, parse_fields
+from pricesmith.pricers.features.trees import TabularFields, parse_fields
 from pricesmith.pricers.fitting import fit_model
 from pricesmith.pricers.model import load_model
 from pricesmith.pricers.recipes import get_settings, read_recipe

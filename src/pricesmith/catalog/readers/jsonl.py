@@ -13,7 +13,7 @@ import io
 import json
 from typing import Any, TextIO
 
-from pricesmith.catalog.readers.messages import TOO_LARGE, FileRefused, MessageWriter, Value
+from pricesmith.catalog.readers.sandbox import TOO_LARGE, FileRefused, MessageWriter, Value
 from pricesmith.text.price_parser import find_price_word
 
 DEEPEST = 64  # levels of nesting

@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any, BinaryIO
 
 from pricesmith.catalog.readers.jsonl import flatten_value
-from pricesmith.catalog.readers.messages import FREE, TOO_LARGE, WRONG_FIELDS, FileRefused, MessageWriter, Scan, Value
+from pricesmith.catalog.readers.sandbox import FREE, TOO_LARGE, WRONG_FIELDS, FileRefused, MessageWriter, Scan, Value
 from pricesmith.text.currency import find_currencies, normalize_sign
 
 PARQUET_ROWS = 64  # read at a time: a cell may be a million times larger than the file says

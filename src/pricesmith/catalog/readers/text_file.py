@@ -19,7 +19,7 @@ import zlib
 from typing import Any, BinaryIO
 
 from pricesmith.catalog.readers.csv import CsvReader, RowShape
-from pricesmith.catalog.readers.messages import BLANK, FREE, TOO_LARGE, WRONG_FIELDS, FileRefused, MessageWriter
+from pricesmith.catalog.readers.sandbox import BLANK, FREE, TOO_LARGE, WRONG_FIELDS, FileRefused, MessageWriter
 
 ONCE = 1 << 20  # bytes read at a time
 HEAD = 1 << 16  # bytes looked at to tell encoding and separator

@@ -22,7 +22,7 @@ import sys
 from types import SimpleNamespace
 from typing import Any, BinaryIO
 
-from pricesmith.catalog.readers.messages import FileRefused, MessageWriter, Scan
+from pricesmith.catalog.readers.sandbox import FileRefused, MessageWriter, Scan
 
 ADDRESSES = 3_000_000_000  # bytes of address space above the limit on data
 NEW_NETWORK = 0x40000000  # CLONE_NEWNET

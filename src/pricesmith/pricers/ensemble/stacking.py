@@ -31,9 +31,8 @@ from pricesmith.pricers import recipe_class
 from pricesmith.pricers.ensemble.neural import NetworkEnsemble, TrainConfig, network_files, train_networks
 from pricesmith.pricers.ensemble.retrieval import N_NEIGHBORS, NeighborIndex, RetrievalSet, StageCache
 from pricesmith.pricers.features.hashing import F32, chunks, gather_rows
-from pricesmith.pricers.features.tabular import TabularFields
 from pricesmith.pricers.features.tokenizer import F64
-from pricesmith.pricers.features.trees import TreeEnsemble, TreeParams, fit_trees, tree_files
+from pricesmith.pricers.features.trees import TabularFields, TreeEnsemble, TreeParams, fit_trees, tree_files
 from pricesmith.pricers.recipes import measured_figures, split_commas
 from pricesmith.pricers.training import N_CORES
 
