@@ -5,7 +5,7 @@
     python benchmarks/memory.py --case '{"...": ...}'        one case, in this process; what the others start
 
 Each case is a process of its own. CPU: VmHWM at the end minus VmRSS after the imports. GPU: what CUDA says is reserved.
-The code is the product's: PEFT LoRA on every linear layer as `pricers/language/adapters.py` puts it on, the head at
+The code is the product's: PEFT LoRA on every linear layer as `pricers/llm/adapters.py` puts it on, the head at
 price positions only, two optimizer steps; scoring is `LlmPricer.price` with the digit tree.
 """
 
