@@ -15,8 +15,7 @@ from pricesmith.cli import run
 from pricesmith.core.errors import UsageError
 from pricesmith.evaluation.cost import EACH_ITS_OWN
 from pricesmith.reporting import write_report
-from pricesmith.reporting.head_to_head import format_duration, interval_bars
-from pricesmith.reporting.published import published_figures
+from pricesmith.reporting.head_to_head import format_duration, interval_bars, published_figures
 
 from .conftest import evaluated
 

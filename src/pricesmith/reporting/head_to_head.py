@@ -1,20 +1,26 @@
 """The page's parts about the reference model: comparisons, cost and time, breakdown, published figures.
 
-Results become the plain text that templates/page.html.j2 lays out; no figure is computed again here.
+Results become the plain text that templates/page.html.j2 lays out; no figure is computed again here. The published
+figures, in published.toml, are measured on other items: shown for scale, never ranked with the report's own, and
+rejected without a source and a date.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
 from statistics import median
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field, StringConstraints, model_validator
+
+from pricesmith.core.settings import Settings, parse_settings
 from pricesmith.evaluation.compare import BreakdownBand
 from pricesmith.evaluation.conclusion import Comparison, Conclusion
 from pricesmith.evaluation.cost import Cost
 from pricesmith.reporting.data import ReportData
 from pricesmith.reporting.narrative import OUTCOMES, SAME, pricer_label
-from pricesmith.reporting.published import PublishedFigure, PublishedTable, published_figures
 from pricesmith.text.formatting import (
     format_band,
     format_bounds,
@@ -32,6 +38,8 @@ TONES = {"better": "good", "worse": "bad", SAME: "tie", "too few items": "none",
 PRICER_TYPES = {"own": "this machine", "hosted": "hosted", "person": "a person", "saved": "precomputed answers"}
 MAX_PILL = 22  # characters of a name inside a pill
 MAX_SCALE = 3.0  # bars end at this many median differences, so one outlier does not squeeze the others
+PUBLISHED_FILE = "published.toml"
+NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 def format_difference(value: float, currency: str) -> str:
@@ -300,3 +308,57 @@ def published_line(table: PublishedTable, figure: PublishedFigure) -> TemplateVa
         "note": figure.note,
         "source": figure.source or "",
     }
+
+
+class PublishedFigure(Settings):
+    """One published figure in the metric of its table, with its interval and number of items if they are known."""
+
+    pricer: NonEmpty
+    value: float = Field(gt=0)
+    low: float | None = None
+    high: float | None = None
+    n: int | None = Field(None, ge=1)
+    source: NonEmpty | None = None
+    note: str = ""
+
+    @model_validator(mode="after")
+    def check_interval(self) -> PublishedFigure:
+        """Reject an interval with one bound, or one that does not contain the figure."""
+        if (self.low is None) != (self.high is None):
+            raise ValueError("an interval has two bounds")
+        if self.low is not None and self.high is not None and not self.low <= self.value <= self.high:
+            raise ValueError("the figure is outside its interval")
+        return self
+
+
+class PublishedTable(Settings):
+    """Figures of one publication on its own items, which `sample` describes."""
+
+    name: NonEmpty
+    sample: NonEmpty
+    metric: NonEmpty
+    source: NonEmpty
+    date: Annotated[str, StringConstraints(pattern=r"^\d{4}(-\d{2}-\d{2})?$")]
+    note: str = ""
+    figures: tuple[PublishedFigure, ...] = Field(min_length=1)
+
+    def source_of(self, figure: PublishedFigure) -> str:
+        """Return the figure's own source, or its table's."""
+        return figure.source or self.source
+
+
+class PublishedFigures(Settings):
+    """The whole file."""
+
+    table: tuple[PublishedTable, ...]
+
+
+def published_figures() -> tuple[PublishedTable, ...]:
+    """Return the published tables that ship with Pricesmith."""
+    text = resources.files("pricesmith.reporting").joinpath(PUBLISHED_FILE).read_text(encoding="utf-8")
+    return check_published(tomllib.loads(text))
+
+
+def check_published(values: Mapping[str, Any]) -> tuple[PublishedTable, ...]:
+    """Return validated tables. Raises UsageError for a figure without source or date or outside its interval."""
+    return parse_settings(PublishedFigures, values, where=PUBLISHED_FILE).table

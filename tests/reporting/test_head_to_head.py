@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pricesmith.core.errors import UsageError
-from pricesmith.reporting.published import FILE, check_published, published_figures
+from pricesmith.reporting.head_to_head import PUBLISHED_FILE, check_published, published_figures
 
 TABLE: dict[str, Any] = {
     "name": "Elsewhere",
@@ -77,7 +77,7 @@ def test_a_figure_without_a_source_is_refused(change: dict[str, Any], expected: 
 
 def test_a_table_without_a_source_is_refused_even_if_its_figures_have_one() -> None:
     """A table needs a source of its own."""
-    values = tomllib.loads(resources.files("pricesmith.reporting").joinpath(FILE).read_text(encoding="utf-8"))
+    values = tomllib.loads(resources.files("pricesmith.reporting").joinpath(PUBLISHED_FILE).read_text(encoding="utf-8"))
     del values["table"][0]["source"]
     with pytest.raises(UsageError):
         check_published(values)
