@@ -70,7 +70,7 @@ def main() -> None:
     from pricesmith.evaluation.results import read_evals
     from pricesmith.pricers import fitting, model
     from pricesmith.pricers.recipes import read_recipe
-    from pricesmith.reporting.terminal import leaderboard_table
+    from pricesmith.reporting.tables import leaderboard_table
 
     torch.set_num_threads(asked.threads)
     if asked.cpu_clock:

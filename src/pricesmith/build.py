@@ -454,7 +454,7 @@ def show_build(result: Mapping[str, Any], console: Console, *, next_step: str = 
     """Print the leaderboard, the conclusion, the chosen model and what to do next."""
     from pricesmith.evaluation.leaderboard import build_leaderboard
     from pricesmith.evaluation.results import read_evals
-    from pricesmith.reporting.terminal import format_conclusion, leaderboard_table
+    from pricesmith.reporting.tables import format_conclusion, leaderboard_table
 
     evals = read_evals(Path(result["evals"]))
     console.say(leaderboard_table(evals, build_leaderboard(evals)))

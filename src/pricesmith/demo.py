@@ -75,7 +75,7 @@ def show_result(result: Mapping[str, Any], console: Console) -> None:
     """Print the build's result and the example; the whole result with --json."""
     from pricesmith.evaluation.leaderboard import build_leaderboard
     from pricesmith.evaluation.results import read_evals
-    from pricesmith.reporting.terminal import leaderboard_dict, leaderboard_table
+    from pricesmith.reporting.tables import leaderboard_dict, leaderboard_table
 
     if "evals_untuned" in result:
         untuned = read_evals(Path(result["evals_untuned"]))

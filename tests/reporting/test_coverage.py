@@ -16,7 +16,7 @@ from pricesmith.core.types import EvalRow, Evaluation
 from pricesmith.evaluation.leaderboard import build_leaderboard
 from pricesmith.evaluation.results import EvalItem, read_evals, write_evaluation, write_items
 from pricesmith.reporting import write_report
-from pricesmith.reporting.terminal import leaderboard_dict, leaderboard_notes
+from pricesmith.reporting.tables import leaderboard_dict, leaderboard_notes
 
 from .test_page import section_text, visible_text
 

@@ -113,7 +113,7 @@ class Leaderboard:
         from rich.text import Text
 
         from pricesmith.core.tables import FittedTable
-        from pricesmith.reporting.terminal import leaderboard_table
+        from pricesmith.reporting.tables import leaderboard_table
 
         drawn = leaderboard_table(self.evals, self.rows).renderables
         notes = [part.plain for part in drawn if isinstance(part, Text)]

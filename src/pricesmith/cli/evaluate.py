@@ -31,8 +31,7 @@ def evaluate(
     from pricesmith.candidates import run_candidates
     from pricesmith.catalog import open as open_catalog
     from pricesmith.evaluation.leaderboard import build_leaderboard
-    from pricesmith.pricers.api.model_spec import ApiSettings
-    from pricesmith.reporting.terminal import leaderboard_dict, leaderboard_table
+    from pricesmith.reporting.tables import leaderboard_dict, leaderboard_table
 
     console = open_console(json=json, quiet=quiet)
     options: dict[str, Any] = {"split": split, "limit": limit, "other_catalog": other_catalog, "overwrite": overwrite}
@@ -66,7 +65,7 @@ def report(
 ) -> None:
     """Write a self-contained page with the conclusion, leaderboard, costs, charts and worst items."""
     from pricesmith.reporting import write_report as run
-    from pricesmith.reporting.terminal import format_conclusion
+    from pricesmith.reporting.tables import format_conclusion
 
     console = open_console(json=json, quiet=quiet)
     conclusion = run(

@@ -85,7 +85,7 @@ def show_evals(folder: Path, console: Console) -> None:
     """Print the leaderboard of an evals folder."""
     from pricesmith.evaluation.leaderboard import build_leaderboard
     from pricesmith.evaluation.results import read_evals
-    from pricesmith.reporting.terminal import leaderboard_dict, leaderboard_table
+    from pricesmith.reporting.tables import leaderboard_dict, leaderboard_table
 
     evals = read_evals(folder)
     rows = build_leaderboard(evals)

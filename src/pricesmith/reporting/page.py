@@ -14,8 +14,8 @@ from typing import Any
 
 from pricesmith.core.atomic import atomic_files, find_output, json_bytes
 from pricesmith.core.errors import UsageError
-from pricesmith.reporting import charts, head_to_head, json_output, narrative, tables
-from pricesmith.reporting.data import ReportData, build_report_data
+from pricesmith.reporting import charts, head_to_head, narrative, tables
+from pricesmith.reporting.data import ReportData, build_report_data, is_report, report_dict
 from pricesmith.text.currency import display_sign
 from pricesmith.text.formatting import (
     format_count,
@@ -42,7 +42,7 @@ def write_report(
 ) -> dict[str, Any]:
     """Write the report of an evals folder to the HTML file `to` and its numbers to the same name with .json.
 
-    Returns the numbers as plain values (see reporting/json_output.py). Both files change together or not at all; the
+    Returns the numbers as plain values (see reporting/data.py). Both files change together or not at all; the
     same evaluations and options give the same bytes. `reference` names the model to compare all others with (default:
     your most accurate one), `competitor` the pricer to compare it with by price and category, `machine_cost` is the
     cost of this machine in US dollars an hour. Raises InputError if the folder has no finished evaluation; UsageError
@@ -52,7 +52,7 @@ def write_report(
     page = Path(to)
     json_path = check_output(page, overwrite=overwrite)
     data = build_report_data(Path(evals), reference=reference, competitor=competitor, machine_cost=machine_cost)
-    values = json_output.report_dict(data.conclusion, data.sentences, catalog_dict(data), data.leaderboard)
+    values = report_dict(data.conclusion, data.sentences, catalog_dict(data), data.leaderboard)
     text = render_page(data)
     with atomic_files(json_path, page) as (json_file, page_file):
         json_file.write_bytes(json_bytes(values))
@@ -75,7 +75,7 @@ def check_output(page: Path, *, overwrite: bool) -> Path:
             hint=f"Use --to {page.with_suffix('.html')}",
         )
     json_path = page.with_suffix(".json")
-    for path, is_ours in ((target, is_page), (find_output(json_path), json_output.is_report)):
+    for path, is_ours in ((target, is_page), (find_output(json_path), is_report)):
         if path.exists() and not overwrite and not is_ours(path):
             raise UsageError(
                 f"{path} exists, and `pricesmith report` did not write it",

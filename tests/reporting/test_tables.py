@@ -1,4 +1,4 @@
-"""The leaderboard on a terminal."""
+"""The leaderboard as a table on a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from tests.reporting.conftest import evaluated
 
 from pricesmith.evaluation.leaderboard import build_leaderboard
-from pricesmith.reporting.terminal import leaderboard_notes, leaderboard_table
+from pricesmith.reporting.tables import leaderboard_notes, leaderboard_table
 
 
 def shown(evals: Any) -> str:
