@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pricesmith.catalog.comparables import Comparable as Comparable
     from pricesmith.evaluation.compare import Difference as Difference
     from pricesmith.evaluation.leaderboard import LeaderboardRow as LeaderboardRow
-    from pricesmith.learning_curve.schema import LearningCurve as LearningCurve
+    from pricesmith.learning_curve.curve import LearningCurve as LearningCurve
     from pricesmith.pricers.model import PriceModel as PriceModel
 
 # Libraries send no usage statistics, unless the user decides otherwise.
@@ -48,7 +48,7 @@ LAZY = {
     "Difference": "evaluation.compare",
     "Leaderboard": "api.evaluate",
     "LeaderboardRow": "evaluation.leaderboard",
-    "LearningCurve": "learning_curve.schema",
+    "LearningCurve": "learning_curve.curve",
     "PriceModel": "pricers.model",
     "PriceRegressor": "api.estimator",
     "bases": "api.pipeline",

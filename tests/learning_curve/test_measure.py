@@ -24,8 +24,7 @@ from pricesmith.learning_curve.fits import (
     nested_order,
     select_rows,
 )
-from pricesmith.learning_curve.narrative import needs_rows_sentence
-from pricesmith.learning_curve.terminal import format_learning_curve
+from pricesmith.learning_curve.narrative import format_learning_curve, needs_rows_sentence
 from pricesmith.pricers import recipe_class
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import make_catalog, make_csv

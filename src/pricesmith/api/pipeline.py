@@ -16,7 +16,7 @@ from pricesmith.core.types import Recipe
 if TYPE_CHECKING:
     from narwhals.typing import IntoDataFrame
 
-    from pricesmith.learning_curve.schema import LearningCurve
+    from pricesmith.learning_curve.curve import LearningCurve
     from pricesmith.pricers.model import PriceModel
 
     Source: TypeAlias = str | Path | IntoDataFrame

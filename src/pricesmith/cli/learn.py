@@ -56,7 +56,7 @@ def learning_curve(
     from pricesmith.catalog import open as open_catalog
     from pricesmith.core.settings import read_pairs, read_value
     from pricesmith.learning_curve.measure import PAGE_NAME, default_folder, measure_learning_curve
-    from pricesmith.learning_curve.terminal import format_learning_curve
+    from pricesmith.learning_curve.narrative import format_learning_curve
     from pricesmith.pricers.recipes import read_recipe
 
     console = open_console(json=json, quiet=quiet)

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from pricesmith.learning_curve.curve import CategoryGain, ErrorRange, SegmentShare
 from pricesmith.learning_curve.fits import FitMaterial, FitResult, FitTask, left_out_rows
-from pricesmith.learning_curve.schema import CategoryGain, ErrorRange, SegmentShare
 from pricesmith.metrics.bands import Mask, error_bands, price_edges, price_masks
 from pricesmith.metrics.bootstrap import Codes, Interval, bootstrap_interval, encode_groups
 from pricesmith.metrics.metrics import Array

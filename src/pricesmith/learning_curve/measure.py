@@ -19,7 +19,8 @@ from pricesmith.core.folders import build_folder
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import parse_settings
 from pricesmith.core.types import Recipe
-from pricesmith.learning_curve import categories, power_law
+from pricesmith.learning_curve import categories
+from pricesmith.learning_curve.curve import LabelNoise, LearningCurve, build_points, draw_curves, forecast_doubling
 from pricesmith.learning_curve.fits import (
     PARTS,
     WITHOUT_VALIDATION,
@@ -33,7 +34,6 @@ from pricesmith.learning_curve.fits import (
     select_rows,
 )
 from pricesmith.learning_curve.page import write_page
-from pricesmith.learning_curve.schema import LabelNoise, LearningCurve
 from pricesmith.pricers.recipes import get_settings, measured_figures
 
 MARKER = "learning_curve.json"
@@ -143,7 +143,7 @@ def build_result(
     rows = [int(np.mean([select_rows(material.train_groups, task).sum() for task in tasks[part]])) for part in PARTS]
     errors = [np.stack([np.abs(results[task].evaluated - truth) for task in tasks[part]]) for part in PARTS]
     seconds = [float(np.mean([results[task].seconds for task in tasks[part]])) for part in PARTS]
-    points = power_law.build_points(PARTS, rows, errors, codes, seconds)
+    points = build_points(PARTS, rows, errors, codes, seconds)
     quote = results[FitTask(1, 0)].evaluated
     labels = [item.listing.category for item in material.evaluated]
     left_out = categories.LeftOutErrors(material, results, (4, 2))
@@ -161,7 +161,7 @@ def build_result(
         evaluated_on="the half of validation that no fit learns from" if uses_validation else "validation",
         repeats=repeats,
         points=points,
-        doubling=power_law.forecast_doubling(points, power_law.draw_curves(errors, codes)),
+        doubling=forecast_doubling(points, draw_curves(errors, codes)),
         price_bands=categories.shares_by_price(truth, quote, codes),
         categories=categories.shares_by_category(truth, quote, codes, labels),
         category_gains=gains,

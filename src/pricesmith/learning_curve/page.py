@@ -9,7 +9,7 @@ from typing import Any
 
 from pricesmith.core.atomic import write_atomic
 from pricesmith.learning_curve import narrative
-from pricesmith.learning_curve.schema import ErrorRange, LearningCurve, SegmentShare
+from pricesmith.learning_curve.curve import ErrorRange, LearningCurve, SegmentShare
 from pricesmith.text.formatting import (
     format_band,
     format_price,

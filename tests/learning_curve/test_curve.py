@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from pricesmith.learning_curve.power_law import (
+from pricesmith.learning_curve.curve import (
     EXPONENTS,
     CurveDraws,
     between_fit_spread,

@@ -1,25 +1,26 @@
-"""The power law of a learning curve, error = floor + scale x rows^-exponent, and the forecast for twice the rows.
+"""A learning curve as frozen values (learning_curve.json), and the power law that forecasts twice the rows.
 
-floor >= 0, scale >= 0, 0 < exponent <= 1. Errors fall as a power of the rows towards a floor (Hestness et al. 2017,
-"Deep learning scaling is predictable"; Rosenfeld et al. 2020, "A constructive prediction of the generalization error
-across scales"). Four points do not determine three parameters, and a best fit extrapolated far errs (Viering and Loog
-2022, "The shape of learning curves: a review"; Mahmood et al. 2022, "How much more data do I need?"). So the law
-extrapolates one doubling only, and the interval is the spread over resamples of groups with the sampling variance of
-the fits added, each resample fitted anew with and without a floor; the outer of both intervals is used, because an
-assumed floor can hide a gain. (On simulated curves without a floor, the interval with a floor alone contained the true
-gain in 81 to 86 % of tests, the outer one in 94 to 96 %; with a floor in 98 %.) Two checks come first: the law fitted
-to the smaller parts must predict the error on all rows, and no point may be significantly worse than one with fewer
-rows.
+error = floor + scale x rows^-exponent with floor >= 0, scale >= 0, 0 < exponent <= 1. Errors fall as a power of the
+rows towards a floor (Hestness et al. 2017, "Deep learning scaling is predictable"; Rosenfeld et al. 2020, "A
+constructive prediction of the generalization error across scales"). Four points do not determine three parameters, and
+a best fit extrapolated far errs (Viering and Loog 2022, "The shape of learning curves: a review"; Mahmood et al. 2022,
+"How much more data do I need?"). So the law extrapolates one doubling only, and the interval is the spread over
+resamples of groups with the sampling variance of the fits added, each resample fitted anew with and without a floor;
+the outer of both intervals is used, because an assumed floor can hide a gain. (On simulated curves without a floor, the
+interval with a floor alone contained the true gain in 81 to 86 % of tests, the outer one in 94 to 96 %; with a floor in
+98 %.) Two checks come first: the law fitted to the smaller parts must predict the error on all rows, and no point may
+be significantly worse than one with fewer rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from pricesmith.learning_curve.schema import Answer, CurvePoint, DoublingForecast, ErrorRange
+from pricesmith.core.settings import Settings
 from pricesmith.metrics.bootstrap import MIN_GROUPS, Codes, bootstrap_interval, resample_weights
 from pricesmith.metrics.metrics import Array
 
@@ -29,6 +30,115 @@ EXPONENTS = np.concatenate([[0.02, 0.05], np.arange(0.1, 1.01, 0.05)])
 LEVEL = 0.95
 SMALL_GAIN = 0.02  # a gain of at most this share of the error is small
 MIN_GAIN = 0.005  # a gain that may be larger is reported if it is at least this share
+Answer = Literal["gain", "small gain", "unclear", "no power law", "worse"]
+
+
+class ErrorRange(Settings):
+    """A value with its 95 % confidence interval; `low` and `high` are None if there are too few groups for one."""
+
+    point: float
+    low: float | None = None
+    high: float | None = None
+
+
+class CurvePoint(Settings):
+    """One point of the learning curve: the MAE of `fits` fits on `rows` rows, one `part`-th of all.
+
+    `gain` is the paired reduction of the MAE from half as many rows; None at the first point.
+    """
+
+    part: int
+    rows: int
+    fits: int
+    mae: ErrorRange
+    gain: ErrorRange | None
+    fit_seconds: float
+
+
+class DoublingForecast(Settings):
+    """What twice the rows would gain by the fitted curve. `answer` is the conclusion:
+
+    small gain    at most 2 % of the MAE
+    gain          may be more than that, and at least 0.5 %
+    unclear       between less than 0.5 % and more than 2 %: the curve gives no answer
+    no power law  the fit to the smaller parts does not predict the MAE on all rows, so there is no forecast
+    worse         at some point of the curve, more rows gave a significantly larger MAE
+
+    `mae` and `gain` are in the catalog's currency and None for the last two. `predicted` is the MAE on all rows as
+    predicted from the smaller parts alone, `prediction_error` is by how much it is above the measured one, paired.
+    """
+
+    answer: Answer
+    rows: int
+    mae: ErrorRange | None = None
+    gain: ErrorRange | None = None
+    exponent: ErrorRange | None = None
+    predicted: float | None = None
+    prediction_error: ErrorRange | None = None
+
+
+class SegmentShare(Settings):
+    """The MAE on some of the evaluated items, with their share of the items and of the total absolute error.
+
+    `ratio` is the typical factor between quote and true price.
+    """
+
+    label: str
+    n: int
+    share_of_items: float
+    share_of_error: float
+    mae: ErrorRange
+    ratio: float
+
+
+class CategoryGain(Settings):
+    """A category's own learning curve, on training rows that the fits left out.
+
+    `gain` is the paired reduction of its MAE from a quarter to half of the rows, with an interval that is simultaneous
+    over all categories. `needs_rows` is the result of the rule in `categories.NEEDS_ROWS_RULE`.
+    """
+
+    category: str
+    rows: int
+    n: int
+    share_of_rows: float
+    share_of_error: float
+    mae: float
+    ratio: float
+    gain: ErrorRange
+    in_every_repeat: bool
+    needs_rows: bool
+
+
+class LabelNoise(Settings):
+    """The label noise measured by curate: rows that share their text at different prices."""
+
+    rows: int
+    median_relative_difference: float
+    mae_floor: float
+
+
+class LearningCurve(Settings):
+    """The whole result. Money is in the catalog's currency; `n` counts the evaluated items, `n_groups` their groups."""
+
+    catalog: str
+    fingerprint: str
+    currency: str
+    recipe: str
+    rows: int
+    n: int
+    n_groups: int
+    evaluated_on: str
+    repeats: int
+    points: tuple[CurvePoint, ...]
+    doubling: DoublingForecast
+    price_bands: tuple[SegmentShare, ...]
+    categories: tuple[SegmentShare, ...]
+    category_gains: tuple[CategoryGain, ...]
+    overall_gain: ErrorRange | None
+    small_categories: SegmentShare | None
+    label_noise: LabelNoise | None
+    fit_seconds: float
 
 
 @dataclass(frozen=True)
