@@ -29,6 +29,7 @@ LOCALS = {"one", "some", "ware", "wares", "goods", "mine", "its", "told", "said"
 ALLOWED: dict[str, tuple[int, int]] = {}
 # Examples in docstrings of these modules run here.
 EXAMPLES = (
+    "base_models.memory",
     "core.errors",
     "core.tables",
     "core.settings",

@@ -291,7 +291,7 @@ def curate_options(request: BuildFile) -> dict[str, Any]:
 
 def fit_models(folder: Path, request: BuildFile, catalog: Catalog, progress: Progress) -> list[str]:
     """Fit each recipe into `models/NAME`; the names. A blend is made of all others but the median."""
-    from pricesmith.base_models.precision import plan_for_hardware
+    from pricesmith.base_models.memory import plan_for_hardware
     from pricesmith.pricers.fitting import fit_model
     from pricesmith.pricers.model import format_model, load_model
     from pricesmith.pricers.recipes import read_recipe

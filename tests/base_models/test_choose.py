@@ -14,9 +14,9 @@ import pytest
 
 from pricesmith.base_models import choose as module
 from pricesmith.base_models.choose import choose_base, format_choice
-from pricesmith.base_models.feasibility import estimate_tokens_per_second
 from pricesmith.base_models.hardware import Hardware, format_size, measure_matmul_flops
-from pricesmith.base_models.tokens import audit_tokens
+from pricesmith.base_models.measure import audit_tokens
+from pricesmith.base_models.memory import estimate_tokens_per_second
 from pricesmith.catalog.catalog import open_catalog
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.types import Quote

@@ -315,7 +315,7 @@ def find_item_groups(items: Sequence[Item]) -> list[int]:
 
 def fit_pricer(recipe: Recipe, rows: FitData, price_range: tuple[float, float]) -> Pricer:
     """A fitted pricer with calibrated intervals; its files are gone when this function returns."""
-    from pricesmith.base_models.precision import plan_for_hardware
+    from pricesmith.base_models.memory import plan_for_hardware
 
     planned = plan_for_hardware(recipe)
     with tempfile.TemporaryDirectory(prefix="pricesmith-", ignore_cleanup_errors=True) as folder:

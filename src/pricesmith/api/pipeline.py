@@ -130,7 +130,7 @@ def fit(
         >>> model.manifest["settings"]["min_rows"]
         50
     """
-    from pricesmith.base_models.precision import plan_for_hardware
+    from pricesmith.base_models.memory import plan_for_hardware
     from pricesmith.pricers.fitting import fit_model
 
     with Console(quiet=not verbose).progress() as progress:

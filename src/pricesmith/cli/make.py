@@ -144,7 +144,7 @@ def fit(
         raise UsageError(
             f"fit needs {missing}", hint=f"pricesmith fit {recipe} --catalog out/catalog --to out/{Path(recipe).stem}"
         )
-    from pricesmith.base_models.precision import plan_for_hardware
+    from pricesmith.base_models.memory import plan_for_hardware
     from pricesmith.catalog import open as open_catalog
     from pricesmith.pricers import fitting, model
     from pricesmith.pricers.recipes import read_recipe
