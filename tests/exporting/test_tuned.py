@@ -14,8 +14,7 @@ from pricesmith.catalog.catalog import open_catalog
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.progress import Progress
 from pricesmith.exporting import export_model, models
-from pricesmith.exporting.card import model_card
-from pricesmith.exporting.models import find_license
+from pricesmith.exporting.models import find_license, model_card
 from pricesmith.pricers import fitting, model
 from pricesmith.pricers.llm.pricer import LlmPricer, load_adapter
 from pricesmith.pricers.recipes import read_recipe

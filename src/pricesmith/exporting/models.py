@@ -3,23 +3,31 @@
 merged    a tuned language model with its adapter merged into the weights, which stock transformers loads with its head
 adapter   the PEFT folder, for people who have the base
 hub       any model folder as Pricesmith loads it, with the front matter of the Hub: ready for `hf upload`
+
+The card says what a model is, its training, its evaluation and its limits, and what is not known. All its facts are
+from the model folder and, if one is given, an evals folder. The front matter is that of the Hub's model cards
+(huggingface_hub.ModelCardData), with the results as a model index.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from pricesmith import __version__
 from pricesmith.core.atomic import read_json, write_atomic, write_json
 from pricesmith.core.errors import UsageError
 from pricesmith.core.folders import build_folder
 from pricesmith.core.progress import Progress
-from pricesmith.exporting.card import License, contains_training_rows, model_card
+from pricesmith.evaluation.leaderboard import LeaderboardRow, build_leaderboard
+from pricesmith.evaluation.results import read_evals
 from pricesmith.pricers.model import COMPARABLES, MANIFEST, PriceModel, load_model
-from pricesmith.text.formatting import decimal_places
+from pricesmith.text.formatting import decimal_places, format_money
 
 PRICE_CONFIG = "price_config.json"
 CARD = "README.md"
@@ -27,6 +35,20 @@ MARKER = "export.json"
 # A model folder names its base by its path, and its files are checked by their hashes, so hub keeps the path.
 PATH_NOTE = {"adapter": "", "hub": " Its path on this machine is in price_config.json."}
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors", PRICE_CONFIG, "calibration.json", "catalog.json")
+# The Hub's names of licenses; any other is "other" with its name and link.
+HUB_NAMES = {
+    "Apache License 2.0": "apache-2.0",
+    "MIT License": "mit",
+    "Gemma Terms of Use": "gemma",
+    "Llama 3.1 Community License": "llama3.1",
+    "Llama 3.2 Community License": "llama3.2",
+}
+NF4_NOTE = (
+    "\n* It was tuned and evaluated on a base in 4 bits; here the adapter is merged into the published base, so quotes "
+    "differ a little from the evaluated ones."
+)
+WITH_ROWS = "**This folder contains prices of the training rows, with titles or hashed words**: they are the model."
+WITHOUT_ROWS = "This folder contains no row of it."
 
 
 def write_export(
@@ -137,3 +159,184 @@ def write_hub(model: PriceModel, to: Path) -> None:
     for name in (*names, MANIFEST):
         (to / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(model.path / name, to / name)
+
+
+@dataclass(frozen=True)
+class License:
+    """A base model's license: its name, link, duties for distributors of a tuned model, and a prefix for its name."""
+
+    name: str = ""
+    link: str = ""
+    duties: tuple[str, ...] = ()
+    name_prefix: str = ""
+
+
+def model_card(
+    model: PriceModel,
+    *,
+    base: str = "",
+    license: License | None = None,
+    evals: Path | None = None,
+    merged: bool = False,
+) -> str:
+    """The card as Markdown with front matter. `base`: name of the base model, empty if there is none; `merged`: whether
+    the adapter is merged into its weights."""
+    license = license or License()
+    rows = read_leaderboard(model, evals) if evals else []
+    title = " ".join(part for part in (license.name_prefix, model.name, "prices") if part)
+    parts = [
+        f"---\n{front_matter(model, title, base, license, rows, merged)}\n---\n",
+        f"# {title}\n",
+        f"Predicts prices in {model.info['currency']} from descriptions, and nothing else. Made with Pricesmith "
+        f"{__version__}.\n",
+        *format_duties(license),
+        section("Training", describe_training(model, base, license)),
+        section("Evaluation", describe_results(model, rows)),
+        section(
+            "Limits",
+            describe_limits(model)
+            + (NF4_NOTE if merged and model.manifest["settings"].get("quantization") == "nf4" else ""),
+        ),
+    ]
+    return "\n".join(parts)
+
+
+def front_matter(
+    model: PriceModel, title: str, base: str, license: License, rows: list[LeaderboardRow], merged: bool
+) -> str:
+    """The YAML that the Hub reads."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    own_row = next((row for row in rows if row.name == model.name), None)
+    eval_results = [
+        EvalResult(
+            task_type="text-regression",
+            dataset_type="pricesmith-catalog",
+            dataset_name=str(model.info["name"]),
+            dataset_revision=str(model.info["fingerprint"])[:12],
+            metric_type=metric,
+            metric_value=value,
+        )
+        for metric, value in (index_metrics(own_row) if own_row else ())
+    ]
+    license_fields: dict[str, Any] = {}
+    if license.name:
+        hub_name = HUB_NAMES.get(license.name)
+        license_fields = {"license": hub_name} if hub_name else {"license": "other", "license_name": license.name}
+    data = ModelCardData(
+        base_model=base if "/" in base else None,
+        base_model_relation=("finetune" if merged else "adapter") if "/" in base else None,
+        library_name=("transformers" if merged else "peft") if base else "pricesmith",
+        tags=["pricing", "regression", "pricesmith"],
+        model_name=title,
+        license_link=license.link or None,
+        eval_results=eval_results or None,
+        **license_fields,
+    )
+    return str(data.to_yaml())
+
+
+def index_metrics(row: LeaderboardRow) -> list[tuple[str, float]]:
+    """The metrics of the model index: name and value."""
+    return [("mean absolute error", row.mae.point), ("rmsle", row.rmsle), ("share within 20 %", row.within_20)]
+
+
+def read_leaderboard(model: PriceModel, evals: Path) -> list[LeaderboardRow]:
+    """The leaderboard with the model in it. Raises UsageError if the evals folder has no results of the model."""
+    results = read_evals(evals)
+    names = [name for name, meta in results.meta.items() if meta.get("manifest") == model.identity]
+    if not names:
+        raise UsageError(
+            f"{evals} has no results of {model.path}",
+            got=", ".join(results.meta) or "no pricer",
+            hint=f"pricesmith eval {model.path} --catalog CATALOG --to {evals}",
+        )
+    rows = build_leaderboard(results)
+    group = next(row.group for row in rows if row.name == names[0])
+    return [row for row in rows if row.group == group]
+
+
+def section(name: str, text: str) -> str:
+    return f"## {name}\n\n{text}\n"
+
+
+def format_duties(license: License) -> list[str]:
+    """The duties of the base model's license as Markdown quotes."""
+    return [f"> {line}\n" for line in license.duties]
+
+
+def describe_training(model: PriceModel, base: str, license: License) -> str:
+    """Base, data and settings, as a list."""
+    low, high = model.info["price_range"]
+    rows, currency = model.manifest["rows"], str(model.info["currency"])
+    lines = [
+        f"* Kind: `{model.manifest['kind']}`"
+        + (f", tuned from {base} ({license.name or 'its license is not known here'})" if base else ""),
+        f"* Data: catalog `{model.info['name']}`, fingerprint `{model.info['fingerprint']}`; {rows['train']:,} "
+        f"training rows, {rows['tune']:,} for early stopping, {rows['calibrate']:,} for intervals; "
+        f"{format_money(low, currency)} to {format_money(high, currency)}. "
+        f"{WITH_ROWS if contains_training_rows(model) else WITHOUT_ROWS}",
+        f"* Fitted in {model.manifest['fit_seconds']:,.0f} s; "
+        + ", ".join(f"{name} {version}" for name, version in model.manifest["versions"].items()),
+        "* Settings: "
+        + ", ".join(
+            f"{name} = {base if name == 'base' else value}" for name, value in shown_settings(model.manifest).items()
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def contains_training_rows(model: PriceModel) -> bool:
+    """Whether a model consists of its training rows: of neighbors or precomputed prices."""
+    kinds = {model.manifest["kind"], *(path.parent.name for path in map(Path, model.manifest["files"]))}
+    return bool(kinds & {"knn", "precomputed", "best"})
+
+
+def shown_settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the recipe, without the catalog's fingerprint and local folders."""
+    hidden = {"catalog", "made_of", "members", "path", "kind"}
+    return {
+        name: value for name, value in manifest["settings"].items() if name not in hidden and value not in (None, "")
+    }
+
+
+def describe_results(model: PriceModel, rows: list[LeaderboardRow]) -> str:
+    """The leaderboard as Markdown, or a sentence that there is none."""
+    if not rows:
+        return "It was not evaluated when this card was written (`pricesmith export --evals EVALS` adds the table)."
+    currency = str(model.info["currency"])
+    lines = [
+        f"On {rows[0].n:,} held-out items; near-duplicate groups are on one side of the split, and intervals "
+        "resample the groups.\n",
+        "| pricer | MAE (95 % CI) | median error | RMSLE | within 20 % | unanswered |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        low, high = row.mae.low, row.mae.high
+        between = (
+            f" ({format_money(low, currency)} to {format_money(high, currency)})"
+            if low is not None and high is not None
+            else ""
+        )
+        lines.append(
+            f"| {'**' + row.name + '**' if row.name == model.name else row.name}{' =' if row.tied else ''} "
+            f"| {format_money(row.mae.point, currency)}{between} | {format_money(row.median_error, currency)} "
+            f"| {row.rmsle:.3f} | {row.within_20:.1%} | {row.n_unanswered} |"
+        )
+    lines.append("\n`=`: no significant difference from the best on these items.")
+    return "\n".join(lines)
+
+
+def describe_limits(model: PriceModel) -> str:
+    """The limits of the model, as a list."""
+    low, high = model.info["price_range"]
+    currency = str(model.info["currency"])
+    level = f"{model.level:.0%}" if model.level else None
+    lines = [
+        f"* Prices are between {format_money(low, currency)} and {format_money(high, currency)}, in {currency} only; "
+        "more expensive things get a price at the top of that range.",
+        "* It predicts prices of the time and shops of its training rows. Intervals are valid for items like those"
+        + (f", where they contain {level} of true prices." if level else "."),
+        "* A quote is not an offer, an appraisal or a basis for decisions about people.",
+    ]
+    return "\n".join(lines)
