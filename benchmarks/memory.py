@@ -135,7 +135,7 @@ def run_case(case: dict[str, Any]) -> int:
     from pricesmith.pricers.llm.batching import Example, collate, token_losses
     from pricesmith.pricers.llm.pricer import LlmPricer
     from pricesmith.pricers.llm.readout import TokenReader
-    from pricesmith.testing.language import make_tokenizer
+    from pricesmith.testing.goods import make_tokenizer
     from pricesmith.text.prompts import Prompt
 
     shape = Architecture(**case["shape"])

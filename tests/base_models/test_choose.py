@@ -22,7 +22,7 @@ from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.types import Quote
 from pricesmith.pricers.llm.registry import registry
 from pricesmith.testing import make_catalog, make_items, make_model
-from pricesmith.testing.language import make_tokenizer
+from pricesmith.testing.goods import make_tokenizer
 from pricesmith.text.prompts import Prompt
 
 

@@ -5,11 +5,9 @@
 True
 """
 
-from pricesmith.testing.chat_server import ChatServer
 from pricesmith.testing.conformance import ODD_TEXTS, check_pricer, odd_listings
-from pricesmith.testing.endpoint import FakeEndpoint
-from pricesmith.testing.goods import BRANDS, GOODS, make_catalog, make_csv, make_items
-from pricesmith.testing.language import make_model
+from pricesmith.testing.endpoint import ChatServer, FakeEndpoint
+from pricesmith.testing.goods import BRANDS, GOODS, make_catalog, make_csv, make_items, make_model
 
 __all__ = [
     "BRANDS",
