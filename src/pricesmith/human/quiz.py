@@ -24,8 +24,16 @@ from pricesmith.core.console import Console
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.types import Item, Listing, render
 from pricesmith.evaluation.folds import EvalPlan, build_plan, order_key
-from pricesmith.human.answers import AnswerFile, QuizAnswer, open_answers
-from pricesmith.human.results import HumanResult, build_human_result, format_result, list_competitors, result_dict
+from pricesmith.human.answers import (
+    AnswerFile,
+    HumanResult,
+    QuizAnswer,
+    build_human_result,
+    format_result,
+    list_competitors,
+    open_answers,
+    result_dict,
+)
 from pricesmith.text.formatting import INVISIBLE, format_money, format_price, to_single_line
 from pricesmith.text.price_parser import NO_PRICE, parse_price
 
