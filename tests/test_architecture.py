@@ -23,7 +23,7 @@ LEVELS = (
     {"candidates"},
     {"reporting", "base_models", "learning_curve", "human", "audit", "batch", "exporting"},
     {"cluster", "serve", "api"},
-    {"build", "doctor", "testing"},
+    {"build", "testing"},
     {"demo"},
     {"cli"},
 )

