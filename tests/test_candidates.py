@@ -33,9 +33,9 @@ from pricesmith.testing import make_catalog, make_items, make_model
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A large and a small catalog of made items, with models of each."""
-    folder = tmp_path_factory.mktemp("contest")
+    folder = tmp_path_factory.mktemp("candidates")
     for name, rows in (("big", 2400), ("small", 500)):
         catalog = open_catalog(make_catalog(folder / name, rows))
         for kind in ("median", "ridge"):
@@ -64,23 +64,23 @@ def test_comparables_of_evaluated_items_have_similar_prices() -> None:
         assert max(comparable.similarity for comparable in near) == by_words[0].similarity
 
 
-def test_a_person_is_evaluated_on_the_answered_items(place: Path, tmp_path: Path) -> None:
+def test_a_person_is_evaluated_on_the_answered_items(folder: Path, tmp_path: Path) -> None:
     """A file of answers is a pricer, evaluated on its own items."""
-    items = open_catalog(place / "big").items("test")[:40]
+    items = open_catalog(folder / "big").items("test")[:40]
     lines = [f"{item.listing.id},{item.price * 1.1:.2f}" for item in items]
     (tmp_path / "her.csv").write_text("\n".join(["id,price", *lines]))
-    specs = [str(place / "big-ridge"), f"human:{tmp_path / 'her.csv'}"]
-    evals = run_candidates(specs, open_catalog(place / "big"), tmp_path / "evals")
+    specs = [str(folder / "big-ridge"), f"human:{tmp_path / 'her.csv'}"]
+    evals = run_candidates(specs, open_catalog(folder / "big"), tmp_path / "evals")
     by_name = {evaluation.pricer: evaluation for evaluation in evals.evaluations}
     assert len(by_name["human:her"].rows) == 40
     assert len(by_name["big-ridge"].rows) > 40
 
 
-def test_a_blend_includes_the_fit_time_of_its_members(place: Path, tmp_path: Path) -> None:
+def test_a_blend_includes_the_fit_time_of_its_members(folder: Path, tmp_path: Path) -> None:
     """Its seconds are those of all that was fitted for it, and its parts are named by kind."""
-    specs = [str(place / f"big-{kind}") for kind in ("median", "ridge", "blend")]
-    meta = run_candidates(specs, open_catalog(place / "big"), tmp_path / "evals").meta
-    own = read_json(place / "big-blend" / "manifest.json")["fit_seconds"]
+    specs = [str(folder / f"big-{kind}") for kind in ("median", "ridge", "blend")]
+    meta = run_candidates(specs, open_catalog(folder / "big"), tmp_path / "evals").meta
+    own = read_json(folder / "big-blend" / "manifest.json")["fit_seconds"]
     members = meta["big-median"]["fit_seconds"] + meta["big-ridge"]["fit_seconds"]
     assert meta["big-blend"]["fit_seconds"] == pytest.approx(own + members)
     assert meta["big-blend"]["parts"] == {"big-median": "median", "big-ridge": "ridge"}
@@ -88,17 +88,17 @@ def test_a_blend_includes_the_fit_time_of_its_members(place: Path, tmp_path: Pat
     assert "parts" not in meta["big-ridge"]
 
 
-def test_a_small_catalog_is_evaluated_in_folds(place: Path, tmp_path: Path) -> None:
+def test_a_small_catalog_is_evaluated_in_folds(folder: Path, tmp_path: Path) -> None:
     """Under 2,000 rows every row is evaluated once, also by a blend, whose members are fitted again."""
-    specs = [str(place / "small-ridge"), str(place / "small-blend")]
-    evals = run_candidates(specs, open_catalog(place / "small"), tmp_path / "evals")
+    specs = [str(folder / "small-ridge"), str(folder / "small-blend")]
+    evals = run_candidates(specs, open_catalog(folder / "small"), tmp_path / "evals")
     assert {len(evaluation.rows) for evaluation in evals.evaluations} == {500}
     assert evals.meta["small-blend"]["folds"] is True
 
 
-def test_no_group_is_both_tuned_on_and_calibrated_on(place: Path) -> None:
+def test_no_group_is_both_tuned_on_and_calibrated_on(folder: Path) -> None:
     """In folds, too, validation is halved by group; every row of it is used."""
-    catalog = open_catalog(place / "small")
+    catalog = open_catalog(folder / "small")
     items, groups = catalog.items_and_groups("train")
     group = {item.listing.id: name for item, name in zip(items, groups, strict=True)}
     rows = fold_data(items[:100], items[100:], catalog)
@@ -109,17 +109,17 @@ def test_no_group_is_both_tuned_on_and_calibrated_on(place: Path) -> None:
     assert len(rows.tune) + len(rows.calibrate) == len(items) - 100
 
 
-def test_a_model_of_another_catalog_is_refused_without_the_option(place: Path, tmp_path: Path) -> None:
+def test_a_model_of_another_catalog_is_refused_without_the_option(folder: Path, tmp_path: Path) -> None:
     """With --other-catalog its own training rows are left out."""
-    catalog = open_catalog(place / "big")
+    catalog = open_catalog(folder / "big")
     with pytest.raises(UsageError, match="another catalog"):
-        run_candidates([str(place / "small-ridge")], catalog, tmp_path / "evals")
-    known = open_catalog(place / "small").items("train")[0].listing
+        run_candidates([str(folder / "small-ridge")], catalog, tmp_path / "evals")
+    known = open_catalog(folder / "small").items("train")[0].listing
     row_of_known = next(row for row, title in enumerate(titles_of(catalog)) if title == known.title)
-    mixed = resplit(place / "big", tmp_path / "mixed", {row_of_known: "test"})
-    evals = run_candidates([str(place / "small-ridge")], mixed, tmp_path / "evals", other_catalog=True)
+    mixed = resplit(folder / "big", tmp_path / "mixed", {row_of_known: "test"})
+    evals = run_candidates([str(folder / "small-ridge")], mixed, tmp_path / "evals", other_catalog=True)
     (evaluation,) = evals.evaluations
-    seen = {item.listing.title + item.listing.text for item in open_catalog(place / "small").items("train")}
+    seen = {item.listing.title + item.listing.text for item in open_catalog(folder / "small").items("train")}
     items = {item.listing.id: item.listing for item in mixed.items("test")}
     left = sum(listing.title + listing.text in seen for listing in items.values())
     assert left > 0
@@ -146,54 +146,54 @@ def resplit(catalog: Path, to: Path, splits: dict[int, str]) -> Catalog:
     return open_catalog(to)
 
 
-def test_a_model_without_its_training_rows_is_not_evaluated_on_another_catalog(place: Path, tmp_path: Path) -> None:
+def test_a_model_without_its_training_rows_is_not_evaluated_on_another_catalog(folder: Path, tmp_path: Path) -> None:
     """A blend's copy of a member, or an export, would be evaluated on its own training rows."""
-    other = resplit(place / "big", tmp_path / "other", {})
+    other = resplit(folder / "big", tmp_path / "other", {})
     with pytest.raises(UsageError, match="training listings of big-ridge are unknown") as caught:
         run_candidates(
-            [str(place / "big-blend" / "members" / "big-ridge")], other, tmp_path / "evals", other_catalog=True
+            [str(folder / "big-blend" / "members" / "big-ridge")], other, tmp_path / "evals", other_catalog=True
         )
     assert "comparables" in str(caught.value)
     assert not (tmp_path / "evals").exists()
 
 
-def test_answers_in_another_currency_are_refused(place: Path, tmp_path: Path) -> None:
+def test_answers_in_another_currency_are_refused(folder: Path, tmp_path: Path) -> None:
     """Euros are not dollars."""
-    items = open_catalog(place / "big").items("test")[:3]
+    items = open_catalog(folder / "big").items("test")[:3]
     (tmp_path / "her.csv").write_text("\n".join(["id,price", *(f"{item.listing.id},€{item.price}" for item in items)]))
     with pytest.raises(InputError, match="another currency"):
-        run_candidates([f"human:{tmp_path / 'her.csv'}"], open_catalog(place / "big"), tmp_path / "evals")
+        run_candidates([f"human:{tmp_path / 'her.csv'}"], open_catalog(folder / "big"), tmp_path / "evals")
 
 
-def test_no_pricer_is_evaluated_on_the_training_rows(place: Path, tmp_path: Path) -> None:
+def test_no_pricer_is_evaluated_on_the_training_rows(folder: Path, tmp_path: Path) -> None:
     """By name, before anything is written."""
     with pytest.raises(UsageError, match="train") as caught:
-        run_candidates([str(place / "big-ridge")], open_catalog(place / "big"), tmp_path / "evals", split="train")
+        run_candidates([str(folder / "big-ridge")], open_catalog(folder / "big"), tmp_path / "evals", split="train")
     assert "validation or test" in str(caught.value)
     assert not (tmp_path / "evals").exists()
 
 
-def test_two_models_of_one_name_get_their_parents_names(place: Path, tmp_path: Path) -> None:
+def test_two_models_of_one_name_get_their_parents_names(folder: Path, tmp_path: Path) -> None:
     """Names in a table differ."""
     for parent in ("a", "b"):
-        shutil.copytree(place / "big-ridge", tmp_path / parent / "ridge")
+        shutil.copytree(folder / "big-ridge", tmp_path / parent / "ridge")
     specs = [str(tmp_path / parent / "ridge") for parent in ("a", "b")]
-    evals = run_candidates(specs, open_catalog(place / "big"), tmp_path / "evals")
+    evals = run_candidates(specs, open_catalog(folder / "big"), tmp_path / "evals")
     assert {evaluation.pricer for evaluation in evals.evaluations} == {"a-ridge", "b-ridge"}
 
 
-def test_an_unknown_kind_of_competitor_is_refused(place: Path, tmp_path: Path) -> None:
+def test_an_unknown_kind_of_competitor_is_refused(folder: Path, tmp_path: Path) -> None:
     """The error lists the allowed kinds."""
     with pytest.raises(UsageError) as caught:
-        run_candidates(["oracle:delphi"], open_catalog(place / "big"), tmp_path / "evals")
+        run_candidates(["oracle:delphi"], open_catalog(folder / "big"), tmp_path / "evals")
     assert "human:FILE.csv" in str(caught.value)
 
 
-def test_an_untuned_model_is_evaluated_by_its_bases_name(place: Path, tmp_path: Path) -> None:
+def test_an_untuned_model_is_evaluated_by_its_bases_name(folder: Path, tmp_path: Path) -> None:
     """`zero-shot:BASE` is a pricer; with examples it is another one, and both resume after a kill."""
     base = make_model(tmp_path / "tiny-model")
-    catalog = open_catalog(place / "big")
-    specs = [f"zero-shot:{base}", f"zero-shot:{base}@shots=2,style=plain", str(place / "big-ridge")]
+    catalog = open_catalog(folder / "big")
+    specs = [f"zero-shot:{base}", f"zero-shot:{base}@shots=2,style=plain", str(folder / "big-ridge")]
     evals = run_candidates(specs, catalog, tmp_path / "evals", limit=12)
     names = {evaluation.pricer: evaluation for evaluation in evals.evaluations}
     assert set(names) == {"zero-shot-tiny-model", "zero-shot-tiny-model-2-shot-plain", "big-ridge"}
@@ -205,10 +205,10 @@ def test_an_untuned_model_is_evaluated_by_its_bases_name(place: Path, tmp_path: 
     assert len(again.evaluations) == 3
 
 
-def test_examples_are_never_among_the_evaluated_items(place: Path, tmp_path: Path) -> None:
+def test_examples_are_never_among_the_evaluated_items(folder: Path, tmp_path: Path) -> None:
     """In folds, too, the examples come from the other folds only."""
     base = make_model(tmp_path / "tiny-model")
-    catalog = open_catalog(place / "small")
+    catalog = open_catalog(folder / "small")
     candidate = build_candidate(f"zero-shot:{base}@shots=3", "few", catalog)
     assert candidate.refit is not None
     items = catalog.items("train")
@@ -218,10 +218,10 @@ def test_examples_are_never_among_the_evaluated_items(place: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("tail", ["@shots=many", "@shots=-1", "@style=poem", "@temperature=1", "@shots=1,shots=2"])
-def test_an_invalid_option_of_a_model_is_refused(place: Path, tmp_path: Path, tail: str) -> None:
+def test_an_invalid_option_of_a_model_is_refused(folder: Path, tmp_path: Path, tail: str) -> None:
     """The error shows the syntax."""
     with pytest.raises(UsageError) as caught:
-        run_candidates([f"zero-shot:gemma-3-270m{tail}"], open_catalog(place / "big"), tmp_path / "evals")
+        run_candidates([f"zero-shot:gemma-3-270m{tail}"], open_catalog(folder / "big"), tmp_path / "evals")
     assert "zero-shot:BASE@shots=4,style=plain" in str(caught.value)
 
 

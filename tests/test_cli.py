@@ -84,7 +84,7 @@ def test_quiet_price_is_the_price_alone(
     assert re.fullmatch(r"[0-9]+\.[0-9]{2}\n", out)
 
 
-def test_show_tells_a_catalog_a_model_and_evals_apart(
+def test_show_recognizes_a_catalog_a_model_and_evals(
     shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A model has its settings, rows, fit time and intervals; an evals folder its leaderboard."""

@@ -79,8 +79,8 @@ def test_predictions_keep_the_order_of_the_rows(data: tuple[list[str], list[floa
     model = ps.PriceRegressor("ridge").fit(texts, prices)
     quotes = model.predict(texts)
     order = np.random.default_rng(0).permutation(len(texts))
-    assert np.array_equal(model.predict([texts[place] for place in order]), quotes[order])
-    again = ps.PriceRegressor("ridge").fit([texts[place] for place in order], [prices[place] for place in order])
+    assert np.array_equal(model.predict([texts[index] for index in order]), quotes[order])
+    again = ps.PriceRegressor("ridge").fit([texts[index] for index in order], [prices[index] for index in order])
     assert np.allclose(again.predict(texts), quotes)
     assert relative_error(quotes, prices) < 0.2
 

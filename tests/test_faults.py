@@ -115,9 +115,9 @@ STAGES = {
 }
 
 
-def words_of(stage: str, place: Path) -> tuple[list[str], list[str], Path]:
-    """A stage's command with its output under `place`, the same to build anew over an old one, and the output."""
-    out = place / ("OUT.csv" if stage == "price" else "OUT")
+def words_of(stage: str, folder: Path) -> tuple[list[str], list[str], Path]:
+    """A stage's command with its output under `folder`, the same to build anew over an old one, and the output."""
+    out = folder / ("OUT.csv" if stage == "price" else "OUT")
     words = [str(out) if word.startswith("OUT") else word for word in STAGES[stage][0]]
     return words, [*words, *([] if stage == "price" else ["--overwrite"])], out
 
@@ -150,15 +150,15 @@ def test_a_killed_stage_is_never_torn(stage: str, shop: Path, tmp_path: Path, mo
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 16 megabytes, for real."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(place)], capture_output=True)
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)], capture_output=True)
     if mounted.returncode:
         pytest.skip("needs the right to mount a small file system")
     try:
-        yield place
+        yield folder
     finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def fill(path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "pricesmith"
 MODULES = sorted(SOURCE.rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 TEXTS = [*MODULES, *sorted(SOURCE.rglob("*.j2")), *sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
 
 # Words of a private dialect; standard terms take their place (for example leaderboard, conclusion, competitor).
@@ -23,6 +24,7 @@ WORDS = re.compile(
     re.IGNORECASE,
 )
 FUNCTIONS = {"kept", "found", "said", "made", "seen", "drawn", "judged"}
+VERBS = {"told", "tells", "heard"}  # in no name of a function: something is reported, printed, detected
 LOCALS = {"one", "some", "ware", "wares", "goods", "mine", "its", "told", "said", "kept", "found"}
 
 # What is still there, by package, to be shrunk to nothing: (words, locals).
@@ -84,6 +86,15 @@ def test_functions_are_verbs() -> None:
     ]
     assert len(functions) > 1000
     assert not [pair for pair in functions if pair[1] in FUNCTIONS]
+
+
+def test_names_of_functions_have_plain_verbs() -> None:
+    """Neither in the source nor in the tests is anything told."""
+    trees = [ast.parse(path.read_text()) for path in (*MODULES, *TESTS)]
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    names = {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, functions)}
+    assert len(names) > 2000
+    assert not [name for name in sorted(names) if VERBS & set(name.split("_"))]
 
 
 def test_a_class_name_is_defined_once() -> None:

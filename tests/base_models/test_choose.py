@@ -323,7 +323,7 @@ def made_sample(n: int) -> Any:
     from pricesmith.base_models.measure import MeasureSample
 
     items = make_items(n)[0]
-    return MeasureSample(items, [f"group-{place}" for place in range(n)], items, 50.0, (1.0, 900.0), "USD")
+    return MeasureSample(items, [f"group-{index}" for index in range(n)], items, 50.0, (1.0, 900.0), "USD")
 
 
 def made_measured(base: str, errors: Any, ridge_errors: Any) -> Any:

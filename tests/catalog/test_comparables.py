@@ -112,7 +112,7 @@ def test_one_search_among_thousands_takes_milliseconds() -> None:
 
 
 def test_of_like_words_the_one_estimated_alike_comes_first() -> None:
-    """Both diamonds share the same words with the one asked for; the estimate tells 2 carats from 0.3."""
+    """Both diamonds share the same words with the one asked for; the estimate distinguishes 2 carats from 0.3."""
     gems = [item("a", "round diamond ideal cut 0.34 ct", 537.0), item("b", "round diamond ideal cut 2.01 ct", 13_900.0)]
     index = ComparablesIndex.build([*gems, item("c", "oak chair", 90.0)])
     index.estimates = np.log([600.0, 12_000.0, 90.0])

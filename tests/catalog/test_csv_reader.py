@@ -41,9 +41,9 @@ def rows_of(text: str, separator: str) -> list[Row]:
 
 def export(n: int, special: dict[int, list[str]]) -> list[list[str]]:
     """Rows of title, description and price."""
-    rows = [[f"steel lamp number {place}", f"{place} parts, for the desk", f"{place}.50"] for place in range(1, n + 1)]
-    for place, row in special.items():
-        rows[place] = row
+    rows = [[f"steel lamp number {index}", f"{index} parts, for the desk", f"{index}.50"] for index in range(1, n + 1)]
+    for index, row in special.items():
+        rows[index] = row
     return rows
 
 
@@ -82,7 +82,7 @@ def test_quotes_behind_backslashes_are_text() -> None:
 def test_a_description_of_several_lines_stays_one_cell() -> None:
     """Though its lines have as many commas as the header, or are numbers."""
     cells = ["Sizes:\n10, 20\n5, 7\n1, 2", "nice, long\nsoft, thin\n1,2", 'a "b"\nc, d']
-    rows = [[f"{place}.50", cells[place % 3]] for place in range(40)]
+    rows = [[f"{index}.50", cells[index % 3]] for index in range(40)]
     out = io.StringIO()
     csv.writer(out).writerows([["price", "description"], *rows])
     assert rows_of(out.getvalue(), ",") == rows

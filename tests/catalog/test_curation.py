@@ -161,8 +161,8 @@ def test_shuffled_rows_and_files_make_the_same_catalog(tmp_path: Path) -> None:
 def test_the_same_files_make_the_same_bytes(tmp_path: Path) -> None:
     """Every file of the folder, but for the folder's own name."""
     path = write(tmp_path / "a.csv", rows(200))
-    for place in ("x", "y"):
-        curate([path], tmp_path / place / "shop")
+    for name in ("x", "y"):
+        curate([path], tmp_path / name / "shop")
     assert files_of(tmp_path / "x" / "shop") == files_of(tmp_path / "y" / "shop")
 
 
@@ -242,14 +242,14 @@ def test_the_same_command_again_says_that_it_has_finished(tmp_path: Path) -> Non
     """And writes nothing."""
     notes: list[str] = []
 
-    class Told(Progress):
+    class Recorder(Progress):
         def note(self, text: str) -> None:
             notes.append(text)
 
     path = write(tmp_path / "a.csv", rows(150))
     first = curate([path], tmp_path / "out")
     before = (tmp_path / "out" / "items.parquet").stat().st_mtime_ns
-    again = curate([path], tmp_path / "out", progress=Told())
+    again = curate([path], tmp_path / "out", progress=Recorder())
     assert again.fingerprint == first.fingerprint
     assert (tmp_path / "out" / "items.parquet").stat().st_mtime_ns == before
     assert "finished already" in notes[-1]
@@ -382,7 +382,7 @@ def test_other_currencies_are_refused_and_a_sign_goes_by_the_catalogs(tmp_path: 
 def test_a_key_that_comes_too_late_to_be_looked_at_is_left_out_by_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rows past the sample may bring keys that nobody has checked for leaks: none is text, all are told."""
+    """Rows past the sample may bring keys that nobody has checked for leaks: none is text, all are reported."""
     for module in ("readers.feeds", "curation"):
         monkeypatch.setattr(f"pricesmith.catalog.{module}.SAMPLE", 100)
     data = rows(2_200)
@@ -422,7 +422,7 @@ def test_the_other_prices_of_a_file_say_what_a_point_means(
 ) -> None:
     """`1.299` among `899,50` is 1299; among both marks, or none, it is refused."""
     kinds = others.split("|")
-    data = [{**row, "price": kinds[place % len(kinds)]} for place, row in enumerate(rows(150))]
+    data = [{**row, "price": kinds[index % len(kinds)]} for index, row in enumerate(rows(150))]
     data[3]["price"] = "1.299"
     made = curate([write(tmp_path / "a.csv", data)], tmp_path / "out")
     prices = {item.price for split in ("train", "validation", "test") for item in made.items(split)}

@@ -73,8 +73,8 @@ def damage_bytes(data: bytes) -> Iterator[tuple[str, bytes]]:
     yield "text", b"id,title\n1,Oak lamp\n"
     yield "noise", bytes(range(256)) * 4
     yield "zeros", bytes(len(data))
-    for place in [*range(0, len(data), len(data) // 40), *range(len(data) - 200, len(data), 5)]:
-        yield f"byte {place} flipped", data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :]
+    for position in [*range(0, len(data), len(data) // 40), *range(len(data) - 200, len(data), 5)]:
+        yield f"byte {position} flipped", data[:position] + bytes([data[position] ^ 0x55]) + data[position + 1 :]
 
 
 @pytest.mark.parametrize("name", [ITEMS, REJECTS, CARD])

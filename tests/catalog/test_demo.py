@@ -49,7 +49,7 @@ def test_the_price_is_never_in_the_words(demo_rows: list[RawRow]) -> None:
 
 
 @needed
-def test_the_same_thing_is_told_in_the_same_words(demo_rows: list[RawRow]) -> None:
+def test_the_same_thing_is_described_in_the_same_words(demo_rows: list[RawRow]) -> None:
     """The wording is a matter of the attributes, for everything whose text holds no date."""
     titles: dict[Any, set[Any]] = {}
     for row in demo_rows:
@@ -59,7 +59,7 @@ def test_the_same_thing_is_told_in_the_same_words(demo_rows: list[RawRow]) -> No
 
 
 @needed
-def test_listings_are_told_in_many_ways(demo_rows: list[RawRow]) -> None:
+def test_listings_are_described_in_many_ways(demo_rows: list[RawRow]) -> None:
     """No opening holds over half of them, as in a shop with several writers."""
     openings = [str(row.values["description"]).split("\n")[0] for row in demo_rows[:5_000]]
     assert max(map(openings.count, set(openings))) < 2_500

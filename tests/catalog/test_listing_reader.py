@@ -48,16 +48,16 @@ class Spy:
         return [Quote(10.0) for _ in listings]
 
 
-def rows(names: frozenset[str], place: int) -> list[Row]:
+def rows(names: frozenset[str], seed: int) -> list[Row]:
     """Rows of a file with these columns; one cell in three is empty, and one price in nine."""
-    items, _ = make_items(SHARE, seed=place)
+    items, _ = make_items(SHARE, seed=seed)
     made = []
     for number, item in enumerate(items):
         listing = item.listing
         cells: Row = {
             **dict.fromkeys(TITLES, listing.title),
             **dict.fromkeys(TEXTS, f"<p>{listing.text}</p> was ${number}.99"),
-            "features": f"made {place} {number}&nbsp;times",
+            "features": f"made {seed} {number}&nbsp;times",
             "vendor": listing.brand,
             "product_type": listing.category,
             "category": f"{listing.category}s",
@@ -69,7 +69,7 @@ def rows(names: frozenset[str], place: int) -> list[Row]:
         }
         filled = {name: None if (number + i) % 3 == 0 else cells[name] for i, name in enumerate(sorted(names))}
         made.append(
-            {"id": float(1_000 * place + number), **filled, "price": "" if number % 9 == 0 else f"${item.price}"}
+            {"id": float(1_000 * seed + number), **filled, "price": "" if number % 9 == 0 else f"${item.price}"}
         )
     return made
 
@@ -135,11 +135,11 @@ SHOPS: list[Shape] = [
 @given(shapes)
 def test_what_curate_saw_of_a_row_price_sees(files: list[Shape]) -> None:
     """Listing by listing and id by id, for every file of a folder: other headers, absent keys, no category column."""
-    with TemporaryDirectory() as place:
-        folder = Path(place) / "in"
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "in"
         folder.mkdir()
         made = [write(folder / f"file-{i}{end}", rows(names, i)) for i, (end, names) in enumerate(files)]
-        catalog = curate([str(folder)], Path(place) / "out")
+        catalog = curate([str(folder)], Path(temporary) / "out")
         seen: dict[str, Listing] = {}
         for file in made:
             seen |= priced(catalog, file)
@@ -214,16 +214,16 @@ def answers(file: Path, to: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(handle))
 
 
-@pytest.mark.parametrize("place", [0, 1, 3])
-def test_an_odd_row_is_answered_in_its_place(place: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("index", [0, 1, 3])
+def test_an_odd_row_is_answered_in_its_place(index: int, tmp_path: Path) -> None:
     """A row without title, text and any column the catalog had says so, wherever it stands; the others are priced."""
     lines = [{"sku": f"s{i}", "name": f"Oak lamp {i}", "description": "brass"} for i in range(3)]
-    lines.insert(place, {"sku": "odd", "remark": "this row is of another table"})
+    lines.insert(index, {"sku": "odd", "remark": "this row is of another table"})
     file = tmp_path / "new.jsonl"
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     priced_rows = answers(file, tmp_path / "prices.csv")
     assert [row["sku"] for row in priced_rows if not row["price"]] == ["odd"]
-    assert priced_rows[place]["note"] == "no title and no text"
+    assert priced_rows[index]["note"] == "no title and no text"
 
 
 def test_a_row_of_known_columns_alone_is_priced(tmp_path: Path) -> None:

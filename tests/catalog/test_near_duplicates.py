@@ -46,7 +46,7 @@ WORDS = [
 
 
 def by_hand(sketches: np.ndarray) -> list[int]:
-    """The rule as it is told: the first center that a row is alike to, else the row itself."""
+    """The documented rule: the first center that a row is alike to, else the row itself."""
     center_of: list[int] = []
     for row, signature in enumerate(sketches):
         centers = [other for other in range(row) if center_of[other] == other]
@@ -69,7 +69,7 @@ def bodies(n: int, seed: int = 0) -> list[str]:
 def test_bands_lose_no_pair() -> None:
     """Alike sketches differ in fewer places than there are bands, so one band agrees; bands cover every place once."""
     assert len(N_BANDS) > N_HASHES - ALIKE
-    assert [place for band in N_BANDS for place in range(*band)] == list(range(N_HASHES))
+    assert [index for band in N_BANDS for index in range(*band)] == list(range(N_HASHES))
 
 
 def test_a_sketch_estimates_jaccard() -> None:
@@ -164,6 +164,6 @@ def test_near_duplicates_are_found_in_text_without_spaces(text: str, other: str)
     assert find_groups(sketch([text, f"{text[:-1]}新", other])).tolist() == [0, 0, 2]
 
 
-def test_a_vowel_sign_tells_words_apart() -> None:
+def test_a_vowel_sign_distinguishes_words() -> None:
     """Hindi words that differ in a vowel sign alone are different words."""
     assert word_key(split_words("काला कपड़ा")) != word_key(split_words("कीला कपड़ा"))

@@ -21,7 +21,7 @@ WORDS = "steel oak brass copper quiet bright folding slim wide heavy light robus
 
 
 class Notes(Progress):
-    """What a person is told."""
+    """Collects the notes that a person reads."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -47,7 +47,7 @@ def shop(path: Path, n: int = 400) -> Path:
     return path
 
 
-def test_what_ranks_the_price_is_dropped_and_told_and_an_honest_column_is_kept(tmp_path: Path) -> None:
+def test_what_ranks_the_price_is_dropped_and_reported_and_an_honest_column_is_kept(tmp_path: Path) -> None:
     """A price in Canadian dollars, a list price within a cell and one of two parts that add up to the price."""
     notes = Notes()
     catalog = curate([str(shop(tmp_path / "shop.csv"))], tmp_path / "catalog", progress=notes)
@@ -68,7 +68,7 @@ def test_keep_overrides_and_is_recorded(tmp_path: Path) -> None:
 
 
 def test_keep_names_a_column_that_is_there(tmp_path: Path) -> None:
-    """A slip of the pen is told."""
+    """A misspelled name is reported."""
     with pytest.raises(UsageError, match="no column 'CAN'"):
         curate([str(shop(tmp_path / "shop.csv"))], tmp_path / "catalog", keep=["CAN"])
 

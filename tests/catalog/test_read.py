@@ -55,8 +55,8 @@ def test_csv_is_read_packed_or_not(tmp_path: Path, ending: str) -> None:
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
-def test_the_separator_of_a_csv_is_told_by_its_table(tmp_path: Path, separator: str) -> None:
-    """Semicolon, tab and bar are found, with commas in the cells, and said in a note."""
+def test_the_separator_of_a_csv_is_detected(tmp_path: Path, separator: str) -> None:
+    """Semicolon, tab and bar are found, with commas in the cells, and named in a note."""
     notes = Notes()
     text = f"name{separator}price\n" + f"Hose, red, long{separator}24,50\n" * 3
     rows = cells(written(tmp_path / "shop.csv", text), notes=notes)

@@ -45,7 +45,7 @@ def cells(path: Path, limits: Limits | None = None, notes: Notes | None = None) 
 
 
 def refused(path: Path, message: str, limits: Limits | None = None) -> InputError:
-    """Reading `path` is refused; the error has the file's name and says `said`."""
+    """Reading `path` is refused; the error has the file's name and `message`."""
     with pytest.raises(InputError) as caught:
         cells(path, limits)
     assert path.name in str(caught.value)
@@ -56,7 +56,7 @@ def refused(path: Path, message: str, limits: Limits | None = None) -> InputErro
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"])
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_text_in_any_usual_encoding_is_read(tmp_path: Path, encoding: str, form: str) -> None:
-    """With a byte order mark or without; what is not UTF-8 is said in a note."""
+    """With a byte order mark or without; a note names what is not UTF-8."""
     text = f'name;price\n"{WIDE}";1\n' if form == "csv" else json.dumps({"name": WIDE}, ensure_ascii=False) + "\n"
     notes = Notes()
     (row,) = cells(written(tmp_path / f"a.{form}", text.encode(encoding)), notes=notes)

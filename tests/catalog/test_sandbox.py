@@ -28,7 +28,7 @@ def cells(path: Path, limits: Limits | None = None) -> list[dict[str, object] | 
 
 
 def refused(path: Path, message: str, limits: Limits | None = None) -> InputError:
-    """Reading `path` is refused; the error has the file's name and says `said`."""
+    """Reading `path` is refused; the error has the file's name and `message`."""
     with pytest.raises(InputError) as caught:
         cells(path, limits)
     assert path.name in str(caught.value)
@@ -108,7 +108,7 @@ def test_a_parser_that_stands_still_is_ended_from_outside(tmp_path: Path, monkey
 
 
 def test_a_child_that_dies_is_an_input_error(tmp_path: Path) -> None:
-    """A crash of the parser is told with the file's name and the signal; what came before it was good."""
+    """A crash of the parser is reported with the file's name and the signal; what came before it was good."""
     (source,) = resolve_sources([str(written(tmp_path / "a.csv", "name,price\n" + "Hose,1\n" * 300_000))])
     stream = read_rows(source)
     next(stream)

@@ -48,8 +48,8 @@ def test_each_share_is_within_half_a_point(seed: int, groups: int, split: str) -
     names, count = make_groups(sizes, seed)
     side = split_groups(names, count, split, seed)
     rows = sum(sizes)
-    for place, wanted in enumerate(parse_split(split, rows)):
-        assert abs(count[side == place].sum() - wanted) <= 0.005 * rows
+    for index, wanted in enumerate(parse_split(split, rows)):
+        assert abs(count[side == index].sum() - wanted) <= 0.005 * rows
 
 
 def test_the_split_does_not_depend_on_the_order_of_groups() -> None:
@@ -103,7 +103,7 @@ def catalogs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Catalog, Catalog
     make_csv(folder / "all.csv", 1600)
     with (folder / "all.csv").open(newline="") as handle:
         header, *rows = csv.reader(handle)
-    price = next(place for place, name in enumerate(header) if "price" in name.lower())
+    price = next(index for index, name in enumerate(header) if "price" in name.lower())
 
     def write(path: Path, lines: list[list[str]]) -> str:
         with path.open("w", newline="") as handle:
@@ -164,7 +164,7 @@ def test_the_level_is_the_largest_that_fits(counts: list[int], target: int) -> N
 
 
 def test_exactly_the_target_stays() -> None:
-    """And the histogram tells it."""
+    """And the histogram shows it."""
     prices, hashes = make_prices()
     chosen = balance(prices, hashes, 1_234, 0)
     assert chosen.mask.sum() == 1_234 == sum(chosen.after)

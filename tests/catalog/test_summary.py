@@ -58,7 +58,7 @@ def test_the_page_shows_examples_of_every_split(shop: Catalog) -> None:
     assert [example["split"] for example in to_dict(shop)["examples"]] == [split for split in SPLITS for _ in range(2)]
 
 
-def test_the_page_tells_leaks_groups_and_balancing(shop: Catalog) -> None:
+def test_the_page_shows_leaks_groups_and_balancing(shop: Catalog) -> None:
     """In words."""
     text = draw(shop, 120)
     for line in ("Near-duplicate groups: ", "Split by group: 150 train", "Balanced to 150", "Columns: title = name"):
@@ -70,7 +70,7 @@ def test_facts_are_json(shop: Catalog) -> None:
     assert json.loads(json.dumps(to_dict(shop), allow_nan=False))["fingerprint"] == shop.fingerprint
 
 
-def test_the_card_tells_the_catalog(shop: Catalog) -> None:
+def test_the_card_describes_the_catalog(shop: Catalog) -> None:
     """Counts, columns and the fingerprint."""
     card = (shop.path / "CARD.md").read_text()
     assert shop.fingerprint in card
@@ -83,7 +83,7 @@ def test_a_columns_name_cannot_break_the_card() -> None:
     assert code_span("a`b\n# c") == "a'b # c"
 
 
-def test_a_leak_is_told_with_its_reason(tmp_path: Path) -> None:
+def test_a_leak_is_reported_with_its_reason(tmp_path: Path) -> None:
     """In the summary and in the card."""
     text = make_csv(tmp_path / "a.csv", 150).read_text().splitlines()
     lines = [f"{text[0]},list_price", *(f"{line},1" for line in text[1:])]

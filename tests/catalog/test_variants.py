@@ -33,7 +33,7 @@ def rows_of(text: str) -> list[RawRow | BadRow]:
     header, *rows = csv.reader(io.StringIO(text))
     shop_variants = find_variants(header)
     assert shop_variants is not None
-    raw = [RawRow("a.csv", place, dict(zip(header, row, strict=True))) for place, row in enumerate(rows, 1)]
+    raw = [RawRow("a.csv", index, dict(zip(header, row, strict=True))) for index, row in enumerate(rows, 1)]
     return [row for batch in shop_variants.inherit([raw[:2], raw[2:]]) for row in batch]
 
 
@@ -158,13 +158,13 @@ def shopify_export(path: Path, products: int, seed: int = 0) -> Path:
     with path.open("w", newline="") as handle:
         out = csv.writer(handle)
         out.writerow(SHOPIFY.split(","))
-        for place, item in enumerate(items):
+        for index, item in enumerate(items):
             listing = item.listing
             for number, size in enumerate(("Small", "Medium", "Large")):
                 of_product = [listing.title, listing.text, "Acme", "Tools", "", "Size"] if not number else [""] * 6
                 price = f"{item.price * (1 + number / 4):.2f}"
-                out.writerow([f"h-{place}", *of_product, size, f"s{place}-{number}", price, "", "", ""])
-            out.writerow([f"h-{place}", *[""] * 10, "http://x/y", ""])
+                out.writerow([f"h-{index}", *of_product, size, f"s{index}-{number}", price, "", "", ""])
+            out.writerow([f"h-{index}", *[""] * 10, "http://x/y", ""])
     return path
 
 
@@ -208,13 +208,13 @@ def test_variants_that_a_later_row_lists_are_one_group(tmp_path: Path) -> None:
     with (tmp_path / "a.csv").open("w", newline="") as handle:
         out = csv.writer(handle)
         out.writerow(header)
-        for place in range(60):
+        for index in range(60):
             for number in range(3):
-                item = items[3 * place + number]
+                item = items[3 * index + number]
                 price = f"{item.price:.2f}"
-                out.writerow([f"p{place}-{number}", "simple", item.listing.title, item.listing.text, price, ""])
-            listed = "|".join(f"sku=p{place}-{number},size={number}" for number in range(3))
-            out.writerow([f"p{place}", "configurable", "Product", "of some sizes", "", listed])
+                out.writerow([f"p{index}-{number}", "simple", item.listing.title, item.listing.text, price, ""])
+            listed = "|".join(f"sku=p{index}-{number},size={number}" for number in range(3))
+            out.writerow([f"p{index}", "configurable", "Product", "of some sizes", "", listed])
     catalog = curate([str(tmp_path / "a.csv")], tmp_path / "out")
     assert catalog.ledger["rows"]["rejected"] == {variants.PARENT: 60}
     groups: dict[str, set[str]] = {}
@@ -233,12 +233,12 @@ def test_rows_of_one_product_and_of_one_group_have_one_center(pairs: list[tuple[
     products = np.array([product for _, product in pairs], dtype=np.uint64)
     assert join_groups(centers, np.zeros(len(pairs), dtype=np.uint64), 50).tolist() == centers.tolist()
     joined = join_groups(centers, products, 1_000)
-    for place, center in enumerate(joined):
-        assert center <= place
+    for index, center in enumerate(joined):
+        assert center <= index
         assert joined[center] == center
-        assert joined[centers[place]] == center
-        same = np.flatnonzero((products == products[place]) & (products != 0))
-        assert products[place] == 0 or all(joined[same] == center)
+        assert joined[centers[index]] == center
+        same = np.flatnonzero((products == products[index]) & (products != 0))
+        assert products[index] == 0 or all(joined[same] == center)
 
 
 def test_a_name_that_most_rows_have_names_no_product() -> None:

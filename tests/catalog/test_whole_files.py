@@ -56,9 +56,9 @@ def test_blank_rows_keep_their_place(tmp_path: Path, name: str, text: str) -> No
 def test_blank_rows_of_a_sheet_keep_their_place(tmp_path: Path) -> None:
     """Also rows that the workbook does not hold at all."""
     book = openpyxl.Workbook()
-    for place, row in {2: ("name", "price"), 3: ("Hose", 1), 6: ("Lamp", 2), 9: ("", None)}.items():
+    for index, row in {2: ("name", "price"), 3: ("Hose", 1), 6: ("Lamp", 2), 9: ("", None)}.items():
         for column, value in enumerate(row, 1):
-            book.active.cell(place, column, value)
+            book.active.cell(index, column, value)
     book.save(tmp_path / "a.xlsx")
     rows = rows_of(tmp_path / "a.xlsx")
     assert [row.values["name"] if isinstance(row, RawRow) else row.reason for row in rows] == [
@@ -80,10 +80,10 @@ def test_blank_rows_of_a_sheet_keep_their_place(tmp_path: Path) -> None:
 def test_a_visible_sheet_is_read_before_hidden_ones(tmp_path: Path, states: tuple[str, ...], read_sheet: int) -> None:
     book = openpyxl.Workbook()
     book.remove(book.active)
-    for place, state in enumerate(states):
-        sheet = book.create_sheet(f"sheet {place}")
+    for index, state in enumerate(states):
+        sheet = book.create_sheet(f"sheet {index}")
         sheet.append(("name", "price"))
-        sheet.append((f"Hose {place}", 1))
+        sheet.append((f"Hose {index}", 1))
         sheet.sheet_state = state
     book.active = states.index("visible")
     book.save(tmp_path / "a.xlsx")
@@ -137,7 +137,7 @@ def test_the_decimal_mark_is_read_from_all_prices(tmp_path: Path, name: str) -> 
     assert find_marks(resolve_sources([str(path)])[0], "price") == ","
 
 
-def test_both_marks_and_no_mark_are_told(tmp_path: Path) -> None:
+def test_both_marks_and_no_mark_are_detected(tmp_path: Path) -> None:
     (both,) = resolve_sources([str(save(tmp_path / "a.csv", ["62,39", "5", "12.50"]))])
     assert find_marks(both, "price") == ",."
     (none,) = resolve_sources([str(save(tmp_path / "b.csv", ["62", "5"]))])
@@ -169,9 +169,9 @@ def test_leaks_are_found_among_numbers_with_decimal_commas() -> None:
     def german(amount: float) -> str:
         return f"{amount:,.2f}".translate(str.maketrans(",.", ".,")).removesuffix(",00")
 
-    amounts = [1_000 + 7.5 * place for place in range(200)]
+    amounts = [1_000 + 7.5 * index for index in range(200)]
     table = [
-        RawRow("a.csv", place, {"name": "x", "price": german(amount), "net": f"{german(amount / 1.19)} €", "kg": "2,5"})
-        for place, amount in enumerate(amounts, 1)
+        RawRow("a.csv", index, {"name": "x", "price": german(amount), "net": f"{german(amount / 1.19)} €", "kg": "2,5"})
+        for index, amount in enumerate(amounts, 1)
     ]
     assert list(find_leaks([table], choose_columns(["name", "price", "net", "kg"]), ",")) == ["net"]

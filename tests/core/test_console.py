@@ -26,7 +26,7 @@ from pricesmith.text.formatting import format_money
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
 )
-def test_an_error_is_told_with_its_exit_code(error: BaseException, code: int, expected: str) -> None:
+def test_an_error_is_printed_with_its_exit_code(error: BaseException, code: int, expected: str) -> None:
     """Every error that a user can meet has a text and a code."""
     description = describe_error(error)
     assert description is not None

@@ -131,17 +131,17 @@ def test_a_kill_at_any_step_of_a_swap_loses_nothing(
 
         monkeypatch.setattr(folders, "swap_folders", in_three)
     for step in range(1, 200):
-        place = tmp_path / f"{step}"
-        place.mkdir()
-        made(place / "a", "old", alpha=1)
-        killed = kill_at(step, lambda place=place: made(place / "a", "new", overwrite=True, alpha=2))
+        folder = tmp_path / f"{step}"
+        folder.mkdir()
+        made(folder / "a", "old", alpha=1)
+        killed = kill_at(step, lambda folder=folder: made(folder / "a", "new", overwrite=True, alpha=2))
         if one_step:
-            assert (place / "a" / "file.txt").read_text() in ("old", "new")
-            assert (place / "a" / "done.json").is_file()
-        made(place / "a", "new", overwrite=True, alpha=2)
-        assert (place / "a" / "file.txt").read_text() == "new"
-        assert sorted(path.name for path in place.iterdir()) == ["a"]
-        assert sorted(path.name for path in (place / "a").iterdir()) == ["done.json", "file.txt"]
+            assert (folder / "a" / "file.txt").read_text() in ("old", "new")
+            assert (folder / "a" / "done.json").is_file()
+        made(folder / "a", "new", overwrite=True, alpha=2)
+        assert (folder / "a" / "file.txt").read_text() == "new"
+        assert sorted(path.name for path in folder.iterdir()) == ["a"]
+        assert sorted(path.name for path in (folder / "a").iterdir()) == ["done.json", "file.txt"]
         if not killed:
             assert step > 8
             return

@@ -28,17 +28,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 class Recorder(Progress):
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.notes: list[str] = []
 
     def note(self, text: str) -> None:
-        self.said.append(text)
+        self.notes.append(text)
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.2, "1 second"), (1, "1 second"), (40.4, "40 seconds"), (468, "8 minutes"), (9000, "2.5 hours")],
 )
-def test_a_duration_is_told_in_one_unit(seconds: float, text: str) -> None:
+def test_a_duration_is_formatted_in_one_unit(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
 
@@ -72,7 +72,7 @@ def test_memory_does_not_grow_with_the_steps(clock: Clock) -> None:
     assert left.seconds() == pytest.approx(0.5 * 95_000, rel=0.01)
 
 
-def test_a_long_stage_is_told_where_no_bar_is_drawn(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_long_stage_is_reported_if_no_bar_is_drawn(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     """A line every half minute with what is done and what remains; a quick stage says nothing."""
     notes = Notes(Console())
     notes.start("reading listings", 50)
@@ -96,7 +96,7 @@ STAGES = [("networks without part 1", 4.0), ("networks without part 2", 4.0), ("
 
 
 def worked(clock: Clock, seconds: list[float], expected: float) -> tuple[list[str], list[float]]:
-    """What is told while four stages of two steps each take these seconds, and when."""
+    """The notes while four stages of two steps each take these seconds, and when they came."""
     recorder, times = Recorder(), list[float]()
     note = recorder.note
     recorder.note = lambda text: (times.append(clock.now - 100), note(text))[1]  # type: ignore[method-assign]
@@ -108,11 +108,11 @@ def worked(clock: Clock, seconds: list[float], expected: float) -> tuple[list[st
         for _ in range(2):
             clock.now += took / 2
             estimated.advance()
-    return recorder.said, times
+    return recorder.notes, times
 
 
 def test_a_busy_machine_gets_a_new_estimate(clock: Clock) -> None:
-    """31 s told, 15 times slower: after the first steps the new length is known, and it is not repeated."""
+    """31 s estimated, 15 times slower: after the first steps the new length is known, and it is not repeated."""
     messages, times = worked(clock, [93, 93, 93, 186], expected=31)
     assert messages == ["best is slower than estimated: about 7 minutes left."]
     assert times[0] < 50
@@ -128,7 +128,7 @@ def test_a_machine_as_fast_as_estimated_says_nothing(clock: Clock) -> None:
     assert worked(clock, [22, 19, 21, 45], expected=100)[0] == []
 
 
-def test_a_faster_machine_is_told_too(clock: Clock) -> None:
+def test_a_faster_machine_is_reported_too(clock: Clock) -> None:
     messages, _ = worked(clock, [40, 40, 40, 80], expected=600)
     assert messages[0].startswith("best is faster than estimated: about")
 

@@ -26,7 +26,7 @@ def test_an_unknown_key_is_refused_with_a_suggestion() -> None:
 
 
 def test_a_wrong_value_names_its_key() -> None:
-    """What, got and allowed are told."""
+    """The message has what, got and allowed."""
     with pytest.raises(UsageError) as caught:
         parse_settings(Shop, {"alpha": "many"}, where="shop.toml")
     assert "'alpha'" in str(caught.value)

@@ -37,9 +37,9 @@ def test_no_figure_and_no_rank_is_cut_at_any_width(width: int) -> None:
     assert "…" not in text
     assert all(len(line) <= width for line in text.splitlines())
     for row in ROWS:
-        for place in shown:
-            if place != 1:
-                assert row[place] in text
+        for index in shown:
+            if index != 1:
+                assert row[index] in text
     assert {0, 1} <= set(shown)
     assert (2 in shown) != (3 in shown)
 

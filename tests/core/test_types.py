@@ -29,10 +29,10 @@ HEAD = "Garden hose\nCategory: Garden\nBrand: Aster"
         "title: garden hose",
     ],
 )
-@pytest.mark.parametrize("place", ["{}\n25 m", "25 m\n{}", "{0}\n25 m\n{0}"])
-def test_title_category_and_brand_are_not_repeated(repeated: str, place: str) -> None:
+@pytest.mark.parametrize("template", ["{}\n25 m", "25 m\n{}", "{0}\n25 m\n{0}"])
+def test_title_category_and_brand_are_not_repeated(repeated: str, template: str) -> None:
     """A column that the text also carries, whatever its case, spaces and closing punctuation."""
-    assert text_of(place.format(repeated)) == f"{HEAD}\n25 m"
+    assert text_of(template.format(repeated)) == f"{HEAD}\n25 m"
 
 
 def test_a_text_that_says_nothing_new_leaves_the_head() -> None:
@@ -40,7 +40,7 @@ def test_a_text_that_says_nothing_new_leaves_the_head() -> None:
     assert text_of("Garden hose") == text_of("Brand: Aster\nGarden hose") == text_of("") == HEAD
 
 
-def test_a_line_with_a_name_and_a_sentence_are_said_once() -> None:
+def test_a_line_with_a_name_and_a_sentence_are_printed_once() -> None:
     """The first stays where it is."""
     text = "Weight: 2 kg\nBrass fittings at both ends\nweight: 2 kg\nLength: 2 kg\nBrass fittings at both ends."
     assert text_of(text) == f"{HEAD}\nWeight: 2 kg\nBrass fittings at both ends\nLength: 2 kg"

@@ -176,7 +176,7 @@ def test_few_groups_give_no_significant_difference():
     )
 
 
-def test_the_items_needed_tell_two_pricers_apart_in_80_of_100_tests():
+def test_the_items_needed_give_a_significant_difference_in_80_of_100_tests():
     """Drawn anew with as many items, the paired difference leaves 0 out in about 80 % of cases."""
     random = np.random.default_rng(0)
     mean, spread = 2.0, 20.0

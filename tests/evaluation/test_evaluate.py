@@ -59,9 +59,9 @@ def test_rows_keep_order_truth_and_raw_answer():
 @pytest.mark.parametrize("price", [0.0, -5.0, math.nan, math.inf, -math.inf])
 def test_an_answer_that_is_not_a_price_is_unanswered(price):
     """It is None, never 0; its text is kept, and the note counts it."""
-    result = evaluate_quotes([Quote(price), Quote(price, raw="said"), Quote(7.0)])
+    result = evaluate_quotes([Quote(price), Quote(price, raw="an answer"), Quote(7.0)])
     assert [row.price for row in result.rows] == [None, None, 7.0]
-    assert [row.raw for row in result.rows] == [repr(price), "said", ""]
+    assert [row.raw for row in result.rows] == [repr(price), "an answer", ""]
     assert result.note == "2 answers that are not a price"
 
 

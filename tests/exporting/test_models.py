@@ -19,12 +19,12 @@ from pricesmith.testing import make_catalog
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A made catalog with a ridge, a run of neighbors, and the leaderboard of both."""
-    place = tmp_path_factory.mktemp("shop")
-    catalog = open_catalog(make_catalog(place / "catalog", 600))
+    folder = tmp_path_factory.mktemp("shop")
+    catalog = open_catalog(make_catalog(folder / "catalog", 600))
     for kind in ("ridge", "knn"):
-        fitting.fit_model(read_recipe(kind), catalog, place / kind)
-    run_candidates([str(place / "ridge"), str(place / "knn")], catalog, place / "evals")
-    return place
+        fitting.fit_model(read_recipe(kind), catalog, folder / kind)
+    run_candidates([str(folder / "ridge"), str(folder / "knn")], catalog, folder / "evals")
+    return folder
 
 
 def test_a_hub_export_prices_as_the_run_does_without_its_rows(shop: Path, tmp_path: Path) -> None:

@@ -26,13 +26,13 @@ READOUTS = ("bins", "tokens")
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A made catalog, a made base, and a run of each read-out."""
-    place = tmp_path_factory.mktemp("shop")
-    catalog = open_catalog(make_catalog(place / "catalog", 300))
-    settings = {"base": str(make_model(place / "base", numbers="single")), "dtype": "float32", "minutes": 0}
+    folder = tmp_path_factory.mktemp("shop")
+    catalog = open_catalog(make_catalog(folder / "catalog", 300))
+    settings = {"base": str(make_model(folder / "base", numbers="single")), "dtype": "float32", "minutes": 0}
     for readout in READOUTS:
         small = {"epochs": 0.5, "n_evals": 1, "max_length": 48, "lora_r": 4, "learning_rate": 1e-2}
-        fitting.fit_model(read_recipe(f"lora_{readout}", {**settings, **small}), catalog, place / readout)
-    return place
+        fitting.fit_model(read_recipe(f"lora_{readout}", {**settings, **small}), catalog, folder / readout)
+    return folder
 
 
 def logits(model: torch.nn.Module, prompt: list[int]) -> np.ndarray:

@@ -17,7 +17,7 @@ from pricesmith.testing import make_catalog
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a catalog, a median and a ridge model, and their evaluations."""
     folder = tmp_path_factory.mktemp("people")
     catalog = open_catalog(make_catalog(folder / "shop", 2400))
@@ -28,8 +28,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def shop(place: Path) -> Catalog:
-    return open_catalog(place / "shop")
+def shop(folder: Path) -> Catalog:
+    return open_catalog(folder / "shop")
 
 
 @pytest.fixture

@@ -53,15 +53,15 @@ def test_a_small_catalog_asks_from_all_rows(tmp_path: Path) -> None:
     assert len(quiz_items(build_plan(shop, "test"), 500, 0)) == 500
 
 
-def test_a_person_is_evaluated_as_eval_does_with_the_file(place: Path, tmp_path: Path, piped: Piped, capfd) -> None:
+def test_a_person_is_evaluated_as_eval_does_with_the_file(folder: Path, tmp_path: Path, piped: Piped, capfd) -> None:
     """The quiz's result and `eval human:FILE.csv --limit n` agree on the same answers, skips included."""
     sheet = tmp_path / "her.csv"
     lines = ["$1,250.00", "95", "s", "12,50", "80"] * 4
-    words = ("quiz", place / "shop", "--n", 20, "--to", sheet, "--against", place / "evals", "--json")
+    words = ("quiz", folder / "shop", "--n", 20, "--to", sheet, "--against", folder / "evals", "--json")
     assert piped(lines, *words) == 0
     output = json.loads(capfd.readouterr().out)
     assert (output["answered"], output["skipped"], output["left"], output["ended"]) == (16, 4, 0, True)
-    evals = run_candidates([f"human:{sheet}"], open_catalog(place / "shop"), tmp_path / "evals", limit=20)
+    evals = run_candidates([f"human:{sheet}"], open_catalog(folder / "shop"), tmp_path / "evals", limit=20)
     (evaluated,) = evals.evaluations
     answers = {answer["id"]: answer for answer in output["result"]["answers"]}
     assert {row.id: (row.truth, row.price) for row in evaluated.rows} == {
@@ -76,23 +76,23 @@ def test_a_person_is_evaluated_as_eval_does_with_the_file(place: Path, tmp_path:
     assert pairs["ridge"]["n"] == 20
 
 
-def test_no_true_price_is_shown_before_the_end(place: Path, shop: Catalog, tmp_path: Path, piped: Piped, capfd) -> None:
+def test_no_true_price_is_shown_early(folder: Path, shop: Catalog, tmp_path: Path, piped: Piped, capfd) -> None:
     """Neither the output nor the saved files hold a true price until every listing is answered."""
     items = quiz_items(build_plan(shop, "test"), 12, 0)
     truths = {format_money(item.price, "USD") for item in items} | {f"{item.price:.2f}" for item in items}
-    assert piped(["7"] * 11, "quiz", place / "shop", "--n", 12, "--to", tmp_path / "her.csv") == 0
+    assert piped(["7"] * 11, "quiz", folder / "shop", "--n", 12, "--to", tmp_path / "her.csv") == 0
     out, err = capfd.readouterr()
     saved = "".join(path.read_text() for path in tmp_path.iterdir())
     assert not [truth for truth in truths if truth in out + err + saved]
     assert "11 answered, 0 skipped, 1 left" in out
-    assert piped(["7"] * 12, "quiz", place / "shop", "--n", 12, "--to", tmp_path / "her.csv") == 0
+    assert piped(["7"] * 12, "quiz", folder / "shop", "--n", 12, "--to", tmp_path / "her.csv") == 0
     shown = capfd.readouterr().out
     assert [truth for truth in truths if truth in shown]
 
 
-def test_the_same_lines_continue_and_other_lines_are_refused(place: Path, tmp_path: Path, piped: Piped, capfd) -> None:
+def test_the_same_lines_continue_and_other_lines_are_refused(folder: Path, tmp_path: Path, piped: Piped, capfd) -> None:
     """In a pipe the same command means the same lines: those of answered listings are held against the sheet."""
-    words = ("quiz", place / "shop", "--n", 6, "--to", tmp_path / "her.csv", "--quiet")
+    words = ("quiz", folder / "shop", "--n", 6, "--to", tmp_path / "her.csv", "--quiet")
     assert piped(["10", "20", "s"], *words) == 0
     assert piped(["10", "21", "s", "30", "40", "50"], *words) == 1
     assert "Line 2 of the answers differs from the answer in" in capfd.readouterr().err
@@ -116,9 +116,9 @@ def test_the_same_lines_continue_and_other_lines_are_refused(place: Path, tmp_pa
         ("b", "this command works in a terminal only"),
     ],
 )
-def test_a_line_that_is_not_a_price_ends_a_pipe(place, tmp_path, piped: Piped, capfd, line: str, message: str) -> None:
+def test_a_line_that_is_not_a_price_ends_a_pipe(folder, tmp_path, piped: Piped, capfd, line: str, message: str) -> None:
     """A pipe cannot be asked again: earlier answers are kept, and the error names the line and the reason."""
-    words = ("quiz", place / "shop", "--n", 5, "--to", tmp_path / "her.csv")
+    words = ("quiz", folder / "shop", "--n", 5, "--to", tmp_path / "her.csv")
     assert piped(["10", line, "30"], *words) == 1
     err = capfd.readouterr().err
     assert message in err
@@ -126,9 +126,9 @@ def test_a_line_that_is_not_a_price_ends_a_pipe(place, tmp_path, piped: Piped, c
     assert [row["price"] for row in rows(tmp_path / "her.csv")] == ["10"]
 
 
-def test_an_end_before_the_beginning_and_a_damaged_quiz_say_what_to_do(place, tmp_path, piped: Piped, capfd) -> None:
+def test_an_end_before_the_beginning_and_a_damaged_quiz_say_what_to_do(folder, tmp_path, piped: Piped, capfd) -> None:
     """The first command has no --end; answers of an unreadable quiz can be evaluated as a file."""
-    words = ("quiz", place / "shop", "--n", 5, "--to", tmp_path / "her.csv")
+    words = ("quiz", folder / "shop", "--n", 5, "--to", tmp_path / "her.csv")
     assert piped([], *words, "--end") == 0
     assert "run the same command without --end to start" in capfd.readouterr().out
     (tmp_path / "her.csv.quiz.json").write_text("{")
@@ -139,27 +139,27 @@ def test_an_end_before_the_beginning_and_a_damaged_quiz_say_what_to_do(place, tm
 @pytest.mark.parametrize(
     ("more", "message"), [(["--n", 6], "n: 5 -> 6"), (["--n", 5, "--seed", 3], "seed: 0 -> 3")], ids=["n", "seed"]
 )
-def test_another_quiz_is_refused_with_the_difference(place, tmp_path, piped: Piped, capfd, more, message: str) -> None:
+def test_another_quiz_is_refused_with_the_difference(folder, tmp_path, piped: Piped, capfd, more, message: str) -> None:
     """A sheet answers one quiz."""
-    assert piped(["10"], "quiz", place / "shop", "--n", 5, "--to", tmp_path / "her.csv", "--quiet") == 0
-    assert piped(["10"], "quiz", place / "shop", "--to", tmp_path / "her.csv", *more) == 2
+    assert piped(["10"], "quiz", folder / "shop", "--n", 5, "--to", tmp_path / "her.csv", "--quiet") == 0
+    assert piped(["10"], "quiz", folder / "shop", "--to", tmp_path / "her.csv", *more) == 2
     assert message in capfd.readouterr().err
 
 
-def test_another_catalog_is_refused(place: Path, tmp_path: Path, piped: Piped, capfd) -> None:
+def test_another_catalog_is_refused(folder: Path, tmp_path: Path, piped: Piped, capfd) -> None:
     """Answers of one catalog are not continued with another, nor compared with pricers of another."""
     other = make_catalog(tmp_path / "other", 2100, seed=5)
-    assert piped(["10"], "quiz", place / "shop", "--n", 5, "--to", tmp_path / "her.csv", "--quiet") == 0
+    assert piped(["10"], "quiz", folder / "shop", "--n", 5, "--to", tmp_path / "her.csv", "--quiet") == 0
     assert piped(["10"], "quiz", other, "--n", 5, "--to", tmp_path / "her.csv") == 2
     assert "catalog: " in capfd.readouterr().err
-    assert piped(["10"], "quiz", other, "--n", 5, "--to", tmp_path / "x.csv", "--against", place / "evals") == 2
+    assert piped(["10"], "quiz", other, "--n", 5, "--to", tmp_path / "x.csv", "--against", folder / "evals") == 2
     assert "another catalog" in capfd.readouterr().err
     assert not (tmp_path / "x.csv").exists()
 
 
-def test_an_early_end_shows_the_result_and_takes_no_more_answers(place, tmp_path, piped: Piped, capfd) -> None:
+def test_an_early_end_shows_the_result_and_takes_no_more_answers(folder, tmp_path, piped: Piped, capfd) -> None:
     """After the truth was shown nothing can be answered; the same command shows the result again."""
-    words = ("quiz", place / "shop", "--n", 9, "--to", tmp_path / "her.csv", "--json")
+    words = ("quiz", folder / "shop", "--n", 9, "--to", tmp_path / "her.csv", "--json")
     assert piped(["10"] * 6, *words) == 0
     assert json.loads(capfd.readouterr().out)["result"] is None
     assert piped([], *words, "--end") == 0
@@ -177,13 +177,13 @@ def test_a_number_of_listings_that_is_none_is_refused(shop: Catalog, tmp_path: P
         run_quiz(shop, tmp_path / "her.csv", n=n)
 
 
-def test_a_foreign_file_is_never_written_to(place: Path, tmp_path: Path, piped: Piped, capfd) -> None:
+def test_a_foreign_file_is_never_written_to(folder: Path, tmp_path: Path, piped: Piped, capfd) -> None:
     """A file that no quiz wrote, or that is not a .csv file, is unchanged."""
     (tmp_path / "mine.csv").write_text("id,price\n1,2\n")
-    assert piped(["10"], "quiz", place / "shop", "--n", 5, "--to", tmp_path / "mine.csv") == 2
+    assert piped(["10"], "quiz", folder / "shop", "--n", 5, "--to", tmp_path / "mine.csv") == 2
     assert "was not written by `pricesmith quiz`" in capfd.readouterr().err
     assert (tmp_path / "mine.csv").read_text() == "id,price\n1,2\n"
-    assert piped(["10"], "quiz", place / "shop", "--n", 5, "--to", tmp_path / "mine.txt") == 2
+    assert piped(["10"], "quiz", folder / "shop", "--n", 5, "--to", tmp_path / "mine.txt") == 2
     assert ".csv file" in capfd.readouterr().err
 
 

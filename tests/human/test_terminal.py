@@ -82,9 +82,9 @@ def hostile(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_person_answers_corrects_goes_back_and_ends(place: Path, tmp_path: Path) -> None:
+def test_a_person_answers_corrects_goes_back_and_ends(folder: Path, tmp_path: Path) -> None:
     """An invalid line is explained and asked again, the last answer can be undone, and the end shows the rank."""
-    terminal = Terminal("quiz", place / "shop", "--n", 4, "--to", tmp_path / "her.csv", "--against", place / "evals")
+    terminal = Terminal("quiz", folder / "shop", "--n", 4, "--to", tmp_path / "her.csv", "--against", folder / "evals")
     first = terminal.until(PROMPT)
     assert "4 listings, one at a time" in first
     assert "1 of 4" in first
@@ -104,9 +104,9 @@ def test_a_person_answers_corrects_goes_back_and_ends(place: Path, tmp_path: Pat
     assert [line.split(",")[1] for line in lines[1:]] == ["80", "", "60", "55.5"]
 
 
-def test_kill_9_loses_nothing_that_was_answered(place: Path, tmp_path: Path) -> None:
+def test_kill_9_loses_nothing_that_was_answered(folder: Path, tmp_path: Path) -> None:
     """Every answer is on disk before the next listing is shown, and the same command continues."""
-    words = ("quiz", place / "shop", "--n", 5, "--to", tmp_path / "her.csv")
+    words = ("quiz", folder / "shop", "--n", 5, "--to", tmp_path / "her.csv")
     terminal = Terminal(*words)
     terminal.until(PROMPT)
     for price in ("11", "22", "33"):
@@ -136,17 +136,17 @@ def test_a_listing_cannot_move_the_terminal(hostile: Path, tmp_path: Path) -> No
     assert len(whole.splitlines()) > 40
 
 
-def test_a_terminal_cannot_be_quiet(place: Path, tmp_path: Path) -> None:
+def test_a_terminal_cannot_be_quiet(folder: Path, tmp_path: Path) -> None:
     """A quiz that shows nothing is refused."""
-    terminal = Terminal("quiz", place / "shop", "--n", 2, "--to", tmp_path / "her.csv", "--quiet")
+    terminal = Terminal("quiz", folder / "shop", "--n", 2, "--to", tmp_path / "her.csv", "--quiet")
     assert "needs output to be answered" in terminal.until("\0")
     assert terminal.close() == 2
     assert not (tmp_path / "her.csv").exists()
 
 
-def test_ctrl_c_ends_the_quiz_and_keeps_the_answers(place: Path, tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_quiz_and_keeps_the_answers(folder: Path, tmp_path: Path) -> None:
     """Exit code 130 without a traceback; the same command continues."""
-    words = ("quiz", place / "shop", "--n", 4, "--to", tmp_path / "her.csv")
+    words = ("quiz", folder / "shop", "--n", 4, "--to", tmp_path / "her.csv")
     terminal = Terminal(*words)
     terminal.until(PROMPT)
     terminal.type("11")

@@ -124,7 +124,7 @@ def test_one_group_that_differs_is_no_evidence():
     assert -1 < interval.low < 0 < interval.point < interval.high < 1
 
 
-def test_a_mean_error_is_never_said_to_be_below_zero():
+def test_the_interval_of_a_mean_error_is_never_below_zero():
     """With few groups the lower bound stops at 0."""
     values = np.array([0.0, 0.0, 0.0, 0.0, 0.0, 100.0])
     assert bootstrap_interval(values, np.arange(6)).low == 0.0
@@ -255,7 +255,7 @@ def test_the_same_difference_twice_costs_nothing():
     assert confidence == pytest.approx(0.95, abs=0.002)
 
 
-def test_two_that_are_one_are_not_told_apart():
+def test_a_pricer_has_no_difference_from_itself():
     """No difference, no width, and no weight in the correction of the others."""
     made = errors(2, 13)
     pairs = [(made[:, 0], made[:, 0]), (made[:, 0], made[:, 1])]

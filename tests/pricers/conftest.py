@@ -47,9 +47,9 @@ def guesses(shop: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def runs(shop: Catalog, guesses: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run folder of each kind."""
-    place = tmp_path_factory.mktemp("runs")
+    folder = tmp_path_factory.mktemp("runs")
     made: dict[str, Path] = {}
-    base = make_model(place / "tiny", numbers="single")
+    base = make_model(folder / "tiny", numbers="single")
     tuned = {**TUNED, "base": str(base)}
     for kind in sorted(KINDS, key=lambda name: name == "blend"):
         wanted = {
@@ -59,6 +59,6 @@ def runs(shop: Catalog, guesses: Path, tmp_path_factory: pytest.TempPathFactory)
             "blend": {"members": [str(p) for p in made.values()]},
             **SMALL,
         }
-        fit_model(read_recipe(kind, wanted.get(kind, {})), shop, place / kind)
-        made[kind] = place / kind
+        fit_model(read_recipe(kind, wanted.get(kind, {})), shop, folder / kind)
+        made[kind] = folder / kind
     return made

@@ -164,7 +164,7 @@ def test_normalized_intervals_are_those_of_crepes() -> None:
     assert [quote.high for quote in bounded] == pytest.approx(later * np.exp(upper * later_doubts), rel=1e-9)
 
 
-def test_a_doubt_that_tells_easy_from_hard_covers_both_and_is_narrow_on_the_easy() -> None:
+def test_an_error_estimate_that_separates_easy_from_hard_covers_both_and_is_narrow_on_the_easy() -> None:
     """Half of the items have ten times the error of the others and wider intervals: coverage is 90 % in each half."""
     draw = np.random.default_rng(3)
     spread = np.where(draw.random(8000) < 0.5, 0.03, 0.3)

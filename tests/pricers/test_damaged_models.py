@@ -54,19 +54,19 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 @pytest.fixture(scope="module")
 def fitted(small: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A model folder of a kind, fitted when it is first asked for."""
-    place = tmp_path_factory.mktemp("models")
+    root = tmp_path_factory.mktemp("models")
 
     def folder(kind: str) -> Path:
-        if not (place / kind).exists():
+        if not (root / kind).exists():
             settings: dict[str, dict[str, Any]] = {**SMALL}
             if kind == "precomputed":
                 lines = [f"{item.listing.id},{item.price:.2f}" for item in small.items("test")]
-                (place / "prices.csv").write_text("\n".join(["id,price", *lines]), encoding="utf-8")
-                settings["precomputed"] = {"file": str(place / "prices.csv")}
+                (root / "prices.csv").write_text("\n".join(["id,price", *lines]), encoding="utf-8")
+                settings["precomputed"] = {"file": str(root / "prices.csv")}
             if kind == "blend":
                 settings["blend"] = {"members": [str(folder("median")), str(folder("ridge"))]}
-            fit_model(read_recipe(kind, settings.get(kind, {})), small, place / kind)
-        return place / kind
+            fit_model(read_recipe(kind, settings.get(kind, {})), small, root / kind)
+        return root / kind
 
     return folder
 

@@ -62,7 +62,7 @@ SHARES = {"knn": 0.75, "lora_bins": 0.8}
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in UNLEARNED])
-def test_a_pricer_learns_the_made_law(kind: str, runs: dict[str, Path], shop: Catalog) -> None:
+def test_a_pricer_learns_the_simulated_prices(kind: str, runs: dict[str, Path], shop: Catalog) -> None:
     """Prices of the generated catalog depend on item, brand and size: pricers that use the text have lower errors."""
     items = shop.items("test")
 
@@ -74,7 +74,7 @@ def test_a_pricer_learns_the_made_law(kind: str, runs: dict[str, Path], shop: Ca
 
 
 @pytest.mark.slow
-def test_a_model_that_writes_the_price_learns_the_made_law(shop: Catalog, tmp_path: Path) -> None:
+def test_a_model_that_writes_the_price_learns_the_simulated_prices(shop: Catalog, tmp_path: Path) -> None:
     """Trained on the number's tokens alone, its error is a quarter below the median's."""
     base = make_model(tmp_path / "base", hidden=128)
     settings = {

@@ -73,7 +73,7 @@ def test_words_of_other_scripts_are_those_of_the_reference(text: str) -> None:
     [("ＲＡＭ １６ＧＢ", "RAM 16GB"), ("رام ٣٢", "رام 32"), ("ﾒﾓﾘ 8GB", "メモリ 8GB"), ("颜色：红", "颜色:红")],
 )
 def test_other_forms_of_letters_and_digits_give_the_same_features(text: str, other: str) -> None:
-    """How a number or a key is typed tells nothing of the price."""
+    """How a number or a key is typed says nothing about the price."""
     assert features_of(make_listing(text, text)) == features_of(make_listing(other, other))
 
 

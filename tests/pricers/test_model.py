@@ -256,9 +256,9 @@ def test_a_run_can_be_fitted_again_on_other_rows(runs: dict[str, Path], shop: Ca
     again = refit_model(load_model(runs["ridge"]), FitData(items[:300], items[300:350], items[350:400]))
     assert again.recipe == load_model(runs["ridge"]).recipe
     assert again.manifest["rows"]["train"] == 300
-    place = again.path
+    path = again.path
     del again
-    assert not place.exists()
+    assert not path.exists()
 
 
 def test_every_member_of_a_member_is_fitted_again(shop: Catalog, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_a_new_process_quotes_the_same(run: Path, pricer: Pricer) -> None:
 
 def test_odd_text_is_priced(pricer: Pricer) -> None:
     """Empty, huge, right-to-left, broken and digits-only texts get a finite quote."""
-    quotes = prices(pricer, [Listing(str(place), text, text) for place, text in enumerate(ODD)])
+    quotes = prices(pricer, [Listing(str(index), text, text) for index, text in enumerate(ODD)])
     assert np.isfinite(quotes).all()
     assert pricer.price([]) == []
 
@@ -108,7 +108,7 @@ def test_few_rows_are_enough_to_fit(rows: int, tmp_path: Path) -> None:
 
 def test_rows_without_text_are_fitted(tmp_path: Path) -> None:
     """Where no row has a feature, the pricer still answers with finite numbers."""
-    items = [Item(Listing(str(place), "", ""), 5.0 + place) for place in range(20)]
+    items = [Item(Listing(str(index), "", ""), 5.0 + index) for index in range(20)]
     SMALL.fit(items, items, tmp_path)
     assert np.isfinite(prices(SMALL.load(tmp_path), [Listing("a", "lamp", "")])).all()
 

@@ -62,7 +62,7 @@ def test_unanswered_items_of_a_competitor_are_in_the_conclusion(
 ) -> None:
     """A lower MAE than a pricer that does not answer means little, so readers of the conclusion alone must see it."""
     rows, meta = evaluated(0.9, 3, kind=kind, n=200)
-    rows = tuple(replace(row, price=None) if place < missing else row for place, row in enumerate(rows))
+    rows = tuple(replace(row, price=None) if index < missing else row for index, row in enumerate(rows))
     text, conclusion = write_conclusion(read_of, {**OWN, "gpt": (rows, meta)})
     assert words in text
     assert [comparison.unanswered for comparison in conclusion.comparisons] == [missing]

@@ -89,8 +89,8 @@ def test_conclusion_json_holds_the_numbers(evals_of: Folder, tmp_path: Path) -> 
 def test_the_same_evaluations_give_the_same_conclusion(evals_of: Folder, tmp_path: Path) -> None:
     """Byte for byte, in any folder."""
     folder = evals_of(ALL)
-    for place in ("a", "b"):
-        write_report(folder, tmp_path / place / "report.html", machine_cost=0.36)
+    for name in ("a", "b"):
+        write_report(folder, tmp_path / name / "report.html", machine_cost=0.36)
     assert (tmp_path / "a" / "report.json").read_bytes() == (tmp_path / "b" / "report.json").read_bytes()
     assert (tmp_path / "a" / "report.html").read_bytes() == (tmp_path / "b" / "report.html").read_bytes()
 

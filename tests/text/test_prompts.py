@@ -118,7 +118,7 @@ def test_cutting_never_touches_the_question(tokenizer: Any, style: Any) -> None:
         [Listing("0", "", ""), Listing("1", "", "brass hose"), Listing("2", "", "brass hose 25 kg " * 60_000)],
     )
     assert len(empty) < len(short) < len(long) == len(empty) + 12
-    shared = next(place for place, (a, b) in enumerate(zip(empty, long, strict=False)) if a != b)
+    shared = next(index for index, (a, b) in enumerate(zip(empty, long, strict=False)) if a != b)
     assert long[shared + 12 :] == empty[shared:]
 
 

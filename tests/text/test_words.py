@@ -108,9 +108,9 @@ def test_segmenting_twice_changes_nothing(text: str) -> None:
 
 
 @given(st.text(st.sampled_from("白色陶瓷杯子蓝"), min_size=2, max_size=20), st.integers(0, 19))
-def test_one_character_more_or_less_leaves_most_words(text: str, place: int) -> None:
+def test_one_character_more_or_less_leaves_most_words(text: str, position: int) -> None:
     """A character belongs to two pairs at most, so that near texts share the others."""
-    shorter = text[: place % len(text)] + text[place % len(text) + 1 :]
+    shorter = text[: position % len(text)] + text[position % len(text) + 1 :]
     lost = len(split_words(text)) - sum(word in split_words(shorter) for word in split_words(text))
     assert lost <= 2
 

@@ -156,7 +156,7 @@ def make_config(group: str, tokenizer: Any, layers: int, hidden: int) -> Any:
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
-        "initializer_range": 0.2,  # wide, so that a random model tells its inputs apart
+        "initializer_range": 0.2,  # wide, so that a random model distinguishes its inputs
         "tie_word_embeddings": True,
     }
     if group == "gemma3":

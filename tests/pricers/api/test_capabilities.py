@@ -35,7 +35,7 @@ def test_how_to_speak_is_found_out_once(tmp_path: Path) -> None:
         assert "max_completion_tokens" in fake.requests[-1].body
 
 
-def test_an_endpoint_that_takes_nothing_is_told(tmp_path: Path) -> None:
+def test_an_endpoint_that_takes_nothing_is_reported(tmp_path: Path) -> None:
     """A 400 to everything, whatever is left out, for three listings ends, with its words."""
     with FakeEndpoint(answer, refuses=("messages",)) as fake:
         outcome = run_once(fake, tmp_path / "a.sqlite")
@@ -43,15 +43,15 @@ def test_an_endpoint_that_takes_nothing_is_told(tmp_path: Path) -> None:
     assert len(fake.requests) == 3 * 3
 
 
-@pytest.mark.parametrize("place", [0, 1, 7])
-def test_a_listing_that_gets_400_in_every_way_keeps_no_other_from_being_asked(tmp_path: Path, place: int) -> None:
+@pytest.mark.parametrize("index", [0, 1, 7])
+def test_a_listing_that_gets_400_in_every_way_keeps_no_other_from_being_asked(tmp_path: Path, index: int) -> None:
     """Wherever it stands, also where it is asked for again alone: the endpoint's way of speaking is not blamed."""
-    with FakeEndpoint(answer, rejects=render(LISTINGS[place])) as fake:
+    with FakeEndpoint(answer, rejects=render(LISTINGS[index])) as fake:
         for _ in range(2):
             outcome = run_once(fake, tmp_path / "a.sqlite", concurrency=2)
             assert outcome.ended == "all answered"
             assert [quote.price is None for quote in outcome.quotes] == [
-                listing is LISTINGS[place] for listing in LISTINGS
+                listing is LISTINGS[index] for listing in LISTINGS
             ]
             assert outcome.pricer.usage.no_reply == {"HTTP 400": 1}
         assert len(fake.billed()) == len(LISTINGS) - 1

@@ -221,7 +221,7 @@ def recorded_waits(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tu
         client.close()
 
 
-def test_a_wait_that_is_told_is_waited_with_a_drawn_pause_on_top(
+def test_a_requested_wait_is_followed_with_a_random_pause_on_top(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without Retry-After, or with 0 or a past date, the back-off alone applies; delayed requests start apart."""
@@ -297,7 +297,7 @@ def test_a_proxy_of_the_environment_does_not_stand_before_this_machine(
         assert run_once(fake, tmp_path / "a.sqlite").ended == "all answered"
 
 
-def test_nobody_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_server_is_reported(tmp_path: Path) -> None:
     """A server that is not started is no reason to wait for long."""
     with FakeEndpoint(answer) as fake:
         pass
@@ -347,7 +347,7 @@ def test_a_few_listings_without_a_reply_are_unanswered(tmp_path: Path) -> None:
     assert pricer.usage.no_reply == {"HTTP 500": 2}
 
 
-def test_a_proxy_that_cannot_be_used_is_told_without_its_password(
+def test_a_proxy_that_cannot_be_used_is_reported_without_its_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The client's own words hold the whole address."""

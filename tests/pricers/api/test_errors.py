@@ -132,7 +132,7 @@ def test_the_endpoints_own_cost_counts_where_it_is_higher() -> None:
         ({}, None),
     ],
 )
-def test_an_answer_without_counts_costs_what_is_told_or_an_unknown_sum(usage: dict[str, float], cost: float) -> None:
+def test_an_answer_without_counts_has_the_reported_cost_or_none(usage: dict[str, float], cost: float) -> None:
     """A server that does not count tokens reports 0; that does not mean that the request was free."""
     body = {"choices": [{"message": {"content": "$1"}, "finish_reason": "stop"}], "usage": usage}
     assert parse_completion(json.dumps(body).encode(), TokenPrice(1, 2, "", "")).cost_usd == cost  # type: ignore[union-attr]
@@ -218,7 +218,7 @@ def test_an_answer_is_kept_without_the_key(message: dict[str, Any], finish: str)
     assert not any(part in (completion.text + completion.finish).lower() for part in ("sk-", "secret", "-01"))
 
 
-def test_the_words_of_a_client_that_breaks_are_told_without_the_key() -> None:
+def test_the_message_of_a_client_that_breaks_is_shown_without_the_key() -> None:
     """Its exceptions may hold the headers of the request; none of them is a traceback."""
     failure = classify_exception(RuntimeError("bad header b'Bearer sk-secret-01'"), "sk-secret-01", proven=False)
     assert isinstance(failure, ApiError)

@@ -110,7 +110,7 @@ def test_notes_go_by_the_name_that_tables_use(
     assert "The price of free is unknown" in capsys.readouterr().err
 
 
-def test_what_it_will_cost_is_told_to_machines_too(
+def test_the_estimated_cost_is_printed_with_json_too(
     shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Beside the one JSON object, which alone is on standard output."""
@@ -151,7 +151,7 @@ def test_in_folds_no_relative_of_the_judged_listing_is_shown(
         assert names[-1] not in names[:-1]
 
 
-def test_a_second_run_in_folds_is_told_to_be_free_and_needs_no_key(
+def test_a_second_run_in_folds_is_announced_as_free_and_needs_no_key(
     corner: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The estimate is of what each fold sends, and a key is for sending."""
@@ -266,7 +266,7 @@ def test_no_answer_at_all_is_a_failure(
         assert run([*words, "--limit", "1"]) == 0
 
 
-def test_some_answers_are_an_evaluation_and_the_others_are_told_as_lost(
+def test_some_answers_are_an_evaluation_and_the_others_are_reported_as_failed(
     shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One of three without a reply is unanswered, not a failure of the command."""

@@ -171,10 +171,10 @@ LONG_ITEMS = make_items(30, seed=4)[0]
 def by_heart(question: str) -> str:
     """The replies of a model that memorized every second listing."""
     begun = question.removeprefix(CONTINUE_QUESTION)
-    for place, item in enumerate(LONG_ITEMS):
+    for index, item in enumerate(LONG_ITEMS):
         text = render(item.listing)
         if text.startswith(begun):
-            return f"{text[len(begun) :]}\nPrice: ${item.price:.2f}" if place % 2 == 0 else "It is red.\nPrice: $7.77"
+            return f"{text[len(begun) :]}\nPrice: ${item.price:.2f}" if index % 2 == 0 else "It is red.\nPrice: $7.77"
     return "I do not know."
 
 

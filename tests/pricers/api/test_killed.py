@@ -80,7 +80,7 @@ def test_after_kill_9_at_most_concurrency_requests_are_asked_again(
     assert int(remembered[1]) >= 36
 
 
-def test_what_only_waited_when_it_was_killed_is_not_told_as_sent(
+def test_what_only_waited_when_it_was_killed_is_not_reported_as_sent(
     shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Until one answer came the others wait for it: the endpoint has seen one request, and one is asked again."""

@@ -179,7 +179,7 @@ def test_two_numbers_that_are_parted_are_never_one(first: int, second: int, betw
 
 @given(st.text(max_size=60), st.sampled_from(["stop", "length", "refusal", "other"]))
 @settings(deadline=None, max_examples=300)
-def test_whatever_is_said_is_a_price_above_0_or_a_reason(text: str, finish: str) -> None:
+def test_every_answer_is_a_price_above_0_or_a_reason(text: str, finish: str) -> None:
     """No text breaks the reader, and none becomes 0."""
     parsed = parse_response(text, finish, "USD")
     assert isinstance(parsed, str) or (parsed > 0 and math.isfinite(parsed))

@@ -43,7 +43,7 @@ def test_it_passes_the_checks_of_every_pricer(tmp_path: Path) -> None:
         assert max(fake.count_answers(question) for question in fake.question_counts) == 1
 
 
-def test_a_second_run_is_free_and_tells_the_same_seconds_and_dollars(tmp_path: Path) -> None:
+def test_a_second_run_is_free_and_reports_the_same_seconds_and_dollars(tmp_path: Path) -> None:
     """No request, the latency and the cost of the first time, and how many were remembered."""
     with FakeEndpoint(delay=0.02) as fake:
         quotes = []
@@ -112,7 +112,7 @@ def test_an_endpoint_that_says_its_dollars_is_believed_where_no_price_is_known(t
         pricer.close()
 
 
-def test_a_price_that_is_found_later_is_told_of_old_answers(tmp_path: Path) -> None:
+def test_a_price_that_is_found_later_is_applied_to_old_answers(tmp_path: Path) -> None:
     """The tokens were stored: no request is sent again."""
     with FakeEndpoint() as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
         for price in (None, (1.0, 2.0)):

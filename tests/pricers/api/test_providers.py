@@ -98,7 +98,7 @@ def test_a_named_own_file_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_pat
         find_endpoint("gpt-4.1-nano")
 
 
-def test_a_missing_key_is_told_with_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_key_is_reported_with_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is sent."""
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(UsageError, match="key for openai is not set") as caught:
@@ -113,7 +113,7 @@ def test_a_key_in_the_place_of_its_variables_name_is_not_shown() -> None:
     assert "abcdef" not in str(caught.value)
 
 
-def test_an_unknown_model_is_told_with_what_there_is() -> None:
+def test_an_unknown_model_is_reported_with_the_known_ones() -> None:
     """And with the nearest name."""
     with pytest.raises(UsageError, match="No provider of") as caught:
         find_endpoint("gtp-4.1")

@@ -109,7 +109,7 @@ def test_threads_claim_a_question_once(tmp_path: Path) -> None:
     assert sorted(claimed, key=int) == [str(key) for key in range(50)]
 
 
-def test_a_folder_where_no_lock_can_be_made_is_told(tmp_path: Path) -> None:
+def test_a_folder_where_no_lock_can_be_made_is_reported(tmp_path: Path) -> None:
     """As any other fault of the store."""
     (tmp_path / "a.sqlite.owners").write_text("a file")
     with pytest.raises(InputError, match="cannot be used"), ResponseCache(tmp_path / "a.sqlite") as cache:
@@ -143,7 +143,7 @@ def test_more_keys_than_a_statement_takes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"no database, " * 100, b"SQLite format 3\x00" + b"\xff" * 4_000])
-def test_a_damaged_store_is_told_and_left_alone(tmp_path: Path, data: bytes) -> None:
+def test_a_damaged_store_is_reported_and_left_alone(tmp_path: Path, data: bytes) -> None:
     """What is in it was paid for: it is not written over."""
     path = tmp_path / "a.sqlite"
     path.write_bytes(data)

@@ -31,27 +31,15 @@ from pricesmith.pricers.llm.presets import convert_gguf, read_presets
 from pricesmith.testing import make_model
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a tiny model."""
-    return make_model(tmp_path_factory.mktemp("made") / "tiny-instruct", chat=True)
-
-
-@pytest.fixture
-def copy(made: Path, tmp_path: Path) -> Path:
-    """A copy of it that may be damaged."""
-    return Path(shutil.copytree(made, tmp_path / "copy"))
-
-
 def edit(path: Path, **values: Any) -> None:
     """Set keys of a JSON file."""
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
-def test_a_folder_is_a_base(made: Path) -> None:
+def test_a_folder_is_a_base(tiny_base: Path) -> None:
     """It loads as a language model and as a classifier, with a tokenizer that pads on the right."""
-    base = find_base(str(made))
-    assert base == PretrainedBase(str(made), made, None, "instruct")
+    base = find_base(str(tiny_base))
+    assert base == PretrainedBase(str(tiny_base), tiny_base, None, "instruct")
     model, tokenizer = load_language_model(base, "float32"), load_tokenizer(base)
     assert model.dtype == torch.float32
     assert not model.training
@@ -78,85 +66,85 @@ def test_the_variant_is_in_the_name(name: str, variant: str) -> None:
     assert detect_variant(name) == variant
 
 
-def test_what_must_not_be_loaded_is_refused(copy: Path) -> None:
+def test_what_must_not_be_loaded_is_refused(base_copy: Path) -> None:
     """Code of its own, an architecture that is none, a base that is quantized, an adapter: each is named."""
-    config = json.loads((copy / "config.json").read_text())
+    config = json.loads((base_copy / "config.json").read_text())
     for values, word in (
         ({"auto_map": {"AutoModel": "evil.Model"}}, "auto_map"),
         ({"model_type": "made-up"}, "made-up"),
         ({"model_type": "bert"}, "no safetensors|bert"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantized already"),
     ):
-        (copy / "config.json").write_text(json.dumps({**config, **values}))
+        (base_copy / "config.json").write_text(json.dumps({**config, **values}))
         if values.get("model_type") == "bert":
-            (copy / "model.safetensors").unlink()
+            (base_copy / "model.safetensors").unlink()
         with pytest.raises(InputError) as caught:
-            find_base(str(copy))
+            find_base(str(base_copy))
         assert any(part in str(caught.value) for part in word.split("|"))
         if values.get("model_type") == "bert":
-            (copy / "model.safetensors").write_bytes(b"")
-    (copy / "config.json").write_text(json.dumps(config))
-    edit(copy / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Tokenizer", None]})
+            (base_copy / "model.safetensors").write_bytes(b"")
+    (base_copy / "config.json").write_text(json.dumps(config))
+    edit(base_copy / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Tokenizer", None]})
     with pytest.raises(InputError, match="cannot be used"):
-        find_base(str(copy))
+        find_base(str(base_copy))
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "xlnet", "cpmant"])
-def test_a_model_whose_tokens_see_those_after_them_is_refused(copy: Path, kind: str) -> None:
+def test_a_model_whose_tokens_see_those_after_them_is_refused(base_copy: Path, kind: str) -> None:
     """transformers gives these a language model's head; padding, and the very answer, would be seen."""
-    edit(copy / "config.json", model_type=kind)
+    edit(base_copy / "config.json", model_type=kind)
     with pytest.raises(InputError, match="cannot be used") as caught:
-        find_base(str(copy))
+        find_base(str(base_copy))
     assert caught.value.got == f"the architecture {kind!r}, which is not causal"
 
 
-def test_without_its_weights_a_base_has_a_tokenizer_all_the_same(copy: Path) -> None:
+def test_without_its_weights_a_base_has_a_tokenizer_all_the_same(base_copy: Path) -> None:
     """Counting tokens needs no weights; loading the model without them is an error."""
-    (copy / "model.safetensors").unlink()
-    assert load_tokenizer(find_base(str(copy), weights=False))("lamp")["input_ids"]
+    (base_copy / "model.safetensors").unlink()
+    assert load_tokenizer(find_base(str(base_copy), weights=False))("lamp")["input_ids"]
     with pytest.raises(InputError, match="cannot be used"):
-        find_base(str(copy))
+        find_base(str(base_copy))
 
 
-def test_an_adapter_is_no_base(copy: Path) -> None:
+def test_an_adapter_is_no_base(base_copy: Path) -> None:
     """Neither alone, nor beside a model, where transformers would load it unasked."""
-    (copy / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (base_copy / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     with pytest.raises(InputError) as caught:
-        find_base(str(copy))
+        find_base(str(base_copy))
     assert "an adapter" in caught.value.got
-    (copy / "config.json").unlink()
+    (base_copy / "config.json").unlink()
     with pytest.raises(InputError, match="not a base model") as caught:
-        find_base(str(copy))
+        find_base(str(base_copy))
     assert caught.value.got == "an adapter"
 
 
-def test_weights_with_a_hole_are_refused(copy: Path) -> None:
+def test_weights_with_a_hole_are_refused(base_copy: Path) -> None:
     """A weight that is missing would be made up at random, in silence."""
-    weights = load_file(copy / "model.safetensors")
+    weights = load_file(base_copy / "model.safetensors")
     lost = next(name for name in weights if "mlp" in name)
-    save_file({name: weight for name, weight in weights.items() if name != lost}, copy / "model.safetensors")
-    base = find_base(str(copy))
+    save_file({name: weight for name, weight in weights.items() if name != lost}, base_copy / "model.safetensors")
+    base = find_base(str(base_copy))
     for load in (load_language_model, lambda base, dtype: load_classifier(base, 4, dtype)):
         with pytest.raises(InputError, match="not complete") as caught:
             load(base, "float32")
         assert lost.removeprefix("model.") in caught.value.got
 
 
-def test_damaged_files_are_one_error(copy: Path) -> None:
+def test_damaged_files_are_one_error(base_copy: Path) -> None:
     """Not a traceback of a library."""
-    base = find_base(str(copy))
-    data = (copy / "model.safetensors").read_bytes()
-    (copy / "model.safetensors").write_bytes(data[: len(data) // 2])
+    base = find_base(str(base_copy))
+    data = (base_copy / "model.safetensors").read_bytes()
+    (base_copy / "model.safetensors").write_bytes(data[: len(data) // 2])
     with pytest.raises(InputError, match="weights of"):
         load_language_model(base, "float32")
-    (copy / "tokenizer.json").write_text("{")
+    (base_copy / "tokenizer.json").write_text("{")
     with pytest.raises(InputError, match="tokenizer of"):
         load_tokenizer(base)
 
 
-def test_settings_that_do_not_exist_are_refused(made: Path) -> None:
+def test_settings_that_do_not_exist_are_refused(tiny_base: Path) -> None:
     """By name, before anything is loaded."""
-    base = find_base(str(made))
+    base = find_base(str(tiny_base))
     with pytest.raises(UsageError, match="no such dtype"):
         load_language_model(base, "int3")
     with pytest.raises(UsageError, match="no such quantization"):
@@ -191,14 +179,14 @@ def test_a_hub_id_without_a_hub_is_one_error(monkeypatch: pytest.MonkeyPatch, tm
     assert "local folder" in caught.value.hint
 
 
-def test_fingerprints_of_bases_and_tokenizers_differ(made: Path, copy: Path, tmp_path: Path) -> None:
+def test_fingerprints_of_bases_and_tokenizers_differ(tiny_base: Path, base_copy: Path, tmp_path: Path) -> None:
     """One changed weight, one changed token: another print. The same again: the same."""
-    original, other = find_base(str(made)), find_base(str(copy))
+    original, other = find_base(str(tiny_base)), find_base(str(base_copy))
     assert base_fingerprint(original) == base_fingerprint(other)
     assert tokenizer_fingerprint(load_tokenizer(original)) == tokenizer_fingerprint(load_tokenizer(other))
-    edit(copy / "config.json", transformers_version="9.9")
+    edit(base_copy / "config.json", transformers_version="9.9")
     assert base_fingerprint(original) == base_fingerprint(other)
-    edit(copy / "config.json", rms_norm_eps=0.5)
+    edit(base_copy / "config.json", rms_norm_eps=0.5)
     assert base_fingerprint(original) != base_fingerprint(other)
     seeded = find_base(str(make_model(tmp_path / "seeded", chat=True, seed=1)))
     assert base_fingerprint(original) != base_fingerprint(seeded)
@@ -239,7 +227,7 @@ def test_a_file_that_is_no_gguf_is_one_error(monkeypatch: pytest.MonkeyPatch, tm
         find_base(str(tmp_path / "other.gguf"))
 
 
-def test_a_base_is_converted_once_and_whole(made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_base_is_converted_once_and_whole(tiny_base: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A killed conversion is started over, a damaged one too; a whole one is only looked at."""
     monkeypatch.setenv("PRICESMITH_CACHE", str(tmp_path / "cache"))
     file = tmp_path / "model.gguf"
@@ -251,7 +239,7 @@ def test_a_base_is_converted_once_and_whole(made: Path, monkeypatch: pytest.Monk
         if len(calls) == 1:
             (folder / "model.safetensors").write_bytes(b"half")
             raise KeyboardInterrupt
-        shutil.copytree(made, folder, dirs_exist_ok=True)
+        shutil.copytree(tiny_base, folder, dirs_exist_ok=True)
 
     monkeypatch.setattr(presets_module, "unpack_gguf", unpack)
     with pytest.raises(KeyboardInterrupt):
@@ -260,7 +248,7 @@ def test_a_base_is_converted_once_and_whole(made: Path, monkeypatch: pytest.Monk
     assert len(calls) == 2
     assert find_base(str(file)) == base
     assert len(calls) == 2
-    assert sha256(base.path / "model.safetensors") == sha256(made / "model.safetensors")
+    assert sha256(base.path / "model.safetensors") == sha256(tiny_base / "model.safetensors")
     (base.path / "model.safetensors").write_bytes(b"half")
     assert find_base(str(file)) == base
     assert len(calls) == 3

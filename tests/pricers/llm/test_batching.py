@@ -20,9 +20,9 @@ def test_an_epoch_has_every_example_once_within_the_budget(
 ) -> None:
     """No row is seen twice or never; only an example that is longer than the budget goes over it, alone."""
     batches = pack_batches(lengths, seed, epoch, budget, packed=packed)
-    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
-        sizes = [lengths[place] for place in batch]
+        sizes = [lengths[index] for index in batch]
         assert (sum(sizes) if packed else max(sizes) * len(sizes)) <= budget or len(batch) == 1
 
 
@@ -37,18 +37,18 @@ def test_a_plan_is_a_function_of_seed_and_epoch(lengths: list[int], seed: int, p
 
 def test_epochs_and_seeds_shuffle_anew() -> None:
     """Two epochs, and two seeds, are two orders."""
-    lengths = [10 + place % 50 for place in range(500)]
+    lengths = [10 + index % 50 for index in range(500)]
     assert len({str(pack_batches(lengths, seed, epoch, 600)) for seed in range(3) for epoch in range(3)}) == 9
 
 
 def test_batches_of_like_lengths_pad_little_and_come_in_any_order() -> None:
     """Sorting in windows leaves under 5 % of pads where a random batch has over 30 %; short ones do not come first."""
-    lengths = [30 + place * 7919 % 150 for place in range(6000)]
+    lengths = [30 + index * 7919 % 150 for index in range(6000)]
     batches = pack_batches(lengths, 0, 0, 2048)
     assert padding_share(lengths, batches) < 0.05
     at_random = [list(range(start, start + 20)) for start in range(0, 6000, 20)]
     assert padding_share(lengths, at_random) > 0.3
-    means = [sum(lengths[place] for place in batch) / len(batch) for batch in batches]
+    means = [sum(lengths[index] for index in batch) / len(batch) for batch in batches]
     assert abs(sum(means[:20]) - sum(means[-20:])) / 20 < 30
     assert means != sorted(means)
 

@@ -34,9 +34,9 @@ class Notes(Progress):
         self.notes.append(text)
 
 
-def made(place: Path, step: int) -> Path:
+def made(parent: Path, step: int) -> Path:
     """A sealed checkpoint with a file of each name that a real one has."""
-    folder = place / f"checkpoint-{step}"
+    folder = parent / f"checkpoint-{step}"
     folder.mkdir(parents=True)
     for name in NEEDED:
         (folder / name).write_bytes(f"{name} of step {step}".encode() * 20)

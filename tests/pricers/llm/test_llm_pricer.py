@@ -93,7 +93,7 @@ def test_batches_are_of_like_length_and_within_the_budget() -> None:
     """Every place once; only a prompt that is over the budget by itself stands alone over it."""
     lengths = [5, 90, 7, 8, 300, 6, 88]
     batches = list(pricing_batches(lengths, 100))
-    assert sorted(place for batch in batches for place in batch) == list(range(7))
+    assert sorted(index for batch in batches for index in batch) == list(range(7))
     assert batches == [[4], [1], [6], [3, 2, 5, 0]]
     assert list(pricing_batches([], 100)) == []
 

@@ -156,14 +156,14 @@ def last_adapter(run: Path) -> bytes:
     return (checkpoints(run / CHECKPOINTS)[0] / ADAPTER).read_bytes()
 
 
-def killed_and_resumed(forge: Forge, base: Path, place: Path, kind: str, kills: int) -> None:
+def killed_and_resumed(forge: Forge, base: Path, folder: Path, kind: str, kills: int) -> None:
     """`kills` runs killed at random points and resumed, each against one that was left alone."""
     settings = {**SMALL, "base": str(base), "lora_dropout": 0.2, "n_evals": 4}
-    assert forge.fit(place / "straight", kind, settings) == 0
-    wanted = lasting(place / "straight")
+    assert forge.fit(folder / "straight", kind, settings) == 0
+    wanted = lasting(folder / "straight")
     draw, went_on = random.Random(0), 0
     for number in range(kills):
-        run = place / f"killed-{number}"
+        run = folder / f"killed-{number}"
         after, delay = draw.randrange(1, len(wanted)), draw.choice((0.0, draw.uniform(0, 0.06)))
         assert forge.kill(run, kind, settings, after, delay) == -9
         before = lines_at_the_last_checkpoint(run)
@@ -171,8 +171,8 @@ def killed_and_resumed(forge: Forge, base: Path, place: Path, kind: str, kills: 
         # One that started over would reach the same weights, but its lines would tell other seconds.
         assert (run / "training.jsonl").read_text().splitlines()[: len(before)] == before
         went_on += bool(before)
-        assert last_adapter(run) == last_adapter(place / "straight"), (after, delay)
-        assert (run / ADAPTER).read_bytes() == (place / "straight" / ADAPTER).read_bytes()
+        assert last_adapter(run) == last_adapter(folder / "straight"), (after, delay)
+        assert (run / ADAPTER).read_bytes() == (folder / "straight" / ADAPTER).read_bytes()
         assert lasting(run) == wanted, (after, delay)
     assert went_on >= kills / 2
 

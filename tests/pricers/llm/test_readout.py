@@ -178,7 +178,7 @@ def test_the_tree_reads_every_architecture_it_accepts(made: Made, kind: str) -> 
 
 def packed_apart(model: Any, prompts: list[list[int]]) -> float:
     """How far the losses of packed items are from each item's alone, at most, relative."""
-    examples = [Example(prompt, [40 + place, 41], 10.0) for place, prompt in enumerate(prompts)]
+    examples = [Example(prompt, [40 + index, 41], 10.0) for index, prompt in enumerate(prompts)]
     with torch.no_grad():
         alone = torch.cat([token_losses(model, collate([example], 0)) for example in examples])
         packed = token_losses(model, collate(examples, 0, packed=True))
@@ -286,7 +286,7 @@ def test_a_tokenizer_that_mixes_its_numbers_is_refused() -> None:
     from transformers import PreTrainedTokenizerFast
 
     letters = [*"0123456789$ 12345Prices", "12"]
-    vocabulary = {letter: place for place, letter in enumerate(dict.fromkeys(["</s>", *letters]))}
+    vocabulary = {letter: index for index, letter in enumerate(dict.fromkeys(["</s>", *letters]))}
     made = Tokenizer(models.BPE(vocab=vocabulary, merges=[("1", "2")]))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>")
@@ -316,7 +316,7 @@ def test_states_and_head_are_the_models_logits(made: Made, group: str) -> None:
     expected = torch.cat([model(torch.tensor([prompt])).logits[:, -1] for prompt in prompts])
     torch.testing.assert_close(get_head(model)(hidden_states_at(model, ids, places)), expected, atol=1e-4, rtol=1e-4)
     packed = torch.tensor([[token for prompt in prompts for token in prompt]])
-    positions = torch.tensor([[place for prompt in prompts for place in range(len(prompt))]])
+    positions = torch.tensor([[index for prompt in prompts for index in range(len(prompt))]])
     ends = torch.tensor([len(prompt) for prompt in prompts]).cumsum(0) - 1
     logits = get_head(model)(hidden_states_at(model, packed, ends, positions=positions))
     torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
