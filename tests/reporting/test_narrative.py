@@ -117,7 +117,8 @@ def test_no_significant_difference_comes_with_the_sample_size_needed(read_of: Re
     assert pair is not None
     assert pair.n_needed is not None
     assert "ridge shows no significant difference from gpt on the same 300 items: its MAE is $" in words
-    assert f"about {format_estimate(pair.n_needed)} items would be needed for 80 % power" in words
+    needed = f"about {format_estimate(pair.n_needed)} items would be needed"
+    assert f"{needed} for 80 % power of the simultaneous test" in words
     assert "has a lower MAE" not in words
 
 

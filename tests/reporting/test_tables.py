@@ -38,6 +38,14 @@ def test_the_note_on_ranks_names_a_rank_of_the_table(read_of: Any) -> None:
     assert not any(note.startswith("Rank ") for note in leaderboard_notes(clear, "USD"))
 
 
+def test_the_sample_size_under_the_table_is_for_the_pairs_own_test(read_of: Any) -> None:
+    """The conclusion's is for all of its comparisons together, and says so."""
+    equal = build_leaderboard(read_of({"oak": evaluated(0.5, 1), "pine": evaluated(0.5, 1)}))
+    rows = [replace(row, n_needed=4_200) for row in equal]
+    (note,) = [note for note in leaderboard_notes(rows, "USD") if note.startswith("= ")]
+    assert "items would be needed for 80 % power of the pair's own test)" in note
+
+
 @pytest.mark.parametrize("width", [50, 60, 70, 80, 100, 120, 160])
 def test_names_and_figures_are_whole_at_every_width(width: int, read_of: Any) -> None:
     """A narrow terminal drops columns; it never cuts or wraps a short name or a figure."""

@@ -148,9 +148,11 @@ def observed_difference(pair: Difference, name: str, currency: str) -> str:
     return f"{clause}, and {power_clause(pair.n_needed)}" if pair.n_needed else clause
 
 
-def power_clause(needed: int) -> str:
-    """State the sample size needed to detect the observed difference."""
-    return f"about {format_estimate(needed)} items would be needed for 80 % power"
+def power_clause(needed: int, test: str = "the simultaneous test") -> str:
+    """State the sample size at which a test detects the observed difference; the conclusion's is simultaneous over all
+    of its comparisons, a leaderboard's is the pair's own.
+    """
+    return f"about {format_estimate(needed)} items would be needed for 80 % power of {test}"
 
 
 def cost_clause(comparison: Comparison, conclusion: Conclusion) -> str:

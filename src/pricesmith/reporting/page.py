@@ -330,8 +330,9 @@ def method_lines(data: ReportData) -> list[str]:
         "confidence interval excludes 0.",
         "The conclusion uses simultaneous 95 % confidence intervals: single-step min-P on the studentized bootstrap "
         "(Westfall & Young 1993; Beran 1988). Ranks in the leaderboard use each pair's own 95 % test.",
-        "“Items needed” is the sample size at which a test with the conclusion's correction detects the observed "
-        "difference with 80 % power. Pricers evaluated on different items are never ranked together.",
+        "“Items needed” is the sample size at which the simultaneous test over all comparisons detects the observed "
+        "difference with 80 % power; the test of one pair alone needs fewer. Pricers evaluated on different items are "
+        "never ranked together.",
         "Coverage is tested two-sided with the exact binomial test at an effective sample size that accounts for "
         "near-duplicate groups; p-values are corrected by Holm's method over all bands and categories of a pricer.",
         "RMSLE is the root of the mean squared difference of log(1 + price). A typical interval reaches from price ÷ "

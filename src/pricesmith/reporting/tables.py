@@ -35,6 +35,7 @@ from pricesmith.text.formatting import (
 
 TemplateValues = dict[str, Any]
 MAX_COLUMNS = 8
+OWN_TEST = "the pair's own test"
 COLUMNS = (  # in a narrow terminal, the column with the highest `drop` goes first
     Column("rank"),
     Column("pricer", wraps=True),
@@ -405,7 +406,7 @@ def leaderboard_notes(rows: Sequence[LeaderboardRow], currency: str) -> list[str
     notes = []
     for row in rows:
         if row.tied:
-            power = f" ({power_clause(row.n_needed)})" if row.n_needed else ""
+            power = f" ({power_clause(row.n_needed, OWN_TEST)})" if row.n_needed else ""
             notes.append(f"= {row.name}: {SAME} from the best on these items{power}.")
     if open_ranks := [row.rank_range for row in rows if row.rank < row.rank_to]:
         notes.append(f"Rank {open_ranks[0]}: the paired tests (95 % each) leave each of these ranks possible.")
