@@ -201,7 +201,9 @@ def find_fault(fields: dict[str, str], features: int) -> str:
     counts = dict.fromkeys(PER_SPLIT, leaves - 1) | dict.fromkeys(PER_LEAF, leaves)
     arrays = {name: np.array(fields[name].split(), dtype=np.float64) for name in counts if leaves > 1 or name in fields}
     for name, values in arrays.items():
-        if len(values) != counts[name] or not np.isfinite(values).all():
+        # LightGBM writes an infinite threshold where a split only separates the missing values of a column.
+        valid = ~np.isnan(values) if name == "threshold" else np.isfinite(values)
+        if len(values) != counts[name] or not valid.all():
             return f"{name} holds {len(values)} numbers, or numbers that are not finite"
     for name in ("split_gain", "internal_value", "internal_weight", "internal_count"):
         if name in fields and len(fields[name].split()) != leaves - 1:
