@@ -43,6 +43,7 @@ class Quote:
     `seconds` is what this one answer took, where the pricer knows it better than a clock round the batch does.
     `cost_usd` is None if unknown, never 0 for that.
     `nothing_similar`: no training listing is like this one, so the price is a guess; None where that was not checked.
+    `note` says how the price was found, if that is not as usual: an API model that was or could not be asked.
     """
 
     price: float | None
@@ -52,6 +53,7 @@ class Quote:
     cost_usd: float | None = 0.0
     seconds: float | None = None
     nothing_similar: bool | None = None
+    note: str = ""
 
     def __repr__(self) -> str:
         """The price first, then whatever differs from its default."""
@@ -70,8 +72,9 @@ class Quote:
         facts: dict[str, object] = {name: f"{value:,.6g}" for name, value in shown.items() if value is not None}
         if self.price is None:
             facts |= {"price": "unanswered", "reason": self.raw}
-        if self.nothing_similar:
-            facts["note"] = "nothing similar in the training data: the price is a guess"
+        similar = "nothing similar in the training data: the price is a guess" if self.nothing_similar else ""
+        if note := "; ".join(text for text in (similar, self.note) if text):
+            facts["note"] = note
         return html_facts("Quote", facts)
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -80,10 +81,10 @@ class ClippedPricer:
     def clip(self, quote: Quote) -> Quote:
         """A quote inside the price range."""
         if quote.price is None or not np.isfinite(quote.price):
-            return Quote(None, raw=quote.raw, cost_usd=quote.cost_usd)
+            return replace(quote, price=None, low=None, high=None)
         low, high = self.price_range
         bounds = [None if end is None else min(max(end, low), high) for end in (quote.low, quote.high)]
-        return Quote(min(max(quote.price, low), high), bounds[0], bounds[1], quote.raw, quote.cost_usd)
+        return replace(quote, price=min(max(quote.price, low), high), low=bounds[0], high=bounds[1])
 
 
 def calibrate(
@@ -183,7 +184,7 @@ class ConformalPricer:
         band = int(np.searchsorted(np.array(self.table.edges), quote.price, side="right"))
         lower, upper = self.table.lower[band], self.table.upper[band]
         if lower is None or upper is None:
-            return Quote(quote.price, bottom, top, quote.raw, quote.cost_usd)
+            return replace(quote, low=bottom, high=top)
         low, high = quote.price, quote.price
         if self.table.scaled and quote.low and quote.high:
             below, above = half_widths(quote)
@@ -194,7 +195,7 @@ class ConformalPricer:
             low, high = low * math.exp(-lower), high * math.exp(upper)
         # A narrowed interval of the pricer's own must still contain the quote.
         low, high = min(max(low, bottom), quote.price), max(min(high, top), quote.price)
-        return Quote(quote.price, low, high, quote.raw, quote.cost_usd)
+        return replace(quote, low=low, high=high)
 
 
 def format_intervals(table: CalibrationTable) -> str:

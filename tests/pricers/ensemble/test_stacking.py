@@ -10,6 +10,7 @@ import pytest
 
 from pricesmith.catalog.catalog import Catalog, open_catalog
 from pricesmith.core.errors import PricesmithError
+from pricesmith.core.progress import Progress
 from pricesmith.core.types import Item, Listing
 from pricesmith.pricers.conformal import ClippedPricer, ConformalPricer
 from pricesmith.pricers.ensemble import neural
@@ -47,7 +48,8 @@ def test_the_shipped_recipe_is_the_settings() -> None:
 
 
 def test_a_killed_fit_goes_on_with_the_networks_that_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two networks trained before it was stopped are not trained again, and the quotes are those of an unbroken fit."""
+    """Networks trained before it was stopped are not trained again, also if it was stopped while it was calibrated, and
+    the quotes are those of an unbroken fit."""
     shop = open_catalog(make_catalog(tmp_path / "catalog", 400))
     whole, broken, trained = tmp_path / "whole", tmp_path / "broken", []
     real = neural.train_network
@@ -67,6 +69,15 @@ def test_a_killed_fit_goes_on_with_the_networks_that_it_has(tmp_path: Path, monk
     with pytest.raises(PricesmithError, match="stopped"):
         fit_model(read_recipe("best", TINY), shop, broken)
     stop = 0
+
+    class InterruptedCalibration(Progress):
+        def start(self, what: str, total: int | None = None) -> None:
+            if what.startswith("calibrating"):
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_model(read_recipe("best", TINY), shop, broken, progress=InterruptedCalibration())
+    assert len(trained) == 4
     fit_model(read_recipe("best", TINY), shop, broken)
     assert len(trained) == 4
     listings = [item.listing for item in shop.items("test")[:40]]

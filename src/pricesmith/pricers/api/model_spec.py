@@ -75,13 +75,16 @@ class ApiSettings:
     """Settings shared by all API models of a command. A context manager: it closes what it opened.
 
     `budget` in US dollars is shared by all models; `concurrency` requests are in flight at once; `timeout` in seconds
-    is the limit of one try. Raises UsageError if a value is out of range.
+    is the limit of one try. With `fallback`, a hybrid model prices listings that its API model cannot be asked about
+    (the budget is spent, the endpoint does not answer) by itself; otherwise the error is raised. Raises UsageError if a
+    value is out of range.
     """
 
     budget: float | None = None
     concurrency: int = 8
     timeout: float = 300.0
     cache_path: Path | None = None
+    fallback: bool = False
     shared_budget: Budget = field(init=False)
     exit_stack: ExitStack = field(default_factory=ExitStack, init=False)
     _cache: ResponseCache | None = field(default=None, init=False)

@@ -153,6 +153,9 @@ class StackingRecipe(Settings):
 
     def fit(self, train: Sequence[Item], validation: Sequence[Item], folder: Path, progress: Progress = SILENT) -> None:
         """Write the index, the networks, the trees, the error model and the gate."""
+        if (folder / STACKING).is_file():  # written last; the calibration was interrupted
+            progress.note("The networks and trees are fitted already.")
+            return
         known = measured_figures(self.kind, len(train))
         progress = Estimated(progress, self.kind, self.stages(), known[0] if known else 0.0)
         cache = StageCache(folder / CHECKPOINTS)
