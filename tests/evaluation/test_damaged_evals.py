@@ -103,6 +103,18 @@ def test_no_value_of_the_meta_file_ends_in_a_traceback(folder):
     assert refused > 90
 
 
+@pytest.mark.parametrize("key", ["cost_curve", "asked"])
+@pytest.mark.parametrize("value", [value for value in VALUES if value is not None])
+def test_a_damaged_cost_curve_is_refused(folder, key, value):
+    """And so are damaged counts of the listings that a paid member was asked about; null is none."""
+    path = folder / "ridge.meta.json"
+    meta = json.loads(path.read_text())
+    path.write_text(json.dumps({**meta, key: value}))
+    assert is_refused(folder)
+    path.write_text(json.dumps({**meta, key: None}))
+    assert not is_refused(folder)
+
+
 @pytest.mark.parametrize("line", ["[]", "null", "7", '"x"', "{}", "{", "[" * 10_000, "\ud800", ""])
 def test_a_row_of_another_json_type_is_refused(folder, line):
     """Although its digest is right."""

@@ -37,6 +37,7 @@ from typing import Any, Protocol
 from pricesmith.core.atomic import atomic_file, describe_difference, read_json, refuse_constant, sweep_temporaries
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.types import EvalRow, Evaluation
+from pricesmith.evaluation.cost_curve import read_asked, read_cost_curve
 from pricesmith.evaluation.evaluate import EvalArrays, to_arrays
 from pricesmith.evaluation.result_files import META, read_rows, write_result_files
 
@@ -346,6 +347,8 @@ def read_meta(path: Path) -> dict[str, Any]:
         check_number(ends, "high", optional=True, least=ends["low"])
         if not isinstance(meta.get("settings", {}), dict):
             raise ValueError(f"settings: {meta['settings']!r}")
+        read_cost_curve(meta)
+        read_asked(meta)
     except (KeyError, TypeError, ValueError) as error:
         raise damaged_evals(path, error) from None
     return meta
