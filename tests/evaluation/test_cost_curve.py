@@ -16,15 +16,16 @@ from hypothesis import strategies as st
 from pricesmith.core.errors import PricesmithError
 from pricesmith.evaluation.cost_curve import (
     SHARES,
-    Constraint,
     CostCurve,
+    CurveConstraint,
     measure_cost_curve,
     read_asked,
     read_cost_curve,
+    read_hybrid,
 )
 from pricesmith.metrics.bootstrap import encode_groups
 
-SHARE = Constraint(name="share", value=0.2)
+SHARE = CurveConstraint(name="share", value=0.2)
 
 
 @dataclass(frozen=True)
@@ -237,6 +238,20 @@ def test_the_counts_of_asked_listings_fit_together():
     for wrong in ({"n": 5, "asked": 6, "unanswered": 0}, {"n": 5, "asked": 1, "unanswered": 2}, {"n": -1}, 7, []):
         with pytest.raises(ValueError, match=r"^asked"):
             read_asked({"asked": wrong})
+
+
+def test_a_hybrid_is_known_by_its_counts_and_by_its_curve():
+    """A blend has counts only, a cascade of two own models a curve only; the name is the curve's if there is one."""
+    curve = made_arrays().measure(estimated_fees=True).to_dict()
+    counts = {"n": 600, "asked": 126, "unanswered": 2}
+    cascade = read_hybrid({"cost_curve": curve, "asked": counts})
+    assert (cascade.member, cascade.is_paid, cascade.share, cascade.estimated_fees) == ("llm", True, 0.21, True)
+    blend = read_hybrid({"asked": {**counts, "member": "gpt", "estimated_fees": False}})
+    assert (blend.member, blend.is_paid, blend.curve, blend.estimated_fees) == ("gpt", True, None, False)
+    assert read_hybrid({"asked": counts}).member == ""
+    own = read_hybrid({"cost_curve": {**curve, "cost_unit": "seconds"}})
+    assert (own.member, own.is_paid, own.share) == ("llm", False, own.curve.chosen.share)
+    assert read_hybrid({"kind": "ridge"}) is None
 
 
 def test_the_curve_says_what_its_points_are():

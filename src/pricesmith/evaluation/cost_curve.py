@@ -14,13 +14,15 @@ evaluation of a cascade stores it in its meta file as `cost_curve`:
      "second_alone": {"share": 1.0, "cost_per_1000": 2.1, "mae": 32.1, "low": 28.0, "high": 36.4},
      "constraint": {"name": "max_cost_per_1000", "value": 0.5}}
 
-`asked` of the meta file, `{"n": 600, "asked": 126, "unanswered": 2}`, is stored for every model with a paid member.
+`asked` of the meta file, `{"n": 600, "asked": 126, "unanswered": 2, "member": "llm_answers", "estimated_fees": true}`,
+is stored for every cascade and blend with a paid member; the last two may be absent.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -68,7 +70,7 @@ class CostPoint(Settings):
         return self
 
 
-class Constraint(Settings):
+class CurveConstraint(Settings):
     """What the chosen point was to satisfy: a setting of `fit cascade` and its value."""
 
     model_config = ConfigDict(strict=True)
@@ -94,7 +96,7 @@ class CostCurve(Settings):
     points: tuple[CostPoint, ...] = Field(strict=False, min_length=2)
     chosen: CostPoint
     second_alone: CostPoint
-    constraint: Constraint
+    constraint: CurveConstraint
     cost_unit: CostUnit = "usd"
 
     @model_validator(mode="after")
@@ -135,13 +137,19 @@ class CostCurve(Settings):
 
 
 class AskedCounts(Settings):
-    """Of `n` evaluated listings, how many a paid member was asked about, and how many of these it left unanswered."""
+    """Of `n` evaluated listings, how many a paid member was asked about, and how many of these it left unanswered.
+
+    `member` is the name of the paid member, empty if it is not known; `estimated_fees` says that its fees are computed
+    from counted tokens.
+    """
 
     model_config = ConfigDict(strict=True)
 
     n: Count
     asked: Count
     unanswered: Count
+    member: str = ""
+    estimated_fees: bool = False
 
     @model_validator(mode="after")
     def check_counts(self) -> AskedCounts:
@@ -167,6 +175,45 @@ def read_asked(meta: Mapping[str, Any]) -> AskedCounts | None:
     Raises ValueError if it is damaged.
     """
     return read_fact(AskedCounts, meta, ASKED)
+
+
+@dataclass(frozen=True)
+class HybridFacts:
+    """What is known of a model that asks another one: a cascade, or a blend with a paid member.
+
+    `member` is the name of the model that is asked, empty if unknown. `asked` is None for a cascade of two own models,
+    `curve` for a blend and where no curve could be measured.
+    """
+
+    member: str
+    asked: AskedCounts | None
+    curve: CostCurve | None
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether the model that is asked is an API model or its saved answers."""
+        return self.asked is not None
+
+    @property
+    def share(self) -> float:
+        """The share of the evaluated listings that are asked about."""
+        if self.asked is not None:
+            return self.asked.share
+        return self.curve.chosen.share if self.curve is not None else 0.0
+
+    @property
+    def estimated_fees(self) -> bool:
+        """Whether the fees are computed from counted tokens, not from a bill."""
+        return any(facts is not None and facts.estimated_fees for facts in (self.asked, self.curve))
+
+
+def read_hybrid(meta: Mapping[str, Any]) -> HybridFacts | None:
+    """The facts of a meta file about the model that is asked; None if the pricer asks none. Raises ValueError if they
+    are damaged."""
+    asked, curve = read_asked(meta), read_cost_curve(meta)
+    if asked is None and curve is None:
+        return None
+    return HybridFacts(curve.second if curve is not None else asked.member if asked is not None else "", asked, curve)
 
 
 S = TypeVar("S", bound=Settings)
@@ -196,7 +243,7 @@ def measure_cost_curve(
     *,
     median: float,
     names: tuple[str, str],
-    constraint: Constraint,
+    constraint: CurveConstraint,
     shares: Sequence[float] = SHARES,
     first_fees: Array | None = None,
     estimated_fees: bool = False,
