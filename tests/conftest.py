@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+from pricesmith.pricers import KINDS
+
 # Threads of OpenMP that share cores with other work spin: tuning a made model took minutes for seconds.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -20,3 +22,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if "slow" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="slow: runs with --run-slow"))
+
+
+@pytest.fixture
+def hybrid_kind(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The kind of a recipe that asks a fake API model."""
+    monkeypatch.setitem(KINDS, "fake_hybrid", "pricesmith.testing.hybrid:FakeHybrid")
+    return "fake_hybrid"

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 import pricesmith as ps
+from pricesmith.pricers import recipe_class
 from pricesmith.testing import make_catalog, make_csv
 
 DOCUMENTED = (
@@ -139,6 +140,18 @@ def test_settings_are_keywords(folder: Path, catalog: ps.Catalog, tmp_path: Path
     assert again.manifest["settings"]["min_df"] == fitted.manifest["settings"]["min_df"]
     with pytest.raises(ps.UsageError, match="no setting 'alhpa'"):
         ps.fit("ridge", catalog, to=tmp_path / "wrong", alhpa=2)
+
+
+def test_fit_has_a_budget_for_a_recipe_that_asks_an_api_model(
+    hybrid_kind: str, catalog: ps.Catalog, tmp_path: Path
+) -> None:
+    """It is refused for all others."""
+    recipe = recipe_class(hybrid_kind)()
+    model = ps.fit(recipe, catalog, to=tmp_path / "model", budget=1.5, concurrency=2)
+    assert model.asks_api
+    assert (model.path / "settings.txt").read_text() == "1.5 2 300.0 False"
+    with pytest.raises(ps.UsageError, match="--budget"):
+        ps.fit("median", catalog, to=tmp_path / "median", budget=1.0)
 
 
 def test_a_loaded_model_prices_as_the_fitted_one(model: ps.PriceModel) -> None:

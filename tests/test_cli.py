@@ -190,6 +190,7 @@ def test_the_remedy_for_a_file_of_unknown_columns_works(
         (["fit", "rigde", "--catalog", "catalog", "--to", "x"], 2, "There is no recipe 'rigde'"),
         (["fit", "ridge", "--catalog", "catalog", "--to", "x", "--set", "alhpa=2"], 2, "Did you mean 'alpha'?"),
         (["fit", "ridge", "--catalog", "catalog", "--to", "x", "--set", "alpha"], 2, "--set takes key=value"),
+        (["fit", "ridge", "--catalog", "catalog", "--to", "x", "--budget", "1"], 2, "which asks none"),
         (["fit", "ridge", "--catalog", "none", "--to", "x"], 1, "not a finished catalog"),
         (["fit", "ridge", "--catalog", "catalog", "--to", "ridge", "--set", "alpha=2"], 2, "alpha: 1.0 -> 2"),
         (["curate", "none.csv", "--to", "x"], 1, "none.csv"),
@@ -229,6 +230,20 @@ def test_a_wrong_command_gives_what_got_and_next(
     assert "Traceback" not in err
     assert len(err.splitlines()) <= 24
     assert not (shop / "x").exists()
+
+
+def test_fit_gives_its_budget_to_a_recipe_that_asks_an_api_model(
+    hybrid_kind: str, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With the number of requests and the time limit; the same recipe with saved answers takes no budget."""
+    (tmp_path / "hybrid.toml").write_text(f'kind = "{hybrid_kind}"\n')
+    words = ["fit", str(tmp_path / "hybrid.toml"), "--catalog", str(shop / "catalog"), "--to", str(tmp_path / "model")]
+    limits = ["--budget", "2.5", "--concurrency", "3", "--timeout", "9"]
+    assert run([*words, *limits]) == 0
+    assert (tmp_path / "model" / "settings.txt").read_text() == "2.5 3 9.0 False"
+    capfd.readouterr()
+    assert run([*words, *limits, "--set", "saved=true", "--overwrite"]) == 2
+    assert "--budget is for a recipe that asks an API model" in capfd.readouterr().err
 
 
 def test_an_interrupt_is_130(shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

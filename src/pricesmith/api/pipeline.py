@@ -115,6 +115,9 @@ def fit(
     catalog: CatalogLike,
     to: Path | str,
     *,
+    budget: float | None = None,
+    concurrency: int = 8,
+    timeout: float = 300.0,
     overwrite: bool = False,
     verbose: bool = False,
     **settings: Any,
@@ -123,7 +126,8 @@ def fit(
 
     `recipe` is the name of a shipped recipe (`pricesmith recipe ls` lists them), a TOML file or a recipe object;
     further keywords are its settings, such as `epochs=6`. The same call again loads the finished model; a call with
-    other settings raises UsageError, unless `overwrite`.
+    other settings raises UsageError, unless `overwrite`. A recipe that asks an API model spends at most `budget` US
+    dollars, with `concurrency` requests at the same time and `timeout` seconds for each.
 
     Examples:
         >>> model = fit("median", catalog, folder / "median", min_rows=50)
@@ -131,12 +135,15 @@ def fit(
         50
     """
     from pricesmith.base_models.memory import plan_for_hardware
+    from pricesmith.pricers.api.open_settings import open_settings
     from pricesmith.pricers.fitting import fit_model
 
-    with Console(quiet=not verbose).progress() as progress:
-        planned = plan_for_hardware(build_recipe(recipe, settings), progress)
+    chosen = build_recipe(recipe, settings)
+    api_settings = open_settings(chosen, budget=budget, concurrency=concurrency, timeout=timeout)
+    with api_settings, Console(quiet=not verbose).progress() as progress:
+        planned = plan_for_hardware(chosen, progress)
         fit_model(planned, open_or_same(catalog), Path(to), overwrite=overwrite, progress=progress)
-    return load(to)
+        return load(to)
 
 
 def build_recipe(recipe: str | Recipe, settings: dict[str, Any]) -> Recipe:

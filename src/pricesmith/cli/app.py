@@ -49,6 +49,11 @@ Rebuild = Annotated[bool, typer.Option("--overwrite", help="Build the folder aga
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace --to even if another program wrote it.")]
 CatalogFolder = Annotated[Path, typer.Option("--catalog", help="A catalog folder.")]
 
+# Options of the commands that may ask an API model
+ApiBudget = Annotated[float | None, typer.Option("--budget", help="US dollars that API models may cost at most.")]
+ApiConcurrency = Annotated[int, typer.Option("--concurrency", help="Requests to an API model at the same time.")]
+ApiTimeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait for an answer of an API model.")]
+
 # Options of both `curate` and `build`
 ColumnNames = Annotated[
     list[str] | None, typer.Option("--map", help="field=column, for a column with an unusual name.")

@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from pricesmith.cli.app import CatalogFolder, Json, Overwrite, Quiet, Rebuild, app, open_console
+from pricesmith.cli.app import (
+    ApiBudget,
+    ApiConcurrency,
+    ApiTimeout,
+    CatalogFolder,
+    Json,
+    Overwrite,
+    Quiet,
+    Rebuild,
+    app,
+    open_console,
+)
 
 
 @app.command("eval")
@@ -20,9 +31,9 @@ def evaluate(
     other_catalog: Annotated[
         bool, typer.Option("--other-catalog", help="Allow models of another catalog; their training rows are left out.")
     ] = False,
-    budget: Annotated[float | None, typer.Option(help="US dollars that API models may cost at most.")] = None,
-    concurrency: Annotated[int, typer.Option(help="Requests to an API model at the same time.")] = 8,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer of an API model.")] = 300.0,
+    budget: ApiBudget = None,
+    concurrency: ApiConcurrency = 8,
+    timeout: ApiTimeout = 300.0,
     overwrite: Rebuild = False,
     json: Json = False,
     quiet: Quiet = False,

@@ -9,6 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from pricesmith.cli.app import (
+    ApiBudget,
+    ApiConcurrency,
+    ApiTimeout,
     ColumnNames,
     Currency,
     Delimiter,
@@ -177,6 +180,9 @@ def fit(
     catalog: Annotated[Path | None, typer.Option("--catalog", help="A catalog folder.")] = None,
     to: Annotated[Path | None, typer.Option("--to", help="The model folder to write.")] = None,
     set: Annotated[list[str] | None, typer.Option("--set", help="key=value, replaces a setting of the recipe.")] = None,
+    budget: ApiBudget = None,
+    concurrency: ApiConcurrency = 8,
+    timeout: ApiTimeout = 300.0,
     overwrite: Rebuild = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -198,13 +204,15 @@ def fit(
     from pricesmith.base_models.memory import plan_for_hardware
     from pricesmith.catalog import open as open_catalog
     from pricesmith.pricers import fitting, model
+    from pricesmith.pricers.api.open_settings import open_settings
     from pricesmith.pricers.recipes import read_recipe
 
     overrides = {key: read_value(value) for key, value in read_pairs(set or [], "--set").items()}
     chosen = read_recipe(recipe, overrides)
-    with console.progress() as progress:
+    api_settings = open_settings(chosen, budget=budget, concurrency=concurrency, timeout=timeout)
+    with api_settings, console.progress() as progress:
         opened = open_catalog(catalog)
         fitting.fit_model(plan_for_hardware(chosen, progress), opened, to, overwrite=overwrite, progress=progress)
-    fitted = model.load_model(to)
+        fitted = model.load_model(to)
     console.say(model.format_model(fitted))
     console.result(model.to_dict(fitted))

@@ -36,6 +36,9 @@ class Item:
     price: float
 
 
+NOT_ASKED = "not asked"  # begins a note that goes on with the reason, such as "not asked: the budget is spent"
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Quote:
     """An answer. `price` is None where there is no usable one, never 0; `low` and `high` bound an interval.
@@ -43,7 +46,8 @@ class Quote:
     `seconds` is what this one answer took, where the pricer knows it better than a clock round the batch does.
     `cost_usd` is None if unknown, never 0 for that.
     `nothing_similar`: no training listing is like this one, so the price is a guess; None where that was not checked.
-    `note` says how the price was found, if that is not as usual: an API model that was or could not be asked.
+    `note` says how the price was found, if that is not as usual: an API model that was or could not be asked; in the
+    latter case it is "not asked: REASON".
     """
 
     price: float | None

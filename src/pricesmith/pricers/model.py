@@ -119,6 +119,11 @@ class PriceModel(PredictMixin):
         """The nominal coverage of the intervals."""
         return self.pricer.table.level if isinstance(self.pricer, ConformalPricer) else None
 
+    @property
+    def asks_api(self) -> bool:
+        """Whether quotes may need answers of an API model, which cost money."""
+        return bool(getattr(self.recipe, "asks_api", False))
+
     def price(self, listings: Sequence[Listing], *, check_similarity: bool = False) -> list[Quote]:
         """One quote for each listing, in order, clipped to the catalog's range, with an interval.
 

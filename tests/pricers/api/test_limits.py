@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pricesmith.pricers.api import limits
 from pricesmith.pricers.api.client import ApiClient, Capabilities, CompletionCall, RequestFailed
 from pricesmith.pricers.api.limits import (
+    Allowances,
     Budget,
     BudgetExceeded,
     DeadlineExceeded,
@@ -61,6 +62,92 @@ def test_the_budget_holds_for_any_costs(requests: list[tuple[float, float]], lim
     assert all(excess <= 1e-9 for excess in excesses)
     assert budget.spent <= limit + 1e-9
     assert budget.reserved == 0
+
+
+@given(st.floats(0.01, 100), st.lists(st.tuples(st.integers(0, 50), st.floats(0, 1)), min_size=1, max_size=30))
+@settings(deadline=None, max_examples=200)
+def test_allowances_spread_the_whole_budget_and_no_more(limit: float, batches: list[tuple[int, float]]) -> None:
+    """What batches spend of their allowances stays within the budget; if they spend all, the budget is all spent."""
+    for spends_all in (False, True):
+        budget = Budget(limit)
+        allowances = Allowances(budget)
+        assert allowances.take(1) is None
+        allowances.plan_rows(sum(count for count, _ in batches))
+        granted = []
+        for count, share in batches:
+            allowance = allowances.take(count)
+            assert allowance is not None
+            assert 0 <= allowance <= limit - budget.spent + 1e-9 * limit
+            granted.append(allowance)
+            budget.commit(0.0, allowance * (1.0 if spends_all else share))
+        assert budget.spent <= limit * (1 + 1e-9)
+        assert allowances.rows_left == 0
+        if spends_all and any(count for count, _ in batches):
+            assert sum(granted) == pytest.approx(limit)
+
+
+def test_what_a_batch_leaves_is_spread_over_the_rows_after_it() -> None:
+    """A quarter of the rows has a quarter of the budget; after an empty batch the others have a third each."""
+    budget = Budget(12.0)
+    allowances = Allowances(budget)
+    allowances.plan_rows(400)
+    assert allowances.take(100) == pytest.approx(3.0)
+    assert allowances.take(100) == pytest.approx(4.0)
+    budget.commit(0.0, 4.0)
+    allowances.plan_rows(100)
+    assert allowances.take(100) == pytest.approx(8.0)
+    budget.commit(0.0, 9.0)
+    assert allowances.take(5) == 0.0
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_allowances_of_several_threads_stay_within_the_budget(share: float) -> None:
+    """At no moment do threads hold more than what is left; each spends a share of its allowance."""
+    budget = Budget(7.0)
+    allowances = Allowances(budget)
+    allowances.plan_rows(400)
+    spent: list[float] = []
+
+    def price_batches() -> None:
+        for _ in range(10):
+            allowance = allowances.take(5)
+            assert allowance is not None
+            time.sleep(0.001)
+            budget.commit(0.0, share * allowance)
+            spent.append(share * allowance)
+
+    threads = [threading.Thread(target=price_batches) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(spent) == 80
+    assert sum(spent) == pytest.approx(budget.spent)
+    assert budget.spent <= 7.0 * (1 + 1e-9)
+    assert budget.spent == pytest.approx(7.0) or share < 1
+
+
+def test_a_thread_that_ended_gives_its_allowance_back() -> None:
+    """What it did not spend is left for the others."""
+    budget = Budget(4.0)
+    allowances = Allowances(budget)
+    allowances.plan_rows(20)
+    thread = threading.Thread(target=allowances.take, args=(10,))
+    thread.start()
+    thread.join(20)
+    assert allowances.take(10) == pytest.approx(4.0)
+
+
+def test_a_budget_records_what_may_have_been_spent_before_it_is() -> None:
+    """The worst case of a request is on record before it is sent, its cost when its reply is there."""
+    budget = Budget(1.0)
+    records: list[tuple[float, float]] = []
+    budget.record = lambda spent, reserved: records.append((spent, reserved))
+    budget.reserve(0.25)
+    budget.commit(0.25, 0.125)
+    with pytest.raises(BudgetExceeded):
+        budget.reserve(1.0)
+    assert records == [(0.0, 0.25), (0.125, 0.0)]
 
 
 def test_a_request_waits_for_what_is_in_flight_and_then_fits() -> None:

@@ -4,6 +4,10 @@
     budget.reserve(0.04)          waits while requests in flight may still free enough; raises BudgetExceeded if not
     budget.commit(0.04, 0.002)
 
+    allowances = Allowances(budget)
+    allowances.plan_rows(20_000)
+    allowances.take(5_000)        a quarter of the budget; then a third of what is left, ...
+
     reply = Exchange().run(send, 3.0)       raises DeadlineExceeded after 3 s, in whatever phase `send` hangs
     run_concurrently(ask, requests, 8)
 
@@ -25,6 +29,7 @@ import queue
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -43,13 +48,15 @@ class BudgetExceeded(PricesmithError):
 class Budget:
     """A spending limit in US dollars shared by all requests of a command. Without a limit it only counts.
 
-    `failed_tries_usd` is the part of `spent` for requests whose reply never arrived.
+    `failed_tries_usd` is the part of `spent` for requests whose reply never arrived. `record` is called with `spent`
+    and `reserved` before a request is sent and after its reply.
     """
 
     def __init__(self, limit: float | None = None) -> None:
         self.limit = limit
         self.spent = self.reserved = self.failed_tries_usd = 0.0
         self.overrun = False
+        self.record: Callable[[float, float], None] = lambda spent, reserved: None
         self.change = threading.Condition()
 
     def reserve(self, worst: float, stop: threading.Event | None = None) -> bool:
@@ -66,6 +73,7 @@ class Budget:
                     raise self.exceeded_error(worst)
                 self.change.wait(0.1)
                 self.check_overrun()
+            self.record(self.spent, self.reserved + worst)
             self.reserved += worst
             return True
 
@@ -80,6 +88,7 @@ class Budget:
             self.failed_tries_usd += cost if failed else 0.0
             self.overrun = self.overrun or (self.limit is not None and cost > worst * (1 + ROUNDING))
             self.change.notify_all()
+            self.record(self.spent, self.reserved)
 
     def check_overrun(self) -> None:
         """Raise BudgetExceeded if a reply has cost more than its worst case."""
@@ -98,6 +107,43 @@ class Budget:
             got=f"${self.spent:.4f} of ${self.limit:g} spent; the next request costs up to ${worst:.4f}",
             hint="All answers so far are cached and free: run the command again with a higher --budget, or --limit.",
         )
+
+
+class Allowances:
+    """Spreads what is left of a budget over rows that are priced in batches.
+
+    A thread's allowance ends when it takes the next one. What it did not spend is then spread over the rows that are
+    left. While several threads hold allowances, all of them count as spent, so that together they never exceed the
+    budget; what they leave comes back when no other thread holds one.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.rows_left: int | None = None
+        self.spent_before = self.granted = 0.0  # since no thread held an allowance
+        self.holders: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+    def plan_rows(self, count: int) -> None:
+        """Set the number of rows that are still to be priced."""
+        with self.budget.change:
+            self.rows_left = count
+
+    def take(self, count: int) -> float | None:
+        """Return the US dollars that the next `count` rows may cost; None without a budget or a planned number."""
+        budget = self.budget
+        with budget.change:
+            if budget.limit is None or self.rows_left is None:
+                return None
+            self.holders.discard(threading.current_thread())
+            if not any(thread.is_alive() for thread in self.holders):
+                self.holders.clear()
+                self.spent_before, self.granted = budget.spent, 0.0
+            used = max(budget.spent + budget.reserved, self.spent_before + self.granted)
+            allowance = max(0.0, budget.limit - used) * (count / max(count, self.rows_left, 1))
+            self.rows_left = max(0, self.rows_left - count)
+            self.granted += allowance
+            self.holders.add(threading.current_thread())
+            return allowance
 
 
 T = TypeVar("T")

@@ -26,7 +26,7 @@ from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import parse_settings
 from pricesmith.core.types import Item
-from pricesmith.pricers.api.limits import Budget
+from pricesmith.pricers.api.limits import Allowances, Budget
 from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
 from pricesmith.pricers.api.providers import find_endpoint
 from pricesmith.pricers.api.response_cache import ResponseCache, default_cache_path
@@ -86,6 +86,7 @@ class ApiSettings:
     cache_path: Path | None = None
     fallback: bool = False
     shared_budget: Budget = field(init=False)
+    allowances: Allowances = field(init=False)
     exit_stack: ExitStack = field(default_factory=ExitStack, init=False)
     _cache: ResponseCache | None = field(default=None, init=False)
     _tokens: list[Token[ApiSettings | None]] = field(default_factory=list, init=False)
@@ -100,6 +101,7 @@ class ApiSettings:
             allowed = f"above 0, at most {MAX_TIMEOUT:,.0f} seconds"
             raise UsageError(f"--timeout must be {allowed}", got=str(self.timeout), allowed=allowed)
         self.shared_budget = Budget(self.budget)
+        self.allowances = Allowances(self.shared_budget)
 
     def __enter__(self) -> ApiSettings:
         self._tokens.append(CURRENT.set(self))
@@ -139,6 +141,17 @@ class ApiSettings:
         )
         self.exit_stack.callback(pricer.close)
         return pricer
+
+    def plan_rows(self, count: int) -> None:
+        """Set the number of listings that this command is still to price, over which `allowance` spreads the budget."""
+        self.allowances.plan_rows(count)
+
+    def allowance(self, count: int) -> float | None:
+        """Return the US dollars that the next `count` listings may cost: their share of what is left of the budget.
+
+        None without a budget, or before `plan_rows`: then these listings may cost all that is left.
+        """
+        return self.allowances.take(count)
 
     def response_cache(self) -> ResponseCache:
         """Return the response cache, opened once."""
