@@ -15,19 +15,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pricesmith.catalog.catalog import SPLITS, Catalog, half_of
 from pricesmith.catalog.comparables import Comparable
 from pricesmith.core.atomic import sha256
 from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import SILENT, Progress
-from pricesmith.core.types import Item, Listing, Pricer
+from pricesmith.core.types import Evaluation, Item, Listing, Pricer, Quote
+from pricesmith.evaluation.cost_curve import ASKED, COST_CURVE, CostCurve, CurveConstraint, measure_cost_curve
 from pricesmith.evaluation.folds import MAX_ROWS_FOR_FOLDS, Search, build_plan, row_count
 from pricesmith.evaluation.results import Evals
 from pricesmith.evaluation.run_eval import Candidate, run_eval
+from pricesmith.metrics.bootstrap import encode_groups
+from pricesmith.metrics.metrics import Array
 from pricesmith.pricers.api.eval_report import ApiCostReporter
 from pricesmith.pricers.api.model_spec import API_PREFIX, ApiSettings, parse_api_model
-from pricesmith.pricers.blend import MEMBERS
+from pricesmith.pricers.cascade import CascadeRecipe
 from pricesmith.pricers.fitting import FitData, ordered_index, refit_model
+from pricesmith.pricers.hybrid.members import MEMBERS, NOT_ASKED, ApiMember
+from pricesmith.pricers.hybrid.model import AskRecord, HybridPricer, count_asked, find_hybrid
 from pricesmith.pricers.model import PriceModel, load_model, read_manifest
 from pricesmith.pricers.precomputed import PrecomputedPricer, read_prices
 
@@ -105,7 +112,7 @@ def build_candidate(
             allowed="a model folder, human:FILE.csv, zero-shot:BASE, or api:MODEL",
             hint="Name a folder that `pricesmith fit` has written.",
         )
-    return model_candidate(load_model(spec), name, catalog)
+    return model_candidate(load_model(spec), name, catalog, progress)
 
 
 def human_candidate(path: Path, name: str, catalog: Catalog) -> Candidate:
@@ -118,7 +125,7 @@ def human_candidate(path: Path, name: str, catalog: Catalog) -> Candidate:
 # Model folders
 
 
-def model_candidate(model: PriceModel, name: str, catalog: Catalog) -> Candidate:
+def model_candidate(model: PriceModel, name: str, catalog: Catalog, progress: Progress = SILENT) -> Candidate:
     """Return a loaded model as a candidate. Without its comparables it cannot tell which listings it was trained on."""
 
     def refit(train: list[Item], validation: list[Item]) -> Pricer:
@@ -129,7 +136,7 @@ def model_candidate(model: PriceModel, name: str, catalog: Catalog) -> Candidate
     if members:
         facts["fit_seconds"] += sum(float(manifest["fit_seconds"]) for manifest in members.values())
         facts["parts"] = {path: str(manifest["kind"]) for path, manifest in members.items()}
-    return Candidate(
+    candidate = Candidate(
         name,
         str(model.manifest["kind"]),
         model,
@@ -139,6 +146,106 @@ def model_candidate(model: PriceModel, name: str, catalog: Catalog) -> Candidate
         refit=refit,
         is_trained_on=(lambda listings: is_in_training(model, listings)) if model.has_comparables else None,
     )
+    hybrid = find_hybrid(model)
+    return candidate if hybrid is None else hybrid_candidate(candidate, model, hybrid, progress)
+
+
+def hybrid_candidate(candidate: Candidate, model: PriceModel, hybrid: HybridPricer, progress: Progress) -> Candidate:
+    """Return a blend with paid members, or a cascade, as a candidate: with what it asked, and the curve of a cascade.
+
+    With saved answers it is evaluated on the listings that have one: on others it could not ask.
+    """
+    records: dict[str, AskRecord] = {}
+    hybrid.records = records
+
+    def analysis(evaluation: Evaluation) -> dict[str, Any]:
+        facts: dict[str, Any] = {ASKED: count_asked(records), "estimated_fees": hybrid.estimated_fees}
+        if isinstance(model.recipe, CascadeRecipe):
+            curve = cascade_curve(evaluation, hybrid, model.recipe, records)
+            facts |= {COST_CURVE: curve.to_dict()} if curve is not None else {}
+        return facts
+
+    return replace(
+        candidate,
+        item_ids=hybrid.saved_ids(),
+        analysis=analysis,
+        cost_reporter=HybridCostReporter(candidate.name, hybrid, progress) if hybrid.asks_api else None,
+    )
+
+
+def cascade_curve(
+    evaluation: Evaluation, hybrid: HybridPricer, recipe: CascadeRecipe, records: Mapping[str, AskRecord]
+) -> CostCurve | None:
+    """Return the cost-error curve of an evaluated cascade; None if an answer for it would have to be bought, or if the
+    evaluation was in folds, each by another cascade."""
+    evaluated = [records[row.id] for row in evaluation.rows if row.id in records]
+    if not evaluated or len(evaluated) < len(evaluation.rows):
+        return None
+    rest = [record for record in evaluated if record.others is None]
+    free = hybrid.free_quotes([record.listing for record in rest])[0] if rest else []
+    by_id = {record.listing.id: quote for record, quote in zip(rest, free, strict=True)}
+    seconds = [by_id[record.listing.id] if record.others is None else record.others[0] for record in evaluated]
+    if any(quote.raw.startswith(NOT_ASKED) for quote in seconds):
+        return None
+    combined = hybrid.combine(
+        [record.listing for record in evaluated], [[record.first for record in evaluated], seconds]
+    )
+    low, high = evaluation.price_range
+    local = hybrid.policy is not None and hybrid.policy.unit == "seconds"
+    return measure_cost_curve(
+        truth=np.array([row.truth for row in evaluation.rows]),
+        first=prices_of([record.first for record in evaluated]),
+        hybrid=np.clip(prices_of(combined), low, high),
+        second=np.clip(prices_of(seconds), low, high),
+        fees=np.full(len(evaluated), hybrid.seconds or 0.0) if local else costs_of(seconds),
+        order=np.array([record.score for record in evaluated]),
+        asked=np.array([record.others is not None for record in evaluated]),
+        groups=encode_groups([evaluation.groups.get(row.id, row.id) for row in evaluation.rows]),
+        median=evaluation.median,
+        names=(hybrid.members[0].name, hybrid.members[1].name),
+        constraint=CurveConstraint(name=recipe.constraint.name, value=recipe.constraint.value),
+        first_fees=np.zeros(len(evaluated)) if local else costs_of([record.first for record in evaluated]),
+        estimated_fees=hybrid.estimated_fees,
+        cost_unit="seconds" if local else "usd",
+    )
+
+
+def prices_of(quotes: Sequence[Quote]) -> Array:
+    """Return the prices of quotes [n], NaN if unanswered."""
+    return np.array([np.nan if quote.price is None else quote.price for quote in quotes], dtype=np.float64)
+
+
+def costs_of(quotes: Sequence[Quote]) -> Array:
+    """Return the costs of quotes [n] in US dollars, NaN if unknown."""
+    return np.array([np.nan if quote.cost_usd is None else quote.cost_usd for quote in quotes], dtype=np.float64)
+
+
+class HybridCostReporter:
+    """Reports what a model that asks an API model is expected to ask and to pay."""
+
+    batch = 1_000  # listings that are priced at once, so that enough of them are asked about at the same time
+
+    def __init__(self, name: str, hybrid: HybridPricer, progress: Progress) -> None:
+        self.name, self.hybrid, self.progress = name, hybrid, progress
+
+    def before(self, listings: Sequence[Listing]) -> None:
+        """Note about how many of these listings the API model is asked about, and what that costs."""
+        share = self.hybrid.policy.share if self.hybrid.policy is not None else 1.0
+        fees = self.hybrid.expected_fees(listings)
+        cost = f"about ${share * float(fees.sum()):,.4g}" if np.isfinite(fees).all() else "an unknown cost"
+        names = ", ".join(member.name for member in self.hybrid.members[1:])
+        for member in self.hybrid.members:
+            if isinstance(member, ApiMember):
+                member.progress = self.progress
+                member.pricer.endpoint.check_key()
+        self.progress.note(
+            f"{self.name} asks {names} about {share:.0%} of {len(listings):,} listings, for {cost}; "
+            "cached answers are free."
+        )
+
+    def after(self) -> Mapping[str, Any]:
+        """Return no facts: each quote has its own cost."""
+        return {}
 
 
 def find_members(folder: Path) -> dict[str, dict[str, Any]]:
@@ -157,7 +264,7 @@ def fold_data(train: list[Item], validation: list[Item], catalog: Catalog) -> Fi
     halves: dict[str, list[Item]] = {"tune": [], "calibrate": []}
     for item in validation:
         halves[half_of(group[item.listing.id])].append(item)
-    return FitData(train, halves["tune"], halves["calibrate"])
+    return FitData(train, halves["tune"], halves["calibrate"], group)
 
 
 def is_in_training(model: PriceModel, listings: Sequence[Listing]) -> list[bool]:

@@ -51,12 +51,18 @@ def runs(shop: Catalog, guesses: Path, tmp_path_factory: pytest.TempPathFactory)
     made: dict[str, Path] = {}
     base = make_model(folder / "tiny", numbers="single")
     tuned = {**TUNED, "base": str(base)}
-    for kind in sorted(KINDS, key=lambda name: name == "blend"):
+    for kind in sorted(KINDS, key=lambda name: name in ("blend", "cascade")):
         wanted = {
             "lora_tokens": {**tuned, "epochs": 0.5},
             "lora_bins": {**tuned, "epochs": 2, "bins": 32},
             "precomputed": {"file": str(guesses)},
             "blend": {"members": [str(p) for p in made.values()]},
+            "cascade": {
+                "first": str(made.get("ridge", "")),
+                "second": str(guesses),
+                "share": 0.3,
+                "api_cost_per_1000": 2,
+            },
             **SMALL,
         }
         fit_model(read_recipe(kind, wanted.get(kind, {})), shop, folder / kind)

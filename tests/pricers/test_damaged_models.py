@@ -65,6 +65,8 @@ def fitted(small: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Callable
                 settings["precomputed"] = {"file": str(root / "prices.csv")}
             if kind == "blend":
                 settings["blend"] = {"members": [str(folder("median")), str(folder("ridge"))]}
+            if kind == "cascade":
+                settings["cascade"] = {"first": str(folder("median")), "second": str(folder("ridge")), "share": 0.3}
             fit_model(read_recipe(kind, settings.get(kind, {})), small, root / kind)
         return root / kind
 

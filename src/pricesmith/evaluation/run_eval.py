@@ -61,7 +61,8 @@ class Candidate:
     distinguishes this pricer from another of its name, such as `manifest`, a hash. `refit(train, validation)` fits the
     same kind of pricer for a fold. `item_ids` are the items it is evaluated on, None for all (a person's answers cover
     some). `is_trained_on` says for each listing whether it was in the training rows, for another catalog; None if this
-    is unknown. Rows of its own validation split are not recognized.
+    is unknown. Rows of its own validation split are not recognized. `analysis(evaluation)` returns further facts for
+    the meta file.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Candidate:
     item_ids: Collection[str] | None = None
     is_trained_on: TrainingFilter | None = None
     cost_reporter: CostReporter | None = None
+    analysis: Callable[[Evaluation], Mapping[str, Any]] | None = None
 
 
 def run_eval(
@@ -119,7 +121,11 @@ def run_eval(
             candidate.cost_reporter.before([item.listing for fold in plan.folds for item in fold.items])
     for candidate in waiting:
         evaluation, fit_seconds = evaluate_candidate(candidate, catalog, plan, batch, progress)
-        write_evaluation(folder, evaluation, build_facts(candidate, catalog, plan, limit, fit_seconds))
+        facts = build_facts(candidate, catalog, plan, limit, fit_seconds)
+        if candidate.analysis is not None:
+            progress.start(f"analyzing {candidate.name}")
+            facts |= candidate.analysis(evaluation)
+        write_evaluation(folder, evaluation, facts)
     return read_evals(folder)
 
 

@@ -27,6 +27,7 @@ KINDS = {
     "lora_tokens": "pricesmith.pricers.llm.lora:LoraTokens",
     "lora_bins": "pricesmith.pricers.llm.lora:LoraBins",
     "blend": "pricesmith.pricers.blend:BlendRecipe",
+    "cascade": "pricesmith.pricers.cascade:CascadeRecipe",
 }
 
 

@@ -1,14 +1,18 @@
-"""Blending: the weighted mean of the prices of several models, with weights fitted on the tune half of validation.
+"""Blending: the weighted mean of the prices of several models, with weights fitted on validation.
 
-The members are copied into the model folder, so that a blend needs no other folder. Weights are not negative and sum
-to 1; they minimize the MAE in money on rows that no member was fitted on (stacking: Wolpert 1992; Breiman 1996 for the
-sign). If a member does not answer a listing, the others share its weight.
+    pricesmith fit blend --set members=out/ridge,out/mlp ...               own models
+    pricesmith fit blend --set members=out/best,api:gpt-4.1-nano ...       with an API model, asked when it prices
+    pricesmith fit blend --set members=out/best,answers.csv ...            with saved answers (columns id and price)
+
+The members are copied into the model folder, so that a blend needs no other folder. Weights of own models are constant
+and fitted on the tune half: they are not negative, sum to 1, and minimize the MAE in money on rows that no member was
+fitted on (stacking: Wolpert 1992; Breiman 1996 for the sign). If a member does not answer a listing, the others share
+its weight. With a paid member, an API model or saved answers, weights depend on the listing and all answered validation
+listings are used, also for the intervals (`hybrid/`).
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -17,24 +21,34 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BeforeValidator, Field
 
-from pricesmith.core.atomic import read_json, write_json
-from pricesmith.core.errors import PricesmithError, UsageError
+from pricesmith.core.atomic import write_json
+from pricesmith.core.errors import PricesmithError
 from pricesmith.core.model_files import damaged_file, read_object
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer, Quote
-from pricesmith.pricers.recipes import split_commas
+from pricesmith.pricers.hybrid.members import (
+    FeeSettings,
+    MemberSpec,
+    copy_members,
+    load_copies,
+    load_members,
+    member_files,
+    split_members,
+)
+from pricesmith.pricers.hybrid.model import (
+    HYBRID,
+    HybridPricer,
+    collect_answers,
+    fit_hybrid,
+    load_hybrid,
+    save_hybrid,
+)
 
-MEMBERS = "members"
 WEIGHTS = "weights.json"
 MIN_ROWS = 20
 MAX_ROWS = 5_000
 Array = npt.NDArray[np.float64]
-
-
-def member_name(path: str) -> str:
-    """The name of a member: the name of its folder, for any spelling of the path."""
-    return Path(os.path.abspath(path)).name
 
 
 class BlendRecipe(Settings):
@@ -42,80 +56,91 @@ class BlendRecipe(Settings):
 
     kind: ClassVar[str] = "blend"
     probed: ClassVar[bool] = False  # its members are probed
-    members: Annotated[tuple[str, ...], BeforeValidator(split_commas)] = Field(
-        (), description="model folders of the same catalog, at least two"
+    members: Annotated[tuple[str, ...], BeforeValidator(split_members)] = Field(
+        (), description="model folders of the same catalog, files of saved answers, or api:MODEL; at least two"
     )
+    n_answers: int = Field(1000, ge=20, description="validation listings that an API model is asked about, at most")
+    api_model: str = Field(
+        "", description="API model whose price for tokens the fees of saved answers are estimated by"
+    )
+    api_cost_per_1000: float | None = Field(None, ge=0, description="US dollars that 1,000 saved answers cost")
+
+    @property
+    def specs(self) -> list[MemberSpec]:
+        """The members, own models first: the first one is what a listing is priced by if no answer can be bought."""
+        return sorted((MemberSpec(text) for text in self.members), key=lambda spec: spec.paid)
+
+    @property
+    def cross_fits(self) -> bool:
+        """Whether answers cost money, so that all answered validation listings are used for weights and intervals."""
+        return any(spec.paid for spec in self.specs)
+
+    @property
+    def asks_api(self) -> bool:
+        """Whether an API model is asked."""
+        return any(spec.kind == "api" for spec in self.specs)
+
+    @property
+    def fees(self) -> FeeSettings:
+        """What saved answers cost."""
+        return FeeSettings(self.api_model, self.api_cost_per_1000)
 
     def fit(self, train: Sequence[Item], validation: Sequence[Item], folder: Path, progress: Progress = SILENT) -> None:
         """Copy the members and write their weights. Raises UsageError if they were fitted on different catalogs."""
-        pricers = self.load_members(folder)
-        for path in self.members:
-            # The comparables of a member are the same rows as those of the blend.
-            ignore = shutil.ignore_patterns("comparables") if Path(path).is_dir() else None
-            shutil.copytree(path, folder / MEMBERS / member_name(path), ignore=ignore)
+        pricers = load_members(self.specs, folder, self.fees, progress)
+        copy_members(self.specs, folder)
         listings = [item.listing for item in validation]
         quotes = np.array([member_prices(pricer.price(listings)) for pricer in pricers]).reshape(len(pricers), -1).T
         weights = fit_weights(quotes, np.array([item.price for item in validation]))
-        names = [member_name(path) for path in self.members]
-        write_json(folder / WEIGHTS, dict(zip(names, weights.tolist(), strict=True)))
+        write_json(folder / WEIGHTS, dict(zip([spec.name for spec in self.specs], weights.tolist(), strict=True)))
+
+    def fit_cross_fitted(
+        self, validation: Sequence[Item], groups: Sequence[str], folder: Path, progress: Progress = SILENT
+    ) -> int:
+        """Copy the members, and write the hybrid fitted on all answered validation listings; their number.
+
+        Raises UsageError if members were fitted on different catalogs, there is no own model, or answers are too few.
+        """
+        pricers = load_members(self.specs, folder, self.fees, progress)
+        fitted = fit_hybrid(collect_answers(pricers, validation, groups, self.n_answers, progress))
+        copy_members(self.specs, folder)
+        save_hybrid(fitted.model, folder)
+        return len(fitted.rows)
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The weights, and the manifest of each member, which names the member's other files."""
-        return (WEIGHTS, *(f"{MEMBERS}/{member_name(path)}/manifest.json" for path in self.members))
+        """The weights, and the copy of each member; of a model its manifest, which names its other files."""
+        return (HYBRID if self.cross_fits else WEIGHTS, *member_files(self.specs))
 
     def paths(self) -> list[Path]:
-        """The folders of the members."""
-        return [Path(path) for path in self.members]
+        """The folders and files of the members."""
+        return [Path(spec.text) for spec in self.specs if spec.kind != "api"]
 
     def content_hashes(self) -> dict[str, dict[str, str]]:
-        """The identity of each member by name. Raises InputError if a member is not a model folder."""
-        from pricesmith.pricers.model import read_manifest
-
-        return {"members": {member_name(path): str(read_manifest(Path(path))["identity"]) for path in self.members}}
+        """The identity of each member by name. Raises InputError if a member does not exist."""
+        return {"members": {spec.name: spec.content_hash() for spec in self.specs}}
 
     def stored_copies(self, folder: Path) -> list[Path]:
         """The copies of the members in a model folder."""
-        return [folder / MEMBERS / name for name in self.weights(folder)]
+        return [path for spec in self.specs if (path := spec.copy_path(folder)) is not None]
 
     def with_paths(self, paths: Sequence[Path]) -> BlendRecipe:
         """The same recipe with other paths of the members."""
-        return self.model_copy(update={"members": tuple(map(str, paths))})
-
-    def load_members(self, to: Path) -> list[Pricer]:
-        """Load the members. Raises UsageError if there are too few, or they were fitted on different catalogs."""
-        from pricesmith.pricers.model import CATALOG, load_model
-
-        names = [member_name(path) for path in self.members]
-        if len(names) < 2 or len(set(names)) < len(names):
-            raise UsageError(
-                "A blend needs at least two members with different names",
-                got=", ".join(self.members) or "none",
-                hint="Add --set members=out/ridge,out/mlp.",
-            )
-        models = [load_model(path) for path in self.members]
-        fingerprints = {model.name: str(model.info["fingerprint"]) for model in models}
-        if (to / CATALOG).is_file():
-            fingerprints = {"this catalog": str(read_json(to / CATALOG)["fingerprint"]), **fingerprints}
-        if len(set(fingerprints.values())) > 1:
-            raise UsageError(
-                "A blend and its members need the same catalog; these were fitted on different catalogs",
-                got=", ".join(f"{name}: {text[:12]}" for name, text in fingerprints.items()),
-                hint="Fit the members on the catalog of the blend.",
-            )
-        return list(models)
+        api = [spec.text for spec in self.specs if spec.kind == "api"]
+        return self.model_copy(update={"members": (*map(str, paths), *api)})
 
     def load(self, folder: Path) -> Pricer:
         """The pricer of a model folder."""
-        from pricesmith.pricers.model import load_model
-
+        if self.cross_fits:
+            members = load_copies(self.specs, folder, self.fees)
+            return HybridPricer(members, load_hybrid(folder), self.kind)
         weights = self.weights(folder)
-        return BlendPricer([load_model(folder / MEMBERS / name) for name in weights], np.array(list(weights.values())))
+        return BlendPricer(load_copies(self.specs, folder, self.fees), np.array(list(weights.values())))
 
     def weights(self, folder: Path) -> dict[str, float]:
         """The weight of each member. Raises InputError if the file has other members, or values that are not
         weights."""
-        weights, names = read_object(folder / WEIGHTS), [member_name(path) for path in self.members]
+        weights, names = read_object(folder / WEIGHTS), [spec.name for spec in self.specs]
         if list(weights) != names:
             raise damaged_file(folder / WEIGHTS, f"weights of {', '.join(weights)}", allowed=f"of {', '.join(names)}")
         values = list(weights.values())

@@ -114,6 +114,11 @@ def calibrate(
     )
 
 
+def own_bounds_table(rows: int) -> CalibrationTable:
+    """The table of a pricer whose bounds are calibrated already, on this number of rows: they are not moved."""
+    return CalibrationTable(level=LEVEL, own_bounds=True, edges=(), lower=(0.0,), upper=(0.0,), rows=(rows,))
+
+
 def scores(quote: Quote, truth: float, own: bool) -> tuple[float, float]:
     """How far, on the log scale, an interval must reach below and above to cover the truth."""
     assert quote.price is not None
@@ -208,6 +213,8 @@ def format_intervals(table: CalibrationTable) -> str:
         )
         if table.scaled:
             parts.append(f"its own error estimate times {below:.2f} below and {above:.2f} above")
+        elif table.own_bounds and below == above == 0:
+            parts.append("its own, calibrated by cross-fitting")
         elif table.own_bounds:
             parts.append(f"its own lower bound ÷ {math.exp(below):.2f}, its own upper bound × {math.exp(above):.2f}")
         else:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,7 @@ from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import write_toml
 from pricesmith.core.types import Item, Listing, Pricer, Quote, Recipe
 from pricesmith.pricers import plugin_package
-from pricesmith.pricers.conformal import ClippedPricer, calibrate
+from pricesmith.pricers.conformal import ClippedPricer, calibrate, own_bounds_table
 from pricesmith.pricers.features.hashing import SparseRows, Vocabulary, gather_rows
 from pricesmith.pricers.features.tokenizer import F64
 from pricesmith.pricers.model import (
@@ -109,13 +109,14 @@ def fit_rows(
             progress.note(estimate)
         progress.start(f"fitting {recipe.kind} on {len(rows.train):,} listings")
         write_json(folder / CATALOG, dict(info))  # first: a blend compares its members with it
-        seconds = fit_recipe(recipe, rows, build, begun, progress)
-        calibration = select_calibration_rows(recipe, rows.calibrate, folder)
-        progress.start(f"calibrating {recipe.kind}", len(calibration))
-        low, high = info["price_range"]
-        quotes = price_rows(ClippedPricer(recipe.load(folder), (low, high)), calibration, progress)
-        table = calibrate(quotes, [item.price for item in calibration], scaled=getattr(recipe, "scaled", False))
-        write_json(folder / CALIBRATION, table.model_dump(mode="json"))
+        if getattr(recipe, "cross_fits", False):
+            assert isinstance(recipe, CrossFittedRecipe)
+            started = time.perf_counter()
+            n_tune = n_calibrate = fit_on_validation(recipe, rows, folder, progress)
+            seconds = time.perf_counter() - started
+        else:
+            seconds = fit_recipe(recipe, rows, build, begun, progress)
+            n_tune, n_calibrate = len(rows.tune), calibrate_folder(recipe, rows.calibrate, folder, info, progress)
         progress.start("indexing comparables")
         index_rows(rows).save(folder / COMPARABLES)
         delete_records(folder)  # not earlier: an interrupted calibration must keep the fit time
@@ -126,13 +127,48 @@ def fit_rows(
                 "kind": recipe.kind,
                 "identity": content_identity(files, skip=RECIPE if isinstance(recipe, CompositeRecipe) else ""),
                 "fit_seconds": round(seconds, 3),
-                "rows": {"train": len(rows.train), "tune": len(rows.tune), "calibrate": len(calibration)},
+                "rows": {"train": len(rows.train), "tune": n_tune, "calibrate": n_calibrate},
                 "seed": settings.get("seed"),
                 "versions": library_versions(),
                 "package": plugin_package(recipe.kind),
                 "files": files,
             }
         )
+
+
+@runtime_checkable
+class CrossFittedRecipe(Protocol):
+    """A recipe that, if `cross_fits`, uses all of validation for its weights and for its intervals, because answers
+    cost money: both are cross-fitted by near-duplicate group. `fit_cross_fitted` returns the number of rows it used;
+    its pricer has calibrated bounds."""
+
+    cross_fits: bool
+
+    def fit_cross_fitted(
+        self, validation: Sequence[Item], groups: Sequence[str], folder: Path, progress: Progress, /
+    ) -> int: ...
+
+
+def fit_on_validation(recipe: CrossFittedRecipe, rows: FitData, folder: Path, progress: Progress) -> int:
+    """Fit a recipe that calibrates its own bounds; the number of rows that it used."""
+    validation = [*rows.tune, *rows.calibrate]
+    count = recipe.fit_cross_fitted(validation, rows.get_groups(validation), folder, progress)
+    write_atomic(folder / RECIPE, write_toml(get_settings(cast(Recipe, recipe))))
+    write_json(folder / CALIBRATION, own_bounds_table(count).model_dump(mode="json"))
+    return count
+
+
+def calibrate_folder(
+    recipe: Recipe, rows: Sequence[Item], folder: Path, info: Mapping[str, Any], progress: Progress
+) -> int:
+    """Calibrate the intervals of a fitted recipe on rows that fitting has not seen; the number of rows."""
+    calibration = select_calibration_rows(recipe, rows, folder)
+    progress.start(f"calibrating {recipe.kind}", len(calibration))
+    low, high = info["price_range"]
+    quotes = price_rows(ClippedPricer(recipe.load(folder), (low, high)), calibration, progress)
+    table = calibrate(quotes, [item.price for item in calibration], scaled=getattr(recipe, "scaled", False))
+    write_json(folder / CALIBRATION, table.model_dump(mode="json"))
+    return len(calibration)
 
 
 def select_calibration_rows(recipe: Recipe, rows: Sequence[Item], folder: Path) -> Sequence[Item]:

@@ -122,7 +122,10 @@ class PriceModel(PredictMixin):
     @property
     def asks_api(self) -> bool:
         """Whether quotes may need answers of an API model, which cost money."""
-        return bool(getattr(self.recipe, "asks_api", False))
+        pricer: Any = self.pricer
+        while pricer is not None and not hasattr(pricer, "asks_api"):
+            pricer = getattr(pricer, "pricer", None)
+        return bool(getattr(pricer or self.recipe, "asks_api", False))
 
     def price(self, listings: Sequence[Listing], *, check_similarity: bool = False) -> list[Quote]:
         """One quote for each listing, in order, clipped to the catalog's range, with an interval.

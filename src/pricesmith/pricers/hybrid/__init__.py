@@ -1,0 +1,1 @@
+"""Blends with paid members and cascades: our own model and an expensive one together."""
