@@ -16,6 +16,7 @@ import pytest
 import pricesmith as ps
 from pricesmith.pricers import recipe_class
 from pricesmith.testing import make_catalog, make_csv
+from pricesmith.testing.hybrid import ASKED, DOWN, FEE
 
 DOCUMENTED = (
     "pricesmith.api.pipeline",
@@ -216,6 +217,32 @@ def test_a_dataframe_comes_back_with_prices(model: ps.PriceModel, folder: Path, 
     assert names[-4:] == ["price", "low", "high", "note"]
     assert (priced["price"].to_pylist() if library == "pyarrow" else list(priced["price"])) == [q.price for q in quotes]
     assert (table.num_columns if library == "pyarrow" else table.shape[1]) == 5
+
+
+def test_the_note_of_a_quote_is_in_the_dataframe_and_in_its_html(
+    hybrid_kind: str, catalog: ps.Catalog, folder: Path, tmp_path: Path
+) -> None:
+    """Whether an API model was asked; the reason for no price comes first."""
+    model = ps.fit(recipe_class(hybrid_kind)(), catalog, to=tmp_path / "model")
+    table = pd.DataFrame({"name": ["Aster lamp", "Down with the lamp", "a"], "description": ["oak", "oak", ""]})
+    priced: Any = model.predict(table)
+    assert priced["note"][0].endswith(ASKED)
+    assert priced["note"][1].endswith(DOWN)
+    assert ASKED not in priced["note"][2]
+    assert ASKED in model.predict("Aster lamp, oak")._repr_html_()
+
+
+def test_a_file_is_priced_within_a_budget(hybrid_kind: str, catalog: ps.Catalog, folder: Path, tmp_path: Path) -> None:
+    """A loaded model and a path alike; a model that asks nobody takes no budget."""
+    model = ps.fit(recipe_class(hybrid_kind)(), catalog, to=tmp_path / "model")
+    new = make_csv(tmp_path / "new.csv", 40, seed=1)
+    for number, form in enumerate((model, model.path)):
+        facts = ps.price_file(form, new, tmp_path / f"{number}.csv", budget=10 * FEE)
+        assert facts["api"]["spent_usd"] == 10 * FEE
+        assert facts["api"]["not_asked"] == {"the budget is spent": 30}
+    ps.fit("median", catalog, to=tmp_path / "median")
+    with pytest.raises(ps.UsageError, match="nothing to spend --budget on"):
+        ps.price_file(tmp_path / "median", new, tmp_path / "prices.csv", budget=1.0)
 
 
 def test_a_dataframe_keeps_its_index_and_its_own_prices(model: ps.PriceModel, folder: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from pricesmith.cli import run
 from pricesmith.testing import make_csv
+from pricesmith.testing.hybrid import ASKED, DOWN, FEE, SPENT
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +191,7 @@ def test_the_remedy_for_a_file_of_unknown_columns_works(
         (["fit", "rigde", "--catalog", "catalog", "--to", "x"], 2, "There is no recipe 'rigde'"),
         (["fit", "ridge", "--catalog", "catalog", "--to", "x", "--set", "alhpa=2"], 2, "Did you mean 'alpha'?"),
         (["fit", "ridge", "--catalog", "catalog", "--to", "x", "--set", "alpha"], 2, "--set takes key=value"),
-        (["fit", "ridge", "--catalog", "catalog", "--to", "x", "--budget", "1"], 2, "which asks none"),
+        (["fit", "ridge", "--catalog", "catalog", "--to", "x", "--budget", "1"], 2, "ridge asks no API model"),
         (["fit", "ridge", "--catalog", "none", "--to", "x"], 1, "not a finished catalog"),
         (["fit", "ridge", "--catalog", "catalog", "--to", "ridge", "--set", "alpha=2"], 2, "alpha: 1.0 -> 2"),
         (["curate", "none.csv", "--to", "x"], 1, "none.csv"),
@@ -199,6 +200,7 @@ def test_the_remedy_for_a_file_of_unknown_columns_works(
         (["eval", "frontire:x", "--catalog", "catalog", "--to", "x"], 2, "human:FILE.csv"),
         (["report", "catalog", "--to", "x.html"], 1, "not a folder of evaluations"),
         (["price", "ridge"], 2, "nothing to price"),
+        (["price", "ridge", "a lamp", "--budget", "1"], 2, "ridge asks no API model"),
         (["price", "ridge", "a lamp", "--file", "shop.csv"], 2, "not both"),
         (["price", "ridge", "a lamp", "--to", "x"], 2, "--to is for --file"),
         (["price", "ridge", "--field", "nope=1"], 2, "no field 'nope'"),
@@ -243,7 +245,64 @@ def test_fit_gives_its_budget_to_a_recipe_that_asks_an_api_model(
     assert (tmp_path / "model" / "settings.txt").read_text() == "2.5 3 9.0 False"
     capfd.readouterr()
     assert run([*words, *limits, "--set", "saved=true", "--overwrite"]) == 2
-    assert "--budget is for a recipe that asks an API model" in capfd.readouterr().err
+    assert "nothing to spend --budget on" in capfd.readouterr().err
+
+
+@pytest.fixture
+def hybrid(hybrid_kind: str, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A model that asks a fake API model, and new.jsonl with four listings and a row without a text."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hybrid.toml").write_text(f'kind = "{hybrid_kind}"\n')
+    assert run(["fit", "hybrid.toml", "--catalog", str(shop / "catalog"), "--to", "hybrid", "--quiet"]) == 0
+    titles = ["Dovetail chair K12 oak", "Aster lamp", "Cobalt drill", "Down with this drill", ""]
+    (tmp_path / "new.jsonl").write_text("".join(json.dumps({"name": title}) + "\n" for title in titles))
+    return "hybrid"
+
+
+def test_price_says_whether_an_api_model_was_asked(hybrid: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """In the text and in JSON of one listing, with a budget that is too small for an answer and with a large one."""
+    capfd.readouterr()
+    assert run(["price", hybrid, "Dovetail chair K12 oak", "--budget", "1"]) == 0
+    assert "Asked api:fake." in capfd.readouterr().out.splitlines()
+    assert run(["price", hybrid, "Dovetail chair K12 oak", "--budget", "0.001"]) == 0
+    assert "Not asked: the budget is spent." in capfd.readouterr().out.splitlines()
+    assert run(["price", hybrid, "Dovetail chair K12 oak", "--json"]) == 0
+    answer = json.loads(capfd.readouterr().out)
+    assert (answer["note"], answer["cost_usd"]) == ("asked api:fake", FEE)
+
+
+def test_price_spreads_its_budget_over_a_file(hybrid: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """The plan comes first, the cost last; the note column says who was asked."""
+    words = ["price", hybrid, "--file", "new.jsonl", "--to", "prices.csv"]
+    capfd.readouterr()
+    assert run([*words, "--budget", str(2 * FEE)]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0] == "4 listings to price. Budget: US$0.031 for answers of the API model."
+    assert lines[1] == "The API model was asked about 2 listings; cost: US$0.031 of the budget of US$0.031."
+    assert "about 1 (the budget is spent), 1 (localhost does not answer)" in lines[2]
+    with Path("prices.csv").open(newline="") as prices:
+        notes = [row["note"] for row in csv.DictReader(prices)]
+    assert [note.split("; ")[-1] for note in notes[:4]] == [ASKED, ASKED, SPENT, DOWN]
+    assert run([*words, "--json"]) == 0
+    output = capfd.readouterr()
+    result = json.loads(output.out)["api"]
+    assert (result["asked"], result["not_asked"]) == (3, {"localhost does not answer": 1})
+    assert "without a budget" in output.err
+
+
+def test_prices_in_a_pipe_have_no_notes_between_them(
+    hybrid: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What the answers cost goes to standard error; the prices of standard input have the column note."""
+    capfd.readouterr()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"Dovetail chair K12 oak\nDown with it\n")))
+    assert run(["price", hybrid, "-", "--budget", "1"]) == 0
+    output = capfd.readouterr()
+    first, second = csv.DictReader(io.StringIO(output.out))
+    assert first["note"] == ASKED
+    assert second["note"].endswith(DOWN)
+    assert "2 listings to price. Budget: US$1.00" in output.err
+    assert "asked about 1 listing; cost: US$0.016 of" in output.err
 
 
 def test_an_interrupt_is_130(shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

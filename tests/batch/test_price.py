@@ -6,6 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,20 @@ def test_an_interval_cut_off_by_the_price_range_is_as_wide_as_its_other_side() -
     """$900 in [$300, $1,000] may be three times too expensive, for any upper end."""
     assert price_row("1", Quote(900.0, 300.0, 1000.0), "USD", 2.0).price is None
     assert price_row("1", Quote(900.0, 300.0, 1000.0), "USD", 3.1).price == 900.0
+
+
+def test_the_note_of_a_quote_follows_that_of_its_row() -> None:
+    """For a priced row, a guess, an interval that is too wide, and no answer."""
+    quote = Quote(10.0, 5.0, 20.0, note="not asked: the budget is spent")
+    for changed, ratio, note in (
+        ({}, None, ""),
+        ({"nothing_similar": True}, None, f"{UNLIKE}; "),
+        ({}, 1.5, "interval too wide: price ÷ 2.00 to × 2.00; "),
+        ({"price": None, "raw": "no idea"}, None, "unanswered: no idea; "),
+    ):
+        row = price_row("1", replace(quote, **changed), "USD", ratio)
+        assert row.note == f"{note}not asked: the budget is spent"
+        assert row.quote_note == "not asked: the budget is spent"
 
 
 def test_a_ratio_that_cannot_be_kept_is_refused() -> None:

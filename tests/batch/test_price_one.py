@@ -80,6 +80,16 @@ def test_a_quote_is_printed_with_its_interval_and_what_is_missing() -> None:
     assert "No price: too wide" in format_quote({**RESULT, "price": None, "note": "too wide"})
 
 
+def test_each_note_of_a_price_is_a_sentence() -> None:
+    """That it is a guess, and that an API model was not asked; a reason for no price stands in the first line alone."""
+    note = "nothing similar in the training data: the price is a guess; not asked: the budget is spent"
+    assert format_quote({**RESULT, "note": note}).splitlines()[-2:] == [
+        "Nothing similar in the training data: the price is a guess.",
+        "Not asked: the budget is spent.",
+    ]
+    assert format_quote({**RESULT, "price": None, "note": note}).count("Not asked") == 0
+
+
 def test_comparables_are_a_table() -> None:
     """Markup in a title is text; there is no table if nothing is similar."""
     from rich.console import Console

@@ -139,7 +139,8 @@ def fit(
     from pricesmith.pricers.fitting import fit_model
 
     chosen = build_recipe(recipe, settings)
-    api_settings = open_settings(chosen, budget=budget, concurrency=concurrency, timeout=timeout)
+    limits: dict[str, Any] = {"budget": budget, "concurrency": concurrency, "timeout": timeout}
+    api_settings = open_settings(chosen, f"the recipe {chosen.kind}", **limits)
     with api_settings, Console(quiet=not verbose).progress() as progress:
         planned = plan_for_hardware(chosen, progress)
         fit_model(planned, open_or_same(catalog), Path(to), overwrite=overwrite, progress=progress)
@@ -182,6 +183,9 @@ def price_file(
     max_interval_ratio: float | None = None,
     comparables: int = 0,
     mapping: Mapping[str, str] | None = None,
+    budget: float | None = None,
+    concurrency: int = 8,
+    timeout: float = 300.0,
     overwrite: bool = False,
     verbose: bool = False,
 ) -> dict[str, Any]:
@@ -192,6 +196,10 @@ def price_file(
     UsageError if the model knows no column of the file, or if `to` is a file that Pricesmith did not write, unless
     `overwrite`.
 
+    A model that asks an API model spends at most `budget` US dollars, spread over all rows, with `concurrency` requests
+    at the same time and `timeout` seconds for each; `api` in the result has what was spent, and how many listings were
+    asked, or could not be asked and why. The same call after an interruption counts what was spent before it.
+
     Examples:
         >>> from pricesmith.testing import make_csv
         >>> new = make_csv(folder / "new.csv", 30, seed=1)
@@ -199,11 +207,14 @@ def price_file(
         30
     """
     from pricesmith.batch import price
+    from pricesmith.pricers.api.open_settings import open_settings
 
     loaded = load(model) if isinstance(model, str | Path) else model
     price.check_max_ratio(max_interval_ratio, loaded.calibrated)
     price.check_comparables(comparables, loaded)
-    with Console(quiet=not verbose).progress() as progress:
+    limits: dict[str, Any] = {"budget": budget, "concurrency": concurrency, "timeout": timeout}
+    api_settings = open_settings(loaded, str(loaded.path), **limits, fallback=True)
+    with api_settings, Console(quiet=not verbose).progress() as progress:
         return price.price_file(
             loaded,
             loaded.info,

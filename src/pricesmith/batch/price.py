@@ -14,12 +14,13 @@ import contextlib
 import json
 import math
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from pricesmith.batch.spending import RECORD, ApiSpending, open_spending
 from pricesmith.batch.writers import WRITERS, Cells, InputColumns, OutputTable, is_prices, quote_fields
 from pricesmith.catalog.clean import is_too_short, refusal
 from pricesmith.catalog.comparables import Comparable
@@ -57,7 +58,8 @@ class Comparing(Protocol):
 
 @dataclass(frozen=True)
 class PricedRow:
-    """One row of the output. `cells` are the columns of the input row."""
+    """One row of the output. `cells` are the columns of the input row; `cost_usd` and `quote_note` are the quote's, and
+    are no columns of the output."""
 
     id: str
     price: float | None
@@ -68,6 +70,8 @@ class PricedRow:
     nothing_similar: bool | None = None
     comparables: tuple[Comparable, ...] = ()
     cells: Cells = field(default_factory=dict)
+    cost_usd: float | None = 0.0
+    quote_note: str = ""
 
     def values(self, comparables: int) -> list[Any]:
         """The row as the columns of a part."""
@@ -76,7 +80,8 @@ class PricedRow:
         values: list[Any] = [self.id, json.dumps(cells, ensure_ascii=False), *quote]
         for near in self.comparables[:comparables]:
             values += [near.id, near.title, near.price, near.similarity]
-        return values + [None] * (4 * (comparables - len(self.comparables[:comparables])))
+        values += [None] * (4 * (comparables - len(self.comparables[:comparables])))
+        return [*values, self.cost_usd, self.quote_note]
 
 
 def is_nan(value: object) -> bool:
@@ -90,19 +95,26 @@ def price_row(listing_id: str, quote: Quote, currency: str, max_interval_ratio: 
     It has no price if a side of its interval is further from the price than `max_interval_ratio`. Both sides count: an
     interval that ends at the catalog's highest price looks narrow on that side only.
     """
+    paid: dict[str, Any] = {"cost_usd": quote.cost_usd, "quote_note": quote.note}
     if quote.price is None:
-        return PricedRow(listing_id, None, None, None, currency, f"unanswered: {quote.raw[:200]}".rstrip(": "))
+        note = join_notes(f"unanswered: {quote.raw[:200]}".rstrip(": "), quote.note)
+        return PricedRow(listing_id, None, None, None, currency, note, **paid)
     low, high = (None if end is None else round_money(end, currency) for end in (quote.low, quote.high))
     if max_interval_ratio is not None and quote.low and quote.high:
         below, above = quote.price / quote.low, quote.high / quote.price
         if max(below, above) > max_interval_ratio:
             # Rounded up, so that a ratio just over the limit does not look like one within it.
             sides = [math.ceil(100 * side) / 100 for side in (below, above)]
-            note = f"interval too wide: price ÷ {sides[0]:.2f} to × {sides[1]:.2f}"
-            return PricedRow(listing_id, None, low, high, currency, note, quote.nothing_similar)
-    note = UNLIKE if quote.nothing_similar else ""
+            note = join_notes(f"interval too wide: price ÷ {sides[0]:.2f} to × {sides[1]:.2f}", quote.note)
+            return PricedRow(listing_id, None, low, high, currency, note, quote.nothing_similar, **paid)
+    note = join_notes(UNLIKE if quote.nothing_similar else "", quote.note)
     price = round_money(quote.price, currency)
-    return PricedRow(listing_id, price, low, high, currency, note, quote.nothing_similar)
+    return PricedRow(listing_id, price, low, high, currency, note, quote.nothing_similar, **paid)
+
+
+def join_notes(*notes: str) -> str:
+    """The notes that are not empty, as one."""
+    return "; ".join(note for note in notes if note)
 
 
 def check_max_ratio(max_interval_ratio: float | None, calibrated: bool) -> None:
@@ -161,11 +173,14 @@ def price_file(
     changes from run to run. A link is written through. Raises UsageError, before anything is written, if the file has
     no column that the model knows, if `to` is the file or one that this function did not write (unless `overwrite`,
     which also discards parts of other work), or if another process is writing `to`.
+
+    A pricer that asks an API model (`asks_api`) uses the settings of the innermost `with ApiSettings(...)` block: its
+    budget is spread over all rows, and it is the limit for all processes that work on the file; see `spending`.
     """
     target, source = find_output(to), check_paths(file, to)
     parts = target.with_name(target.name + ".parts")
     refuse_overwriting(source.path, to, parts)
-    plan = {"generator": GENERATOR, "format": 2, "file": label or str(file), "sha256": sha256(source.path)}
+    plan = {"generator": GENERATOR, "format": 3, "file": label or str(file), "sha256": sha256(source.path)}
     plan |= {"model": identity, "max_interval_ratio": max_interval_ratio, "comparables": comparables}
     plan |= {"part_rows": part_rows, "to": target.name, "map": dict(sorted((mapping or {}).items()))}
     with file_lock(target.with_name(f".{target.name}.lock"), f"Another process is writing {to}"):
@@ -173,27 +188,30 @@ def price_file(
             refuse_foreign(target, to)
         reading = reader or build_reader(source, info, mapping)
         done = start_parts(parts, plan, overwrite=overwrite)
-        progress.start(f"pricing {label or file.name}", None)
-        count, currency = 0, str(info["currency"])
-        try:
-            for number, rows in enumerate(read_chunks(source, part_rows, reading.variants)):
-                if number not in done:
-                    answers = price_rows(pricer, reading, rows, currency, max_interval_ratio, comparables)
-                    write_part(parts / f"part-{number:06d}.parquet", answers, comparables)
-                count += len(rows)
-                progress.advance(len(rows))
-            facts = join_parts(parts, count, part_rows, target, to.suffix.lower(), comparables)
-        except BaseException:
-            if not any(parts.glob("part-*.parquet")):  # nothing to resume: the folder would only be in the way
-                sweep(parts)
-            raise
-        if repeated := facts["repeated_ids"]:
-            progress.note(f"{repeated:,} rows have the id of an earlier row. The order of rows is that of the file.")
-        if renamed := facts["renamed"]:
-            names = ", ".join(f"{output} (the input has {name})" for name, output in renamed.items())
-            progress.note(f"Added columns with another name: {names}.")
+        job = PricingJob(
+            pricer, source, reading, parts, part_rows, str(info["currency"]), max_interval_ratio, comparables
+        )
+        with open_spending(pricer, parts) as spending:
+            try:
+                count = job.run(done, spending, progress, label or file.name)
+                facts = join_parts(parts, count, part_rows, target, to.suffix.lower(), comparables, spending)
+            except BaseException:
+                paid = spending is not None and spending.spent > 0
+                if not paid and not any(parts.glob("part-*.parquet")):  # nothing to resume: it would be in the way
+                    sweep(parts)
+                raise
+        note_results(facts, progress)
         sweep(parts)
     return {**facts, "to": str(to)}
+
+
+def note_results(facts: Mapping[str, Any], progress: Progress) -> None:
+    """Note repeated ids and added columns with unusual names."""
+    if repeated := facts["repeated_ids"]:
+        progress.note(f"{repeated:,} rows have the id of an earlier row. The order of rows is that of the file.")
+    if renamed := facts["renamed"]:
+        names = ", ".join(f"{output} (the input has {name})" for name, output in renamed.items())
+        progress.note(f"Added columns with another name: {names}.")
 
 
 def check_paths(file: Path, to: Path) -> Source:
@@ -285,8 +303,8 @@ def sweep(parts: Path) -> None:
 
 
 def is_own_output(path: Path) -> bool:
-    """Whether a file in a folder of parts is a part of ours, whole or half written."""
-    return path.is_file() and (path.match("part-*.parquet") or path.match(".*.tmp"))
+    """Whether a file in a folder of parts is ours: a part, whole or half written, or the record of the spending."""
+    return path.is_file() and (path.match("part-*.parquet") or path.match(".*.tmp") or path.name == RECORD)
 
 
 def is_intact_part(path: Path) -> bool:
@@ -313,39 +331,76 @@ def read_chunks(source: Source, size: int, variants: Variants | None = None) -> 
         yield waiting
 
 
-def price_rows(
-    pricer: Pricer,
-    reading: ListingReader,
-    rows: Sequence[RawRow | BadRow],
-    currency: str,
-    max_interval_ratio: float | None,
-    comparables: int = 0,
-) -> list[PricedRow]:
-    """One priced row for each input row, in order."""
-    listings: list[Listing] = []
-    indexes: list[int] = []
-    answers: list[PricedRow | None] = []
-    for row in rows:
+@dataclass(frozen=True)
+class PricingJob:
+    """The rows of a file, and how they are priced into parts in the folder `parts`."""
+
+    pricer: Pricer
+    source: Source
+    reading: ListingReader
+    parts: Path
+    part_rows: int
+    currency: str
+    max_interval_ratio: float | None
+    comparables: int
+
+    def read_parts(self) -> Iterator[list[RawRow | BadRow]]:
+        """The rows of each part."""
+        return read_chunks(self.source, self.part_rows, self.reading.variants)
+
+    def run(self, done: Set[int], spending: ApiSpending | None, progress: Progress, name: str) -> int:
+        """Write all parts that are not `done`; the number of rows of the file. With a budget the listings are counted
+        first, by reading the file once more."""
+        sizes, total = None, None
+        if spending is not None and spending.limited:
+            progress.start(f"counting the rows of {name}")
+            sizes, total = [], 0
+            for rows in self.read_parts():
+                sizes.append(sum(isinstance(self.read_row(row), Listing) for row in rows))
+                total += len(rows)
+        if spending is not None:
+            spending.start(sizes, done, progress)
+        progress.start(f"pricing {name}", total)
+        count = 0
+        for number, rows in enumerate(self.read_parts()):
+            if number not in done:
+                answers = self.price_rows(rows, spending)
+                write_part(self.parts / f"part-{number:06d}.parquet", answers, self.comparables)
+            count += len(rows)
+            progress.advance(len(rows))
+        return count
+
+    def read_row(self, row: RawRow | BadRow) -> Listing | PricedRow:
+        """The listing of an input row, or its output row if there is nothing to price."""
         if isinstance(row, BadRow):
-            answers.append(PricedRow(str(row.number), None, None, None, currency, row.reason))
-            continue
-        listing = reading.listing(row)
-        if reading.says_nothing(row, listing) or is_too_short(listing, reading.cleaning):
-            note = NOTHING if reading.says_nothing(row, listing) else refusal(reading.cleaning)
-            answers.append(PricedRow(listing.id, None, None, None, currency, note, cells=row.values))
-            continue
-        indexes.append(len(answers))
-        answers.append(None)
-        listings.append(listing)
-    quotes = pricer.price(listings)
-    flags, near = find_similar(pricer, listings, quotes, comparables)
-    for number, index in enumerate(indexes):
-        quote = replace(quotes[number], nothing_similar=flags[number])
-        answer = price_row(listings[number].id, quote, currency, max_interval_ratio)
-        raw = rows[index]
-        cells = raw.values if not isinstance(raw, BadRow) else {}
-        answers[index] = replace(answer, comparables=tuple(near[number]), cells=cells)
-    return [answer for answer in answers if answer is not None]
+            return PricedRow(str(row.number), None, None, None, self.currency, row.reason)
+        listing = self.reading.listing(row)
+        says_nothing = self.reading.says_nothing(row, listing)
+        if says_nothing or is_too_short(listing, self.reading.cleaning):
+            note = NOTHING if says_nothing else refusal(self.reading.cleaning)
+            return PricedRow(listing.id, None, None, None, self.currency, note, cells=row.values)
+        return listing
+
+    def price_rows(self, rows: Sequence[RawRow | BadRow], spending: ApiSpending | None) -> list[PricedRow]:
+        """One priced row for each input row, in order."""
+        read = [self.read_row(row) for row in rows]
+        listings = [listing for listing in read if isinstance(listing, Listing)]
+        if spending is not None:
+            spending.start_part(len(listings))
+        quotes = self.pricer.price(listings)
+        flags, near = find_similar(self.pricer, listings, quotes, self.comparables)
+        priced = zip(listings, quotes, flags, near, strict=True)
+        answers = []
+        for row, listing_or_answer in zip(rows, read, strict=True):
+            if isinstance(listing_or_answer, PricedRow):
+                answers.append(listing_or_answer)
+                continue
+            listing, quote, flag, comparables = next(priced)
+            quote = replace(quote, nothing_similar=flag)
+            answer = price_row(listing.id, quote, self.currency, self.max_interval_ratio)
+            cells = row.values if not isinstance(row, BadRow) else {}
+            answers.append(replace(answer, comparables=tuple(comparables), cells=cells))
+        return answers
 
 
 def find_similar(
@@ -363,14 +418,23 @@ def write_part(path: Path, answers: Sequence[PricedRow], comparables: int = 0) -
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema([("id", pa.string()), ("input", pa.string()), *quote_fields(comparables)])
+    paid = [("cost_usd", pa.float64()), ("quote_note", pa.string())]
+    schema = pa.schema([("id", pa.string()), ("input", pa.string()), *quote_fields(comparables), *paid])
     rows = [dict(zip(schema.names, answer.values(comparables), strict=True)) for answer in answers]
     with atomic_file(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, write_page_checksum=True)
 
 
-def join_parts(parts: Path, count: int, part_rows: int, to: Path, ending: str, comparables: int = 0) -> dict[str, Any]:
-    """Join all parts into one file, in order. Raises InputError if rows are missing."""
+def join_parts(
+    parts: Path,
+    count: int,
+    part_rows: int,
+    to: Path,
+    ending: str,
+    comparables: int = 0,
+    spending: ApiSpending | None = None,
+) -> dict[str, Any]:
+    """Join all parts into one file, in order; the counts. Raises InputError if rows are missing."""
     import numpy as np
     import pyarrow.parquet as pq
 
@@ -389,6 +453,8 @@ def join_parts(parts: Path, count: int, part_rows: int, to: Path, ending: str, c
             facts["rows"] += len(part)
             facts["not_priced"] += sum(row["price"] is None for row in part)
             facts["nothing_similar"] += sum(row["nothing_similar"] is True for row in part)
+            if spending is not None:
+                spending.count(part)
             for row in part if len(ids) < MAX_IDS else ():
                 digest = blake2b(row["id"].encode("utf-8", "replace"), digest_size=8).digest()
                 ids.append(int.from_bytes(digest))
@@ -407,4 +473,6 @@ def join_parts(parts: Path, count: int, part_rows: int, to: Path, ending: str, c
     facts["priced"] = facts["rows"] - facts["not_priced"]
     facts["repeated_ids"] = len(ids) - len(np.unique(np.frombuffer(ids, dtype=np.uint64)))
     facts["renamed"] = table.renamed()
+    if spending is not None:
+        facts["api"] = spending.facts()
     return facts

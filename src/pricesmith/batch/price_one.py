@@ -113,6 +113,7 @@ def price_text(
         "level": model.level,
         "currency": row.currency,
         "note": row.note,
+        **({"cost_usd": row.cost_usd} if model.asks_api else {}),
         "nothing_similar": row.nothing_similar,
         "not_given": fields_not_given(listing, model.info, fields or {}),
         "pricer": model.name,
@@ -139,8 +140,8 @@ def format_quote(result: Mapping[str, Any]) -> str:
     if missing := result["not_given"]:
         more = f" and {len(missing) - MAX_NOT_GIVEN} more" if len(missing) > MAX_NOT_GIVEN else ""
         lines.append(f"Not given: {', '.join(missing[:MAX_NOT_GIVEN])}{more}. Add one with --field NAME=VALUE.")
-    if result["nothing_similar"]:
-        lines.append("Nothing similar in the training data: the price is a guess.")
+    if price is not None and result["note"]:
+        lines += [f"{text[0].upper()}{text[1:]}." for text in result["note"].split("; ")]
     return "\n".join(lines)
 
 

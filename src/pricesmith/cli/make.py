@@ -209,7 +209,8 @@ def fit(
 
     overrides = {key: read_value(value) for key, value in read_pairs(set or [], "--set").items()}
     chosen = read_recipe(recipe, overrides)
-    api_settings = open_settings(chosen, budget=budget, concurrency=concurrency, timeout=timeout)
+    limits: dict[str, Any] = {"budget": budget, "concurrency": concurrency, "timeout": timeout}
+    api_settings = open_settings(chosen, f"the recipe {chosen.kind}", **limits)
     with api_settings, console.progress() as progress:
         opened = open_catalog(catalog)
         fitting.fit_model(plan_for_hardware(chosen, progress), opened, to, overwrite=overwrite, progress=progress)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pricesmith.cli.app import Json, Overwrite, Quiet, app, open_console
+from pricesmith.cli.app import ApiBudget, ApiConcurrency, ApiTimeout, Json, Overwrite, Quiet, app, open_console
 from pricesmith.core.console import Console
 from pricesmith.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from pricesmith.core.progress import Progress
     from pricesmith.pricers.model import PriceModel
 
 STANDARD_INPUT = "-"
@@ -45,6 +48,9 @@ def price(
     comparables: Annotated[
         int | None, typer.Option(help="Similar training listings to show (default: 3 for a text, 0 for a file).")
     ] = None,
+    budget: ApiBudget = None,
+    concurrency: ApiConcurrency = 8,
+    timeout: ApiTimeout = 300.0,
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the price alone.")] = False,
@@ -52,27 +58,26 @@ def price(
     """Price one thing, or every row of a file."""
     from pricesmith.batch.price import check_comparables, check_max_ratio
     from pricesmith.core.settings import read_pairs
+    from pricesmith.pricers.api.open_settings import open_settings
     from pricesmith.pricers.model import load_model
 
     fields, mapping = read_pairs(field or [], "--field"), read_pairs(map or [], "--map")
     check_source(model, text, file, to, fields)
     if mapping and file is None and text != STANDARD_INPUT:
         raise UsageError("--map is for --file or -", hint="Leave out --map: use --field for one listing.")
+    limits: dict[str, Any] = {"budget": budget, "concurrency": concurrency, "timeout": timeout}
     loaded = load_model(model)
-    check_max_ratio(max_interval_ratio, loaded.calibrated)
-    if comparables is not None:
-        check_comparables(comparables, loaded)
-    console = open_console(json=json, quiet=quiet)
-    if file is None and text != STANDARD_INPUT:
-        shown = 3 if comparables is None else comparables
-        price_words(loaded, text or "", fields, max_interval_ratio, shown, console)
-        return
-    options: dict[str, Any] = {
-        "max_interval_ratio": max_interval_ratio,
-        "comparables": comparables or 0,
-        "mapping": mapping,
-    }
-    price_many(loaded, file, to, {**options, "overwrite": overwrite}, console)
+    with open_settings(loaded, str(model), **limits, fallback=True):
+        check_max_ratio(max_interval_ratio, loaded.calibrated)
+        if comparables is not None:
+            check_comparables(comparables, loaded)
+        console = open_console(json=json, quiet=quiet)
+        if file is None and text != STANDARD_INPUT:
+            shown = 3 if comparables is None else comparables
+            price_words(loaded, text or "", fields, max_interval_ratio, shown, console)
+            return
+        options: dict[str, Any] = {"max_interval_ratio": max_interval_ratio, "comparables": comparables or 0}
+        price_many(loaded, file, to, {**options, "mapping": mapping, "overwrite": overwrite}, console)
 
 
 def check_source(model: Path, text: str | None, file: Path | None, to: Path | None, fields: dict[str, str]) -> None:
@@ -116,7 +121,7 @@ def price_many(
     """Price the rows of a file or of standard input; print the prices if there is no `to`."""
     from pricesmith.batch import price_one
     from pricesmith.batch.price import price_file
-    from pricesmith.core.progress import Progress
+    from pricesmith.batch.spending import describe_spending
 
     with tempfile.TemporaryDirectory(prefix="pricesmith-", ignore_cleanup_errors=True) as name:
         folder, reader, label = Path(name), None, ""
@@ -129,11 +134,10 @@ def price_many(
                 raise UsageError("--map is for rows with columns", got="lines of text", hint="Leave out --map.")
         target = to or folder / ("prices.jsonl" if console.json else "prices.csv")
         options = {**options, "identity": model.identity, "reader": reader, "label": label}
-        if to is not None or sys.stdout.isatty():
-            with console.progress() as progress:
-                result = price_file(model, model.info, file, target, progress=progress, **options)
-        else:  # notes would stand between the prices
-            result = price_file(model, model.info, file, target, progress=Progress(), **options)
+        with progress_beside(console, prices_printed=to is None, asks_api=model.asks_api) as progress:
+            result = price_file(model, model.info, file, target, progress=progress, **options)
+            for line in describe_spending(result["api"]) if "api" in result and not console.json else ():
+                progress.note(line)
         if to is not None:
             say_counts(result, console)
             console.result(result)
@@ -147,6 +151,21 @@ def price_many(
         else:
             with target.open(encoding="utf-8", newline="") as prices:
                 shutil.copyfileobj(prices, sys.stdout)
+
+
+@contextmanager
+def progress_beside(console: Console, *, prices_printed: bool, asks_api: bool) -> Iterator[Progress]:
+    """The progress of a command. Prices in a pipe must have no notes between them: those about money go to standard
+    error, others are left out."""
+    from pricesmith.core.progress import Progress
+
+    if prices_printed and not sys.stdout.isatty():
+        if not asks_api:
+            yield Progress()
+            return
+        console = open_console(json=True, quiet=console.quiet)
+    with console.progress() as progress:
+        yield progress
 
 
 def say_counts(result: dict[str, Any], console: Console) -> None:

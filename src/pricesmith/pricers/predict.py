@@ -118,10 +118,10 @@ def add_quotes(frame: FrameT, quotes: Sequence[Quote]) -> FrameT:
 
 
 def describe_quote(quote: Quote) -> str:
-    """What a reader of a quote must know: why it has no price, or that its price is a guess; else an empty text."""
-    if quote.price is None:
-        return quote.raw or "unanswered"
-    return NOTHING_SIMILAR if quote.nothing_similar else ""
+    """What a reader of a quote must know: why it has no price, that its price is a guess, and its own note."""
+    unanswered = (quote.raw or "unanswered") if quote.price is None else ""
+    similar = NOTHING_SIMILAR if quote.nothing_similar and not unanswered else ""
+    return "; ".join(text for text in (unanswered, similar, quote.note) if text)
 
 
 class PredictMixin(ABC):

@@ -19,6 +19,7 @@ ASKED = "asked api:fake"
 SPENT = f"{NOT_ASKED}: the budget is spent"
 DOWN = f"{NOT_ASKED}: localhost does not answer"
 FILE = "settings.txt"
+FEE = 1 / 64  # US dollars; sums of it are exact
 
 
 class FakeHybrid(Settings):
@@ -27,7 +28,7 @@ class FakeHybrid(Settings):
     kind: ClassVar[str] = "fake_hybrid"
     files: ClassVar[tuple[str, ...]] = (FILE,)
     probed: ClassVar[bool] = False
-    fee: float = Field(0.01, description="US dollars for each answer")
+    fee: float = Field(FEE, description="US dollars for each answer")
     saved: bool = False
 
     @property
@@ -39,7 +40,7 @@ class FakeHybrid(Settings):
         (folder / FILE).write_text(f"{settings.budget} {settings.concurrency} {settings.timeout} {settings.fallback}")
 
     def load(self, folder: Path) -> FakeHybridPricer:
-        return FakeHybridPricer(self.fee)
+        return FakeHybridPricer(self.fee, asks_api=self.asks_api)
 
 
 @dataclass
@@ -49,7 +50,7 @@ class FakeHybridPricer:
     `fails_after`: raises RuntimeError once this many were asked.
     """
 
-    fee: float = 0.01
+    fee: float = FEE
     fails_after: int | None = None
     name: str = "fake_hybrid"
     asks_api: bool = True

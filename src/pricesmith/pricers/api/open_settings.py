@@ -1,6 +1,6 @@
 """The API settings of a command, opened only for a recipe or model that asks an API model.
 
-with open_settings(recipe, budget=5.0):
+with open_settings(recipe, "the recipe cascade", budget=5.0):
     fit_model(recipe, catalog, folder)
 """
 
@@ -12,26 +12,27 @@ from pricesmith.core.errors import UsageError
 
 
 def open_settings(
-    subject: object,
+    asker: object,
+    name: str,
     *,
     budget: float | None = None,
     concurrency: int = 8,
     timeout: float = 300.0,
     fallback: bool = False,
 ) -> AbstractContextManager[object]:
-    """Return the `ApiSettings` in which `subject`, a recipe or a model, is used; an empty context if it asks no API
-    model, that is, if it has no attribute `asks_api` that is true.
+    """Return the `ApiSettings` in which `asker`, a recipe or a model, is used; an empty context if it asks no API
+    model, that is, if it has no attribute `asks_api` that is true. `name` is what an error calls it.
 
     Raises UsageError if a value is out of range, or if there is a budget and nothing to spend it on.
     """
-    if getattr(subject, "asks_api", False):
+    if getattr(asker, "asks_api", False):
         from pricesmith.pricers.api.model_spec import ApiSettings  # 0.2 seconds that other models do not pay
 
         return ApiSettings(budget, concurrency, timeout, fallback=fallback)
     if budget is not None:
         raise UsageError(
-            "--budget is for a recipe that asks an API model",
-            got=f"the recipe {getattr(subject, 'kind', '')}, which asks none".replace("  ", " "),
+            "There is nothing to spend --budget on",
+            got=f"{name} asks no API model",
             allowed="a blend or cascade with a member api:MODEL",
             hint="Leave out --budget.",
         )
