@@ -109,6 +109,36 @@ def test_an_untuned_model_has_no_fit_cost():
     assert own(fit_seconds=None).fit is None
 
 
+def test_an_own_model_that_asks_a_host_costs_fees_and_compute():
+    """Fees from its rows, compute from its seconds; its fit time, which includes its members', is its own."""
+    meta = {"kind": "cascade", "fit_seconds": 100.0, "asked": {"n": 10, "asked": 10, "unanswered": 0}}
+    cost = build_cost(evaluation(0.01, 0.002), meta, 0.36)
+    assert (cost.pricer_type, cost.estimated_fees) == ("own", False)
+    assert (cost.fees, cost.compute) == (pytest.approx(0.002), pytest.approx(1e-6))
+    assert cost.quote == pytest.approx(0.002001)
+    assert (cost.fit_seconds, cost.fit) == (100.0, pytest.approx(0.01))
+    estimated = build_cost(evaluation(0.01, 0.002), {**meta, "asked": {**meta["asked"], "estimated_fees": True}}, 0.36)
+    assert estimated.estimated_fees
+    assert build_cost(evaluation(0.01, 0.002), meta).quote is None
+
+
+def test_a_hybrid_with_one_unknown_fee_has_unknown_fees():
+    """They are not those of the other rows."""
+    whole = evaluation(0.01, 0.002)
+    rows = (*whole.rows[:9], replace(whole.rows[9], cost_usd=None))
+    cost = build_cost(replace(whole, rows=rows), {"kind": "cascade"}, 0.36)
+    assert (cost.fees, cost.quote) == (None, None)
+    assert cost.compute == pytest.approx(1e-6)
+
+
+def test_a_lost_reply_of_a_hybrid_is_a_quote_of_its_own_model():
+    """It has a price, so it counts, unlike the lost reply of a host."""
+    rows = tuple(replace(row, raw="no reply: time-out", cost_usd=0.0) for row in evaluation().rows[:5])
+    rows += tuple(replace(row, cost_usd=0.002) for row in evaluation().rows[5:])
+    cost = build_cost(Evaluation("x", "c0ffee", rows, 30.0), {"kind": "cascade"}, 0.36)
+    assert cost.fees == pytest.approx(0.001)
+
+
 def test_break_even_counts_fitting():
     """A cent of fitting at 0.999 thousandths of a dollar saved a quote: 11 quotes."""
     result = break_even(own(), hosted())

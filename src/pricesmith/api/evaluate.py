@@ -148,7 +148,10 @@ class Leaderboard:
 def flatten_row(row: LeaderboardRow) -> dict[str, Any]:
     """A row's figures as plain values; nested results other than intervals are left out."""
     flat: dict[str, Any] = {}
-    for name, value in asdict(row).items():
+    values = asdict(row)
+    del values["hybrid"]
+    values["share_asked"] = None if row.hybrid is None else row.hybrid.share
+    for name, value in values.items():
         if isinstance(value, dict) and "point" in value:
             flat |= {name: value["point"], f"{name}_low": value["low"], f"{name}_high": value["high"]}
         elif value is None or isinstance(value, str | int | float | bool):

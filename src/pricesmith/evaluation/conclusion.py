@@ -15,7 +15,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pricesmith.core.errors import UsageError
@@ -31,6 +31,7 @@ from pricesmith.evaluation.cost import (
     cost_ratio,
     get_pricer_type,
 )
+from pricesmith.evaluation.cost_curve import HybridFacts, read_asked, read_hybrid
 from pricesmith.evaluation.evaluate import EvalArrays
 from pricesmith.evaluation.leaderboard import group_by_items
 from pricesmith.evaluation.results import Evals
@@ -95,7 +96,7 @@ class Conclusion:
 
     `n_candidates` is the number of pricers it was chosen from, `unanswered` its own unanswered items.
     `n_comparisons` is the number of comparisons that the intervals are corrected for; `pairwise_confidence` is the
-    lowest pointwise confidence of one of them.
+    lowest pointwise confidence of one of them. `hybrids` are the pricers that ask another one, by rank.
     """
 
     reference: str
@@ -114,6 +115,7 @@ class Conclusion:
     machine_cost: float | None
     confidence: float = CONFIDENCE
     unanswered: int = 0
+    hybrids: Mapping[str, HybridFacts] = field(default_factory=dict)
 
 
 def conclude(
@@ -163,6 +165,9 @@ def conclude(
         pairwise_confidence=min((difference.confidence for difference in tested), default=CONFIDENCE),
         machine_cost=machine_cost,
         unanswered=count_unanswered(best, best),
+        hybrids={
+            data.pricer: hybrid for data in ordered if (hybrid := read_hybrid(evals.meta[data.pricer])) is not None
+        },
     )
 
 
@@ -253,11 +258,15 @@ def llm_pairs(
     ordered: Sequence[EvalArrays], evals: Evals, kinds: Mapping[str, str]
 ) -> tuple[list[EvalArrays], list[EvalArrays], list[EvalArrays]]:
     """The user's own language models (the tuned ones if there are any), the ensembles with a language model among
-    their members, and the sparse MLPs; each by rank."""
+    their members, and the sparse MLPs; each by rank. An ensemble that asks an API model says nothing of an own one."""
     tuned = [data for data in ordered if kinds[data.pricer] in TUNED]
     untuned = [data for data in ordered if kinds[data.pricer] in UNTUNED]
     llm_kinds = {*TUNED, *UNTUNED}
-    members = [data for data in ordered if llm_kinds & member_kinds(evals.meta[data.pricer])]
+    members = [
+        data
+        for data in ordered
+        if llm_kinds & member_kinds(evals.meta[data.pricer]) and read_asked(evals.meta[data.pricer]) is None
+    ]
     return tuned or untuned, members, [data for data in ordered if kinds[data.pricer] == CHEAP]
 
 

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pricesmith.core.types import EvalRow, Evaluation
+from pricesmith.evaluation.cost_curve import read_hybrid
 from pricesmith.evaluation.folds import N_FOLDS
 
 PricerType = Literal["own", "hosted", "person", "saved"]
@@ -47,7 +48,8 @@ class Cost:
     """The costs of one pricer's quotes. Dollars are for one quote; `fit` is the cost of the fit, once.
 
     `fees` were paid to a host, `lost` is the most that requests without a reply may have cost in addition; `compute` is
-    the machine's cost at `seconds` a quote; `quote` is fees plus compute. `seconds` is the batch's time divided by its
+    the machine's cost at `seconds` a quote; `quote` is fees plus compute. An own model that asks an API model has both;
+    `estimated_fees` says that its fees are estimates, not billed. `seconds` is the batch's time divided by its
     quotes; `latency` exists only if each answer was timed by itself.
     """
 
@@ -61,6 +63,7 @@ class Cost:
     fit_seconds: float | None
     fit: float | None
     lost: float = 0.0
+    estimated_fees: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,14 +89,15 @@ def build_cost(evaluation: Evaluation, meta: Mapping[str, Any], machine_cost: fl
     rows = evaluation.rows
     side = get_pricer_type(str(meta.get("kind", "")))
     known = meta.get("cost_known", True) is not False and side not in ("person", "saved")
-    answered = sum(not row.raw.startswith(NO_REPLY) for row in rows)  # a lost reply may cost, but is not a quote
+    # A lost reply may cost, but is not a quote; an own model that asks a host quotes without its reply, too.
+    answered = sum(row.price is not None or not row.raw.startswith(NO_REPLY) for row in rows)
     # A lost reply may not have been charged: it is an upper bound, and does not count as the competitor's cost.
     lost = float(meta.get("quotes_failed_tries_usd") or 0.0) if known else 0.0
     known = known and all(row.cost_usd is not None for row in rows)
     fees = max(0.0, math.fsum(row.cost_usd or 0.0 for row in rows) - lost) / answered if known and answered else None
     seconds = math.fsum(row.seconds for row in rows) / len(rows) if rows and side == "own" else None
     seconds = seconds or None  # 0 means not measured
-    fit_seconds = fitting_seconds(evaluation, meta)
+    fit_seconds, hybrid = fitting_seconds(evaluation, meta), read_hybrid(meta)
     compute = 0.0 if side == "hosted" else machine_rent(seconds, machine_cost)
     return Cost(
         evaluation.pricer,
@@ -106,6 +110,7 @@ def build_cost(evaluation: Evaluation, meta: Mapping[str, Any], machine_cost: fl
         fit_seconds,
         0.0 if fit_seconds == 0 else machine_rent(fit_seconds, machine_cost),
         lost / answered if answered else 0.0,
+        hybrid is not None and hybrid.estimated_fees,
     )
 
 

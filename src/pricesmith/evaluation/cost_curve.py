@@ -84,7 +84,7 @@ class CostCurve(Settings):
 
     `chosen` is the point of the cascade as it was fitted, `second_alone` the second model without the first, its
     unanswered listings charged at the median. Costs are all None if one fee is unknown; `estimated_fees` says that they
-    are computed from counted tokens, not from a bill.
+    are estimates, for example from counted tokens, and not billed.
     """
 
     model_config = ConfigDict(strict=True)
@@ -139,8 +139,8 @@ class CostCurve(Settings):
 class AskedCounts(Settings):
     """Of `n` evaluated listings, how many a paid member was asked about, and how many of these it left unanswered.
 
-    `member` is the name of the paid member, empty if it is not known; `estimated_fees` says that its fees are computed
-    from counted tokens.
+    `member` is the name of the paid member, empty if it is not known; `estimated_fees` says that its fees are not
+    billed ones.
     """
 
     model_config = ConfigDict(strict=True)
@@ -203,7 +203,7 @@ class HybridFacts:
 
     @property
     def estimated_fees(self) -> bool:
-        """Whether the fees are computed from counted tokens, not from a bill."""
+        """Whether the fees are estimates, for example from counted tokens, and not billed."""
         return any(facts is not None and facts.estimated_fees for facts in (self.asked, self.curve))
 
 

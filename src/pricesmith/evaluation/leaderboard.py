@@ -22,6 +22,7 @@ import numpy as np
 from pricesmith.core.types import EvalRow, Evaluation
 from pricesmith.evaluation.compare import Difference, compare
 from pricesmith.evaluation.cost import fitting_seconds
+from pricesmith.evaluation.cost_curve import HybridFacts, read_hybrid
 from pricesmith.evaluation.evaluate import EvalArrays
 from pricesmith.evaluation.results import EvalItem, Evals
 from pricesmith.metrics.bands import (
@@ -55,7 +56,7 @@ class LeaderboardRow:
     without any. `course_hit` is None unless the catalog is in dollars within the course's price range,
     `dollars_per_1000` if a hosted model's fees are unknown. The typical interval is price ÷ `lower_factor` to
     × `upper_factor`; these and `coverage` are None without intervals. `coverage_checks` test the coverage on all
-    items, by band of the quote and by category.
+    items, by band of the quote and by category. `hybrid` is known of a pricer that asks another one.
     """
 
     name: str
@@ -83,6 +84,7 @@ class LeaderboardRow:
     difference: Difference | None
     n_needed: int | None
     note: str
+    hybrid: HybridFacts | None = None
 
     @property
     def rank_range(self) -> str:
@@ -188,6 +190,7 @@ def leaderboard_row(data: EvalArrays, meta: dict[str, Any], facts: dict[str, Any
         lower_factor=band.lower_factor if band else None,
         upper_factor=band.upper_factor if band else None,
         note=evaluation.note,
+        hybrid=read_hybrid(meta),
         **facts,
     )
 

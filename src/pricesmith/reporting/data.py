@@ -15,7 +15,9 @@ report.json, beside report.html and named after it, is part of it; the same eval
                       "cost_ratio": 210.0,
                       "break_even": {"quotes": 12000, "status": "paid back", "machine_usd_per_hour": 88.0}}],
      "llm": {"state": "compared", "tuned": true, "comparisons": [...]},
-     "leaderboard": [{"name": "blend", "kind": "blend", "rank": 1, "rank_to": 2, "mae": {...}, ...}],
+     "leaderboard": [{"name": "blend", "kind": "blend", "rank": 1, "rank_to": 2, "mae": {...}, ...,
+                      "asked": {"n": 2915, "asked": 612, "unanswered": 3, ...},
+                      "cost_curve": {"first": "best", "second": "gpt", "points": [...], "chosen": {...}, ...}}],
      "coverage": [{"name": "blend", "scope": "category", "label": "lamps", "n": 212, "coverage": 0.84, "p": 0.012,
                    "is_significant": true, ...}],
      "costs": [{"name": "blend", "type": "own", "usd_per_1000": 0.0031, "usd_per_million": 3.1, ...}]}
@@ -23,7 +25,8 @@ report.json, beside report.html and named after it, is part of it; the same eval
 `mae_difference` is the competitor's MAE minus the reference's, in the catalog's currency: above 0 the reference is more
 accurate. `outcome` is the reference's: better, worse, no significant difference, too few items, other items. The
 intervals of differences are simultaneous. `n_unanswered` of a competitor counts among the common items. A cost that is
-unknown is null, never 0; `usd_per_...` are for quotes without fitting.
+unknown is null, never 0; `usd_per_...` are for quotes without fitting. `asked` counts the listings that an API model
+was asked about, and `cost_curve` is that of a cascade (evaluation/cost_curve.py); both are null for other pricers.
 """
 
 from __future__ import annotations
@@ -45,6 +48,7 @@ from pricesmith.evaluation.compare import (
 )
 from pricesmith.evaluation.conclusion import MEDIAN, Comparison, Conclusion, LlmComparison, conclude
 from pricesmith.evaluation.cost import BreakEven, Cost, get_pricer_type
+from pricesmith.evaluation.cost_curve import CostCurve
 from pricesmith.evaluation.leaderboard import (
     CoverageCheck,
     LeaderboardRow,
@@ -59,7 +63,7 @@ from pricesmith.evaluation.leaderboard import (
 )
 from pricesmith.evaluation.results import Evals, read_evals
 from pricesmith.metrics.bands import ErrorBand
-from pricesmith.reporting.narrative import conclusion_paragraph
+from pricesmith.reporting.narrative import conclusion_paragraph, is_frontier
 from pricesmith.text.formatting import join_names, to_single_line
 
 N_COLORS = 7  # the palette of style.css without the gray of the median pricer
@@ -127,6 +131,12 @@ class ReportData:
             if row.tied or (competitor is not None and not significant[competitor]):
                 ties.add(row.name)
         return ties
+
+    @property
+    def cost_curves(self) -> dict[str, CostCurve]:
+        """The cost curves of cascades by name, most accurate first."""
+        hybrids = self.conclusion.hybrids.items()
+        return {name: hybrid.curve for name, hybrid in hybrids if hybrid.curve is not None}
 
     @property
     def currency(self) -> str:
@@ -217,7 +227,7 @@ def build_breakdown(conclusion: Conclusion, evals: Evals, name: str | None, *, b
             allowed=", ".join(names) or "none: no other pricer was evaluated on the reference model's items",
             hint="Name a pricer that was evaluated on items of the reference model.",
         )
-    competitors.sort(key=lambda pair: (pair.competitor != name, pair.pricer_type != "hosted", pair.kind == MEDIAN))
+    competitors.sort(key=lambda pair: (pair.competitor != name, not is_frontier(pair, conclusion), pair.kind == MEDIAN))
     if not competitors:
         return None
     both = evals.arrays[conclusion.reference], evals.arrays[competitors[0].competitor]
@@ -313,11 +323,17 @@ def llm_dict(question: LlmComparison) -> dict[str, Any]:
 def leaderboard_row_dict(row: LeaderboardRow) -> dict[str, Any]:
     """Return a leaderboard row with the coverage checks that are significant; unknown fees are None."""
     values = asdict(row)
-    del values["coverage_checks"]
+    del values["coverage_checks"], values["hybrid"]
     fees = values.pop("dollars_per_1000")
     is_paid = get_pricer_type(row.kind) in ("own", "hosted")
     values["fees_usd_per_1000"] = fees if is_paid else None
-    return {**values, "miscoverage": [coverage_dict(check) for check in row.miscoverage]}
+    asked, curve = (row.hybrid.asked, row.hybrid.curve) if row.hybrid is not None else (None, None)
+    return {
+        **values,
+        "miscoverage": [coverage_dict(check) for check in row.miscoverage],
+        "asked": None if asked is None else asked.model_dump(mode="json"),
+        "cost_curve": None if curve is None else curve.to_dict(),
+    }
 
 
 def coverage_dict(check: CoverageCheck) -> dict[str, Any]:
@@ -371,6 +387,7 @@ def cost_dict(cost: Cost, kind: str) -> dict[str, Any]:
         "usd_per_1000": None if cost.quote is None else 1_000 * cost.quote,
         "usd_per_million": None if cost.quote is None else 1_000_000 * cost.quote,
         "fees_usd_per_1000": None if cost.fees is None else 1_000 * cost.fees,
+        "estimated_fees": cost.estimated_fees,
         "lost_replies_max_usd_per_1000": None if cost.fees is None else 1_000 * cost.lost,
         "seconds_per_quote_in_batches": cost.seconds,
         "latency_seconds": None if cost.latency is None else asdict(cost.latency),

@@ -20,6 +20,7 @@ from pricesmith.evaluation.compare import BreakdownBand
 from pricesmith.evaluation.conclusion import Comparison, Conclusion
 from pricesmith.evaluation.cost import Cost
 from pricesmith.reporting.data import ReportData
+from pricesmith.reporting.hybrids import member_label
 from pricesmith.reporting.narrative import OUTCOMES, SAME, pricer_label
 from pricesmith.text.formatting import (
     format_band,
@@ -158,9 +159,10 @@ def cost_table(data: ReportData) -> TemplateValues:
         "evenly: this is throughput, not the latency of a single listing."
     )
     hosted = any(cost.pricer_type == "hosted" for cost in conclusion.costs.values())
+    paid = " A model that asks an API model costs fees and compute." if has_paid_member(conclusion) else ""
     name = pricer_label(conclusion.reference)
     return {
-        "intro": f"{compute}{timing}{' A hosted model is timed per request.' if hosted else ''}",
+        "intro": f"{compute}{timing}{' A hosted model is timed per request.' if hosted else ''}{paid}",
         "rows": [cost_line(data, cost, comparisons.get(pricer)) for pricer, cost in conclusion.costs.items()],
         "has_break_even": has_break_even,
         "reference": name,
@@ -173,21 +175,47 @@ def cost_table(data: ReportData) -> TemplateValues:
     }
 
 
+def has_paid_member(conclusion: Conclusion) -> bool:
+    """Return whether an own model asks an API model."""
+    return any(hybrid.is_paid for hybrid in conclusion.hybrids.values())
+
+
+def quote_cost(cost: Cost, *, is_paid: bool) -> tuple[float | None, str]:
+    """Return the cost of a quote, and what it consists of or why it is unknown; fees alone without a machine cost."""
+    word = "estimated fees" if cost.estimated_fees else "fees"
+    if is_paid and cost.fees is None:
+        return None, "fees unknown"
+    if is_paid and cost.fees and cost.quote is None:
+        return cost.fees, f"{word} only; no machine cost given"
+    if cost.quote is None:
+        reasons = {"hosted": "no price per token given", "own": "no machine cost given"}
+        return None, reasons.get(cost.pricer_type, "not counted")
+    notes = []
+    if is_paid and cost.fees and cost.compute is not None:
+        fees, compute = format_usd(1_000 * cost.fees), format_usd(1_000 * cost.compute)
+        notes.append(f"{word} {fees} + compute {compute}")
+    if cost.lost:
+        notes.append(f"up to {format_usd(1_000 * cost.lost)} more if lost replies are charged")
+    return cost.quote, "; ".join(notes)
+
+
 def cost_line(data: ReportData, cost: Cost, comparison: Comparison | None) -> TemplateValues:
     """Return one pricer's row of the cost table; unknown values are called unknown."""
     counted = cost.pricer_type in ("own", "hosted")
     unknown = "unknown" if counted else "–"
-    reason = {"hosted": "no price per token given", "own": "no machine cost given"}.get(cost.pricer_type, "not counted")
-    lost = f"up to {format_usd(1_000 * cost.lost)} more if lost replies are charged" if cost.lost else ""
+    hybrid = data.conclusion.hybrids.get(cost.pricer)
+    is_paid = hybrid is not None and hybrid.is_paid
+    quote, note = quote_cost(cost, is_paid=is_paid)
+    asks = f", asks {member_label(hybrid.member)}" if hybrid is not None and is_paid else ""
     line = {
         "name": cost.pricer,
         "color": data.colors[cost.pricer],
-        "kind": PRICER_TYPES[cost.pricer_type],
+        "kind": f"{PRICER_TYPES[cost.pricer_type]}{asks}",
         "mark": "reference" if cost.pricer == data.conclusion.reference else "",
         "mark_kind": "best",
-        "thousand": unknown if cost.quote is None else format_usd(1_000 * cost.quote),
-        "million": unknown if cost.quote is None else format_usd(1_000_000 * cost.quote),
-        "cost_note": reason if cost.quote is None else lost,
+        "thousand": unknown if quote is None else format_usd(1_000 * quote),
+        "million": unknown if quote is None else format_usd(1_000_000 * quote),
+        "cost_note": note,
         "time": "–",
         "time_note": "not measured",
         "fit_time": "–",

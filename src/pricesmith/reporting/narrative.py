@@ -15,6 +15,7 @@ from typing import Any
 from pricesmith.evaluation.compare import Difference
 from pricesmith.evaluation.conclusion import Comparison, Conclusion, LlmPair, Outcome
 from pricesmith.evaluation.leaderboard import CoverageCheck
+from pricesmith.reporting.hybrids import describe_hybrid, member_label
 from pricesmith.text.formatting import (
     format_band,
     format_bounds,
@@ -45,12 +46,14 @@ OUTCOMES: dict[Outcome, str] = {
 def conclusion_paragraph(conclusion: Conclusion, meta: Mapping[str, Any]) -> list[str]:
     """Return the sentences of the conclusion in order. `meta` is the reference's: `catalog_name`, `split`, `folds`."""
     sentences = [opening_sentence(conclusion, meta)]
+    sentences += hybrid_sentences(conclusion, [conclusion.reference])
     if not conclusion.comparisons:
         sentences.append("No other pricer was evaluated, so there is nothing to compare it with.")
     sentences += hosted_sentences(conclusion)
     people = [comparison for comparison in conclusion.comparisons if comparison.pricer_type == "person"]
     sentences += [comparison_sentence(comparison, conclusion) for comparison in people[:MAX_SENTENCES]]
     sentences += other_model_sentences(conclusion)
+    sentences += hybrid_sentences(conclusion, [comparison.competitor for comparison in conclusion.comparisons])
     sentences += llm_sentences(conclusion)
     sentences += break_even_sentences(conclusion)
     level = f"{conclusion.confidence:.0%}".replace("%", " %")
@@ -82,14 +85,45 @@ def opening_sentence(conclusion: Conclusion, meta: Mapping[str, Any]) -> str:
     return sentence + unanswered_sentence(name, conclusion.unanswered, conclusion.error.n)
 
 
+def hybrid_sentences(conclusion: Conclusion, names: Sequence[str]) -> list[str]:
+    """Say of each named model that asks another one which it asks, how often and at what cost."""
+    sentences = []
+    for name in [name for name in names if name in conclusion.hybrids][:MAX_SENTENCES]:
+        fees = conclusion.costs[name].fees
+        sentence = describe_hybrid(
+            name,
+            conclusion.hybrids[name],
+            conclusion.currency,
+            fees=None if fees is None else 1_000 * fees,
+            with_mae=name != conclusion.reference,
+        )
+        sentences.append(sentence)
+    return sentences
+
+
+def is_frontier(comparison: Comparison, conclusion: Conclusion) -> bool:
+    """Return whether a competitor is a hosted model, or the saved answers of one that a hybrid asks."""
+    asked = {hybrid.member for hybrid in conclusion.hybrids.values() if hybrid.is_paid}
+    return comparison.pricer_type == "hosted" or (comparison.pricer_type == "saved" and comparison.competitor in asked)
+
+
+def no_frontier_sentence(conclusion: Conclusion) -> str:
+    """State that no frontier model was evaluated, or only as the member of a model that asks one."""
+    name, hybrid = pricer_label(conclusion.reference), conclusion.hybrids.get(conclusion.reference)
+    if hybrid is not None and hybrid.is_paid:
+        member = member_label(hybrid.member)
+        start = "The API model that it asks" if not hybrid.member else member
+        return f"{start} was not evaluated on its own, so whether {name} is more accurate is not tested."
+    alone = " on its own" if any(hybrid.is_paid for hybrid in conclusion.hybrids.values()) else ""
+    return f"No frontier model was evaluated{alone}, so how {name} compares with one is unknown."
+
+
 def hosted_sentences(conclusion: Conclusion) -> list[str]:
     """Compare the reference with each hosted model, most accurate first, or state that none was evaluated."""
-    hosted = [comparison for comparison in conclusion.comparisons if comparison.pricer_type == "hosted"]
+    hosted = [comparison for comparison in conclusion.comparisons if is_frontier(comparison, conclusion)]
     name = pricer_label(conclusion.reference)
     if not hosted:
-        if conclusion.pricer_type == "hosted":
-            return []
-        return [f"No frontier model was evaluated, so how {name} compares with one is unknown."]
+        return [] if conclusion.pricer_type == "hosted" else [no_frontier_sentence(conclusion)]
     sentences = [comparison_sentence(comparison, conclusion) for comparison in hosted[:MAX_SENTENCES]]
     rest = hosted[MAX_SENTENCES:]
     if rest:
@@ -175,7 +209,11 @@ def cost_clause(comparison: Comparison, conclusion: Conclusion) -> str:
 
 def other_model_sentences(conclusion: Conclusion) -> list[str]:
     """Compare the reference with the user's other models and with precomputed answers, by outcome."""
-    others = [comparison for comparison in conclusion.comparisons if comparison.pricer_type in ("own", "saved")]
+    others = [
+        comparison
+        for comparison in conclusion.comparisons
+        if comparison.pricer_type in ("own", "saved") and not is_frontier(comparison, conclusion)
+    ]
     if not others:
         return []
     name = pricer_label(conclusion.reference)
@@ -253,6 +291,8 @@ def break_even_sentences(conclusion: Conclusion) -> list[str]:
         return [f"{name} breaks even with {competitor} after {format_quotes(break_even.quotes)}, fitting included."]
     if break_even.why == "never":
         return [f"{name} never breaks even with {competitor}: its quotes are not cheaper."]
+    if own.fees is None:
+        return [f"When {name} breaks even with {competitor} is unknown: its fees are unknown."]
     if conclusion.machine_cost is None:
         limit = break_even.machine_cost
         clause = (

@@ -14,8 +14,9 @@ from typing import Any
 
 from pricesmith.core.atomic import atomic_files, find_output, json_bytes
 from pricesmith.core.errors import UsageError
-from pricesmith.reporting import charts, head_to_head, narrative, tables
-from pricesmith.reporting.data import ReportData, build_report_data, is_report, report_dict
+from pricesmith.reporting import charts, head_to_head, hybrids, narrative, tables
+from pricesmith.reporting.cost_chart import cost_curve_chart
+from pricesmith.reporting.data import GRAY, ReportData, build_report_data, is_report, report_dict
 from pricesmith.text.currency import display_sign
 from pricesmith.text.formatting import (
     format_count,
@@ -151,6 +152,9 @@ def build_figures(data: ReportData) -> dict[str, charts.Figure]:
         figures["chart-categories"] = charts.category_chart(data)
     if data.coverage:
         figures["chart-coverage"] = charts.coverage_chart(data)
+    for number, (name, curve) in enumerate(data.cost_curves.items(), 1):
+        second_color = data.colors.get(curve.second, GRAY)
+        figures[f"chart-cost-{number}"] = cost_curve_chart(curve, data.currency, data.colors[name], second_color)
     return figures | {"chart-running": charts.running_chart(data)}
 
 
@@ -174,6 +178,7 @@ def page_content(data: ReportData, figures: dict[str, charts.Figure]) -> dict[st
         "other_tables": other_tables,
         "comparisons": comparisons,
         "cost": head_to_head.cost_table(data),
+        "cost_curves": cost_curve_content(data),
         "breakdown": breakdown,
         "published": head_to_head.published_tables(),
         "scatter": scatter_content(data, len(figures["chart-quotes"]["shared"]["x"])),
@@ -216,6 +221,7 @@ def table_of_contents(data: ReportData, present: dict[str, bool]) -> list[tuple[
         ("leaderboard", "Leaderboard"),
         ("comparisons", "Comparisons"),
         ("cost", "Cost and time"),
+        ("cost-curve-1", "Cost and error"),
         ("breakdown", "Side by side"),
         ("quotes", "Quotes and prices"),
         ("errors", "Error by price and category"),
@@ -225,8 +231,37 @@ def table_of_contents(data: ReportData, present: dict[str, bool]) -> list[tuple[
         ("published", "Published results"),
         ("method", "Method"),
     ]
-    present = {"coverage": bool(data.coverage), **present}
+    present = {"coverage": bool(data.coverage), "cost-curve-1": bool(data.cost_curves), **present}
     return [(id, title) for id, title in sections if present.get(id, True)]
+
+
+def cost_curve_content(data: ReportData) -> list[dict[str, Any]]:
+    """Return the text around the cost curve of each cascade."""
+    rows = {row.name: row for row in data.leaderboard}
+    sections = []
+    for number, (name, curve) in enumerate(data.cost_curves.items(), 1):
+        hybrid = rows[name].hybrid
+        assert hybrid is not None
+        label = to_single_line(name, 40)
+        chart = {
+            "id": f"chart-cost-{number}",
+            "alt": f"MAE of {label} against its cost; the numbers are in the table",
+            "caption": (
+                f"MAE on {curve.n:,} items with its 95 % confidence band, from {to_single_line(curve.first, 40)} alone "
+                f"to always asking {to_single_line(curve.second, 40)}. All points are measured on the same items, so "
+                "differences between them are more certain than the band suggests."
+            ),
+        }
+        sections.append(
+            {
+                "id": f"cost-curve-{number}",
+                "name": label,
+                "sentences": hybrids.curve_sentences(name, hybrid, data.currency),
+                "chart": chart,
+                "table": hybrids.curve_table(name, curve, data.currency),
+            }
+        )
+    return sections
 
 
 def scatter_content(data: ReportData, n_points: int) -> dict[str, Any]:

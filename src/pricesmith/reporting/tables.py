@@ -14,6 +14,7 @@ from pricesmith.evaluation.leaderboard import CoverageCheck, LeaderboardRow, Wor
 from pricesmith.evaluation.results import Evals
 from pricesmith.metrics.bands import ErrorBand
 from pricesmith.reporting.data import ReportData, leaderboard_row_dict
+from pricesmith.reporting.hybrids import describe_hybrid
 from pricesmith.reporting.narrative import SAME, coverage_result, coverage_sentence, power_clause
 from pricesmith.text.formatting import (
     format_amount_interval,
@@ -129,7 +130,7 @@ def coverage_note(row: LeaderboardRow) -> str:
     check = next((check for check in row.miscoverage if check.scope == "all"), None)
     direction = "" if check is None else "low" if check.coverage.point < check.level else "high"
     mark = f"significantly {direction}; " if direction else ""
-    return f"{mark}price {format_factors(row.lower_factor, row.upper_factor)}"
+    return f"{mark}price\u00a0{format_factors(row.lower_factor, row.upper_factor)}"
 
 
 def name_cell(data: ReportData, row: LeaderboardRow, *, alone: bool = False) -> TemplateValues:
@@ -155,6 +156,9 @@ def fees_note(row: LeaderboardRow, pricer_type: str) -> str:
         return ""
     value = row.dollars_per_1000
     fees = "no fees" if value == 0 else f"{format_usd(value)} fees" if value is not None else "fees unknown"
+    if value and row.hybrid is not None and row.hybrid.estimated_fees:
+        fees = f"about {fees}"
+    fees = fees.replace(" ", "\u00a0")
     return f"one at a time, {fees}" if pricer_type == "hosted" else fees
 
 
@@ -402,7 +406,8 @@ def leaderboard_cells(row: LeaderboardRow, currency: str) -> list[str]:
 
 
 def leaderboard_notes(rows: Sequence[LeaderboardRow], currency: str) -> list[str]:
-    """Return the notes under a table: ties with the sample size needed, rank ranges, coverage, pricers' own notes."""
+    """Return the notes under a table: ties with the sample size needed, rank ranges, coverage, whom a model
+    asks, pricers' own notes."""
     notes = []
     for row in rows:
         if row.tied:
@@ -418,6 +423,11 @@ def leaderboard_notes(rows: Sequence[LeaderboardRow], currency: str) -> list[str
         f"{'* ' * (check.scope == 'all')}{coverage_sentence(row.name, check, currency)}"
         for row in rows
         for check in row.miscoverage
+    ]
+    notes += [
+        describe_hybrid(row.name, row.hybrid, currency, fees=row.dollars_per_1000)
+        for row in rows
+        if row.hybrid is not None
     ]
     return notes + sorted({row.note for row in rows if row.note})
 
