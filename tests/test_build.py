@@ -18,6 +18,7 @@ from pricesmith.cli import run
 from pricesmith.core.build_file import BuildFile, read_build, write_build
 from pricesmith.core.errors import UsageError
 from pricesmith.core.types import EvalRow, Evaluation
+from pricesmith.evaluation.results import read_evals
 from pricesmith.testing import make_csv
 
 RECIPES = ("median", "ridge")
@@ -145,6 +146,60 @@ def test_another_recipe_is_added(copy: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert set(result["models"]) == {"median", "ridge", "knn"}
     assert (out / "models" / "ridge" / "manifest.json").stat().st_mtime_ns == before
     assert build([table], out)["already_done"] is True
+
+
+def write_answers(copy: Path) -> Path:
+    """Answers of an API model for all validation and test listings: 15 % off, up and down in turn."""
+    catalog = open_catalog(copy / "out" / "catalog")
+    items = [*catalog.items("validation"), *catalog.items("test")]
+    lines = [f"{item.listing.id},{item.price * (0.85, 1.15)[row % 2]:.2f}" for row, item in enumerate(items)]
+    (copy / "answers.csv").write_text("\n".join(["id,price", *lines]), encoding="utf-8")
+    return copy / "answers.csv"
+
+
+def test_saved_answers_add_a_blend_a_cascade_and_the_api_model_itself(
+    copy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Own models are not fitted again and one of them stays chosen; the leaderboard, the conclusion and the costs have
+    all of them; the same command again says that it is done."""
+    answers, out = write_answers(copy), copy / "out"
+    monkeypatch.chdir(copy)
+    words = ["build", "shop.csv", "--to", "out", "--api-answers", str(answers), "--api-cost-per-1000", "2", "--json"]
+    assert run(words) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["chosen"] in RECIPES
+    text = " ".join(result["conclusion"])
+    assert "api_blend" in text
+    assert "api_cascade" in text
+    named = {evaluation.pricer: evaluation for evaluation in read_evals(out / "evals").evaluations}
+    costs = {name: [row.cost_usd for row in evaluation.rows] for name, evaluation in named.items()}
+    assert {"ridge", "api_blend", "api_cascade", "answers"} <= set(costs)
+    assert set(costs["answers"]) == set(costs["api_blend"]) == {0.002}
+    asked = [cost for cost in costs["api_cascade"] if cost]
+    assert 0.1 < len(asked) / len(costs["api_cascade"]) < 0.3
+    assert set(asked) == {0.002}
+    assert run(words) == 0
+    assert json.loads(capsys.readouterr().out)["already_done"] is True
+    answers.write_text(answers.read_text(encoding="utf-8") + "\nanother,1.00\n", encoding="utf-8")
+    assert run(words) == 0
+    assert json.loads(capsys.readouterr().out)["already_done"] is False
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--api-model", "gpt-4.1-nano"], "There are no answers of the API model"),
+        (["--api-answers", "none.csv"], "There is no file none.csv"),
+    ],
+)
+def test_answers_that_are_missing_are_refused_before_any_work(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cost without answers, and a file that does not exist."""
+    make_csv(tmp_path / "shop.csv", 30)
+    assert run(["build", str(tmp_path / "shop.csv"), "--to", str(tmp_path / "out"), *words]) != 0
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_other_data_or_options_are_refused_with_the_way_on(copy: Path) -> None:

@@ -27,16 +27,27 @@ from pricesmith.catalog.catalog import Catalog
 from pricesmith.catalog.readers.feeds import DEMO, SECONDS_A_MB, UNPACKED
 from pricesmith.catalog.readers.sources import Source, resolve_sources
 from pricesmith.core.atomic import file_lock, sha256, write_atomic
-from pricesmith.core.build_file import BUILD_FILE, BuildFile, BuiltModel, read_build, write_build
+from pricesmith.core.build_file import (
+    BUILD_FILE,
+    ApiAnswers,
+    BuildFile,
+    BuiltModel,
+    content_of,
+    read_build,
+    write_build,
+)
 from pricesmith.core.console import Console
 from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import SILENT, Progress
-from pricesmith.core.types import Evaluation
+from pricesmith.core.types import Evaluation, Recipe
+from pricesmith.pricers.recipes import measured_figures, read_recipe
 from pricesmith.text.formatting import format_money
 
 DEFAULT_RECIPES = ("median", "ridge", "sparse_mlp")
 SOURCE_ENDINGS = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".gz", ".zst", ".zip"}
 PARTS = ("catalog", "models", "evals", "report.html", "report.json")
+HYBRID_BLEND, HYBRID_CASCADE = "api_blend", "api_cascade"  # folders in models
+ASKED_SHARE = 0.2  # of listings that the cascade of a build asks the API model about
 REFIT, JOURNAL = ".refit", "promote.txt"
 PREVIOUS = "-previous"
 DEMO_MB = 18.0  # of text
@@ -59,14 +70,16 @@ def build(
     *,
     recipes: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
+    answers: ApiAnswers | None = None,
     refit: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Curate, fit, evaluate and report into the folder `to`; what was made and which model was chosen.
 
     `recipes` are fitted besides those of the folder, or besides the default ones if it is new; `options` are keyword
-    arguments of `curate`, and those of the folder hold if they are not given. Finished stages are not repeated. With
-    `refit` the sources are a newer table of the same goods. Raises UsageError if the folder was built from other data
+    arguments of `curate`, and those of the folder hold if they are not given. With `answers` a blend and a cascade of
+    the chosen model and the API model are fitted and compared too. Finished stages are not repeated. With `refit` the
+    sources are a newer table of the same goods. Raises UsageError if the folder was built from other data
     or with other options and `refit` is False, or if `refit` is True and there is no finished build.
     """
     started = time.perf_counter()
@@ -83,6 +96,8 @@ def build(
             request = refit_request(folder, old, sources, inputs, recipes, options or {})
         else:
             request = build_request(folder, old, sources, inputs, recipes, options or {})
+        if answers is not None:
+            request = request.model_copy(update={"answers": answers})
         if old is not None and is_done(folder, old, request):
             progress.note(f"{folder} is finished already.")
             return describe(folder, old, started, already_done=True)
@@ -182,8 +197,6 @@ def option_flag(name: str) -> str:
 
 def recipe_names(recipes: Sequence[str]) -> tuple[str, ...]:
     """The recipes without repetitions, a blend at the end. Raises UsageError for one that does not exist."""
-    from pricesmith.pricers.recipes import read_recipe
-
     names = list(dict.fromkeys(recipes))
     for name in names:
         read_recipe(name, {"members": ["."]} if Path(name).stem == "blend" else {})
@@ -195,8 +208,8 @@ def recipe_names(recipes: Sequence[str]) -> tuple[str, ...]:
 
 def is_done(folder: Path, old: BuildFile, request: BuildFile) -> bool:
     """Whether everything that is asked for has been made already."""
-    asked = (request.inputs, request.options, set(request.recipes))
-    made = (old.inputs, old.options, set(old.recipes))
+    asked = (request.inputs, request.options, set(request.recipes), content_of(request.answers))
+    made = (old.inputs, old.options, set(old.recipes), content_of(old.answers))
     return old.finished and asked == made and all((folder / part).exists() for part in PARTS)
 
 
@@ -204,6 +217,8 @@ def format_plan(folder: Path, request: BuildFile, *, refit: bool) -> str:
     """The plan of a build, with an estimate."""
     what = "Refit" if refit else "Plan"
     names = ", ".join(Path(name).stem for name in request.recipes)
+    if request.answers is not None:
+        names += f", and a blend and a cascade with the answers in {Path(request.answers.file).name}"
     seconds, unknown = estimate_seconds(request)
     estimate = f"{format_estimate(seconds)} on two cores"
     if unknown:
@@ -216,8 +231,6 @@ def format_plan(folder: Path, request: BuildFile, *, refit: bool) -> str:
 
 def estimate_seconds(request: BuildFile) -> tuple[float, list[str]]:
     """Seconds of a whole build on two cores, and the recipes of which no time is known."""
-    from pricesmith.pricers.recipes import measured_figures
-
     size = sum(DEMO_MB if source.startswith(DEMO) else source_mb(source) for source in request.sources)
     rows = size * 1e6 / BYTES_A_ROW
     seconds, unknown = SECONDS_BESIDE_FITS + SECONDS_A_MB * size, []
@@ -261,7 +274,7 @@ def run_stages(
 
     write_build(folder, request.model_copy(update={"finished": False}))
     extra = {} if previous is None else {"previous": previous}
-    curate(request.sources, folder / "catalog", progress=progress, **curate_options(request), **extra)
+    curate(request.sources, folder / "catalog", progress=progress, **request.options, **extra)
     catalog = open_catalog(folder / "catalog")
     progress.note(f"{sum(catalog.ledger['splits'].values()):,} listings in {catalog.path}")
     names = fit_models(folder, request, catalog, progress)
@@ -279,22 +292,17 @@ def run_stages(
     progress.note(format_choice(built))
     paths = [str(folder / "models" / name) for name in everyone]
     run_candidates(paths, catalog, folder / "evals", other_catalog=bool(old_model), progress=progress)
+    if request.answers is not None:  # overwritten: the answers may have changed
+        hybrids = fit_hybrids(folder, chosen, request.answers, catalog, progress)
+        run_candidates(hybrids, catalog, folder / "evals", overwrite=True, progress=progress)
     conclusion = write_report(folder / "evals", folder / "report.html")
     write_build(folder, built.model_copy(update={"finished": True}))
     return list(conclusion["conclusion"])
 
 
-def curate_options(request: BuildFile) -> dict[str, Any]:
-    """The keyword arguments of `curate`."""
-    return dict(request.options)
-
-
 def fit_models(folder: Path, request: BuildFile, catalog: Catalog, progress: Progress) -> list[str]:
     """Fit each recipe into `models/NAME`; the names. A blend is made of all others but the median."""
     from pricesmith.base_models.memory import plan_for_hardware
-    from pricesmith.pricers.fitting import fit_model
-    from pricesmith.pricers.model import format_model, load_model
-    from pricesmith.pricers.recipes import read_recipe
 
     names: list[str] = []
     for recipe_name in request.recipes:
@@ -302,10 +310,34 @@ def fit_models(folder: Path, request: BuildFile, catalog: Catalog, progress: Pro
         to = folder / "models" / name
         members = [str(folder / "models" / other) for other in names if other != "median"]
         recipe = plan_for_hardware(read_recipe(recipe_name, {"members": members} if name == "blend" else {}), progress)
-        fit_model(recipe, catalog, to, progress=progress)
-        progress.note(format_model(load_model(to)))
+        fit_one(recipe, catalog, to, progress)
         names.append(name)
     return names
+
+
+def fit_hybrids(folder: Path, own: str, answers: ApiAnswers, catalog: Catalog, progress: Progress) -> list[str]:
+    """Fit a blend and a cascade of the model `own` and the API model; what to evaluate: both, and the answers alone."""
+    from pricesmith.candidates import answers_spec
+
+    fees = answers.fees()
+    model, models = str(folder / "models" / own), folder / "models"
+    wanted: dict[str, tuple[str, dict[str, Any]]] = {
+        HYBRID_BLEND: ("blend", {"members": [model, answers.file]}),
+        HYBRID_CASCADE: ("cascade", {"first": model, "second": answers.file, "share": ASKED_SHARE}),
+    }
+    for name, (kind, settings) in wanted.items():
+        # Overwritten, because the chosen model may be another one than at the last build.
+        fit_one(read_recipe(kind, {**settings, **fees}), catalog, models / name, progress, overwrite=True)
+    return [*(str(models / name) for name in wanted), answers_spec(answers.file, fees)]
+
+
+def fit_one(recipe: Recipe, catalog: Catalog, to: Path, progress: Progress, *, overwrite: bool = False) -> None:
+    """Fit a recipe and note what was fitted."""
+    from pricesmith.pricers.fitting import fit_model
+    from pricesmith.pricers.model import format_model, load_model
+
+    fit_model(recipe, catalog, to, overwrite=overwrite, progress=progress)
+    progress.note(format_model(load_model(to)))
 
 
 def evaluate_on_validation(
@@ -399,7 +431,7 @@ def copy_model(source: Path, to: Path) -> None:
 def promote_refit(folder: Path) -> Path | None:
     """Move a finished refit into place; where the earlier build went. An interrupted move goes on.
 
-    The journal names the folder for the earlier build, so that the second try puts the rest beside what is there.
+    The journal names the folder for the earlier build, so that a second try puts the rest there too.
     """
     beside = folder / REFIT
     new = read_build(beside)

@@ -4,24 +4,29 @@ out/ridge                                       a model folder
 human:answers.csv                               a person's answers
 zero-shot:gemma-3-270m                          an open base model, untuned: a preset, folder, .gguf file or Hub id
 zero-shot:BASE@shots=4,style=plain              the same, shown 4 priced training listings first; style: plain or chat
+answers:FILE.csv                                saved answers of an API model (columns id and price)
+answers:FILE.csv@api_model=gpt-4.1-nano         the same, with the cost of its tokens; or @api_cost_per_1000=USD
 api:gpt-4.1-nano                                a model behind an OpenAI-compatible API
 api:MODEL@comparables=5,reasoning_effort=low    the same, shown the 5 nearest training listings first
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from pricesmith.catalog.catalog import SPLITS, Catalog, half_of
 from pricesmith.catalog.comparables import Comparable
 from pricesmith.core.atomic import sha256
 from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import SILENT, Progress
+from pricesmith.core.settings import Settings, parse_settings
 from pricesmith.core.types import Evaluation, Item, Listing, Pricer, Quote
 from pricesmith.evaluation.cost_curve import ASKED, COST_CURVE, CostCurve, CurveConstraint, measure_cost_curve
 from pricesmith.evaluation.folds import MAX_ROWS_FOR_FOLDS, Search, build_plan, row_count
@@ -33,12 +38,13 @@ from pricesmith.pricers.api.eval_report import ApiCostReporter
 from pricesmith.pricers.api.model_spec import API_PREFIX, ApiSettings, parse_api_model
 from pricesmith.pricers.cascade import CascadeRecipe
 from pricesmith.pricers.fitting import FitData, ordered_index, refit_model
-from pricesmith.pricers.hybrid.members import MEMBERS, NOT_ASKED, ApiMember
+from pricesmith.pricers.hybrid.members import MEMBERS, NOT_ASKED, ApiMember, FeeSettings, MemberSpec, SavedAnswers
 from pricesmith.pricers.hybrid.model import AskRecord, HybridPricer, count_asked, find_hybrid
 from pricesmith.pricers.model import PriceModel, load_model, read_manifest
 from pricesmith.pricers.precomputed import PrecomputedPricer, read_prices
 
-HUMAN_PREFIX, ZERO_SHOT_PREFIX = "human:", "zero-shot:"
+HUMAN_PREFIX, ZERO_SHOT_PREFIX, ANSWERS_PREFIX = "human:", "zero-shot:", "answers:"
+ANSWERS_MARK = re.compile(r"@(?=api_[a-z0-9_]+=)")
 SAME_WORDS = 0.999  # similarity of two listings with the same words
 
 
@@ -81,6 +87,8 @@ def candidate_name(spec: str) -> str:
         base, options = parse_zero_shot(spec)
         parts = [f"{value}-shot" if name == "shots" else value for name, value in options.items()]
         return "-".join(["zero-shot", Path(base).name.removesuffix(".gguf"), *parts])
+    if spec.startswith(ANSWERS_PREFIX):
+        return MemberSpec(parse_answers(spec)[0]).name
     if spec.startswith(HUMAN_PREFIX):
         return f"human:{Path(spec.removeprefix(HUMAN_PREFIX)).stem}"
     return Path(spec).resolve().name
@@ -102,6 +110,8 @@ def build_candidate(
         return api_candidate(spec, name, catalog, api_settings or ApiSettings(), progress)
     if spec.startswith(ZERO_SHOT_PREFIX):
         return zero_shot_candidate(spec, name, catalog, progress)
+    if spec.startswith(ANSWERS_PREFIX):
+        return answers_candidate(spec, name, catalog)
     if spec.startswith(HUMAN_PREFIX):
         return human_candidate(Path(spec.removeprefix(HUMAN_PREFIX)), name, catalog)
     kind, colon, _ = spec.partition(":")
@@ -109,7 +119,7 @@ def build_candidate(
         raise UsageError(
             f"{spec!r} is not a known kind of candidate",
             got=kind,
-            allowed="a model folder, human:FILE.csv, zero-shot:BASE, or api:MODEL",
+            allowed="a model folder, human:FILE.csv, zero-shot:BASE, api:MODEL, or answers:FILE.csv",
             hint="Name a folder that `pricesmith fit` has written.",
         )
     return model_candidate(load_model(spec), name, catalog, progress)
@@ -120,6 +130,42 @@ def human_candidate(path: Path, name: str, catalog: Catalog) -> Candidate:
     quotes = {id: replace(quote, cost_usd=None) for id, quote in read_prices(path, catalog.currency).items()}
     facts = {"manifest": sha256(path)}
     return Candidate(name, "human", PrecomputedPricer(quotes, name), facts=facts, item_ids=set(quotes))
+
+
+def parse_answers(spec: str) -> tuple[str, FeeSettings]:
+    """Return the file of `answers:FILE@name=value` and what its answers cost.
+
+    Raises UsageError for an unknown option.
+    """
+    file, tail = spec.removeprefix(ANSWERS_PREFIX), ""
+    if mark := ANSWERS_MARK.search(file):
+        file, tail = file[: mark.start()], file[mark.end() :]
+    options = dict(part.partition("=")[::2] for part in tail.split(",")) if tail else {}
+    values = parse_settings(AnswerOptions, options, where=f"{ANSWERS_PREFIX}{file}")
+    if not file:
+        raise UsageError("answers: needs the name of a file", got=spec, hint="For example answers:answers.csv")
+    return file, FeeSettings(values.api_model, values.api_cost_per_1000)
+
+
+def answers_spec(file: str, fees: Mapping[str, Any]) -> str:
+    """Return the spec of saved answers with what they cost."""
+    options = ",".join(f"{name}={value}" for name, value in fees.items())
+    return f"{ANSWERS_PREFIX}{file}" + (f"@{options}" if options else "")
+
+
+class AnswerOptions(Settings):
+    """The options after the @ of `answers:FILE@name=value,...`."""
+
+    api_model: str = ""
+    api_cost_per_1000: float | None = Field(None, ge=0)
+
+
+def answers_candidate(spec: str, name: str, catalog: Catalog) -> Candidate:
+    """Return saved answers of an API model as a candidate, which is evaluated on the answered listings only."""
+    file, fees = parse_answers(spec)
+    pricer = SavedAnswers(read_prices(Path(file), catalog.currency), name, fees, catalog.currency)
+    facts = {"manifest": sha256(Path(file)), "model": fees.api_model or name, "estimated_fees": True}
+    return Candidate(name, "api", pricer, facts=facts, item_ids=set(pricer.pricer.quotes))
 
 
 # Model folders

@@ -72,6 +72,20 @@ Preview = Annotated[bool, typer.Option("--preview", help="Show the columns and t
 MinPrice = Annotated[float | None, typer.Option(help="The lowest price to keep (default: all prices).")]
 MaxPrice = Annotated[float | None, typer.Option(help="The highest price to keep (default: all prices).")]
 TrainRows = Annotated[int | None, typer.Option(help="Keep this many training rows, fewer of the commonest prices.")]
+ApiAnswersFile = Annotated[
+    Path | None,
+    typer.Option("--api-answers", help="Saved answers of an API model (id, price): compare and combine it with yours."),
+]
+ApiModelName = Annotated[
+    str, typer.Option("--api-model", help="API model that the answers are from: its price for tokens gives their cost.")
+]
+ApiCost = Annotated[
+    float | None, typer.Option("--api-cost-per-1000", help="US dollars that 1,000 of the saved answers cost.")
+]
+Recipes = Annotated[
+    list[str] | None,
+    typer.Option("--recipe", help="Fit this recipe too; repeatable (default: median, ridge, sparse_mlp)."),
+]
 DropPartNumbers = Annotated[bool, typer.Option("--drop-part-numbers", help="Take part numbers out of the text.")]
 
 

@@ -9,8 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from pricesmith.cli.app import (
+    ApiAnswersFile,
     ApiBudget,
     ApiConcurrency,
+    ApiCost,
+    ApiModelName,
     ApiTimeout,
     ColumnNames,
     Currency,
@@ -24,10 +27,12 @@ from pricesmith.cli.app import (
     Preview,
     Quiet,
     Rebuild,
+    Recipes,
     TrainRows,
     app,
     open_console,
 )
+from pricesmith.core.build_file import ApiAnswers, read_answers
 from pricesmith.core.console import Console
 from pricesmith.core.errors import UsageError
 
@@ -38,10 +43,7 @@ def build(
     to: Annotated[
         Path | None, typer.Option("--to", help="Folder for everything (default: out/NAME of the file).")
     ] = None,
-    recipe: Annotated[
-        list[str] | None,
-        typer.Option("--recipe", help="Fit this recipe too; repeatable (default: median, ridge, sparse_mlp)."),
-    ] = None,
+    recipe: Recipes = None,
     refit: Annotated[
         bool, typer.Option("--refit", help="Update the folder with a newer table; known items keep their split.")
     ] = False,
@@ -57,6 +59,9 @@ def build(
     drop: Drop = None,
     delimiter: Delimiter = None,
     drop_part_numbers: DropPartNumbers = False,
+    api_answers: ApiAnswersFile = None,
+    api_model: ApiModelName = "",
+    api_cost_per_1000: ApiCost = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -83,10 +88,22 @@ def build(
         names = ("mapping", "currency", "keep", "drop")
         show_preview(sources, {**{name: options[name] for name in names}, "delimiter": delimiter or ""}, console)
         return
+    answers = open_answers(api_answers, api_model, api_cost_per_1000)
     with console.progress() as progress:
-        result = run_build(sources, to, recipes=recipe or (), options=options, refit=refit, progress=progress)
+        result = run_build(
+            sources, to, recipes=recipe or (), options=options, answers=answers, refit=refit, progress=progress
+        )
     show_build(result, console)
     console.result(result)
+
+
+def open_answers(file: Path | None, api_model: str, api_cost_per_1000: float | None) -> ApiAnswers | None:
+    """The saved answers of an API model that a build compares. Raises UsageError if only their cost is given."""
+    if file is None and (api_model or api_cost_per_1000 is not None):
+        raise UsageError(
+            "There are no answers of the API model", got="no --api-answers", hint="Add --api-answers FILE.csv."
+        )
+    return None if file is None else read_answers(file, api_model, api_cost_per_1000)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from pricesmith.core.atomic import write_atomic
+from pricesmith.core.atomic import sha256, write_atomic
 from pricesmith.core.errors import InputError
 from pricesmith.core.settings import Settings, write_toml
 
@@ -30,11 +30,25 @@ class BuiltModel(Settings):
     validation_mae: float = Field(ge=0)
 
 
+class ApiAnswers(Settings):
+    """Saved answers of an API model: the file, its SHA-256, and what they cost, as in the recipe cascade."""
+
+    file: str
+    sha256: str
+    api_model: str = ""
+    api_cost_per_1000: float | None = Field(None, ge=0)
+
+    def fees(self) -> dict[str, Any]:
+        """The settings of the cost that are given."""
+        given = {"api_model": self.api_model, "api_cost_per_1000": self.api_cost_per_1000}
+        return {name: value for name, value in given.items() if value not in ("", None)}
+
+
 class BuildFile(Settings):
     """The content of `build.toml`.
 
-    `inputs` has the SHA-256 of each source file by its name, `options` the options of curate, `chosen` the name of a
-    folder in `models`, empty until all models are compared.
+    `inputs` has the SHA-256 of each source file by its name, `options` the options of curate, `answers` the saved
+    answers of an API model, `chosen` the name of a folder in `models`, empty until all models are compared.
     """
 
     generator: str = GENERATOR
@@ -46,7 +60,20 @@ class BuildFile(Settings):
     recipes: tuple[str, ...] = ()
     inputs: dict[str, str] = Field(default_factory=dict)
     options: dict[str, Any] = Field(default_factory=dict)
+    answers: ApiAnswers | None = None
     validation: dict[str, BuiltModel] = Field(default_factory=dict)
+
+
+def read_answers(file: Path, api_model: str = "", api_cost_per_1000: float | None = None) -> ApiAnswers:
+    """Saved answers for a build. Raises InputError if there is no such file."""
+    if not file.is_file():
+        raise InputError(f"There is no file {file}", hint="Name a file of answers with the columns id and price.")
+    return ApiAnswers(file=str(file), sha256=sha256(file), api_model=api_model, api_cost_per_1000=api_cost_per_1000)
+
+
+def content_of(answers: ApiAnswers | None) -> ApiAnswers | None:
+    """Answers without the path of their file, which may change."""
+    return None if answers is None else answers.model_copy(update={"file": ""})
 
 
 def read_build(folder: Path) -> BuildFile | None:
