@@ -263,9 +263,9 @@ def test_price_says_whether_an_api_model_was_asked(hybrid: str, capfd: pytest.Ca
     """In the text and in JSON of one listing, with a budget that is too small for an answer and with a large one."""
     capfd.readouterr()
     assert run(["price", hybrid, "Dovetail chair K12 oak", "--budget", "1"]) == 0
-    assert "Asked api:fake." in capfd.readouterr().out.splitlines()
+    assert "Note: asked api:fake." in capfd.readouterr().out.splitlines()
     assert run(["price", hybrid, "Dovetail chair K12 oak", "--budget", "0.001"]) == 0
-    assert "Not asked: the budget is spent." in capfd.readouterr().out.splitlines()
+    assert "Note: not asked: the budget is spent." in capfd.readouterr().out.splitlines()
     assert run(["price", hybrid, "Dovetail chair K12 oak", "--json"]) == 0
     answer = json.loads(capfd.readouterr().out)
     assert (answer["note"], answer["cost_usd"]) == ("asked api:fake", FEE)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pricesmith.batch.price import UNLIKE
 from pricesmith.batch.price_one import (
     bare_price,
     fields_not_given,
@@ -80,14 +81,16 @@ def test_a_quote_is_printed_with_its_interval_and_what_is_missing() -> None:
     assert "No price: too wide" in format_quote({**RESULT, "price": None, "note": "too wide"})
 
 
-def test_each_note_of_a_price_is_a_sentence() -> None:
-    """That it is a guess, and that an API model was not asked; a reason for no price stands in the first line alone."""
-    note = "nothing similar in the training data: the price is a guess; not asked: the budget is spent"
-    assert format_quote({**RESULT, "note": note}).splitlines()[-2:] == [
+def test_the_note_of_a_quote_is_printed() -> None:
+    """After the line about a guess; the reason for no price stands in the first line alone."""
+    guess = {**RESULT, "nothing_similar": True, "note": f"{UNLIKE}; api-m was not asked: the budget is spent"}
+    assert format_quote(guess).splitlines()[-2:] == [
         "Nothing similar in the training data: the price is a guess.",
-        "Not asked: the budget is spent.",
+        "Note: api-m was not asked: the budget is spent.",
     ]
-    assert format_quote({**RESULT, "price": None, "note": note}).count("Not asked") == 0
+    assert "Note" not in format_quote({**guess, "note": UNLIKE})
+    assert format_quote({**RESULT, "price": None, "note": "too wide"}).splitlines()[0] == "No price: too wide"
+    assert "Note" not in format_quote({**RESULT, "price": None, "note": "too wide"})
 
 
 def test_comparables_are_a_table() -> None:

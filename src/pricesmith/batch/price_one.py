@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from pricesmith.batch.price import price_row
+from pricesmith.batch.price import UNLIKE, price_row
 from pricesmith.catalog.clean import CleanSettings, build_listing, is_too_short
 from pricesmith.catalog.columns import ColumnMap, column_key
 from pricesmith.catalog.listing_reader import ListingReader
@@ -140,8 +140,11 @@ def format_quote(result: Mapping[str, Any]) -> str:
     if missing := result["not_given"]:
         more = f" and {len(missing) - MAX_NOT_GIVEN} more" if len(missing) > MAX_NOT_GIVEN else ""
         lines.append(f"Not given: {', '.join(missing[:MAX_NOT_GIVEN])}{more}. Add one with --field NAME=VALUE.")
-    if price is not None and result["note"]:
-        lines += [f"{text[0].upper()}{text[1:]}." for text in result["note"].split("; ")]
+    if result["nothing_similar"]:
+        lines.append("Nothing similar in the training data: the price is a guess.")
+    note = str(result["note"]).removeprefix(UNLIKE).removeprefix("; ")
+    if price is not None and note:
+        lines.append(f"Note: {note}.")
     return "\n".join(lines)
 
 

@@ -1,8 +1,8 @@
 """What the answers of an API model cost while a file is priced, over all processes that work on it.
 
     with open_spending(pricer, folder) as spending:     None if the model asks no API model
-        spending.start(sizes, done, progress)       spreads the budget over the listings of parts not done yet
-        spending.start_part(len(listings))          before each part
+        spending.start(sizes, done, progress)           spreads the budget over the listings of parts not done yet
+        spending.start_part(len(listings))              before each part
         spending.facts()
 
 What was spent, and the worst case of the requests in flight, are written to `spending.txt` in the folder of parts
@@ -38,15 +38,17 @@ NUMBER_WIDTH = 24  # characters of each amount, so that a record replaces the on
 
 
 class ApiSpending:
-    """The spending of one file under the API settings of the command. `before` is what earlier processes spent on it.
+    """The spending of one file under the API settings of the command. `before` is what earlier processes spent on it,
+    at most, and `failed_before` the part of it for replies that never arrived.
 
     `not_asked` counts the listings that the API model could not be asked about, by reason.
     """
 
     def __init__(self, settings: ApiSettings, path: Path) -> None:
         self.settings, self.budget = settings, settings.shared_budget
-        self.before = read_record(path)
-        self.spent_elsewhere = self.budget.spent  # by other work under the same settings
+        self.before, self.failed_before = read_record(path)
+        # By other work under the same settings:
+        self.spent_elsewhere, self.failed_elsewhere = self.budget.spent, self.budget.failed_tries_usd
         self.listings_left: int | None = None
         self.asked = 0
         self.not_asked: Counter[str] = Counter()
@@ -54,6 +56,7 @@ class ApiSpending:
         self.file = path.open("r+b" if path.exists() else "w+b")
         with self.budget.change:
             self.budget.spent += self.before
+            self.budget.failed_tries_usd += self.failed_before
         self.write(self.budget.spent, self.budget.reserved)
         self.budget.record = self.write
 
@@ -64,7 +67,7 @@ class ApiSpending:
 
     def write(self, spent: float, reserved: float) -> None:
         """Record what was spent and what requests in flight may cost. It is on disk when this returns."""
-        amounts = (spent - self.spent_elsewhere, reserved)
+        amounts = (spent - self.spent_elsewhere, reserved, self.failed_tries)
         self.file.seek(0)
         self.file.write("".join(f"{amount:.12f}".rjust(NUMBER_WIDTH) for amount in amounts).encode() + b"\n")
         self.file.flush()
@@ -74,6 +77,11 @@ class ApiSpending:
     def spent(self) -> float:
         """US dollars spent on the file so far."""
         return self.budget.spent - self.spent_elsewhere
+
+    @property
+    def failed_tries(self) -> float:
+        """The part of `spent` for replies that never arrived, at worst."""
+        return self.budget.failed_tries_usd - self.failed_elsewhere
 
     @property
     def limited(self) -> bool:
@@ -115,6 +123,7 @@ class ApiSpending:
             "asked": self.asked,
             "not_asked": dict(self.not_asked.most_common()),
             "spent_usd": round(self.spent, 6) if self.cost_known else None,
+            "failed_tries_usd": round(self.failed_tries, 6) if self.cost_known else None,
             "budget_usd": self.budget.limit,
         }
 
@@ -134,30 +143,33 @@ def open_spending(pricer: Pricer, folder: Path) -> Iterator[ApiSpending | None]:
         spending.close()
 
 
-def read_record(path: Path) -> float:
-    """What earlier processes spent, with the worst case of the requests that they had in flight; 0 without a record.
+def read_record(path: Path) -> tuple[float, float]:
+    """What earlier processes spent, with the worst case of the requests that they had in flight, and the part of it for
+    replies that never arrived; zeros without a record.
 
     Raises InputError if the record is damaged.
     """
     try:
         words = path.read_text(encoding="ascii").split() if path.exists() else []
-        amount = math.fsum(map(float, words))
+        spent, reserved, failed = map(float, words or (0, 0, 0))
     except ValueError:
-        amount = math.nan
-    if not (math.isfinite(amount) and amount >= 0):
+        spent, reserved, failed = math.nan, 0.0, 0.0
+    if not all(math.isfinite(amount) and amount >= 0 for amount in (spent, reserved, failed)):
         raise InputError(
             f"{path}, the record of what was spent, is damaged",
-            allowed="two amounts in US dollars",
+            allowed="three amounts in US dollars",
             hint=f"Delete {path.parent} and run the same command again: answers that arrived are cached, and free.",
         )
-    return amount
+    return spent + reserved, failed + reserved
 
 
 def describe_spending(facts: Mapping[str, Any]) -> list[str]:
     """The facts of `ApiSpending.facts` as sentences."""
     limit = f" of the budget of {format_usd(facts['budget_usd'])}" if facts["budget_usd"] is not None else ""
     asked = format_count(facts["asked"], "listing")
-    lines = [f"The API model was asked about {asked}; cost: {format_usd(facts['spent_usd'])}{limit}."]
+    failed = facts["failed_tries_usd"]
+    lost = f", up to {format_usd(failed)} of it for replies that never arrived" if failed else ""
+    lines = [f"The API model was asked about {asked}; cost: {format_usd(facts['spent_usd'])}{limit}{lost}."]
     if facts["not_asked"]:
         reasons = ", ".join(f"{count:,} ({reason})" for reason, count in facts["not_asked"].items())
         lines.append(f"It could not be asked about {reasons}; these have the price of the model's other members.")
