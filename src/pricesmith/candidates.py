@@ -27,7 +27,7 @@ from pricesmith.core.atomic import sha256
 from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings, parse_settings
-from pricesmith.core.types import Evaluation, Item, Listing, Pricer, Quote
+from pricesmith.core.types import NOT_ASKED, Evaluation, Item, Listing, Pricer, Quote
 from pricesmith.evaluation.cost_curve import ASKED, COST_CURVE, CostCurve, CurveConstraint, measure_cost_curve
 from pricesmith.evaluation.folds import MAX_ROWS_FOR_FOLDS, Search, build_plan, row_count
 from pricesmith.evaluation.results import Evals
@@ -38,8 +38,9 @@ from pricesmith.pricers.api.eval_report import ApiCostReporter
 from pricesmith.pricers.api.model_spec import API_PREFIX, ApiSettings, parse_api_model
 from pricesmith.pricers.cascade import CascadeRecipe
 from pricesmith.pricers.fitting import FitData, ordered_index, refit_model
-from pricesmith.pricers.hybrid.members import MEMBERS, NOT_ASKED, ApiMember, FeeSettings, MemberSpec, SavedAnswers
+from pricesmith.pricers.hybrid.member_spec import MEMBERS, MemberSpec
 from pricesmith.pricers.hybrid.model import AskRecord, HybridPricer, count_asked, find_hybrid
+from pricesmith.pricers.hybrid.paid import ApiMember, FeeSettings, SavedAnswers
 from pricesmith.pricers.model import PriceModel, load_model, read_manifest
 from pricesmith.pricers.precomputed import PrecomputedPricer, read_prices
 
@@ -199,14 +200,28 @@ def model_candidate(model: PriceModel, name: str, catalog: Catalog, progress: Pr
 def hybrid_candidate(candidate: Candidate, model: PriceModel, hybrid: HybridPricer, progress: Progress) -> Candidate:
     """Return a blend with paid members, or a cascade, as a candidate: with what it asked, and the curve of a cascade.
 
-    With saved answers it is evaluated on the listings that have one: on others it could not ask.
+    With saved answers it is evaluated on the listings that have one: on others it could not ask. In folds each fold has
+    a hybrid of its own.
     """
     records: dict[str, AskRecord] = {}
+    fold_records: dict[str, AskRecord] = {}
     hybrid.records = records
+    is_paid = hybrid.is_paid
+
+    def refit(train: list[Item], validation: list[Item]) -> Pricer:
+        assert candidate.refit is not None
+        fitted = candidate.refit(train, validation)
+        if (refitted := find_hybrid(fitted)) is not None:
+            refitted.records = fold_records
+        return fitted
 
     def analysis(evaluation: Evaluation) -> dict[str, Any]:
-        facts: dict[str, Any] = {ASKED: count_asked(records), "estimated_fees": hybrid.estimated_fees}
-        if isinstance(model.recipe, CascadeRecipe):
+        known = fold_records or records
+        counts = count_asked([known[row.id] for row in evaluation.rows if row.id in known])
+        names = ", ".join(member.name for member in hybrid.members[1:])
+        asked = {**counts, "member": names, "estimated_fees": hybrid.estimated_fees}
+        facts: dict[str, Any] = {ASKED: asked} if is_paid else {}
+        if isinstance(model.recipe, CascadeRecipe) and not fold_records:
             curve = cascade_curve(evaluation, hybrid, model.recipe, records)
             facts |= {COST_CURVE: curve.to_dict()} if curve is not None else {}
         return facts
@@ -214,6 +229,7 @@ def hybrid_candidate(candidate: Candidate, model: PriceModel, hybrid: HybridPric
     return replace(
         candidate,
         item_ids=hybrid.saved_ids(),
+        refit=refit if candidate.refit is not None else None,
         analysis=analysis,
         cost_reporter=HybridCostReporter(candidate.name, hybrid, progress) if hybrid.asks_api else None,
     )
@@ -227,11 +243,13 @@ def cascade_curve(
     evaluated = [records[row.id] for row in evaluation.rows if row.id in records]
     if not evaluated or len(evaluated) < len(evaluation.rows):
         return None
+    if any(record.others is not None and not record.asked for record in evaluated):
+        return None
     rest = [record for record in evaluated if record.others is None]
     free = hybrid.free_quotes([record.listing for record in rest])[0] if rest else []
     by_id = {record.listing.id: quote for record, quote in zip(rest, free, strict=True)}
     seconds = [by_id[record.listing.id] if record.others is None else record.others[0] for record in evaluated]
-    if any(quote.raw.startswith(NOT_ASKED) for quote in seconds):
+    if any(quote.note.startswith(NOT_ASKED) for quote in seconds):
         return None
     combined = hybrid.combine(
         [record.listing for record in evaluated], [[record.first for record in evaluated], seconds]
@@ -280,7 +298,7 @@ class HybridCostReporter:
         fees = self.hybrid.expected_fees(listings)
         cost = f"about ${share * float(fees.sum()):,.4g}" if np.isfinite(fees).all() else "an unknown cost"
         names = ", ".join(member.name for member in self.hybrid.members[1:])
-        for member in self.hybrid.members:
+        for member in (member for hybrid in (self.hybrid, *self.hybrid.nested) for member in hybrid.members):
             if isinstance(member, ApiMember):
                 member.progress = self.progress
                 member.pricer.endpoint.check_key()

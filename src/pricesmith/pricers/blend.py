@@ -27,15 +27,8 @@ from pricesmith.core.model_files import damaged_file, read_object
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer, Quote
-from pricesmith.pricers.hybrid.members import (
-    FeeSettings,
-    MemberSpec,
-    copy_members,
-    load_copies,
-    load_members,
-    member_files,
-    split_members,
-)
+from pricesmith.pricers.hybrid.member_spec import MemberSpec, split_members
+from pricesmith.pricers.hybrid.members import copy_members, load_copies, load_members, member_files
 from pricesmith.pricers.hybrid.model import (
     HYBRID,
     HybridPricer,
@@ -44,6 +37,7 @@ from pricesmith.pricers.hybrid.model import (
     load_hybrid,
     save_hybrid,
 )
+from pricesmith.pricers.hybrid.paid import FeeSettings
 
 WEIGHTS = "weights.json"
 MIN_ROWS = 20
@@ -78,7 +72,7 @@ class BlendRecipe(Settings):
     @property
     def asks_api(self) -> bool:
         """Whether an API model is asked."""
-        return any(spec.kind == "api" for spec in self.specs)
+        return any(spec.asks_api for spec in self.specs)
 
     @property
     def fees(self) -> FeeSettings:
@@ -159,6 +153,11 @@ class BlendPricer:
     @property
     def name(self) -> str:
         return "blend"
+
+    @property
+    def asks_api(self) -> bool:
+        """Whether an API model is inside one of the members."""
+        return any(getattr(member, "asks_api", False) for member in self.members)
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
         """One quote for each listing, unanswered if every member is; costs are summed."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -24,15 +24,9 @@ from pricesmith.core.errors import UsageError
 from pricesmith.core.model_files import read_settings
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings
-from pricesmith.core.types import Item, Pricer
-from pricesmith.pricers.hybrid.members import (
-    FeeSettings,
-    MemberSpec,
-    copy_members,
-    load_copies,
-    load_members,
-    member_files,
-)
+from pricesmith.core.types import Item, Listing, Pricer
+from pricesmith.pricers.hybrid.member_spec import MemberSpec
+from pricesmith.pricers.hybrid.members import copy_members, load_copies, load_members, member_files
 from pricesmith.pricers.hybrid.model import (
     HYBRID,
     Answers,
@@ -40,16 +34,17 @@ from pricesmith.pricers.hybrid.model import (
     HybridPricer,
     collect_answers,
     expected_fees,
+    find_hybrid,
     fit_hybrid,
     load_hybrid,
     save_hybrid,
 )
-from pricesmith.pricers.hybrid.policy import CascadePolicy, Constraint, Evidence, fit_policy, scores
+from pricesmith.pricers.hybrid.paid import ApiMember, FeeSettings, SavedAnswers
+from pricesmith.pricers.hybrid.policy import CascadePolicy, Constraint, Evidence, Unit, fit_policy, scores
 
 POLICY = "policy.json"
 CONSTRAINTS = ("share", "max_cost_per_1000", "max_seconds_per_1000", "max_mae")
 TIMED_ROWS = 200  # listings that the second model prices to measure its seconds
-Unit = Literal["usd", "seconds", "listings"]
 
 
 class StoredPolicy(Settings):
@@ -87,7 +82,7 @@ class CascadeRecipe(Settings):
     @property
     def asks_api(self) -> bool:
         """Whether an API model is asked."""
-        return any(spec.kind == "api" for spec in self.specs)
+        return any(spec.asks_api for spec in self.specs)
 
     @property
     def fees(self) -> FeeSettings:
@@ -122,10 +117,10 @@ class CascadeRecipe(Settings):
         constraint = self.constraint
         self.check()
         members = load_members(self.specs, folder, self.fees, progress)
+        unit = choose_unit(constraint, members, [item.listing for item in validation[:1]])
         answers = collect_answers(members, validation, groups, self.n_answers, progress)
         fitted = fit_hybrid(answers)
-        seconds = measure_seconds(members[1], answers) if self.specs[1].kind == "folder" else None
-        unit = choose_unit(constraint, members, answers, seconds)
+        seconds = measure_seconds(members[1], answers) if unit == "seconds" else None
         pricer = HybridPricer(members, fitted.model, self.kind, empty_policy(unit), seconds)
         policy = fit_policy(constraint, gather_evidence(pricer, answers, fitted), unit)
         copy_members(self.specs, folder)
@@ -185,24 +180,27 @@ def empty_policy(unit: Unit) -> CascadePolicy:
     return CascadePolicy(threshold=None, unit=unit, share=1.0)
 
 
-def choose_unit(constraint: Constraint, members: Sequence[Pricer], answers: Answers, seconds: float | None) -> Unit:
-    """What costs are in: seconds for a local second model, US dollars if fees are known, else listings.
+def choose_unit(constraint: Constraint, members: Sequence[Pricer], listings: Sequence[Listing]) -> Unit:
+    """What costs are in: seconds for a local second model, US dollars if fees are known (of these listings), else
+    listings.
 
     Raises UsageError if the limit is on costs that are unknown.
     """
-    listings = [item.listing for item in answers.items[:1]]
-    fees = expected_fees(members, listings)
-    unit: Unit = "seconds" if seconds is not None else "usd" if np.isfinite(fees).all() else "listings"
+    hybrid = find_hybrid(members[1])
+    local = not isinstance(members[1], ApiMember | SavedAnswers) and (hybrid is None or not hybrid.is_paid)
+    unit: Unit = "seconds" if local else "usd" if np.isfinite(expected_fees(members, listings)).all() else "listings"
     needed = {"max_cost_per_1000": "usd", "max_seconds_per_1000": "seconds"}.get(constraint.name, unit)
-    if needed != unit:
-        what = "The second model has no fee" if seconds is not None else "The fee of the second model is unknown"
-        local = "Use max_seconds_per_1000, share or max_mae." if seconds is not None else (
-            "Add --set api_cost_per_1000=USD or --set api_model=NAME for saved answers, or @price=IN/OUT to api:MODEL."
-            if needed == "usd"
-            else "Use max_cost_per_1000, share or max_mae: the second model is not on this machine."
-        )  # fmt: skip
-        raise UsageError(what, got=f"{constraint.name}={constraint.value:g}", hint=local)
-    return unit
+    if needed == unit:
+        return unit
+    got = f"{constraint.name}={constraint.value:g}"
+    if local:
+        hint = "Use max_seconds_per_1000, share or max_mae."
+        raise UsageError("The second model has no fee", got=got, hint=hint)
+    if needed == "seconds":
+        hint = "Use max_cost_per_1000, share or max_mae."
+        raise UsageError("The second model is not on this machine, so its seconds are not limited", got=got, hint=hint)
+    hint = "Add --set api_cost_per_1000=USD or --set api_model=NAME for saved answers, or @price=IN/OUT to api:MODEL."
+    raise UsageError("The fee of the second model is unknown", got=got, hint=hint)
 
 
 def measure_seconds(second: Pricer, answers: Answers) -> float:
@@ -216,8 +214,8 @@ def measure_seconds(second: Pricer, answers: Answers) -> float:
 def gather_evidence(pricer: HybridPricer, answers: Answers, fitted: HybridFit) -> Evidence:
     """What the policy is fitted on: expected gains and costs of all validation listings, errors of the answered
     ones."""
-    gains = pricer.model.expected_gains(answers.first)
-    costs = pricer.expected_costs([item.listing for item in answers.items])
+    listings = [item.listing for item in answers.items]
+    gains, costs = pricer.expected_gains(listings, answers.first), pricer.expected_costs(listings)
     return Evidence(
         gains, costs, fitted.first_errors, fitted.hybrid_errors, scores(gains[fitted.rows], costs[fitted.rows])
     )

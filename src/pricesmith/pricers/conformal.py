@@ -188,14 +188,15 @@ class ConformalPricer:
         bottom, top = self.price_range
         band = int(np.searchsorted(np.array(self.table.edges), quote.price, side="right"))
         lower, upper = self.table.lower[band], self.table.upper[band]
-        if lower is None or upper is None:
+        has_bounds = quote.low is not None and quote.high is not None
+        if lower is None or upper is None or (self.table.own_bounds and not has_bounds):
             return replace(quote, low=bottom, high=top)
         low, high = quote.price, quote.price
-        if self.table.scaled and quote.low and quote.high:
+        if self.table.scaled and has_bounds:
             below, above = half_widths(quote)
             low, high = low * math.exp(-lower * below), high * math.exp(upper * above)
         else:
-            if self.table.own_bounds and quote.low and quote.high:
+            if self.table.own_bounds and quote.low is not None and quote.high is not None:
                 low, high = quote.low, quote.high
             low, high = low * math.exp(-lower), high * math.exp(upper)
         # A narrowed interval of the pricer's own must still contain the quote.

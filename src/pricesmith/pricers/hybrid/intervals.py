@@ -33,6 +33,7 @@ from pricesmith.pricers.hybrid.shares import (
 
 LEVEL = 0.9
 MIN_ROWS = 19  # answered listings: the least number for a 5 % quantile
+N_FEATURES = 3  # of `scale_features`
 SCALE_PENALTY = 0.01
 SMALLEST_SCALE = 1e-3
 CHUNK = 1_000  # listings whose bounds are computed at once
@@ -45,6 +46,13 @@ class ScaleModel(Settings):
     slopes: tuple[Finite, ...]
     mean: tuple[Finite, ...]
     scale: tuple[Annotated[float, Field(gt=0)], ...]
+
+    @model_validator(mode="after")
+    def check_features(self) -> ScaleModel:
+        """Raise ValueError unless there is one slope, mean and scale for each feature."""
+        if not len(self.slopes) == len(self.mean) == len(self.scale) == N_FEATURES:
+            raise ValueError(f"{N_FEATURES} slopes, means and scales")
+        return self
 
     def predict(self, table: Array) -> Array:
         """The scale [n] from the features [n, features]."""
@@ -104,6 +112,8 @@ class HybridIntervals(Settings):
         """Raise ValueError if a fold lacks its shares, its scale or its scores."""
         if not len(self.shares) == len(self.scales) == len(self.scores):
             raise ValueError("shares, a scale and scores for each fold")
+        if len({model.members for model in self.shares}) > 1:
+            raise ValueError("shares of the same members in each fold")
         return self
 
     @property

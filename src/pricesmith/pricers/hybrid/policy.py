@@ -11,20 +11,23 @@ writes no files, so that a server can use a policy with a limit for each day.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pricesmith.core.errors import UsageError
 from pricesmith.core.settings import Settings
 from pricesmith.pricers.hybrid.shares import Array, Finite
 
 ConstraintName = Literal["share", "max_cost_per_1000", "max_seconds_per_1000", "max_mae"]
+Unit = Literal["usd", "seconds", "listings"]
 Mask = npt.NDArray[np.bool_]
+N_FEATURES = 2  # of `error_features`
+SMALLEST_ERROR = 1e-9  # the expected error of a model without errors
+NEVER = 1e300  # a threshold that no score reaches
 
 
 class ErrorModel(Settings):
@@ -34,6 +37,13 @@ class ErrorModel(Settings):
     slopes: tuple[Finite, ...]
     mean: tuple[Finite, ...]
     scale: tuple[Annotated[float, Field(gt=0)], ...]
+
+    @model_validator(mode="after")
+    def check_features(self) -> ErrorModel:
+        """Raise ValueError unless there is one slope, mean and scale for each feature."""
+        if not len(self.slopes) == len(self.mean) == len(self.scale) == N_FEATURES:
+            raise ValueError(f"{N_FEATURES} slopes, means and scales")
+        return self
 
     def predict(self, table: Array) -> Array:
         """The expected error [n] from features [n, features]."""
@@ -53,7 +63,10 @@ def fit_error_model(table: Array, errors: Array, penalty: float) -> ErrorModel:
 
     mean, scale = table.mean(axis=0), table.std(axis=0)
     scale = np.where(scale > 1e-9, scale, 1.0)
-    unit = float(errors.mean()) or 1.0
+    unit = float(errors.mean())
+    if unit <= SMALLEST_ERROR:
+        values = {"intercept": float(np.log(SMALLEST_ERROR)), "slopes": (0.0,) * table.shape[1]}
+        return ErrorModel(**values, mean=tuple(mean.tolist()), scale=tuple(scale.tolist()))
     model = PoissonRegressor(alpha=penalty, max_iter=500).fit((table - mean) / scale, errors / unit)
     return ErrorModel(
         intercept=float(model.intercept_ + np.log(unit)),
@@ -85,29 +98,30 @@ class Evidence:
 
 
 class CascadePolicy(Settings):
-    """Ask where the expected gain for each unit of cost is at least `threshold`; None: everywhere.
+    """Ask where the expected gain for each unit of cost is above 0 and at least `threshold`; None: everywhere.
 
     `share` and `cost_per_1000` are what that means on validation; `unit` is what costs are in.
     """
 
     threshold: float | None
-    unit: Literal["usd", "seconds", "listings"]
+    unit: Unit
     share: float = Field(ge=0, le=1)
     cost_per_1000: float | None = Field(None, ge=0)
 
-    def choose(self, gains: Array, costs: Array, allowance: float | None = None) -> Mask:
-        """Which of n listings to ask about. With an `allowance`, those with the highest expected gain for each unit of
-        cost whose costs sum to at most that."""
+    def choose(self, gains: Array, costs: Array) -> Mask:
+        """Which of n listings to ask about, by their expected gains and costs."""
         score = scores(gains, costs)
-        asked = np.ones(len(score), dtype=np.bool_) if self.threshold is None else score >= self.threshold
-        if allowance is None:
-            return asked
-        order = np.argsort(-score, kind="stable")
-        order = order[asked[order]]
-        within = order[np.cumsum(costs[order]) <= allowance * (1 + 1e-9)]
-        chosen = np.zeros(len(score), dtype=np.bool_)
-        chosen[within] = True
-        return chosen
+        return reach(score, self.threshold)
+
+
+def within_allowance(score: Array, asked: Mask, fees: Array, allowance: float) -> Mask:
+    """The listings [n] of `asked` with the highest score whose fees in US dollars sum to at most the allowance, and
+    those without a fee."""
+    order = np.argsort(-score, kind="stable")
+    order = order[asked[order]]
+    affordable = np.zeros(len(score), dtype=np.bool_)
+    affordable[order[(np.cumsum(fees[order]) <= allowance * (1 + 1e-9)) | (fees[order] == 0)]] = True
+    return affordable
 
 
 def scores(gains: Array, costs: Array) -> Array:
@@ -115,68 +129,73 @@ def scores(gains: Array, costs: Array) -> Array:
     return np.asarray(gains / np.maximum(costs, 1e-12))
 
 
-def fit_policy(
-    constraint: Constraint, evidence: Evidence, unit: Literal["usd", "seconds", "listings"]
-) -> CascadePolicy:
+def reach(score: Array, threshold: float | None) -> Mask:
+    """The scores that are above 0 and at least the threshold; all if it is None."""
+    return np.ones(len(score), dtype=np.bool_) if threshold is None else (score > 0) & (score >= threshold)
+
+
+def fit_policy(constraint: Constraint, evidence: Evidence, unit: Unit) -> CascadePolicy:
     """The policy that asks about as many listings as the constraint allows, those of the highest score first.
 
-    Listings without an expected gain are asked about only if the constraint is a share of 1. Raises UsageError if the
-    MAE cannot be reached.
+    Listings without an expected gain are asked about only if the constraint is a share of 1. Listings of the same score
+    are all asked about, or none. Raises UsageError if the MAE cannot be reached.
     """
     score = scores(evidence.gains, evidence.costs)
-    order = np.argsort(-score, kind="stable")
-    useful = int((score > 0).sum())
     if constraint.name == "share" and constraint.value >= 1:
-        return describe(None, np.ones(len(score), dtype=np.bool_), evidence, unit)
+        return describe(None, score, evidence, unit)
     if constraint.name == "max_mae":
         threshold = threshold_for_mae(constraint.value, evidence)
+    elif constraint.name == "share":
+        threshold = threshold_for_count(int(np.floor(constraint.value * len(score) + 1e-9)), score)
     else:
-        if constraint.name == "share":
-            count = int(np.floor(constraint.value * len(score) + 1e-9))
-        else:
-            limit = constraint.value / 1000 * len(score)
-            count = int((np.cumsum(evidence.costs[order]) <= limit * (1 + 1e-9)).sum())
-        count = min(count, useful)
-        threshold = float(score[order[count - 1]]) if count else above(float(score[order[0]]) if len(score) else 0.0)
-    return describe(threshold, score >= threshold, evidence, unit)
+        costs = evidence.costs[np.argsort(-score, kind="stable")]
+        limit = constraint.value / 1000 * len(score)
+        threshold = threshold_for_count(int((np.cumsum(costs) <= limit * (1 + 1e-9)).sum()), score)
+    return describe(threshold, score, evidence, unit)
+
+
+def threshold_for_count(count: int, score: Array) -> float:
+    """The lowest threshold above 0 that at most `count` scores reach."""
+    ordered = -np.sort(-score[score > 0])
+    if count < len(ordered):  # of equal scores all or none
+        count = int((ordered > ordered[count]).sum())
+    return float(ordered[min(count, len(ordered)) - 1]) if count and len(ordered) else NEVER
 
 
 def threshold_for_mae(target: float, evidence: Evidence) -> float:
     """The highest threshold at which the cross-fitted MAE of the answered listings is at most `target`.
 
-    Raises UsageError if no threshold reaches it.
+    Raises UsageError if no threshold above 0 reaches it.
     """
     order = np.argsort(-evidence.answered_scores, kind="stable")
+    ordered = evidence.answered_scores[order]
     saved = np.cumsum((evidence.first_errors - evidence.hybrid_errors)[order])
-    start = float(evidence.first_errors.sum())
-    maes = (start - np.concatenate([[0.0], saved])) / len(order)
-    reached = np.flatnonzero(maes <= target * (1 + 1e-12))
+    maes = (float(evidence.first_errors.sum()) - np.concatenate([[0.0], saved])) / len(order)
+    counts = np.flatnonzero(np.append(ordered[:-1] > ordered[1:], True) & (ordered > 0)) + 1
+    counts = np.concatenate([[0], counts])  # of listings that a threshold separates from the others
+    reached = counts[maes[counts] <= target * (1 + 1e-12)]
     if not len(reached):
+        lowest = float(maes[counts].min())
         raise UsageError(
             "The cascade cannot reach this MAE",
             got=f"max_mae={target:g}",
-            allowed=f"at least {maes.min():.4g}, the lowest MAE on validation",
-            hint=f"Use max_mae={np.ceil(maes.min() * 100) / 100:g}, or share=1 to ask about every listing.",
+            allowed=f"at least {lowest:.6g}, the lowest MAE on validation",
+            hint=f"Use max_mae={round_up(lowest)}, or share=1 to ask about every listing.",
         )
     count = int(reached[0])
-    ordered = evidence.answered_scores[order]
-    return float(ordered[count - 1]) if count else above(float(ordered[0]))
+    return float(ordered[count - 1]) if count else NEVER
 
 
-def above(score: float) -> float:
-    """The next greater number: a threshold that no listing reaches."""
-    return float(np.nextafter(score, np.inf))
+def round_up(value: float) -> str:
+    """The next number with 4 significant digits that is not below `value`, as a text."""
+    digits = 3 - int(np.floor(np.log10(value))) if value > 0 else 0
+    text = f"{np.ceil(value * 10.0**digits) / 10.0**digits:.{max(digits, 0)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def describe(
-    threshold: float | None, asked: Mask, evidence: Evidence, unit: Literal["usd", "seconds", "listings"]
-) -> CascadePolicy:
+def describe(threshold: float | None, score: Array, evidence: Evidence, unit: Unit) -> CascadePolicy:
     """A policy with its share and cost on validation."""
+    asked = reach(score, threshold)
     share = float(asked.mean()) if len(asked) else 0.0
     cost = float(evidence.costs[asked].sum() / len(asked) * 1000) if len(asked) and unit != "listings" else None
     return CascadePolicy(threshold=threshold, unit=unit, share=share, cost_per_1000=cost)
-
-
-def rank_order(score: Sequence[float] | Array) -> npt.NDArray[np.int64]:
-    """The positions of listings from the highest score to the lowest."""
-    return np.asarray(np.argsort(-np.asarray(score), kind="stable"), dtype=np.int64)

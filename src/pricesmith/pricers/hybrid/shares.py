@@ -20,7 +20,7 @@ from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Listing, Quote
@@ -80,6 +80,20 @@ class ShareModel(Settings):
     penalty: float | None = None
     rows: int = Field(0, ge=0)
 
+    @property
+    def members(self) -> int:
+        """The number of members, the first one included."""
+        return len(self.constant) + 1
+
+    @model_validator(mode="after")
+    def check_features(self) -> ShareModel:
+        """Raise ValueError unless each member but the first has a slope for each feature."""
+        count = 2 + 2 * len(self.constant) + len(self.categories)
+        lengths = {len(self.mean), len(self.scale), *(len(row) for row in self.slopes)}
+        if len(self.slopes) != len(self.constant) or lengths != {count}:
+            raise ValueError(f"{count} slopes for each of {len(self.constant)} members")
+        return self
+
     def shares(self, inputs: HybridInputs) -> Array:
         """The shares [n, M], which sum to 1; a member that did not answer has none; NaN if no member answered."""
         table = (features(inputs, self.categories, self.typical_width) - np.array(self.mean)) / np.array(self.scale)
@@ -106,7 +120,9 @@ def features(inputs: HybridInputs, categories: Sequence[str], typical_width: flo
     signed and absolute log distance of each other member, and the category. Unknown values are neutral."""
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(inputs.prices)
-    first = np.where(np.isfinite(logs[:, 0]), logs[:, 0], np.nan_to_num(np.nanmean(logs, axis=1)) if len(logs) else 0.0)
+    answered = np.isfinite(logs)
+    mean = np.where(answered, logs, 0.0).sum(axis=1) / np.maximum(answered.sum(axis=1), 1)
+    first = np.where(answered[:, 0], logs[:, 0], mean)
     distance = np.nan_to_num(logs[:, 1:] - first[:, None])
     width = np.where(np.isfinite(inputs.width), inputs.width, typical_width)
     labels = np.array(inputs.category, dtype=object)
