@@ -173,7 +173,7 @@ def answers_candidate(spec: str, name: str, catalog: Catalog) -> Candidate:
 
 
 def model_candidate(model: PriceModel, name: str, catalog: Catalog, progress: Progress = SILENT) -> Candidate:
-    """Return a loaded model as a candidate. Without its comparables it cannot tell which listings it was trained on."""
+    """Return a loaded model as a candidate. Without its comparables it is unknown which listings it was trained on."""
 
     def refit(train: list[Item], validation: list[Item]) -> Pricer:
         return refit_model(model, fold_data(train, validation, catalog))

@@ -50,7 +50,7 @@ SHAPES: Shapes = {
     "idf": ("float", "words"),
 }
 MAX_CHARS = 2_000  # the head of a long text says what it is
-MAX_SHARE = 0.3  # a word in more of the listings than this tells none apart, and costs the most
+MAX_SHARE = 0.3  # a word in more of the listings than this distinguishes none, and costs the most
 FEW = 100  # below so many listings every word counts
 POOL = 64  # most similar rows that are ordered by estimated price as well
 FLAGGED_SHARE = 0.01  # share of validation listings that may be called unlike all training listings

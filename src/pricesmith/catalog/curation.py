@@ -303,7 +303,7 @@ def check_groups(finalized: Any) -> None:
             "The rows are too much alike for a catalog",
             got=f"{rows.sum():,} rows in {len(sizes):,} groups of near-duplicates, the largest of {sizes.max():,}",
             allowed=f"at least {FEWEST_GROUPS} groups, and some rows for each of {', '.join(SPLITS)}",
-            hint="Give more different rows, or map a column that tells them apart: --map text=COLUMN.",
+            hint="Give more different rows, or map a column that distinguishes them: --map text=COLUMN.",
         )
 
 

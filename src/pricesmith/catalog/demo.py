@@ -5,7 +5,7 @@ shop would have. One row:
     {"title": "0.23 ct round diamond, Ideal cut, E SI2", "description": "...", "category": "diamonds",
      "price": 326.0, "currency": "USD", "group": "diamonds 0.23 Ideal E SI2 61.5 55.0 3.95 3.98 2.43"}
 
-The wording is chosen by a hash of the attributes, so the same thing is always told in the same words. The group is
+The wording is chosen by a hash of the attributes, so the same thing always has the same words. The group is
 the exact tuple of attributes, since such listings are near-duplicates by their form and not by what they are.
 """
 

@@ -92,7 +92,7 @@ class Notes(Progress):
 
     def note(self, text: str) -> None:
         self.spoke = time.monotonic()
-        if self.console.json:  # what it will cost is told to machines' logs too
+        if self.console.json:  # the logs of machines get the estimate too
             print(text.translate(CONTROL), file=sys.stderr)
         else:
             self.console.say(text)

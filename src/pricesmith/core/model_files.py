@@ -38,7 +38,7 @@ def damaged_file(path: Path, got: str, *, allowed: str = "", hint: str = HINT) -
 
 @contextmanager
 def report_damage(path: Path, *, hint: str = HINT) -> Iterator[None]:
-    """Turn every error of reading `path` into one InputError; errors that are told already pass, and those of a
+    """Turn every error of reading `path` into one InputError; errors of ours pass unchanged, and those of a
     system without memory, space or permission, or of a library that is not installed."""
     try:
         yield
@@ -101,7 +101,7 @@ def read_arrays(path: Path, expected: Shapes, sizes: Mapping[str, int] | None = 
 
 
 def array_names(path: Path) -> set[str]:
-    """The names of the arrays of an .npz file; none where it is a file of another kind, which `read_arrays` tells."""
+    """The names of the arrays of an .npz file; none where it is a file of another kind, which `read_arrays` reports."""
     import numpy as np
 
     with report_damage(path), path.open("rb") as file, np.load(file, allow_pickle=False) as stored:

@@ -1,4 +1,4 @@
-"""How long work tells what it is doing. The default says nothing; the command line draws it.
+"""How long work reports its progress. The default shows nothing; the command line draws it.
 
 A stage is started with its length where that is known, then advanced; a note is one line for a person.
 """
@@ -67,17 +67,17 @@ class Remaining:
 
 
 class Estimated(Progress):
-    """Passes progress on, and tells how long the whole work will still take when it goes slower or faster than told.
+    """Passes progress on, and notes the time left when the work is slower or faster than the last estimate.
 
     `stages` are the beginnings of stages' names with their shares of the work, in any unit, in the order in which they
-    come; `expected` is the whole work in seconds, as it was told before. Stages that are over at once (kept from an
+    come; `expected` is the whole work in seconds, as estimated before. Stages that are over at once (kept from an
     interrupted run) say nothing about the speed.
     """
 
     def __init__(self, inner: Progress, what: str, stages: Sequence[tuple[str, float]], expected: float) -> None:
         self.inner, self.what, self.stages = inner, what, list(stages)
         self.whole = sum(share for _, share in stages)
-        self.expected = self.told = max(expected, 1e-9)
+        self.expected = self.estimate = max(expected, 1e-9)
         self.place, self.total, self.done = -1, 0, 0
         self.counted = [0.0, 0.0]  # share of the work that was seen, and the seconds that it took
         self.began = self.spoke = time.monotonic()
@@ -92,7 +92,7 @@ class Estimated(Progress):
     def advance(self, steps: int = 1) -> None:
         self.done += steps
         self.inner.advance(steps)
-        self.tell(*self.measure_progress())
+        self.note_change(*self.measure_progress())
 
     def note(self, text: str) -> None:
         self.inner.note(text)
@@ -117,19 +117,19 @@ class Estimated(Progress):
             self.total = self.done = 1
             if not self.is_kept(share, took):
                 self.counted = [self.counted[0] + share, self.counted[1] + took]
-                self.tell(*self.counted)
+                self.note_change(*self.counted)
 
-    def tell(self, share: float, seconds: float) -> None:
-        """A note if the whole will take half as long again as was told last, or two thirds of it."""
+    def note_change(self, share: float, seconds: float) -> None:
+        """A note if the whole will take half as long again as estimated last, or two thirds of it."""
         now = time.monotonic()
         if share < 0.03 or seconds < 5 or now - self.spoke < 20:
             return
         whole = seconds / share
-        if 2 / 3 < whole / self.told < 1.5:
+        if 2 / 3 < whole / self.estimate < 1.5:
             return
         behind = sum(share for _, share in self.stages[: self.place + 1]) / self.whole
         current = self.stages[self.place][1] / self.whole * (1 - (self.done / self.total if self.total else 0.0))
         left = whole * max(0.0, 1 - behind + current)
-        pace = "slower" if whole > self.told else "faster"
-        self.told, self.spoke = whole, now
+        pace = "slower" if whole > self.estimate else "faster"
+        self.estimate, self.spoke = whole, now
         self.inner.note(f"{self.what} is {pace} than estimated: about {format_duration(left)} left.")

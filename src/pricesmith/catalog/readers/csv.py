@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pricesmith.catalog.readers.sandbox import TOO_LARGE, FileRefused
 
 BROKEN_QUOTES = "broken quotes"
-SAMPLED = 400  # lines of the head that tell what a row looks like
+SAMPLED = 400  # lines of the head that show what a row looks like
 FEWEST_SAMPLED = 5
 LOOKED_AT = 50  # lines of a row over several lines that are tried as rows by themselves
 CONTINUED = 50  # lines that a cell with a quote inside may go on
@@ -30,7 +30,7 @@ NUMBER = re.compile(r"[^\w\n]{0,3}[^\W\d]{0,3}[.\s]{0,2}[-+]?[0-9][0-9.,'’\s]*
 class RowShape:
     """What rows of a file look like: their number of fields, and which columns hold numbers and which words.
 
-    A file too short to tell shows no columns of either kind.
+    A file that is too short shows no columns of either kind.
     """
 
     def __init__(self, width: int, separator: str, head: str) -> None:
@@ -58,7 +58,7 @@ class RowShape:
 
     @property
     def is_known(self) -> bool:
-        """Whether the columns, or tabs between them, tell a row from a line of text."""
+        """Whether the columns, or tabs between them, distinguish a row from a line of text."""
         return bool(self.numbers) or self.separator == "\t" or self.width > 4
 
     def fits(self, fields: Sequence[str] | None) -> bool:

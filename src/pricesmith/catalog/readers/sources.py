@@ -282,7 +282,7 @@ def check_content(path: Path, name: str, kind: str) -> None:
 
 
 def display_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Short names that tell files apart: the file's own, with as many folders before it as that takes."""
+    """Short names that distinguish files: the file's own, with as many folders before it as that takes."""
     names = {}
     for path in paths:
         for depth in itertools.count(1):

@@ -22,7 +22,7 @@ from pricesmith.catalog.readers.csv import CsvReader, RowShape
 from pricesmith.catalog.readers.sandbox import BLANK, FREE, TOO_LARGE, WRONG_FIELDS, FileRefused, MessageWriter
 
 ONCE = 1 << 20  # bytes read at a time
-HEAD = 1 << 16  # bytes looked at to tell encoding and separator
+HEAD = 1 << 16  # bytes from which encoding and separator are detected
 ALIVE = 64_000_000  # bytes between signs of life
 MOST_MEMBERS = 1_000  # files in a zip archive
 SEPARATORS = ",;\t|"
