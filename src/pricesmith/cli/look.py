@@ -18,6 +18,7 @@ from pricesmith.core.console import Console
 
 if TYPE_CHECKING:
     from pricesmith.pricers.conformal import CalibrationTable
+    from pricesmith.pricers.model import PriceModel
 
 recipe_verbs = typer.Typer(help="List the shipped recipes, or copy one.", no_args_is_help=True)
 app.add_typer(recipe_verbs, name="recipe")
@@ -143,12 +144,18 @@ def show_model(folder: Path, console: Console) -> None:
     console.say(f"Model {path}: {manifest['kind']}")
     rows = manifest["rows"]
     low, high = (format_money(end, info["currency"]) for end in info["price_range"])
+    validation = f"{rows['tune']:,} to tune, {rows['calibrate']:,} to calibrate intervals"
+    if getattr(model.recipe, "cross_fits", False):
+        validation = f"{rows['calibrate']:,} for weights and intervals (cross-fitted)"
+    shown = {name: value for name, value in settings.items() if value not in (None, "")}
     facts = {
         "Catalog": f"{info['name']}, {info['currency']}, {low} to {high}",
-        "Rows": f"{rows['train']:,} to train, {rows['tune']:,} to tune, {rows['calibrate']:,} to calibrate intervals",
+        "Rows": f"{rows['train']:,} to train, {validation}",
         "Fit time": f"{manifest['fit_seconds']:,.1f} s",
-        "Settings": ", ".join(f"{name} = {value}" for name, value in settings.items() if name != "kind") or "none",
+        "Settings": ", ".join(f"{name} = {value}" for name, value in shown.items() if name != "kind") or "none",
     }
+    if policy := describe_policy(model):
+        facts["Policy"] = policy
     for name, fact in facts.items():
         console.say(f"  {name + ':':<10} {fact}")
     if isinstance(model.pricer, ConformalPricer):
@@ -158,6 +165,17 @@ def show_model(folder: Path, console: Console) -> None:
         console.say(draw_curve(curve))
     points = [point.model_dump(mode="json") for point in curve]
     console.result({**to_dict(model), "settings": settings, "training_curve": points})
+
+
+def describe_policy(model: PriceModel) -> str:
+    """When a cascade asks its second model; empty for other models."""
+    if model.manifest["kind"] != "cascade":
+        return ""
+    from pricesmith.pricers.cascade import format_policy
+    from pricesmith.pricers.hybrid.model import find_hybrid
+
+    hybrid = find_hybrid(model)
+    return format_policy(hybrid.policy, hybrid.members) if hybrid is not None and hybrid.policy is not None else ""
 
 
 def interval_table(table: CalibrationTable, currency: str) -> Any:

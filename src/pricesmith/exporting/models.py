@@ -23,6 +23,7 @@ from pricesmith import __version__
 from pricesmith.core.atomic import read_json, write_atomic, write_json
 from pricesmith.core.errors import UsageError
 from pricesmith.core.folders import build_folder
+from pricesmith.core.model_files import read_object
 from pricesmith.core.progress import Progress
 from pricesmith.evaluation.leaderboard import LeaderboardRow, build_leaderboard
 from pricesmith.evaluation.results import read_evals
@@ -273,7 +274,7 @@ def describe_training(model: PriceModel, base: str, license: License) -> str:
         f"* Kind: `{model.manifest['kind']}`"
         + (f", tuned from {base} ({license.name or 'its license is not known here'})" if base else ""),
         f"* Data: catalog `{model.info['name']}`, fingerprint `{model.info['fingerprint']}`; {rows['train']:,} "
-        f"training rows, {rows['tune']:,} for early stopping, {rows['calibrate']:,} for intervals; "
+        f"training rows, {describe_validation(model)}; "
         f"{format_money(low, currency)} to {format_money(high, currency)}. "
         f"{WITH_ROWS if contains_training_rows(model) else WITHOUT_ROWS}",
         f"* Fitted in {model.manifest['fit_seconds']:,.0f} s; "
@@ -286,17 +287,28 @@ def describe_training(model: PriceModel, base: str, license: License) -> str:
     return "\n".join(lines)
 
 
+def describe_validation(model: PriceModel) -> str:
+    """How many validation rows were used, and for what."""
+    rows = model.manifest["rows"]
+    if getattr(model.recipe, "cross_fits", False):
+        return f"{rows['calibrate']:,} for weights and intervals (cross-fitted)"
+    return f"{rows['tune']:,} for early stopping, {rows['calibrate']:,} for intervals"
+
+
 def contains_training_rows(model: PriceModel) -> bool:
-    """Whether a model consists of its training rows: of neighbors or precomputed prices."""
-    kinds = {model.manifest["kind"], *(path.parent.name for path in map(Path, model.manifest["files"]))}
+    """Whether a model, or one of its members, consists of its training rows: of neighbors or precomputed prices."""
+    members = [read_object(path) for path in model.path.glob("members/**/manifest.json")]
+    kinds = {str(manifest["kind"]) for manifest in (model.manifest, *members)}
     return bool(kinds & {"knn", "precomputed", "best"})
 
 
 def shown_settings(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of the recipe, without the catalog's fingerprint and local folders."""
+    """The settings of the recipe, without the catalog's fingerprint and local folders; of members their names."""
     hidden = {"catalog", "made_of", "members", "path", "kind"}
     return {
-        name: value for name, value in manifest["settings"].items() if name not in hidden and value not in (None, "")
+        name: ", ".join(value) if isinstance(value, Mapping) else value
+        for name, value in manifest["settings"].items()
+        if name not in hidden and value not in (None, "")
     }
 
 

@@ -48,10 +48,12 @@ TIMED_ROWS = 200  # listings that the second model prices to measure its seconds
 
 
 class StoredPolicy(Settings):
-    """The policy in a model folder, with the seconds that a local second model takes for a listing."""
+    """The policy in a model folder, with the seconds that a local second model takes for a listing, or the output
+    tokens of an API model: on another machine, with other replies in its cache, listings must have the same cost."""
 
     policy: CascadePolicy
     seconds: float | None = Field(None, ge=0)
+    output_tokens: float | None = Field(None, ge=0)
 
 
 class CascadeRecipe(Settings):
@@ -121,11 +123,15 @@ class CascadeRecipe(Settings):
         answers = collect_answers(members, validation, groups, self.n_answers, progress)
         fitted = fit_hybrid(answers)
         seconds = measure_seconds(members[1], answers) if unit == "seconds" else None
+        tokens = None
+        if isinstance(members[1], ApiMember):
+            tokens = members[1].output_tokens = members[1].expected_output_tokens()
         pricer = HybridPricer(members, fitted.model, self.kind, empty_policy(unit), seconds)
         policy = fit_policy(constraint, gather_evidence(pricer, answers, fitted), unit)
         copy_members(self.specs, folder)
         save_hybrid(fitted.model, folder)
-        write_json(folder / POLICY, StoredPolicy(policy=policy, seconds=seconds).model_dump(mode="json"))
+        stored = StoredPolicy(policy=policy, seconds=seconds, output_tokens=tokens)
+        write_json(folder / POLICY, stored.model_dump(mode="json"))
         progress.note(format_policy(policy, members))
         return len(fitted.rows)
 
@@ -172,6 +178,8 @@ class CascadeRecipe(Settings):
         """The pricer of a model folder."""
         stored = read_settings(folder / POLICY, StoredPolicy)
         members = load_copies(self.specs, folder, self.fees)
+        if isinstance(members[1], ApiMember):
+            members[1].output_tokens = stored.output_tokens
         return HybridPricer(members, load_hybrid(folder), self.kind, stored.policy, stored.seconds)
 
 

@@ -146,12 +146,16 @@ def prompt_fees(listings: Sequence[Listing], prompt: Prompt, price: TokenPrice, 
 
 @dataclass
 class ApiMember:
-    """An API model, opened when it is first asked, under the settings of the command (`current_settings`)."""
+    """An API model, opened when it is first asked, under the settings of the command (`current_settings`).
+
+    `output_tokens` is the expected number of output tokens of a reply; None: as in the replies of this machine's cache.
+    """
 
     spec: MemberSpec
     currency: str
     progress: Progress = SILENT
     price_range: PriceRange = ANY_PRICE
+    output_tokens: float | None = None
     estimated_fees: bool = False
     _pricer: ApiPricer | None = field(default=None, init=False)
     _settings: ApiSettings | None = field(default=None, init=False)
@@ -248,13 +252,19 @@ class ApiMember:
         return np.where([request.key in cached for request in requests], 0.0, fees)
 
     def expected_fees(self, listings: Sequence[Listing]) -> Array:
-        """The estimated fee of each listing [n] in US dollars, with output tokens as in cached replies; NaN if the
-        model has no known price."""
+        """The estimated fee of each listing [n] in US dollars; NaN if the model has no known price."""
         pricer = self.pricer
         if pricer.endpoint.price is None:
             return np.full(len(listings), np.nan)
-        mean = pricer.cache.mean_output_tokens(pricer.endpoint.url, pricer.endpoint.model)
-        return prompt_fees(listings, pricer.prompt, pricer.endpoint.price, JSON_ANSWER_TOKENS if mean is None else mean)
+        return prompt_fees(listings, pricer.prompt, pricer.endpoint.price, self.expected_output_tokens())
+
+    def expected_output_tokens(self) -> float:
+        """The expected number of output tokens of a reply."""
+        if self.output_tokens is not None:
+            return self.output_tokens
+        endpoint = self.pricer.endpoint
+        mean = self.pricer.cache.mean_output_tokens(endpoint.url, endpoint.model)
+        return JSON_ANSWER_TOKENS if mean is None else mean
 
 
 def not_asked(reason: str) -> Quote:
