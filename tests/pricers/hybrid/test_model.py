@@ -197,7 +197,7 @@ def test_a_blend_of_three_uses_its_own_models_for_what_the_budget_does_not_cover
     items = [*goods.items("validation"), *goods.items("test")]
     validation = goods.items("validation")
     members = [FakeModel(items, 1.5), FakeModel(items, 0.9), endpoint_member(fake)]
-    members[1].name = "second"  # type: ignore[union-attr]
+    members[1].name = "second"  # type: ignore[attr-defined]
     with ApiSettings():
         answers = collect_answers(members, validation, [item.listing.id for item in validation], 60)
     hybrid = HybridPricer(members, fit_hybrid(answers).model, "blend")
