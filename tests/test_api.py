@@ -22,6 +22,7 @@ DOCUMENTED = (
     "pricesmith.api.pipeline",
     "pricesmith.api.evaluate",
     "pricesmith.api.estimator",
+    "pricesmith.api.suggest",
     "pricesmith.catalog.dataframes",
     "pricesmith.core.tables",
     "pricesmith.pricers.predict",
@@ -59,9 +60,16 @@ def board(folder: Path, model: ps.PriceModel, median: ps.PriceModel, catalog: ps
 
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_examples_in_docstrings_run(
-    name: str, folder: Path, catalog: ps.Catalog, model: ps.PriceModel, board: ps.Leaderboard, tmp_path: Path
+    name: str,
+    folder: Path,
+    catalog: ps.Catalog,
+    model: ps.PriceModel,
+    board: ps.Leaderboard,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every example in the API's docstrings gives what it shows."""
+    monkeypatch.setenv("PRICESMITH_CACHE", str(tmp_path / "cache"))
     module = importlib.import_module(name)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     examples = 0

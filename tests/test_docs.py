@@ -111,7 +111,7 @@ def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pyte
 
 
 # Examples of the Python API need a catalog and models: tests/test_api.py runs them.
-API = {"evaluate", "pipeline", "estimator", "predict"}
+API = {"evaluate", "pipeline", "estimator", "predict", "suggest"}
 MODULES = [
     path
     for path in sorted((ROOT / "src").rglob("*.py"))

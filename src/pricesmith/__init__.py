@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from pricesmith.api.pipeline import load as load
     from pricesmith.api.pipeline import measure_learning_curve as measure_learning_curve
     from pricesmith.api.pipeline import price_file as price_file
+    from pricesmith.api.suggest import AnswerSuggestion as AnswerSuggestion
+    from pricesmith.api.suggest import suggest_answers as suggest_answers
     from pricesmith.catalog.catalog import Catalog as Catalog
     from pricesmith.catalog.comparables import Comparable as Comparable
     from pricesmith.evaluation.compare import Difference as Difference
@@ -43,6 +45,7 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 
 __version__ = "0.1.0"
 LAZY = {
+    "AnswerSuggestion": "api.suggest",
     "Catalog": "catalog.catalog",
     "Comparable": "catalog.comparables",
     "Difference": "evaluation.compare",
@@ -60,8 +63,10 @@ LAZY = {
     "measure_learning_curve": "api.pipeline",
     "price_file": "api.pipeline",
     "report": "api.evaluate",
+    "suggest_answers": "api.suggest",
 }
 __all__ = [
+    "AnswerSuggestion",
     "Catalog",
     "Comparable",
     "Difference",
@@ -91,6 +96,7 @@ __all__ = [
     "price_file",
     "render",
     "report",
+    "suggest_answers",
 ]
 
 

@@ -10,8 +10,10 @@ Every function takes `verbose=True` to show progress and notes on standard error
 
 from pricesmith.api.evaluate import Leaderboard, evaluate, report
 from pricesmith.api.pipeline import bases, curate, export, fit, load, measure_learning_curve, price_file
+from pricesmith.api.suggest import AnswerSuggestion, suggest_answers
 
 __all__ = [
+    "AnswerSuggestion",
     "Leaderboard",
     "bases",
     "curate",
@@ -22,4 +24,5 @@ __all__ = [
     "measure_learning_curve",
     "price_file",
     "report",
+    "suggest_answers",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,18 +20,32 @@ from pricesmith.cli.app import (
     app,
     open_console,
 )
+from pricesmith.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from pricesmith.api.suggest import AnswerSuggestion
+    from pricesmith.core.console import Console
+    from pricesmith.core.tables import FittedTable
+    from pricesmith.pricers.api.model_spec import ApiSettings
 
 
 @app.command("eval")
 def evaluate(
     who: Annotated[list[str], typer.Argument(help="Model folders, human:FILE.csv, zero-shot:BASE or api:MODEL.")],
     catalog: CatalogFolder,
-    to: Annotated[Path, typer.Option("--to", help="The evals folder to write.")],
+    to: Annotated[
+        Path | None, typer.Option("--to", help="The evals folder to write (with --suggest: a .csv file of listings).")
+    ] = None,
     split: Annotated[str, typer.Option(help="validation or test.")] = "test",
     limit: Annotated[int | None, typer.Option(help="Evaluate on N items only, drawn by near-duplicate group.")] = None,
     other_catalog: Annotated[
         bool, typer.Option("--other-catalog", help="Allow models of another catalog; their training rows are left out.")
     ] = False,
+    suggest: Annotated[
+        bool,
+        typer.Option("--suggest", help="Suggest how many answers of api:MODEL to buy for a blend; nothing is sent."),
+    ] = False,
+    answers: Annotated[int | None, typer.Option(help="With --suggest: another number of answers.")] = None,
     budget: ApiBudget = None,
     concurrency: ApiConcurrency = 8,
     timeout: ApiTimeout = 300.0,
@@ -46,13 +61,106 @@ def evaluate(
     from pricesmith.reporting.tables import leaderboard_dict, leaderboard_table
 
     console = open_console(json=json, quiet=quiet)
-    options: dict[str, Any] = {"split": split, "limit": limit, "other_catalog": other_catalog, "overwrite": overwrite}
-    options["api_settings"] = ApiSettings(budget, concurrency, timeout)
+    settings = ApiSettings(budget, concurrency, timeout)
+    options: dict[str, Any] = {"split": split, "limit": limit, "other_catalog": other_catalog}
+    if suggest:
+        check_suggest(who, options)
+        show_suggestion(console, who, catalog, settings, n_answers=answers, to=to, overwrite=overwrite)
+        return
+    if to is None or answers is not None:
+        raise UsageError(
+            "eval needs --to, the evals folder to write" if to is None else "--answers needs --suggest",
+            got="no --to" if to is None else f"--answers {answers}",
+            hint="Add --to out/evals." if to is None else "Use --limit to evaluate on N items only.",
+        )
+    options |= {"overwrite": overwrite, "api_settings": settings}
     with console.progress() as progress:
         evals = run_candidates(who, open_catalog(catalog), to, progress=progress, **options)
     rows = build_leaderboard(evals)
     console.say(leaderboard_table(evals, rows))
     console.result(leaderboard_dict(evals, rows))
+
+
+def check_suggest(who: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Raise UsageError unless `eval --suggest` has one API model, at most one own model, and no other option."""
+    if len(who) > 2:
+        raise UsageError(
+            "--suggest takes one API model and at most one model of your own",
+            got=" ".join(who),
+            allowed="api:MODEL [OWN_MODEL_FOLDER], or answers:FILE.csv [OWN_MODEL_FOLDER]",
+            hint="Name one pair.",
+        )
+    if options != {"split": "test", "limit": None, "other_catalog": False}:
+        raise UsageError(
+            "--suggest is about the validation split of this catalog",
+            got="--split, --limit or --other-catalog",
+            hint="Leave it out; --answers N asks for another number of answers.",
+        )
+
+
+def show_suggestion(
+    console: Console,
+    who: Sequence[str],
+    catalog: Path,
+    settings: ApiSettings,
+    *,
+    n_answers: int | None,
+    to: Path | None,
+    overwrite: bool,
+) -> None:
+    """Print how many answers of an API model to buy, their costs and their gain."""
+    from pricesmith.api.suggest import build_suggestion
+    from pricesmith.catalog import open as open_catalog
+
+    with console.progress() as progress, settings:
+        suggestion = build_suggestion(
+            who[0],
+            open_catalog(catalog),
+            who[1] if len(who) > 1 else None,
+            settings,
+            n_answers=n_answers,
+            to=to,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    for table in suggestion_tables(suggestion):
+        console.say(table)
+    for line in suggestion.describe():
+        console.say(line)
+    if to is not None:
+        console.say(f"{to} has the first {len(suggestion.listings):,} listings in the order in which fit asks.")
+    console.say("Next:")
+    for command in suggestion.commands:
+        console.say(f"  {command}")
+    console.result({**suggestion.to_dict(), "file": str(to) if to is not None else None})
+
+
+def suggestion_tables(suggestion: AnswerSuggestion) -> list[FittedTable]:
+    """The costs by number of answers with the expected MAE, and the measured points of the curve."""
+    from pricesmith.core.tables import Column, FittedTable
+    from pricesmith.text.formatting import format_price, format_usd
+
+    curve, currency = suggestion.curve, suggestion.currency
+    names = ["answers", "saved" if suggestion.saved else "cached", "new requests", "estimated cost", "at worst"]
+    rows = [
+        [f"{row.answers:,}", f"{row.cached:,}", f"{row.requests:,}", format_usd(row.usd), format_usd(row.worst_usd)]
+        for row in suggestion.rows
+    ]
+    if curve is not None:
+        names.append("expected MAE")
+        rows = [
+            [*cells, format_price(curve.expected_mae(row.answers), currency)]
+            for cells, row in zip(rows, suggestion.rows, strict=True)
+        ]
+    tables = [FittedTable("Cost of answers", [Column(name, right=True) for name in names], rows)]
+    if curve is not None:
+        columns = [Column(name, right=True) for name in ("answers", "subsets", "MAE", "standard deviation")]
+        points = [
+            [f"{point.answers:,}", f"{point.subsets:,}", *(format_price(x, currency) for x in (point.mae, point.sd))]
+            for point in curve.points
+        ]
+        tables.append(FittedTable("Hybrids fitted on random subsets of the answers", columns, points))
+    return tables
 
 
 @app.command()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,10 @@ from pricesmith.core.types import render
 from pricesmith.pricers.api.client import ApiClient
 from pricesmith.pricers.api.limits import BudgetExceeded
 from pricesmith.pricers.api.model_spec import ApiSettings
+from pricesmith.pricers.fitting import fit_model
+from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import ChatServer, FakeEndpoint, make_catalog, make_model
+from pricesmith.testing.hybrid import FakeHybrid
 
 
 @pytest.fixture(autouse=True)
@@ -358,3 +363,154 @@ def test_a_real_open_model_behind_http_is_judged_over_http(
         evals = run_candidates(who, shop, tmp_path / "evals", limit=8, api_settings=settings)
     assert [len(evaluation.rows) for evaluation in evals.evaluations] == [8, 8]
     assert all(row.price is not None and row.price > 0 for evaluation in evals.evaluations for row in evaluation.rows)
+
+
+# How many answers to buy
+
+
+@pytest.fixture(scope="module")
+def ridge(shop: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of the made catalog."""
+    path = tmp_path_factory.mktemp("own") / "ridge"
+    fit_model(read_recipe("ridge"), shop, path)
+    return path
+
+
+def suggest(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    """The JSON of `eval ... --suggest`."""
+    capsys.readouterr()
+    assert run(["eval", *words, "--suggest", "--json"]) == 0
+    answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return answer
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+def test_a_suggestion_sends_nothing_and_a_fit_asks_exactly_its_listings(
+    shop: Catalog, ridge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before anything is bought; afterwards the answers are cached, and the gain is measured."""
+    prices = {render(item.listing): item.price for item in shop.items("validation")}
+
+    def answer(question: str) -> str:
+        return json.dumps({"price": round(next(price for text, price in prices.items() if text in question) * 1.2)})
+
+    with FakeEndpoint(answer) as fake:
+        who = spec_of(fake, monkeypatch)
+        where = ["--catalog", str(shop.path)]
+        listings = tmp_path / "ask.csv"
+        words = [who, str(ridge), *where, "--answers", "70", "--to", str(listings)]
+        before = suggest(capsys, *words)
+        assert fake.requests == []
+        assert {path.name for path in tmp_path.iterdir()} == {"cache", "ask.csv"}
+        assert (before["curve"], before["n_answered"], before["worthwhile"]) == (None, 0, None)
+        assert "unknown until some answers are bought" in " ".join(before["text"])
+        (row,) = [row for row in before["rows"] if row["answers"] == 70]
+        assert (row["cached"], row["requests"]) == (0, 70)
+        assert 0 < row["usd"] < row["worst_usd"]
+        members = f"members={ridge},{who}"
+        fit = ["fit", "blend", "--set", members, "--set", "n_answers=70", *where, "--to", str(tmp_path / "blend")]
+        assert run(fit) == 0
+        ids = [line["id"] for line in read_rows(listings)]
+        by_id = {item.listing.id: render(item.listing) for item in shop.items("validation")}
+        assert len(ids) == 70 == len(fake.requests)
+        assert all(any(by_id[id] in request.question for request in fake.requests) for id in ids)
+        after = suggest(capsys, *words)
+        assert len(fake.requests) == 70
+    assert [line["cached"] for line in read_rows(listings)] == ["yes"] * 70
+    assert after["n_answered"] == after["curve"]["answers"] == 70
+    assert [point["answers"] for point in after["curve"]["points"]] == [25, 50]
+    (row,) = [row for row in after["rows"] if row["answers"] == 70]
+    assert (row["requests"], row["usd"], row["worst_usd"]) == (0, 0.0, 0.0)
+    assert f"members={ridge}" in after["commands"][-1]
+
+
+def test_the_next_commands_of_a_suggestion_are_whole(
+    shop: Catalog, ridge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With an own model the printed command runs as it stands and buys all that it should, within its budget."""
+    with FakeEndpoint() as fake:
+        who = spec_of(fake, monkeypatch)
+        answer = suggest(capsys, who, str(ridge), "--catalog", str(shop.path))
+        (command,) = answer["commands"]
+        assert run([*shlex.split(command)[1:-2], "--to", str(tmp_path / "blend")]) == 0
+        assert len(fake.requests) == answer["n_answers"]
+        assert "--budget" in command
+        without = suggest(capsys, who, "--catalog", str(shop.path))
+        assert [words.split()[1] for words in without["commands"]] == ["fit", "eval"]
+        unpriced = suggest(capsys, spec_of(fake, monkeypatch, "name=free"), str(ridge), "--catalog", str(shop.path))
+    assert {row["usd"] for row in unpriced["rows"] if row["requests"]} == {None}
+    assert "--budget" not in unpriced["commands"][0]
+
+
+def test_saved_answers_measure_the_gain_too(
+    shop: Catalog, ridge: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All saved answers count, and the others would cost what is given for them."""
+    items = shop.items("validation")
+    lines = [f"{item.listing.id},{item.price * 1.3:.2f}" for item in items[:65]]
+    (tmp_path / "saved.csv").write_text("\n".join(["id,price", *lines]))
+    words = [f"answers:{tmp_path / 'saved.csv'}@api_cost_per_1000=2", str(ridge), "--catalog", str(shop.path)]
+    answer = suggest(capsys, *words)
+    assert (answer["n_answered"], answer["curve"]["answers"]) == (65, 65)
+    last = answer["rows"][-1]
+    assert (last["cached"], last["worst_usd"]) == (65, None)
+    assert last["usd"] == pytest.approx((len(items) - 65) * 0.002)
+    assert "api_cost_per_1000=2" in answer["commands"][-1]
+    assert run(["eval", *words, "--suggest"]) == 0
+    output = capsys.readouterr().out
+    assert "Cost of answers" in output
+    assert "Hybrids fitted on random subsets" in output
+    assert "Measured on 65 answered listings" in output
+
+
+def test_a_small_catalog_gets_a_suggestion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Under 2,000 rows, too, validation is asked about; with too few rows for a hybrid the error says so."""
+    small = open_catalog(make_catalog(tmp_path / "small", 600))
+    answer = suggest(capsys, "api:gpt-4.1-nano", "--catalog", str(small.path))
+    assert answer["n_validation"] == len(small.items("validation"))
+    tiny = make_catalog(tmp_path / "tiny", 60)
+    assert run(["eval", "api:gpt-4.1-nano", "--catalog", str(tiny), "--suggest"]) == 2
+    assert "too few validation listings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["api:gpt-4.1-nano", "--suggest", "--answers", "5"], "--answers must be 20 to"),
+        (["api:gpt-4.1-nano", "--suggest", "--limit", "5"], "validation split of this catalog"),
+        (["api:gpt-4.1-nano@shots=4", "--suggest"], "cannot be shown training listings"),
+        (["api:gpt-4.1-nano", "a", "b", "--suggest"], "one API model"),
+        (["out/ridge", "--suggest"], "--suggest needs an API model first"),
+        (["api:gpt-4.1-nano", "--suggest", "--to", "FOLDER/mine.csv"], "did not write it"),
+        (["api:gpt-4.1-nano", "--suggest", "--to", "FOLDER/evals"], "a .csv file"),
+        (["api:gpt-4.1-nano", "--answers", "100", "--to", "FOLDER/evals"], "--answers needs --suggest"),
+        (["api:gpt-4.1-nano"], "eval needs --to"),
+    ],
+)
+def test_what_cannot_be_suggested_is_refused(
+    words: list[str], message: str, shop: Catalog, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2, and a file of the user's stays as it is."""
+    (tmp_path / "mine.csv").write_text("id,price\n")
+    words = [word.replace("FOLDER", str(tmp_path)) for word in words]
+    assert run(["eval", *words, "--catalog", str(shop.path)]) == 2
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "mine.csv").read_text() == "id,price\n"
+
+
+def test_an_own_model_that_asks_or_is_of_another_catalog_is_refused(
+    shop: Catalog, ridge: Path, hybrid_kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A suggestion sends no request, and members belong to one catalog."""
+    assert hybrid_kind == FakeHybrid.kind
+    fit_model(FakeHybrid(), shop, tmp_path / "asking")
+    words = ["--catalog", str(shop.path), "--suggest"]
+    assert run(["eval", "api:gpt-4.1-nano", str(tmp_path / "asking"), *words]) == 2
+    assert "asks an API model itself" in capsys.readouterr().err
+    other = make_catalog(tmp_path / "other", 600)
+    assert run(["eval", "api:gpt-4.1-nano", str(ridge), "--catalog", str(other), "--suggest"]) == 2
+    assert "another catalog" in capsys.readouterr().err
