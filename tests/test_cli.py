@@ -401,3 +401,15 @@ def test_a_terminal_without_the_signs_gets_question_marks(shop: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert done.stdout.isascii()
     assert json.loads(done.stdout)["fingerprint"]
+
+
+def test_a_reader_that_closes_the_pipe_gets_no_traceback() -> None:
+    """`pricesmith ... | head` ends quietly."""
+    code = "import sys; from pricesmith.cli import run; sys.exit(run(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "recipe", "ls", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (1, "")

@@ -12,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricesmith.core.types import Listing, Quote
-from pricesmith.pricers.conformal import ConformalPricer, calibrate, conformal_quantile, merged_edges
+from pricesmith.pricers.conformal import (
+    ConformalPricer,
+    calibrate,
+    conformal_quantile,
+    merged_edges,
+    own_bounds_table,
+)
 
 RANGE = (0.5, 999.49)
 HAIR = 1e-12  # the oracle cuts (1 - 0.9) x 100 = 9.999... to 9, one score too wide
@@ -217,3 +223,17 @@ def test_bands_have_a_hundred_rows_or_are_one(prices: list[float]) -> None:
     counts = np.bincount(np.searchsorted(np.array(edges), prices, side="right"), minlength=len(edges) + 1)
     assert counts.sum() == len(prices)
     assert len(edges) == 0 or counts.min() >= 100
+
+
+def test_a_quote_without_own_bounds_has_the_whole_price_range() -> None:
+    """If the bounds of the pricer are calibrated, a quote that has none is not an interval of width 0."""
+
+    class Fixed:
+        name = "fixed"
+
+        def price(self, listings: Sequence[Listing]) -> list[Quote]:
+            return [Quote(20.0) for _ in listings]
+
+    pricer = ConformalPricer(Fixed(), own_bounds_table(50), (0.5, 900.0))
+    (quote,) = pricer.price([Listing("1", "a", "")])
+    assert (quote.low, quote.price, quote.high) == (0.5, 20.0, 900.0)

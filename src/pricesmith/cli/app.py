@@ -200,7 +200,9 @@ def run(arguments: Sequence[str]) -> int:
     except typer.TyperException as error:
         print(f"Error: {error.format_message()}\n  next: {help_command(arguments)}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit) as error:  # typer turns a broken pipe into an exit
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except BaseException as error:
