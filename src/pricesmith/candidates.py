@@ -295,8 +295,8 @@ class HybridCostReporter:
     def before(self, listings: Sequence[Listing]) -> None:
         """Note about how many of these listings the API model is asked about, and what that costs."""
         share = self.hybrid.policy.share if self.hybrid.policy is not None else 1.0
-        fees = self.hybrid.expected_fees(listings)
-        cost = f"about ${share * float(fees.sum()):,.4g}" if np.isfinite(fees).all() else "an unknown cost"
+        fees = self.hybrid.total_fees(listings)
+        cost = f"about ${float(fees.sum()):,.4g}" if np.isfinite(fees).all() else "an unknown cost"
         names = ", ".join(member.name for member in self.hybrid.members[1:])
         for member in (member for hybrid in (self.hybrid, *self.hybrid.nested) for member in hybrid.members):
             if isinstance(member, ApiMember):

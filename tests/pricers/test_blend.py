@@ -104,3 +104,11 @@ def test_a_blend_needs_nothing_beside_its_folder(tmp_path: Path) -> None:
     for member in members:
         shutil.rmtree(member)
     assert load_model(tmp_path / "blend").price([Listing("1", "Aster lamp", "oak")]) == before
+
+
+def test_a_blend_with_an_api_model_inside_a_member_has_a_budget() -> None:
+    """`price --budget` and `eval` look for it."""
+    plain, asking = Fixed(Quote(30.0)), Fixed(Quote(30.0))
+    asking.asks_api = True  # type: ignore[attr-defined]
+    assert not BlendPricer([plain, plain], np.array([0.5, 0.5])).asks_api
+    assert BlendPricer([plain, asking], np.array([0.5, 0.5])).asks_api

@@ -171,6 +171,25 @@ def test_the_facts_of_an_evaluation_are_those_of_its_rows(
     assert (blended.share, blended.member, blended.estimated_fees, blended.curve) == (1.0, "answers", True, None)
 
 
+def test_a_curve_never_buys_answers(goods: Catalog, own: Path, fake: FakeEndpoint, tmp_path: Path) -> None:
+    """Also if the second model is a blend that asks an API model; its fee counts for the limit."""
+    with ApiSettings():
+        fit_model(read_recipe("blend", {"members": [str(own / "ridge"), api_member(fake)]}), goods, tmp_path / "blend")
+        cascade = fit_cascade(goods, tmp_path / "cascade", own / "median", tmp_path / "blend", max_cost_per_1000=0.03)
+    bought = len(fake.requests)
+    evals = run_candidates([str(cascade)], goods, tmp_path / "evals", limit=60, api_settings=ApiSettings())
+    facts = read_hybrid(evals.meta["cascade"])
+    assert facts is not None
+    assert facts.asked is not None
+    assert facts.curve is None
+    assert 0 < facts.asked.asked == len(fake.requests) - bought < 60
+    hybrid = find_hybrid(load_model(cascade))
+    assert hybrid is not None
+    assert hybrid.policy is not None
+    assert (hybrid.policy.unit, hybrid.asks_api) == ("usd", True)
+    assert 0.02 < (hybrid.policy.cost_per_1000 or 0) <= 0.03
+
+
 @pytest.fixture
 def small(tmp_path: Path, fake: FakeEndpoint) -> tuple[Catalog, Path, Path]:
     """A catalog that is evaluated in folds, an own model of it, and saved answers for all of it, which the fake

@@ -416,11 +416,24 @@ class HybridPricer:
         return set.intersection(*files) if files else None
 
     def free_quotes(self, listings: Sequence[Listing]) -> list[list[Quote]]:
-        """The quotes of each member but the first that cost nothing now; others are unanswered."""
-        return [
-            member.free_quotes(listings) if isinstance(member, ApiMember | SavedAnswers) else member.price(listings)
-            for member in self.members[1:]
-        ]
+        """The quotes of each member but the first that cost nothing now; others are unanswered, also all of a model
+        folder that asks an API model."""
+        quotes = []
+        for member in self.members[1:]:
+            if isinstance(member, ApiMember | SavedAnswers):
+                quotes.append(member.free_quotes(listings))
+            elif getattr(member, "asks_api", False):
+                quotes.append([not_asked("its answers may cost money") for _ in listings])
+            else:
+                quotes.append(member.price(listings))
+        return quotes
+
+    def total_fees(self, listings: Sequence[Listing]) -> Array:
+        """The expected fees of each listing [n] in US dollars: those of asking, as often as on validation, and those
+        of a hybrid that is the first member; NaN if unknown."""
+        share = self.policy.share if self.policy is not None else 1.0
+        inner = find_hybrid(self.members[0])
+        return share * self.expected_fees(listings) + (inner.total_fees(listings) if inner is not None else 0.0)
 
 
 def expected_fees(members: Sequence[Pricer], listings: Sequence[Listing]) -> Array:
@@ -430,8 +443,7 @@ def expected_fees(members: Sequence[Pricer], listings: Sequence[Listing]) -> Arr
         if isinstance(member, ApiMember | SavedAnswers):
             total = total + member.expected_fees(listings)
         elif (hybrid := find_hybrid(member)) is not None:
-            share = hybrid.policy.share if hybrid.policy is not None else 1.0
-            total = total + share * hybrid.expected_fees(listings)
+            total = total + hybrid.total_fees(listings)
     return total
 
 
