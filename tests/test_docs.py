@@ -65,7 +65,7 @@ def test_every_command_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     make = [sys.executable, "-m", "pricesmith.testing", "shop.csv", "new.csv"]
     subprocess.run(make, check=True)
-    write_answers(Path("shop.csv"), Path("answers.csv"))
+    write_answers(Path("shop.csv"), Path("llm_answers.csv"))
     stand_in(monkeypatch)
     for words in commands(page):
         monkeypatch.setattr("sys.stdin", io.StringIO("40\n" * 1000))

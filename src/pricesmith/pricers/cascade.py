@@ -14,10 +14,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from pricesmith.core.atomic import write_json
 from pricesmith.core.errors import UsageError
@@ -25,7 +25,7 @@ from pricesmith.core.model_files import read_settings
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer
-from pricesmith.pricers.hybrid.member_spec import MemberSpec
+from pricesmith.pricers.hybrid.member_spec import MemberSpec, named_path
 from pricesmith.pricers.hybrid.members import copy_members, load_copies, load_members, member_files
 from pricesmith.pricers.hybrid.model import (
     HYBRID,
@@ -56,14 +56,19 @@ class StoredPolicy(Settings):
     output_tokens: float | None = Field(None, ge=0)
 
 
+MemberText = Annotated[str, BeforeValidator(named_path)]
+
+
 class CascadeRecipe(Settings):
     """Settings of the cascade: two models, and one limit."""
 
     kind: ClassVar[str] = "cascade"
     probed: ClassVar[bool] = False  # its members are probed
     cross_fits: ClassVar[bool] = True
-    first: str = Field("", description="model folder that prices every listing")
-    second: str = Field("", description="api:MODEL, a file of saved answers, or a model folder, asked where it pays")
+    first: MemberText = Field("", description="model folder that prices every listing")
+    second: MemberText = Field(
+        "", description="api:MODEL, a file of saved answers, or a model folder, asked where it pays"
+    )
     share: float | None = Field(None, ge=0, le=1, description="share of listings that the second model is asked about")
     max_cost_per_1000: float | None = Field(None, ge=0, description="US dollars for 1,000 listings, at most")
     max_seconds_per_1000: float | None = Field(

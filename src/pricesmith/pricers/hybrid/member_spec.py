@@ -119,14 +119,23 @@ class MemberSpec:
 def split_members(value: Any) -> Any:
     """A list from `out/a,api:MODEL@url=URL,key=KEY`, as a setting is written on the command line.
 
-    A part `name=value` after an API model with options belongs to that model. Other values are returned unchanged.
+    A part `name=value` after an API model with options belongs to that model. A list keeps its members; other values
+    are returned unchanged.
     """
     if not isinstance(value, str):
-        return value
+        return tuple(named_path(part) for part in value) if isinstance(value, list | tuple) else value
     members: list[str] = []
     for part in (part.strip() for part in value.split(",")):
         if members and OPTION.match(part) and members[-1].startswith(API_PREFIX) and "@" in members[-1]:
             members[-1] += f",{part}"
         elif part:
             members.append(part)
-    return members
+    return [named_path(part) for part in members]
+
+
+def named_path(value: Any) -> Any:
+    """A path without a name of its own, such as `.`, as an absolute path: it is stored, and must have the same name in
+    every working directory. Other values are returned unchanged."""
+    if not isinstance(value, str) or not value or value.startswith(API_PREFIX):
+        return value
+    return os.path.abspath(value) if Path(os.path.normpath(value)).name in ("", ".", "..") else value

@@ -8,6 +8,7 @@ raised.
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -183,6 +184,7 @@ class ApiMember:
         settings = CURRENT.get() or self._own_settings
         if settings is None:
             settings = self._own_settings = ApiSettings()
+            weakref.finalize(self, settings.exit_stack.close)  # no block of settings closes them
         if self._pricer is None or self._settings is not settings:
             model = parse_api_model(self.spec.text)
             self._pricer = settings.build_pricer(model, self.currency, progress=self.progress)
