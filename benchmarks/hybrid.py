@@ -4,8 +4,9 @@
 
 Prints two tables in Markdown. The first is measured on the answered listings of the test split: own model, LLM, and the
 hybrid when it asks about all listings or about a share of them, in order of the expected gain. The second is the
-learning curve in paid answers: hybrids fitted on random subsets of the answered validation listings, scored on the
-other answered validation listings (900: 10-fold cross-fitting), so that the test split takes no part in it.
+learning curve in paid answers: hybrids fitted on 20 random subsets of the answered validation listings, scored on the
+answered validation listings outside the subset (the last row: 10-fold cross-fitting), so that the test split takes no
+part in it.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from pricesmith.catalog.catalog import Catalog
 from pricesmith.core.types import Item, Quote
 from pricesmith.metrics.bootstrap import Interval, bootstrap_interval, encode_groups
 from pricesmith.pricers.fitting import fit_model
-from pricesmith.pricers.hybrid.members import FeeSettings, SavedAnswers
 from pricesmith.pricers.hybrid.model import Answers, HybridPricer, collect_answers, fit_hybrid
+from pricesmith.pricers.hybrid.paid import FeeSettings, SavedAnswers
 from pricesmith.pricers.model import PriceModel, load_model
 from pricesmith.pricers.precomputed import read_prices
 from pricesmith.pricers.recipes import read_recipe
@@ -107,30 +108,41 @@ def print_test(
 
 
 def print_learning_curve(answers: Answers) -> None:
-    """The second table: MAE on validation by the number of answers that the hybrid is fitted on."""
+    """The second table: MAE on the answered validation listings by the number of answers that hybrids are fitted on.
+
+    Each listing's errors are means over the subsets that it is not in, so that all rows are about the same listings.
+    """
     rows = np.array(answers.asked)[answers.inputs.complete]
-    truth = answers.truth
-    print("\n| answers | own model | LLM | hybrid, all asked | 20 % asked |\n|--:|--:|--:|--:|--:|")
+    codes = encode_groups([answers.groups[row] for row in rows])
+    print("\n| answers | own model | LLM | hybrid, all asked | 20 % asked | gain of all asked over the LLM |")
+    print("|--:|--:|--:|--:|--:|--:|")
     for size in SIZES:
-        results = [score_subset(answers, rows, truth, size, seed) for seed in range(REPEATS)]
-        print(f"| {size} | " + " | ".join(format_repeats(column) for column in zip(*results, strict=True)) + " |")
+        sums, counts = np.zeros((4, len(rows))), np.zeros(len(rows))
+        for seed in range(REPEATS):
+            outside, errors = score_subset(answers, rows, size, seed)
+            sums[:, outside] += errors
+            counts[outside] += 1
+        print_errors(size, sums[:, counts > 0] / counts[counts > 0], encode_groups(codes[counts > 0].tolist()))
     fitted = fit_hybrid(answers)
-    own = np.array([answers.first[row].price for row in fitted.rows], dtype=np.float64)
-    llm = answers.inputs.prices[answers.inputs.complete][:, 1]
+    llm = np.abs(answers.inputs.prices[answers.inputs.complete][:, 1] - answers.truth[rows])
     order = fitted.model.expected_gains([answers.first[row] for row in fitted.rows])
-    final = (
-        np.abs(own - truth[rows]).mean(),
-        np.abs(llm - truth[rows]).mean(),
-        fitted.hybrid_errors.mean(),
-        errors_at(0.2, order, fitted.first_errors, fitted.hybrid_errors).mean(),
-    )
-    print(f"| {len(rows)} | " + " | ".join(f"{value:.2f}" for value in final) + " |")
+    partly = errors_at(0.2, order, fitted.first_errors, fitted.hybrid_errors)
+    print_errors(len(rows), np.stack([fitted.first_errors, llm, fitted.hybrid_errors, partly]), codes)
+
+
+def print_errors(size: int, errors: Array, codes: npt.NDArray[np.int64]) -> None:
+    """A row of the second table from errors [4, n]."""
+    columns = [*errors, errors[1] - errors[2]]
+    print(f"| {size} | " + " | ".join(format_interval(bootstrap_interval(column, codes)) for column in columns) + " |")
 
 
 def score_subset(
-    answers: Answers, rows: npt.NDArray[np.int64], truth: Array, size: int, seed: int
-) -> tuple[float, ...]:
-    """MAE of own model, LLM, hybrid, and hybrid with 20 % asked, on the answered rows outside a random subset."""
+    answers: Answers, rows: npt.NDArray[np.int64], size: int, seed: int
+) -> tuple[npt.NDArray[np.int64], Array]:
+    """The positions [n] of the answered rows outside a random subset, and the absolute errors [4, n] on them.
+
+    They are the errors of the own model, the LLM, the hybrid fitted on the subset, and that hybrid with 20 % asked.
+    """
     chosen = np.random.default_rng(seed).permutation(len(rows))
     places = {row: place for place, row in enumerate(answers.asked)}
     inside, outside = rows[chosen[:size]].tolist(), rows[chosen[size:]].tolist()
@@ -139,20 +151,12 @@ def score_subset(
         return [[member[places[row]] for row in part] for member in answers.others]
 
     fitted = fit_hybrid(replace(answers, asked=inside, others=quotes(inside)))
-    first = [answers.first[row] for row in outside]
-    pricer = HybridPricer([], fitted.model, "hybrid")
-    rest = replace(answers, asked=outside, others=quotes(outside))
-    prices = pricer.model.shares.combine(rest.inputs)
-    own, llm = rest.inputs.prices.T
-    actual = truth[outside]
-    first_errors, hybrid_errors = np.abs(own - actual), np.abs(prices - actual)
-    partly = errors_at(0.2, fitted.model.expected_gains(first), first_errors, hybrid_errors)
-    return first_errors.mean(), np.abs(llm - actual).mean(), hybrid_errors.mean(), partly.mean()
-
-
-def format_repeats(values: tuple[float, ...]) -> str:
-    """The mean over subsets, with the standard deviation between them."""
-    return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
+    inputs = replace(answers, asked=outside, others=quotes(outside)).inputs
+    actual, first = answers.truth[outside], [answers.first[row] for row in outside]
+    own, llm = np.abs(inputs.prices - actual[:, None]).T
+    hybrid = np.abs(fitted.model.shares.combine(inputs) - actual)
+    partly = errors_at(0.2, fitted.model.expected_gains(first), own, hybrid)
+    return chosen[size:], np.stack([own, llm, hybrid, partly])
 
 
 if __name__ == "__main__":

@@ -32,9 +32,8 @@ IN_FLIGHT = 8  # requests whose highest cost a budget must cover beside the esti
 HEADER = ["id", "title", "estimated_fee_usd", "cached"]
 EXPERIENCE = (
     "Buy 100 answers first: on 58,299 goods and a frontier LLM, 100 answers gave most of the gain of 900 "
-    "(benchmarks/README.md). MAE on held-out validation answers: own model 32.6 to 32.9, LLM 30.9 to 31.2, "
-    "hybrid 29.65 with 50 answers, 29.08 with 100, 28.91 with 200 and 28.62 with 900; 28.19 with 400, on other draws "
-    "(own model 32.22)."
+    "(benchmarks/README.md). MAE on held-out validation answers: own model 32.84, LLM 31.16, hybrid 29.62 with 50 "
+    "answers, 29.34 with 100, 29.29 with 200, 29.01 with 400 and 28.62 with 900."
 )
 
 
