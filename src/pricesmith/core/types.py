@@ -36,7 +36,7 @@ class Item:
     price: float
 
 
-NOT_ASKED = "not asked"  # begins a note that goes on with the reason, such as "not asked: the budget is spent"
+NOT_ASKED = "not asked"  # begins a note and is followed by the reason, such as "not asked: the budget is spent"
 
 
 @dataclass(frozen=True, slots=True, repr=False)

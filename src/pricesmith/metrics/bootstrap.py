@@ -273,7 +273,7 @@ def simultaneous_intervals(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[list[Interval], float]:
-    """The interval of each paired difference `one` - `other` of means, which hold all together at `confidence`, and
+    """The interval of each paired difference `one` - `other` of means, simultaneous at `confidence`, and
     the confidence that each has by itself.
 
     All arrays are per-item values of shape (n,) on the same items, in the metric's unit; `groups` are their codes

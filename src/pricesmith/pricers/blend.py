@@ -25,10 +25,9 @@ from pricesmith.core.atomic import write_json
 from pricesmith.core.errors import PricesmithError
 from pricesmith.core.model_files import damaged_file, read_object
 from pricesmith.core.progress import SILENT, Progress
-from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer, Quote
 from pricesmith.pricers.hybrid.member_spec import MemberSpec, split_members
-from pricesmith.pricers.hybrid.members import copy_members, load_copies, load_members, member_files
+from pricesmith.pricers.hybrid.members import MemberSettings, copy_members, load_copies, load_members, member_files
 from pricesmith.pricers.hybrid.model import (
     HYBRID,
     HybridPricer,
@@ -37,7 +36,6 @@ from pricesmith.pricers.hybrid.model import (
     load_hybrid,
     save_hybrid,
 )
-from pricesmith.pricers.hybrid.paid import FeeSettings
 
 WEIGHTS = "weights.json"
 MIN_ROWS = 20
@@ -45,7 +43,7 @@ MAX_ROWS = 5_000
 Array = npt.NDArray[np.float64]
 
 
-class BlendRecipe(Settings):
+class BlendRecipe(MemberSettings):
     """Settings of the blend."""
 
     kind: ClassVar[str] = "blend"
@@ -53,11 +51,6 @@ class BlendRecipe(Settings):
     members: Annotated[tuple[str, ...], BeforeValidator(split_members)] = Field(
         (), description="model folders of the same catalog, files of saved answers, or api:MODEL; at least two"
     )
-    n_answers: int = Field(1000, ge=20, description="validation listings that an API model is asked about, at most")
-    api_model: str = Field(
-        "", description="API model whose price for tokens the fees of saved answers are estimated by"
-    )
-    api_cost_per_1000: float | None = Field(None, ge=0, description="US dollars that 1,000 saved answers cost")
 
     @property
     def specs(self) -> list[MemberSpec]:
@@ -68,16 +61,6 @@ class BlendRecipe(Settings):
     def cross_fits(self) -> bool:
         """Whether answers cost money, so that all answered validation listings are used for weights and intervals."""
         return any(spec.paid for spec in self.specs)
-
-    @property
-    def asks_api(self) -> bool:
-        """Whether an API model is asked."""
-        return any(spec.asks_api for spec in self.specs)
-
-    @property
-    def fees(self) -> FeeSettings:
-        """What saved answers cost."""
-        return FeeSettings(self.api_model, self.api_cost_per_1000)
 
     def fit(self, train: Sequence[Item], validation: Sequence[Item], folder: Path, progress: Progress = SILENT) -> None:
         """Copy the members and write their weights. Raises UsageError if they were fitted on different catalogs."""
@@ -106,17 +89,9 @@ class BlendRecipe(Settings):
         """The weights, and the copy of each member; of a model its manifest, which names its other files."""
         return (HYBRID if self.cross_fits else WEIGHTS, *member_files(self.specs))
 
-    def paths(self) -> list[Path]:
-        """The folders and files of the members."""
-        return [Path(spec.text) for spec in self.specs if spec.kind != "api"]
-
     def content_hashes(self) -> dict[str, dict[str, str]]:
         """The identity of each member by name. Raises InputError if a member does not exist."""
         return {"members": {spec.name: spec.content_hash() for spec in self.specs}}
-
-    def stored_copies(self, folder: Path) -> list[Path]:
-        """The copies of the members in a model folder."""
-        return [path for spec in self.specs if (path := spec.copy_path(folder)) is not None]
 
     def with_paths(self, paths: Sequence[Path]) -> BlendRecipe:
         """The same recipe with other paths of the members."""

@@ -26,7 +26,7 @@ from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer
 from pricesmith.pricers.hybrid.member_spec import MemberSpec, named_path
-from pricesmith.pricers.hybrid.members import copy_members, load_copies, load_members, member_files
+from pricesmith.pricers.hybrid.members import MemberSettings, copy_members, load_copies, load_members, member_files
 from pricesmith.pricers.hybrid.model import (
     HYBRID,
     Answers,
@@ -39,7 +39,7 @@ from pricesmith.pricers.hybrid.model import (
     load_hybrid,
     save_hybrid,
 )
-from pricesmith.pricers.hybrid.paid import ApiMember, FeeSettings, SavedAnswers
+from pricesmith.pricers.hybrid.paid import ApiMember, SavedAnswers
 from pricesmith.pricers.hybrid.policy import CascadePolicy, Constraint, Evidence, Unit, fit_policy, scores
 
 POLICY = "policy.json"
@@ -59,7 +59,7 @@ class StoredPolicy(Settings):
 MemberText = Annotated[str, BeforeValidator(named_path)]
 
 
-class CascadeRecipe(Settings):
+class CascadeRecipe(MemberSettings):
     """Settings of the cascade: two models, and one limit."""
 
     kind: ClassVar[str] = "cascade"
@@ -75,26 +75,11 @@ class CascadeRecipe(Settings):
         None, ge=0, description="seconds of a local second model for 1,000 listings, at most"
     )
     max_mae: float | None = Field(None, gt=0, description="MAE on validation that is enough")
-    n_answers: int = Field(1000, ge=20, description="validation listings that an API model is asked about, at most")
-    api_model: str = Field(
-        "", description="API model whose price for tokens the fees of saved answers are estimated by"
-    )
-    api_cost_per_1000: float | None = Field(None, ge=0, description="US dollars that 1,000 saved answers cost")
 
     @property
     def specs(self) -> list[MemberSpec]:
         """The first and the second model."""
         return [MemberSpec(text) for text in (self.first, self.second) if text]
-
-    @property
-    def asks_api(self) -> bool:
-        """Whether an API model is asked."""
-        return any(spec.asks_api for spec in self.specs)
-
-    @property
-    def fees(self) -> FeeSettings:
-        """What saved answers cost."""
-        return FeeSettings(self.api_model, self.api_cost_per_1000)
 
     @property
     def constraint(self) -> Constraint:
@@ -161,18 +146,10 @@ class CascadeRecipe(Settings):
         """The hybrid, the policy, and the copies of both models."""
         return (HYBRID, POLICY, *member_files(self.specs))
 
-    def paths(self) -> list[Path]:
-        """The folders and files of both models."""
-        return [Path(spec.text) for spec in self.specs if spec.kind != "api"]
-
     def content_hashes(self) -> dict[str, dict[str, str]]:
         """The identity of each model by its setting. Raises InputError if one does not exist."""
         named = {"first": self.first, "second": self.second}
         return {key: {MemberSpec(text).name: MemberSpec(text).content_hash()} for key, text in named.items() if text}
-
-    def stored_copies(self, folder: Path) -> list[Path]:
-        """The copies of both models in a model folder."""
-        return [path for spec in self.specs if (path := spec.copy_path(folder)) is not None]
 
     def with_paths(self, paths: Sequence[Path]) -> CascadeRecipe:
         """The same recipe with other paths of the models."""

@@ -33,7 +33,7 @@ ASK_ALL = CascadePolicy(threshold=None, unit="usd", share=1.0)
 
 
 class FakeModel:
-    """A pricer of one's own: each price is off by a factor; `silent` ids are unanswered."""
+    """A pricer of one's own: each price has an error of a constant factor; `silent` ids are unanswered."""
 
     name = "own"
 

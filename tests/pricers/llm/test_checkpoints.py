@@ -34,7 +34,7 @@ class Notes(Progress):
         self.notes.append(text)
 
 
-def made(parent: Path, step: int) -> Path:
+def write_checkpoint(parent: Path, step: int) -> Path:
     """A sealed checkpoint with a file of each name that a real one has."""
     folder = parent / f"checkpoint-{step}"
     folder.mkdir(parents=True)
@@ -101,8 +101,8 @@ WAYS = [truncate, zero, flip, delete, unmark, empty_marker, garble, hollow, othe
 @pytest.mark.parametrize("damage", WAYS, ids=lambda way: way.__name__)
 def test_a_broken_newest_falls_back_to_the_one_before(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     """Whatever broke the newest, the previous one is taken, with one warning that names both and the reason."""
-    made(tmp_path, 10)
-    previous, last = made(tmp_path, 20), made(tmp_path, 30)
+    write_checkpoint(tmp_path, 10)
+    previous, last = write_checkpoint(tmp_path, 20), write_checkpoint(tmp_path, 30)
     damage(last)
     assert find_damage(last)
     notes = Notes()
@@ -115,8 +115,8 @@ def test_a_broken_newest_falls_back_to_the_one_before(tmp_path: Path, damage: Ca
 
 def test_a_complete_newest_checkpoint_is_used_without_a_note(tmp_path: Path) -> None:
     """The highest step in the path wins, not the latest write and not the order of letters."""
-    made(tmp_path, 100)
-    made(tmp_path, 20)
+    write_checkpoint(tmp_path, 100)
+    write_checkpoint(tmp_path, 20)
     notes = Notes()
     assert newest_checkpoint(tmp_path, notes) == tmp_path / "checkpoint-100"
     assert notes.notes == []
@@ -125,7 +125,7 @@ def test_a_complete_newest_checkpoint_is_used_without_a_note(tmp_path: Path) -> 
 def test_where_all_are_broken_training_starts_over(tmp_path: Path) -> None:
     """One warning for all of them."""
     for step in (10, 20):
-        flip(made(tmp_path, step))
+        flip(write_checkpoint(tmp_path, step))
     notes = Notes()
     assert newest_checkpoint(tmp_path, notes) is None
     assert len(notes.notes) == 1
@@ -135,7 +135,7 @@ def test_where_all_are_broken_training_starts_over(tmp_path: Path) -> None:
 
 def test_sealing_drops_what_could_hold_code(tmp_path: Path) -> None:
     """`training_args.bin` is gone before the marker is there; the marker names all that is left."""
-    folder = made(tmp_path, 10)
+    folder = write_checkpoint(tmp_path, 10)
     assert not (folder / "training_args.bin").exists()
     assert set(json.loads((folder / MARKER).read_text())["files"]) == NEEDED
 
@@ -143,7 +143,7 @@ def test_sealing_drops_what_could_hold_code(tmp_path: Path) -> None:
 def test_pruning_keeps_three_and_the_best(tmp_path: Path) -> None:
     """The newest three by step and the one with the lowest error stay."""
     for step in (10, 20, 30, 40, 50, 60):
-        made(tmp_path, step)
+        write_checkpoint(tmp_path, step)
     (tmp_path / "checkpoint-notes").mkdir()
     prune_checkpoints(tmp_path, best=20)
     assert [checkpoint_step(path) for path in checkpoints(tmp_path)] == [60, 50, 40, 20]

@@ -6,13 +6,49 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from pricesmith.core.errors import UsageError
 from pricesmith.core.model_files import read_object
 from pricesmith.core.progress import SILENT, Progress
+from pricesmith.core.settings import Settings
 from pricesmith.core.types import Pricer
 from pricesmith.pricers.hybrid.member_spec import MemberSpec
 from pricesmith.pricers.hybrid.paid import ApiMember, FeeSettings, SavedAnswers
 from pricesmith.pricers.precomputed import read_prices
+
+
+class MemberSettings(Settings):
+    """What the recipes blend and cascade share: settings of paid members, and the paths of all members."""
+
+    n_answers: int = Field(1000, ge=20, description="validation listings that an API model is asked about, at most")
+    api_model: str = Field(
+        "", description="API model whose price for tokens the fees of saved answers are estimated by"
+    )
+    api_cost_per_1000: float | None = Field(None, ge=0, description="US dollars that 1,000 saved answers cost")
+
+    @property
+    def specs(self) -> list[MemberSpec]:
+        """The members, in the order of their quotes."""
+        raise NotImplementedError
+
+    @property
+    def asks_api(self) -> bool:
+        """Whether an API model is asked."""
+        return any(spec.asks_api for spec in self.specs)
+
+    @property
+    def fees(self) -> FeeSettings:
+        """What saved answers cost."""
+        return FeeSettings(self.api_model, self.api_cost_per_1000)
+
+    def paths(self) -> list[Path]:
+        """The folders and files of the members."""
+        return [Path(spec.text) for spec in self.specs if spec.kind != "api"]
+
+    def stored_copies(self, folder: Path) -> list[Path]:
+        """The copies of the members in a model folder."""
+        return [path for spec in self.specs if (path := spec.copy_path(folder)) is not None]
 
 
 def load_member(
