@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from pricesmith.batch.price import UNLIKE, price_row
-from pricesmith.catalog.clean import CleanSettings, build_listing, is_too_short
+from pricesmith.catalog.clean import CleanSettings, build_listing, cell_text, is_too_short
 from pricesmith.catalog.columns import ColumnMap, column_key
 from pricesmith.catalog.listing_reader import ListingReader
 from pricesmith.core.errors import InputError, UsageError
@@ -33,63 +33,83 @@ def known_fields(info: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(name for values in maps for name in values.get("extra", ())))
 
 
+class DescriptionReader:
+    """Makes listings of words and fields as curate would; `info` is the model's catalog.json."""
+
+    def __init__(self, info: Mapping[str, Any]) -> None:
+        self.cleaning = parse_settings(CleanSettings, info["cleaning"], where="catalog.json")
+        self.known = known_fields(info)
+        columns = info["columns"]
+        self.targets: dict[str, str] = {}
+        for name, column in (("title", TITLE), ("text", TEXT), ("category", CATEGORY), ("brand", BRAND)):
+            self.targets[column_key(str(columns.get(name) or name))] = column
+            self.targets.setdefault(column_key(name), column)
+        for name in self.known:
+            self.targets[column_key(name)] = name
+
+    def read(self, text: str, fields: Mapping[str, object], id: str = "1") -> Listing:
+        """The listing of a text and fields. The first line of the text is the title, unless the fields have one.
+
+        Raises UsageError for a field that the catalog does not have, and if curate would refuse the listing as too
+        short.
+        """
+        values = self.resolve(fields)
+        title, _, rest = text.strip().partition("\n")
+        if TITLE in values:
+            title, rest = "", text.strip()
+        if rest and TEXT in values:
+            rest = f"{rest}\n{cell_text(values.pop(TEXT))}"
+        given: dict[str, object] = {TITLE: title, TEXT: rest, **values}
+        extra = tuple(name for name in self.known if name in given)
+        cells = {name: given[name] for name in (TITLE, TEXT, CATEGORY, BRAND, *extra) if name in given}
+        columns = ColumnMap(title=TITLE, text=TEXT, category=CATEGORY, brand=BRAND, price="", extra=extra)
+        listing = build_listing(cells, columns, self.cleaning, id=id)
+        shown = text or " ".join(cell_text(value) for value in fields.values())
+        if not (listing.title or listing.text):
+            raise UsageError(
+                "There is nothing to price", got=repr(shown[:60]), hint="Describe the thing: what it is, make, size."
+            )
+        if is_too_short(listing, self.cleaning):
+            raise UsageError(
+                "There is too little to price",
+                got=repr(shown[:60]),
+                allowed=f"at least {self.cleaning.min_chars} letters and digits",
+                hint="Describe the thing: what it is, make, size.",
+            )
+        return listing
+
+    def resolve(self, fields: Mapping[str, object]) -> dict[str, object]:
+        """The values of fields by column. Raises UsageError for a name that is neither a column nor a usual field."""
+        values: dict[str, object] = {}
+        for name, value in fields.items():
+            if column_key(name) not in self.targets:
+                allowed = ["title", "text", "category", "brand", *self.known]
+                raise UsageError(
+                    f"This model has no field {name[:60]!r}",
+                    got=f"{name[:60]}={cell_text(value)[:60]}",
+                    allowed=", ".join(allowed[:30]),
+                    hint="Use one of these names, or put it into the text.",
+                )
+            values[self.targets[column_key(name)]] = value
+        return values
+
+
 def listing_from_text(text: str, info: Mapping[str, Any], fields: Mapping[str, str] | None = None) -> Listing:
     """Words and fields as the listing that curate would make of them; the first line of the text is the title.
 
     `info` is the model's catalog.json. Raises UsageError for a field that the catalog does not have, and if curate
     would refuse the listing as too short.
     """
-    cleaning = parse_settings(CleanSettings, info["cleaning"], where="catalog.json")
-    title, _, rest = text.strip().partition("\n")
-    given = {TITLE: title, TEXT: rest, **resolve_fields(fields or {}, info)}
-    extra = tuple(name for name in known_fields(info) if name in given)
-    values = {name: given[name] for name in (TITLE, TEXT, CATEGORY, BRAND, *extra) if name in given}
-    columns = ColumnMap(title=TITLE, text=TEXT, category=CATEGORY, brand=BRAND, price="", extra=extra)
-    listing = build_listing(values, columns, cleaning, id="1")
-    if not (listing.title or listing.text):
-        raise UsageError(
-            "There is nothing to price", got=repr(text[:60]), hint="Describe the thing: what it is, make, size."
-        )
-    if is_too_short(listing, cleaning):
-        raise UsageError(
-            "There is too little to price",
-            got=repr(text[:60]),
-            allowed=f"at least {cleaning.min_chars} letters and digits",
-            hint="Describe the thing: what it is, make, size.",
-        )
-    return listing
+    return DescriptionReader(info).read(text, fields or {})
 
 
-def resolve_fields(fields: Mapping[str, str], info: Mapping[str, Any]) -> dict[str, str]:
-    """The values of --field by column. Raises UsageError for a name that is neither a column nor a usual field."""
-    columns = info["columns"]
-    targets: dict[str, str] = {}
-    for name, column in (("title", TITLE), ("text", TEXT), ("category", CATEGORY), ("brand", BRAND)):
-        targets[column_key(str(columns.get(name) or name))] = column
-        targets.setdefault(column_key(name), column)
-    for name in known_fields(info):
-        targets[column_key(name)] = name
-    values: dict[str, str] = {}
-    for name, value in fields.items():
-        if column_key(name) not in targets:
-            allowed = ["title", "text", "category", "brand", *known_fields(info)]
-            raise UsageError(
-                f"This model has no field {name!r}",
-                got=f"--field {name}={value}",
-                allowed=", ".join(allowed[:30]),
-                hint="Use one of these names, or put it into the text.",
-            )
-        values[targets[column_key(name)]] = value
-    return values
-
-
-def fields_not_given(listing: Listing, info: Mapping[str, Any], fields: Mapping[str, str]) -> list[str]:
-    """The catalog's columns of text that neither the fields nor the words mention."""
+def fields_not_given(listing: Listing, known: Sequence[str], fields: Iterable[str]) -> list[str]:
+    """The catalog's columns of text (`known`) that neither the names of fields nor the words mention."""
     given = {column_key(name) for name in fields}
     words = f" {' '.join(f'{listing.title} {listing.text}'.casefold().split())} "
     return [
         name
-        for name in known_fields(info)
+        for name in known
         if column_key(name) not in given and name.casefold().replace("_", " ").strip() not in words
     ]
 
@@ -115,7 +135,7 @@ def price_text(
         "note": row.note,
         **({"cost_usd": row.cost_usd} if model.asks_api else {}),
         "nothing_similar": row.nothing_similar,
-        "not_given": fields_not_given(listing, model.info, fields or {}),
+        "not_given": fields_not_given(listing, known_fields(model.info), fields or {}),
         "pricer": model.name,
         "comparables": [
             {

@@ -1,0 +1,46 @@
+"""The application: routes, error handlers and layers, for a service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from pricesmith import __version__
+from pricesmith.serve import pricing, status
+from pricesmith.serve.errors import install_error_handlers
+from pricesmith.serve.security import SecurityLayer
+from pricesmith.serve.service import Service
+
+ABOUT = "Prices of things from their description, with intervals. Every error says what, got, allowed and next."
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application of a service; the models are loaded when it starts."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        try:
+            yield
+        finally:
+            await service.stop()
+
+    app = FastAPI(
+        title="Pricesmith",
+        description=ABOUT,
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,  # its pages load scripts from other hosts
+        redoc_url=None,
+        root_path=service.settings.root_path,
+        max_body_size=service.settings.max_body,
+        middleware=[Middleware(SecurityLayer, settings=service.settings)],
+    )
+    app.state.service = service
+    for module in (pricing, status):
+        app.include_router(module.router)
+    install_error_handlers(app)
+    return app

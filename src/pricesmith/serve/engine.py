@@ -1,0 +1,332 @@
+"""One served model: a thread that prices, a queue of limited length, and batches made of whatever waits.
+
+    engine = await Engine.open("ridge", Path("out/ridge"))
+    answers = await engine.price([ListingInput(text="Garden hose, 25 m")])
+
+A model prices 256 listings in little more time than ten, so all requests that wait are priced together. `swap` replaces
+the model between two batches: no request is dropped, and none is priced by two models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pricesmith.batch.price import PricedRow, price_row
+from pricesmith.batch.price_one import DescriptionReader, fields_not_given
+from pricesmith.catalog.comparables import Comparable
+from pricesmith.core.errors import PricesmithError, UsageError
+from pricesmith.core.types import Listing, Quote
+from pricesmith.pricers.model import PriceModel, load_model
+from pricesmith.serve.errors import ServeError, too_busy
+from pricesmith.serve.schemas import Described, ListingInput
+
+BATCH = 1_024  # listings that are priced together at most; one larger request is priced whole
+SPLIT = 512  # listings from which on a batch is divided between cores
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class EngineLimits:
+    """`waiting` listings may wait at most. The others are for models that ask an API model: US dollars for each day
+    (UTC; None: no limit), and seconds until a listing is priced without it."""
+
+    waiting: int = 20_000
+    api_budget_per_day: float | None = None
+    api_timeout: float = 20.0
+    api_concurrency: int = 8
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the engine says about one listing. `error` is set, and the rest is not, if it cannot be priced at all."""
+
+    listing: Listing | None = None
+    row: PricedRow | None = None
+    comparables: tuple[Comparable, ...] = ()
+    not_given: tuple[str, ...] = ()
+    error: PricesmithError | None = None
+
+
+@dataclass
+class LoadedModel:
+    """A model and what is made from it; a swap replaces all of it at once."""
+
+    model: PriceModel
+    reader: DescriptionReader
+    context: contextvars.Context
+    loaded_at: str
+    spending: DailySpending | None = None
+    exit_stack: ExitStack = field(default_factory=ExitStack)
+
+    @classmethod
+    def open(cls, folder: Path, limits: EngineLimits) -> LoadedModel:
+        """Load and check a model folder. Raises InputError if it is not a finished, undamaged model."""
+        model = load_model(folder)
+        loaded = cls(
+            model,
+            DescriptionReader(model.info),
+            contextvars.copy_context(),
+            datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        if model.asks_api:
+            from pricesmith.pricers.api.model_spec import ApiSettings
+
+            settings = ApiSettings(limits.api_budget_per_day, limits.api_concurrency, limits.api_timeout, fallback=True)
+            loaded.context.run(loaded.exit_stack.enter_context, settings)
+            loaded.spending = DailySpending(settings.shared_budget)
+        _ = model.index  # read now, so that the first request need not wait
+        return loaded
+
+    def close(self) -> None:
+        """Close what the API model of this model has opened."""
+        self.context.run(self.exit_stack.close)
+
+
+class DailySpending:
+    """Resets a budget at the start of each day (UTC). `today` and `save` can be replaced: the log keeps the sum of a
+    day over a restart."""
+
+    def __init__(self, budget: Any) -> None:
+        self.budget = budget
+        self.today: Callable[[], str] = lambda: datetime.now(UTC).date().isoformat()
+        self.day = self.today()
+        self.save: Callable[[str, float], None] = lambda day, spent: None
+        budget.record = lambda spent, reserved: self.save(self.day, spent + reserved)
+
+    def resume(self, spent: float) -> None:
+        """Count what was spent today before this process started."""
+        with self.budget.change:
+            self.budget.spent += spent
+
+    def renew(self) -> None:
+        """Start a new day with nothing spent."""
+        if (day := self.today()) != self.day:
+            with self.budget.change:
+                self.day, self.budget.spent, self.budget.failed_tries_usd = day, 0.0, 0.0
+
+
+@dataclass
+class Job:
+    """One request: its listings, how many comparables each wants, and the future of its answers."""
+
+    listings: Sequence[Described]
+    ids: Sequence[str]
+    comparables: int
+    future: asyncio.Future[tuple[LoadedModel, list[Answer]]]
+
+
+class Engine:
+    """Prices for one name; `open` makes it."""
+
+    def __init__(self, name: str, folder: Path, loaded: LoadedModel, limits: EngineLimits) -> None:
+        self.name, self.folder, self.loaded, self.limits = name, folder, loaded, limits
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix=f"price-{name}")
+        self.workers = ThreadPoolExecutor(CORES, thread_name_prefix=f"part-{name}") if CORES > 1 else None
+        self.jobs: deque[Job] = deque()
+        self.waiting = 0  # listings of the jobs in the queue
+        self.wake = asyncio.Event()
+        self.batches = self.priced = self.failed = 0
+        self.seconds_per_listing = 0.002
+        self.task: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, name: str, folder: Path, limits: EngineLimits | None = None) -> Engine:
+        """Load a model folder, or the chosen model of a build folder, and start to price."""
+        limits = limits or EngineLimits()
+        loaded = await asyncio.to_thread(LoadedModel.open, folder, limits)
+        engine = cls(name, folder, loaded, limits)
+        engine.task = asyncio.create_task(engine.run())
+        return engine
+
+    @property
+    def model(self) -> PriceModel:
+        """The model that prices now."""
+        return self.loaded.model
+
+    async def close(self) -> None:
+        """Stop; what waits is answered with an error."""
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+        for job in self.jobs:
+            if not job.future.done():
+                job.future.set_exception(ServeError(503, "The server is stopping", hint="Try again in a moment."))
+        self.jobs.clear()
+        self.thread.shutdown()
+        if self.workers is not None:
+            self.workers.shutdown()
+        self.loaded.close()
+
+    async def price(
+        self, listings: Sequence[Described], ids: Sequence[str], comparables: int = 0
+    ) -> tuple[LoadedModel, list[Answer]]:
+        """One answer for each listing, in order, and the model that gave them. `ids` become the listings' ids.
+
+        Raises ServeError (429) if too many listings wait.
+        """
+        if self.waiting and self.waiting + len(listings) > self.limits.waiting:
+            raise too_busy(self.waiting * self.seconds_per_listing)
+        future: asyncio.Future[tuple[LoadedModel, list[Answer]]] = asyncio.get_running_loop().create_future()
+        self.jobs.append(Job(listings, ids, comparables, future))
+        self.waiting += len(listings)
+        self.wake.set()
+        return await future
+
+    async def swap(self, loaded: LoadedModel) -> LoadedModel:
+        """Price with another model from the next batch on; returns the old one, which no batch uses any more."""
+        old, self.loaded = self.loaded, loaded
+        await asyncio.get_running_loop().run_in_executor(self.thread, lambda: None)  # the batch in work is done then
+        return old
+
+    async def run(self) -> None:
+        """Price what waits, batch after batch."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self.wake.wait()
+            while batch := self.take():
+                loaded, started = self.loaded, loop.time()
+                try:
+                    answers = await loop.run_in_executor(self.thread, partial(self.work, loaded, batch))
+                except Exception as error:
+                    await self.price_singly(loaded, batch, error)
+                else:
+                    for job, own in zip(batch, answers, strict=True):
+                        if not job.future.done():
+                            job.future.set_result((loaded, own))
+                count = sum(len(job.listings) for job in batch)
+                self.batches += 1
+                self.priced += count
+                self.seconds_per_listing += 0.1 * ((loop.time() - started) / count - self.seconds_per_listing)
+            self.wake.clear()
+
+    def take(self) -> list[Job]:
+        """The next batch: whole requests, in their order. Requests whose client has gone are left out."""
+        batch: list[Job] = []
+        count = 0
+        while self.jobs and (not batch or count + len(self.jobs[0].listings) <= BATCH):
+            job = self.jobs.popleft()
+            self.waiting -= len(job.listings)
+            if not job.future.done():
+                batch.append(job)
+                count += len(job.listings)
+        return batch
+
+    async def price_singly(self, loaded: LoadedModel, batch: Sequence[Job], error: Exception) -> None:
+        """After a failed batch: price each request alone, so that one of them does not fail the others."""
+        loop = asyncio.get_running_loop()
+        for job in batch:
+            try:
+                if len(batch) > 1:
+                    (answers,) = await loop.run_in_executor(self.thread, partial(self.work, loaded, [job]))
+                    result: Any = (loaded, answers)
+                else:
+                    raise error
+            except Exception as own_error:
+                self.failed += 1
+                if not job.future.done():
+                    job.future.set_exception(own_error)
+            else:
+                if not job.future.done():
+                    job.future.set_result(result)
+
+    def work(self, loaded: LoadedModel, batch: Sequence[Job]) -> list[list[Answer]]:
+        """The answers of a batch, computed in the engine's thread."""
+        if loaded.spending is not None:
+            loaded.spending.renew()
+        parts = list(split_evenly(batch)) if self.workers is not None else [batch]
+        if len(parts) == 1 or self.workers is None:
+            return loaded.context.run(price_jobs, loaded, batch)
+        futures = [self.workers.submit(loaded.context.copy().run, price_jobs, loaded, part) for part in parts]
+        return join_parts(batch, [future.result() for future in futures])
+
+
+def split_evenly(batch: Sequence[Job]) -> list[list[Job]]:
+    """A batch in as many parts as there are cores, if it is long enough; a large request is divided."""
+    count = sum(len(job.listings) for job in batch)
+    if count < SPLIT:
+        return [list(batch)]
+    size = -(-count // CORES)
+    parts: list[list[Job]] = [[]]
+    room = size
+    for job in batch:
+        start = 0
+        while start < len(job.listings):
+            if room == 0:
+                parts.append([])
+                room = size
+            end = min(len(job.listings), start + room)
+            parts[-1].append(Job(job.listings[start:end], job.ids[start:end], job.comparables, job.future))
+            room -= end - start
+            start = end
+    return parts
+
+
+def join_parts(batch: Sequence[Job], answers: Sequence[Sequence[list[Answer]]]) -> list[list[Answer]]:
+    """The answers of a batch from those of its parts."""
+    flat = iter([answer for part in answers for own in part for answer in own])
+    return [[next(flat) for _ in job.listings] for job in batch]
+
+
+def price_jobs(loaded: LoadedModel, jobs: Sequence[Job]) -> list[list[Answer]]:
+    """The answers of requests, all priced in one call of the model."""
+    model, reader = loaded.model, loaded.reader
+    read: list[list[Listing | PricesmithError]] = [
+        [read_listing(reader, value, id) for value, id in zip(job.listings, job.ids, strict=True)] for job in jobs
+    ]
+    listings = [listing for own in read for listing in own if isinstance(listing, Listing)]
+    quotes = iter(model.price(listings, check_similarity=True))
+    answers = []
+    for job, own in zip(jobs, read, strict=True):
+        pairs = [(listing, next(quotes) if isinstance(listing, Listing) else None) for listing in own]
+        near = iter(find_near(model, pairs, job.comparables))
+        answers.append(
+            [
+                build_answer(loaded, value, listing, quote, near)
+                for value, (listing, quote) in zip(job.listings, pairs, strict=True)
+            ]
+        )
+    return answers
+
+
+def find_near(
+    model: PriceModel, pairs: Sequence[tuple[Listing | PricesmithError, Quote | None]], k: int
+) -> list[list[Comparable]]:
+    """The comparables of each priced listing."""
+    asked = [(listing, quote) for listing, quote in pairs if isinstance(listing, Listing) and quote is not None]
+    if not k:
+        return [[] for _ in asked]
+    return model.find_comparables([listing for listing, _ in asked], k, quotes=[quote for _, quote in asked])
+
+
+def read_listing(reader: DescriptionReader, value: Described, id: str) -> Listing | PricesmithError:
+    """A description as a listing, or why it is none."""
+    try:
+        if isinstance(value, ListingInput):
+            return reader.read(value.text, value.all_fields(), id)
+        return reader.read(value, {}, id)
+    except UsageError as error:
+        return error
+
+
+def build_answer(
+    loaded: LoadedModel, value: Described, listing: Listing | PricesmithError, quote: Quote | None, near: Any
+) -> Answer:
+    """The answer for one listing."""
+    if quote is None or not isinstance(listing, Listing):
+        assert isinstance(listing, PricesmithError)
+        return Answer(error=listing)
+    row = price_row(listing.id, quote, str(loaded.model.info["currency"]), None)
+    fields = value.fields if isinstance(value, ListingInput) else ()
+    missing = fields_not_given(listing, loaded.reader.known, fields)
+    return Answer(listing, row, tuple(next(near)), tuple(missing))

@@ -1,0 +1,131 @@
+"""One shape for every error of the REST API, and the statuses that each route declares."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from pricesmith.core.errors import InputError, PricesmithError, UsageError
+from pricesmith.serve.schemas import ErrorOutput, error_body
+
+log = logging.getLogger("pricesmith.serve")
+
+STATUSES = {
+    400: "The request cannot be read: it is not valid JSON or not UTF-8.",
+    401: "The key is missing or wrong.",
+    403: "The request comes from another web page, or names another host.",
+    404: "There is no such model, job or quote.",
+    405: "This path does not take this method.",
+    408: "The request did not arrive in time.",
+    409: "The request conflicts with an earlier one, or with the state of the server.",
+    411: "The request does not say how long it is.",
+    413: "The request is too large.",
+    415: "The request has a content type that is not accepted.",
+    422: "The request is valid JSON, but a value is wrong.",
+    429: "Too many requests wait; `Retry-After` says when to try again.",
+    431: "The headers are too large.",
+    500: "The server failed; its log has the reason under `request_id`.",
+    503: "The server is not ready, or cannot write its log.",
+}
+DECLARED: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorOutput, "description": text} for status, text in STATUSES.items()
+}
+MAX_SHOWN = 120  # characters of a wrong value that an error repeats
+
+
+class ServeError(PricesmithError):
+    """An error with a status of its own. `headers` are added to the response."""
+
+    def __init__(
+        self,
+        status: int,
+        what: str,
+        *,
+        got: str = "",
+        allowed: str = "",
+        hint: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(what, got=got, allowed=allowed, hint=hint)
+        self.status, self.headers = status, dict(headers or {})
+
+
+def too_busy(seconds: float) -> ServeError:
+    """The error of a full queue."""
+    wait = max(1, round(seconds))
+    return ServeError(
+        429,
+        "Too many listings wait to be priced",
+        hint=f"Try again in {wait} s, or send fewer at the same time.",
+        headers={"Retry-After": str(wait)},
+    )
+
+
+def request_id(request: Request) -> str:
+    """The id of a request, which the security layer has set."""
+    return str(request.scope.get("pricesmith.request_id", ""))
+
+
+def error_response(request: Request, status: int, body: dict[str, Any], headers: Mapping[str, str]) -> Response:
+    """An error as JSON, with the id of its request."""
+    body["error"]["request_id"] = request_id(request)
+    return JSONResponse(body, status, headers=dict(headers))
+
+
+def describe_validation(error: RequestValidationError) -> dict[str, Any]:
+    """The first wrong value of a request, by its place in the body; never the whole input, which may be huge."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
+    if first["type"] == "json_invalid":
+        return error_body(
+            "The request is not valid JSON",
+            got=str(first.get("ctx", {}).get("error", ""))[:MAX_SHOWN],
+            next="Send JSON with the header Content-Type: application/json.",
+        )
+    shown = first.get("input")
+    got = repr(shown)[:MAX_SHOWN] if isinstance(shown, str | int | float | bool) or shown is None else ""
+    return error_body(
+        f"A value of the request is wrong: {place[:MAX_SHOWN]}",
+        got=got,
+        allowed=str(first["msg"])[:MAX_SHOWN],
+        next="See /openapi.json for what each request takes.",
+    )
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every error in the one shape."""
+
+    async def on_pricesmith(request: Request, error: Exception) -> Response:
+        assert isinstance(error, PricesmithError)
+        body = error_body(error.what, got=error.got, allowed=error.allowed, next=error.hint)
+        if isinstance(error, ServeError):
+            return error_response(request, error.status, body, error.headers)
+        status = 422 if isinstance(error, UsageError | InputError) else 500
+        return error_response(request, status, body, {})
+
+    async def on_validation(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        status = 400 if error.errors()[0]["type"] == "json_invalid" else 422
+        return error_response(request, status, describe_validation(error), {})
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        what = STATUSES.get(error.status_code, str(error.detail))
+        body = error_body(what, got=f"{request.method} {request.url.path}"[:MAX_SHOWN], next="See /openapi.json.")
+        return error_response(request, error.status_code, body, error.headers or {})
+
+    async def on_any(request: Request, error: Exception) -> Response:
+        log.exception("request %s failed", request_id(request))
+        body = error_body("The server failed", next="The log of the server has the reason under this request_id.")
+        return error_response(request, 500, body, {})
+
+    app.add_exception_handler(PricesmithError, on_pricesmith)
+    app.add_exception_handler(RequestValidationError, on_validation)
+    app.add_exception_handler(HTTPException, on_http)
+    app.add_exception_handler(Exception, on_any)

@@ -1,0 +1,102 @@
+"""Routes that price: one listing and a batch."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from pricesmith.batch.price import PricedRow
+from pricesmith.serve.engine import Answer, Engine, LoadedModel
+from pricesmith.serve.errors import DECLARED, ServeError
+from pricesmith.serve.schemas import (
+    MAX_COMPARABLES,
+    BatchOutput,
+    BatchRequest,
+    ComparableOutput,
+    Described,
+    PriceOutput,
+    PriceRequest,
+)
+from pricesmith.serve.service import Service
+
+router = APIRouter(tags=["prices"], responses=DECLARED)
+Comparables = Annotated[int, Query(ge=0, le=MAX_COMPARABLES, description="Similar training listings to return.")]
+
+
+def new_quote_id() -> str:
+    """An id that sorts by time: milliseconds, then random bits."""
+    return f"q{int(time.time() * 1000):012x}{secrets.token_hex(6)}"
+
+
+def get_service(request: Request) -> Service:
+    """The service of the application."""
+    service: Service = request.app.state.service
+    return service
+
+
+@router.post("/v1/price")
+async def price(request: Request, body: PriceRequest, comparables: Comparables = 0) -> PriceOutput:
+    """Price one listing, with its interval."""
+    service = get_service(request)
+    engine = service.engine(body.model)
+    (output,) = await price_listings(service, engine, [body], comparables, single=True)
+    return output
+
+
+@router.post("/v1/price/batch")
+async def price_batch(request: Request, body: BatchRequest, comparables: Comparables = 0) -> BatchOutput:
+    """Price many listings in one request; one that cannot be priced has no price and says why in `note`."""
+    service = get_service(request)
+    if len(body.listings) > service.settings.max_listings:
+        raise ServeError(
+            413,
+            "Too many listings in one request",
+            got=f"{len(body.listings):,}",
+            allowed=f"at most {service.settings.max_listings:,}",
+            hint="Send several requests, or upload a file to /v1/files.",
+        )
+    return BatchOutput(quotes=await price_listings(service, service.engine(body.model), body.listings, comparables))
+
+
+async def price_listings(
+    service: Service, engine: Engine, listings: Sequence[Described], comparables: int = 0, *, single: bool = False
+) -> list[PriceOutput]:
+    """Price listings, and record the quotes before they are answered.
+
+    With `single`, a listing that cannot be priced raises its UsageError.
+    """
+    ids = [new_quote_id() for _ in listings]
+    loaded, answers = await engine.price(listings, ids, comparables)
+    if single and answers[0].error is not None:
+        raise answers[0].error
+    return [build_output(engine, loaded, id, answer) for id, answer in zip(ids, answers, strict=True)]
+
+
+def build_output(engine: Engine, loaded: LoadedModel, id: str, answer: Answer) -> PriceOutput:
+    """The answer for one listing as it is sent."""
+    currency = str(loaded.model.info["currency"])
+    row = answer.row or PricedRow(id, None, None, None, currency, answer.error.what if answer.error else "")
+    near = [
+        ComparableOutput(
+            id=comparable.id, title=comparable.title, price=comparable.price, similarity=round(comparable.similarity, 3)
+        )
+        for comparable in answer.comparables
+    ]
+    return PriceOutput(
+        id=id,
+        price=row.price,
+        low=row.low,
+        high=row.high,
+        level=loaded.model.level,
+        currency=row.currency,
+        note=row.note,
+        nothing_similar=row.nothing_similar,
+        not_given=list(answer.not_given),
+        model=engine.name,
+        cost_usd=row.cost_usd,
+        comparables=near,
+    )

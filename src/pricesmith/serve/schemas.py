@@ -1,0 +1,163 @@
+"""Requests and responses of the REST API, as pydantic models; the OpenAPI page is made from them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+MAX_TEXT = 100_000  # characters of one listing that are accepted; a model reads the first few thousand
+MAX_NAME = 2_000
+MAX_FIELDS = 300
+MAX_COMPARABLES = 20
+
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
+Name = Annotated[str, StringConstraints(max_length=MAX_NAME)]
+Cell = Text | int | float | bool | None
+
+
+class Request(BaseModel):
+    """A request; unknown keys are errors, so that a misspelled one is not ignored."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class ListingInput(Request):
+    """One thing to price: free text, fields, or both."""
+
+    text: Text = Field("", description="Free text. Its first line is the title, unless `title` is given.")
+    title: Name = ""
+    category: Name = ""
+    brand: Name = ""
+    fields: dict[Name, Cell] = Field(
+        default_factory=dict, max_length=MAX_FIELDS, description="Columns of the model's catalog, such as pieces: 1351."
+    )
+
+    def all_fields(self) -> dict[str, object]:
+        """The fields with title, category and brand, without empty ones."""
+        named = {"title": self.title, "category": self.category, "brand": self.brand}
+        return {**self.fields, **{name: value for name, value in named.items() if value}}
+
+
+Described = Text | ListingInput
+
+
+class PriceRequest(ListingInput):
+    """One listing, and the model that prices it (default: the first one that is served)."""
+
+    model: Name = ""
+
+
+class BatchRequest(Request):
+    """Several listings, each a text or an object."""
+
+    listings: list[Described] = Field(min_length=1)
+    model: Name = ""
+
+
+class ComparableOutput(BaseModel):
+    """A similar training listing."""
+
+    id: str
+    title: str
+    price: float
+    similarity: float = Field(description="Cosine similarity, from 0 to 1.")
+
+
+class Contribution(BaseModel):
+    """What a part of the text does to the price: the price is `factor` times what it is without this part."""
+
+    part: str
+    factor: float
+
+
+class PriceOutput(BaseModel):
+    """One quote. `price` is null where there is none; `note` says why."""
+
+    id: str = Field(description="Id of this quote; name it in feedback.")
+    price: float | None
+    low: float | None
+    high: float | None
+    level: float | None = Field(description="Share of true prices that such intervals contain.")
+    currency: str
+    note: str
+    nothing_similar: bool | None = Field(description="True: no training listing is similar, so the price is a guess.")
+    not_given: list[str] = Field(description="Columns of the catalog that the listing does not mention.")
+    model: str
+    cost_usd: float | None = Field(0.0, description="Fees of an API model; null if unknown.")
+    comparables: list[ComparableOutput] = Field(default_factory=list)
+    explanation: list[Contribution] | None = None
+
+
+class BatchOutput(BaseModel):
+    """The quotes of a batch, in order."""
+
+    quotes: list[PriceOutput]
+
+
+class ModelOutput(BaseModel):
+    """A served model."""
+
+    name: str
+    kind: str
+    identity: str = Field(description="Hash of the content of the model folder.")
+    currency: str
+    level: float | None
+    training_listings: int
+    catalog: str
+    fields: list[str]
+    loaded_at: str
+    asks_api: bool
+
+
+class ModelsOutput(BaseModel):
+    """All served models, the default one first."""
+
+    models: list[ModelOutput]
+
+
+class ReloadRequest(Request):
+    """Which model to load again from its folder (default: the first one)."""
+
+    model: Name = ""
+    force: bool = Field(False, description="Switch even if the new model is significantly worse.")
+
+
+class ReloadOutput(BaseModel):
+    """What a reload did."""
+
+    model: str
+    switched: bool
+    old_identity: str
+    identity: str
+    comparison: str = Field(description="How the new model compares with the old one on common test items.")
+
+
+class StatusOutput(BaseModel):
+    """Whether the server is up, or ready to price."""
+
+    status: str
+    models: dict[str, str] = Field(default_factory=dict)
+
+
+class ErrorFacts(BaseModel):
+    """What was wrong, in the four parts that every error of Pricesmith has."""
+
+    what: str
+    got: str = ""
+    allowed: str = ""
+    next: str = ""
+    request_id: str = ""
+
+
+class ErrorOutput(BaseModel):
+    """The one shape of all errors."""
+
+    error: ErrorFacts
+
+
+def error_body(what: str, *, got: str = "", allowed: str = "", next: str = "", request_id: str = "") -> dict[str, Any]:
+    """An error as JSON."""
+    return ErrorOutput(
+        error=ErrorFacts(what=what, got=got, allowed=allowed, next=next, request_id=request_id)
+    ).model_dump()

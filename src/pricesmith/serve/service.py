@@ -1,0 +1,120 @@
+"""What one server holds: its models, log, keys and settings. Routes reach it as `request.app.state.service`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pricesmith.core.errors import UsageError
+from pricesmith.serve.engine import Engine, EngineLimits, LoadedModel
+from pricesmith.serve.errors import ServeError
+from pricesmith.serve.schemas import ReloadOutput
+
+log = logging.getLogger("pricesmith.serve")
+MEGABYTE = 1_000_000
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """The options of `pricesmith serve`. `catalog` and `evals` are shown on the page and used to compare a new model
+    with the old one; those of a build folder are found by themselves."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    root_path: str = ""
+    hosts: tuple[str, ...] = ()  # names under which the server is reached, besides those of loopback
+    trusted_proxies: tuple[str, ...] = ()
+    log_path: Path | None = None
+    log_text: bool = False
+    keys_path: Path | None = None
+    catalog: Path | None = None
+    evals: Path | None = None
+    max_listings: int = 10_000  # of one batch request
+    max_body: int = 32 * MEGABYTE
+    max_upload: int = 500 * MEGABYTE
+    uploads: Path | None = None
+    body_timeout: float = 30.0  # seconds until a request must have arrived
+    limits: EngineLimits = field(default_factory=EngineLimits)
+
+
+class Service:
+    """The models, log and keys of one server."""
+
+    def __init__(self, folders: Mapping[str, Path], settings: ServeSettings) -> None:
+        if not folders:
+            raise UsageError("There is no model to serve", hint="pricesmith serve MODEL")
+        self.folders, self.settings = dict(folders), settings
+        self.engines: dict[str, Engine] = {}
+        self.reloading = asyncio.Lock()
+        self.ready = False
+
+    async def start(self) -> None:
+        """Load all models. Raises InputError if one is unfinished or damaged."""
+        for name, folder in self.folders.items():
+            self.engines[name] = await Engine.open(name, folder, self.settings.limits)
+        self.ready = True
+
+    async def stop(self) -> None:
+        """Finish the batches in work and close everything."""
+        self.ready = False
+        for engine in self.engines.values():
+            await engine.close()
+
+    @property
+    def default(self) -> Engine:
+        """The model that prices when a request names none."""
+        return next(iter(self.engines.values()))
+
+    def engine(self, name: str = "") -> Engine:
+        """The engine of a name. Raises ServeError (404) for an unknown one, (503) before the models are loaded."""
+        if not self.ready:
+            raise ServeError(503, "The models are not loaded yet", hint="Try again in a moment.")
+        if not name:
+            return self.default
+        if name not in self.engines:
+            raise ServeError(
+                404,
+                "There is no model of this name",
+                got=name[:80],
+                allowed=", ".join(self.engines),
+                hint="Leave out `model` to use the first one.",
+            )
+        return self.engines[name]
+
+    async def reload(self, name: str = "", *, force: bool = False) -> ReloadOutput:
+        """Load a model's folder again and switch to it between two batches; the old one serves until then.
+
+        Raises InputError if the folder is unfinished or damaged, and ServeError (409) if the new model is significantly
+        worse on common test items, unless `force`; the old one serves on in both cases.
+        """
+        engine = self.engine(name)
+        async with self.reloading:
+            old = engine.model
+            loaded = await asyncio.to_thread(LoadedModel.open, engine.folder, self.settings.limits)
+            if loaded.model.identity == old.identity:
+                await asyncio.to_thread(loaded.close)
+                return ReloadOutput(
+                    model=engine.name,
+                    switched=False,
+                    old_identity=old.identity,
+                    identity=old.identity,
+                    comparison="The folder holds the model that is served already.",
+                )
+            comparison = await asyncio.to_thread(self.compare, engine, loaded, force)
+            replaced = await engine.swap(loaded)
+            await asyncio.to_thread(replaced.close)
+            log.info("%s: switched from %s to %s", engine.name, old.identity[:12], loaded.model.identity[:12])
+            return ReloadOutput(
+                model=engine.name,
+                switched=True,
+                old_identity=old.identity,
+                identity=loaded.model.identity,
+                comparison=comparison,
+            )
+
+    def compare(self, engine: Engine, loaded: LoadedModel, force: bool) -> str:
+        """How the new model compares with the old one, in a sentence. Raises ServeError (409) if it is worse."""
+        return "Not compared: no catalog is known."

@@ -1,0 +1,68 @@
+"""Models that are served in the tests, fitted once, and a client of an application in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+import pricesmith as ps
+from pricesmith.serve.app import create_app
+from pricesmith.serve.service import ServeSettings, Service
+from pricesmith.testing import make_csv
+
+
+@pytest.fixture(scope="session")
+def served_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalog of made goods."""
+    folder = tmp_path_factory.mktemp("serve")
+    ps.curate(make_csv(folder / "shop.csv", 600), folder / "catalog")
+    return folder / "catalog"
+
+
+@pytest.fixture(scope="session")
+def served_models(served_catalog: Path) -> dict[str, Path]:
+    """The folders of a ridge and of a median."""
+    for kind in ("ridge", "median"):
+        ps.fit(kind, served_catalog, served_catalog.with_name(kind))
+    return {kind: served_catalog.with_name(kind) for kind in ("ridge", "median")}
+
+
+@pytest.fixture
+def model_copy(served_models: dict[str, Path], tmp_path: Path) -> Path:
+    """A copy of the ridge that a test may change."""
+    return Path(shutil.copytree(served_models["ridge"], tmp_path / "ridge"))
+
+
+Open = Callable[..., AbstractContextManager[TestClient]]
+
+
+@pytest.fixture
+def open_client(served_models: dict[str, Path]) -> Open:
+    """Opens a client of a server with these models (default: ridge and median) and settings."""
+
+    @contextmanager
+    def opened(models: dict[str, Path] | None = None, **settings: Any) -> Iterator[TestClient]:
+        service = Service(models or served_models, ServeSettings(**settings))
+        with TestClient(create_app(service), base_url="http://127.0.0.1:8000", raise_server_exceptions=False) as client:
+            yield client
+
+    return opened
+
+
+@pytest.fixture
+def client(open_client: Open) -> Iterator[TestClient]:
+    """A client of a server with default settings."""
+    with open_client() as opened:
+        yield opened
+
+
+def run_async(work: Any) -> Any:
+    """The result of a coroutine."""
+    return asyncio.run(work)
