@@ -1,0 +1,149 @@
+"""Reading a log, also while a server writes it.
+
+reader = LogReader(path)
+for record in reader.iter_quotes(since="2026-10-01"): ...
+reader.read_feedback()
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import fields
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from pricesmith.core.errors import InputError
+from pricesmith.serve.log_file import check_log_file, check_tables, connect, damaged_log, report_log_errors
+from pricesmith.serve.log_records import FeedbackRecord, QuoteRecord, parse_day, record_at
+
+ROWS_AT_ONCE = 2_000
+NUMBERS = {"price", "low", "high", "sold_price", "cost_usd", "seconds", "chars", "nothing_similar"}
+
+
+class LogReader:
+    """The content of a log. Raises InputError if there is no log at `path`, or if it is damaged."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        if not check_log_file(self.path):
+            raise InputError(
+                f"There is no log at {self.path}",
+                allowed="a log that `pricesmith serve` wrote",
+                hint="`pricesmith serve MODEL --log FILE` writes one.",
+            )
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection that only reads, and sees one state of the log."""
+        with report_log_errors(self.path), closing(connect(self.path, readonly=True)) as connection:
+            check_tables(connection, self.path)
+            yield connection
+
+    def iter_quotes(self, since: date | str | None = None, *, identity: str | None = None) -> Iterator[QuoteRecord]:
+        """The quotes since a day (UTC), in the order in which they were stored; of one model only if `identity` is
+        given."""
+        yield from (to_quote(row, self.path) for row in self.select("quotes", QuoteRecord, since, identity))
+
+    def read_quotes(self, since: date | str | None = None, *, identity: str | None = None) -> list[QuoteRecord]:
+        """The same, as a list."""
+        return list(self.iter_quotes(since, identity=identity))
+
+    def read_feedback(self, since: date | str | None = None, *, identity: str | None = None) -> list[FeedbackRecord]:
+        """The sold prices since a day (UTC), in the order in which they were stored."""
+        return [to_feedback(row, self.path) for row in self.select("feedback", FeedbackRecord, since, identity)]
+
+    def find_quote(self, quote_id: str) -> QuoteRecord | None:
+        """A quote by its id; None if it is not in the log."""
+        rows = self.select("quotes", QuoteRecord, None, None, "quote_id = ?", quote_id)
+        return next((to_quote(row, self.path) for row in rows), None)
+
+    def spending(self, day: date) -> float:
+        """US dollars that API models cost on a day."""
+        with self.reading() as connection:
+            row = connection.execute("SELECT usd FROM spending WHERE day = ?", (day.isoformat(),)).fetchone()
+        return float(row[0]) if row else 0.0
+
+    def count_rows(self) -> dict[str, int]:
+        """The number of quotes and of sold prices."""
+        with self.reading() as connection:
+            return {
+                table: int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+                for table in ("quotes", "feedback")
+            }
+
+    def select(
+        self,
+        table: str,
+        record: type,
+        since: date | str | None,
+        identity: str | None,
+        condition: str = "",
+        *values: str,
+    ) -> Iterator[dict[str, Any]]:
+        """The rows of a table that meet all conditions, checked."""
+        names = [field.name for field in fields(record)]
+        conditions, parameters = [condition] * bool(condition), [*values]
+        if since is not None:
+            conditions.append("at >= ?")
+            parameters.append((parse_day(since) if isinstance(since, str) else since).isoformat())
+        if identity is not None:
+            conditions.append("identity = ?")
+            parameters.append(identity)
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        with self.reading() as connection:
+            cursor = connection.execute(f"SELECT {', '.join(names)} FROM {table}{where} ORDER BY number", parameters)
+            while rows := cursor.fetchmany(ROWS_AT_ONCE):
+                yield from (check_row(names, row, self.path) for row in rows)
+
+
+def check_row(names: Sequence[str], row: Sequence[Any], path: Path) -> dict[str, Any]:
+    """A row by column name. Raises InputError if a value is of another type than its column, or no finite number."""
+    for name, value in zip(names, row, strict=True):
+        if name in NUMBERS:
+            valid = value is None or (isinstance(value, int | float) and math.isfinite(value))
+        else:
+            valid = isinstance(value, str)
+        if not valid:
+            raise damaged_log(path, f"{name}: {str(value)[:60]!r}")
+    return dict(zip(names, row, strict=True))
+
+
+def to_quote(row: dict[str, Any], path: Path) -> QuoteRecord:
+    """A row of the table of quotes as a record."""
+    check_time(row, path)
+    similar = row["nothing_similar"]
+    return QuoteRecord(**{**row, "nothing_similar": None if similar is None else bool(similar)})
+
+
+def to_feedback(row: dict[str, Any], path: Path) -> FeedbackRecord:
+    """A row of the table of feedback as a record."""
+    check_time(row, path)
+    try:
+        values = json.loads(row["fields"])
+        if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+            raise damaged_log(path, f"fields: {row['fields'][:60]!r}")
+        return FeedbackRecord(**{**row, "fields": values})
+    except (ValueError, RecursionError, TypeError, InputError) as error:
+        raise damaged_log(path, str(error)) from None
+
+
+def check_time(row: dict[str, Any], path: Path) -> None:
+    """Raise InputError if the time of a row is none."""
+    try:
+        record_at(row["at"])
+    except InputError as error:
+        raise damaged_log(path, f"at: {error.got}") from None
+
+
+def feedback_values(record: FeedbackRecord) -> dict[str, Any]:
+    """The values of a row of the table of feedback, by column name."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    for name in ("title", "text", "category", "brand"):
+        values[name] = values[name].encode("utf-8", "replace").decode()
+    texts = {str(name): str(value) for name, value in record.fields.items()}
+    return {**values, "fields": json.dumps(texts)}  # ASCII, so that every text can be stored
