@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
+from pricesmith import build
 from pricesmith.cli import run
 from pricesmith.pricers import recipes
-from pricesmith.pricers.ensemble.stacking import StackingRecipe
 from pricesmith.pricers.llm import base_model
 from pricesmith.testing import FakeEndpoint, make_csv, make_model
 
@@ -66,7 +66,7 @@ def test_every_command_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: p
     make = [sys.executable, "-m", "pricesmith.testing", "shop.csv", "new.csv"]
     subprocess.run(make, check=True)
     write_answers(Path("shop.csv"), Path("llm_answers.csv"))
-    stand_in(monkeypatch)
+    use_fast_models(monkeypatch)
     for words in commands(page):
         monkeypatch.setattr("sys.stdin", io.StringIO("40\n" * 1000))
         if words[0] in LONG:
@@ -82,26 +82,38 @@ def write_answers(table: Path, to: Path) -> None:
         csv.writer(target).writerows([("id", "price"), *rows])
 
 
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A made model in the working folder goes by the name of the real base that the pages tune; `best` is fitted with
-    few networks and trees, for its minutes would be the tests'."""
+# Settings of the recipes that take long: each page runs in seconds. Its claims are tested elsewhere.
+FAST_NET: dict[str, Any] = {"ensemble_size": 1, "embedding_dim": 16, "hidden_dim": 16, "epochs": 1}
+FAST: dict[str, dict[str, Any]] = {
+    "sparse_mlp": FAST_NET,
+    "best": {
+        **FAST_NET, "estimators": ("ridge",), "folds": 2, "fold_ensemble_size": 1, "n_forests": 1, "n_estimators": 20,
+        "num_leaves": 15,
+    },
+    "lora_bins": {"lora_r": 4, "max_length": 64, "epochs": 0.2, "n_evals": 1, "head_init_rows": 100},
+}  # fmt: skip
+
+
+def use_fast_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the real base that the pages tune by a tiny one of the same name in the working folder, and the settings
+    of expensive recipes."""
     monkeypatch.setattr(base_model, "read_presets", dict)
     make_model(Path("gemma-3-270m"))
-    few = {"folds": 2, "ensemble_size": 1, "fold_ensemble_size": 1, "n_forests": 1, "epochs": 1, "n_estimators": 20}
     read_recipe = recipes.read_recipe
 
-    def read_small(name: str, *rest: Any) -> Any:
-        recipe = read_recipe(name, *rest)
-        return recipe.model_copy(update=few) if isinstance(recipe, StackingRecipe) else recipe
+    def read_fast_recipe(name: str, *rest: Any) -> Any:
+        recipe: Any = read_recipe(name, *rest)
+        return recipe.model_copy(update=FAST.get(recipe.kind, {}))
 
-    monkeypatch.setattr(recipes, "read_recipe", read_small)
+    for module in (recipes, build):
+        monkeypatch.setattr(module, "read_recipe", read_fast_recipe)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
 def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lines of Python run after the commands they follow."""
     monkeypatch.chdir(tmp_path)
-    stand_in(monkeypatch)
+    use_fast_models(monkeypatch)
     make_csv(Path("shop.csv"), 2600)
     for words in commands(page):
         if words[0] in {"build", "curate", "fit"} and len(words) > 1 and not words[1].startswith("lora"):

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated
 
 import numpy as np
@@ -186,18 +187,29 @@ class ShareLoss:
     truth: Array
     penalty: float
 
+    @cached_property
+    def by_member(self) -> Array:
+        """The prices [M, n]: sums over the first axis are several times as fast."""
+        return np.ascontiguousarray(self.prices.T)
+
+    @cached_property
+    def unit(self) -> float:
+        """The median price."""
+        return float(np.median(self.truth))
+
     def __call__(self, weights: Array) -> tuple[float, Array]:
-        matrix = weights.reshape(self.prices.shape[1] - 1, -1)
-        scores = np.column_stack([np.zeros(len(self.truth)), self.columns @ matrix.T])
-        shares = softmax_answered(scores, np.ones(self.prices.shape, dtype=np.bool_))
-        price = (shares * self.prices).sum(axis=1)
-        unit = float(np.median(self.truth))
-        money, log = (price - self.truth) / unit, np.log(price / self.truth)
+        matrix = weights.reshape(len(self.by_member) - 1, -1)
+        scores = np.zeros_like(self.by_member)
+        np.dot(matrix, self.columns.T, out=scores[1:])
+        shares = np.exp(scores - scores.max(axis=0))
+        shares /= shares.sum(axis=0)
+        price = (shares * self.by_member).sum(axis=0)
+        money, log = (price - self.truth) / self.unit, np.log(price / self.truth)
         smooth_money, smooth_log = np.hypot(money, SMOOTH), np.hypot(log, SMOOTH)
-        loss = 0.5 * (smooth_money.mean() + smooth_log.mean())
-        slope = 0.5 * (money / smooth_money / unit + log / smooth_log / price) / len(price)
-        by_score = (shares * (self.prices - price[:, None]) * slope[:, None])[:, 1:]
-        gradient = by_score.T @ self.columns
+        loss = 0.5 * (smooth_money.sum() + smooth_log.sum()) / len(price)
+        slope = 0.5 * (money / smooth_money / self.unit + log / smooth_log / price) / len(price)
+        by_score = shares[1:] * (self.by_member[1:] - price) * slope
+        gradient = by_score @ self.columns
         loss += self.penalty * float((matrix[:, 1:] ** 2).sum()) + CONSTANT_PENALTY * float((matrix[:, 0] ** 2).sum())
         gradient[:, 1:] += 2 * self.penalty * matrix[:, 1:]
         gradient[:, 0] += 2 * CONSTANT_PENALTY * matrix[:, 0]
