@@ -117,6 +117,15 @@ def test_imports_and_help_are_light(code: str) -> None:
     assert process.stdout.splitlines()[-1] == "loaded []"
 
 
+def test_a_process_that_reads_a_file_starts_fast() -> None:
+    """It starts several times for each file: it loads neither libraries nor the rest of the catalog."""
+    probe = "import pricesmith.catalog.readers.worker, sys; print(*sys.modules)"
+    process = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    loaded = set(process.stdout.split())
+    assert "pricesmith.catalog.readers.sandbox" in loaded
+    assert not loaded & {*HEAVY, "pydantic", "pyarrow", "pricesmith.catalog.catalog"}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
 def test_files_and_functions_stay_in_their_budget(path: Path) -> None:
     """At most 500 lines a file and 60 a function; no module is named `utils` or the like."""

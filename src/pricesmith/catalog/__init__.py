@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pricesmith.catalog.catalog import Catalog
-from pricesmith.catalog.catalog import open_catalog as open
+if TYPE_CHECKING:
+    from pricesmith.catalog.catalog import Catalog as Catalog
+    from pricesmith.catalog.catalog import open_catalog as open
 
 __all__ = ["Catalog", "curate", "open"]
 
@@ -23,3 +24,12 @@ def curate(sources: Sequence[str | Path] | str | Path, to: Path | str, **options
 
     several = [sources] if isinstance(sources, str | Path) else sources
     return run([str(source) for source in several], Path(to), **options)
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, loaded when it is first used: the process that reads a file needs nothing else of a catalog."""
+    if name not in ("Catalog", "open"):
+        raise AttributeError(f"module 'pricesmith.catalog' has no attribute {name!r}")
+    from pricesmith.catalog.catalog import Catalog, open_catalog
+
+    return Catalog if name == "Catalog" else open_catalog
