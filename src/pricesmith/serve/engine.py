@@ -138,6 +138,7 @@ class Engine:
         self.wake = asyncio.Event()
         self.batches = self.priced = self.failed = 0
         self.seconds_per_listing = 0.002
+        self.stopping = False
         self.task: asyncio.Task[None] | None = None
 
     @classmethod
@@ -155,13 +156,14 @@ class Engine:
         return self.loaded.model
 
     async def close(self) -> None:
-        """Stop; what waits is answered with an error."""
+        """Finish the batch in work and stop; what waits is answered with an error."""
+        self.stopping = True
+        self.wake.set()
         if self.task is not None:
-            self.task.cancel()
             await asyncio.gather(self.task, return_exceptions=True)
         for job in self.jobs:
             if not job.future.done():
-                job.future.set_exception(ServeError(503, "The server is stopping", hint="Try again in a moment."))
+                job.future.set_exception(stopping_error())
         self.jobs.clear()
         self.thread.shutdown()
         if self.workers is not None:
@@ -173,8 +175,10 @@ class Engine:
     ) -> tuple[LoadedModel, list[Answer]]:
         """One answer for each listing, in order, and the model that gave them. `ids` become the listings' ids.
 
-        Raises ServeError (429) if too many listings wait.
+        Raises ServeError: 429 if too many listings wait, 503 while the server stops.
         """
+        if self.stopping:
+            raise stopping_error()
         if self.waiting and self.waiting + len(listings) > self.limits.waiting:
             raise too_busy(self.waiting * self.seconds_per_listing)
         future: asyncio.Future[tuple[LoadedModel, list[Answer]]] = asyncio.get_running_loop().create_future()
@@ -192,9 +196,9 @@ class Engine:
     async def run(self) -> None:
         """Price what waits, batch after batch."""
         loop = asyncio.get_running_loop()
-        while True:
+        while not self.stopping:
             await self.wake.wait()
-            while batch := self.take():
+            while not self.stopping and (batch := self.take()):
                 loaded, started = self.loaded, loop.time()
                 try:
                     answers = await loop.run_in_executor(self.thread, partial(self.work, loaded, batch))
@@ -249,6 +253,11 @@ class Engine:
             return loaded.context.run(price_jobs, loaded, batch)
         futures = [self.workers.submit(loaded.context.copy().run, price_jobs, loaded, part) for part in parts]
         return join_parts(batch, [future.result() for future in futures])
+
+
+def stopping_error() -> ServeError:
+    """The error of a request that came too late."""
+    return ServeError(503, "The server is stopping", hint="Try again in a moment.")
 
 
 def split_evenly(batch: Sequence[Job]) -> list[list[Job]]:
