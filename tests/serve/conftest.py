@@ -50,7 +50,9 @@ def open_client(served_models: dict[str, Path]) -> Open:
     @contextmanager
     def opened(models: dict[str, Path] | None = None, **settings: Any) -> Iterator[TestClient]:
         service = Service(models or served_models, ServeSettings(**settings))
-        with TestClient(create_app(service), base_url="http://127.0.0.1:8000", raise_server_exceptions=False) as client:
+        app = create_app(service)
+        root = service.settings.root_path
+        with TestClient(app, "http://127.0.0.1:8000", raise_server_exceptions=False, root_path=root) as client:
             yield client
 
     return opened

@@ -18,7 +18,6 @@ from pricesmith.pricers.model import PriceModel
 from pricesmith.serve import engine as engine_module
 from pricesmith.serve.engine import (
     Answer,
-    DailySpending,
     Engine,
     EngineLimits,
     Job,
@@ -216,31 +215,3 @@ def test_splitting_and_joining_a_batch_keeps_every_listing_in_its_place(sizes: l
     assert max(lengths) - min(lengths) <= cores
     answers = [[list(job.listings) for job in part] for part in parts]
     assert join_parts(batch, answers) == [list(job.listings) for job in batch]  # type: ignore[arg-type]
-
-
-def test_a_daily_budget_starts_anew_at_midnight() -> None:
-    from pricesmith.pricers.api.limits import Budget, BudgetExceeded
-
-    budget = Budget(1.0)
-    spending = DailySpending(budget)
-    saved: list[tuple[str, float]] = []
-    day = "2026-03-01"
-    spending.today = lambda: day
-    spending.save = lambda name, spent: saved.append((name, spent))
-    spending.renew()
-    spending.resume(0.5)
-    budget.reserve(0.4)
-    budget.commit(0.4, 0.4)
-    with pytest.raises(BudgetExceeded):
-        budget.reserve(0.2)
-    spending.renew()  # the same day
-    with pytest.raises(BudgetExceeded):
-        budget.reserve(0.2)
-    day = "2026-03-02"
-    spending.renew()
-    budget.reserve(0.2)
-    assert saved == [
-        ("2026-03-01", pytest.approx(0.9)),
-        ("2026-03-01", pytest.approx(0.9)),
-        ("2026-03-02", pytest.approx(0.2)),
-    ]

@@ -35,9 +35,8 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # its pages load scripts from other hosts
         redoc_url=None,
-        root_path=service.settings.root_path,
         max_body_size=service.settings.max_body,
-        middleware=[Middleware(SecurityLayer, settings=service.settings)],
+        middleware=[Middleware(SecurityLayer, service=service)],
     )
     app.state.service = service
     for module in (pricing, status):

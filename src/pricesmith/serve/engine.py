@@ -13,7 +13,7 @@ import asyncio
 import contextvars
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -30,6 +30,7 @@ from pricesmith.core.types import Listing, Quote
 from pricesmith.pricers.model import PriceModel, load_model
 from pricesmith.serve.errors import ServeError, too_busy
 from pricesmith.serve.schemas import Described, ListingInput
+from pricesmith.serve.spending import DailySpending
 
 BATCH = 1_024  # listings that are priced together at most; one larger request is priced whole
 SPLIT = 512  # listings from which on a batch is divided between cores
@@ -38,13 +39,13 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """`waiting` listings may wait at most. The others are for models that ask an API model: US dollars for each day
-    (UTC; None: no limit), and seconds until a listing is priced without it."""
+    """`waiting` listings may wait at most. The others are for models that ask an API model: `spending` is what all
+    models of a server may spend in a day, `api_timeout` is in seconds, after which a listing is priced without it."""
 
     waiting: int = 20_000
-    api_budget_per_day: float | None = None
     api_timeout: float = 20.0
     api_concurrency: int = 8
+    spending: DailySpending | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,6 @@ class LoadedModel:
     reader: DescriptionReader
     context: contextvars.Context
     loaded_at: str
-    spending: DailySpending | None = None
     exit_stack: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
@@ -82,38 +82,16 @@ class LoadedModel:
         if model.asks_api:
             from pricesmith.pricers.api.model_spec import ApiSettings
 
-            settings = ApiSettings(limits.api_budget_per_day, limits.api_concurrency, limits.api_timeout, fallback=True)
+            settings = ApiSettings(None, limits.api_concurrency, limits.api_timeout, fallback=True)
+            if limits.spending is not None:
+                settings.use_budget(limits.spending.budget)
             loaded.context.run(loaded.exit_stack.enter_context, settings)
-            loaded.spending = DailySpending(settings.shared_budget)
         _ = model.index  # read now, so that the first request need not wait
         return loaded
 
     def close(self) -> None:
         """Close what the API model of this model has opened."""
         self.context.run(self.exit_stack.close)
-
-
-class DailySpending:
-    """Resets a budget at the start of each day (UTC). `today` and `save` can be replaced: the log keeps the sum of a
-    day over a restart."""
-
-    def __init__(self, budget: Any) -> None:
-        self.budget = budget
-        self.today: Callable[[], str] = lambda: datetime.now(UTC).date().isoformat()
-        self.day = self.today()
-        self.save: Callable[[str, float], None] = lambda day, spent: None
-        budget.record = lambda spent, reserved: self.save(self.day, spent + reserved)
-
-    def resume(self, spent: float) -> None:
-        """Count what was spent today before this process started."""
-        with self.budget.change:
-            self.budget.spent += spent
-
-    def renew(self) -> None:
-        """Start a new day with nothing spent."""
-        if (day := self.today()) != self.day:
-            with self.budget.change:
-                self.day, self.budget.spent, self.budget.failed_tries_usd = day, 0.0, 0.0
 
 
 @dataclass
@@ -246,8 +224,8 @@ class Engine:
 
     def work(self, loaded: LoadedModel, batch: Sequence[Job]) -> list[list[Answer]]:
         """The answers of a batch, computed in the engine's thread."""
-        if loaded.spending is not None:
-            loaded.spending.renew()
+        if self.limits.spending is not None:
+            self.limits.spending.renew()
         parts = list(split_evenly(batch)) if self.workers is not None else [batch]
         if len(parts) == 1 or self.workers is None:
             return loaded.context.run(price_jobs, loaded, batch)

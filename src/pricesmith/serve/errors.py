@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from pricesmith.core.errors import InputError, PricesmithError, UsageError
+from pricesmith.serve.log_records import LogUnavailable
 from pricesmith.serve.schemas import ErrorOutput, error_body
 
 log = logging.getLogger("pricesmith.serve")
@@ -106,7 +107,9 @@ def install_error_handlers(app: FastAPI) -> None:
         body = error_body(error.what, got=error.got, allowed=error.allowed, next=error.hint)
         if isinstance(error, ServeError):
             return error_response(request, error.status, body, error.headers)
-        status = 422 if isinstance(error, UsageError | InputError) else 500
+        status = (
+            503 if isinstance(error, LogUnavailable) else 422 if isinstance(error, UsageError | InputError) else 500
+        )
         return error_response(request, status, body, {})
 
     async def on_validation(request: Request, error: Exception) -> Response:

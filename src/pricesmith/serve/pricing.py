@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
 from pricesmith.batch.price import PricedRow
+from pricesmith.core.types import Quote
 from pricesmith.serve.engine import Answer, Engine, LoadedModel
-from pricesmith.serve.errors import DECLARED, ServeError
+from pricesmith.serve.errors import DECLARED, ServeError, request_id
+from pricesmith.serve.log import new_quote_id
 from pricesmith.serve.schemas import (
     MAX_COMPARABLES,
     BatchOutput,
@@ -27,11 +27,6 @@ router = APIRouter(tags=["prices"], responses=DECLARED)
 Comparables = Annotated[int, Query(ge=0, le=MAX_COMPARABLES, description="Similar training listings to return.")]
 
 
-def new_quote_id() -> str:
-    """An id that sorts by time: milliseconds, then random bits."""
-    return f"q{int(time.time() * 1000):012x}{secrets.token_hex(6)}"
-
-
 def get_service(request: Request) -> Service:
     """The service of the application."""
     service: Service = request.app.state.service
@@ -43,7 +38,7 @@ async def price(request: Request, body: PriceRequest, comparables: Comparables =
     """Price one listing, with its interval."""
     service = get_service(request)
     engine = service.engine(body.model)
-    (output,) = await price_listings(service, engine, [body], comparables, single=True)
+    (output,) = await price_listings(request, engine, [body], comparables, single=True)
     return output
 
 
@@ -59,21 +54,59 @@ async def price_batch(request: Request, body: BatchRequest, comparables: Compara
             allowed=f"at most {service.settings.max_listings:,}",
             hint="Send several requests, or upload a file to /v1/files.",
         )
-    return BatchOutput(quotes=await price_listings(service, service.engine(body.model), body.listings, comparables))
+    return BatchOutput(quotes=await price_listings(request, service.engine(body.model), body.listings, comparables))
 
 
 async def price_listings(
-    service: Service, engine: Engine, listings: Sequence[Described], comparables: int = 0, *, single: bool = False
+    request: Request, engine: Engine, listings: Sequence[Described], comparables: int = 0, *, single: bool = False
 ) -> list[PriceOutput]:
     """Price listings, and record the quotes before they are answered.
 
-    With `single`, a listing that cannot be priced raises its UsageError.
+    With `single`, a listing that cannot be priced raises its UsageError. Raises LogUnavailable if the quotes cannot be
+    recorded.
     """
     ids = [new_quote_id() for _ in listings]
     loaded, answers = await engine.price(listings, ids, comparables)
     if single and answers[0].error is not None:
         raise answers[0].error
-    return [build_output(engine, loaded, id, answer) for id, answer in zip(ids, answers, strict=True)]
+    outputs = [build_output(engine, loaded, id, answer) for id, answer in zip(ids, answers, strict=True)]
+    await record_outputs(request, engine, loaded, answers, outputs)
+    return outputs
+
+
+async def record_outputs(
+    request: Request, engine: Engine, loaded: LoadedModel, answers: Sequence[Answer], outputs: Sequence[PriceOutput]
+) -> None:
+    """Write quotes to the log, if there is one; they are on disk when this returns."""
+    log = get_service(request).log
+    if log is None:
+        return
+    source = {"request_id": request_id(request), "key_name": str(request.scope.get("pricesmith.key", ""))}
+    records = []
+    for answer, output in zip(answers, outputs, strict=True):
+        if answer.listing is None:
+            continue  # nothing was quoted
+        quote = Quote(
+            output.price,
+            output.low,
+            output.high,
+            cost_usd=output.cost_usd,
+            nothing_similar=output.nothing_similar,
+            note=output.note,
+        )
+        records.append(
+            log.build_quote(
+                answer.listing,
+                quote,
+                model=engine.name,
+                identity=loaded.model.identity,
+                currency=output.currency,
+                quote_id=output.id,
+                **source,
+            )
+        )
+    if records:
+        await log.record_quotes(records)
 
 
 def build_output(engine: Engine, loaded: LoadedModel, id: str, answer: Answer) -> PriceOutput:

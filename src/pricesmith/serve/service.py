@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from pricesmith.core.errors import UsageError
 from pricesmith.serve.engine import Engine, EngineLimits, LoadedModel
 from pricesmith.serve.errors import ServeError
+from pricesmith.serve.keys import KeyRing, default_keys_file
+from pricesmith.serve.log import RequestLog
 from pricesmith.serve.schemas import ReloadOutput
+from pricesmith.serve.session import Sessions
+from pricesmith.serve.spending import DailySpending
 
 log = logging.getLogger("pricesmith.serve")
 MEGABYTE = 1_000_000
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "::1")  # hosts that only this machine can reach
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,31 @@ class ServeSettings:
     max_upload: int = 500 * MEGABYTE
     uploads: Path | None = None
     body_timeout: float = 30.0  # seconds until a request must have arrived
-    limits: EngineLimits = field(default_factory=EngineLimits)
+    waiting: int = 20_000  # listings that may wait for each model
+    api_budget_per_day: float | None = None  # US dollars that API models may cost (UTC days)
+    api_timeout: float = 20.0  # seconds until a listing is priced without the API model
+    api_concurrency: int = 8
+
+
+def open_keys(settings: ServeSettings) -> KeyRing | None:
+    """The keys that requests need; None on loopback without a file of keys.
+
+    Raises UsageError if other machines can reach the server and there is no valid key.
+    """
+    if settings.keys_path is None and settings.host.lower() in LOOPBACK:
+        return None
+    path = settings.keys_path or default_keys_file()
+    ring = KeyRing.load(path)
+    if not len(ring):
+        raise UsageError(
+            "A server that other machines can reach needs a key"
+            if settings.host.lower() not in LOOPBACK
+            else "There is no valid key in the file of keys",
+            got=f"host {settings.host}, no valid key in {path}",
+            allowed="a loopback host such as 127.0.0.1, or at least one key",
+            hint=f"pricesmith keys add NAME{'' if path == default_keys_file() else f' --keys {path}'}",
+        )
+    return ring
 
 
 class Service:
@@ -48,13 +77,20 @@ class Service:
             raise UsageError("There is no model to serve", hint="pricesmith serve MODEL")
         self.folders, self.settings = dict(folders), settings
         self.engines: dict[str, Engine] = {}
+        self.keys = open_keys(settings)
+        self.sessions = Sessions(self.keys) if self.keys is not None else None
+        self.log: RequestLog | None = None
+        self.spending = DailySpending(settings.api_budget_per_day)
+        self.limits = EngineLimits(settings.waiting, settings.api_timeout, settings.api_concurrency, self.spending)
         self.reloading = asyncio.Lock()
         self.ready = False
 
     async def start(self) -> None:
-        """Load all models. Raises InputError if one is unfinished or damaged."""
+        """Open the log and load all models. Raises InputError if one is unfinished or damaged."""
+        if self.settings.log_path is not None:
+            self.log = await asyncio.to_thread(RequestLog, self.settings.log_path, store_text=self.settings.log_text)
         for name, folder in self.folders.items():
-            self.engines[name] = await Engine.open(name, folder, self.settings.limits)
+            self.engines[name] = await Engine.open(name, folder, self.limits)
         self.ready = True
 
     async def stop(self) -> None:
@@ -62,6 +98,8 @@ class Service:
         self.ready = False
         for engine in self.engines.values():
             await engine.close()
+        if self.log is not None:
+            await asyncio.to_thread(self.log.close)
 
     @property
     def default(self) -> Engine:
@@ -93,7 +131,7 @@ class Service:
         engine = self.engine(name)
         async with self.reloading:
             old = engine.model
-            loaded = await asyncio.to_thread(LoadedModel.open, engine.folder, self.settings.limits)
+            loaded = await asyncio.to_thread(LoadedModel.open, engine.folder, self.limits)
             if loaded.model.identity == old.identity:
                 await asyncio.to_thread(loaded.close)
                 return ReloadOutput(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from pricesmith.serve.engine import Engine
-from pricesmith.serve.errors import DECLARED
+from pricesmith.serve.errors import DECLARED, ServeError
 from pricesmith.serve.pricing import get_service
 from pricesmith.serve.schemas import ModelOutput, ModelsOutput, ReloadOutput, ReloadRequest, StatusOutput
 
@@ -44,7 +44,15 @@ async def reload(request: Request, body: ReloadRequest) -> ReloadOutput:
 
     A broken folder, or a new model that is significantly worse, leaves the old one serving.
     """
-    return await get_service(request).reload(body.model, force=body.force)
+    service = get_service(request)
+    if service.keys is None:
+        raise ServeError(
+            403,
+            "This server has no keys, so it is not reloaded over the network",
+            allowed="a server that was started with --keys",
+            hint="Send its process the signal SIGHUP, or start it with --keys FILE.",
+        )
+    return await service.reload(body.model, force=body.force)
 
 
 def describe_model(engine: Engine) -> ModelOutput:

@@ -100,8 +100,12 @@ class ApiSettings:
         if not 0 < self.timeout <= MAX_TIMEOUT:
             allowed = f"above 0, at most {MAX_TIMEOUT:,.0f} seconds"
             raise UsageError(f"--timeout must be {allowed}", got=str(self.timeout), allowed=allowed)
-        self.shared_budget = Budget(self.budget)
-        self.allowances = Allowances(self.shared_budget)
+        self.use_budget(Budget(self.budget))
+
+    def use_budget(self, budget: Budget) -> None:
+        """Share a budget with other settings, before any model is opened."""
+        self.shared_budget = budget
+        self.allowances = Allowances(budget)
 
     def __enter__(self) -> ApiSettings:
         self._tokens.append(CURRENT.set(self))
