@@ -4,7 +4,7 @@
     python tools/currency_table.py --check    exits with code 1 if the module is out of date
 
 For each currency in circulation: the digits after the decimal mark, the decimal marks of the territories that use it,
-and its signs in the locales of these territories. CLDR's data are published under the Unicode License v3.
+its signs in the locales of these territories, and its English name in the plural. CLDR's data are published under the Unicode License v3.
 """
 
 from __future__ import annotations
@@ -76,12 +76,15 @@ def render(table: dict[str, tuple[int, str, tuple[str, ...]]]) -> str:
     """The module's text."""
     import babel
     from babel.core import get_cldr_version
+    from babel.numbers import get_currency_name
 
     lines = [HEADER.format(cldr=get_cldr_version(), babel=babel.__version__)]
     for code, (digits, marks, signs) in table.items():
         written = "".join(f'"{sign}", ' for sign in signs)
         written = written.rstrip() if len(signs) == 1 else written.rstrip(", ")
         lines.append(f'    "{code}": ({digits}, "{marks}", ({written})),\n')
+    lines += ["}\n", "\n# Amounts of it in English: US dollars, euros.\n", "NAMES: dict[str, str] = {\n"]
+    lines += [f'    "{code}": "{get_currency_name(code, count=2, locale="en")}",\n' for code in table]
     return "".join([*lines, "}\n"])
 
 

@@ -126,6 +126,7 @@ def fit_rows(
                 "format": FORMAT,
                 "kind": recipe.kind,
                 "identity": content_identity(files, skip=RECIPE if isinstance(recipe, CompositeRecipe) else ""),
+                "date": time.strftime("%Y-%m-%d"),
                 "fit_seconds": round(seconds, 3),
                 "rows": {"train": len(rows.train), "tune": n_tune, "calibrate": n_calibrate},
                 "seed": settings.get("seed"),

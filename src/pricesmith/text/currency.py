@@ -14,7 +14,7 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cache
 
-from pricesmith.text.currency_data import CLDR
+from pricesmith.text.currency_data import CLDR, NAMES
 
 CODES = frozenset(CLDR)
 # Codes that are also words of column names.
@@ -295,3 +295,8 @@ def groups_by_dot(currency: str) -> bool:
 def display_sign(currency: str) -> str:
     """What stands before an amount that is shown."""
     return DISPLAYED.get(currency, f"{currency} ")
+
+
+def currency_name(currency: str) -> str:
+    """What amounts of a currency are called: `US dollars`; the code of one that CLDR does not know."""
+    return NAMES.get(currency, currency)
