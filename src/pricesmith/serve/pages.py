@@ -283,7 +283,7 @@ async def price_one(request: Request) -> Response:
         check_token(request, values.get("token", ""))
         service = get_service(request)
         engine = service.engine(form.model)
-        (quote,) = await price_listings(service, engine, [form.listing()], COMPARABLES, single=True)
+        (quote,) = await price_listings(request, engine, [form.listing()], COMPARABLES, single=True)
         if quote.price is None:
             raise UsageError("There is no price for this", got=to_single_line(quote.note, 200), hint="Try again later.")
         return price_page(request, form, result=build_result(engine, quote))
