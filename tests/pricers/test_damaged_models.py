@@ -290,6 +290,38 @@ def test_a_median_that_is_no_price_is_refused(value: object, run: Path) -> None:
             load_model(run)
 
 
+REFERENCES: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a share below 0": lambda facts: {**facts, "quotes": {**facts["quotes"], "shares": [-1.0, 2.0]}},
+    "shares without edges": lambda facts: {**facts, "lengths": {**facts["lengths"], "edges": []}},
+    "a mean of text": lambda facts: {**facts, "quotes": {**facts["quotes"], "mean": "12"}},
+    "a bias of infinity": lambda facts: {**facts, "errors": {**facts["errors"], "bias": 1e400}},
+    "an MAE below 0": lambda facts: {**facts, "errors": {**facts["errors"], "mae": -1.0}},
+    "no rows": lambda facts: {**facts, "n": 0},
+    "no errors": lambda facts: {name: value for name, value in facts.items() if name != "errors"},
+    "an unknown entry": lambda facts: {**facts, "prices": []},
+    "a category without its errors": lambda facts: {**facts, "categories": {"hose": None}},
+    "a list": lambda facts: [facts],
+}
+
+
+@pytest.mark.parametrize("label", REFERENCES)
+def test_a_damaged_reference_is_refused(label: str, run: Path) -> None:
+    """It is what later quotes are compared with, so a wrong one would raise false alarms or hide true ones."""
+    facts = json.loads((run / "reference.json").read_text(encoding="utf-8"))
+    (run / "reference.json").write_text(json.dumps(REFERENCES[label](facts)), encoding="utf-8")
+    vouch_for(run)
+    with pytest.raises(InputError, match=r"reference\.json") as caught:
+        load_model(run)
+    assert is_explained(caught.value)
+
+
+def test_a_model_without_a_reference_loads(run: Path) -> None:
+    """Models of earlier versions have none."""
+    (run / "reference.json").unlink()
+    vouch_for(run)
+    assert load_model(run).reference is None
+
+
 def test_a_link_out_of_the_folder_is_refused(run: Path, tmp_path: Path) -> None:
     """A file that another program can change is not a file of the model, whatever its hash is now."""
     shutil.move(run / "medians.json", tmp_path / "elsewhere.json")

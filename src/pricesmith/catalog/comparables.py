@@ -238,12 +238,18 @@ class ComparablesIndex:
         """For each row the sum of the weights of those words that it has."""
         return self.postings.dot(places, weights, binary=True)
 
-    def calibrate(self, listings: Sequence[Listing], groups: Sequence[str]) -> None:
-        """Learn the threshold of `nothing_similar` from validation listings, one of each near-duplicate group."""
+    def calibrate(self, listings: Sequence[Listing], groups: Sequence[str]) -> tuple[int, int]:
+        """Learn the threshold of `nothing_similar` from validation listings, one of each near-duplicate group; how many
+        of how many are below it."""
         first = {group: listing for listing, group in zip(listings[::-1], groups[::-1], strict=True)}
         chosen = [first[group] for group in sorted(first)][:VALIDATION_ROWS]
         self.calibrated = True
-        self.threshold = float(np.quantile(self.overlap(chosen), FLAGGED_SHARE, method="lower")) if chosen else None
+        if not chosen:
+            self.threshold = None
+            return 0, 0
+        overlaps = self.overlap(chosen)
+        self.threshold = float(np.quantile(overlaps, FLAGGED_SHARE, method="lower"))
+        return int((overlaps < max(self.threshold, TINY)).sum()), len(chosen)
 
     def nothing_similar(self, listings: Sequence[Listing]) -> list[bool]:
         """Whether no training listing is like each listing: its overlap is lower than that of 99 % of the validation

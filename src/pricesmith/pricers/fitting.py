@@ -36,7 +36,7 @@ from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import write_toml
 from pricesmith.core.types import Item, Listing, Pricer, Quote, Recipe
 from pricesmith.pricers import plugin_package
-from pricesmith.pricers.conformal import ClippedPricer, calibrate, own_bounds_table
+from pricesmith.pricers.conformal import ClippedPricer, ConformalPricer, calibrate, own_bounds_table
 from pricesmith.pricers.features.hashing import SparseRows, Vocabulary, gather_rows
 from pricesmith.pricers.features.tokenizer import F64
 from pricesmith.pricers.model import (
@@ -46,11 +46,13 @@ from pricesmith.pricers.model import (
     FORMAT,
     MANIFEST,
     RECIPE,
+    REFERENCE,
     PriceModel,
     content_identity,
     load_model,
 )
 from pricesmith.pricers.recipes import format_estimate, get_settings
+from pricesmith.pricers.reference import QuotedRows, build_reference
 
 CHECKPOINTS = "checkpoints"  # an interrupted fit resumes from it; a finished model has none
 BATCH = 200  # rows that are priced between two steps of progress
@@ -109,6 +111,7 @@ def fit_rows(
             progress.note(estimate)
         progress.start(f"fitting {recipe.kind} on {len(rows.train):,} listings")
         write_json(folder / CATALOG, dict(info))  # first: a blend compares its members with it
+        quoted: QuotedRows | None = None
         if getattr(recipe, "cross_fits", False):
             assert isinstance(recipe, CrossFittedRecipe)
             started = time.perf_counter()
@@ -116,9 +119,13 @@ def fit_rows(
             seconds = time.perf_counter() - started
         else:
             seconds = fit_recipe(recipe, rows, build, begun, progress)
-            n_tune, n_calibrate = len(rows.tune), calibrate_folder(recipe, rows.calibrate, folder, info, progress)
+            quoted = calibrate_folder(recipe, rows, folder, info, progress)
+            n_tune, n_calibrate = len(rows.tune), len(quoted.items)
         progress.start("indexing comparables")
-        index_rows(rows).save(folder / COMPARABLES)
+        index, similarity = index_rows(rows)
+        index.save(folder / COMPARABLES)
+        if quoted is not None and (reference := build_reference(quoted, info["currency"], similarity)) is not None:
+            write_json(folder / REFERENCE, reference.model_dump(mode="json"))
         delete_records(folder)  # not earlier: an interrupted calibration must keep the fit time
         files = inventory(folder)
         build.finish(
@@ -160,16 +167,20 @@ def fit_on_validation(recipe: CrossFittedRecipe, rows: FitData, folder: Path, pr
 
 
 def calibrate_folder(
-    recipe: Recipe, rows: Sequence[Item], folder: Path, info: Mapping[str, Any], progress: Progress
-) -> int:
-    """Calibrate the intervals of a fitted recipe on rows that fitting has not seen; the number of rows."""
-    calibration = select_calibration_rows(recipe, rows, folder)
+    recipe: Recipe, rows: FitData, folder: Path, info: Mapping[str, Any], progress: Progress
+) -> QuotedRows:
+    """Calibrate the intervals of a fitted recipe on rows that fitting has not seen; these rows with their quotes."""
+    calibration = select_calibration_rows(recipe, rows.calibrate, folder)
     progress.start(f"calibrating {recipe.kind}", len(calibration))
     low, high = info["price_range"]
-    quotes = price_rows(ClippedPricer(recipe.load(folder), (low, high)), calibration, progress)
+    pricer = ClippedPricer(recipe.load(folder), (low, high))
+    quotes = price_rows(pricer, calibration, progress)
     table = calibrate(quotes, [item.price for item in calibration], scaled=getattr(recipe, "scaled", False))
     write_json(folder / CALIBRATION, table.model_dump(mode="json"))
-    return len(calibration)
+    bounded = ConformalPricer(pricer, table, (low, high))
+    return QuotedRows(
+        calibration, [bounded.add_interval(quote) for quote in quotes], rows.get_groups(calibration), table.level
+    )
 
 
 def select_calibration_rows(recipe: Recipe, rows: Sequence[Item], folder: Path) -> Sequence[Item]:
@@ -214,12 +225,12 @@ def fit_recipe(recipe: Recipe, rows: FitData, build: FolderBuild, begun: float, 
     return before + time.perf_counter() - started
 
 
-def index_rows(rows: FitData) -> ComparablesIndex:
-    """The comparables index over training rows, with their estimated prices and the rule for `nothing_similar`."""
+def index_rows(rows: FitData) -> tuple[ComparablesIndex, tuple[int, int]]:
+    """The comparables index over training rows, with their estimated prices and the rule for `nothing_similar`; and how
+    many of how many validation listings have nothing similar."""
     index, _ = ordered_index(rows.train, rows.get_groups(rows.train))
     validation = [*rows.tune, *rows.calibrate]
-    index.calibrate([item.listing for item in validation], rows.get_groups(validation))
-    return index
+    return index, index.calibrate([item.listing for item in validation], rows.get_groups(validation))
 
 
 def ordered_index(

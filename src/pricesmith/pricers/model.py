@@ -35,12 +35,14 @@ from pricesmith.pricers import KINDS, plugin_kinds
 from pricesmith.pricers.conformal import CalibrationTable, ClippedPricer, ConformalPricer, format_intervals
 from pricesmith.pricers.predict import PredictMixin
 from pricesmith.pricers.recipes import read_recipe
+from pricesmith.pricers.reference import Reference
 
 MANIFEST = "manifest.json"
 RECIPE = "recipe.toml"
 CATALOG = "catalog.json"
 CALIBRATION = "calibration.json"
 COMPARABLES = "comparables"
+REFERENCE = "reference.json"  # optional: models with paid members have none
 FORMAT = 3  # 2: separate calibration of the two sides of an interval; 3: standard names of settings
 PROBE = Listing("probe", "Cordless drill", "18 V, 2 batteries\nWeight: 1.5 kg")
 
@@ -97,6 +99,7 @@ class PriceModel(PredictMixin):
         self, path: Path, recipe: Recipe, pricer: Pricer, info: Mapping[str, Any], manifest: Mapping[str, Any]
     ):
         self.path, self.recipe, self.pricer, self.info, self.manifest = path, recipe, pricer, info, manifest
+        self.reference: Reference | None = None  # quotes and errors at training time
         self._index: ComparablesIndex | None = None
 
     @property
@@ -203,7 +206,9 @@ def load_model(path: Path | str) -> PriceModel:
         pricer: Pricer = ConformalPricer(ClippedPricer(recipe.load(folder), (low, high)), table, (low, high))
         if getattr(recipe, "probed", True):
             pricer.price([PROBE])  # detect files that do not belong together
-    return PriceModel(folder, recipe, pricer, info, manifest)
+    model = PriceModel(folder, recipe, pricer, info, manifest)
+    model.reference = read_settings(folder / REFERENCE, Reference) if REFERENCE in files else None
+    return model
 
 
 def require_files(folder: Path, listed: Mapping[str, Any], needed: Sequence[str]) -> None:
