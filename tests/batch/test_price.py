@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pricesmith.batch.price import UNLIKE, check_comparables, check_max_ratio, price_file, price_row
+from pricesmith.batch.writers import unescape_csv
 from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import ColumnMap
 from pricesmith.catalog.comparables import Comparable
@@ -172,7 +173,16 @@ def test_a_formula_in_an_id_does_not_run(tmp_path: Path) -> None:
     from openpyxl import load_workbook
 
     cell = load_workbook(tmp_path / "prices.xlsx").active["A2"]
-    assert (cell.data_type, cell.value) == ("s", "'=1+1")
+    assert (cell.data_type, cell.value, cell.quotePrefix) == ("s", "=1+1", True)
+
+
+@pytest.mark.parametrize("text", ["=1", "'=1", "''=1", "-5", "'-5", "-a", "@x", "\tx", "'tis", "", "'", "x"])
+def test_an_escaped_formula_can_be_read_back(text: str, tmp_path: Path) -> None:
+    """An id joins with its own table again, whatever it begins with."""
+    file = write_rows(tmp_path / "new.jsonl", [{"sku": text, "name": "Oak lamp", "description": "brass"}])
+    price_file(ByLength(), INFO, file, tmp_path / "prices.csv", identity="a")
+    rows = list(csv.DictReader(b"".join(unescape_csv(tmp_path / "prices.csv")).decode().splitlines()))
+    assert rows[0]["sku"] == text
 
 
 def test_a_ratio_over_the_limit_is_not_rounded_to_the_limit() -> None:
@@ -345,7 +355,7 @@ def test_comparables_and_the_flag_are_columns_in_every_format(ending: str, tmp_p
     assert float(first["comparable_1_similarity"]) == 0.9
     assert second["comparable_2_id"] is None
     assert refused["comparable_1_title"] is None
-    assert first["comparable_1_title"] == ("=2+5 lamp" if ending in (".jsonl", ".parquet") else "'=2+5 lamp")
+    assert first["comparable_1_title"] == ("'=2+5 lamp" if ending == ".csv" else "=2+5 lamp")
     assert list(first)[-8:-4] == [f"comparable_1_{name}" for name in ("id", "title", "price", "similarity")]
 
 

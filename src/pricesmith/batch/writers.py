@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gc
+import io
 import itertools
 import json
 import re
@@ -25,6 +26,9 @@ PREFIX = "predicted_"
 BATCH = 5_000
 NUMBER = re.compile(r"[+-]?[0-9][0-9.,]*%?")
 INT64 = 1 << 63
+RISKY = ("=", "+", "-", "@", "\t", "\r")
+UNESCAPED_ROWS = 500
+MAX_CELL = 8_000_000  # characters
 
 
 def quote_fields(comparables: int = 0) -> list[tuple[str, Any]]:
@@ -120,10 +124,38 @@ def format_cell(value: Any) -> Any:
 def escape_formula(value: Any) -> Any:
     """Text with an apostrophe before it if a spreadsheet would run it as a formula (OWASP, CSV injection).
 
-    A number such as -5 stays as it is.
+    A number such as -5 stays as it is. Text that begins so after apostrophes gets one more, so that `unescape_formula`
+    gives every text back.
     """
-    risky = isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") and not NUMBER.fullmatch(value)
-    return "'" + value if risky else value
+    return "'" + value if isinstance(value, str) and is_formula(value) else value
+
+
+def is_formula(value: str) -> bool:
+    """Whether a spreadsheet would run a text, leaving out apostrophes before it."""
+    return value.lstrip("'")[:1] in RISKY and not NUMBER.fullmatch(value)
+
+
+def unescape_formula(value: str) -> str:
+    """The text from which `escape_formula` made this one.
+
+    >>> unescape_formula(escape_formula("=A1")), unescape_formula("'=A1"), unescape_formula("'tis")
+    ('=A1', '=A1', "'tis")
+    """
+    return value[1:] if value[:1] == "'" and is_formula(value) else value
+
+
+def unescape_csv(path: Path) -> Iterator[bytes]:
+    """The bytes of a CSV file of ours without the apostrophes that `escape_formula` put before text."""
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_CELL))
+    with path.open(encoding="utf-8", newline="") as handle:
+        buffer = io.StringIO()
+        out = csv.writer(buffer)
+        rows = csv.reader(handle)
+        while batch := list(itertools.islice(rows, UNESCAPED_ROWS)):
+            out.writerows([unescape_formula(cell) for cell in row] for row in batch)
+            yield buffer.getvalue().encode()
+            buffer.seek(0)
+            buffer.truncate()
 
 
 def write_parquet(rows: Iterator[Cells], path: Path, table: OutputTable) -> None:
@@ -170,8 +202,10 @@ def fill_workbook(rows: Iterator[Cells], path: Path, table: OutputTable) -> None
     names = table.names
 
     def text_cell(value: str) -> Any:
-        cell = WriteOnlyCell(sheet, ILLEGAL_CHARACTERS_RE.sub("", escape_formula(value)))
+        cell = WriteOnlyCell(sheet, ILLEGAL_CHARACTERS_RE.sub("", value))
         cell.data_type = "s"
+        if is_formula(value):
+            cell.quotePrefix = True  # the same mark as an apostrophe typed before it; the value is unchanged
         return cell
 
     sheet.append([text_cell(name) for name in names])

@@ -37,7 +37,18 @@ STATUSES = {
 DECLARED: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorOutput, "description": text} for status, text in STATUSES.items()
 }
+COMMON = (
+    401,
+    403,
+    429,
+    503,
+)  # of every route under /v1: keys, foreign pages, rate limits, and before models are loaded
 MAX_SHOWN = 120  # characters of a wrong value that an error repeats
+
+
+def declare(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The error responses of a route: these and the ones that every route may give."""
+    return {status: DECLARED[status] for status in sorted({*statuses, *COMMON})}
 
 
 class ServeError(PricesmithError):
@@ -71,6 +82,11 @@ def too_busy(seconds: float) -> ServeError:
 def request_id(request: Request) -> str:
     """The id of a request, which the security layer has set."""
     return str(request.scope.get("pricesmith.request_id", ""))
+
+
+def request_key(request: Request) -> str:
+    """The name of the key that a request came with, which the security layer has set; empty without keys."""
+    return str(request.scope.get("pricesmith.key", ""))
 
 
 def error_response(request: Request, status: int, body: dict[str, Any], headers: Mapping[str, str]) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -154,6 +154,24 @@ class ErrorOutput(BaseModel):
     """The one shape of all errors."""
 
     error: ErrorFacts
+
+
+class FileOutput(BaseModel):
+    """An uploaded file: how far it is, and where its prices are."""
+
+    id: str
+    name: str
+    model: str
+    state: Literal["waiting", "counting", "pricing", "done", "failed"]
+    rows_done: int
+    rows: int | None = Field(description="All rows of the file; null until they are counted.")
+    seconds_left: float | None = Field(description="An estimate; null if there is none.")
+    files_before: int = Field(description="How many files are priced before this one.")
+    priced: int | None = None
+    not_priced: int | None = Field(None, description="Rows without a price; their `note` says why.")
+    result: str | None = Field(description="Path of the download; null until the file is done.")
+    result_name: str
+    error: ErrorFacts | None = None
 
 
 def error_body(what: str, *, got: str = "", allowed: str = "", next: str = "", request_id: str = "") -> dict[str, Any]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pricesmith.core.errors import UsageError
 from pricesmith.serve.engine import Engine, EngineLimits, LoadedModel
 from pricesmith.serve.errors import ServeError
+from pricesmith.serve.jobs import JobStore, UploadLimits
 from pricesmith.serve.keys import KeyRing, default_keys_file
 from pricesmith.serve.log import RequestLog
+from pricesmith.serve.log_file import default_log_path
 from pricesmith.serve.schemas import ReloadOutput
 from pricesmith.serve.session import Sessions
 from pricesmith.serve.spending import DailySpending
@@ -39,8 +41,8 @@ class ServeSettings:
     evals: Path | None = None
     max_listings: int = 10_000  # of one batch request
     max_body: int = 32 * MEGABYTE
-    max_upload: int = 500 * MEGABYTE
-    uploads: Path | None = None
+    uploads: Path | None = None  # folder of uploaded files (default: beside the log)
+    upload_limits: UploadLimits = field(default_factory=UploadLimits)
     body_timeout: float = 30.0  # seconds until a request must have arrived
     waiting: int = 20_000  # listings that may wait for each model
     api_budget_per_day: float | None = None  # US dollars that API models may cost (UTC days)
@@ -69,6 +71,12 @@ def open_keys(settings: ServeSettings) -> KeyRing | None:
     return ring
 
 
+def default_uploads(settings: ServeSettings, model: Path) -> Path:
+    """The folder of uploaded files: beside the log, or where the log of the first model would be."""
+    path = settings.log_path or default_log_path(model)
+    return path.with_name(f"{path.name.split('.')[0] or 'pricesmith'}.uploads")
+
+
 class Service:
     """The models, log and keys of one server."""
 
@@ -84,6 +92,8 @@ class Service:
         self.limits = EngineLimits(settings.waiting, settings.api_timeout, settings.api_concurrency, self.spending)
         self.reloading = asyncio.Lock()
         self.ready = False
+        uploads = settings.uploads or default_uploads(settings, next(iter(self.folders.values())))
+        self.jobs = JobStore(self.engine, uploads, settings.upload_limits)
 
     async def start(self) -> None:
         """Open the log and load all models. Raises InputError if one is unfinished or damaged."""
@@ -92,10 +102,12 @@ class Service:
         for name, folder in self.folders.items():
             self.engines[name] = await Engine.open(name, folder, self.limits)
         self.ready = True
+        await asyncio.to_thread(self.jobs.start)
 
     async def stop(self) -> None:
         """Finish the batches in work and close everything."""
         self.ready = False
+        await asyncio.to_thread(self.jobs.stop)
         for engine in self.engines.values():
             await engine.close()
         if self.log is not None:

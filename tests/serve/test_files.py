@@ -1,0 +1,218 @@
+"""Uploaded files: priced in the background by the code of `price --file`, downloaded under safe names."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+import pricesmith as ps
+from pricesmith.serve.jobs import FileJob, JobRecord, UploadLimits
+from pricesmith.serve.uploads import content_disposition, safe_name
+from pricesmith.testing import make_csv
+
+ROWS = 40
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A CSV file of 40 made goods."""
+    return make_csv(tmp_path_factory.mktemp("table") / "new.csv", ROWS, seed=5).read_bytes()
+
+
+@pytest.fixture
+def file_client(open_client: Any, tmp_path: Path) -> Any:
+    """A client of a server whose uploads are in this test's folder."""
+    with open_client(uploads=tmp_path / "uploads", upload_limits=UploadLimits(upload=200_000, waiting=3)) as client:
+        yield client
+
+
+def wait(client: TestClient, id: str) -> dict[str, Any]:
+    """The state of an uploaded file as soon as it has ended."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        state = client.get(f"/v1/files/{id}").json()
+        if state["state"] in ("done", "failed"):
+            return state
+        time.sleep(0.02)
+    raise AssertionError("the file was not priced in time")
+
+
+def upload(client: TestClient, content: bytes, name: str = "new.csv", **fields: Any) -> Any:
+    return client.post("/v1/files", files={"file": (name, content)}, data=fields)
+
+
+def rows_of(content: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(content.decode())))
+
+
+def test_an_uploaded_file_is_priced_as_on_the_command_line(
+    file_client: TestClient, table: bytes, served_models: dict[str, Path], tmp_path: Path
+) -> None:
+    answer = upload(file_client, table, comparables=2)
+    assert answer.status_code == 202
+    state = wait(file_client, answer.json()["id"])
+    assert (state["state"], state["rows_done"], state["rows"], state["priced"]) == ("done", ROWS, ROWS, ROWS)
+    assert answer.headers["location"] == f"/v1/files/{state['id']}"
+    result = file_client.get(state["result"])
+    (tmp_path / "new.csv").write_bytes(table)
+    ps.price_file(served_models["ridge"], tmp_path / "new.csv", tmp_path / "prices.csv", comparables=2)
+    assert result.content == (tmp_path / "prices.csv").read_bytes()
+    assert result.headers["content-disposition"].startswith('attachment; filename="new-prices.csv"')
+
+
+@pytest.mark.parametrize("form", ["xlsx", "parquet", "jsonl"])
+def test_the_result_has_the_format_that_was_asked_for(file_client: TestClient, table: bytes, form: str) -> None:
+    state = wait(file_client, upload(file_client, table, format=form).json()["id"])
+    result = file_client.get(state["result"])
+    assert state["result_name"] == f"new-prices.{form}"
+    assert result.content.startswith({"xlsx": b"PK", "parquet": b"PAR1", "jsonl": b"{"}[form])
+
+
+def test_formulas_are_escaped_unless_every_text_must_join(file_client: TestClient) -> None:
+    rows = [{"name": "Cobalt drill, size 12 kg", "sku": "=1+1"}, {"name": "Aster lamp of brass", "sku": "-5"}]
+    content = "\n".join(json.dumps(row) for row in rows).encode()
+    state = wait(file_client, upload(file_client, content, "new.jsonl", format="csv", map="title=name").json()["id"])
+    escaped = rows_of(file_client.get(state["result"]).content)
+    exact = rows_of(file_client.get(state["result"], params={"escape": False}).content)
+    assert [row["sku"] for row in escaped] == ["'=1+1", "-5"]
+    assert [row["sku"] for row in exact] == ["=1+1", "-5"]
+    assert [row["price"] for row in escaped] == [row["price"] for row in exact]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("new.csv", b"\xff\xd8\xff picture", "is not what its name says"),
+        ("new.csv", b"a,b\n1,2\n", "no column"),
+        ("new.xlsx", b"PK\x03\x04 and nothing more", ""),
+        ("new.parquet", b"PAR1 and nothing more", ""),
+    ],
+)
+def test_a_file_that_cannot_be_read_fails_with_a_reason(
+    file_client: TestClient, tmp_path: Path, name: str, content: bytes, what: str
+) -> None:
+    state = wait(file_client, upload(file_client, content, name).json()["id"])
+    assert state["state"] == "failed"
+    assert what in state["error"]["what"] or what in state["error"]["got"]
+    assert str(tmp_path) not in json.dumps(state)
+    assert file_client.get(f"/v1/files/{state['id']}/result").status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("form", "status"),
+    [
+        ({"files": {"file": ("new.exe", b"MZ")}}, 422),
+        ({"files": {"file": ("new.pkl", b"\x80\x04")}}, 422),
+        ({"files": {"file": ("new.csv", b"a" * 300_000)}}, 413),
+        ({"files": {"file": ("new.csv", b"name\nx"), "other": ("b.csv", b"name\nx")}}, 422),
+        ({"data": {"model": "ridge"}, "files": {"not a file": (None, "x")}}, 422),
+        ({"files": {"file": ("new.csv", b"name\nx")}, "data": {"comparables": "99"}}, 422),
+        ({"files": {"file": ("new.csv", b"name\nx")}, "data": {"model": "none"}}, 404),
+        ({"files": {"file": ("new.csv", b"name\nx")}, "data": {"map": "title"}}, 422),
+        ({"files": {"file": ("new.csv", b"name\nx")}, "data": {"model": "x" * 20_000}}, 413),
+        ({"json": {"file": "x"}}, 415),
+        ({"content": b"--a\r\nbroken", "headers": {"content-type": "multipart/form-data; boundary=a"}}, 400),
+        ({"content": b"name\nx", "headers": {"content-type": "multipart/form-data"}}, 400),
+    ],
+)
+def test_a_wrong_upload_is_refused_and_leaves_nothing(
+    file_client: TestClient, tmp_path: Path, form: dict[str, Any], status: int
+) -> None:
+    answer = file_client.post("/v1/files", **form)
+    assert (answer.status_code, set(answer.json())) == (status, {"error"})
+    assert [path.name for path in (tmp_path / "uploads").glob("f*")] == []
+
+
+def test_no_more_files_wait_than_allowed(open_client: Any, table: bytes, tmp_path: Path) -> None:
+    with open_client(uploads=tmp_path / "uploads", upload_limits=UploadLimits(waiting=0)) as client:
+        answer = upload(client, table)
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "60")
+
+
+def test_the_room_for_uploads_is_limited(open_client: Any, table: bytes, tmp_path: Path) -> None:
+    with open_client(uploads=tmp_path / "uploads", upload_limits=UploadLimits(total=1_000)) as client:
+        answer = upload(client, table)
+    assert answer.status_code == 429
+    assert [path.name for path in (tmp_path / "uploads").glob("f*")] == []
+
+
+def test_a_deleted_file_is_gone(file_client: TestClient, table: bytes, tmp_path: Path) -> None:
+    state = wait(file_client, upload(file_client, table).json()["id"])
+    assert file_client.delete(f"/v1/files/{state['id']}").status_code == 204
+    assert file_client.get(f"/v1/files/{state['id']}").status_code == 404
+    assert [path.name for path in (tmp_path / "uploads").glob("f*")] == []
+
+
+@pytest.mark.parametrize("id", ["x", "..", "f" + "0" * 24, "%2e%2e%2fjob.json", "f" + "0" * 400])
+def test_an_unknown_id_has_no_file(file_client: TestClient, id: str) -> None:
+    assert file_client.get(f"/v1/files/{id}/result").status_code in (404, 422)
+
+
+def test_a_job_goes_on_after_a_restart(open_client: Any, table: bytes, tmp_path: Path) -> None:
+    folder = tmp_path / "uploads" / ("f" + "1" * 24)
+    (folder / "input").mkdir(parents=True)
+    (folder / "input" / "new.csv").write_bytes(table)
+    record = JobRecord(
+        id=folder.name, name="new.csv", model="ridge", ending=".csv", comparables=0, map={}, key_name="",
+        created_at=1.0, state="pricing",
+    )  # fmt: skip
+    FileJob(record, folder).save()
+    cut = tmp_path / "uploads" / ("f" + "2" * 24)
+    cut.mkdir()
+    (cut / "incoming").write_bytes(b"half")
+    with open_client(uploads=tmp_path / "uploads") as client:
+        assert wait(client, folder.name)["state"] == "done"
+        assert len(rows_of(client.get(f"/v1/files/{folder.name}/result").content)) == ROWS
+        assert not cut.exists()
+    with open_client(uploads=tmp_path / "uploads") as client:
+        assert client.get(f"/v1/files/{folder.name}").json()["state"] == "done"
+
+
+def test_old_files_are_removed(file_client: TestClient, table: bytes) -> None:
+    state = wait(file_client, upload(file_client, table).json()["id"])
+    app: Any = file_client.app
+    jobs = app.state.service.jobs
+    jobs.now = lambda: time.time() + 86_400 + 60
+    jobs.sweep()
+    assert file_client.get(f"/v1/files/{state['id']}").status_code == 404
+
+
+def test_the_folder_of_uploads_is_private_and_used_by_one_server(
+    open_client: Any, file_client: TestClient, table: bytes, tmp_path: Path
+) -> None:
+    upload(file_client, table)
+    assert (tmp_path / "uploads").stat().st_mode & 0o777 == 0o700
+    with pytest.raises(ps.UsageError, match="Another server uses"), open_client(uploads=tmp_path / "uploads"):
+        pass
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../x.csv",
+        "a\r\nX-Header: 1.csv",
+        'a".csv',
+        "C:\\x\\y.csv",
+        "é.csv",
+        "\u202e.csv",
+        "a" * 400 + ".csv",
+        "",
+        "..",
+    ],
+)
+def test_a_file_name_is_safe_in_paths_and_headers(name: str) -> None:
+    safe = safe_name(name)
+    assert safe.encode().isascii() or safe == "é.csv"
+    assert safe not in ("", ".", "..")
+    assert not set(safe) & set('/\\"\r\n;\u202e')
+    header = content_disposition(name)
+    assert header.isascii()
+    assert header.count('"') == 2
+    assert "\n" not in header
