@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -49,10 +50,17 @@ def level(name: str) -> int:
     return next(number for number, names in enumerate(LEVELS) if name in names)
 
 
+@cache
+def parse(path: Path) -> list[ast.AST]:
+    """Every node of a module's syntax tree; the first is the module itself. Each file is parsed once."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+@cache
 def imports(path: Path) -> set[tuple[str, ...]]:
     """Every `pricesmith...` module that a file imports, anywhere in it, as the parts after `pricesmith`."""
     modules: set[tuple[str, ...]] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in parse(path):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "pricesmith":
             base = tuple(node.module.split(".")[1:])
             for alias in node.names:
@@ -96,10 +104,15 @@ def test_there_is_no_import_cycle() -> None:
         path.relative_to(SOURCE).with_suffix("").parts: imports(path) for path in FILES if path.name != "__init__.py"
     }
 
+    finished: set[tuple[str, ...]] = set()
+
     def visit(node: tuple[str, ...], trail: tuple[tuple[str, ...], ...]) -> None:
         assert node not in trail, f"a cycle: {trail}"
+        if node in finished:
+            return
         for other in graph.get(node, ()):
             visit(other, (*trail, node))
+        finished.add(node)
 
     for node in graph:
         visit(node, ())
@@ -133,7 +146,7 @@ def test_files_and_functions_stay_in_their_budget(path: Path) -> None:
     source = path.read_text()
     assert len(source.splitlines()) <= LONG_FILES.get(name, 500)
     assert path.stem not in {"utils", "helpers", "common", "misc"}
-    for node in ast.walk(ast.parse(source)):
+    for node in parse(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or 0) - node.lineno + 1
             assert length <= LONG_FUNCTIONS.get(f"{name}:{node.name}", 60), f"{node.name} has {length} lines"
@@ -142,7 +155,7 @@ def test_files_and_functions_stay_in_their_budget(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
 def test_nothing_in_data_can_run(path: Path) -> None:
     """No pickle, joblib, torch.load, eval or trust_remote_code in what Pricesmith reads or writes."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in parse(path):
         if isinstance(node, ast.Import | ast.ImportFrom):
             modules = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
             assert not {"pickle", "joblib", "shelve", "marshal", "dill"} & {name.split(".")[0] for name in modules}
@@ -165,4 +178,6 @@ def test_every_public_name_exists_and_is_documented() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
 def test_every_module_has_a_docstring(path: Path) -> None:
     """Every module has a docstring."""
-    assert ast.get_docstring(ast.parse(path.read_text()))
+    module = parse(path)[0]
+    assert isinstance(module, ast.Module)
+    assert ast.get_docstring(module)

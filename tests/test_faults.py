@@ -19,6 +19,7 @@ from pricesmith.pricers.model import load_model
 from pricesmith.testing import make_csv
 
 KILLS = 20
+NEW_ROWS = 600
 
 # Forks children that have everything imported already, so that the random moments fall into the work and not into
 # imports; the first child is let through to learn how long the work takes, and what it made is the old for half of the
@@ -73,9 +74,10 @@ def after_each_kill(words: list[str], again: list[str], out: Path) -> Iterator[b
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a CSV file, its catalog and a fitted ridge."""
+    """A folder with a table, its catalog, a fitted ridge, and a table to price."""
     folder = tmp_path_factory.mktemp("shop")
     make_csv(folder / "shop.csv", 2200)
+    make_csv(folder / "new.csv", NEW_ROWS, seed=1)
     assert run(["curate", str(folder / "shop.csv"), "--to", str(folder / "catalog"), "--quiet"]) == 0
     ridge = ["fit", "ridge", "--catalog", str(folder / "catalog"), "--to", str(folder / "ridge"), "--quiet"]
     assert run(ridge) == 0
@@ -104,14 +106,14 @@ def check_evals(path: Path) -> None:
 
 
 def check_prices(path: Path) -> None:
-    assert len(list(csv.reader(path.read_text().splitlines(keepends=True)))) == 1 + 2200
+    assert len(list(csv.reader(path.read_text().splitlines(keepends=True)))) == 1 + NEW_ROWS
 
 
 STAGES = {
     "curate": (["curate", "shop.csv", "--to", "OUT"], check_catalog),
     "fit": (["fit", "ridge", "--catalog", "catalog", "--to", "OUT"], check_run),
     "eval": (["eval", "ridge", "--catalog", "catalog", "--to", "OUT"], check_evals),
-    "price": (["price", "ridge", "--file", "shop.csv", "--to", "OUT.csv"], check_prices),
+    "price": (["price", "ridge", "--file", "new.csv", "--to", "OUT.csv"], check_prices),
 }
 
 

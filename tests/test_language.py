@@ -7,6 +7,7 @@ import doctest
 import importlib
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -56,10 +57,16 @@ def package(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def assigned_names(tree: ast.AST) -> list[str]:
+@cache
+def parse(path: Path) -> list[ast.AST]:
+    """Every node of a module's syntax tree; each file is parsed once."""
+    return list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def assigned_names(nodes: list[ast.AST]) -> list[str]:
     """Every name that a module assigns: variables, loop variables, parameters."""
-    names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
-    return names + [node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)]
+    names = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    return names + [node.arg for node in nodes if isinstance(node, ast.arg)]
 
 
 def test_banned_words_stay_out() -> None:
@@ -73,7 +80,7 @@ def test_variables_are_nouns() -> None:
     """No variable or parameter is named `one`, `some`, `found` and the like."""
     counts: Counter[str] = Counter()
     for path in MODULES:
-        counts[package(path)] += sum(name in LOCALS for name in assigned_names(ast.parse(path.read_text())))
+        counts[package(path)] += sum(name in LOCALS for name in assigned_names(parse(path)))
     over = {name: count for name, count in counts.items() if count > ALLOWED.get(name, (0, 0))[1]}
     assert not over
 
@@ -83,7 +90,7 @@ def test_functions_are_verbs() -> None:
     functions = [
         (path.name, node.name)
         for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in parse(path)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
     assert len(functions) > 1000
@@ -92,9 +99,8 @@ def test_functions_are_verbs() -> None:
 
 def test_names_of_functions_have_plain_verbs() -> None:
     """Neither in the source nor in the tests is anything told."""
-    trees = [ast.parse(path.read_text()) for path in (*MODULES, *TESTS)]
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    names = {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, functions)}
+    names = {node.name for path in (*MODULES, *TESTS) for node in parse(path) if isinstance(node, functions)}
     assert len(names) > 2000
     assert not [name for name in sorted(names) if VERBS & set(name.split("_"))]
 
@@ -102,7 +108,12 @@ def test_names_of_functions_have_plain_verbs() -> None:
 def test_a_class_name_is_defined_once() -> None:
     """In the whole package."""
     names = Counter(
-        node.name for path in MODULES for node in ast.parse(path.read_text()).body if isinstance(node, ast.ClassDef)
+        node.name
+        for path in MODULES
+        for module in parse(path)[:1]
+        if isinstance(module, ast.Module)
+        for node in module.body
+        if isinstance(node, ast.ClassDef)
     )
     assert len(names) > 100
     assert not [name for name, count in names.items() if count > 1]
