@@ -40,11 +40,12 @@ def read_recipe(name: str, overrides: Mapping[str, Any] | None = None) -> Recipe
 
     Raises UsageError with the available recipes if there is none of this name, or with the first wrong setting.
     """
-    shipped, plugins = shipped_recipes(), plugin_kinds()
+    shipped = shipped_recipes()
     path = shipped.get(name, Path(name))
-    if name in plugins and name not in shipped:
+    plugins = plugin_kinds() if path.suffix != ".toml" else {}  # looking through the installed packages takes time
+    if name in plugins:
         values = {"kind": name, **(overrides or {})}
-    elif name not in shipped and path.suffix != ".toml":
+    elif path.suffix != ".toml":
         raise UsageError(
             f"There is no recipe {name!r}",
             got=name,
