@@ -1,32 +1,97 @@
-"""`serve`: a fitted model as a service for people and programs."""
+"""`serve`: fitted models as a service for people and programs."""
 
 from __future__ import annotations
 
+import json as json_library
+import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pricesmith.cli.app import app
+from pricesmith.cli.app import Json, Quiet, app, open_console
+from pricesmith.core.build_file import BUILD_FILE
 from pricesmith.core.errors import UsageError
+
+ModelFolders = Annotated[
+    list[Path], typer.Argument(help="Model folders, or folders that build made. The first one is the default model.")
+]
 
 
 @app.command()
 def serve(
-    models: Annotated[
-        list[Path], typer.Argument(help="Model folders, or folders that build made; the first one is the default.")
-    ],
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; other machines can only reach it with keys.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8000,
+    models: ModelFolders,
+    host: Annotated[str, typer.Option(help="Address to listen on. One that other machines reach needs keys.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
+    log: Annotated[
+        Path | None, typer.Option("--log", help="File for quotes and sold prices (default: MODEL.requests.db).")
+    ] = None,
+    no_log: Annotated[bool, typer.Option("--no-log", help="Keep no log: no sold prices, no drift.")] = False,
+    log_text: Annotated[
+        bool, typer.Option("--log-text", help="Store the text of priced listings, not a hash.")
+    ] = False,
+    keys: Annotated[
+        Path | None, typer.Option("--keys", help="Require a key from this file; `pricesmith keys add` makes one.")
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="Another name of this server, such as prices.example.com; repeatable.")
+    ] = None,
+    root_path: Annotated[str, typer.Option(help="Path under which a proxy serves this server, such as /prices.")] = "",
+    trusted_proxy: Annotated[
+        list[str] | None, typer.Option(help="Address of a proxy whose X-Forwarded headers are used; repeatable.")
+    ] = None,
+    catalog: Annotated[
+        Path | None, typer.Option(help="Catalog on whose test items a new model is compared (default: the build's).")
+    ] = None,
+    evals: Annotated[
+        Path | None, typer.Option(help="Evaluations that the page shows (default: those of the build).")
+    ] = None,
+    max_upload: Annotated[int, typer.Option(min=1, help="Megabytes that an uploaded file may have.")] = 500,
+    api_budget_per_day: Annotated[
+        float | None, typer.Option(help="US dollars that API models may cost in a day (UTC).")
+    ] = None,
+    api_timeout: Annotated[float, typer.Option(help="Seconds until a listing is priced without the API model.")] = 20.0,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Serve models as a web page and a REST API."""
+    """Serve models: a web page for people, a REST API for programs."""
     from pricesmith.serve import ServeSettings, run_server
+    from pricesmith.serve.log_file import default_log_path
 
+    if no_log and (log is not None or log_text):
+        raise UsageError("--no-log contradicts --log and --log-text", hint="Leave out one of them.")
     folders = name_models(models)
-    print(f"Open http://{host}:{port}")
-    run_server(folders, ServeSettings(host=host, port=port))
+    log_path = None if no_log else log or default_log_path(models[0])
+    settings = ServeSettings(
+        host=host,
+        port=port,
+        root_path=check_root_path(root_path),
+        hosts=tuple(allow_host or ()),
+        trusted_proxies=tuple(trusted_proxy or ()),
+        log_path=log_path,
+        log_text=log_text,
+        keys_path=keys,
+        catalog=catalog or part_of_build(models[0], "catalog"),
+        evals=evals or part_of_build(models[0], "evals"),
+        max_upload=max_upload * 1_000_000,
+        api_budget_per_day=api_budget_per_day,
+        api_timeout=api_timeout,
+    )
+    console = open_console(json=json, quiet=quiet)
+    logging.basicConfig(format="%(levelname)s: %(message)s")
+    console.say(f"Loading {', '.join(folders)}.")
+
+    def on_ready(url: str) -> None:
+        """Say where the server is, at once: whoever started it may be waiting for this line."""
+        console.say(f"Log: {log_path}" if log_path else "No log.")
+        console.say(f"Serving at {url} (Ctrl-C stops it)")
+        if json:
+            facts = {"url": url, "models": list(folders), "log": str(log_path) if log_path else None}
+            print(json_library.dumps(facts), flush=True)
+
+    run_server(folders, settings, on_ready)
 
 
 def name_models(models: list[Path]) -> dict[str, Path]:
@@ -42,3 +107,19 @@ def name_models(models: list[Path]) -> dict[str, Path]:
             )
         folders[name] = path
     return folders
+
+
+def check_root_path(path: str) -> str:
+    """A root path without a slash at its end. Raises UsageError if it does not begin with one."""
+    if path and (not path.startswith("/") or path.startswith("//")):
+        raise UsageError("--root-path must begin with one slash", got=path, hint="For example --root-path /prices")
+    return path.rstrip("/")
+
+
+def part_of_build(model: Path, name: str) -> Path | None:
+    """A folder of the build that a model belongs to; None if there is none."""
+    folder = model.resolve()
+    for build in (folder, folder.parent.parent):
+        if (build / BUILD_FILE).is_file() and (build / name).is_dir():
+            return build / name
+    return None
