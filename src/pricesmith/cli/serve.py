@@ -58,6 +58,7 @@ def serve(
 ) -> None:
     """Serve models: a web page for people, a REST API for programs."""
     from pricesmith.serve import ServeSettings, run_server
+    from pricesmith.serve.jobs import UploadLimits
     from pricesmith.serve.log_file import default_log_path
 
     if no_log and (log is not None or log_text):
@@ -75,7 +76,7 @@ def serve(
         keys_path=keys,
         catalog=catalog or part_of_build(models[0], "catalog"),
         evals=evals or part_of_build(models[0], "evals"),
-        max_upload=max_upload * 1_000_000,
+        upload_limits=UploadLimits(upload=max_upload * 1_000_000),
         api_budget_per_day=api_budget_per_day,
         api_timeout=api_timeout,
     )
