@@ -4,7 +4,8 @@
     python tools/currency_table.py --check    exits with code 1 if the module is out of date
 
 For each currency in circulation: the digits after the decimal mark, the decimal marks of the territories that use it,
-its signs in the locales of these territories, and its English name in the plural. CLDR's data are published under the Unicode License v3.
+its signs in the locales of these territories, and its English name in the plural. CLDR's data are published under the
+Unicode License v3.
 """
 
 from __future__ import annotations

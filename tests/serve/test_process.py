@@ -137,7 +137,7 @@ def test_a_broken_model_or_a_busy_port_is_a_plain_error(
         (["--host", "0.0.0.0"], "A server that other machines can reach needs a key"),
         (["--root-path", "prices"], "--root-path must begin with one slash"),
         (["--no-log", "--log-text"], "--no-log contradicts --log and --log-text"),
-        (["--port", "70000"], XX
+        (["--port", "70000"], "Invalid value for '--port'"),
     ],
 )
 def test_wrong_options_are_refused(
