@@ -16,43 +16,51 @@ from pricesmith.core.errors import UsageError
 ModelFolders = Annotated[
     list[Path], typer.Argument(help="Model folders, or folders that build made. The first one is the default model.")
 ]
+Host = Annotated[str, typer.Option(help="Address to listen on. One that other machines reach needs keys.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
+LogFile = Annotated[
+    Path | None, typer.Option("--log", help="File for quotes and sold prices (default: MODEL.requests.db).")
+]
+NoLog = Annotated[bool, typer.Option("--no-log", help="Keep no log: no sold prices, no drift.")]
+LogText = Annotated[bool, typer.Option("--log-text", help="Store the text of priced listings, not a hash.")]
+KeyFile = Annotated[
+    Path | None, typer.Option("--keys", help="Require a key from this file; `pricesmith keys add` makes one.")
+]
+AllowHost = Annotated[
+    list[str] | None, typer.Option(help="Another name of this server, such as prices.example.com; repeatable.")
+]
+RootPath = Annotated[str, typer.Option(help="Path under which a proxy serves this server, such as /prices.")]
+TrustedProxy = Annotated[
+    list[str] | None, typer.Option(help="Address of a proxy whose X-Forwarded headers are used; repeatable.")
+]
+CatalogOption = Annotated[
+    Path | None, typer.Option(help="Catalog on whose test items a new model is compared (default: the build's).")
+]
+EvalsOption = Annotated[
+    Path | None, typer.Option(help="Evaluations that the page shows (default: those of the build).")
+]
+MaxUpload = Annotated[int, typer.Option(min=1, help="Megabytes that an uploaded file may have.")]
+DailyBudget = Annotated[float | None, typer.Option(help="US dollars that API models may cost in a day (UTC).")]
+Timeout = Annotated[float, typer.Option(help="Seconds until a listing is priced without the API model.")]
 
 
 @app.command()
 def serve(
     models: ModelFolders,
-    host: Annotated[str, typer.Option(help="Address to listen on. One that other machines reach needs keys.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
-    log: Annotated[
-        Path | None, typer.Option("--log", help="File for quotes and sold prices (default: MODEL.requests.db).")
-    ] = None,
-    no_log: Annotated[bool, typer.Option("--no-log", help="Keep no log: no sold prices, no drift.")] = False,
-    log_text: Annotated[
-        bool, typer.Option("--log-text", help="Store the text of priced listings, not a hash.")
-    ] = False,
-    keys: Annotated[
-        Path | None, typer.Option("--keys", help="Require a key from this file; `pricesmith keys add` makes one.")
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None, typer.Option(help="Another name of this server, such as prices.example.com; repeatable.")
-    ] = None,
-    root_path: Annotated[str, typer.Option(help="Path under which a proxy serves this server, such as /prices.")] = "",
-    trusted_proxy: Annotated[
-        list[str] | None, typer.Option(help="Address of a proxy whose X-Forwarded headers are used; repeatable.")
-    ] = None,
-    catalog: Annotated[
-        Path | None, typer.Option(help="Catalog on whose test items a new model is compared (default: the build's).")
-    ] = None,
-    evals: Annotated[
-        Path | None, typer.Option(help="Evaluations that the page shows (default: those of the build).")
-    ] = None,
-    max_upload: Annotated[int, typer.Option(min=1, help="Megabytes that an uploaded file may have.")] = 500,
-    api_budget_per_day: Annotated[
-        float | None, typer.Option(help="US dollars that API models may cost in a day (UTC).")
-    ] = None,
-    api_timeout: Annotated[float, typer.Option(help="Seconds until a listing is priced without the API model.")] = 20.0,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    log: LogFile = None,
+    no_log: NoLog = False,
+    log_text: LogText = False,
+    keys: KeyFile = None,
+    allow_host: AllowHost = None,
+    root_path: RootPath = "",
+    trusted_proxy: TrustedProxy = None,
+    catalog: CatalogOption = None,
+    evals: EvalsOption = None,
+    max_upload: MaxUpload = 500,
+    api_budget_per_day: DailyBudget = None,
+    api_timeout: Timeout = 20.0,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
