@@ -109,9 +109,10 @@ class SecurityLayer:
             return None
         key = self.find_key(headers)
         if key is None:
-            if scope["method"] == "GET" and "text/html" in ",".join(headers.get("accept", ())):
+            if "text/html" in ",".join(headers.get("accept", ())):
                 location = f"{scope.get('root_path', '')}/sign-in"
-                return Refusal(303, error_body("Sign in first", next=location), (("location", location),))
+                status, name = (401, "hx-redirect") if "hx-request" in headers else (303, "location")
+                return Refusal(status, error_body("Sign in first", next=location), ((name, location),))
             given = "a key that is not valid" if headers.get("authorization") else "no key"
             hint = "Send the header Authorization: Bearer KEY; `pricesmith keys add NAME` makes a key."
             body = error_body("The key is missing or wrong", got=given, next=hint)

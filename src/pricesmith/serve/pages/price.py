@@ -1,40 +1,21 @@
-"""The web page: every tab works with JavaScript off; htmx only replaces a part instead of the whole page.
-
-Templates escape all text of listings. Nothing is loaded from another host, and no script or style is inline, so that
-the content security policy of `security.py` holds.
-"""
+"""The tab "Price one": a form, and the price of what it describes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cache
-from hashlib import sha256
-from importlib import resources
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
 
-from pricesmith import __version__
-from pricesmith.core.errors import InputError, PricesmithError, UsageError
+from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.serve.engine import Engine
-from pricesmith.serve.errors import ServeError
-from pricesmith.serve.forms import (
-    FIELD,
-    base_path,
-    check_token,
-    get_token,
-    is_partial,
-    read_fields,
-    read_form,
-    set_token,
-)
-from pricesmith.serve.pricing import get_service, price_listings
-from pricesmith.serve.schemas import MAX_TEXT, ListingInput, PriceOutput
-from pricesmith.serve.strip import Strip, build_strip
-from pricesmith.serve.wording import (
+from pricesmith.serve.pages.forms import FIELD, check_token, is_partial, read_fields, read_form
+from pricesmith.serve.pages.render import error_status, render
+from pricesmith.serve.pages.strip import Strip, build_strip
+from pricesmith.serve.pages.wording import (
     count_training,
     describe_note,
     describe_price,
@@ -44,83 +25,15 @@ from pricesmith.serve.wording import (
     format_rounded,
     format_rounded_range,
 )
+from pricesmith.serve.pricing import get_service, price_listings
+from pricesmith.serve.schemas import MAX_TEXT, ListingInput, PriceOutput
 from pricesmith.text.currency import currency_name
-from pricesmith.text.formatting import keep_percent_together, to_single_line
+from pricesmith.text.formatting import to_single_line
 
-router = APIRouter(include_in_schema=False)
-
-TABS = (("", "Price one"),)
-STATIC = {"style.css": "text/css", "page.js": "text/javascript", "htmx.min.js": "text/javascript"}
 COMPARABLES = 5
 MAX_INPUTS = 40  # fields of the catalog with an input of their own; the others go into the text
 
-
-@cache
-def get_templates() -> Any:
-    """The templates. All values are escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("pricesmith.serve"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=keep_percent_together,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["line"] = to_single_line
-    return environment
-
-
-@cache
-def read_static(name: str) -> bytes:
-    """A file of the folder `static`."""
-    return resources.files("pricesmith.serve").joinpath("static", name).read_bytes()
-
-
-@cache
-def static_version() -> str:
-    """Changes when a file of the folder `static` does, so that browsers may keep the files."""
-    return sha256(b"".join(read_static(name) for name in STATIC)).hexdigest()[:12]
-
-
-@router.get("/static/{name}")
-async def static(name: str) -> Response:
-    """The style sheet and the scripts."""
-    if name not in STATIC:
-        raise ServeError(404, "There is no such file", allowed=", ".join(STATIC))
-    headers = {"cache-control": "public, max-age=31536000, immutable"}
-    return Response(read_static(name), media_type=STATIC[name], headers=headers)
-
-
-def render(request: Request, template: str, status: int = 200, /, **values: Any) -> HTMLResponse:
-    """A page or a part of one."""
-    service = get_service(request)
-    shared = {
-        "base": base_path(request),
-        "token": get_token(request),
-        "version": static_version(),
-        "release": __version__,
-        "tabs": TABS,
-        "models": list(service.engines),
-        "signed_in": False,
-        "refresh": None,
-        "error": None,
-    }
-    text = get_templates().get_template(template).render({**shared, **values})
-    response = HTMLResponse(text, status, headers={"vary": "hx-request, cookie"})
-    set_token(request, response)
-    return response
-
-
-def error_status(error: PricesmithError) -> int:
-    """The status of a page that shows an error."""
-    if isinstance(error, ServeError):
-        return error.status
-    return 422 if isinstance(error, UsageError | InputError) else 500
-
-
-# Price one
+router = APIRouter()
 
 
 @dataclass(frozen=True)
@@ -288,4 +201,4 @@ async def price_one(request: Request) -> Response:
             raise UsageError("There is no price for this", got=to_single_line(quote.note, 200), hint="Try again later.")
         return price_page(request, form, result=build_result(engine, quote))
     except PricesmithError as error:
-        return price_page(request, replace(form), error=error, status=error_status(error))
+        return price_page(request, form, error=error, status=error_status(error))

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pricesmith.serve.pages.strip import build_strip
+from pricesmith.serve.pages.wording import describe_level, describe_note, describe_width, format_day, format_rounded
 from pricesmith.serve.schemas import PriceOutput
-from pricesmith.serve.strip import build_strip
-from pricesmith.serve.wording import describe_level, describe_note, describe_width, format_day, format_rounded
 from pricesmith.text.currency import currency_name
 
 

@@ -126,7 +126,7 @@ def test_no_page_has_inline_script_or_style(client: TestClient) -> None:
 def test_the_script_of_htmx_is_the_published_one() -> None:
     from hashlib import sha256
 
-    import pricesmith.serve
+    import pricesmith.serve.pages
 
-    path = Path(pricesmith.serve.__file__).parent / "static" / "htmx.min.js"
+    path = Path(pricesmith.serve.pages.__file__).parent / "static" / "htmx.min.js"
     assert sha256(path.read_bytes()).hexdigest() == "a0abb04f2f45a1f89d1d4844023245537e5e6014c87b144553e0607b4cc32130"

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pricesmith.serve.wording import format_rounded, format_rounded_range
+from pricesmith.serve.pages.wording import format_rounded, format_rounded_range
 
 MARGIN = 5.0  # per cent at each side, so that the amounts at the ends have room
 FARTHEST = 3.0  # similar listings further outside the interval than this factor are drawn at the edge
