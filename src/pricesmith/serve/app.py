@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from pricesmith import __version__
-from pricesmith.serve import files, pages, pricing, status
+from pricesmith.serve import feedback, files, pages, pricing, status
 from pricesmith.serve.errors import install_error_handlers
 from pricesmith.serve.security import SecurityLayer
 from pricesmith.serve.service import Service
@@ -39,7 +39,7 @@ def create_app(service: Service) -> FastAPI:
         middleware=[Middleware(SecurityLayer, service=service)],
     )
     app.state.service = service
-    for module in (pricing, files, status, pages):
+    for module in (pricing, feedback, files, status, pages):
         app.include_router(module.router)
     install_error_handlers(app)
     return app

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 
 from pricesmith.batch.price import PricedRow
 from pricesmith.core.types import Quote
 from pricesmith.serve.engine import Answer, Engine, LoadedModel
-from pricesmith.serve.errors import DECLARED, ServeError, request_id
-from pricesmith.serve.log import new_quote_id
+from pricesmith.serve.errors import ServeError, declare, request_id, request_key
+from pricesmith.serve.explain import check_explainable, explain_price
+from pricesmith.serve.idempotency import Finish, IdempotencyKey, answer_once
+from pricesmith.serve.log_records import StoredAnswer, new_quote_id
 from pricesmith.serve.schemas import (
     MAX_COMPARABLES,
     BatchOutput,
@@ -23,7 +26,11 @@ from pricesmith.serve.schemas import (
 )
 from pricesmith.serve.service import Service
 
-router = APIRouter(tags=["prices"], responses=DECLARED)
+router = APIRouter(tags=["prices"])
+Explain = Annotated[
+    bool,
+    Query(description="What moved the price: leave out a word or line at a time. Not for API models."),
+]
 Comparables = Annotated[int, Query(ge=0, le=MAX_COMPARABLES, description="Similar training listings to return.")]
 
 
@@ -33,17 +40,28 @@ def get_service(request: Request) -> Service:
     return service
 
 
-@router.post("/v1/price")
-async def price(request: Request, body: PriceRequest, comparables: Comparables = 0) -> PriceOutput:
+@router.post("/v1/price", responses=declare(400, 404, 408, 413, 422))
+async def price(
+    request: Request, body: PriceRequest, comparables: Comparables = 0, explain: Explain = False
+) -> PriceOutput:
     """Price one listing, with its interval."""
-    service = get_service(request)
-    engine = service.engine(body.model)
-    (output,) = await price_listings(request, engine, [body], comparables, single=True)
-    return output
+    engine = get_service(request).engine(body.model)
+    if not explain:
+        (output,) = await price_listings(request, engine, [body], comparables, single=True)
+        return output
+    check_explainable(engine)
+    contributions = asyncio.create_task(explain_price(engine, body))  # both are priced in one batch
+    try:
+        (output,) = await price_listings(request, engine, [body], comparables, single=True)
+        return output.model_copy(update={"explanation": await contributions})
+    finally:
+        contributions.cancel()
 
 
-@router.post("/v1/price/batch")
-async def price_batch(request: Request, body: BatchRequest, comparables: Comparables = 0) -> BatchOutput:
+@router.post("/v1/price/batch", response_model=BatchOutput, responses=declare(400, 404, 408, 409, 413, 422))
+async def price_batch(
+    request: Request, body: BatchRequest, comparables: Comparables = 0, idempotency_key: IdempotencyKey = ""
+) -> Response:
     """Price many listings in one request; one that cannot be priced has no price and says why in `note`."""
     service = get_service(request)
     if len(body.listings) > service.settings.max_listings:
@@ -54,13 +72,25 @@ async def price_batch(request: Request, body: BatchRequest, comparables: Compara
             allowed=f"at most {service.settings.max_listings:,}",
             hint="Send several requests, or upload a file to /v1/files.",
         )
-    return BatchOutput(quotes=await price_listings(request, service.engine(body.model), body.listings, comparables))
+    engine = service.engine(body.model)
+
+    async def work(finish: Finish) -> BatchOutput:
+        quotes = await price_listings(request, engine, body.listings, comparables, finish=finish)
+        return BatchOutput(quotes=quotes)
+
+    return await answer_once(request, idempotency_key, work)
 
 
 async def price_listings(
-    request: Request, engine: Engine, listings: Sequence[Described], comparables: int = 0, *, single: bool = False
+    request: Request,
+    engine: Engine,
+    listings: Sequence[Described],
+    comparables: int = 0,
+    *,
+    single: bool = False,
+    finish: Finish = lambda output: None,
 ) -> list[PriceOutput]:
-    """Price listings, and record the quotes before they are answered.
+    """Price listings, and record the quotes before they are answered, with what `finish` makes of them.
 
     With `single`, a listing that cannot be priced raises its UsageError. Raises LogUnavailable if the quotes cannot be
     recorded.
@@ -70,18 +100,23 @@ async def price_listings(
     if single and answers[0].error is not None:
         raise answers[0].error
     outputs = [build_output(engine, loaded, id, answer) for id, answer in zip(ids, answers, strict=True)]
-    await record_outputs(request, engine, loaded, answers, outputs)
+    await record_outputs(request, engine, loaded, answers, outputs, finish(BatchOutput(quotes=outputs)))
     return outputs
 
 
 async def record_outputs(
-    request: Request, engine: Engine, loaded: LoadedModel, answers: Sequence[Answer], outputs: Sequence[PriceOutput]
+    request: Request,
+    engine: Engine,
+    loaded: LoadedModel,
+    answers: Sequence[Answer],
+    outputs: Sequence[PriceOutput],
+    stored: StoredAnswer | None = None,
 ) -> None:
-    """Write quotes to the log, if there is one; they are on disk when this returns."""
+    """Write quotes to the log, if there is one, with the answer to repetitions; they are on disk when this returns."""
     log = get_service(request).log
     if log is None:
         return
-    source = {"request_id": request_id(request), "key_name": str(request.scope.get("pricesmith.key", ""))}
+    source = {"request_id": request_id(request), "key_name": request_key(request)}
     records = []
     for answer, output in zip(answers, outputs, strict=True):
         if answer.listing is None:
@@ -105,8 +140,8 @@ async def record_outputs(
                 **source,
             )
         )
-    if records:
-        await log.record_quotes(records)
+    if records or stored is not None:
+        await log.record_quotes(records, stored)
 
 
 def build_output(engine: Engine, loaded: LoadedModel, id: str, answer: Answer) -> PriceOutput:

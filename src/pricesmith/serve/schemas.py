@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -154,6 +155,24 @@ class ErrorOutput(BaseModel):
     """The one shape of all errors."""
 
     error: ErrorFacts
+
+
+class FeedbackRequest(Request):
+    """What a thing was sold for."""
+
+    sold_price: float = Field(gt=0, description="In `currency`.")
+    currency: str = Field("", pattern="^([A-Z]{3})?$", description="ISO code (default: that of the quote).")
+    quote_id: str = Field("", max_length=80, description="The `id` of the quote that was given for it.")
+    listing: Described | None = Field(None, description="The thing itself; its text is stored.")
+    sold_on: date | None = Field(None, description="The day of the sale; not in the future.")
+    model: Name = ""
+
+
+class FeedbackOutput(BaseModel):
+    """A sold price that was stored."""
+
+    feedback_id: str = Field(description="To delete it: DELETE /v1/feedback/ID.")
+    price: float | None = Field(description="What the model quoted for it; null if there is no quote.")
 
 
 class FileOutput(BaseModel):
