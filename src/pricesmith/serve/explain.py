@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from pricesmith.batch.price_one import cell_text
+from pricesmith.catalog.clean import cell_text
 from pricesmith.serve.engine import Engine
 from pricesmith.serve.errors import ServeError
 from pricesmith.serve.schemas import Contribution, Described, ListingInput

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
-from pricesmith.batch.price_one import cell_text
+from pricesmith.catalog.clean import cell_text
 from pricesmith.serve.engine import Engine
 from pricesmith.serve.errors import ServeError, declare, request_key
 from pricesmith.serve.idempotency import Finish, IdempotencyKey, answer_once
