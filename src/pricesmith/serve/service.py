@@ -99,6 +99,7 @@ class Service:
         """Open the log and load all models. Raises InputError if one is unfinished or damaged."""
         if self.settings.log_path is not None:
             self.log = await asyncio.to_thread(RequestLog, self.settings.log_path, store_text=self.settings.log_text)
+            self.spending.keep(self.log)
         for name, folder in self.folders.items():
             self.engines[name] = await Engine.open(name, folder, self.limits)
         self.ready = True
