@@ -7,7 +7,7 @@ document.addEventListener("htmx:error", () => {
 document.addEventListener("htmx:after:swap", () => {
   const headline = document.getElementById("headline");
   const announce = document.getElementById("announce");
-  if (headline && announce) announce.textContent = headline.textContent;
+  if (headline && announce && announce.textContent !== headline.textContent) announce.textContent = headline.textContent;
 });
 document.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.matches?.("textarea")) {
