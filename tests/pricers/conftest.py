@@ -1,11 +1,14 @@
-"""One fitted run of every kind, on the made catalog, shared by the tests of this folder."""
+"""One fitted model of every kind, on a simulated catalog, shared by the tests of this folder in all processes."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from pricesmith.catalog.catalog import Catalog, open_catalog
 from pricesmith.pricers import KINDS
@@ -29,42 +32,84 @@ TUNED["dtype"] = "float32"  # in bf16, how much a batch is padded moves the last
 
 
 @pytest.fixture(scope="session")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
-    """The made catalog: 2,000 items in groups, prices of a known law."""
-    return open_catalog(make_catalog(tmp_path_factory.mktemp("shop") / "catalog", 2000))
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of one test run share (pytest-xdist gives each a temporary folder below it)."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if os.environ.get("PYTEST_XDIST_WORKER") else own) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
-def guesses(shop: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shop(shared_folder: Path) -> Catalog:
+    """The made catalog: 2,000 items in groups, prices of a known law."""
+    with FileLock(shared_folder / "catalog.lock"):
+        if not (shared_folder / "catalog").exists():
+            make_catalog(shared_folder / "part" / "catalog", 2000).rename(shared_folder / "catalog")
+    return open_catalog(shared_folder / "catalog")
+
+
+@pytest.fixture(scope="session")
+def guesses(shop: Catalog, shared_folder: Path) -> Path:
     """A person's prices for most of the validation and test items, 10 % too high."""
-    path = tmp_path_factory.mktemp("person") / "guesses.csv"
+    path = shared_folder / "guesses.csv"
     items = [*shop.items("validation"), *shop.items("test")]
     lines = [f"{item.listing.id},{item.price * 1.1:.2f}" for item in items[::2]]
-    path.write_text("\n".join(["id,price", *lines, "unreadable,about ten", "made-none,"]), encoding="utf-8")
+    with FileLock(shared_folder / "guesses.lock"):
+        if not path.exists():
+            part = path.with_suffix(".part")
+            part.write_text("\n".join(["id,price", *lines, "unreadable,about ten", "made-none,"]), encoding="utf-8")
+            part.rename(path)
     return path
 
 
+class FittedModels(Mapping[str, Path]):
+    """A model folder of each kind, fitted when it is first asked for, by one of the processes that run the tests.
+
+    The others wait for it. The folders are not to be changed.
+    """
+
+    def __init__(self, shop: Catalog, guesses: Path, folder: Path) -> None:
+        self.shop, self.guesses, self.folder = shop, guesses, folder
+        folder.mkdir(exist_ok=True)
+
+    def settings(self, kind: str) -> dict[str, Any]:
+        """The settings that make a kind small; a blend has a member of every other kind."""
+        if kind in ("lora_tokens", "lora_bins"):
+            more = {"epochs": 0.1, "n_evals": 1} if kind == "lora_tokens" else {"epochs": 2, "bins": 32}
+            return {**TUNED, "base": str(self.base()), **more}
+        if kind == "precomputed":
+            return {"file": str(self.guesses)}
+        if kind == "blend":
+            return {"members": [str(self[name]) for name in KINDS if name not in ("blend", "cascade")]}
+        if kind == "cascade":
+            return {"first": str(self["ridge"]), "second": str(self.guesses), "share": 0.3, "api_cost_per_1000": 2}
+        return SMALL.get(kind, {})
+
+    def base(self) -> Path:
+        """The tiny base of the language models."""
+        with FileLock(f"{self.folder}/base.lock"):
+            if not (self.folder / "base").exists():
+                make_model(self.folder / "part", numbers="single").rename(self.folder / "base")
+        return self.folder / "base"
+
+    def __getitem__(self, kind: str) -> Path:
+        if kind not in KINDS:
+            raise KeyError(kind)
+        settings = self.settings(kind)
+        with FileLock(f"{self.folder}/{kind}.lock"):
+            if not (self.folder / kind / "manifest.json").exists():
+                fit_model(read_recipe(kind, settings), self.shop, self.folder / kind)
+        return self.folder / kind
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(KINDS)
+
+    def __len__(self) -> int:
+        return len(KINDS)
+
+
 @pytest.fixture(scope="session")
-def runs(shop: Catalog, guesses: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A run folder of each kind."""
-    folder = tmp_path_factory.mktemp("runs")
-    made: dict[str, Path] = {}
-    base = make_model(folder / "tiny", numbers="single")
-    tuned = {**TUNED, "base": str(base)}
-    for kind in sorted(KINDS, key=lambda name: name in ("blend", "cascade")):
-        wanted = {
-            "lora_tokens": {**tuned, "epochs": 0.5},
-            "lora_bins": {**tuned, "epochs": 2, "bins": 32},
-            "precomputed": {"file": str(guesses)},
-            "blend": {"members": [str(p) for p in made.values()]},
-            "cascade": {
-                "first": str(made.get("ridge", "")),
-                "second": str(guesses),
-                "share": 0.3,
-                "api_cost_per_1000": 2,
-            },
-            **SMALL,
-        }
-        fit_model(read_recipe(kind, wanted.get(kind, {})), shop, folder / kind)
-        made[kind] = folder / kind
-    return made
+def runs(shop: Catalog, guesses: Path, shared_folder: Path) -> Mapping[str, Path]:
+    """A model folder of each kind; not to be changed."""
+    return FittedModels(shop, guesses, shared_folder / "models")
