@@ -9,10 +9,11 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from pricesmith import __version__
-from pricesmith.serve import feedback, files, pages, pricing, status
+from pricesmith.serve import feedback, files, pages, pricing, status, stream
 from pricesmith.serve.errors import install_error_handlers
 from pricesmith.serve.security import SecurityLayer
 from pricesmith.serve.service import Service
+from pricesmith.serve.timeouts import BodyTimeoutLayer
 
 ABOUT = "Prices of things from their description, with intervals. Every error says what, got, allowed and next."
 
@@ -36,10 +37,13 @@ def create_app(service: Service) -> FastAPI:
         docs_url=None,  # its pages load scripts from other hosts
         redoc_url=None,
         max_body_size=service.settings.max_body,
-        middleware=[Middleware(SecurityLayer, service=service)],
+        middleware=[
+            Middleware(SecurityLayer, service=service),
+            Middleware(BodyTimeoutLayer, seconds=service.settings.body_timeout),
+        ],
     )
     app.state.service = service
-    for module in (pricing, feedback, files, status, pages):
+    for module in (stream, pricing, feedback, files, status, pages):
         app.include_router(module.router)
     install_error_handlers(app)
     return app

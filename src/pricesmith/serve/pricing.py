@@ -17,6 +17,7 @@ from pricesmith.serve.idempotency import Finish, IdempotencyKey, answer_once
 from pricesmith.serve.log_records import StoredAnswer, new_quote_id
 from pricesmith.serve.schemas import (
     MAX_COMPARABLES,
+    MAX_NAME,
     BatchOutput,
     BatchRequest,
     ComparableOutput,
@@ -27,10 +28,12 @@ from pricesmith.serve.schemas import (
 from pricesmith.serve.service import Service
 
 router = APIRouter(tags=["prices"])
+LINES = {"application/x-ndjson": {"schema": {"type": "string"}}}  # stream.py
 Explain = Annotated[
     bool,
     Query(description="What moved the price: leave out a word or line at a time. Not for API models."),
 ]
+ModelName = Annotated[str, Query(max_length=MAX_NAME, description="Of a stream: the model (default: the first one).")]
 Comparables = Annotated[int, Query(ge=0, le=MAX_COMPARABLES, description="Similar training listings to return.")]
 
 
@@ -58,11 +61,20 @@ async def price(
         contributions.cancel()
 
 
-@router.post("/v1/price/batch", response_model=BatchOutput, responses=declare(400, 404, 408, 409, 413, 422))
+@router.post(
+    "/v1/price/batch",
+    response_model=BatchOutput,
+    responses={200: {"content": LINES}, **declare(400, 404, 408, 409, 413, 422)},
+    openapi_extra={"requestBody": {"content": LINES}},
+)
 async def price_batch(
     request: Request, body: BatchRequest, comparables: Comparables = 0, idempotency_key: IdempotencyKey = ""
 ) -> Response:
-    """Price many listings in one request; one that cannot be priced has no price and says why in `note`."""
+    """Price many listings in one request; one that cannot be priced has no price and says why in `note`.
+
+    With Content-Type application/x-ndjson, any number of listings, one a line, are answered one a line while they
+    arrive: each answer has the number of its `line`, and is a quote or an `error`. Read while you send.
+    """
     service = get_service(request)
     if len(body.listings) > service.settings.max_listings:
         raise ServeError(

@@ -1,0 +1,99 @@
+"""Time limits of connections: headers, bodies and slow readers that hold a connection open are cut.
+
+A body may take `body_timeout` seconds, and one more for every 10 kB that arrived. Only the time counts in which the
+application waits for the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from typing import Any
+
+import h11
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from pricesmith.serve.schemas import error_body
+
+MIN_RATE = 10_000  # bytes a second
+HEADER_TIMEOUT = 20.0  # seconds from a connection, or the last response, to a whole request line with headers
+
+
+class BodyTimeoutLayer:
+    """Answers 408 to a request whose body does not arrive in time, and gives up on clients that do not read."""
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self.app, self.seconds = app, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        waited, size, complete = 0.0, 0, False
+        clock = asyncio.get_running_loop().time
+
+        async def receive_in_time() -> Message:
+            nonlocal waited, size, complete
+            if complete:  # what is left to receive is that the client has gone
+                return await receive()
+            start = clock()
+            try:
+                async with asyncio.timeout(max(0.0, self.seconds + size / MIN_RATE - waited)):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, headers={"Connection": "close"}) from None
+            waited += clock() - start
+            size += len(message.get("body", b""))
+            complete = message["type"] != "http.request" or not message.get("more_body", False)
+            return message
+
+        async def send_in_time(message: Message) -> None:
+            try:
+                async with asyncio.timeout(self.seconds):
+                    await send(message)
+            except TimeoutError:
+                raise ClientDisconnect from None
+
+        with suppress(ClientDisconnect):  # nobody is left to answer
+            await self.app(scope, receive_in_time, send_in_time)
+
+
+class TimedProtocol(H11Protocol):
+    """The protocol of uvicorn, which closes a connection whose next request does not begin in time, and which answers
+    what is no HTTP in the one shape of errors."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.header_timer = self.loop.call_later(HEADER_TIMEOUT, self.close_if_idle)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self.header_timer.cancel()
+        self.header_timer = self.loop.call_later(HEADER_TIMEOUT, self.close_if_idle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.header_timer.cancel()
+        super().connection_lost(exc)
+
+    def close_if_idle(self) -> None:
+        """Close the connection unless a request is in work. Bytes of half a request do not count."""
+        if (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing():
+            self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP request."""
+        body: dict[str, Any] = error_body(
+            "The request is not valid HTTP, or its headers are too large", next="See RFC 9112."
+        )
+        content = json.dumps(body).encode()
+        headers = [("content-type", "application/json"), ("content-length", str(len(content))), ("connection", "close")]
+        try:
+            for event in (h11.Response(status_code=400, headers=headers), h11.Data(data=content), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event))
+        except h11.LocalProtocolError:  # a response has begun already
+            pass
+        self.transport.close()
