@@ -53,12 +53,16 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """How the items are split: `--split`, its seed, `--train-rows`, and an earlier catalog whose split is kept."""
+    """How the items are split: `--split`, its seed, `--train-rows`, and an earlier catalog whose split is kept.
+
+    `extend`: the sources contain its rows, so that its columns are columns of the new one.
+    """
 
     split: str = "auto"
     seed: int = 0
     train_rows: int | None = None
     previous: Catalog | None = None
+    extend: bool = False
 
 
 def curate(
@@ -79,6 +83,7 @@ def curate(
     overwrite: bool = False,
     limits: Limits | None = None,
     previous: Catalog | None = None,
+    extend: bool = False,
     progress: Progress = SILENT,
 ) -> Catalog:
     """Build a catalog in `to` from files, folders, globs or demo:goods.
@@ -97,6 +102,7 @@ def curate(
         delimiter: what separates the columns of CSV files; by default it is found.
         overwrite: replace a catalog that was built with other settings.
         previous: an earlier catalog, whose items keep their split.
+        extend: the sources contain the items of `previous`: its columns are columns of the new catalog too.
 
     Raises UsageError for invalid settings, and InputError for files that cannot be read and for fewer than 100 rows.
     """
@@ -107,7 +113,7 @@ def curate(
     feeds = open_feeds(sources, reading, progress)
     code, currency_source = choose_currency(feeds, given)
     rules = Rules(CleanSettings(drop_part_numbers=drop_part_numbers, currency=code), code, low, high, currency_source)
-    options = SplitOptions(split, split_seed, train_rows, previous)
+    options = SplitOptions(split, split_seed, train_rows, previous, extend)
     settings = describe_settings(feeds, reading, rules, options)
     with build_folder(to, LEDGER, settings, overwrite=overwrite, noun="catalog", inputs=list_inputs(sources)) as build:
         if build is None:
@@ -222,7 +228,7 @@ def build_catalog(
     ledger = {
         "name": build.target.name,
         **describe_items(finalized, mask, rules),
-        **describe_columns(feeds, sorted(counts.late)),
+        **describe_columns(feeds, sorted(counts.late), options.previous if options.extend else None),
         **count_rows(counts, names, int(mask.sum())),
         "groups": {**describe_groups(finalized, mask, limit), "label_noise": noise},
         "masked": {"listings": masked.listings, "amounts": masked.amounts, "near_price": masked.near_price},
@@ -319,22 +325,31 @@ def describe_groups(finalized: Any, mask: Any, limit: int) -> dict[str, Any]:
     }
 
 
-def describe_columns(feeds: Sequence[Feed], late: Sequence[str]) -> dict[str, Any]:
+def describe_columns(feeds: Sequence[Feed], late: Sequence[str], extended: Catalog | None = None) -> dict[str, Any]:
     """The column map of the catalog; the different maps of its files and the categories that these were named by, so
-    that a file to be priced is read as the catalog's own files were. `late` columns were not looked at for leaks.
+    that a file to be priced is read as the catalog's own files were. `late` columns were not looked at for leaks. The
+    maps of the catalog that is `extended` come first.
     """
-    whole = merge_maps([feed.columns for feed in feeds])
+    before = get_maps(extended) if extended is not None else []
+    whole = merge_maps([*before, *(feed.columns for feed in feeds)])
     unseen = {name: f"first seen after row {SAMPLE:,}" for name in late if name not in whole.names()}
     maps: list[ColumnMap] = []
-    for feed in feeds:
-        if feed.columns not in maps:
-            maps.append(feed.columns)
-    categories = sorted({feed.category for feed in feeds if feed.category})
+    for columns in (*before, *(feed.columns for feed in feeds)):
+        if columns not in maps:
+            maps.append(columns)
+    named = extended.ledger.get("categories", ()) if extended is not None else ()
+    categories = sorted({*(feed.category for feed in feeds if feed.category), *named})
     return {
         "columns": {**whole.model_dump(), "left_out": {**whole.left_out, **unseen}},
         **({"maps": [columns.model_dump() for columns in maps]} if maps != [whole] else {}),
         **({"categories": categories} if categories else {}),
     }
+
+
+def get_maps(catalog: Catalog) -> list[ColumnMap]:
+    """The column maps of a catalog's files."""
+    values = catalog.ledger.get("maps") or [catalog.ledger["columns"]]
+    return [ColumnMap.model_validate(value) for value in values]
 
 
 N_ROWS = 5

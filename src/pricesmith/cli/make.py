@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -35,6 +35,10 @@ from pricesmith.cli.app import (
 from pricesmith.core.build_file import ApiAnswers, read_answers
 from pricesmith.core.console import Console
 from pricesmith.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from pricesmith.catalog.catalog import Catalog
+    from pricesmith.core.progress import Progress
 
 
 @app.command()
@@ -139,6 +143,12 @@ def curate(
     split_seed: Annotated[int, typer.Option(help="Another seed gives another split.")] = 0,
     train_rows: TrainRows = None,
     drop_part_numbers: DropPartNumbers = False,
+    from_feedback: Annotated[
+        bool, typer.Option("--from-feedback", help="The source is the log of a server: use its sold prices.")
+    ] = False,
+    add: Annotated[
+        Path | None, typer.Option("--add", help="With --from-feedback: an earlier catalog, whose items are added.")
+    ] = None,
     overwrite: Rebuild = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -149,34 +159,48 @@ def curate(
     from pricesmith.core.settings import read_pairs
 
     console = open_console(json=json, quiet=quiet)
-    reading: dict[str, Any] = {
-        "mapping": read_pairs(map or [], "--map"),
-        "currency": currency,
-        "keep": keep or [],
-        "drop": drop or [],
-        "delimiter": delimiter or "",
-    }
-    if preview:
+    reading: dict[str, Any] = {"mapping": read_pairs(map or [], "--map"), "delimiter": delimiter or ""}
+    reading |= {"currency": currency, "keep": keep or [], "drop": drop or []}
+    if preview and not from_feedback:
         show_preview(sources, reading, console)
         return
     if to is None:
         raise UsageError("curate needs --to", hint=f"pricesmith curate {sources[0]} --to out/catalog")
+    options: dict[str, Any] = {"min_price": min_price, "max_price": max_price, "split": split}
+    options |= {"split_seed": split_seed, "train_rows": train_rows, "drop_part_numbers": drop_part_numbers}
+    options |= {"overwrite": overwrite}
+    if from_feedback or add:
+        check_feedback(sources, from_feedback, map, delimiter, preview)
     with console.progress() as progress:
-        catalog = build(
-            sources,
-            to,
-            **reading,
-            min_price=min_price,
-            max_price=max_price,
-            split=split,
-            split_seed=split_seed,
-            train_rows=train_rows,
-            drop_part_numbers=drop_part_numbers,
-            overwrite=overwrite,
-            progress=progress,
-        )
+        if from_feedback:
+            catalog = curate_log(Path(sources[0]), to, add, {**reading, **options}, progress)
+        else:
+            catalog = build(sources, to, **reading, **options, progress=progress)
     console.say(catalog_summary(catalog))
     console.result(catalog.ledger)
+
+
+def check_feedback(
+    sources: Sequence[str], from_feedback: bool, map: list[str] | None, delimiter: str | None, preview: bool
+) -> None:
+    """Raises UsageError for options that do not go with --from-feedback."""
+    if not from_feedback:
+        raise UsageError("--add is for --from-feedback", hint="pricesmith build --refit reads a newer table.")
+    if len(sources) != 1:
+        raise UsageError("--from-feedback reads one log", got=f"{len(sources)} sources", allowed="the log of a server")
+    wrong = next(
+        (name for name, value in (("--map", map), ("--delimiter", delimiter), ("--preview", preview)) if value), ""
+    )
+    if wrong:
+        raise UsageError(f"{wrong} is not for --from-feedback", hint=f"Leave out {wrong}.")
+
+
+def curate_log(log: Path, to: Path, add: Path | None, options: dict[str, Any], progress: Progress) -> Catalog:
+    """The catalog of the sold prices in a log."""
+    from pricesmith.serve.feedback_source import curate_feedback
+
+    chosen = {name: value for name, value in options.items() if name not in ("mapping", "delimiter")}
+    return curate_feedback(log, to, add=add, **chosen, progress=progress)
 
 
 def show_preview(sources: Sequence[str], reading: Mapping[str, Any], console: Console) -> None:

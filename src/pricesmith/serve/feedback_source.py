@@ -1,0 +1,160 @@
+"""A catalog of sold listings: the sold prices in a server's log, curated like any other table.
+
+    catalog = curate_feedback(Path("shop.requests.db"), Path("out/sold"), add=Path("out/catalog"))
+
+The rows are written to temporary JSON Lines files and read in a child process with limits, as every file from outside
+is. Only sold prices in the catalog's currency count; others are counted and named. With `add`, the rows of an earlier
+catalog come first: its items keep their split, and a sold listing that is like one of them goes to the same split.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pricesmith.catalog.catalog import Catalog, open_catalog
+from pricesmith.catalog.columns import FIELDS, column_key
+from pricesmith.catalog.curation import LOWEST, check_settings, curate
+from pricesmith.core.errors import InputError, UsageError
+from pricesmith.core.progress import SILENT, Progress
+from pricesmith.serve.log_reader import LogReader
+from pricesmith.serve.log_records import FeedbackRecord
+from pricesmith.text.formatting import format_count
+
+COLUMNS = ("id", "title", "text", "category", "brand", "price")
+RESERVED = {column_key(name) for name in (*FIELDS, "group")}
+ID_PREFIX = "sold-"  # so that no id is that of an item of the earlier catalog
+
+
+def curate_feedback(
+    log: Path,
+    to: Path,
+    *,
+    add: Path | None = None,
+    currency: str | None = None,
+    drop_part_numbers: bool = False,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+    **options: Any,
+) -> Catalog:
+    """Build a catalog in `to` from the sold prices in a log, and from the items of the catalog `add`.
+
+    `currency` is by default that of `add`, else that of most sold prices; `options` are further options of `curate`.
+    Raises InputError for a damaged log, one without sold prices in the currency, and for fewer than 100 rows;
+    UsageError if `currency` is not that of `add`.
+    """
+    check_settings(currency, "auto", None)
+    reader, old = LogReader(log), open_catalog(add) if add is not None else None
+    rows = reader.read_feedback()
+    code = choose_feedback_currency(rows, currency, old, log)
+    chosen = [row for row in rows if row.currency == code]
+    others = Counter(row.currency for row in rows if row.currency != code)
+    if others:
+        named = ", ".join(f"{count:,} in {name}" for name, count in others.most_common())
+        progress.note(
+            f"Left out: {format_count(others.total(), 'sold price')} in another currency than {code} ({named})."
+        )
+    if not chosen:
+        raise InputError(
+            f"{log} has no sold prices in {code}",
+            got=", ".join(f"{count:,} in {name}" for name, count in others.most_common()) or "no sold prices",
+            hint="Sold prices are entered on the server's page, or sent to /v1/feedback.",
+        )
+    with tempfile.TemporaryDirectory(prefix="pricesmith-") as folder:
+        sources = [write_rows(Path(folder) / f"{reader.path.name}.feedback.jsonl", map(sold_row, chosen))]
+        if old is not None:
+            sources.insert(0, write_rows(Path(folder) / f"{old.name}.catalog.jsonl", catalog_rows(old)))
+            cleaning = old.ledger["cleaning"]
+            drop_part_numbers = bool(cleaning.get("drop_part_numbers"))
+            options = {**old_range(old), **{name: value for name, value in options.items() if value is not None}}
+        catalog = curate(
+            sources,
+            to,
+            mapping={name: name for name in COLUMNS},
+            currency=code,
+            drop_part_numbers=drop_part_numbers,
+            overwrite=overwrite,
+            previous=old,
+            extend=old is not None,
+            progress=progress,
+            **options,
+        )
+    note_changes(catalog, progress)
+    return catalog
+
+
+def choose_feedback_currency(
+    rows: Sequence[FeedbackRecord], currency: str | None, old: Catalog | None, log: Path
+) -> str:
+    """The currency of the new catalog. Raises UsageError if the given one is not that of the catalog to add to."""
+    given = (currency or "").strip().upper()
+    if old is not None:
+        if given and given != old.currency:
+            raise UsageError(
+                "--currency is not that of the catalog to add to",
+                got=given,
+                allowed=old.currency,
+                hint="Leave out --currency.",
+            )
+        return old.currency
+    if given:
+        return given
+    counts = Counter(row.currency for row in rows)
+    if not counts:
+        raise InputError(
+            f"{log} has no sold prices",
+            hint="Sold prices are entered on the server's page, or sent to /v1/feedback.",
+        )
+    return min(counts, key=lambda name: (-counts[name], name))
+
+
+def sold_row(record: FeedbackRecord) -> dict[str, Any]:
+    """A sold listing as a raw row. A further field with the name of a usual column is left out."""
+    further = {
+        name: value for name, value in record.fields.items() if column_key(name) not in RESERVED and name.strip()
+    }
+    return {
+        "id": f"{ID_PREFIX}{record.feedback_id}",
+        "title": record.title,
+        "text": record.text,
+        "category": record.category,
+        "brand": record.brand,
+        "price": record.sold_price,
+        **further,
+    }
+
+
+def catalog_rows(catalog: Catalog) -> Iterator[dict[str, Any]]:
+    """The items of a catalog as raw rows."""
+    for batch in catalog.batches(COLUMNS):
+        yield from batch.to_pylist()
+
+
+def write_rows(path: Path, rows: Iterator[Mapping[str, Any]]) -> str:
+    """Write rows as JSON Lines; the path as a source of `curate`."""
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row) + "\n")
+    return str(path)
+
+
+def old_range(old: Catalog) -> dict[str, float]:
+    """The price range of a catalog as options of `curate`, if it was given there."""
+    if not old.ledger.get("range_given"):
+        return {}
+    low, high = old.price_range
+    return {"max_price": high} if low == LOWEST else {"min_price": low, "max_price": high}
+
+
+def note_changes(catalog: Catalog, progress: Progress) -> None:
+    """Say how many items of the earlier catalog changed their split, and why."""
+    changed = (catalog.ledger.get("previous") or {}).get("changed_split", 0)
+    if changed:
+        progress.note(
+            f"{format_count(changed, 'item')} of the earlier catalog moved towards the training split: a sold listing "
+            "is nearly the same as items of two splits, and all of these must be in one."
+        )
