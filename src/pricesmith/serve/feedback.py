@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
@@ -44,7 +44,7 @@ async def record_sale(request: Request, body: FeedbackRequest, finish: Finish = 
     """Store a sold price; on disk when this returns. Raises ServeError: 404 for a quote that is not in the log, without
     a description; 422 for a date in the future; 503 without a log."""
     log, engine = require_log(request), get_service(request).engine(body.model)
-    if body.sold_on is not None and body.sold_on > (datetime.now(UTC) + timedelta(hours=14)).date():
+    if body.sold_on is not None and body.sold_on > latest_day():
         raise ServeError(422, "sold_on is in the future", got=body.sold_on.isoformat(), allowed="a day until today")
     quote = await asyncio.to_thread(log.find_quote, body.quote_id) if body.quote_id else None
     if quote is None and body.listing is None:
@@ -72,6 +72,11 @@ async def record_sale(request: Request, body: FeedbackRequest, finish: Finish = 
     output = FeedbackOutput(feedback_id=record.feedback_id, price=quote.price if quote else record.price)
     await log.record_feedback(record, finish(output))
     return output
+
+
+def latest_day() -> date:
+    """Today where the day begins first; a sale cannot be later."""
+    return (datetime.now(UTC) + timedelta(hours=14)).date()
 
 
 def require_log(request: Request) -> RequestLog:

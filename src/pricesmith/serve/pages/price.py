@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from pydantic import ValidationError
 
 from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.serve.engine import Engine
+from pricesmith.serve.explain import explain_price
+from pricesmith.serve.feedback import latest_day
 from pricesmith.serve.pages.forms import FIELD, check_token, is_partial, read_fields, read_form
 from pricesmith.serve.pages.render import error_status, render
 from pricesmith.serve.pages.strip import Strip, build_strip
@@ -25,12 +28,14 @@ from pricesmith.serve.pages.wording import (
     format_rounded,
     format_rounded_range,
 )
-from pricesmith.serve.pricing import get_service, price_listings
-from pricesmith.serve.schemas import MAX_TEXT, ListingInput, PriceOutput
+from pricesmith.serve.pricing import build_output, get_service, price_listings
+from pricesmith.serve.schemas import MAX_TEXT, Contribution, ListingInput, PriceOutput
 from pricesmith.text.currency import currency_name
 from pricesmith.text.formatting import to_single_line
 
 COMPARABLES = 5
+MOVES = 10  # parts of a text that are shown
+LEAST_MOVE = 0.01  # parts that move the price less are not shown
 MAX_INPUTS = 40  # fields of the catalog with an input of their own; the others go into the text
 
 router = APIRouter()
@@ -112,6 +117,8 @@ class Result:
     training_count: str
     strip: Strip | None
     similar: tuple[SimilarRow, ...]
+    currency: str
+    today: str
 
     @property
     def headline(self) -> str:
@@ -122,10 +129,11 @@ class Result:
 
 
 def build_result(engine: Engine, quote: PriceOutput) -> Result:
-    """A quote as the page shows it."""
+    """A quote as the page shows it. Raises UsageError if it has no price."""
     model = engine.model
     price_range = (float(model.info["price_range"][0]), float(model.info["price_range"][1]))
-    assert quote.price is not None
+    if quote.price is None:
+        raise UsageError("There is no price for this", got=to_single_line(quote.note, 200), hint="Try again later.")
     has_range = quote.low is not None and quote.high is not None
     shown_range = ""
     if quote.low is not None and quote.high is not None:
@@ -148,6 +156,8 @@ def build_result(engine: Engine, quote: PriceOutput) -> Result:
             )
             for row in near
         ),
+        currency=currency_name(quote.currency),
+        today=latest_day().isoformat(),
     )
 
 
@@ -157,12 +167,14 @@ def price_page(
     *,
     result: Result | None = None,
     error: PricesmithError | None = None,
-    status: int = 200,
+    **more: Any,
 ) -> HTMLResponse:
-    """The tab "Price one", or only its result if htmx asks."""
+    """The tab "Price one", or only its result if htmx asks. `more` opens what is folded away in a result."""
     service = get_service(request)
     engine = service.engine(form.model if form.model in service.engines else "")
-    values: dict[str, Any] = {"form": form, "result": result, "error": error, "tab": ""}
+    status = error_status(error) if error is not None else 200
+    values: dict[str, Any] = {"form": form, "result": result, "error": error, "tab": "", "moved": None, "answers": None}
+    values |= {"can_explain": not engine.model.asks_api, "keeps_log": service.log is not None, **more}
     if is_partial(request):
         return render(request, "result.html.j2", status, **values)
     fields = form_fields(engine, form.fields or {})
@@ -194,11 +206,102 @@ async def price_one(request: Request) -> Response:
     form = PriceForm.read(values)
     try:
         check_token(request, values.get("token", ""))
-        service = get_service(request)
-        engine = service.engine(form.model)
+        engine = get_service(request).engine(form.model)
         (quote,) = await price_listings(request, engine, [form.listing()], COMPARABLES, single=True)
-        if quote.price is None:
-            raise UsageError("There is no price for this", got=to_single_line(quote.note, 200), hint="Try again later.")
         return price_page(request, form, result=build_result(engine, quote))
     except PricesmithError as error:
-        return price_page(request, form, error=error, status=error_status(error))
+        return price_page(request, form, error=error)
+
+
+async def quote_again(engine: Engine, form: PriceForm, quote_id: str) -> PriceOutput:
+    """The quote that a page shows already, under its id. It is not logged again."""
+    loaded, (answer,) = await engine.price([form.listing()], [quote_id], COMPARABLES)
+    if answer.error is not None:
+        raise answer.error
+    return build_output(engine, loaded, quote_id, answer)
+
+
+@router.post("/moved")
+async def what_moved(request: Request) -> Response:
+    """What moved the price: each part of the text, and the price without it."""
+    values = await read_form(request)
+    form = PriceForm.read(values)
+    try:
+        check_token(request, values.get("token", ""))
+        engine = get_service(request).engine(form.model)
+        moved = describe_moves(await explain_price(engine, form.listing()))
+        if is_partial(request):
+            return render(request, "moved.html.j2", moved=moved)
+        quote = await quote_again(engine, form, values.get("quote_id", "")[:80])
+        return price_page(request, form, result=build_result(engine, quote), moved=moved)
+    except PricesmithError as error:
+        return fold_error(request, form, error)
+
+
+@router.post("/models")
+async def what_models_say(request: Request) -> Response:
+    """The price that each served model gives."""
+    values = await read_form(request)
+    form = PriceForm.read(values)
+    try:
+        check_token(request, values.get("token", ""))
+        service = get_service(request)
+        engine = service.engine(form.model)
+        answers = [await ask_model(other, form, other is engine) for other in service.engines.values()]
+        if is_partial(request):
+            return render(request, "answers.html.j2", answers=answers)
+        quote = await quote_again(engine, form, values.get("quote_id", "")[:80])
+        return price_page(request, form, result=build_result(engine, quote), answers=answers)
+    except PricesmithError as error:
+        return fold_error(request, form, error)
+
+
+def fold_error(request: Request, form: PriceForm, error: PricesmithError) -> HTMLResponse:
+    """An error in what is folded away: a box in its place, or the whole page with it."""
+    if is_partial(request):
+        return render(request, "error.html.j2", error_status(error), error=error)
+    return price_page(request, form, error=error)
+
+
+@dataclass(frozen=True)
+class Move:
+    """A part of a text and what it does to the price. `start` and `width` are those of its bar, in per cent."""
+
+    part: str
+    change: str
+    start: str
+    width: str
+    up: bool
+
+
+def describe_moves(contributions: Sequence[Contribution]) -> list[Move]:
+    """The parts that move a price most, as bars on both sides of a middle line."""
+    moving = [part for part in contributions if abs(part.factor - 1) >= LEAST_MOVE][:MOVES]
+    most = max((abs(math.log(part.factor)) for part in moving), default=1.0)
+    moves = []
+    for part in moving:
+        length = 50 * abs(math.log(part.factor)) / most
+        up = part.factor > 1
+        change = f"{abs(part.factor - 1):.0%} {'higher' if up else 'lower'}"
+        if part.factor >= 3:
+            change = f"{part.factor:,.1f} times as high"
+        start = 50.0 if up else 50 - length
+        moves.append(Move(part.part, change.replace("%", " %"), f"{start:.2f}%", f"{max(length, 0.5):.2f}%", up))
+    return moves
+
+
+async def ask_model(engine: Engine, form: PriceForm, chosen: bool) -> dict[str, Any]:
+    """What a model says about a listing, or why it says nothing."""
+    answer: dict[str, Any] = {"name": engine.name, "kind": engine.model.manifest["kind"], "chosen": chosen}
+    try:
+        quote = await quote_again(engine, form, "")
+    except PricesmithError as error:
+        return answer | {"price": "", "range": "", "note": error.what}
+    if quote.price is None:
+        return answer | {"price": "", "range": "", "note": quote.note}
+    note = "Nothing similar in its training data: a guess." if quote.nothing_similar else ""
+    shown_range = ""
+    if quote.low is not None and quote.high is not None:
+        shown_range = format_rounded_range(quote.low, quote.high, quote.currency)
+    notes = " ".join(text for text in (note, describe_note(quote.note)) if text)
+    return answer | {"price": format_rounded(quote.price, quote.currency), "range": shown_range, "note": notes}
