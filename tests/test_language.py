@@ -40,6 +40,7 @@ EXAMPLES = (
     "batch.writers",
     "metrics.bands",
     "metrics.metrics",
+    "serve.chat",
     "serve.uploads",
     "testing.goods",
     "text.currency",

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +61,40 @@ def open_client(served_models: dict[str, Path]) -> Open:
             yield client
 
     return opened
+
+
+@dataclass
+class ServerProcess:
+    """A server in a process of its own."""
+
+    url: str
+    port: int
+    pid: int
+
+
+@pytest.fixture(scope="session")
+def server(served_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """`pricesmith serve` with both models, on a free port; a request must arrive within two seconds."""
+    folder = tmp_path_factory.mktemp("server")
+    models = [str(path) for path in served_models.values()]
+    options = ["--port", "0", "--json", "--body-timeout", "2", "--max-upload", "3", "--log", str(folder / "log.db")]
+    code = "import sys; from pricesmith.cli import main; sys.exit(main())"
+    with (folder / "errors.txt").open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, "serve", *models, *options], stdout=subprocess.PIPE, stderr=errors, text=True
+        )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, (folder / "errors.txt").read_text()
+        url = json.loads(line)["url"]
+        yield ServerProcess(url, int(url.rpartition(":")[2]), process.pid)
+        process.terminate()
+        assert process.wait(30) in (0, -signal.SIGTERM)
+        assert "Traceback" not in (folder / "errors.txt").read_text()
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture

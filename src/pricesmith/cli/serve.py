@@ -40,6 +40,7 @@ EvalsOption = Annotated[
     Path | None, typer.Option(help="Evaluations that the page shows (default: those of the build).")
 ]
 MaxUpload = Annotated[int, typer.Option(min=1, help="Megabytes that an uploaded file may have.")]
+BodyTimeout = Annotated[float, typer.Option(min=0.1, help="Seconds in which a request must arrive.")]
 DailyBudget = Annotated[float | None, typer.Option(help="US dollars that API models may cost in a day (UTC).")]
 Timeout = Annotated[float, typer.Option(help="Seconds until a listing is priced without the API model.")]
 
@@ -59,6 +60,7 @@ def serve(
     catalog: CatalogOption = None,
     evals: EvalsOption = None,
     max_upload: MaxUpload = 500,
+    body_timeout: BodyTimeout = 30.0,
     api_budget_per_day: DailyBudget = None,
     api_timeout: Timeout = 20.0,
     json: Json = False,
@@ -85,6 +87,7 @@ def serve(
         catalog=catalog or part_of_build(models[0], "catalog"),
         evals=evals or part_of_build(models[0], "evals"),
         upload_limits=UploadLimits(upload=max_upload * 1_000_000),
+        body_timeout=body_timeout,
         api_budget_per_day=api_budget_per_day,
         api_timeout=api_timeout,
     )

@@ -81,12 +81,12 @@ async def serve(service: Service, listener: socket.socket, on_ready: Callable[[s
     import uvicorn
 
     from pricesmith.serve.app import create_app
-    from pricesmith.serve.timeouts import TimedProtocol
+    from pricesmith.serve.timeouts import build_protocol
 
     settings = service.settings
     config = uvicorn.Config(
         create_app(service),
-        http=TimedProtocol,
+        http=build_protocol(settings.body_timeout),
         lifespan="off",
         root_path=settings.root_path,
         log_level="warning",

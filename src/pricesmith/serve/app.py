@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from pricesmith import __version__
-from pricesmith.serve import feedback, files, pages, pricing, status, stream
+from pricesmith.serve import chat, feedback, files, pages, pricing, status, stream
 from pricesmith.serve.errors import install_error_handlers
 from pricesmith.serve.security import SecurityLayer
 from pricesmith.serve.service import Service
@@ -43,7 +43,7 @@ def create_app(service: Service) -> FastAPI:
         ],
     )
     app.state.service = service
-    for module in (stream, pricing, feedback, files, status, pages):
+    for module in (stream, pricing, chat, feedback, files, status, pages):
         app.include_router(module.router)
     install_error_handlers(app)
     return app

@@ -91,7 +91,11 @@ def request_key(request: Request) -> str:
 
 def error_response(request: Request, status: int, body: dict[str, Any], headers: Mapping[str, str]) -> Response:
     """An error as JSON, with the id of its request."""
-    body["error"]["request_id"] = request_id(request)
+    facts = body["error"]
+    facts["request_id"] = request_id(request)
+    if request.url.path.endswith("/chat/completions"):
+        parts = (("", facts["what"]), ("got: ", facts["got"]), ("allowed: ", facts["allowed"]), ("", facts["next"]))
+        facts["message"] = ". ".join(f"{label}{text}".rstrip(".") for label, text in parts if text)
     return JSONResponse(body, status, headers=dict(headers))
 
 

@@ -111,10 +111,21 @@ class ModelOutput(BaseModel):
     asks_api: bool
 
 
+class OpenAIModel(BaseModel):
+    """A served model in the words of OpenAI's API; `id` is its name, `created` when it was loaded, in seconds."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "pricesmith"
+
+
 class ModelsOutput(BaseModel):
-    """All served models, the default one first."""
+    """All served models, the default one first. `object` and `data` are there for clients of OpenAI's API."""
 
     models: list[ModelOutput]
+    object: Literal["list"] = "list"
+    data: list[OpenAIModel] = Field(default_factory=list)
 
 
 class ReloadRequest(Request):
@@ -149,6 +160,7 @@ class ErrorFacts(BaseModel):
     allowed: str = ""
     next: str = ""
     request_id: str = ""
+    message: str | None = Field(None, description="All parts as one text; for clients of OpenAI's API only.")
 
 
 class ErrorOutput(BaseModel):
@@ -197,4 +209,4 @@ def error_body(what: str, *, got: str = "", allowed: str = "", next: str = "", r
     """An error as JSON."""
     return ErrorOutput(
         error=ErrorFacts(what=what, got=got, allowed=allowed, next=next, request_id=request_id)
-    ).model_dump()
+    ).model_dump(exclude_none=True)

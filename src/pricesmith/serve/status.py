@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
 
 from pricesmith.serve.engine import Engine
-from pricesmith.serve.errors import DECLARED, ServeError
+from pricesmith.serve.errors import DECLARED, ServeError, declare
 from pricesmith.serve.pricing import get_service
-from pricesmith.serve.schemas import ModelOutput, ModelsOutput, ReloadOutput, ReloadRequest, StatusOutput
+from pricesmith.serve.schemas import (
+    MAX_NAME,
+    ModelOutput,
+    ModelsOutput,
+    OpenAIModel,
+    ReloadOutput,
+    ReloadRequest,
+    StatusOutput,
+)
 
-router = APIRouter(tags=["server"], responses=DECLARED)
+router = APIRouter(tags=["server"])
+OPEN = {403: DECLARED[403]}  # these routes need no key
 
 
-@router.get("/health")
+@router.get("/health", responses=OPEN)
 async def health() -> StatusOutput:
     """Whether the process answers."""
     return StatusOutput(status="ok")
 
 
-@router.get("/ready")
+@router.get("/ready", responses={**OPEN, 503: {"model": StatusOutput, "description": "The models are not loaded yet."}})
 async def ready(request: Request, response: Response) -> StatusOutput:
     """Whether all models are loaded; status 503 until then."""
     service = get_service(request)
@@ -30,15 +42,22 @@ async def ready(request: Request, response: Response) -> StatusOutput:
     )
 
 
-@router.get("/v1/models")
+@router.get("/v1/models", responses=declare())
 async def models(request: Request) -> ModelsOutput:
     """The served models, the default one first."""
     service = get_service(request)
     service.engine()
-    return ModelsOutput(models=[describe_model(engine) for engine in service.engines.values()])
+    engines = list(service.engines.values())
+    return ModelsOutput(models=list(map(describe_model, engines)), data=list(map(describe_entry, engines)))
 
 
-@router.post("/v1/models/reload")
+@router.get("/v1/models/{name}", responses=declare(404, 422))
+async def model(request: Request, name: Annotated[str, Path(max_length=MAX_NAME)]) -> OpenAIModel:
+    """One served model, for clients of OpenAI's API."""
+    return describe_entry(get_service(request).engine(name))
+
+
+@router.post("/v1/models/reload", responses=declare(400, 404, 408, 409, 413, 422))
 async def reload(request: Request, body: ReloadRequest) -> ReloadOutput:
     """Load a model again from its folder and switch to it without dropping a request.
 
@@ -53,6 +72,11 @@ async def reload(request: Request, body: ReloadRequest) -> ReloadOutput:
             hint="Send its process the signal SIGHUP, or start it with --keys FILE.",
         )
     return await service.reload(body.model, force=body.force)
+
+
+def describe_entry(engine: Engine) -> OpenAIModel:
+    """A served model in the words of OpenAI's API."""
+    return OpenAIModel(id=engine.name, created=int(datetime.fromisoformat(engine.loaded.loaded_at).timestamp()))
 
 
 def describe_model(engine: Engine) -> ModelOutput:

@@ -20,7 +20,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from pricesmith.serve.schemas import error_body
 
 MIN_RATE = 10_000  # bytes a second
-HEADER_TIMEOUT = 20.0  # seconds from a connection, or the last response, to a whole request line with headers
 
 
 class BodyTimeoutLayer:
@@ -62,18 +61,26 @@ class BodyTimeoutLayer:
             await self.app(scope, receive_in_time, send_in_time)
 
 
+def build_protocol(header_timeout: float) -> type[TimedProtocol]:
+    """The protocol with a time limit."""
+    return type("Protocol", (TimedProtocol,), {"header_timeout": header_timeout})
+
+
 class TimedProtocol(H11Protocol):
     """The protocol of uvicorn, which closes a connection whose next request does not begin in time, and which answers
-    what is no HTTP in the one shape of errors."""
+    what is no HTTP in the one shape of errors. `header_timeout` are the seconds from a connection, or the last
+    response, to the whole headers of the next request."""
+
+    header_timeout = 30.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.header_timer = self.loop.call_later(HEADER_TIMEOUT, self.close_if_idle)
+        self.header_timer = self.loop.call_later(self.header_timeout, self.close_if_idle)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self.header_timer.cancel()
-        self.header_timer = self.loop.call_later(HEADER_TIMEOUT, self.close_if_idle)
+        self.header_timer = self.loop.call_later(self.header_timeout, self.close_if_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.header_timer.cancel()
