@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from tests.serve.conftest import ServerProcess
 
 import pricesmith as ps
+from pricesmith.candidates import items_by_id
 from pricesmith.catalog.catalog import open_catalog
 from pricesmith.core.types import Listing, render
 from pricesmith.pricers.api.client import PRICE_SCHEMA
@@ -122,11 +123,7 @@ def test_an_evaluation_of_the_served_model_is_that_of_the_model(
     model = ps.load(served_models["ridge"])
     board = ps.evaluate([f"api:ridge@url={server.url}/v1"], served_catalog, tmp_path / "evals", limit=40)
     assert board["api-ridge"].n == 40
-    rows = [json.loads(line) for line in next((tmp_path / "evals").glob("*ridge*/*.jsonl")).read_text().splitlines()]
-    items = {
-        item.listing.id: item
-        for split in ("train", "validation", "test")
-        for item in open_catalog(served_catalog).items(split)
-    }
-    quotes = model.price([items[row["id"]].listing for row in rows])
-    assert [row["price"] for row in rows] == pytest.approx([quote.price for quote in quotes], abs=0.006)
+    rows = board.evaluation("api-ridge").rows
+    items = items_by_id(open_catalog(served_catalog))
+    quotes = model.price([items[row.id].listing for row in rows])
+    assert [row.price for row in rows] == pytest.approx([quote.price for quote in quotes], abs=0.006)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
@@ -21,7 +21,7 @@ from pricesmith.serve.schemas import (
 )
 
 router = APIRouter(tags=["server"])
-OPEN = {403: DECLARED[403]}  # these routes need no key
+OPEN: dict[int | str, dict[str, Any]] = {403: DECLARED[403]}  # these routes need no key
 
 
 @router.get("/health", responses=OPEN)
