@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from pricesmith.core.settings import Settings
-from pricesmith.core.types import Item, Quote, render
+from pricesmith.core.types import Item, Listing, Quote
 from pricesmith.metrics.bootstrap import Codes, encode_groups
 from pricesmith.metrics.metrics import Array
 from pricesmith.metrics.stability import Histogram, build_histogram, robust_error
@@ -68,6 +68,11 @@ class QuotedRows:
     level: float
 
 
+def listing_length(listing: Listing) -> int:
+    """The characters of a listing."""
+    return len(listing.title) + len(listing.text) + len(listing.category) + len(listing.brand)
+
+
 def log_width(quote: Quote) -> float | None:
     """log(high / low) of a quote; None without an interval."""
     return math.log(quote.high / quote.low) if quote.low and quote.high else None
@@ -84,7 +89,7 @@ def build_reference(rows: QuotedRows, currency: str, similarity: tuple[int, int]
     prices = np.array([quote.price for quote in quotes], dtype=np.float64)
     widths = np.array([np.nan if (width := log_width(quote)) is None else width for quote in quotes], dtype=np.float64)
     bounded = np.isfinite(widths)
-    lengths = np.array([math.log1p(len(render(item.listing))) for item in items], dtype=np.float64)
+    lengths = np.array([math.log1p(listing_length(item.listing)) for item in items], dtype=np.float64)
     names = np.array([item.listing.category for item in items], dtype=object)
     masks = {name: names == name for name in sorted(set(names.tolist())) if name}
     return Reference(

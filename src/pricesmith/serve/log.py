@@ -22,13 +22,14 @@ import hashlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from pricesmith.core.errors import InputError
 from pricesmith.core.types import Listing, Quote, render
+from pricesmith.pricers.reference import listing_length
 from pricesmith.serve.log_file import default_log_path
 from pricesmith.serve.log_reader import LogReader, feedback_values
 from pricesmith.serve.log_records import (
@@ -57,7 +58,7 @@ __all__ = [
 ]
 
 IDEMPOTENCY_HOURS = 24
-QUOTE_COLUMNS = tuple(field.name for field in fields(QuoteRecord))
+AT, NOTE, TEXT = (QuoteRecord._fields.index(name) for name in ("at", "note", "text"))
 COPIED = ("model", "identity", "price", "low", "high", "currency", "listing_hash")  # from a quote to its feedback
 
 T = TypeVar("T")
@@ -120,7 +121,8 @@ class RequestLog(LogReader):
 
     def hash_listing(self, listing: Listing) -> str:
         """The hash by which the same listing is recognized within this log: 32 hexadecimal digits."""
-        return self.hash_bytes(render(listing).encode("utf-8", "replace"))
+        parts = (listing.title, listing.text, listing.category, listing.brand)
+        return self.hash_bytes("\0".join(parts).encode("utf-8", "replace"))
 
     def hash_bytes(self, content: bytes) -> str:
         """A hash with the key of this log, for the body of a request: 32 hexadecimal digits."""
@@ -140,16 +142,14 @@ class RequestLog(LogReader):
         key_name: str = "",
         quote_id: str = "",
     ) -> QuoteRecord:
-        """The record of a quote of a listing."""
-        text = render(listing)
+        """The record of a quote of a listing, without its time, which is that of its recording."""
         return QuoteRecord(
             quote_id=quote_id or new_quote_id(),
             request_id=request_id,
-            at=format_time(self.now()),
             model=model,
             identity=identity,
-            listing_hash=self.hash_bytes(text.encode("utf-8", "replace")),
-            chars=len(text),
+            listing_hash=self.hash_listing(listing),
+            chars=listing_length(listing),
             price=quote.price,
             low=quote.low,
             high=quote.high,
@@ -159,7 +159,7 @@ class RequestLog(LogReader):
             cost_usd=quote.cost_usd,
             seconds=quote.seconds,
             key_name=key_name,
-            text=text if self.store_text else "",
+            text=render(listing) if self.store_text else "",
         )
 
     async def record_quotes(self, rows: Sequence[QuoteRecord], answer: StoredAnswer | None = None) -> None:
@@ -178,11 +178,11 @@ class RequestLog(LogReader):
     ) -> Callable[[sqlite3.Connection], None]:
         """The work that stores quotes; their texts are left out unless `store_text`."""
         now = format_time(self.now())
-        values = [quote_values(row if row.at else replace(row, at=now), self.store_text) for row in rows]
+        values = [quote_values(row, now, self.store_text) for row in rows]
 
         def work(connection: sqlite3.Connection) -> None:
             try:
-                connection.executemany(insert_statement("quotes", QUOTE_COLUMNS), values)
+                connection.executemany(insert_statement("quotes", QuoteRecord._fields), values)
             except sqlite3.IntegrityError:
                 raise InputError(
                     "A quote_id is in the log already", hint="Use new_quote_id() for each quote."
@@ -346,12 +346,15 @@ class RequestLog(LogReader):
         return self.run_sync(add_spending(day, usd))
 
 
-def quote_values(row: QuoteRecord, store_text: bool) -> tuple[Any, ...]:
+def quote_values(row: QuoteRecord, now: str, store_text: bool) -> Sequence[Any]:
     """The values of a row of the table of quotes."""
-    values = {name: getattr(row, name) for name in QUOTE_COLUMNS}
-    values["note"] = row.note.encode("utf-8", "replace").decode()
-    values["text"] = row.text.encode("utf-8", "replace").decode() if store_text else ""
-    return tuple(values.values())
+    if row.at and not row.text and row.note.isascii():
+        return row
+    values = list(row)
+    values[AT] = row.at or now
+    values[NOTE] = row.note.encode("utf-8", "replace").decode()
+    values[TEXT] = row.text.encode("utf-8", "replace").decode() if store_text else ""
+    return values
 
 
 def insert_statement(table: str, columns: Sequence[str]) -> str:

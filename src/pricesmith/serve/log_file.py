@@ -34,7 +34,6 @@ CREATE TABLE quotes (
   price REAL, low REAL, high REAL, currency TEXT NOT NULL, nothing_similar INTEGER, note TEXT NOT NULL,
   cost_usd REAL, seconds REAL, key_name TEXT NOT NULL, text TEXT NOT NULL
 );
-CREATE INDEX quotes_by_time ON quotes (at);
 CREATE TABLE feedback (
   number INTEGER PRIMARY KEY, feedback_id TEXT NOT NULL UNIQUE, sold_price REAL NOT NULL, currency TEXT NOT NULL,
   title TEXT NOT NULL, text TEXT NOT NULL, category TEXT NOT NULL, brand TEXT NOT NULL, fields TEXT NOT NULL,

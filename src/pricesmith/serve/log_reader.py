@@ -22,6 +22,7 @@ from pricesmith.serve.log_file import check_log_file, check_tables, connect, dam
 from pricesmith.serve.log_records import FeedbackRecord, QuoteRecord, parse_day, record_at
 
 ROWS_AT_ONCE = 2_000
+FEEDBACK_COLUMNS = tuple(field.name for field in fields(FeedbackRecord))
 NUMBERS = {"price", "low", "high", "sold_price", "cost_usd", "seconds", "chars", "nothing_similar"}
 
 
@@ -47,7 +48,7 @@ class LogReader:
     def iter_quotes(self, since: date | str | None = None, *, identity: str | None = None) -> Iterator[QuoteRecord]:
         """The quotes since a day (UTC), in the order in which they were stored; of one model only if `identity` is
         given."""
-        yield from (to_quote(row, self.path) for row in self.select("quotes", names_of(QuoteRecord), since, identity))
+        yield from (to_quote(row, self.path) for row in self.select("quotes", QuoteRecord._fields, since, identity))
 
     def iter_columns(
         self, table: str, names: Sequence[str], since: date | str | None = None
@@ -64,13 +65,11 @@ class LogReader:
 
     def read_feedback(self, since: date | str | None = None, *, identity: str | None = None) -> list[FeedbackRecord]:
         """The sold prices since a day (UTC), in the order in which they were stored."""
-        return [
-            to_feedback(row, self.path) for row in self.select("feedback", names_of(FeedbackRecord), since, identity)
-        ]
+        return [to_feedback(row, self.path) for row in self.select("feedback", FEEDBACK_COLUMNS, since, identity)]
 
     def find_quote(self, quote_id: str) -> QuoteRecord | None:
         """A quote by its id; None if it is not in the log."""
-        rows = self.select("quotes", names_of(QuoteRecord), None, None, "quote_id = ?", quote_id)
+        rows = self.select("quotes", QuoteRecord._fields, None, None, "quote_id = ?", quote_id)
         return next((to_quote(row, self.path) for row in rows), None)
 
     def spending(self, day: date) -> float:
@@ -109,11 +108,6 @@ class LogReader:
             cursor = connection.execute(f"SELECT {', '.join(names)} FROM {table}{where} ORDER BY number", parameters)
             while rows := cursor.fetchmany(ROWS_AT_ONCE):
                 yield from (check_row(names, row, self.path) for row in rows)
-
-
-def names_of(record: type[QuoteRecord] | type[FeedbackRecord]) -> list[str]:
-    """The columns of a table, which are the fields of its records."""
-    return [field.name for field in fields(record)]
 
 
 def check_row(names: Sequence[str], row: Sequence[Any], path: Path) -> dict[str, Any]:
@@ -157,7 +151,7 @@ def check_time(row: dict[str, Any], path: Path) -> None:
 
 def feedback_values(record: FeedbackRecord) -> dict[str, Any]:
     """The values of a row of the table of feedback, by column name."""
-    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    values = {name: getattr(record, name) for name in FEEDBACK_COLUMNS}
     for name in ("title", "text", "category", "brand"):
         values[name] = values[name].encode("utf-8", "replace").decode()
     texts = {str(name): str(value) for name, value in record.fields.items()}

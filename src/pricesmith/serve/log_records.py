@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pricesmith.core.errors import InputError, PricesmithError
 
@@ -23,13 +23,12 @@ class LogUnavailable(PricesmithError):
     """
 
 
-@dataclass(frozen=True, slots=True)
-class QuoteRecord:
+class QuoteRecord(NamedTuple):  # a tuple, because a batch makes thousands of them
     """One quote that was given. `at` is in UTC with milliseconds, `2026-10-03T08:00:00.000Z`; empty: the time at which
     it is recorded.
 
-    `listing_hash` and `chars` (the length of `render(listing)`) describe the listing; `text` is stored only by a log
-    with `store_text`. `price` is None for a listing without a quote, and `note` then says why.
+    `listing_hash` and `chars` (its length in characters) describe the listing; `text` is stored only by a log with
+    `store_text`. `price` is None for a listing without a quote, and `note` then says why.
     """
 
     quote_id: str
