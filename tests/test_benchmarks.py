@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pricesmith.testing import make_catalog, make_items, make_model
+from pricesmith.testing import make_catalog, make_csv, make_items, make_model
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -68,3 +68,19 @@ def test_the_profile_shares_out_all_of_the_time(tmp_path: Path) -> None:
     assert [row[0] for row in rows] == ["tune tokens", "tune bins", "score tokens", "score bins"]
     for row in rows:
         assert sum(int(cell.rstrip("%")) for cell in row[4:]) == pytest.approx(100, abs=4)
+
+
+@pytest.mark.slow
+def test_the_script_of_the_server_measures_every_part(tmp_path: Path) -> None:
+    """Batches beside the bare loop, single quotes beside an echo, a swap, a kill, a soak: small, with made models."""
+    from pricesmith.build import build
+
+    build([str(make_csv(tmp_path / "shop.csv", 400))], tmp_path / "shop", recipes=("ridge", "median"))
+    words = "--model ridge --other median --rounds 1 --swaps 2 --kills 1 --minutes 0.02"
+    command = [sys.executable, str(BENCHMARKS / "serve.py"), str(tmp_path / "shop"), *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if re.match(r"\| \d", line)]
+    assert [row[1] for row in rows] == ["bare", "server", "server with log and keys"] * 2 + ["server", "echo"] * 3
+    for what in ("0 not answered with 200", "0 lost", "0 failed"):
+        assert what in done.stdout
