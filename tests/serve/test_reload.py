@@ -62,3 +62,29 @@ def test_a_broken_folder_leaves_the_old_model_serving(
         assert client.get("/ready").status_code == 200
         after = identity(client, headers), client.post("/v1/price", json=BODY, headers=headers).json()["price"]
         assert after == before
+
+
+def test_a_model_that_is_significantly_worse_is_refused_unless_forced(
+    open_client: Open,
+    model_copy: Path,
+    served_models: dict[str, Path],
+    served_catalog: Path,
+    headers: dict[str, str],
+) -> None:
+    keys = model_copy.parent / "keys.json"
+    with open_client({"shop": model_copy}, keys_path=keys, catalog=served_catalog) as client:
+        before = identity(client, headers)
+        shutil.rmtree(model_copy)
+        shutil.copytree(served_models["median"], model_copy)
+        refused = client.post("/v1/models/reload", json={}, headers=headers)
+        assert refused.status_code == 409
+        assert "significantly" in refused.json()["error"]["got"]
+        assert identity(client, headers) == before
+        forced = client.post("/v1/models/reload", json={"force": True}, headers=headers).json()
+        assert forced["switched"]
+        assert forced["comparison"] == refused.json()["error"]["got"]
+        shutil.rmtree(model_copy)
+        shutil.copytree(served_models["ridge"], model_copy)
+        better = client.post("/v1/models/reload", json={}, headers=headers).json()
+        assert better["switched"]
+        assert identity(client, headers) == before

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pricesmith.core.errors import UsageError
+from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.serve.engine import Engine, EngineLimits, LoadedModel
 from pricesmith.serve.errors import ServeError
 from pricesmith.serve.jobs import JobStore, UploadLimits
@@ -18,6 +18,7 @@ from pricesmith.serve.log_file import default_log_path
 from pricesmith.serve.schemas import ReloadOutput
 from pricesmith.serve.session import Sessions
 from pricesmith.serve.spending import DailySpending
+from pricesmith.serve.swap_check import compare_models
 
 log = logging.getLogger("pricesmith.serve")
 MEGABYTE = 1_000_000
@@ -154,7 +155,11 @@ class Service:
                     identity=old.identity,
                     comparison="The folder holds the model that is served already.",
                 )
-            comparison = await asyncio.to_thread(self.compare, engine, loaded, force)
+            try:
+                comparison = await asyncio.to_thread(self.compare, engine, loaded, force)
+            except BaseException:
+                await asyncio.to_thread(loaded.close)
+                raise
             replaced = await engine.swap(loaded)
             await asyncio.to_thread(replaced.close)
             log.info("%s: switched from %s to %s", engine.name, old.identity[:12], loaded.model.identity[:12])
@@ -168,4 +173,21 @@ class Service:
 
     def compare(self, engine: Engine, loaded: LoadedModel, force: bool) -> str:
         """How the new model compares with the old one, in a sentence. Raises ServeError (409) if it is worse."""
-        return "Not compared: no catalog is known."
+        from pricesmith.catalog import open as open_catalog
+
+        if self.settings.catalog is None:
+            return "Not compared: the server was started without --catalog, and the model is in no build folder."
+        try:
+            check = compare_models(engine.model, loaded.model, open_catalog(self.settings.catalog))
+        except PricesmithError as error:
+            if not force:
+                raise
+            return f"Not compared: {error.what}."
+        if check.significantly_worse and not force:
+            raise ServeError(
+                409,
+                "The new model is significantly worse than the one that is served, which serves on",
+                got=check.sentence,
+                hint="Fit it again, or reload with force (JSON: true; SIGHUP never forces).",
+            )
+        return check.sentence
