@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from pricesmith.serve.pages import files, price, quality, render, sign_in, sold
+from pricesmith.serve.pages import drift, files, price, quality, render, sign_in, sold
 
 router = APIRouter(include_in_schema=False)
-for module in (render, sign_in, price, files, quality, sold):
+for module in (render, sign_in, price, files, quality, sold, drift):
     router.include_router(module.router)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import ValidationError
 
 from pricesmith.core.errors import PricesmithError, UsageError
+from pricesmith.serve.drift import describe_sold
+from pricesmith.serve.drift_feedback import SoldDrift, measure_feedback
 from pricesmith.serve.errors import ServeError
 from pricesmith.serve.feedback import latest_day, record_sale, require_log
 from pricesmith.serve.log_records import FeedbackRecord
@@ -21,8 +23,9 @@ from pricesmith.serve.pages.render import error_status, render
 from pricesmith.serve.pages.wording import format_asking_price, format_day, format_rounded
 from pricesmith.serve.pricing import get_service
 from pricesmith.serve.schemas import MAX_TEXT, FeedbackRequest
+from pricesmith.serve.service import Service
 from pricesmith.text.currency import currency_name
-from pricesmith.text.formatting import MINUS
+from pricesmith.text.formatting import MINUS, format_price, format_range, format_share, format_share_interval
 from pricesmith.text.price_parser import find_decimal_marks, parse_price
 
 ROWS = 25  # sold prices on one page
@@ -109,6 +112,38 @@ def describe_row(row: FeedbackRecord) -> SoldRow:
     )
 
 
+def summarize(service: Service, rows: Sequence[FeedbackRecord]) -> list[dict[str, Any]]:
+    """How far the quotes of each model are from sold prices, for the models that have any; as `pricesmith drift`."""
+    summaries = []
+    for engine in service.engines.values():
+        model, currency = engine.model, str(engine.model.info["currency"])
+        sold = measure_feedback(rows, model.identity, currency, model.reference)
+        if not sold.feedback:
+            continue
+        sentences = describe_sold(sold, currency, min(row.at[:10] for row in rows), "LOG")
+        summaries.append({"name": engine.name, "sentences": sentences, "tiles": sold_tiles(sold, currency)})
+    return summaries
+
+
+def sold_tiles(sold: SoldDrift, currency: str) -> list[dict[str, str]]:
+    """MAE, bias and coverage with their intervals; none with too few sold prices."""
+    if sold.mae is None or not sold.biases:
+        return []
+    bias, tiles = sold.biases[0], []
+    size = f"{abs(bias.share):.0%}".replace("%", " %")
+    direction = "exact" if size == "0 %" else f"{size} too {'high' if bias.share > 0 else 'low'}"
+    ends = "" if bias.low is None or bias.high is None else f"{100 * bias.low:+.0f} to {100 * bias.high:+.0f} %"
+    tiles.append(("Quotes are", direction, f"95 % CI {ends}".replace("-", MINUS) if ends else ""))
+    mae = sold.mae
+    note = f"95 % CI {format_range(mae.low, mae.high, currency)}" if mae.low is not None else ""
+    tiles.append(("MAE", format_price(mae.point, currency), note))
+    if sold.coverage is not None:
+        covered = sold.coverage
+        bounds = f"95 % CI {format_share_interval(covered)}" if covered.low is not None else ""
+        tiles.append(("Inside the range", format_share(covered.point), bounds))
+    return [{"label": label, "value": value, "note": note} for label, value, note in tiles]
+
+
 async def sold_page(
     request: Request, *, number: int = 1, form: SoldForm | None = None, error: PricesmithError | None = None
 ) -> HTMLResponse:
@@ -129,12 +164,14 @@ async def sold_page(
         "number": 1,
         "pages": 1,
         "count": 0,
+        "summaries": [],
     }
     if service.log is not None:
         rows = await asyncio.to_thread(service.log.read_feedback)
         pages = max(1, -(-len(rows) // ROWS))
         number = min(max(1, number), pages)
         shown = rows[::-1][(number - 1) * ROWS : number * ROWS]
+        values["summaries"] = await asyncio.to_thread(summarize, service, rows)
         values |= {"rows": [describe_row(row) for row in shown], "number": number, "pages": pages, "count": len(rows)}
     return render(request, "sold.html.j2", error_status(error) if error else 200, **values)
 
