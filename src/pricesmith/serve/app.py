@@ -36,6 +36,7 @@ def create_app(service: Service) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # its pages load scripts from other hosts
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
         max_body_size=service.settings.max_body,
         middleware=[
             Middleware(SecurityLayer, service=service),
@@ -43,7 +44,8 @@ def create_app(service: Service) -> FastAPI:
         ],
     )
     app.state.service = service
-    for module in (stream, pricing, chat, feedback, files, status, pages):
+    modules = (stream, pricing, chat, feedback, files, status, pages)
+    for module in modules:
         app.include_router(module.router)
-    install_error_handlers(app)
+    install_error_handlers(app, [route for module in modules for route in module.router.routes])
     return app

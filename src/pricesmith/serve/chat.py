@@ -65,7 +65,12 @@ class ResponseFormat(BaseModel):
 class ChatRequest(BaseModel):
     """A chat. Further parameters of OpenAI's API are accepted and ignored."""
 
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="ignore",
+        allow_inf_nan=False,
+        strict=True,
+        json_schema_extra={"examples": [{"messages": [{"role": "user", "content": "Garden hose, 25 m"}]}]},
+    )
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
     model: Name = Field("", description="Name of a served model (default: the first one).")
     response_format: ResponseFormat | None = None
@@ -114,7 +119,7 @@ class ChatOutput(BaseModel):
     "/v1/chat/completions",
     response_model=ChatOutput,
     responses={
-        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        200: {"content": {"text/event-stream": {"schema": {"description": "Chunks, then [DONE]."}}}},
         **declare(400, 404, 408, 413, 422),
     },
 )
@@ -160,7 +165,7 @@ def read_rendered(text: str) -> ListingInput:
     'garden'
     """
     title, _, rest = text.partition("\n")
-    values = {}
+    values: dict[str, Any] = {}
     for name in ("category", "brand"):
         line, _, after = rest.partition("\n")
         label = f"{name.capitalize()}: "

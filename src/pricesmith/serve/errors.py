@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from starlette._utils import get_route_path
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Route
 
 from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.serve.log_records import LogUnavailable
@@ -119,8 +121,16 @@ def describe_validation(error: RequestValidationError) -> dict[str, Any]:
     )
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Answer every error in the one shape."""
+def allowed_methods(routes: Sequence[BaseRoute], path: str) -> str:
+    """The methods that a path takes, as a header. A path of several routes takes those of all of them; one that a
+    route names literally takes those of that route, not those of routes with parameters."""
+    matching = [route for route in routes if isinstance(route, Route) and route.path_regex.match(path)]
+    own = [route for route in matching if route.path == path] or matching
+    return ", ".join(sorted({method for route in own for method in route.methods or ()}))
+
+
+def install_error_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """Answer every error of these routes in the one shape."""
 
     async def on_pricesmith(request: Request, error: Exception) -> Response:
         assert isinstance(error, PricesmithError)
@@ -140,8 +150,11 @@ def install_error_handlers(app: FastAPI) -> None:
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         what = STATUSES.get(error.status_code, str(error.detail))
+        headers = dict(error.headers or {})
+        if error.status_code == 405 and (methods := allowed_methods(routes, get_route_path(request.scope))):
+            headers["Allow"] = methods
         body = error_body(what, got=f"{request.method} {request.url.path}"[:MAX_SHOWN], next="See /openapi.json.")
-        return error_response(request, error.status_code, body, error.headers or {})
+        return error_response(request, error.status_code, body, headers)
 
     async def on_any(request: Request, error: Exception) -> Response:
         log.exception("request %s failed", request_id(request))

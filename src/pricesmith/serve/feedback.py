@@ -19,13 +19,14 @@ from pricesmith.serve.pricing import get_service
 from pricesmith.serve.schemas import Described, FeedbackOutput, FeedbackRequest, ListingInput
 
 router = APIRouter(tags=["sold prices"])
+LINKS = {"delete": {"operationId": "delete_feedback", "parameters": {"id": "$response.body#/feedback_id"}}}
 
 
 @router.post(
     "/v1/feedback",
     status_code=201,
     response_model=FeedbackOutput,
-    responses=declare(400, 404, 408, 409, 413, 422),
+    responses={201: {"links": LINKS}, **declare(400, 404, 408, 409, 413, 422)},
 )
 async def record_feedback(request: Request, body: FeedbackRequest, idempotency_key: IdempotencyKey = "") -> Response:
     """Record what a thing was sold for, with its text, so that drift is noticed and a better model can be fitted.

@@ -35,6 +35,10 @@ FORM: dict[str, Any] = {
         "map": {"type": "array", "items": {"type": "string"}, "description": "field=column, for unusual names."},
     },
 }
+LINKS = {
+    name: {"operationId": name, "parameters": {"id": "$response.body#/id"}}
+    for name in ("file_state", "file_result", "delete_file")
+}
 FileId = Annotated[str, Path(max_length=40, description="The id that the upload was answered with.")]
 Escape = Annotated[
     bool,
@@ -53,7 +57,7 @@ def get_jobs(request: Request) -> JobStore:
 @router.post(
     "/v1/files",
     status_code=202,
-    responses=declare(400, 404, 408, 413, 415, 422, 429, 503),
+    responses={202: {"links": LINKS}, **declare(400, 404, 408, 413, 415, 422)},
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}},
     max_body_size=NO_LIMIT,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 MAX_TEXT = 100_000  # characters of one listing that are accepted; a model reads the first few thousand
 MAX_NAME = 2_000
@@ -17,10 +17,21 @@ Name = Annotated[str, StringConstraints(max_length=MAX_NAME)]
 Cell = Text | int | float | bool | None
 
 
-class Request(BaseModel):
-    """A request; unknown keys are errors, so that a misspelled one is not ignored."""
+def refuse_number(value: object) -> object:
+    """A value as it is. Raises ValueError for a number, which pydantic would take for the seconds since 1970."""
+    if not isinstance(value, str | date):
+        raise ValueError("a day is a text such as 2026-10-03")
+    return value
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+Day = Annotated[date, Field(strict=False), BeforeValidator(refuse_number)]
+
+
+class Request(BaseModel):
+    """A request; unknown keys are errors, so that a misspelled one is not ignored, and so are values of another type
+    than the schema names."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class ListingInput(Request):
@@ -46,12 +57,18 @@ Described = Text | ListingInput
 class PriceRequest(ListingInput):
     """One listing, and the model that prices it (default: the first one that is served)."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"text": "Garden hose, 25 m, brass fittings", "brand": "Aster"}]}
+    )
     model: Name = ""
 
 
 class BatchRequest(Request):
     """Several listings, each a text or an object."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"listings": ["Garden hose, 25 m", {"title": "Desk lamp", "brand": "Aster"}]}]}
+    )
     listings: list[Described] = Field(min_length=1)
     model: Name = ""
 
@@ -172,11 +189,14 @@ class ErrorOutput(BaseModel):
 class FeedbackRequest(Request):
     """What a thing was sold for."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"listing": "Garden hose, 25 m", "sold_price": 24.5, "sold_on": "2026-10-03"}]}
+    )
     sold_price: float = Field(gt=0, description="In `currency`.")
     currency: str = Field("", pattern="^([A-Z]{3})?$", description="ISO code (default: that of the quote).")
     quote_id: str = Field("", max_length=80, description="The `id` of the quote that was given for it.")
     listing: Described | None = Field(None, description="The thing itself; its text is stored.")
-    sold_on: date | None = Field(None, description="The day of the sale; not in the future.")
+    sold_on: Day | None = Field(None, description="The day of the sale; not in the future.")
     model: Name = ""
 
 
