@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import fields
 from datetime import date
@@ -20,6 +20,7 @@ from typing import Any
 from pricesmith.core.errors import InputError
 from pricesmith.serve.log_file import check_log_file, check_tables, connect, damaged_log, report_log_errors
 from pricesmith.serve.log_records import FeedbackRecord, QuoteRecord, parse_day, record_at
+from pricesmith.text.formatting import to_single_line
 
 ROWS_AT_ONCE = 2_000
 FEEDBACK_COLUMNS = tuple(field.name for field in fields(FeedbackRecord))
@@ -85,6 +86,18 @@ class LogReader:
                 table: int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
                 for table in ("quotes", "feedback")
             }
+
+    def count_by_model(self) -> list[dict[str, Any]]:
+        """For each model and identity: quotes, sold prices, and the first and the last day of both."""
+        union = """SELECT model, identity, at, 1 AS quote, 0 AS sold FROM quotes
+            UNION ALL SELECT model, identity, at, 0, 1 FROM feedback"""
+        names = ("model", "identity", "quotes", "feedback", "first_day", "last_day")
+        with self.reading() as connection:
+            rows = connection.execute(
+                f"""SELECT model, identity, sum(quote), sum(sold), substr(min(at), 1, 10), substr(max(at), 1, 10)
+                FROM ({union}) GROUP BY model, identity ORDER BY min(at), model, identity"""
+            ).fetchall()
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def select(
         self,
@@ -156,3 +169,19 @@ def feedback_values(record: FeedbackRecord) -> dict[str, Any]:
         values[name] = values[name].encode("utf-8", "replace").decode()
     texts = {str(name): str(value) for name, value in record.fields.items()}
     return {**values, "fields": json.dumps(texts)}  # ASCII, so that every text can be stored
+
+
+def format_contents(contents: Sequence[Mapping[str, Any]]) -> Any:
+    """What `count_by_model` returns as a table for a terminal."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for title in ("model", "identity", "quotes", "sold prices", "first day", "last day"):
+        table.add_column(title, justify="right" if title in ("quotes", "sold prices") else "left")
+    for row in contents:
+        counts = (f"{row['quotes']:,}", f"{row['feedback']:,}")
+        names = (Text(to_single_line(str(row["model"]) or "(none)", 60)), Text(str(row["identity"])[:12]))
+        table.add_row(*names, *counts, str(row["first_day"]), str(row["last_day"]))
+    return table
