@@ -15,14 +15,6 @@ from pricesmith.reporting.data import build_report_data
 from pricesmith.serve.pages import quality
 
 
-@pytest.fixture(scope="session")
-def served_evals(served_catalog: Path, served_models: dict[str, Path]) -> Path:
-    """The evaluations of the served models."""
-    folder = served_catalog.with_name("evals")
-    ps.evaluate([ps.load(path) for path in served_models.values()], served_catalog, to=folder)
-    return folder
-
-
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first page has the figures, however long they take."""
