@@ -78,11 +78,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 ITEMS = make_items(600)[0]
 
 
-def fitted(base: Path, run: Path, minutes: float, progress: Progress | None = None) -> dict[str, Any]:
+def fitted(
+    base: Path, run: Path, minutes: float, progress: Progress | None = None, *, epochs: float = 50
+) -> dict[str, Any]:
     """Tune on 300 rows with 300 for validation; what price_config.json says."""
     run.mkdir(parents=True, exist_ok=True)
     (run / "catalog.json").write_text(json.dumps({"price_range": [0.01, 5000.0], "currency": "USD"}))
-    recipe = LoraBins(base=str(base), lora_r=2, epochs=50, minutes=minutes, tokens_per_batch=512, patience=0)
+    recipe = LoraBins(base=str(base), lora_r=2, epochs=epochs, minutes=minutes, tokens_per_batch=512, patience=0)
     recipe.fit(ITEMS[:300], ITEMS[300:], run, progress or Progress())
     config: dict[str, Any] = json.loads((run / "price_config.json").read_text())
     return config
@@ -111,7 +113,7 @@ def test_everything_fits_into_the_minutes(
 def test_a_fast_machine_takes_all_rows(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is cut where there is time."""
     machine = Machine(monkeypatch, load=1, position=1e-4, item=1e-3)
-    config = fitted(base, tmp_path / "run", 0.5)
+    config = fitted(base, tmp_path / "run", 0.5, epochs=2)
     assert machine.head_rows == config["calibration_rows"] == 300
 
 
