@@ -45,7 +45,7 @@ def work_of(case: dict[str, Any]) -> Workload:
     )
 
 
-def made(
+def choose_case(
     gigabytes: float, purpose: str, tokens: int, hidden: int, intermediate: int, dtype_bytes: int = 2
 ) -> dict[str, Any]:
     """The case whose predicted peak is nearest to `gigabytes`: as many layers as that takes."""
@@ -84,12 +84,12 @@ def cpu_cases(targets: tuple[float, ...] = TARGETS, dtype_bytes: int = 2) -> lis
     for gigabytes in targets:
         few, many = (256, 1024) if gigabytes <= 2 else (512, 2048)
         found += [
-            made(gigabytes, "train", few, 1536, 4096, dtype_bytes),
-            made(gigabytes, "train", many, 768, 2048, dtype_bytes),
+            choose_case(gigabytes, "train", few, 1536, 4096, dtype_bytes),
+            choose_case(gigabytes, "train", many, 768, 2048, dtype_bytes),
         ]
         found += [
-            made(gigabytes, "serve", 1024, 2048, 5632, dtype_bytes),
-            made(gigabytes, "serve", 4096, 1536, 4096, dtype_bytes),
+            choose_case(gigabytes, "serve", 1024, 2048, 5632, dtype_bytes),
+            choose_case(gigabytes, "serve", 4096, 1536, 4096, dtype_bytes),
         ]
     return found
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
 
 from pricesmith.pricers import KINDS
 
 # Threads of OpenMP that share cores with other work spin: tuning a made model took minutes for seconds.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A busy machine is no failure: the time of an example says nothing about the code.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

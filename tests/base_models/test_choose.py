@@ -318,7 +318,7 @@ def test_the_audit_of_a_hub_model_fetches_no_weights(tmp_path: Path, monkeypatch
     assert not [name for name in fetched if name.endswith(".safetensors")]
 
 
-def made_sample(n: int) -> Any:
+def make_sample(n: int) -> Any:
     """A sample of `n` validation items, each its own group."""
     from pricesmith.base_models.measure import MeasureSample
 
@@ -326,7 +326,7 @@ def made_sample(n: int) -> Any:
     return MeasureSample(items, [f"group-{index}" for index in range(n)], items, 50.0, (1.0, 900.0), "USD")
 
 
-def made_measured(base: str, errors: Any, ridge_errors: Any) -> Any:
+def make_measured(base: str, errors: Any, ridge_errors: Any) -> Any:
     """What `measure` says of a base with these errors of its ridge on states, and of the reference ridge."""
     from pricesmith.base_models.measure import CONFIDENCE, MeasuredBase
     from pricesmith.evaluation.compare import items_needed
@@ -363,7 +363,7 @@ def test_bases_that_differ_by_chance_are_not_ranked() -> None:
     draw = np.random.default_rng(1)
     ridge_errors = draw.lognormal(3, 1, 200)
     first, other = (ridge_errors * draw.lognormal(0, 0.5, 200) for _ in range(2))
-    text = advice_on(made_sample(200), made_measured("a", first, ridge_errors), made_measured("b", other, ridge_errors))
+    text = advice_on(make_sample(200), make_measured("a", first, ridge_errors), make_measured("b", other, ridge_errors))
     assert "No recommendation" in text
     assert "Tune" not in text
     assert "no significant difference; about" in text
@@ -376,10 +376,10 @@ def test_a_base_that_is_better_for_certain_is_recommended() -> None:
     ridge_errors = draw.lognormal(3, 1, 200)
     noise = [draw.lognormal(0, 0.2, 200) for _ in range(3)]
     bases = [
-        made_measured(name, factor * ridge_errors * each, ridge_errors)
+        make_measured(name, factor * ridge_errors * each, ridge_errors)
         for name, factor, each in zip("abc", (0.5, 1.0, 1.1), noise, strict=True)
     ]
-    text = advice_on(made_sample(200), *bases)
+    text = advice_on(make_sample(200), *bases)
     assert "Tune a first" in text
     assert "a: a ridge on its states has 0.5" in text
     assert "predict prices better" in text
@@ -390,7 +390,7 @@ def test_few_items_are_no_comparison(n: int) -> None:
     """Two items, 0.95 times the ridge_errors: no recommendation, and the minutes that would give enough items."""
     draw = np.random.default_rng(0)
     ridge_errors = draw.lognormal(3, 1, n)
-    text = advice_on(made_sample(300), made_measured("a", 0.95 * ridge_errors, ridge_errors))
+    text = advice_on(make_sample(300), make_measured("a", 0.95 * ridge_errors, ridge_errors))
     assert f"Too few items for a comparison: a {n}." in text
     assert f"--minutes {round(1.2 * 30 / n)}" in text
     assert "No recommendation" in text
@@ -401,7 +401,7 @@ def test_one_base_of_the_same_error_is_neither_recommended_nor_refused() -> None
     """The interval against the TF-IDF ridge and the sample size needed are shown."""
     draw = np.random.default_rng(2)
     ridge_errors = draw.lognormal(3, 1, 150)
-    text = advice_on(made_sample(150), made_measured("a", ridge_errors * draw.lognormal(-0.08, 0.4, 150), ridge_errors))
+    text = advice_on(make_sample(150), make_measured("a", ridge_errors * draw.lognormal(-0.08, 0.4, 150), ridge_errors))
     assert "no significant difference; about" in text
     assert "[-" in text
     assert "Tune" not in text
@@ -411,10 +411,10 @@ def test_equal_bases_rarely_differ_significantly() -> None:
     """Four bases of one distribution, forty times: a winner is named in about a twentieth of them, not in half."""
     from pricesmith.base_models.measure import compare_bases
 
-    named, sample = 0, made_sample(60)
+    named, sample = 0, make_sample(60)
     for seed in range(40):
         draw = np.random.default_rng(seed)
         ridge_errors = draw.lognormal(3, 0.8, 60)
-        bases = [made_measured(str(k), ridge_errors * draw.lognormal(0, 0.5, 60), ridge_errors) for k in range(4)]
+        bases = [make_measured(str(k), ridge_errors * draw.lognormal(0, 0.5, 60), ridge_errors) for k in range(4)]
         named += any(pair.significant for pair in compare_bases(sample, bases))
     assert named <= 6

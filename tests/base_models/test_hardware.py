@@ -10,7 +10,7 @@ from pricesmith.base_models.hardware import detect_hardware, format_size, memory
 from pricesmith.core.errors import UsageError
 
 
-def made(root: Path, lines: str, files: dict[str, str]) -> Path:
+def make_root(root: Path, lines: str, files: dict[str, str]) -> Path:
     """A system with a process in control groups."""
     for name, text in {"proc/self/cgroup": lines, **files}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -20,7 +20,7 @@ def made(root: Path, lines: str, files: dict[str, str]) -> Path:
 
 def test_without_control_groups_the_machine_s_memory_counts(tmp_path: Path) -> None:
     """What the system has installed."""
-    assert memory_bytes(tmp_path) == memory_bytes(made(tmp_path, "", {}))
+    assert memory_bytes(tmp_path) == memory_bytes(make_root(tmp_path, "", {}))
     assert (memory_bytes(tmp_path) or 0) > 10**8
 
 
@@ -35,14 +35,14 @@ def test_without_control_groups_the_machine_s_memory_counts(tmp_path: Path) -> N
 )
 def test_the_lowest_limit_of_a_process_is_its_memory(tmp_path: Path, lines: str, files: dict[str, str]) -> None:
     """Both versions; a container sees its own group as the root whatever its path is called outside."""
-    assert memory_bytes(made(tmp_path, lines, files)) == 50_000_000
+    assert memory_bytes(make_root(tmp_path, lines, files)) == 50_000_000
 
 
 @pytest.mark.parametrize("text", ["max\n", "9223372036854771712\n", "", "junk"])
 def test_no_limit_is_none(tmp_path: Path, text: str) -> None:
     """`max`, a number beyond the machine, and what cannot be read bound nothing."""
     whole = memory_bytes(tmp_path)
-    assert memory_bytes(made(tmp_path, "0::/\nbroken", {"sys/fs/cgroup/memory.max": text})) == whole
+    assert memory_bytes(make_root(tmp_path, "0::/\nbroken", {"sys/fs/cgroup/memory.max": text})) == whole
 
 
 def test_without_bf16_a_weight_has_four_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

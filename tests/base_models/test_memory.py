@@ -66,7 +66,7 @@ def configs() -> dict[str, Any]:
     }
 
 
-def kept_in_reality(config: Any, layers: int, columns: int, dropout: float, dtype: str) -> int:
+def measure_saved_bytes(config: Any, layers: int, columns: int, dropout: float, dtype: str) -> int:
     """Bytes that autograd keeps of a forward of two rows, parameters left out."""
     import torch
     from peft import LoraConfig
@@ -115,7 +115,7 @@ def test_the_planner_counts_the_activations_of_a_layer_exactly(
     """To the byte: what autograd keeps of one more layer for one more token is the planner's sum."""
     config = configs()[group]
     shape = architecture_from_config(config, group)
-    counts = {(n, c): kept_in_reality(config, n, c, dropout, dtype) for n in (1, 2) for c in (32, 64)}
+    counts = {(n, c): measure_saved_bytes(config, n, c, dropout, dtype) for n in (1, 2) for c in (32, 64)}
     layer = {columns: counts[2, columns] - counts[1, columns] for columns in (32, 64)}
     for_one_token = (layer[64] - layer[32]) / 64
     work = Workload(64, rank=8, dropout=dropout, gpu=False, packed=False, dtype_bytes=dtype_bytes)

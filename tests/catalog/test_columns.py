@@ -168,7 +168,7 @@ def rows_of(table: list[dict[str, object]]) -> list[list[RawRow | BadRow]]:
     return [[*rows[:7], BadRow("shop.csv", 8, "not JSON")], rows[7:]]
 
 
-def made(n: int = 400) -> list[dict[str, object]]:
+def make_rows(n: int = 400) -> list[dict[str, object]]:
     draw = random.Random(1)
     table: list[dict[str, object]] = []
     for _ in range(n):
@@ -188,20 +188,20 @@ def leaks_in(names: list[str], table: list[dict[str, object]]) -> dict[str, str]
 
 def test_a_column_within_two_percent_of_the_price_is_a_leak() -> None:
     """Whatever it is called."""
-    assert list(leaks_in(["rpm", "was", "noise"], made())) == ["was"]
+    assert list(leaks_in(["rpm", "was", "noise"], make_rows())) == ["was"]
 
 
 def test_a_product_that_makes_the_price_is_a_leak_and_the_fact_stays() -> None:
     """The rate worked out from the price stays out; the capacity, a fact of the disk, is kept."""
-    leaks = leaks_in(["capacity", "rate", "rpm", "noise"], made())
+    leaks = leaks_in(["capacity", "rate", "rpm", "noise"], make_rows())
     assert list(leaks) == ["rate"]
     assert leaks["rate"] == "leak: its product with capacity is within 2 % of the price in 100% of 400 sampled rows"
 
 
 def test_a_quotient_that_makes_the_price_is_a_leak() -> None:
     """price = share x 7 and price = was ÷ 1.01 are the same rule."""
-    assert list(leaks_in(["share", "seven", "rpm"], made())) == ["share"]
-    table = [row | {"inverse": 1 / float(str(row["rate"]))} for row in made()]
+    assert list(leaks_in(["share", "seven", "rpm"], make_rows())) == ["share"]
+    table = [row | {"inverse": 1 / float(str(row["rate"]))} for row in make_rows()]
     assert list(leaks_in(["capacity", "inverse"], table)) == ["inverse"]
 
 
@@ -225,9 +225,9 @@ def test_a_multiple_of_the_price_is_a_leak_and_a_weight_is_none() -> None:
 
 def test_half_of_the_rows_is_not_enough() -> None:
     """The rule asks for over half of the rows where the column is present."""
-    table = [row | {"was": row["was"] if n % 2 else 1.0} for n, row in enumerate(made())]
+    table = [row | {"was": row["was"] if n % 2 else 1.0} for n, row in enumerate(make_rows())]
     assert leaks_in(["was"], table) == {}
-    sparse = [row | {"was": row["was"] if n % 3 == 0 else ""} for n, row in enumerate(made())]
+    sparse = [row | {"was": row["was"] if n % 3 == 0 else ""} for n, row in enumerate(make_rows())]
     assert list(leaks_in(["was"], sparse)) == ["was"]
 
 
@@ -236,7 +236,7 @@ def test_leaks_are_looked_for_in_a_bounded_sample() -> None:
 
     def endless():  # type: ignore[no-untyped-def]
         for _ in range(10_000):
-            yield rows_of(made(50))[0]
+            yield rows_of(make_rows(50))[0]
             yielded.append(1)
 
     yielded: list[int] = []

@@ -16,7 +16,7 @@ from pricesmith.core.errors import UsageError
 from pricesmith.core.folders import SETTINGS, build_folder
 
 
-def made(folder: Path, text: str = "one", *, overwrite: bool = False, **settings: object) -> bool:
+def write_output(folder: Path, text: str = "one", *, overwrite: bool = False, **settings: object) -> bool:
     """Build a folder with one file; whether anything was built."""
     with build_folder(folder, "done.json", settings, overwrite=overwrite, noun="thing") as build:
         if build is None:
@@ -28,23 +28,23 @@ def made(folder: Path, text: str = "one", *, overwrite: bool = False, **settings
 
 def test_the_same_command_again_is_finished(tmp_path: Path) -> None:
     """A whole folder with the same settings is not built twice."""
-    assert made(tmp_path / "a", alpha=1)
-    assert not made(tmp_path / "a", alpha=1)
+    assert write_output(tmp_path / "a", alpha=1)
+    assert not write_output(tmp_path / "a", alpha=1)
 
 
 def test_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
     """What differs is process, and nothing is overwritten."""
-    made(tmp_path / "a", alpha=1)
+    write_output(tmp_path / "a", alpha=1)
     with pytest.raises(UsageError) as caught:
-        made(tmp_path / "a", "two", alpha=2)
+        write_output(tmp_path / "a", "two", alpha=2)
     assert "alpha: 1 -> 2" in str(caught.value)
     assert (tmp_path / "a" / "file.txt").read_text() == "one"
 
 
 def test_overwrite_builds_beside_and_swaps(tmp_path: Path) -> None:
     """--overwrite replaces the folder as a whole and leaves nothing beside it."""
-    made(tmp_path / "a", alpha=1)
-    assert made(tmp_path / "a", "two", overwrite=True, alpha=2)
+    write_output(tmp_path / "a", alpha=1)
+    assert write_output(tmp_path / "a", "two", overwrite=True, alpha=2)
     assert (tmp_path / "a" / "file.txt").read_text() == "two"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
@@ -55,7 +55,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "photos" / "cat.jpg").write_text("meow")
     for overwrite in (False, True):
         with pytest.raises(UsageError, match="not a thing"):
-            made(tmp_path / "photos", overwrite=overwrite)
+            write_output(tmp_path / "photos", overwrite=overwrite)
     assert (tmp_path / "photos" / "cat.jpg").read_text() == "meow"
 
 
@@ -66,7 +66,7 @@ def test_an_unfinished_build_is_gone_on_with(tmp_path: Path) -> None:
     write_json(beside / SETTINGS, {"generator": "pricesmith unfinished folder", "format": 1, "settings": {"alpha": 1}})
     (beside / "partial").write_text("kept")
     with pytest.raises(UsageError, match="unfinished"):
-        made(tmp_path / "a", alpha=2)
+        write_output(tmp_path / "a", alpha=2)
     with build_folder(tmp_path / "a", "done.json", {"alpha": 1}) as build:
         assert build is not None
         assert build.resumed
@@ -133,12 +133,12 @@ def test_a_kill_at_any_step_of_a_swap_loses_nothing(
     for step in range(1, 200):
         folder = tmp_path / f"{step}"
         folder.mkdir()
-        made(folder / "a", "old", alpha=1)
-        killed = kill_at(step, lambda folder=folder: made(folder / "a", "new", overwrite=True, alpha=2))
+        write_output(folder / "a", "old", alpha=1)
+        killed = kill_at(step, lambda folder=folder: write_output(folder / "a", "new", overwrite=True, alpha=2))
         if one_step:
             assert (folder / "a" / "file.txt").read_text() in ("old", "new")
             assert (folder / "a" / "done.json").is_file()
-        made(folder / "a", "new", overwrite=True, alpha=2)
+        write_output(folder / "a", "new", overwrite=True, alpha=2)
         assert (folder / "a" / "file.txt").read_text() == "new"
         assert sorted(path.name for path in folder.iterdir()) == ["a"]
         assert sorted(path.name for path in (folder / "a").iterdir()) == ["done.json", "file.txt"]
@@ -151,18 +151,18 @@ def test_a_kill_at_any_step_of_a_swap_loses_nothing(
 @pytest.mark.parametrize("name", ["notes.txt", "models/ridge.bin", ".git/config", "file.txt/x"])
 def test_a_file_that_we_did_not_write_is_never_removed(name: str, tmp_path: Path) -> None:
     """It is named before any work starts, and it and the old folder stand."""
-    made(tmp_path / "a", alpha=1)
+    write_output(tmp_path / "a", alpha=1)
     if name.startswith("file.txt"):
         (tmp_path / "a" / "file.txt").unlink()
     (tmp_path / "a" / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / "a" / name).write_text("mine")
     for alpha in (1, 2):
         with pytest.raises(UsageError, match="not part of the thing") as caught:
-            made(tmp_path / "a", "two", overwrite=True, alpha=alpha)
+            write_output(tmp_path / "a", "two", overwrite=True, alpha=alpha)
         assert name.split("/")[0] in caught.value.got
     assert (tmp_path / "a" / name).read_text() == "mine"
     with pytest.raises(UsageError) as caught:
-        made(tmp_path / "a", "two", alpha=2)
+        write_output(tmp_path / "a", "two", alpha=2)
     assert "--overwrite" not in caught.value.hint
 
 
@@ -175,13 +175,13 @@ def test_a_marker_of_another_program_does_not_count(marker: str, tmp_path: Path)
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "done.json").write_text(marker)
     with pytest.raises(UsageError, match="not a thing"):
-        made(tmp_path / "a", overwrite=True, alpha=1)
+        write_output(tmp_path / "a", overwrite=True, alpha=1)
     assert (tmp_path / "a" / "done.json").read_text() == marker
 
 
 def test_a_file_that_came_during_the_work_stays(tmp_path: Path) -> None:
     """The swap is refused, and the work is kept for the same command again."""
-    made(tmp_path / "a", alpha=1)
+    write_output(tmp_path / "a", alpha=1)
     with (
         pytest.raises(UsageError, match="not part of"),
         build_folder(tmp_path / "a", "done.json", {"alpha": 2}, overwrite=True, noun="thing") as build,
@@ -191,15 +191,15 @@ def test_a_file_that_came_during_the_work_stays(tmp_path: Path) -> None:
         build.finish({})
     assert (tmp_path / "a" / "notes.txt").read_text() == "mine"
     (tmp_path / "a" / "notes.txt").unlink()
-    assert made(tmp_path / "a", "two", overwrite=True, alpha=2)
+    assert write_output(tmp_path / "a", "two", overwrite=True, alpha=2)
 
 
 def test_a_link_is_written_through(tmp_path: Path) -> None:
     """New or --overwrite: the link stays a link, and the real folder holds the build."""
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
-    assert made(tmp_path / "link", "one", alpha=1)
-    assert made(tmp_path / "link", "two", overwrite=True, alpha=2)
+    assert write_output(tmp_path / "link", "one", alpha=1)
+    assert write_output(tmp_path / "link", "two", overwrite=True, alpha=2)
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "file.txt").read_text() == "two"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
@@ -209,19 +209,19 @@ def test_a_link_to_nothing_and_a_link_inside_are_refused(tmp_path: Path) -> None
     """Neither is followed, and what a link inside names is untouched."""
     (tmp_path / "link").symlink_to("nowhere")
     with pytest.raises(UsageError, match="does not exist"):
-        made(tmp_path / "link")
-    made(tmp_path / "a", alpha=1)
+        write_output(tmp_path / "link")
+    write_output(tmp_path / "a", alpha=1)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "cat.jpg").write_text("meow")
     (tmp_path / "a" / "photos").symlink_to(tmp_path / "photos")
     with pytest.raises(UsageError, match="not part of"):
-        made(tmp_path / "a", overwrite=True, alpha=2)
+        write_output(tmp_path / "a", overwrite=True, alpha=2)
     assert (tmp_path / "photos" / "cat.jpg").read_text() == "meow"
 
 
 def test_what_is_read_does_not_lie_in_what_is_written(tmp_path: Path) -> None:
     """A source inside the target is refused, also one that the marker lists."""
-    made(tmp_path / "a", alpha=1)
+    write_output(tmp_path / "a", alpha=1)
     with (
         pytest.raises(UsageError, match="is read by this command"),
         build_folder(tmp_path / "a", "done.json", {}, overwrite=True, inputs=[tmp_path / "a" / "file.txt"]),
@@ -236,5 +236,5 @@ def test_somebody_elses_building_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / ".a.building" / "plan.txt").write_text("mine")
     for overwrite in (False, True):
         with pytest.raises(UsageError, match="in the way"):
-            made(tmp_path / "a", overwrite=overwrite, alpha=1)
+            write_output(tmp_path / "a", overwrite=overwrite, alpha=1)
     assert (tmp_path / ".a.building" / "plan.txt").read_text() == "mine"

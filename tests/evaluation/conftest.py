@@ -1,4 +1,4 @@
-"""Made catalogs and pricers to evaluate, without curate or fit."""
+"""Simulated catalogs and pricers to evaluate, without curate or fit."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pricesmith.testing import BRANDS, GOODS, make_items
 
 
 @dataclass(frozen=True)
-class Made:
-    """A pricer that knows the formula of the made prices and errs by a factor of up to exp(+-noise)."""
+class NoisyPricer:
+    """A pricer that knows the formula of the simulated prices and errs by a factor of up to exp(+-noise)."""
 
     name: str
     noise: float
@@ -37,7 +37,7 @@ class Made:
 
 
 def write_catalog(path, n, seed=0, shares=(0.8, 0.1, 0.1)):
-    """A finished catalog folder of made items, split by group."""
+    """A finished catalog folder of simulated items, split by group."""
     items, groups = make_items(n, seed)
     path.mkdir(parents=True)
     rows = []
@@ -81,23 +81,23 @@ def write_catalog(path, n, seed=0, shares=(0.8, 0.1, 0.1)):
 
 @pytest.fixture(scope="session")
 def catalog(tmp_path_factory):
-    """2,400 made items: evaluated on the test split."""
+    """2,400 simulated items: evaluated on the test split."""
     return write_catalog(tmp_path_factory.mktemp("catalogs") / "made", 2400)
 
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory):
-    """300 made items: evaluated in folds."""
+    """300 simulated items: evaluated in folds."""
     return write_catalog(tmp_path_factory.mktemp("catalogs") / "small", 300, seed=1)
 
 
 @pytest.fixture(scope="session")
-def made():
-    """The class of made pricers."""
-    return Made
+def make_pricer():
+    """Makes a pricer: `make_pricer(name, noise, interval)`."""
+    return NoisyPricer
 
 
 @pytest.fixture(scope="session")
 def new_catalog():
-    """Writes a made catalog: `new_catalog(path, rows, seed)`."""
+    """Writes a simulated catalog: `new_catalog(path, rows, seed)`."""
     return write_catalog

@@ -19,10 +19,14 @@ TRUTH = np.exp(np.random.default_rng(99).normal(4, 1, 300))
 
 def quotes(name, spread, seed=0, n=300, of=1, shift=0, **more):
     """An evaluation of items `shift`.. whose quotes err by a log-normal factor; items come in groups of `of`."""
-    made = TRUTH * np.exp(np.random.default_rng(seed).normal(0, spread, 300))
+    quotes = TRUTH * np.exp(np.random.default_rng(seed).normal(0, spread, 300))
     rows = tuple(
         EvalRow(
-            str(i), float(TRUTH[i]), float(made[i]), seconds=more.get("seconds", 0.001), cost_usd=more.get("cost", 0.0)
+            str(i),
+            float(TRUTH[i]),
+            float(quotes[i]),
+            seconds=more.get("seconds", 0.001),
+            cost_usd=more.get("cost", 0.0),
         )
         for i in range(shift, shift + n)
     )

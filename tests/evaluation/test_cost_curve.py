@@ -50,7 +50,7 @@ class Arrays:
         return replace(arrays, groups=encode_groups(arrays.groups.tolist()))
 
 
-def made_arrays(n=60, seed=0):
+def make_arrays(n=60, seed=0):
     """Listings whose second quote is closer to the truth than the first; the worst first quotes are asked first."""
     random = np.random.default_rng(seed)
     truth = np.exp(random.normal(3, 1, n))
@@ -71,7 +71,7 @@ many = given(st.integers(1, 60), st.integers(0, 10**6))
 @settings(max_examples=30)
 def test_the_ends_are_the_first_model_alone_and_the_cascade_that_always_asks(n, seed):
     """At no cost, and at the sum of all fees."""
-    arrays = made_arrays(n, seed)
+    arrays = make_arrays(n, seed)
     curve = arrays.measure()
     assert (curve.first_alone.share, curve.always.share) == (0, 1)
     assert (curve.first_alone.mae, curve.always.mae) == (mae(arrays, arrays.first), mae(arrays, arrays.hybrid))
@@ -85,7 +85,7 @@ def test_the_ends_are_the_first_model_alone_and_the_cascade_that_always_asks(n, 
 @settings(max_examples=30)
 def test_costs_rise_with_the_share_and_intervals_contain_the_mae(n, seed):
     """Every point costs more than the one before; shares are those asked for, rounded to whole listings."""
-    curve = made_arrays(n, seed).measure()
+    curve = make_arrays(n, seed).measure()
     costs = [point.cost_per_1000 for point in curve.points]
     assert all(low < high for low, high in pairwise(costs))
     assert [point.share for point in curve.points] == sorted({round(share * n) / n for share in SHARES})
@@ -99,7 +99,7 @@ def test_costs_rise_with_the_share_and_intervals_contain_the_mae(n, seed):
 @settings(max_examples=30)
 def test_the_order_of_the_rows_does_not_matter(n, seed):
     """Without equal ranks, the same curve up to the sampling of the bootstrap."""
-    arrays = made_arrays(n, seed)
+    arrays = make_arrays(n, seed)
     there = arrays.measure()
     back = arrays.take(np.random.default_rng(seed).permutation(n)).measure()
     for a, b in zip((*there.points, there.chosen), (*back.points, back.chosen), strict=True):
@@ -125,7 +125,7 @@ def test_listings_are_asked_in_decreasing_order():
 
 def test_the_chosen_point_is_the_policys_own():
     """It need not ask in the order of the curve."""
-    arrays = made_arrays()
+    arrays = make_arrays()
     asked = np.arange(60) % 3 == 0
     chosen = replace(arrays, asked=asked).measure().chosen
     assert chosen.share == pytest.approx(1 / 3)
@@ -135,7 +135,7 @@ def test_the_chosen_point_is_the_policys_own():
 
 def test_unanswered_listings_are_charged_at_the_median():
     """By the second model alone; the cascade has the first quote for them. A first quote may be missing, too."""
-    arrays = made_arrays()
+    arrays = make_arrays()
     second = np.where(np.arange(60) % 4 == 0, np.nan, arrays.second)
     hybrid = np.where(np.isnan(second), arrays.first, second)
     curve = replace(arrays, second=second, hybrid=hybrid).measure()
@@ -146,7 +146,7 @@ def test_unanswered_listings_are_charged_at_the_median():
 
 def test_one_unknown_fee_makes_all_costs_unknown():
     """They are never 0."""
-    arrays = made_arrays()
+    arrays = make_arrays()
     curve = replace(arrays, fees=np.where(np.arange(60) == 7, np.nan, arrays.fees)).measure()
     points = (*curve.points, curve.chosen, curve.second_alone)
     assert {point.cost_per_1000 for point in points} == {None}
@@ -156,7 +156,7 @@ def test_one_unknown_fee_makes_all_costs_unknown():
 
 def test_the_first_model_may_cost_something_too():
     """Seconds of a small model, or the fees of a cascade inside a cascade; the second model alone does without."""
-    arrays = made_arrays()
+    arrays = make_arrays()
     curve = arrays.measure(first_fees=np.full(60, 0.5), cost_unit="seconds")
     assert curve.first_alone.cost_per_1000 == pytest.approx(500)
     assert curve.always.cost_per_1000 == pytest.approx(500 + curve.second_alone.cost_per_1000)
@@ -165,7 +165,7 @@ def test_the_first_model_may_cost_something_too():
 
 def test_arrays_that_do_not_fit_together_are_refused():
     """No listings, an array that is too short, an order or a share that is not one."""
-    arrays = made_arrays()
+    arrays = make_arrays()
     for wrong in (
         arrays.take(slice(0, 0)),
         replace(arrays, fees=arrays.fees[:-1]),
@@ -179,7 +179,7 @@ def test_arrays_that_do_not_fit_together_are_refused():
 
 def test_a_curve_is_read_back_as_it_was_written():
     """Through the JSON of a meta file; a meta file without one has none."""
-    curve = made_arrays().measure(estimated_fees=True)
+    curve = make_arrays().measure(estimated_fees=True)
     meta = json.loads(json.dumps({"cost_curve": curve.to_dict()}, allow_nan=False))
     assert read_cost_curve(meta) == curve
     assert read_cost_curve({}) is None
@@ -187,7 +187,7 @@ def test_a_curve_is_read_back_as_it_was_written():
 
 def test_a_curve_without_a_unit_is_in_dollars():
     """The unit is in the file for seconds; an unknown fee is null."""
-    content = made_arrays().measure().to_dict()
+    content = make_arrays().measure().to_dict()
     del content["cost_unit"]
     assert read_cost_curve({"cost_curve": content}).cost_unit == "usd"
     for point in (*content["points"], content["chosen"], content["second_alone"]):
@@ -197,7 +197,7 @@ def test_a_curve_without_a_unit_is_in_dollars():
 
 def damaged_curves() -> Iterator[dict[str, Any]]:
     """Curves that cannot be right, each with one damage."""
-    intact = made_arrays().measure().to_dict()
+    intact = make_arrays().measure().to_dict()
     numbers = (float("nan"), float("inf"), -1.0, 1e200, "1", True)
     for key in ("share", "cost_per_1000", "mae", "low", "high"):
         for value in numbers:
@@ -242,7 +242,7 @@ def test_the_counts_of_asked_listings_fit_together():
 
 def test_a_hybrid_is_known_by_its_counts_and_by_its_curve():
     """A blend has counts only, a cascade of two own models a curve only; the name is the curve's if there is one."""
-    curve = made_arrays().measure(estimated_fees=True).to_dict()
+    curve = make_arrays().measure(estimated_fees=True).to_dict()
     counts = {"n": 600, "asked": 126, "unanswered": 2}
     cascade = read_hybrid({"cost_curve": curve, "asked": counts})
     assert (cascade.member, cascade.is_paid, cascade.share, cascade.estimated_fees) == ("llm", True, 0.21, True)
@@ -256,7 +256,7 @@ def test_a_hybrid_is_known_by_its_counts_and_by_its_curve():
 
 def test_the_curve_says_what_its_points_are():
     """Named, so that nobody counts positions."""
-    curve = made_arrays().measure()
+    curve = make_arrays().measure()
     assert isinstance(curve, CostCurve)
     assert (curve.first_alone, curve.always) == (curve.points[0], curve.points[-1])
     assert (curve.first, curve.second, curve.constraint.name) == ("best", "llm", "share")

@@ -28,7 +28,7 @@ class Says:
 
 
 def evaluate_quotes(quotes, **more):
-    """The evaluation of these quotes on as many made items."""
+    """The evaluation of these quotes on as many simulated items."""
     items = ITEMS[: len(quotes)]
     return evaluate(Says(quotes), items, catalog="c0ffee", median=34.9, price_range=(0.5, 999.49), **more)
 

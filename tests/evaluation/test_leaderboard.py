@@ -22,14 +22,14 @@ from pricesmith.evaluation.run_eval import Candidate, run_eval
 
 
 @pytest.fixture(scope="module")
-def evals(made, catalog, tmp_path_factory):
+def evals(make_pricer, catalog, tmp_path_factory):
     """Three pricers on the test split, the best with intervals, and a person on 40 of its items."""
     sheet = frozenset(item.listing.id for item in catalog.items("test")[:40])
     candidates = [
-        Candidate("bad", "made", made("bad", 1.2), facts={"fit_seconds": 3.0}),
-        Candidate("good", "made", made("good", 0.3, True)),
-        Candidate("twin", "made", made("twin", 0.3)),
-        Candidate("ada", "human", made("ada", 0.6), item_ids=sheet),
+        Candidate("bad", "made", make_pricer("bad", 1.2), facts={"fit_seconds": 3.0}),
+        Candidate("good", "made", make_pricer("good", 0.3, True)),
+        Candidate("twin", "made", make_pricer("twin", 0.3)),
+        Candidate("ada", "human", make_pricer("ada", 0.6), item_ids=sheet),
     ]
 
     def index(items):

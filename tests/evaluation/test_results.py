@@ -34,7 +34,7 @@ def folder(tmp_path):
     return tmp_path / "evals"
 
 
-def made(name="mlp"):
+def make_evaluation(name="mlp"):
     """An evaluation of the six items."""
     prices = [5.0, None, 25.0, 1 / 3, 60.0, 999.49]
     rows = tuple(EvalRow(item.id, item.truth, price) for item, price in zip(ITEMS, prices, strict=True))
@@ -66,7 +66,7 @@ def test_an_evaluation_comes_back_exactly(tmp_path_factory, rows, top):
     write_items(folder, ITEMS, ABOUT)
     numbered = tuple(replace(row, id=str(i)) for i, row in enumerate(rows))
     groups = {row.id: GROUPS[row.id] for row in numbered}
-    before = replace(made(), rows=numbered, groups=groups, price_range=(0.01, top), note="3 of 4")
+    before = replace(make_evaluation(), rows=numbered, groups=groups, price_range=(0.01, top), note="3 of 4")
     write_evaluation(folder, before, {"kind": "made"})
     assert read_evals(folder).evaluations == (before,)
 
@@ -81,8 +81,8 @@ def test_items_come_back_exactly(folder):
 
 def test_an_evaluation_without_its_meta_file_is_unfinished(folder):
     """The meta file is written last: without it, the evaluation is listed as unfinished."""
-    write_evaluation(folder, made("one"), {})
-    write_evaluation(folder, made("two"), {})
+    write_evaluation(folder, make_evaluation("one"), {})
+    write_evaluation(folder, make_evaluation("two"), {})
     (folder / "two.meta.json").unlink()
     evals = read_evals(folder)
     assert [evaluation.pricer for evaluation in evals.evaluations] == ["one"]
@@ -92,7 +92,7 @@ def test_an_evaluation_without_its_meta_file_is_unfinished(folder):
 @pytest.mark.parametrize("damage", [b"", b'{"id": "0"}\n', b"\xff\xfe", b"[1]\n"])
 def test_rows_that_are_not_those_of_the_meta_file_are_refused(folder, damage):
     """A truncated or swapped file is named, not half read."""
-    write_evaluation(folder, made(), {})
+    write_evaluation(folder, make_evaluation(), {})
     (folder / "mlp.jsonl").write_bytes(damage)
     with pytest.raises(InputError, match=r"mlp\.jsonl"):
         read_evals(folder)
@@ -101,7 +101,7 @@ def test_rows_that_are_not_those_of_the_meta_file_are_refused(folder, damage):
 @pytest.mark.parametrize("damage", ["", "{}", "[]", '{"rows_sha256": 1}', "nonsense"])
 def test_a_damaged_meta_file_is_refused(folder, damage):
     """By name, without a traceback."""
-    write_evaluation(folder, made(), {})
+    write_evaluation(folder, make_evaluation(), {})
     (folder / "mlp.meta.json").write_text(damage)
     with pytest.raises(InputError, match="mlp"):
         read_evals(folder)
@@ -169,7 +169,7 @@ def test_a_plain_name_is_its_own_file_name():
 
 def test_an_odd_name_comes_back_as_it_was(folder):
     """The meta file keeps the name that the file cannot."""
-    write_evaluation(folder, made("api:gpt/5 ☃"), {"kind": "api"})
+    write_evaluation(folder, make_evaluation("api:gpt/5 ☃"), {"kind": "api"})
     evals = read_evals(folder)
     assert evals.evaluations[0].pricer == "api:gpt/5 ☃"
     assert evals.meta["api:gpt/5 ☃"]["kind"] == "api"
@@ -199,7 +199,7 @@ def test_the_highest_similarity_is_on_disk(tmp_path):
 
 def test_an_old_evaluation_stands_until_the_new_one_is_whole(folder, monkeypatch):
     """A failure before the meta file is there, a full disk for one, leaves the old pair and nothing else."""
-    write_evaluation(folder, made(), {"kind": "old"})
+    write_evaluation(folder, make_evaluation(), {"kind": "old"})
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     def full(path, value):
@@ -207,15 +207,15 @@ def test_an_old_evaluation_stands_until_the_new_one_is_whole(folder, monkeypatch
 
     monkeypatch.setattr(result_files, "write_json", full)
     with pytest.raises(OSError, match="No space"):
-        write_evaluation(folder, replace(made(), rows=made().rows[:3]), {"kind": "new"})
+        write_evaluation(folder, replace(make_evaluation(), rows=make_evaluation().rows[:3]), {"kind": "new"})
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("moment", ["before the meta file", "after the meta file"])
 def test_a_kill_at_any_moment_leaves_the_old_evaluation_or_the_new(folder, monkeypatch, moment):
     """Readers find it under either name, and the next writer cleans up."""
-    write_evaluation(folder, made(), {"kind": "old"})
-    new = replace(made(), rows=made().rows[:3])
+    write_evaluation(folder, make_evaluation(), {"kind": "old"})
+    new = replace(make_evaluation(), rows=make_evaluation().rows[:3])
     with monkeypatch.context() as killed:
         killed.setattr(result_files, "recover_result_files", lambda folder, name: None)
         if moment == "before the meta file":
@@ -223,7 +223,7 @@ def test_a_kill_at_any_moment_leaves_the_old_evaluation_or_the_new(folder, monke
         write_evaluation(folder, new, {"kind": "new"})
     evals = read_evals(folder)
     assert evals.meta["mlp"]["kind"] == ("old" if moment == "before the meta file" else "new")
-    assert evals.evaluations[0].rows == (made() if moment == "before the meta file" else new).rows
+    assert evals.evaluations[0].rows == (make_evaluation() if moment == "before the meta file" else new).rows
     assert evals.unfinished == ()
     result_files.recover_result_files(folder, "mlp")
     assert read_evals(folder) == evals
@@ -234,5 +234,5 @@ def test_rows_of_a_longer_name_are_left_alone(folder):
     """`mlp.v2` is not `mlp`."""
     other = folder / f".mlp.v2.{'0' * 64}.jsonl"
     other.write_bytes(b"")
-    write_evaluation(folder, made(), {})
+    write_evaluation(folder, make_evaluation(), {})
     assert other.exists()

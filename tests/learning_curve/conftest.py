@@ -71,7 +71,7 @@ class KnownPricer:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def catalog_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A catalog of 6,000 simulated items; every fiftieth is a gem, with six times the price of the others."""
     folder = make_catalog(tmp_path_factory.mktemp("advice") / "shop", 6000)
     rows = pq.read_table(folder / ITEMS).to_pylist()
@@ -85,9 +85,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def shop(made: Path, monkeypatch: pytest.MonkeyPatch):
+def shop(catalog_folder: Path, monkeypatch: pytest.MonkeyPatch):
     """The catalog, with its true prices known to the known recipe."""
-    catalog = open_catalog(made)
+    catalog = open_catalog(catalog_folder)
     items = [item for split in ("train", "validation") for item in catalog.items(split)]
     monkeypatch.setattr(KnownRecipe, "truths", {item.listing.id: item.price for item in items})
     monkeypatch.setattr(KnownRecipe, "fits", [])

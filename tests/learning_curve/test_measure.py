@@ -158,9 +158,18 @@ def test_composite_recipes_and_small_catalogs_are_refused(shop: Catalog, tmp_pat
     assert not list(tmp_path.glob("*curve*"))
 
 
-def test_the_verb_prints_one_object_and_writes_a_page(made: Path, tmp_path: Path, capfd) -> None:
+def test_the_verb_prints_one_object_and_writes_a_page(catalog_folder: Path, tmp_path: Path, capfd) -> None:
     """--json is one object, the page loads nothing, and a finished folder is read again."""
-    words = ["learning-curve", str(made), "--recipe", "ridge", "--repeats", "1", "--to", str(tmp_path / "curve")]
+    words = [
+        "learning-curve",
+        str(catalog_folder),
+        "--recipe",
+        "ridge",
+        "--repeats",
+        "1",
+        "--to",
+        str(tmp_path / "curve"),
+    ]
     assert run([*words, "--json"]) == 0
     result = json.loads(capfd.readouterr().out)
     assert [point["part"] for point in result["points"]] == [8, 4, 2, 1]
@@ -192,7 +201,9 @@ def test_a_catalog_without_categories_has_a_message_of_its_own(tmp_path: Path) -
     assert needs_rows_sentence(result).startswith("The catalog has no categories")
 
 
-def test_a_hostile_category_stays_text(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd) -> None:
+def test_a_hostile_category_stays_text(
+    catalog_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd
+) -> None:
     """Neither the page nor the terminal interprets a category's name."""
     whole = Catalog.items_and_groups
 
@@ -204,7 +215,19 @@ def test_a_hostile_category_stays_text(made: Path, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(Catalog, "items_and_groups", renamed)
     assert (
-        run(["learning-curve", str(made), "--recipe", "median", "--repeats", "1", "--to", str(tmp_path / "curve")]) == 0
+        run(
+            [
+                "learning-curve",
+                str(catalog_folder),
+                "--recipe",
+                "median",
+                "--repeats",
+                "1",
+                "--to",
+                str(tmp_path / "curve"),
+            ]
+        )
+        == 0
     )
     out = capfd.readouterr().out
     assert "\x1b[2J" not in out
@@ -214,8 +237,8 @@ def test_a_hostile_category_stays_text(made: Path, tmp_path: Path, monkeypatch: 
     assert "&lt;script&gt;" in page
 
 
-def test_from_python_it_is_one_line(made: Path, tmp_path: Path) -> None:
+def test_from_python_it_is_one_line(catalog_folder: Path, tmp_path: Path) -> None:
     """`ps.measure_learning_curve` takes a folder and a recipe's name."""
-    result = ps.measure_learning_curve(made, tmp_path / "curve", recipe="median", repeats=1)
+    result = ps.measure_learning_curve(catalog_folder, tmp_path / "curve", recipe="median", repeats=1)
     assert result.recipe == "median"
     assert len(os.listdir(tmp_path / "curve" / "fits")) == 4

@@ -14,7 +14,7 @@ from pricesmith.metrics.bootstrap import bootstrap_interval, encode_groups, poin
 TIMES = 600  # a coverage of 95 % is then measured to +-0.9 points
 
 
-def made_errors(random, groups, of=50, spread=0.6):
+def sample_errors(random, groups, of=50, spread=0.6):
     """Log-normal errors of groups that err together; shape (groups x of,)."""
     shared = random.normal(0, spread, (groups, 1))
     return np.exp(3 + shared + random.normal(0, 0.8, (groups, of))).ravel()
@@ -26,8 +26,8 @@ def coverage(aggregate, truth, groups, paired=False, resamples=400):
     codes = np.repeat(np.arange(groups), 50)
     held = 0
     for seed in range(TIMES):
-        values = made_errors(random, groups)
-        minus = values * made_errors(random, groups, spread=0.3) / np.exp(3) if paired else None
+        values = sample_errors(random, groups)
+        minus = values * sample_errors(random, groups, spread=0.3) / np.exp(3) if paired else None
         interval = bootstrap_interval(values, codes, aggregate, minus=minus, resamples=resamples, seed=seed)
         held += interval.low <= truth <= interval.high
     return held / TIMES
@@ -60,7 +60,7 @@ def test_a_medians_interval_holds_the_truth_in_93_to_97_of_100():
 
 def test_resampling_items_would_be_too_narrow():
     """Where groups err together, an interval over items is less than half as wide as over groups."""
-    values = made_errors(np.random.default_rng(0), 40)
+    values = sample_errors(np.random.default_rng(0), 40)
     by_group = bootstrap_interval(values, np.repeat(np.arange(40), 50))
     by_item = bootstrap_interval(values, np.arange(2000))
     assert 0 < by_item.high - by_item.low < 0.5 * (by_group.high - by_group.low)

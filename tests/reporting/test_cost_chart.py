@@ -27,7 +27,7 @@ from pricesmith.reporting.cost_chart import (
 from .conftest import hybrid_pricers
 
 
-def made_curve(**options: Any) -> CostCurve:
+def make_curve(**options: Any) -> CostCurve:
     """Return the curve of the made cascade."""
     curve = read_cost_curve(hybrid_pricers(**options)["frugal"][1])
     assert curve is not None
@@ -42,14 +42,14 @@ def chart(curve: CostCurve) -> dict[str, Any]:
 @pytest.mark.parametrize("options", [{}, {"fee": None}, {"cost_unit": "seconds"}, {"share": 0.0}, {"share": 1.0}])
 def test_every_curve_is_valid_plotly(options: dict[str, Any]) -> None:
     """In dollars, seconds and shares; the chosen point may be an end."""
-    text = json.dumps(chart(made_curve(**options)), allow_nan=False)
+    text = json.dumps(chart(make_curve(**options)), allow_nan=False)
     figure = json.loads(re.sub(r'"@[a-z0-9]+(:[\d.]+)?"', '"#123456"', text))
     assert go.Figure(data=figure["data"], layout=figure["layout"]).data
 
 
 def test_the_axis_of_costs_starts_at_0_and_holds_every_point() -> None:
     """Ticks are amounts in US dollars."""
-    layout = chart(made_curve())["layout"]
+    layout = chart(make_curve())["layout"]
     assert layout["xaxis"]["range"][0] == 0
     assert 2.0 < layout["xaxis"]["range"][1] < 2.2
     assert layout["xaxis"]["ticktext"] == ["US$0", "US$0.50", "US$1.00", "US$1.50", "US$2.00"]
@@ -59,17 +59,17 @@ def test_the_axis_of_costs_starts_at_0_and_holds_every_point() -> None:
 def test_without_costs_the_axis_is_the_share_asked() -> None:
     """From none to all; so it is where nothing costs anything."""
     for options in ({"fee": None}, {"fee": 0.0}):
-        figure = chart(made_curve(**options))
+        figure = chart(make_curve(**options))
         assert figure["layout"]["xaxis"]["ticktext"] == ["0 %", "25 %", "50 %", "75 %", "100 %"]
         assert max(figure["data"][2]["x"]) == 1
-    layout = chart(made_curve(cost_unit="seconds"))["layout"]
+    layout = chart(make_curve(cost_unit="seconds"))["layout"]
     assert layout["xaxis"]["title"]["text"] == "seconds for 1,000 listings"
     assert layout["xaxis"]["ticktext"] == ["0 s", "0.5 s", "1 s", "1.5 s", "2 s"]
 
 
 def test_the_axis_of_errors_holds_the_band() -> None:
     """Every interval is inside, with space for labels below."""
-    curve = made_curve()
+    curve = make_curve()
     low, high = chart(curve)["layout"]["yaxis"]["range"]
     for point in curve.points:
         assert point.low is not None
@@ -79,7 +79,7 @@ def test_the_axis_of_errors_holds_the_band() -> None:
 
 def test_a_curve_without_intervals_has_no_band() -> None:
     """Below 5 near-duplicate groups there are none."""
-    curve = made_curve()
+    curve = make_curve()
     bare = [point.model_copy(update={"low": None, "high": None}) for point in curve.points]
     assert len(chart(curve)["data"]) == 5
     assert len(chart(curve.model_copy(update={"points": tuple(bare)}))["data"]) == 3
@@ -87,14 +87,14 @@ def test_a_curve_without_intervals_has_no_band() -> None:
 
 def test_the_ends_and_the_chosen_point_are_labelled_once() -> None:
     """A chosen end has one label, not two."""
-    names = [name for _, (name, _) in label_texts(made_curve(), "USD")]
+    names = [name for _, (name, _) in label_texts(make_curve(), "USD")]
     assert names == ["chosen: 20 % asked", "best alone", "always asked", "llm_answers alone"]
-    assert [lines[0] for _, lines in label_texts(made_curve(share=0.0), "USD")] == [
+    assert [lines[0] for _, lines in label_texts(make_curve(share=0.0), "USD")] == [
         "chosen: 0 % asked",
         "always asked",
         "llm_answers alone",
     ]
-    assert len(label_texts(made_curve(share=1.0), "USD")) == 3
+    assert len(label_texts(make_curve(share=1.0), "USD")) == 3
 
 
 def boxes(curve: CostCurve) -> list[Box]:
@@ -145,6 +145,6 @@ def test_labels_hide_neither_each_other_nor_a_marked_point(made: tuple[Any, floa
 
 def test_names_are_text_in_labels() -> None:
     """Plotly reads tags, so none is left; long names are cut."""
-    curve = made_curve().model_copy(update={"second": "<b>" + "x" * 100})
+    curve = make_curve().model_copy(update={"second": "<b>" + "x" * 100})
     texts = [label["text"] for label in chart(curve)["layout"]["annotations"]]
     assert any(text.startswith("&lt;b&gt;xxx") and len(text) < 60 for text in texts)

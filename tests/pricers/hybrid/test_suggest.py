@@ -29,7 +29,7 @@ RANGE = (1.0, 1000.0)
 POINTS = (SubsetScore(25, 12.0, 0.9, 10), SubsetScore(50, 11.0, 0.5, 10))
 
 
-def made_answers(count: int, seed: int = 0) -> Answers:
+def make_answers(count: int, seed: int = 0) -> Answers:
     """Two members with independent errors of the same size."""
     draws = np.random.default_rng(seed)
     truth = np.exp(draws.normal(3.5, 1.0, count)).clip(2.0, 900.0)
@@ -53,7 +53,7 @@ def costs_of(cached: list[bool], usd: float = 0.01) -> AskingCosts:
 
 def test_the_order_of_asking_does_not_depend_on_the_order_of_rows() -> None:
     """The first N listings are the same ones, and a smaller purchase is a part of a larger one."""
-    items = made_answers(50).items
+    items = make_answers(50).items
     groups = [f"group{row}" for row in range(50)]
     order = [items[row].listing.id for row in asking_order(items, groups)]
     backwards = asking_order(items[::-1], groups[::-1])
@@ -101,7 +101,7 @@ def test_the_curve_is_recovered() -> None:
 
 def test_a_hybrid_of_independent_errors_has_a_lower_mae_than_its_members() -> None:
     """The measured curve says so, the same one with the same seed."""
-    answers = made_answers(140)
+    answers = make_answers(140)
     curve = measure_curve(answers, RANGE, repeats=2)
     assert curve is not None
     assert curve == measure_curve(answers, RANGE, repeats=2)
@@ -113,8 +113,8 @@ def test_a_hybrid_of_independent_errors_has_a_lower_mae_than_its_members() -> No
 
 def test_nothing_is_measured_on_few_answers_and_unanswered_listings_are_left_out() -> None:
     """Only listings with a price by both members count."""
-    answers = made_answers(64)
-    assert measure_curve(made_answers(59), RANGE) is None
+    answers = make_answers(64)
+    assert measure_curve(make_answers(59), RANGE) is None
     silent = [Quote(None) if row < 5 else quote for row, quote in enumerate(answers.others[0])]
     assert measure_curve(replace(answers, others=[silent]), RANGE) is None
     curve = measure_curve(answers, RANGE, repeats=2)

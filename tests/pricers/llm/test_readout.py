@@ -23,7 +23,7 @@ from pricesmith.pricers.llm.readout import TREE_CACHE, PriceBins, TokenReader, g
 from pricesmith.testing import make_model
 from pricesmith.text.prompts import Prompt
 
-Made = Callable[..., tuple[Any, Any]]
+LoadTiny = Callable[..., tuple[Any, Any]]
 LISTINGS = [
     Listing("1", "Garden hose", "brass kg 25"),
     Listing("2", "", ""),
@@ -72,8 +72,8 @@ OWN: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """`made(group, numbers)` is a tiny model and its tokenizer."""
+def load_tiny(tmp_path_factory: pytest.TempPathFactory) -> LoadTiny:
+    """`load_tiny(group, numbers)` is a tiny model and its tokenizer."""
     known: dict[tuple[str, str], tuple[Any, Any]] = {}
 
     def get(group: Any = "llama", numbers: Any = "digits") -> tuple[Any, Any]:
@@ -132,18 +132,18 @@ def same(model: Any, reader: TokenReader, prompts: list[list[int]]) -> None:
 
 @pytest.mark.parametrize("group", ["llama", "gemma3"])
 @pytest.mark.parametrize("numbers", ["digits", "single"])
-def test_the_tree_is_every_numbers_probability(made: Made, group: str, numbers: str) -> None:
+def test_the_tree_is_every_numbers_probability(load_tiny: LoadTiny, group: str, numbers: str) -> None:
     """From 1 to 999, the mass of each number is the product of its tokens' and of its end."""
-    model, tokenizer = made(group, numbers)
+    model, tokenizer = load_tiny(group, numbers)
     reader = TokenReader(tokenizer, (0.5, 999.49), min_branch=0, min_mass=0)
     same(model, reader, Prompt().encode(tokenizer, LISTINGS))
 
 
 @pytest.mark.parametrize("numbers", ["digits", "single"])
 @pytest.mark.parametrize("price_range", [(3.0, 87.0), (40.0, 41.0), (250.0, 1150.0)])
-def test_only_prices_of_the_range_are_read(made: Made, numbers: str, price_range: tuple[float, float]) -> None:
+def test_only_prices_of_the_range_are_read(load_tiny: LoadTiny, numbers: str, price_range: tuple[float, float]) -> None:
     """Numbers outside the range have no mass, and those inside keep theirs."""
-    model, tokenizer = made("llama", numbers)
+    model, tokenizer = load_tiny("llama", numbers)
     reader = TokenReader(tokenizer, price_range, min_branch=0, min_mass=0, beam=10**9)
     prompts = Prompt().encode(tokenizer, LISTINGS[:1])
     same(model, reader, prompts)
@@ -166,9 +166,9 @@ def architecture(kind: str, vocabulary: int) -> Any:
 
 
 @pytest.mark.parametrize("kind", TREE_CACHE.split())
-def test_the_tree_reads_every_architecture_it_accepts(made: Made, kind: str) -> None:
+def test_the_tree_reads_every_architecture_it_accepts(load_tiny: LoadTiny, kind: str) -> None:
     """Windows shorter than the prompt, several kinds of layers, capped and scaled logits: as plain forwards."""
-    _, tokenizer = made()
+    _, tokenizer = load_tiny()
     model = architecture(kind, len(tokenizer))
     reader = TokenReader(tokenizer, (1, 120), min_branch=0, min_mass=0)
     prompts = Prompt().encode(tokenizer, LISTINGS)
@@ -186,15 +186,15 @@ def packed_apart(model: Any, prompts: list[list[int]]) -> float:
 
 
 @pytest.mark.parametrize("kind", TREE_CACHE.split())
-def test_every_architecture_that_is_packed_keeps_items_apart(made: Made, kind: str) -> None:
+def test_every_architecture_that_is_packed_keeps_items_apart(load_tiny: LoadTiny, kind: str) -> None:
     """Restarting positions without a mask: a packed item's loss is its loss alone."""
-    _, tokenizer = made()
+    _, tokenizer = load_tiny()
     assert packed_apart(architecture(kind, len(tokenizer)), Prompt().encode(tokenizer, LISTINGS)) < 1e-4
 
 
-def test_one_that_has_no_positions_lets_packed_items_see_each_other(made: Made) -> None:
+def test_one_that_has_no_positions_lets_packed_items_see_each_other(load_tiny: LoadTiny) -> None:
     """ALiBi counts along the row: so only the architectures above are packed."""
-    _, tokenizer = made()
+    _, tokenizer = load_tiny()
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = AutoConfig.for_model("bloom", vocab_size=len(tokenizer), hidden_size=32, n_layer=2, n_head=4)
@@ -205,9 +205,9 @@ def test_one_that_has_no_positions_lets_packed_items_see_each_other(made: Made) 
 
 
 @pytest.mark.parametrize("numbers", ["digits", "single"])
-def test_a_batch_of_one_is_as_a_batch_of_many(made: Made, numbers: str) -> None:
+def test_a_batch_of_one_is_as_a_batch_of_many(load_tiny: LoadTiny, numbers: str) -> None:
     """Other prompts in the batch, and their padding, do not change a distribution."""
-    model, tokenizer = made("gemma3", numbers)
+    model, tokenizer = load_tiny("gemma3", numbers)
     reader = TokenReader(tokenizer, (1, 999), min_mass=0)
     prompts = Prompt().encode(tokenizer, LISTINGS)
     together = reader.read(model, prompts)
@@ -217,9 +217,9 @@ def test_a_batch_of_one_is_as_a_batch_of_many(made: Made, numbers: str) -> None:
     assert reader.read(model, []) == []
 
 
-def test_the_mass_of_skipped_branches_is_estimated(made: Made) -> None:
+def test_the_mass_of_skipped_branches_is_estimated(load_tiny: LoadTiny) -> None:
     """Branches under the cut are estimated: the distribution stays near the whole one; `covered` is the mass read."""
-    model, tokenizer = made()
+    model, tokenizer = load_tiny()
     prompts = Prompt().encode(tokenizer, LISTINGS)
     whole = TokenReader(tokenizer, (1, 999), min_branch=0, min_mass=0).read(model, prompts)
     for cut, far in ((1e-3, 0.01), (0.02, 0.1)):
@@ -241,9 +241,9 @@ def test_the_mass_of_skipped_branches_is_estimated(made: Made) -> None:
             assert abs(upto[0] - upto[1]).max() < far
 
 
-def test_a_beam_above_999_stays_near_the_whole_distribution(made: Made) -> None:
+def test_a_beam_above_999_stays_near_the_whole_distribution(load_tiny: LoadTiny) -> None:
     """Long numbers are read with a bounded number of branches: the mass of the others is estimated."""
-    model, tokenizer = made()
+    model, tokenizer = load_tiny()
     prompts = Prompt().encode(tokenizer, LISTINGS)[:1]
     (full,) = TokenReader(tokenizer, (1, 19_999), min_branch=0, min_mass=0, beam=10**9).read(model, prompts)
     (beam,) = TokenReader(tokenizer, (1, 19_999), min_branch=0, min_mass=0, beam=20).read(model, prompts)
@@ -255,17 +255,17 @@ def test_a_beam_above_999_stays_near_the_whole_distribution(made: Made) -> None:
         assert beam.quantile(q) == pytest.approx(full.quantile(q), rel=0.2)
 
 
-def test_a_model_that_writes_no_numbers_has_no_answer(made: Made) -> None:
+def test_a_model_that_writes_no_numbers_has_no_answer(load_tiny: LoadTiny) -> None:
     """Under 1 % of the mass on whole prices is None, not a guess."""
-    model, tokenizer = made()
+    model, tokenizer = load_tiny()
     prompts = Prompt().encode(tokenizer, LISTINGS)
     assert TokenReader(tokenizer, (1, 999), min_mass=0.9).read(model, prompts) == [None] * len(prompts)
 
 
 @pytest.mark.parametrize("numbers", ["digits", "single"])
-def test_an_answer_is_the_whole_number_and_one_end(made: Made, numbers: str) -> None:
+def test_an_answer_is_the_whole_number_and_one_end(load_tiny: LoadTiny, numbers: str) -> None:
     """The answer's tokens decode to the nearest whole price and are the tokens that follow the prompt."""
-    _, tokenizer = made("llama", numbers)
+    _, tokenizer = load_tiny("llama", numbers)
     reader = TokenReader(tokenizer, (1, 99_999))
     ending = Prompt().ending
 
@@ -287,16 +287,16 @@ def test_a_tokenizer_that_mixes_its_numbers_is_refused() -> None:
 
     letters = [*"0123456789$ 12345Prices", "12"]
     vocabulary = {letter: index for index, letter in enumerate(dict.fromkeys(["</s>", *letters]))}
-    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[("1", "2")]))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>")
+    load_tiny = Tokenizer(models.BPE(vocab=vocabulary, merges=[("1", "2")]))
+    load_tiny.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=load_tiny, eos_token="</s>")
     with pytest.raises(UsageError, match="neither digit by digit"):
         TokenReader(tokenizer, (1, 999))
 
 
-def test_an_unknown_architecture_is_refused(made: Made) -> None:
+def test_an_unknown_architecture_is_refused(load_tiny: LoadTiny) -> None:
     """A model whose cache or positions work differently would be read wrongly."""
-    _, tokenizer = made()
+    _, tokenizer = load_tiny()
     config = AutoConfig.for_model("opt", vocab_size=len(tokenizer), hidden_size=32, ffn_dim=32, num_hidden_layers=1)
     config.num_attention_heads = config.word_embed_proj_dim // config.word_embed_proj_dim
     config.word_embed_proj_dim = 32
@@ -306,9 +306,9 @@ def test_an_unknown_architecture_is_refused(made: Made) -> None:
 
 
 @pytest.mark.parametrize("group", ["llama", "gemma3"])
-def test_states_and_head_are_the_models_logits(made: Made, group: str) -> None:
+def test_states_and_head_are_the_models_logits(load_tiny: LoadTiny, group: str) -> None:
     """At chosen places, padded or packed, and also inside a PEFT model."""
-    model, tokenizer = made(group)
+    model, tokenizer = load_tiny(group)
     prompts = Prompt().encode(tokenizer, LISTINGS)
     columns = max(map(len, prompts))
     ids = torch.tensor([[*prompt, *[0] * (columns - len(prompt))] for prompt in prompts])
