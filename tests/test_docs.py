@@ -6,8 +6,10 @@ import csv
 import doctest
 import importlib
 import io
+import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -45,7 +47,47 @@ def commands(page: Path) -> list[list[str]]:
                 words = shlex.split(PIPED.sub("", command))
                 if words[:1] == ["pricesmith"]:
                     arguments.append(words[1:])
+                elif words[:1] == ["curl"]:
+                    arguments.append(words)
     return arguments
+
+
+class Servers:
+    """The servers that a page starts, each on a free port, and its `curl` lines, which ask the last one."""
+
+    def __init__(self) -> None:
+        self.processes: list[subprocess.Popen[str]] = []
+        self.url = ""
+
+    def start(self, words: list[str]) -> None:
+        """Run a `serve` line and wait until it is ready."""
+        command = [sys.executable, "-c", "from pricesmith.cli import main; main()", *words, "--port", "0", "--json"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.processes.append(process)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, process.communicate()[1]
+        self.url = json.loads(line)["url"]
+
+    def ask(self, words: list[str]) -> None:
+        """Run a `curl` line; its answer must be a success."""
+        assert self.url, "a page asks a server that it has not started"
+        words = [re.sub(r"^http://(127.0.0.1|localhost):8000", self.url, word) for word in words]
+        done = subprocess.run([*words, "-sS", "--fail-with-body"], capture_output=True, text=True)
+        assert done.returncode == 0, f"{shlex.join(words)}\n{done.stdout}{done.stderr}"
+
+    def stop(self) -> None:
+        for process in self.processes:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture
+def servers() -> Iterator[Servers]:
+    """Stops the servers of a page at its end."""
+    started = Servers()
+    yield started
+    started.stop()
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +102,9 @@ def hosted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_of_a_page_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers
+) -> None:
     """The commands of the documentation work from the first line to the last."""
     monkeypatch.chdir(tmp_path)
     make = [sys.executable, "-m", "pricesmith.testing", "shop.csv", "new.csv"]
@@ -72,7 +116,13 @@ def test_every_command_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: p
         if words[0] in LONG:
             assert run([words[0], "--help"]) == 0
             continue
-        assert run(words) == 0, f"pricesmith {shlex.join(words)}"
+        if words[0] == "serve":
+            servers.start(words)
+        elif words[0] == "curl":
+            if shutil.which("curl"):
+                servers.ask(words)
+        else:
+            assert run(words) == 0, f"pricesmith {shlex.join(words)}"
 
 
 def write_answers(table: Path, to: Path) -> None:

@@ -482,8 +482,8 @@ def describe(
     }
 
 
-def show_build(result: Mapping[str, Any], console: Console, *, next_step: str = "") -> None:
-    """Print the leaderboard, the conclusion, the chosen model and what to do next."""
+def show_build(result: Mapping[str, Any], console: Console, command: str = "pricesmith", text: str = "a text") -> None:
+    """Print the leaderboard, the conclusion, the chosen model and what to do next: price `text`, or serve."""
     from pricesmith.evaluation.leaderboard import build_leaderboard
     from pricesmith.evaluation.results import read_evals
     from pricesmith.reporting.tables import format_conclusion, leaderboard_table
@@ -496,5 +496,5 @@ def show_build(result: Mapping[str, Any], console: Console, *, next_step: str = 
     mae = format_money(result["validation_mae"][result["chosen"]], result["currency"])
     console.say(f"\nChosen model: {result['chosen']}, MAE on validation {mae}. Currency: {result['currency']}.")
     console.say(f"The report: {result['report']}")
-    example = next_step or f'pricesmith price {result["folder"]} "a description"'
-    console.say(f"Price something: {example}")
+    console.say(f'Price something: {command} price {result["folder"]} "{text}"')
+    console.say(f"Open it in a browser: {command} serve {result['folder']}")

@@ -42,6 +42,7 @@ def demo(to: Path, *, llm: bool = False, progress: Progress = SILENT) -> dict[st
         **untuned,
         "example": price_example(catalog, to),
         "try": f'{command_line()} price {to} "{EXAMPLE}"',
+        "serve": f"{command_line()} serve {to}",
         "seconds": round(time.perf_counter() - started, 1),
     }
 
@@ -83,7 +84,7 @@ def show_result(result: Mapping[str, Any], console: Console) -> None:
     for line in format_example(result["example"]):
         console.say(line)
     console.say()
-    show_build(result, console, next_step=result["try"])
+    show_build(result, console, command_line(), EXAMPLE)
     console.say(f"{result['seconds']:.0f} seconds in all.")
     evals = read_evals(Path(result["evals"]))
     console.result({**result, "leaderboard": leaderboard_dict(evals, build_leaderboard(evals))})
