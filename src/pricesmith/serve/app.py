@@ -13,7 +13,7 @@ from pricesmith.serve import chat, feedback, files, pages, pricing, status, stre
 from pricesmith.serve.errors import install_error_handlers
 from pricesmith.serve.security import SecurityLayer
 from pricesmith.serve.service import Service
-from pricesmith.serve.timeouts import BodyTimeoutLayer
+from pricesmith.serve.timeouts import BodyLayer
 
 ABOUT = "Prices of things from their description, with intervals. Every error says what, got, allowed and next."
 
@@ -37,10 +37,9 @@ def create_app(service: Service) -> FastAPI:
         docs_url=None,  # its pages load scripts from other hosts
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
-        max_body_size=service.settings.max_body,
         middleware=[
             Middleware(SecurityLayer, service=service),
-            Middleware(BodyTimeoutLayer, seconds=service.settings.body_timeout),
+            Middleware(BodyLayer, seconds=service.settings.body_timeout, max_body=service.settings.max_body),
         ],
     )
     app.state.service = service

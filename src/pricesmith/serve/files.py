@@ -17,7 +17,6 @@ from pricesmith.serve.schemas import ErrorFacts, FileOutput
 from pricesmith.serve.uploads import Upload, check_ending, content_disposition, receive_upload
 
 router = APIRouter(tags=["files"])
-NO_LIMIT = 1 << 62  # of FastAPI for these bodies; `receive_upload` has its own
 MEDIA_TYPES = {
     ".csv": "text/csv; charset=utf-8",
     ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
@@ -59,7 +58,6 @@ def get_jobs(request: Request) -> JobStore:
     status_code=202,
     responses={202: {"links": LINKS}, **declare(400, 404, 408, 413, 415, 422)},
     openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}},
-    max_body_size=NO_LIMIT,
 )
 async def upload_file(request: Request, response: Response) -> FileOutput:
     """Upload a file and price all of its rows in the background.

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, StringConstraints, model_validator
 
 MAX_TEXT = 100_000  # characters of one listing that are accepted; a model reads the first few thousand
 MAX_NAME = 2_000
 MAX_FIELDS = 300
+MAX_KEYS = 100  # of one object of a request
 MAX_COMPARABLES = 20
 
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT)]
@@ -32,6 +33,14 @@ class Request(BaseModel):
     than the schema names."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def refuse_many_keys(cls, values: Any) -> Any:
+        """Raises ValueError for an object with very many keys: an error for each of a million would take minutes."""
+        if isinstance(values, dict) and len(values) > MAX_KEYS:
+            raise ValueError(f"more than {MAX_KEYS} keys")
+        return values
 
 
 class ListingInput(Request):
@@ -69,7 +78,7 @@ class BatchRequest(Request):
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"listings": ["Garden hose, 25 m", {"title": "Desk lamp", "brand": "Aster"}]}]}
     )
-    listings: list[Described] = Field(min_length=1)
+    listings: Annotated[list[Described], FailFast()] = Field(min_length=1)
     model: Name = ""
 
 

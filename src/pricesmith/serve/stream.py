@@ -28,11 +28,11 @@ from pricesmith.serve.engine import Engine
 from pricesmith.serve.errors import ServeError, describe_validation, request_id
 from pricesmith.serve.pricing import Comparables, ModelName, get_service, price_listings
 from pricesmith.serve.schemas import MAX_TEXT, Described, error_body
+from pricesmith.serve.timeouts import remove_limit
 
 MEDIA_TYPE = "application/x-ndjson"
 PART = 256  # listings that are priced together
 MAX_LINE = 4 * MAX_TEXT + 400_000  # bytes
-NO_LIMIT = 1 << 62  # of FastAPI for this body, which is never held whole
 LISTING: TypeAdapter[Described] = TypeAdapter(Described)
 
 
@@ -67,7 +67,7 @@ class LineResponse(Response):
         await send({"type": "http.response.body", "body": b""})
 
 
-@router.post("/v1/price/batch", include_in_schema=False, max_body_size=NO_LIMIT)
+@router.post("/v1/price/batch", include_in_schema=False)
 async def price_stream(request: Request, comparables: Comparables = 0, model: ModelName = "") -> Response:
     """Price a stream of listings; documented with the batch of JSON."""
     if request.headers.get("idempotency-key"):
@@ -75,6 +75,7 @@ async def price_stream(request: Request, comparables: Comparables = 0, model: Mo
             422, "A stream has no Idempotency-Key", hint="Send application/json, at most 10,000 listings a request."
         )
     engine = get_service(request).engine(model)
+    remove_limit(request.scope)
     return LineResponse(answer_lines(request, engine, comparables))
 
 

@@ -1,4 +1,4 @@
-"""Time limits of connections: headers, bodies and slow readers that hold a connection open are cut.
+"""Limits of connections: long bodies are refused; slow headers, bodies and readers that hold a connection open are cut.
 
 A body may take `body_timeout` seconds, and one more for every 10 kB that arrived. Only the time counts in which the
 application waits for the client.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import h11
@@ -20,18 +21,33 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from pricesmith.serve.schemas import error_body
 
 MIN_RATE = 10_000  # bytes a second
+CLOSE = {"Connection": "close"}
 
 
-class BodyTimeoutLayer:
-    """Answers 408 to a request whose body does not arrive in time, and gives up on clients that do not read."""
+@dataclass
+class BodyLimit:
+    """The bytes that the body of one request may have. A route that keeps no body in memory removes the limit."""
 
-    def __init__(self, app: ASGIApp, seconds: float) -> None:
-        self.app, self.seconds = app, seconds
+    size: int | None
+
+
+def remove_limit(scope: Scope) -> None:
+    """Let the body of a request have any length; the route has a limit of its own."""
+    scope["pricesmith.body_limit"].size = None
+
+
+class BodyLayer:
+    """Answers 413 to a request whose body is too long, declared or not, and 408 to one whose body does not arrive in
+    time; gives up on clients that do not read."""
+
+    def __init__(self, app: ASGIApp, seconds: float, max_body: int) -> None:
+        self.app, self.seconds, self.max_body = app, seconds, max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        limit = scope["pricesmith.body_limit"] = BodyLimit(self.max_body)
         waited, size, complete = 0.0, 0, False
         clock = asyncio.get_running_loop().time
 
@@ -39,14 +55,18 @@ class BodyTimeoutLayer:
             nonlocal waited, size, complete
             if complete:  # what is left to receive is that the client has gone
                 return await receive()
+            if limit.size is not None and declared_length(scope) > limit.size:
+                raise HTTPException(413, headers=CLOSE)
             start = clock()
             try:
                 async with asyncio.timeout(max(0.0, self.seconds + size / MIN_RATE - waited)):
                     message = await receive()
             except TimeoutError:
-                raise HTTPException(408, headers={"Connection": "close"}) from None
+                raise HTTPException(408, headers=CLOSE) from None
             waited += clock() - start
             size += len(message.get("body", b""))
+            if limit.size is not None and size > limit.size:
+                raise HTTPException(413, headers=CLOSE)
             complete = message["type"] != "http.request" or not message.get("more_body", False)
             return message
 
@@ -59,6 +79,12 @@ class BodyTimeoutLayer:
 
         with suppress(ClientDisconnect):  # nobody is left to answer
             await self.app(scope, receive_in_time, send_in_time)
+
+
+def declared_length(scope: Scope) -> int:
+    """The length that a request declares; 0 if it declares none."""
+    values = [value for name, value in scope["headers"] if name == b"content-length"]
+    return int(values[0]) if values and values[0].isdigit() else 0
 
 
 def build_protocol(header_timeout: float) -> type[TimedProtocol]:

@@ -23,6 +23,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from pricesmith.core.errors import UsageError
 from pricesmith.serve.errors import ServeError
+from pricesmith.serve.timeouts import remove_limit
 
 MAX_FIELDS = 40
 MAX_FIELD = 10_000  # bytes of a form field that is not the file
@@ -150,6 +151,7 @@ async def receive_upload(
     `check_name` may refuse a name, `room` a number of further bytes. Raises ServeError: 400 for a damaged form, 413 for
     too many bytes, 415 for another content type, 422 without a file, 503 if the disk is full.
     """
+    remove_limit(request.scope)
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data":
         raise ServeError(

@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 
 from pricesmith.core.errors import PricesmithError
 from pricesmith.serve.errors import request_key
-from pricesmith.serve.files import NO_LIMIT, describe_job, get_jobs, receive, remove_upload, result_response
+from pricesmith.serve.files import describe_job, get_jobs, receive, remove_upload, result_response
 from pricesmith.serve.jobs import UNFINISHED, FileJob, JobOptions
 from pricesmith.serve.pages.forms import base_path, check_token, is_partial, read_form
 from pricesmith.serve.pages.render import error_status, render
@@ -95,7 +95,7 @@ async def show_upload(request: Request) -> Response:
     return upload_page(request)
 
 
-@router.post("/file", max_body_size=NO_LIMIT)
+@router.post("/file")
 async def upload(request: Request) -> Response:
     """Take a file and go to its page."""
     jobs = get_jobs(request)
