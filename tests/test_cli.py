@@ -327,6 +327,18 @@ def test_help_and_version_are_zero(capfd: pytest.CaptureFixture[str]) -> None:
     assert "0.1.0" in capfd.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [(["fti"], ""), (["recipe", "show"], " recipe"), (["price", "--oops"], " price"), (["show", "--oops"], " show")],
+)
+def test_a_wrong_command_names_the_help_that_fits(
+    words: list[str], command: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """That of the command, or of the group of commands."""
+    assert run(words) == 2
+    assert f"next: pricesmith{command} --help\n" in capfd.readouterr().err
+
+
 def test_a_price_from_a_text_has_interval_and_comparables(
     shop: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

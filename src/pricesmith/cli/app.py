@@ -45,7 +45,7 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
-Rebuild = Annotated[bool, typer.Option("--overwrite", help="Build the folder again beside the old one, then swap.")]
+Rebuild = Annotated[bool, typer.Option("--overwrite", help="Build again and replace the existing folder when done.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace --to even if another program wrote it.")]
 CatalogFolder = Annotated[Path, typer.Option("--catalog", help="A catalog folder.")]
 
@@ -59,7 +59,7 @@ ColumnNames = Annotated[
     list[str] | None, typer.Option("--map", help="field=column, for a column with an unusual name.")
 ]
 Drop = Annotated[list[str] | None, typer.Option("--drop", help="A column to ignore.")]
-Keep = Annotated[list[str] | None, typer.Option("--keep", help="A column to keep although it gives the price away.")]
+Keep = Annotated[list[str] | None, typer.Option("--keep", help="A column to keep although it reveals the price.")]
 Delimiter = Annotated[
     str | None,
     typer.Option(help="What separates the columns of a CSV file, such as ';' or tab (default: detected)."),
@@ -77,7 +77,8 @@ ApiAnswersFile = Annotated[
     typer.Option("--api-answers", help="Saved answers of an API model (id, price): compare and combine it with yours."),
 ]
 ApiModelName = Annotated[
-    str, typer.Option("--api-model", help="API model that the answers are from: its price for tokens gives their cost.")
+    str,
+    typer.Option("--api-model", help="API model that gave the answers; their cost is computed from its token price."),
 ]
 ApiCost = Annotated[
     float | None, typer.Option("--api-cost-per-1000", help="US dollars that 1,000 of the saved answers cost.")
@@ -224,6 +225,7 @@ def run(arguments: Sequence[str]) -> int:
 def help_command(arguments: Sequence[str]) -> str:
     """The help that fits a wrong command line: the command's own if it is known."""
     names = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    names |= {group.name for group in app.registered_groups if group.name}
     command = next((word for word in arguments if word in names), "")
     return f"pricesmith {command} --help" if command else "pricesmith --help"
 

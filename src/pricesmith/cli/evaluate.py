@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 @app.command("eval")
 def evaluate(
-    who: Annotated[list[str], typer.Argument(help="Model folders, human:FILE.csv, zero-shot:BASE or api:MODEL.")],
+    pricers: Annotated[
+        list[str], typer.Argument(help="Model folders, human:FILE.csv, zero-shot:BASE, api:MODEL or answers:FILE.csv.")
+    ],
     catalog: CatalogFolder,
     to: Annotated[
         Path | None, typer.Option("--to", help="The evals folder to write (with --suggest: a .csv file of listings).")
@@ -64,8 +66,8 @@ def evaluate(
     settings = ApiSettings(budget, concurrency, timeout)
     options: dict[str, Any] = {"split": split, "limit": limit, "other_catalog": other_catalog}
     if suggest:
-        check_suggest(who, options)
-        show_suggestion(console, who, catalog, settings, n_answers=answers, to=to, overwrite=overwrite)
+        check_suggest(pricers, options)
+        show_suggestion(console, pricers, catalog, settings, n_answers=answers, to=to, overwrite=overwrite)
         return
     if to is None or answers is not None:
         raise UsageError(
@@ -75,18 +77,18 @@ def evaluate(
         )
     options |= {"overwrite": overwrite, "api_settings": settings}
     with console.progress() as progress:
-        evals = run_candidates(who, open_catalog(catalog), to, progress=progress, **options)
+        evals = run_candidates(pricers, open_catalog(catalog), to, progress=progress, **options)
     rows = build_leaderboard(evals)
     console.say(leaderboard_table(evals, rows))
     console.result(leaderboard_dict(evals, rows))
 
 
-def check_suggest(who: Sequence[str], options: Mapping[str, Any]) -> None:
+def check_suggest(pricers: Sequence[str], options: Mapping[str, Any]) -> None:
     """Raise UsageError unless `eval --suggest` has one API model, at most one own model, and no other option."""
-    if len(who) > 2:
+    if len(pricers) > 2:
         raise UsageError(
             "--suggest takes one API model and at most one model of your own",
-            got=" ".join(who),
+            got=" ".join(pricers),
             allowed="api:MODEL [OWN_MODEL_FOLDER], or answers:FILE.csv [OWN_MODEL_FOLDER]",
             hint="Name one pair.",
         )
@@ -100,7 +102,7 @@ def check_suggest(who: Sequence[str], options: Mapping[str, Any]) -> None:
 
 def show_suggestion(
     console: Console,
-    who: Sequence[str],
+    pricers: Sequence[str],
     catalog: Path,
     settings: ApiSettings,
     *,
@@ -114,9 +116,9 @@ def show_suggestion(
 
     with console.progress() as progress, settings:
         suggestion = build_suggestion(
-            who[0],
+            pricers[0],
             open_catalog(catalog),
-            who[1] if len(who) > 1 else None,
+            pricers[1] if len(pricers) > 1 else None,
             settings,
             n_answers=n_answers,
             to=to,
@@ -200,7 +202,7 @@ def report(
 def quiz(
     catalog: Annotated[Path, typer.Argument(help="A catalog folder.")],
     to: Annotated[Path, typer.Option("--to", help="The .csv file of answers; eval reads it as human:FILE.csv.")],
-    n: Annotated[int, typer.Option("--n", help="Number of listings: those of eval --limit N.")] = 100,
+    n: Annotated[int, typer.Option("--n", help="Number of listings, the same ones as eval --limit N.")] = 100,
     against: Annotated[Path | None, typer.Option(help="An evals folder, to compare yourself with its models.")] = None,
     seed: Annotated[int, typer.Option(help="Another seed asks for other listings.")] = 0,
     end: Annotated[bool, typer.Option("--end", help="Ask no more questions, and show the result so far.")] = False,
@@ -232,7 +234,8 @@ def learning_curve(
         int, typer.Option(help="Fits for each number of rows; more measure the sampling variance better.")
     ] = 4,
     left_out: Annotated[
-        int | None, typer.Option(help="Training rows that are quoted by fits without them, for the categories.")
+        int | None,
+        typer.Option(help="Training rows to price with models fitted without them, for the curves by category."),
     ] = None,
     overwrite: Rebuild = False,
     json: Json = False,

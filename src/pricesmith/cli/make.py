@@ -69,7 +69,7 @@ def build(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """From a table to an evaluated, reported model: curate, fit, eval and report in one command."""
+    """Run curate, fit, eval and report on a table in one command."""
     from pricesmith.build import build as run_build
     from pricesmith.build import show_build
     from pricesmith.core.settings import read_pairs
@@ -117,7 +117,7 @@ def demo(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """build, on 61,003 real goods that a Python package carries."""
+    """Run build on 61,003 real goods from a Python package."""
     from pricesmith.demo import demo as run_demo
     from pricesmith.demo import show_result
 
