@@ -18,7 +18,7 @@ from pricesmith.pricers.model import load_model
 from pricesmith.pricers.reference import QuotedRows, Reference, build_reference
 from pricesmith.serve.drift import drift_report
 from pricesmith.serve.drift_feedback import measure_feedback
-from pricesmith.serve.drift_quotes import measure_quotes
+from pricesmith.serve.drift_quotes import QUOTE_COLUMNS, QuoteDrift, measure_quotes
 from pricesmith.serve.log import FeedbackRecord, LogReader, QuoteRecord, RequestLog, default_log_path, new_quote_id
 
 CATEGORIES = ("phones", "lamps")
@@ -94,6 +94,11 @@ def make_model(reference: Reference | None) -> Any:
     return SimpleNamespace(name="shop", identity="model", info={"currency": "USD"}, reference=reference)
 
 
+def measure(rows: Sequence[dict[str, Any]], identity: str, reference: Reference | None) -> tuple[QuoteDrift, int]:
+    """The drift of rows."""
+    return measure_quotes([tuple(row[name] for name in QUOTE_COLUMNS) for row in rows], identity, reference)
+
+
 def write_log(path: Path, quotes: Sequence[dict[str, Any]] = (), feedback: Sequence[FeedbackRecord] = ()) -> LogReader:
     """A log of these rows."""
     with RequestLog(path) as log:
@@ -111,7 +116,7 @@ def test_quotes_without_a_change_rarely_make_an_alarm(n: int) -> None:
     random = np.random.default_rng(n)
     alarms = 0
     for _ in range(200):
-        drift, _ = measure_quotes(make_rows(random, n), "model", make_reference(random, 300))
+        drift, _ = measure(make_rows(random, n), "model", make_reference(random, 300))
         alarms += drift.alarm
     assert 1 <= alarms <= 18
 
@@ -119,7 +124,7 @@ def test_quotes_without_a_change_rarely_make_an_alarm(n: int) -> None:
 def test_a_shift_of_20_percent_in_500_quotes_is_found() -> None:
     random = np.random.default_rng(1)
     reference = make_reference(random)
-    drifts = [measure_quotes(make_rows(random, 500, math.log(1.2)), "model", reference)[0] for _ in range(50)]
+    drifts = [measure(make_rows(random, 500, math.log(1.2)), "model", reference)[0] for _ in range(50)]
     assert sum(drift.alarm for drift in drifts) >= 45
     assert np.mean([drift.shift for drift in drifts]) == pytest.approx(0.2, abs=0.06)
 
@@ -135,7 +140,7 @@ def test_a_shift_of_20_percent_in_500_quotes_is_found() -> None:
 def test_other_changes_are_named(changed: dict[str, Any], name: str) -> None:
     random = np.random.default_rng(2)
     rows = [{**row, **(changed if index % 2 else {})} for index, row in enumerate(make_rows(random, 300))]
-    drift, _ = measure_quotes(rows, "model", make_reference(random))
+    drift, _ = measure(rows, "model", make_reference(random))
     assert next(test.name for test in drift.tests if test.alarm).startswith(name)
 
 
@@ -143,7 +148,7 @@ def test_a_listing_that_is_priced_again_and_again_counts_once() -> None:
     """Otherwise one curious user would make an alarm."""
     random = np.random.default_rng(3)
     reference, rows = make_reference(random), make_rows(random, 100)
-    drift, _ = measure_quotes([*rows, *([rows[0]] * 5000)], "model", reference)
+    drift, _ = measure([*rows, *([rows[0]] * 5000)], "model", reference)
     assert (drift.quotes, drift.listings) == (5100, 100)
     assert not drift.alarm
 
@@ -152,7 +157,7 @@ def test_every_day_has_its_row_and_the_day_that_differs_is_marked() -> None:
     random = np.random.default_rng(4)
     rows = [row for day in range(1, 6) for row in make_rows(random, 200, 0.7 if day == 4 else 0, f"2026-10-0{day}")]
     rows += [{**make_rows(random, 1, day="2026-10-06")[0], "price": None}]
-    drift, _ = measure_quotes(rows, "model", make_reference(random))
+    drift, _ = measure(rows, "model", make_reference(random))
     assert [day.change for day in drift.days] == ["", "", "", "large", "", ""]
     assert [day.quotes for day in drift.days] == [200] * 5 + [1]
     assert drift.days[3].shift == pytest.approx(math.expm1(0.7), abs=0.3)
@@ -163,7 +168,7 @@ def test_every_day_has_its_row_and_the_day_that_differs_is_marked() -> None:
 def test_only_quotes_of_this_model_count() -> None:
     random = np.random.default_rng(5)
     others = [{**row, "identity": "another"} for row in make_rows(random, 70, 2.0)]
-    drift, count = measure_quotes([*make_rows(random, 100), *others], "model", make_reference(random))
+    drift, count = measure([*make_rows(random, 100), *others], "model", make_reference(random))
     assert (drift.listings, count) == (100, 70)
 
 

@@ -9,7 +9,7 @@ some size too: among a million quotes a change of 1 % is significant.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from pricesmith.pricers.reference import Reference
 
 MIN_LISTINGS = 30  # for tests of the period
 MIN_OF_DAY = 20  # for the PSI of a day
-QUOTE_COLUMNS = ("at", "identity", "listing_hash", "price", "low", "high", "nothing_similar", "chars", "currency")
+QUOTE_COLUMNS = ("at", "identity", "listing_hash", "price", "low", "high", "nothing_similar", "chars")
 
 
 @dataclass(frozen=True)
@@ -89,27 +89,26 @@ class QuoteColumns:
     unanswered_of_day: dict[str, int] = field(default_factory=dict)
     others: int = 0
 
-    def add(self, row: Mapping[str, Any], identity: str) -> None:
+    def add(self, row: Sequence[Any], identity: str) -> None:
         """Count a row of the log."""
-        if row["identity"] != identity:
+        at, own, key, price, low, high, flag, chars = row
+        if own != identity:
             self.others += 1
             return
-        day, price, low, high = row["at"][:10], row["price"], row["low"], row["high"]
+        day = at[:10]
         self.quotes_of_day[day] = self.quotes_of_day.get(day, 0) + 1
         if price is None or not price > 0:
             self.unanswered_of_day[day] = self.unanswered_of_day.get(day, 0) + 1
             return
         self.days.append(day)
-        self.hashes.append(row["listing_hash"] or f"row {len(self.days)}")
+        self.hashes.append(key or f"row {len(self.days)}")
         self.logs.append(math.log(price))
         self.widths.append(math.log(high / low) if low and high and 0 < low <= high else math.nan)
-        self.flags.append(math.nan if row["nothing_similar"] is None else float(row["nothing_similar"]))
-        self.chars.append(row["chars"] or 0)
+        self.flags.append(math.nan if flag is None else float(flag))
+        self.chars.append(chars or 0)
 
 
-def measure_quotes(
-    rows: Iterable[Mapping[str, Any]], identity: str, reference: Reference | None
-) -> tuple[QuoteDrift, int]:
+def measure_quotes(rows: Iterable[Sequence[Any]], identity: str, reference: Reference | None) -> tuple[QuoteDrift, int]:
     """The drift of a model's quotes, and the number of quotes of other models. `rows` have the `QUOTE_COLUMNS`."""
     columns = QuoteColumns()
     for row in rows:

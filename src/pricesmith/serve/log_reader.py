@@ -53,12 +53,9 @@ class LogReader:
 
     def iter_columns(
         self, table: str, names: Sequence[str], since: date | str | None = None
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[tuple[Any, ...]]:
         """Some columns of the quotes or of the feedback since a day, which is faster than whole records."""
-        for row in self.select(table, names, since, None):
-            if "at" in row:
-                check_time(row, self.path)
-            yield row
+        yield from self.select(table, names, since, None)
 
     def read_quotes(self, since: date | str | None = None, *, identity: str | None = None) -> list[QuoteRecord]:
         """The same, as a list."""
@@ -107,7 +104,7 @@ class LogReader:
         identity: str | None,
         condition: str = "",
         *values: str,
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[tuple[Any, ...]]:
         """The rows of a table that meet all conditions, checked."""
         conditions, parameters = [condition] * bool(condition), [*values]
         if since is not None:
@@ -120,44 +117,49 @@ class LogReader:
         with self.reading() as connection:
             cursor = connection.execute(f"SELECT {', '.join(names)} FROM {table}{where} ORDER BY number", parameters)
             while rows := cursor.fetchmany(ROWS_AT_ONCE):
-                yield from (check_row(names, row, self.path) for row in rows)
+                check_rows(names, rows, self.path)
+                yield from rows
 
 
-def check_row(names: Sequence[str], row: Sequence[Any], path: Path) -> dict[str, Any]:
-    """A row by column name. Raises InputError if a value is of another type than its column, or no finite number."""
-    for name, value in zip(names, row, strict=True):
+def check_rows(names: Sequence[str], rows: Sequence[tuple[Any, ...]], path: Path) -> None:
+    """Raise InputError if a value is of another type than its column or no finite number, or a day is none."""
+    for name, values in zip(names, zip(*rows, strict=True), strict=True):
         if name in NUMBERS:
-            valid = value is None or (isinstance(value, int | float) and math.isfinite(value))
+            valid = set(map(type, values)) <= {float, int, type(None)} and all(map(math.isfinite, filter(None, values)))
         else:
-            valid = isinstance(value, str)
+            valid = set(map(type, values)) == {str}
         if not valid:
-            raise damaged_log(path, f"{name}: {str(value)[:60]!r}")
-    return dict(zip(names, row, strict=True))
+            raise damaged_log(path, f"a value of the column {name}")
+        if name == "at":
+            for day in {value[:10] for value in values}:
+                check_time(day, path)
 
 
-def to_quote(row: dict[str, Any], path: Path) -> QuoteRecord:
+def to_quote(row: tuple[Any, ...], path: Path) -> QuoteRecord:
     """A row of the table of quotes as a record."""
-    check_time(row, path)
-    similar = row["nothing_similar"]
-    return QuoteRecord(**{**row, "nothing_similar": None if similar is None else bool(similar)})
+    record = QuoteRecord(*row)
+    check_time(record.at, path)
+    similar = record.nothing_similar
+    return record if similar is None else record._replace(nothing_similar=bool(similar))
 
 
-def to_feedback(row: dict[str, Any], path: Path) -> FeedbackRecord:
+def to_feedback(row: tuple[Any, ...], path: Path) -> FeedbackRecord:
     """A row of the table of feedback as a record."""
-    check_time(row, path)
+    values = dict(zip(FEEDBACK_COLUMNS, row, strict=True))
+    check_time(values["at"], path)
     try:
-        values = json.loads(row["fields"])
-        if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
-            raise damaged_log(path, f"fields: {row['fields'][:60]!r}")
-        return FeedbackRecord(**{**row, "fields": values})
+        further = json.loads(values["fields"])
+        if not isinstance(further, dict) or not all(isinstance(value, str) for value in further.values()):
+            raise damaged_log(path, f"fields: {values['fields'][:60]!r}")
+        return FeedbackRecord(**{**values, "fields": further})
     except (ValueError, RecursionError, TypeError, InputError) as error:
         raise damaged_log(path, str(error)) from None
 
 
-def check_time(row: dict[str, Any], path: Path) -> None:
-    """Raise InputError if the time of a row is none."""
+def check_time(text: str, path: Path) -> None:
+    """Raise InputError if a text is no time."""
     try:
-        record_at(row["at"])
+        record_at(text)
     except InputError as error:
         raise damaged_log(path, f"at: {error.got}") from None
 
