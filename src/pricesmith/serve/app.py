@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 from pricesmith import __version__
 from pricesmith.serve import chat, feedback, files, pages, pricing, status, stream
 from pricesmith.serve.errors import install_error_handlers
+from pricesmith.serve.pages.render import error_page
 from pricesmith.serve.security import SecurityLayer
 from pricesmith.serve.service import Service
 from pricesmith.serve.timeouts import BodyLayer
@@ -43,6 +44,7 @@ def create_app(service: Service) -> FastAPI:
         ],
     )
     app.state.service = service
+    app.state.error_page = error_page
     modules = (stream, pricing, chat, feedback, files, status, pages)
     for module in modules:
         app.include_router(module.router)

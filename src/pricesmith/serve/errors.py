@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Route
 
 from pricesmith.core.errors import InputError, PricesmithError, UsageError
+from pricesmith.serve.headers import HEADERS
 from pricesmith.serve.log_records import LogUnavailable
 from pricesmith.serve.schemas import ErrorOutput, error_body
 
@@ -92,9 +93,12 @@ def request_key(request: Request) -> str:
 
 
 def error_response(request: Request, status: int, body: dict[str, Any], headers: Mapping[str, str]) -> Response:
-    """An error as JSON, with the id of its request."""
+    """An error as JSON, with the id of its request; as a page for a browser that asks for one."""
     facts = body["error"]
     facts["request_id"] = request_id(request)
+    if "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/v1/"):
+        page: Response = request.app.state.error_page(request, status, facts, headers)
+        return page
     if request.url.path.endswith("/chat/completions"):
         parts = (("", facts["what"]), ("got: ", facts["got"]), ("allowed: ", facts["allowed"]), ("", facts["next"]))
         facts["message"] = ". ".join(f"{label}{text}".rstrip(".") for label, text in parts if text)
@@ -159,7 +163,8 @@ def install_error_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     async def on_any(request: Request, error: Exception) -> Response:
         log.exception("request %s failed", request_id(request))
         body = error_body("The server failed", next="The log of the server has the reason under this request_id.")
-        return error_response(request, 500, body, {})
+        # This handler is outside the security layer, which would add these.
+        return error_response(request, 500, body, {**HEADERS, "x-request-id": request_id(request)})
 
     app.add_exception_handler(PricesmithError, on_pricesmith)
     app.add_exception_handler(RequestValidationError, on_validation)

@@ -10,6 +10,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pricesmith.serve.headers import HEADERS
 from pricesmith.serve.keys import ApiKey
 from pricesmith.serve.rate_limit import RateLimiter, retry_after
 from pricesmith.serve.schemas import error_body
@@ -19,26 +20,6 @@ from pricesmith.serve.session import read_cookie
 OPEN_PATHS = ("/health", "/ready", "/sign-in")  # need no key; nor do the files of the page
 OPEN_FOLDER = "/static/"
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-CONTENT_SECURITY_POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "connect-src 'self'",
-        "img-src 'self' data:",
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    )
-)
-HEADERS = {
-    "content-security-policy": CONTENT_SECURITY_POLICY,
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-    "cross-origin-resource-policy": "same-origin",
-    "cache-control": "no-store",
-}
 
 
 @dataclass(frozen=True)

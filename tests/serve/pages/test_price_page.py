@@ -130,3 +130,29 @@ def test_the_script_of_htmx_is_the_published_one() -> None:
 
     path = Path(pricesmith.serve.pages.__file__).parent / "static" / "htmx.min.js"
     assert sha256(path.read_bytes()).hexdigest() == "a0abb04f2f45a1f89d1d4844023245537e5e6014c87b144553e0607b4cc32130"
+
+
+def test_a_browser_gets_a_page_for_an_unknown_address_and_a_program_gets_json(client: TestClient) -> None:
+    page = client.get("/nothing/<b>here", headers={"accept": "text/html"})
+    assert page.status_code == 404
+    assert "There is no such page" in page.text
+    assert "<b>" not in page.text
+    assert client.get("/nothing").json()["error"]["what"]
+    assert client.post("/drift", headers={"accept": "text/html"}).status_code == 405
+    assert client.get("/v1/nothing", headers={"accept": "text/html"}).json()["error"]["what"]
+
+
+def test_a_failure_of_the_server_is_a_page_with_the_id_of_its_log_entry(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*values: object, **options: object) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr("pricesmith.serve.pages.price.price_listings", fail)
+    token = first(r'name="token" value="([^"]+)"', client.get("/").text)
+    answer = client.post("/", data={"token": token, "text": TEXT}, headers={"accept": "text/html"})
+    assert answer.status_code == 500
+    assert "The server failed" in answer.text
+    assert "secret" not in answer.text
+    assert answer.headers["x-request-id"] in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]

@@ -99,10 +99,11 @@ def test_a_wide_interval_is_said_in_words() -> None:
 def test_the_note_of_a_model_that_asks_another_is_a_sentence() -> None:
     unlike = "nothing similar in the training data: the price is a guess"
     assert describe_note(unlike) == ""
-    assert describe_note("not asked: the budget is spent") == (
-        "The API model was not asked: the budget is spent. The price is that of the model on this machine."
+    assert describe_note("not asked: the budget is spent") == "The API model was not asked: the budget is spent."
+    assert describe_note(f"{unlike}; gpt-4.1-nano was asked") == "gpt-4.1-nano was asked."
+    assert describe_note("gpt-4.1-nano was not asked: the budget is spent: priced by ridge") == (
+        "gpt-4.1-nano was not asked: the budget is spent. The price is that of ridge."
     )
-    assert describe_note(f"{unlike}; asked gpt-4.1-nano") == "Asked gpt-4.1-nano."
 
 
 @given(st.floats(0.01, 1e6), st.floats(1.0001, 1e4), st.lists(st.floats(0.01, 1e6), max_size=5))

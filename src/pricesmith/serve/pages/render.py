@@ -6,6 +6,7 @@ the content security policy of `security.py` holds.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
 from importlib import resources
@@ -18,7 +19,7 @@ from pricesmith import __version__
 from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.serve.errors import ServeError
 from pricesmith.serve.log import LogUnavailable
-from pricesmith.serve.pages.forms import base_path, get_token, set_token
+from pricesmith.serve.pages.forms import base_path, get_token, is_partial, set_token
 from pricesmith.serve.pricing import get_service
 from pricesmith.text.formatting import keep_percent_together, to_single_line
 
@@ -90,6 +91,17 @@ def render(request: Request, template: str, status: int = 200, /, **values: Any)
     text = get_templates().get_template(template).render({**shared, **values})
     response = HTMLResponse(text, status, headers={"vary": "hx-request, cookie"})
     set_token(request, response)
+    return response
+
+
+def error_page(request: Request, status: int, facts: Mapping[str, str], headers: Mapping[str, str]) -> HTMLResponse:
+    """A page that says nothing but an error, or the error alone for htmx."""
+    error = {**facts, "hint": facts["next"] if status < 500 else f"{facts['next']} Request: {facts['request_id']}"}
+    if status == 404:
+        error |= {"what": "There is no such page", "hint": ""}
+    template = "error.html.j2" if is_partial(request) else "error_page.html.j2"
+    response = render(request, template, status, title=error["what"], tab="none", error=error)
+    response.headers.update(headers)
     return response
 
 

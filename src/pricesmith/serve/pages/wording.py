@@ -18,6 +18,7 @@ from pricesmith.text.currency import currency_name, minor_digits
 from pricesmith.text.formatting import format_count, format_money, format_price
 
 WIDE = 4.0  # an interval whose top is this many times its bottom is called wide
+PRICED_BY = ": priced by "  # in the note of a quote of a hybrid, before the member that gave its price
 UNLIKE = "nothing similar in the training data: the price is a guess"
 
 
@@ -101,12 +102,16 @@ def describe_width(quote: PriceOutput, price_range: tuple[float, float]) -> str:
 
 
 def describe_note(note: str) -> str:
-    """The note of a quote as a sentence; empty if it says nothing more than that nothing is similar."""
-    parts = [part for part in note.split("; ") if part and part != UNLIKE]
-    if not parts:
-        return ""
-    text = "; ".join(parts)
-    if text.startswith(f"{NOT_ASKED}: "):
-        reason = text.removeprefix(f"{NOT_ASKED}: ")
-        return f"The API model was not asked: {reason}. The price is that of the model on this machine."
-    return f"{text[0].upper()}{text[1:]}".rstrip(".") + "."
+    """The note of a quote as sentences: which model was asked, or why not; empty if it says nothing more than that
+    nothing is similar."""
+    sentences = []
+    for part in note.split("; "):
+        if not part or part == UNLIKE:
+            continue
+        reason, mark, name = part.rpartition(PRICED_BY)
+        if mark:
+            part = f"{reason}. The price is that of {name}"
+        elif part.startswith(f"{NOT_ASKED}: "):
+            part = f"The API model was {part}"
+        sentences.append(part.rstrip(".") + ".")
+    return " ".join(sentences)
