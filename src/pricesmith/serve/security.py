@@ -85,7 +85,7 @@ class SecurityLayer:
     def check_key(self, scope: Scope, headers: Mapping[str, Sequence[str]]) -> Refusal | None:
         """Refuse requests without a valid key, and those over the limit of their key."""
         scope["pricesmith.key"] = ""
-        path = str(scope["path"])
+        path = route_path(scope)
         if self.service.keys is None or path in OPEN_PATHS or path.startswith(OPEN_FOLDER):
             return None
         key = self.find_key(headers)
@@ -116,6 +116,12 @@ class SecurityLayer:
             if self.service.sessions is not None and (token := read_cookie(value)):
                 return self.service.sessions.find(token)
         return None
+
+
+def route_path(scope: Scope) -> str:
+    """The path of a request without --root-path."""
+    root, path = str(scope.get("root_path", "")), str(scope["path"])
+    return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
 
 
 def same_origin(origin: str, host: str) -> bool:
