@@ -23,7 +23,7 @@ LEVELS = (
     {"pricers", "evaluation"},
     {"candidates"},
     {"reporting", "base_models", "learning_curve", "human", "audit", "batch", "exporting"},
-    {"cluster", "serve", "api"},
+    {"cluster", "serve", "api", "client"},
     {"build", "testing"},
     {"demo"},
     {"cli"},

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from pricesmith.api.suggest import suggest_answers as suggest_answers
     from pricesmith.catalog.catalog import Catalog as Catalog
     from pricesmith.catalog.comparables import Comparable as Comparable
+    from pricesmith.client.http_client import AsyncClient as AsyncClient
+    from pricesmith.client.http_client import Client as Client
+    from pricesmith.client.steps import PriceAnswer as PriceAnswer
     from pricesmith.evaluation.compare import Difference as Difference
     from pricesmith.evaluation.leaderboard import LeaderboardRow as LeaderboardRow
     from pricesmith.learning_curve.curve import LearningCurve as LearningCurve
@@ -46,12 +49,15 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 __version__ = "0.1.0"
 LAZY = {
     "AnswerSuggestion": "api.suggest",
+    "AsyncClient": "client.http_client",
     "Catalog": "catalog.catalog",
+    "Client": "client.http_client",
     "Comparable": "catalog.comparables",
     "Difference": "evaluation.compare",
     "Leaderboard": "api.evaluate",
     "LeaderboardRow": "evaluation.leaderboard",
     "LearningCurve": "learning_curve.curve",
+    "PriceAnswer": "client.steps",
     "PriceModel": "pricers.model",
     "PriceRegressor": "api.estimator",
     "bases": "api.pipeline",
@@ -67,7 +73,9 @@ LAZY = {
 }
 __all__ = [
     "AnswerSuggestion",
+    "AsyncClient",
     "Catalog",
+    "Client",
     "Comparable",
     "Difference",
     "Evaluation",
@@ -78,6 +86,7 @@ __all__ = [
     "LearningCurve",
     "Listing",
     "MissingExtra",
+    "PriceAnswer",
     "PriceModel",
     "PriceRegressor",
     "Pricer",
