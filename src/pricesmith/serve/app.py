@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 from pricesmith import __version__
 from pricesmith.serve import chat, feedback, files, pages, pricing, status, stream
 from pricesmith.serve.errors import install_error_handlers
+from pricesmith.serve.metrics import Metrics, MetricsLayer
 from pricesmith.serve.pages.render import error_page
 from pricesmith.serve.security import SecurityLayer
 from pricesmith.serve.service import Service
@@ -30,6 +31,7 @@ def create_app(service: Service) -> FastAPI:
         finally:
             await service.stop()
 
+    metrics = Metrics(service)
     app = FastAPI(
         title="Pricesmith",
         description=ABOUT,
@@ -39,11 +41,13 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
         middleware=[
+            Middleware(MetricsLayer, metrics=metrics),
             Middleware(SecurityLayer, service=service),
             Middleware(BodyLayer, seconds=service.settings.body_timeout, max_body=service.settings.max_body),
         ],
     )
     app.state.service = service
+    app.state.metrics = metrics
     app.state.error_page = error_page
     modules = (stream, pricing, chat, feedback, files, status, pages)
     for module in modules:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -114,7 +114,8 @@ class Engine:
         self.jobs: deque[Job] = deque()
         self.waiting = 0  # listings of the jobs in the queue
         self.wake = asyncio.Event()
-        self.batches = self.priced = self.failed = 0
+        self.batches = self.priced = self.failed = self.unanswered = 0
+        self.sizes: Counter[int] = Counter()  # batches by the number of binary digits of their length
         self.seconds_per_listing = 0.002
         self.stopping = False
         self.task: asyncio.Task[None] | None = None
@@ -186,8 +187,10 @@ class Engine:
                     for job, own in zip(batch, answers, strict=True):
                         if not job.future.done():
                             job.future.set_result((loaded, own))
+                    self.unanswered += sum(not has_price(answer) for own in answers for answer in own)
                 count = sum(len(job.listings) for job in batch)
                 self.batches += 1
+                self.sizes[count.bit_length()] += 1
                 self.priced += count
                 self.seconds_per_listing += 0.1 * ((loop.time() - started) / count - self.seconds_per_listing)
             self.wake.clear()
@@ -236,6 +239,11 @@ class Engine:
 def stopping_error() -> ServeError:
     """The error of a request that came too late."""
     return ServeError(503, "The server is stopping", hint="Try again in a moment.")
+
+
+def has_price(answer: Answer) -> bool:
+    """Whether a listing got a price."""
+    return answer.row is not None and answer.row.price is not None
 
 
 def split_evenly(batch: Sequence[Job]) -> list[list[Job]]:

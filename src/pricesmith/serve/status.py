@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from pricesmith.serve.engine import Engine
 from pricesmith.serve.errors import DECLARED, ServeError, declare
+from pricesmith.serve.metrics import Metrics
 from pricesmith.serve.pricing import get_service
 from pricesmith.serve.schemas import (
     MAX_NAME,
@@ -40,6 +42,21 @@ async def ready(request: Request, response: Response) -> StatusOutput:
     return StatusOutput(
         status="ready", models={name: engine.model.identity for name, engine in service.engines.items()}
     )
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={
+        200: {"description": "Counters and times.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+        **declare(),
+    },
+)
+async def metrics(request: Request) -> Response:
+    """What the server has done, in the text format of Prometheus."""
+    registry: Metrics = request.app.state.metrics
+    content, media_type = await asyncio.to_thread(registry.write)
+    return Response(content, media_type=media_type)
 
 
 @router.get("/v1/models", responses=declare())
