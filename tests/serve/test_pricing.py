@@ -65,3 +65,18 @@ def test_a_wrong_request_is_answered_in_the_one_shape(client: TestClient, body: 
     assert set(error) == {"what", "got", "allowed", "next", "request_id"}
     assert error["next"]
     assert error["request_id"] == answer.headers["x-request-id"]
+
+
+@pytest.mark.parametrize("content_type", [None, "application/x-www-form-urlencoded", "text/plain"])
+def test_a_body_that_is_not_sent_as_json_says_which_header_is_missing(
+    client: TestClient, content_type: str | None
+) -> None:
+    headers = {"content-type": content_type} if content_type else {}
+    answer = client.post("/v1/price", content=b'{"text": "Cobalt drill, 12 kg"}', headers=headers)
+    assert answer.status_code == 422
+    assert answer.json()["error"]["next"] == "Send JSON with the header Content-Type: application/json."
+
+
+def test_an_unknown_path_says_so(client: TestClient) -> None:
+    answer = client.get("/v2/price")
+    assert (answer.status_code, answer.json()["error"]["what"]) == (404, "There is nothing at this path")

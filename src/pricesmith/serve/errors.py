@@ -46,6 +46,7 @@ COMMON = (
     429,
     503,
 )  # of every route under /v1: keys, foreign pages, rate limits, and before models are loaded
+JSON_HINT = "Send JSON with the header Content-Type: application/json."
 MAX_SHOWN = 120  # characters of a wrong value that an error repeats
 
 
@@ -105,7 +106,7 @@ def error_response(request: Request, status: int, body: dict[str, Any], headers:
     return JSONResponse(body, status, headers=dict(headers))
 
 
-def describe_validation(error: RequestValidationError) -> dict[str, Any]:
+def describe_validation(error: RequestValidationError, content_type: str) -> dict[str, Any]:
     """The first wrong value of a request, by its place in the body; never the whole input, which may be huge."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
@@ -113,7 +114,14 @@ def describe_validation(error: RequestValidationError) -> dict[str, Any]:
         return error_body(
             "The request is not valid JSON",
             got=str(first.get("ctx", {}).get("error", ""))[:MAX_SHOWN],
-            next="Send JSON with the header Content-Type: application/json.",
+            next=JSON_HINT,
+        )
+    if first["loc"] == ("body",) and "json" not in content_type:
+        return error_body(
+            "The request is not sent as JSON",
+            got=content_type[:MAX_SHOWN] or "no Content-Type header",
+            allowed="application/json",
+            next=JSON_HINT,
         )
     shown = first.get("input")
     got = repr(shown)[:MAX_SHOWN] if isinstance(shown, str | int | float | bool) or shown is None else ""
@@ -149,11 +157,12 @@ def install_error_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
     async def on_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         status = 400 if error.errors()[0]["type"] == "json_invalid" else 422
-        return error_response(request, status, describe_validation(error), {})
+        return error_response(request, status, describe_validation(error, request.headers.get("content-type", "")), {})
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        what = STATUSES.get(error.status_code, str(error.detail))
+        nothing = error.status_code == 404 and error.detail == "Not Found"  # no route has this path
+        what = "There is nothing at this path" if nothing else STATUSES.get(error.status_code, str(error.detail))
         headers = dict(error.headers or {})
         if error.status_code == 405 and (methods := allowed_methods(routes, get_route_path(request.scope))):
             headers["Allow"] = methods
