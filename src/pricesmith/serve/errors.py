@@ -106,7 +106,7 @@ def error_response(request: Request, status: int, body: dict[str, Any], headers:
     return JSONResponse(body, status, headers=dict(headers))
 
 
-def describe_validation(error: RequestValidationError, content_type: str) -> dict[str, Any]:
+def describe_validation(error: RequestValidationError, content_type: str = "application/json") -> dict[str, Any]:
     """The first wrong value of a request, by its place in the body; never the whole input, which may be huge."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"] if part != "body") or "the body"
