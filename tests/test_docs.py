@@ -172,12 +172,12 @@ def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pyte
         exec(compile(block, page.name, "exec"), {})
 
 
-# Examples of the Python API need a catalog and models: tests/test_api.py runs them.
-API = {"evaluate", "pipeline", "estimator", "predict", "suggest"}
+# Examples of the Python API need a catalog and models, or a server: tests/test_api.py and tests/serve run them.
+API = {"evaluate", "pipeline", "estimator", "predict", "suggest", "http_client"}
 MODULES = [
     path
     for path in sorted((ROOT / "src").rglob("*.py"))
-    if ">>> " in path.read_text(encoding="utf-8") and not (path.stem in API and {"api", "pricers"} & set(path.parts))
+    if ">>> " in path.read_text(encoding="utf-8") and not (path.stem in API and {"api", "client", "pricers"} & set(path.parts))
 ]
 
 
