@@ -10,7 +10,10 @@ from fastapi.testclient import TestClient
 from tests.serve.conftest import Open
 from tests.serve.pages.test_price_page import TEXT, first, send, words
 
-from pricesmith.serve.log import LogReader
+import pricesmith as ps
+from pricesmith.serve.feedback_source import curate_feedback
+from pricesmith.serve.log import FeedbackRecord, LogReader, RequestLog, new_quote_id
+from pricesmith.serve.pages.wording import describe_price
 
 
 @pytest.fixture
@@ -121,3 +124,21 @@ def test_what_each_model_says_is_shown_with_and_without_htmx(client: TestClient)
         page = words(client.post("/models", data=values, headers=headers).text)
         assert "ridge above $" in page
         assert "median $" in page
+
+
+def test_a_model_of_sold_listings_says_so(
+    open_client: Open, served_models: dict[str, Path], served_catalog: Path, tmp_path: Path
+) -> None:
+    model = ps.load(served_models["ridge"])
+    with RequestLog(tmp_path / "shop.requests.db") as log:
+        for item in ps.catalog.open(served_catalog).items("train")[:200]:
+            listing = item.listing
+            sold = FeedbackRecord(new_quote_id(), item.price, "USD", title=listing.title, text=listing.text)
+            log.record_feedback_sync(sold)
+    curate_feedback(tmp_path / "shop.requests.db", tmp_path / "sold")
+    ps.fit("ridge", tmp_path / "sold", tmp_path / "ridge")
+    assert "It is an asking price in US dollars" in describe_price(model, has_range=True)
+    with open_client({"ridge": tmp_path / "ridge"}) as client:
+        page = words(send(client, text=TEXT).text)
+    assert "9 of 10 things like this were sold inside that range. It is a selling price in US dollars" in page
+    assert "listings that were sold on" in page

@@ -27,6 +27,7 @@ from pricesmith.serve.pages.wording import (
     format_asking_price,
     format_rounded,
     format_rounded_range,
+    is_sold,
 )
 from pricesmith.serve.pricing import build_output, get_service, price_listings
 from pricesmith.serve.schemas import MAX_TEXT, Contribution, ListingInput, PriceOutput
@@ -102,6 +103,7 @@ class SimilarRow:
     title: str
     price: str
     similarity: str
+    sold: bool
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,10 @@ def build_result(engine: Engine, quote: PriceOutput) -> Result:
         strip=build_strip(quote.price, quote.low, quote.high, [row.price for row in near], quote.currency),
         similar=tuple(
             SimilarRow(
-                row.title, format_asking_price(row.price, quote.currency), f"{row.similarity:.0%}".replace("%", " %")
+                row.title,
+                format_asking_price(row.price, quote.currency),
+                f"{row.similarity:.0%}".replace("%", " %"),
+                is_sold(row.id),
             )
             for row in near
         ),

@@ -8,17 +8,21 @@ The REST API gives exact amounts; a page that showed them would look more certai
 from __future__ import annotations
 
 import math
+import re
+from bisect import bisect_left
 from datetime import date
 from fractions import Fraction
 
 from pricesmith.core.types import NOT_ASKED
 from pricesmith.pricers.model import PriceModel
+from pricesmith.serve.feedback_source import ID_PREFIX
 from pricesmith.serve.schemas import PriceOutput
 from pricesmith.text.currency import currency_name, minor_digits
 from pricesmith.text.formatting import format_count, format_money, format_price
 
 WIDE = 4.0  # an interval whose top is this many times its bottom is called wide
 PRICED_BY = ": priced by "  # in the note of a quote of a hybrid, before the member that gave its price
+SOLD_ID = re.compile(rf"{ID_PREFIX}[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}")
 UNLIKE = "nothing similar in the training data: the price is a guess"
 
 
@@ -60,8 +64,21 @@ def format_day(text: str) -> str:
 
 def describe_training(model: PriceModel) -> str:
     """What a model learned from, and when: `54,701 listings on 3 November 2026`; without the day if it is not known."""
-    day = format_day(str(model.manifest.get("date", "")))
-    return f"{count_training(model)}{f' on {day}' if day else ''}"
+    day, sold = format_day(str(model.manifest.get("date", ""))), count_sold(model)
+    rows = int(model.manifest["rows"]["train"])
+    kind = "" if not sold else " that were sold" if sold == rows else f", {sold:,} of them sold,"
+    return f"{count_training(model)}{kind}{f' on {day}' if day else ''}".rstrip(",")
+
+
+def is_sold(id: str) -> bool:
+    """Whether a training listing is a sold one, from the feedback of a log."""
+    return SOLD_ID.fullmatch(id) is not None
+
+
+def count_sold(model: PriceModel) -> int:
+    """How many training listings are sold ones; the others are listed for a price."""
+    ids = model.index.ids if model.index is not None else []  # in order
+    return sum(map(is_sold, ids[bisect_left(ids, ID_PREFIX) : bisect_left(ids, f"{ID_PREFIX}~")]))
 
 
 def count_training(model: PriceModel) -> str:
@@ -76,13 +93,15 @@ def format_asking_price(value: float, currency: str) -> str:
 
 def describe_price(model: PriceModel, *, has_range: bool) -> str:
     """What the price and its range mean, for the model that gave them."""
+    sold, rows = count_sold(model), int(model.manifest["rows"]["train"])
+    happened = "listed" if not sold else "sold" if sold == rows else "listed or sold"
+    kind = "an asking price" if not sold else "a selling price" if sold == rows else "a price"
     range_sentence = ""
     if has_range and model.level:
-        range_sentence = f"{describe_level(model.level)} like this were listed inside that range. "
-    currency = currency_name(str(model.info["currency"]))
+        range_sentence = f"{describe_level(model.level)} like this were {happened} inside that range. "
     return (
-        f"{range_sentence}It is an asking price in {currency}, learned from {describe_training(model)}; not an offer "
-        "or an appraisal."
+        f"{range_sentence}It is {kind} in {currency_name(str(model.info['currency']))}, learned from "
+        f"{describe_training(model)}; not an offer or an appraisal."
     )
 
 
