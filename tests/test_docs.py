@@ -177,7 +177,8 @@ API = {"evaluate", "pipeline", "estimator", "predict", "suggest", "http_client"}
 MODULES = [
     path
     for path in sorted((ROOT / "src").rglob("*.py"))
-    if ">>> " in path.read_text(encoding="utf-8") and not (path.stem in API and {"api", "client", "pricers"} & set(path.parts))
+    if ">>> " in path.read_text(encoding="utf-8")
+    and not (path.stem in API and {"api", "client", "pricers"} & set(path.parts))
 ]
 
 

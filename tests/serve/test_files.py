@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 import pricesmith as ps
-from pricesmith.serve.jobs import FileJob, JobRecord, UploadLimits
+from pricesmith.serve.jobs import FileJob, JobPricer, JobRecord, UploadLimits
+from pricesmith.serve.keys import add_key
 from pricesmith.serve.uploads import content_disposition, safe_name
 from pricesmith.testing import make_csv
 
@@ -143,11 +145,87 @@ def test_the_room_for_uploads_is_limited(open_client: Any, table: bytes, tmp_pat
     assert [path.name for path in (tmp_path / "uploads").glob("f*")] == []
 
 
+def test_a_server_that_cannot_store_files_says_so(open_client: Any, table: bytes, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with open_client(uploads=tmp_path / "file" / "uploads") as client:
+        answer = upload(client, table)
+    assert (answer.status_code, answer.json()["error"]["what"]) == (503, "Files cannot be stored")
+
+
+def test_a_result_that_was_removed_is_missed(file_client: TestClient, table: bytes, tmp_path: Path) -> None:
+    state = wait(file_client, upload(file_client, table).json()["id"])
+    (tmp_path / "uploads" / state["id"] / "prices.csv").unlink()
+    assert file_client.get(state["result"]).status_code == 404
+
+
 def test_a_deleted_file_is_gone(file_client: TestClient, table: bytes, tmp_path: Path) -> None:
     state = wait(file_client, upload(file_client, table).json()["id"])
     assert file_client.delete(f"/v1/files/{state['id']}").status_code == 204
     assert file_client.get(f"/v1/files/{state['id']}").status_code == 404
     assert [path.name for path in (tmp_path / "uploads").glob("f*")] == []
+
+
+def test_a_file_that_is_deleted_while_it_is_priced_is_gone_and_the_next_one_is_priced(
+    file_client: TestClient, table: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    work = JobPricer.work
+
+    def wait_for_the_test(pricer: JobPricer, function: Any) -> Any:
+        begun.set()
+        assert go_on.wait(30)
+        return work(pricer, function)
+
+    monkeypatch.setattr(JobPricer, "work", wait_for_the_test)
+    first, second = upload(file_client, table).json()["id"], upload(file_client, table).json()["id"]
+    assert begun.wait(30)
+    state = file_client.get(f"/v1/files/{first}").json()
+    assert (state["state"], state["rows"], state["rows_done"]) == ("pricing", ROWS, 0)
+    assert file_client.get(f"/v1/files/{second}").json()["files_before"] == 1
+    assert file_client.get(f"/v1/files/{first}/result").status_code == 409
+    assert file_client.delete(f"/v1/files/{first}").status_code == 204
+    assert file_client.get(f"/v1/files/{first}").status_code == 404
+    go_on.set()
+    assert wait(file_client, second)["state"] == "done"
+    assert [path.name for path in (tmp_path / "uploads").glob("f*")] == [second]
+
+
+def test_a_file_belongs_to_the_key_that_uploaded_it(open_client: Any, table: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    owner, other = ({"authorization": f"Bearer {add_key(path, name)}"} for name in ("owner", "other"))
+    with open_client(uploads=tmp_path / "uploads", keys_path=path) as client:
+        id = client.post("/v1/files", files={"file": ("new.csv", table)}, headers=owner).json()["id"]
+        for method, end in (("GET", ""), ("GET", "/result"), ("DELETE", "")):
+            assert client.request(method, f"/v1/files/{id}{end}", headers=other).status_code == 404
+        assert client.get(f"/v1/files/{id}").status_code == 401
+        assert client.get(f"/v1/files/{id}", headers=owner).status_code == 200
+
+
+def test_a_job_that_was_stopped_uses_its_parts_again(
+    open_client: Any, table: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pricesmith.serve.jobs.PART_ROWS", 10)
+    work, calls = JobPricer.work, 0
+
+    def stop_later(pricer: JobPricer, function: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 5:  # two calls a part: the quotes, and whether anything is similar
+            pricer.job.stopping = lambda: True
+        return work(pricer, function)
+
+    monkeypatch.setattr(JobPricer, "work", stop_later)
+    with open_client(uploads=tmp_path / "uploads") as client:
+        id = upload(client, table).json()["id"]
+        folder = tmp_path / "uploads" / id
+        deadline = time.monotonic() + 30
+        while calls < 5 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert len(list(folder.glob("prices.csv.parts/part-*.parquet"))) == 2
+    with open_client(uploads=tmp_path / "uploads") as client:
+        assert wait(client, id)["state"] == "done"
+        assert len(rows_of(client.get(f"/v1/files/{id}/result").content)) == ROWS
+    assert calls == 9  # the two parts that were left
 
 
 @pytest.mark.parametrize("id", ["x", "..", "f" + "0" * 24, "%2e%2e%2fjob.json", "f" + "0" * 400])

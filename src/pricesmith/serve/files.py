@@ -75,7 +75,7 @@ async def upload_file(request: Request, response: Response) -> FileOutput:
 async def receive(request: Request, jobs: JobStore) -> Upload:
     """The uploaded file of a request, on the disk."""
     folder, limit = jobs.new_folder(), jobs.limits.upload
-    return await receive_upload(request, folder, limit, check_ending, jobs.check_room)
+    return await receive_upload(request, folder, limit, check_ending, jobs.take_room)
 
 
 def read_options(request: Request, upload: Upload) -> JobOptions:
@@ -152,6 +152,8 @@ def result_response(job: FileJob, *, escape: bool = True) -> Response:
             409, "This file has no result" if record.state == "failed" else "This file is not done yet",
             got=record.state, hint=hint,
         )  # fmt: skip
+    if not job.result.is_file():
+        raise ServeError(404, "The prices of this file are gone", got=record.id, hint="Upload it again.")
     headers = {"Content-Disposition": content_disposition(record.result_name)}
     media_type = MEDIA_TYPES[record.ending]
     if record.ending == ".csv" and not escape:

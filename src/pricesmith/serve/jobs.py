@@ -30,7 +30,7 @@ from pricesmith.catalog.comparables import Comparable
 from pricesmith.catalog.listing_reader import build_reader
 from pricesmith.catalog.readers.sources import Limits, read_rows, resolve_sources
 from pricesmith.core.atomic import file_lock, write_json
-from pricesmith.core.errors import PricesmithError
+from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.core.progress import Progress, Remaining
 from pricesmith.core.types import Listing, Quote
 from pricesmith.serve.errors import ServeError
@@ -232,7 +232,7 @@ class JobStore:
         self.change = threading.Condition()
         self.thread: threading.Thread | None = None
         self.stopping = False
-        self.receiving = 0  # bytes of uploads that arrive now
+        self.used = 0  # bytes of all files, as of the last upload
         self.exit_stack = ExitStack()
         self.prepared = False
 
@@ -279,9 +279,15 @@ class JobStore:
         self.exit_stack.close()
 
     def new_folder(self) -> Path:
-        """The folder of a new upload. Raises ServeError (429) if too many files wait, or uploads fill their room."""
-        self.prepare()
-        self.sweep()
+        """The folder of a new upload. Raises ServeError: 429 if too many files wait, or uploads fill their room; 503 if
+        files cannot be stored."""
+        try:
+            self.prepare()
+            self.sweep()
+            self.used = sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+        except (OSError, UsageError) as error:
+            what = error.what if isinstance(error, UsageError) else error.strerror or ""
+            raise ServeError(503, "Files cannot be stored", got=what, hint="Try again later.") from None
         waiting = sum(job.record.state in UNFINISHED for job in self.jobs.values())
         if waiting >= self.limits.waiting:
             raise ServeError(
@@ -292,13 +298,13 @@ class JobStore:
                 hint="Try again when one of them is done.",
                 headers={"Retry-After": "60"},
             )
-        self.check_room(0)
+        self.take_room(0)
         return self.folder / f"f{secrets.token_hex(12)}"
 
-    def check_room(self, size: int) -> None:
-        """Raises ServeError (429) if this many further bytes do not fit the room for uploads."""
-        used = sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
-        if used + size > self.limits.total:
+    def take_room(self, size: int) -> None:
+        """Count further bytes of an upload. Raises ServeError (429) if they do not fit the room for uploads."""
+        self.used += size
+        if self.used > self.limits.total:
             raise ServeError(
                 429,
                 "The room for uploaded files is full",
@@ -327,6 +333,9 @@ class JobStore:
             job = FileJob(record, folder)
             job.stopping = lambda: self.stopping
             job.save()
+        except OSError as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise ServeError(503, "Files cannot be stored", got=error.strerror or "", hint="Try again later.") from None
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -437,18 +446,24 @@ class JobStore:
                 job.record.rows = count
                 job.check()
             job.set_state("pricing", rows=count)
-        facts = price_file(
-            JobPricer(engine, loaded, job),
-            info,
-            job.input,
-            job.result,
-            identity=loaded.model.identity,
-            comparables=job.record.comparables,
-            part_rows=PART_ROWS,
-            overwrite=True,  # the parts of the same work are used, those of another model are not
-            mapping=job.record.map or None,
-            label=job.record.name,
-            progress=job,
-        )
+        try:
+            facts = price_file(
+                JobPricer(engine, loaded, job),
+                info,
+                job.input,
+                job.result,
+                identity=loaded.model.identity,
+                comparables=job.record.comparables,
+                part_rows=PART_ROWS,
+                overwrite=True,  # the parts of the same work are used, those of another model are not
+                mapping=job.record.map or None,
+                label=job.record.name,
+                progress=job,
+            )
+        except PricesmithError:
+            if engine.loaded is loaded:
+                raise
+            job.set_state("waiting")  # the model was replaced, and its API client closed: the new one prices the file
+            return
         facts.pop("to", None)
         job.set_state("done", rows=facts["rows"], rows_done=facts["rows"], facts=facts, ended_at=self.now())
