@@ -13,6 +13,7 @@ from urllib.request import Request, urlopen
 import pytest
 from tests.serve.pages.browsing import NARROW, WIDE, Visit, all_states, find_chromium, open_browser, serve
 
+from pricesmith.serve.keys import add_key
 from pricesmith.testing import make_csv
 
 CHROMIUM = find_chromium()
@@ -196,6 +197,24 @@ def test_five_thousand_rows_are_uploaded_priced_and_downloaded(browser: Any, url
     assert len(rows) == 5_000
     assert visit.problems == []
     visit.close()
+
+
+def test_the_sign_in_of_a_server_with_keys(browser: Any, served_models: dict[str, Path], tmp_path: Path) -> None:
+    key = add_key(tmp_path / "keys.json", "desk")
+    with serve({"median": served_models["median"]}, keys_path=tmp_path / "keys.json") as address:
+        visit = Visit(browser, address, NARROW, "dark")
+        page = visit.go("/")
+        assert find_violations(visit) == []
+        page.fill("#key", key)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#text")
+        assert key not in str(visit.context.cookies())
+        page.context.clear_cookies(name="pricesmith_session")
+        page.fill("#text", TEXT)
+        visit.problems.clear()
+        page.click("button.main")
+        page.wait_for_selector("#key")
+        visit.close()
 
 
 def test_a_server_that_stopped_is_said_inside_the_page(browser: Any, served_models: dict[str, Path]) -> None:

@@ -53,7 +53,7 @@ def test_evaluations_of_other_models_are_called_that(
     ps.fit("knn", served_catalog, other)
     with open_client({"knn": other}, evals=served_evals) as client:
         page = words(client.get("/quality").text)
-    assert "None of the models that are served here is in these evaluations" in page
+    assert "knn , which is served here, is not in these evaluations: the figures do not describe it." in page
 
 
 def test_without_evaluations_the_tab_says_how_to_make_them(client: TestClient) -> None:

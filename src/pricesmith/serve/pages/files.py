@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -65,6 +66,7 @@ def describe(request: Request, job: FileJob) -> dict[str, Any]:
     return {
         "id": facts.id,
         "name": facts.name,
+        "uploaded": f"{datetime.fromtimestamp(job.record.created_at, UTC):%Y-%m-%d %H:%M} UTC",
         "model": facts.model,
         "state": facts.state,
         "state_name": STATES[facts.state],

@@ -17,7 +17,7 @@ from pricesmith.serve.pages.render import error_status, render
 from pricesmith.serve.pages.wording import format_day
 from pricesmith.serve.pricing import get_service
 from pricesmith.serve.service import Service
-from pricesmith.text.formatting import to_single_line
+from pricesmith.text.formatting import join_names, to_single_line
 
 if TYPE_CHECKING:
     from pricesmith.reporting.data import ReportData
@@ -132,8 +132,10 @@ def describe_quality(service: Service, data: ReportData) -> dict[str, Any]:
     from pricesmith.reporting import tables
     from pricesmith.reporting.page import coverage_content
 
-    served = {engine.model.identity for engine in service.engines.values()}
-    names = {name for name in data.evaluations if data.evals.meta[name].get("manifest") in served}
+    by_identity = {engine.model.identity: engine.name for engine in service.engines.values()}
+    evaluated = {name: str(data.evals.meta[name].get("manifest")) for name in data.evaluations}
+    served = {name for name, identity in evaluated.items() if identity in by_identity}
+    missing = [name for identity, name in by_identity.items() if identity not in evaluated.values()]
     main, *others = tables.leaderboard_tables(data)
     return {
         "headline": tables.headline(data),
@@ -144,7 +146,8 @@ def describe_quality(service: Service, data: ReportData) -> dict[str, Any]:
         "board": main,
         "others": others,
         "coverage": coverage_content(data),
-        "served": names,
-        "all_served": len(names) == len(served),
+        "served": served,
+        "missing": join_names([to_single_line(name, 40) for name in missing], 5) if missing else "",
+        "several_missing": len(missing) > 1,
         "date": format_day(str(data.meta.get("date") or "")),
     }

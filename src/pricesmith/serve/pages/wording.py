@@ -29,14 +29,19 @@ UNLIKE = "nothing similar in the training data: the price is a guess"
 def format_rounded(value: float, currency: str) -> str:
     """An amount with three significant figures from 100 on and two below: `$1,230`, `$71`, `$4.20`, `KWD 4.200`."""
     if not value > 0:
-        return format_money(value, currency)
+        return join_amount(format_money(value, currency))
     places = (2 if value >= 100 else 1) - math.floor(math.log10(value))
     if value >= 1:
         places = min(places, minor_digits(currency))
     rounded = round(value, places)
     if rounded >= 10:
-        return format_money(rounded, currency, 0)
-    return format_money(rounded, currency, max(minor_digits(currency), 0 if value >= 1 else places))
+        return join_amount(format_money(rounded, currency, 0))
+    return join_amount(format_money(rounded, currency, max(minor_digits(currency), 0 if value >= 1 else places)))
+
+
+def join_amount(text: str) -> str:
+    """An amount that no line ends in: `KWD 4.200`."""
+    return text.replace(" ", "\u00a0")
 
 
 def format_rounded_range(low: float, high: float, currency: str) -> str:
