@@ -22,7 +22,7 @@ from pricesmith import build
 from pricesmith.cli import run
 from pricesmith.pricers import recipes
 from pricesmith.pricers.llm import base_model
-from pricesmith.testing import FakeEndpoint, make_csv, make_model
+from pricesmith.testing import FakeEndpoint, make_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -102,10 +102,10 @@ def hosted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_command_of_a_page_runs(
+def test_the_commands_and_the_python_of_a_page_run(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers
 ) -> None:
-    """The commands of the documentation work from the first line to the last."""
+    """The commands work from the first line to the last, and the Python after them."""
     monkeypatch.chdir(tmp_path)
     make = [sys.executable, "-m", "pricesmith.testing", "shop.csv", "new.csv"]
     subprocess.run(make, check=True)
@@ -123,6 +123,8 @@ def test_every_command_of_a_page_runs(
                 servers.ask(words)
         else:
             assert run(words) == 0, f"pricesmith {shlex.join(words)}"
+    for block in blocks(page, "python"):
+        exec(compile(block, page.name, "exec"), {})
 
 
 def write_answers(table: Path, to: Path) -> None:
@@ -157,19 +159,6 @@ def use_fast_models(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module in (recipes, build):
         monkeypatch.setattr(module, "read_recipe", read_fast_recipe)
-
-
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
-def test_the_python_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lines of Python run after the commands they follow."""
-    monkeypatch.chdir(tmp_path)
-    use_fast_models(monkeypatch)
-    make_csv(Path("shop.csv"), 2600)
-    for words in commands(page):
-        if words[0] in {"build", "curate", "fit"} and len(words) > 1 and not words[1].startswith("lora"):
-            assert run(words) == 0
-    for block in blocks(page, "python"):
-        exec(compile(block, page.name, "exec"), {})
 
 
 # Examples of the Python API need a catalog and models, or a server: tests/test_api.py and tests/serve run them.
