@@ -26,7 +26,7 @@ from pricesmith.catalog import open as open_catalog
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.catalog.readers.feeds import DEMO, SECONDS_A_MB, UNPACKED
 from pricesmith.catalog.readers.sources import Source, resolve_sources
-from pricesmith.core.atomic import file_lock, sha256, write_atomic
+from pricesmith.core.atomic import file_lock, write_atomic
 from pricesmith.core.build_file import (
     BUILD_FILE,
     ApiAnswers,
@@ -119,7 +119,7 @@ def hash_inputs(sources: Sequence[str]) -> dict[str, str]:
             inputs[source] = ""
             continue
         for file in resolve_sources([source]):
-            inputs[file.name] = sha256(file.path)
+            inputs[file.name] = file.digest()
     return dict(sorted(inputs.items()))
 
 
@@ -251,7 +251,7 @@ def source_mb(source: str) -> float:
 
 
 def file_mb(file: Source) -> float:
-    return file.path.stat().st_size * UNPACKED.get(file.path.suffix.lower(), 1) / 1e6
+    return file.size * UNPACKED.get(file.path.suffix.lower(), 1) / 1e6
 
 
 def format_estimate(seconds: float) -> str:

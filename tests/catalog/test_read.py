@@ -165,7 +165,7 @@ def test_a_lone_file_has_no_category(tmp_path: Path) -> None:
     ("name", "data", "expected"),
     [
         ("a.pkl", b"\x80\x04.", "Pickles run code"),
-        ("a.xml", b"<a/>", ".jsonl"),
+        ("a.yaml", b"a: 1", ".jsonl"),
         ("a.xls", b"\xd0\xcf\x11\xe0", ".xlsx"),
         ("a", b"x", "no ending"),
         ("a.parquet.gz", b"\x1f\x8b", ".parquet.gz"),

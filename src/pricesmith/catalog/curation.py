@@ -147,7 +147,7 @@ def describe_settings(
 def list_inputs(sources: Sequence[str]) -> list[Path]:
     """The files that the sources name, without demo data: the catalog must not replace any of them."""
     named = [source for source in sources if not source.startswith(DEMO)]
-    return [source.path for source in resolve_sources(named)] if named else []
+    return [path for source in resolve_sources(named) for path in source.paths] if named else []
 
 
 def remove_leftovers(folder: Path) -> None:

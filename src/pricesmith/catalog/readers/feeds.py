@@ -31,7 +31,6 @@ from pricesmith.catalog.readers.sources import (
 )
 from pricesmith.catalog.staging import Feed
 from pricesmith.catalog.variants import Variants, find_variants
-from pricesmith.core.atomic import sha256
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.progress import Progress, format_duration
 
@@ -41,7 +40,7 @@ SECONDS_A_MB = 0.5
 STARTUP_SECONDS = 1.5  # for each file: the processes that read it
 FEW_SECONDS = 10
 UNPACKED = {".gz": 4, ".zst": 4, ".parquet": 3, ".xlsx": 4}  # text in a file, as a multiple of its size
-OWN_KEYS = ("jsonl", "json")  # formats whose rows name their columns themselves
+OWN_KEYS = ("jsonl", "json", "xml", "html")  # formats whose rows name their columns themselves
 SAMPLED_ROWS = 500  # rows whose values are looked at for prices and titles
 LEAST_FILLED = 0.01  # share of rows with a value below which a column counts as empty
 SAMPLE = 20_000  # rows whose keys make the header of a JSON Lines file
@@ -92,7 +91,7 @@ def open_feeds(sources: Sequence[str], options: ReadOptions, progress: Progress)
 
 def estimate(sources: Sequence[Source]) -> str:
     """How long curating takes, by the size of the files; measured on two cores (benchmarks/README.md)."""
-    size = sum(source.path.stat().st_size * UNPACKED.get(source.path.suffix.lower(), 1) for source in sources) / 1e6
+    size = sum(source.size * UNPACKED.get(source.path.suffix.lower(), 1) for source in sources) / 1e6
     seconds = SECONDS_A_MB * size
     seconds += STARTUP_SECONDS * len(sources)
     time = f"about {format_duration(seconds)}" if seconds > FEW_SECONDS else "a few seconds"
@@ -210,7 +209,7 @@ def file_feed(source: Source, options: ReadOptions, progress: Progress) -> Feed:
         source.name,
         "" if columns.category else source.category,
         partial(read_inherited, source, limits, progress, variants),
-        f"{source.path.stat().st_size} bytes, SHA-256 {sha256(source.path)}",
+        f"{source.size} bytes, SHA-256 {source.digest()}",
         columns,
         marks=prices.marks,
         variants=variants,

@@ -13,6 +13,7 @@ import io
 import json
 from typing import Any, TextIO
 
+from pricesmith.catalog.readers import schema_org
 from pricesmith.catalog.readers.sandbox import TOO_LARGE, FileRefused, MessageWriter, Value
 from pricesmith.text.price_parser import find_price_word
 
@@ -95,7 +96,8 @@ def jsonl(text: io.TextIOWrapper, head: str, limits: Any, answer: MessageWriter,
         elif line.isspace():
             answer.blank()
         else:
-            writer.write(read_row(line, scan, limits), len(line))
+            for entry in read_row(line, scan, limits):
+                writer.write(entry, len(line))
 
 
 def is_array(head: str, scan: Any, is_json: bool) -> bool:
@@ -195,7 +197,8 @@ def json_array(text: io.TextIOWrapper, scan: Any, limits: Any, answer: MessageWr
         return
     while True:
         row, size = source.value()
-        writer.write(flat_row(row, size, limits), size)
+        for entry in flat_rows(row, size, limits):
+            writer.write(entry, size)
         if source.take(",]") == "]":
             return
 
@@ -222,22 +225,29 @@ def enter_list(source: JsonText) -> str:
     return ""
 
 
-def read_row(line: str, scan: Any, limits: Any) -> dict[str, Value] | str:
-    """One line as a flat row, or the reason why it cannot be read."""
+def read_row(line: str, scan: Any, limits: Any) -> list[dict[str, Value] | str]:
+    """The flat rows of one line, usually one; or the reason why it cannot be read."""
     text = line.strip(" \t\r\n\ufeff\x00")
     try:
         row, end = scan(text, 0)
         if end != len(text):
-            return NOT_JSON
+            return [NOT_JSON]
         if "\\ud" in line or "\\uD" in line:
             row = json.loads(replace_surrogates(json.dumps(row, ensure_ascii=False)))
     except RecursionError:
-        return TOO_DEEP
+        return [TOO_DEEP]
     except DuplicateKey:
-        return TWICE
+        return [TWICE]
     except (ValueError, StopIteration):
-        return NOT_JSON
-    return flat_row(row, len(line), limits)
+        return [NOT_JSON]
+    return flat_rows(row, len(line), limits)
+
+
+def flat_rows(row: Any, size: int, limits: Any) -> list[dict[str, Value] | str]:
+    """A decoded object as a flat row, or the reason why it cannot be used; the products of a schema.org object."""
+    if row.__class__ is dict and "@type" in row and (products := schema_org.expand(row)):
+        return [flat_row(product, size, limits) for product in products]
+    return [flat_row(row, size, limits)]
 
 
 def flat_row(row: Any, size: int, limits: Any) -> dict[str, Value] | str:

@@ -12,6 +12,7 @@ file's name.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,8 +34,13 @@ GRACE = 5.0  # seconds that the child's own alarm goes before ours
 PIECE = 1 << 18
 
 
-def run_worker(path: Path, task: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
-    """The messages of a child that parses `path`. Raises InputError where it refuses it, dies or hangs."""
+def run_worker(
+    path: Path, task: Mapping[str, Any], pages: Sequence[Path] = ()
+) -> Generator[dict[str, Any], None, None]:
+    """The messages of a child that parses `path`, or all `pages` in turn.
+
+    Raises InputError where it refuses it, dies or hangs.
+    """
     name, seconds = task["name"], task["limits"]["seconds"]
     try:
         file = path.open("rb")
@@ -43,10 +50,16 @@ def run_worker(path: Path, task: Mapping[str, Any]) -> Generator[dict[str, Any],
     with (
         file,
         subprocess.Popen(
-            command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=worker_environment()
+            command,
+            stdin=subprocess.PIPE if pages else file,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=worker_environment(),
         ) as child,
     ):
         assert child.stdout is not None
+        if pages:
+            threading.Thread(target=send_pages, args=(child.stdin, pages), daemon=True).start()
         try:
             done = False
             for line in read_lines(child.stdout, name, seconds):
@@ -59,6 +72,17 @@ def run_worker(path: Path, task: Mapping[str, Any]) -> Generator[dict[str, Any],
                 raise crash_error(name, child.wait(GRACE), task)
         finally:
             child.kill()
+
+
+def send_pages(pipe: IO[bytes], pages: Sequence[Path]) -> None:
+    """Write files to a child, each as a line of JSON with its name and length, and its bytes."""
+    with contextlib.suppress(OSError), pipe:
+        for page in pages:
+            try:
+                body = page.read_bytes()
+            except OSError:
+                body = b""
+            pipe.write(json.dumps({"name": page.name, "length": len(body)}).encode() + b"\n" + body)
 
 
 def read_lines(pipe: IO[bytes], name: str, seconds: float) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Tables of priced items, read as raw rows: CSV, TSV, JSON Lines, JSON arrays, Parquet and XLSX, packed or not.
+"""Tables of priced items, read as raw rows: CSV, TSV, JSON, XML feeds, Parquet, XLSX and saved web pages.
 
 One raw row: RawRow(file="shop.csv", number=1, values={"name": "Garden hose", "price": "$24.50"})
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
 import itertools
 import re
 import stat
@@ -20,15 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from pricesmith.catalog.catalog import LEDGER
-from pricesmith.core.atomic import is_utf8
+from pricesmith.core.atomic import is_utf8, sha256
 from pricesmith.core.errors import InputError
 from pricesmith.core.progress import SILENT, Progress
 
-TEXT_FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json"}
+TEXT_FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".xml": "xml"}
+PAGE_FORMATS = {".html": "html", ".htm": "html", ".xhtml": "html"}
 TABLE_FORMATS = {".parquet": "parquet", ".xlsx": "xlsx"}
 ARCHIVE = "zip"
 PACKINGS = {".gz": "gz", ".zst": "zst"}
-ALLOWED = ".csv .tsv .jsonl .ndjson .json .parquet .xlsx, and .gz, .zst or .zip of the text ones"
+ALLOWED = ".csv .tsv .jsonl .ndjson .json .xml .parquet .xlsx .html, and .gz, .zst or .zip of the text ones"
 
 MAGIC = {
     b"\x1f\x8b": "gzip",
@@ -56,7 +58,6 @@ ADVICE = {
     ".pickle": "Pickles run code when they are read: write the table as Parquet.",
     ".joblib": "Pickles run code when they are read: write the table as Parquet.",
     ".xls": "Save it as .xlsx or .csv.",
-    ".xml": "Save it as .csv or .jsonl.",
 }
 
 
@@ -88,11 +89,29 @@ class Source:
     category: str = ""
     delimiter: str = ""  # of CSV; empty: found by the file's first lines
     member: str = ""  # the file's name in a zip archive
+    pages: tuple[Path, ...] = ()  # of saved web pages: all of them; `path` is the first
 
     @property
     def packing(self) -> str:
         """How the file is packed: `gz`, `zst`, `zip` or not at all."""
         return ARCHIVE if self.member else PACKINGS.get(self.path.suffix.lower(), "")
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that are read."""
+        return self.pages or (self.path,)
+
+    @property
+    def size(self) -> int:
+        """The size of its files in bytes, packed as they are."""
+        return sum(path.stat().st_size for path in self.paths)
+
+    def digest(self) -> str:
+        """The SHA-256 of the file; of several pages, of their names and hashes."""
+        if not self.pages:
+            return sha256(self.path)
+        lines = "".join(f"{sha256(page)}  {page.name}\n" for page in self.pages)
+        return hashlib.sha256(lines.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +162,28 @@ def resolve_sources(sources: Sequence[str], progress: Progress = SILENT) -> list
     names = display_names(sorted(paths))
     several = len(paths) > 1
     made = []
+    pages = []
     for path, grouped in paths.items():
         kind, stem = detect_format(path)
         check_content(path, names[path], kind)
+        if kind == "html":
+            pages.append(path)
+            continue
         category = category_from_stem(stem) if grouped or several else ""
         if kind == ARCHIVE:
             made += archive_sources(Source(path, names[path], kind, category))
         else:
             made.append(Source(path, names[path], kind, category))
+    if pages:
+        made.append(page_source(sorted(pages), names))
     return sorted(made, key=lambda source: (source.name, str(source.path)))
+
+
+def page_source(pages: Sequence[Path], names: Mapping[Path, str]) -> Source:
+    """Saved web pages as one source."""
+    folders = {page.parent for page in pages}
+    name = names[pages[0]] if len(pages) == 1 else f"{pages[0].parent.name}/*.html" if len(folders) == 1 else "*.html"
+    return Source(pages[0], name, "html", pages=tuple(pages))
 
 
 def archive_sources(archive: Source) -> list[Source]:
@@ -209,6 +241,9 @@ def match_source(source: str, progress: Progress) -> Iterator[tuple[Path, bool]]
             if not is_utf8(child.name):
                 raise InputError(f"A file's name in {source} is not UTF-8", got=repr(child.name), hint="Rename it.")
             (usable if child.is_file() and detect_format(child)[0] else skipped).append(child)
+        if tables := [child for child in usable if detect_format(child)[0] != "html"]:
+            skipped += [child for child in usable if child not in tables]
+            usable = tables
         if skipped:
             shown = ", ".join(child.name for child in skipped[:5]) + (" ..." if len(skipped) > 5 else "")
             progress.note(f"{source}: passed over {len(skipped)} that are not tables: {shown}")
@@ -240,7 +275,7 @@ def detect_format(path: Path) -> tuple[str, str]:
         return TABLE_FORMATS[suffix], stem
     if suffix in PACKINGS:
         suffix, stem = Path(stem).suffix.lower(), Path(stem).stem
-    return TEXT_FORMATS.get(suffix, ""), stem
+    return TEXT_FORMATS.get(suffix, PAGE_FORMATS.get(path.suffix.lower(), "")), stem
 
 
 def refuse_unknown_format(path: Path) -> None:
@@ -304,7 +339,7 @@ def read_rows(source: Source, limits: Limits = LIMITS, progress: Progress = SILE
     name, number, header = source.name, 1, list[str]()
     seen = state_of(source)
     task = task_of(source, limits)
-    with contextlib.closing(run_worker(source.path, task)) as messages:
+    with contextlib.closing(run_worker(source.path, task, source.pages)) as messages:
         for message in messages:
             if "note" in message:
                 progress.note(f"{name}: {message['note']}")
@@ -359,7 +394,7 @@ def scan_prices(source: Source, column: str, currency: str = "", limits: Limits 
 
     scan = PriceScan()
     with contextlib.closing(
-        run_worker(source.path, {**task_of(source, limits), "scan": [column, currency]})
+        run_worker(source.path, {**task_of(source, limits), "scan": [column, currency]}, source.pages)
     ) as messages:
         for message in messages:
             if "scan" in message:

@@ -106,11 +106,13 @@ def packed_size_of(file: BinaryIO, packing: str, member: str) -> int:
     return max(info.compress_size, 1)
 
 
-def opened(file: BinaryIO, task: dict[str, Any], limits: Any, answer: MessageWriter) -> tuple[io.TextIOWrapper, str]:
-    """The text of a file, unpacked and decoded with its line ends as they are, and a look at its beginning.
+def opened_bytes(
+    file: BinaryIO, task: dict[str, Any], limits: Any, answer: MessageWriter
+) -> tuple[io.BufferedReader, bytes]:
+    """The bytes of a file, unpacked, and its beginning, which comes again in the bytes.
 
     Unless it is known to be `sound`, a packed file is unpacked once for its size and soundness alone, so that
-    none of its rows are used before it is known to be whole. An encoding that is not UTF-8 is named in a note.
+    none of its rows are used before it is known to be whole.
     """
     packing, member = task["packing"], task["member"]
     packed_size = packed_size_of(file, packing, member)
@@ -126,11 +128,20 @@ def opened(file: BinaryIO, task: dict[str, Any], limits: Any, answer: MessageWri
     if not head.strip():
         raise FileRefused("it is empty", "no text", "", "Leave it out.")
     meter.head = head
+    return io.BufferedReader(meter, 1 << 18), head
+
+
+def opened(file: BinaryIO, task: dict[str, Any], limits: Any, answer: MessageWriter) -> tuple[io.TextIOWrapper, str]:
+    """The text of a file (`opened_bytes`), decoded with its line ends as they are, and a look at its beginning.
+
+    An encoding that is not UTF-8 is named in a note.
+    """
+    raw, head = opened_bytes(file, task, limits, answer)
     encoding = encoding_of(head)
     if encoding != "utf-8-sig":
         answer.say(note=f"read as {encoding.upper()}")
     codecs.register_error("pricesmith", Fallback(answer, encoding))
-    text = io.TextIOWrapper(io.BufferedReader(meter, 1 << 18), encoding=encoding, errors="pricesmith", newline="")
+    text = io.TextIOWrapper(raw, encoding=encoding, errors="pricesmith", newline="")
     return text, head.decode(encoding, "replace")
 
 

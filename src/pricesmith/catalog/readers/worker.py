@@ -57,6 +57,14 @@ def parse(task: dict[str, Any], file: BinaryIO, answer: MessageWriter) -> None:
 
         reader = tables.parquet if task["format"] == "parquet" else tables.xlsx
         reader(file, limits, answer)
+    elif task["format"] == "html":
+        from pricesmith.catalog.readers import html
+
+        html.pages(file, limits, answer)
+    elif task["format"] == "xml":
+        from pricesmith.catalog.readers import text_file, xml
+
+        xml.xml(text_file.opened_bytes(file, task, limits, answer)[0], limits, answer)
     else:
         from pricesmith.catalog.readers import jsonl, text_file
 
