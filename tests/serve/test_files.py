@@ -7,6 +7,7 @@ import io
 import json
 import threading
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,15 @@ def rows_of(content: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(content.decode())))
 
 
+def make_zip(*names: str) -> bytes:
+    """An archive of small tables."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name in names:
+            archive.writestr(name, "name\nCobalt drill")
+    return content.getvalue()
+
+
 def test_an_uploaded_file_is_priced_as_on_the_command_line(
     file_client: TestClient, table: bytes, served_models: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -93,6 +103,7 @@ def test_formulas_are_escaped_unless_every_text_must_join(file_client: TestClien
     [
         ("new.csv", b"\xff\xd8\xff picture", "is not what its name says"),
         ("new.csv", b"a,b\n1,2\n", "no column"),
+        ("new.zip", make_zip("a.csv", "b.csv"), "An upload takes one file"),
         ("new.xlsx", b"PK\x03\x04 and nothing more", ""),
         ("new.parquet", b"PAR1 and nothing more", ""),
     ],
@@ -104,6 +115,8 @@ def test_a_file_that_cannot_be_read_fails_with_a_reason(
     assert state["state"] == "failed"
     assert what in state["error"]["what"] or what in state["error"]["got"]
     assert str(tmp_path) not in json.dumps(state)
+    assert "--" not in json.dumps(state["error"])
+    assert set(state["error"]) == {"what", "got", "allowed", "next", "request_id"}
     assert file_client.get(f"/v1/files/{state['id']}/result").status_code == 409
 
 

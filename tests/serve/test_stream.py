@@ -71,16 +71,17 @@ def test_an_unknown_model_is_refused_before_the_stream(client: TestClient) -> No
 
 
 class Body:
-    """The parts of a request that arrive one by one, then nothing more."""
+    """The parts of a request that arrive one by one, then nothing more; or the client has gone."""
 
-    def __init__(self, *parts: bytes) -> None:
-        self.parts = list(parts)
+    def __init__(self, *parts: bytes, gone: bool = False) -> None:
+        self.parts, self.gone = list(parts), gone
 
     async def __call__(self) -> dict[str, Any]:
         if self.parts:
             return {"type": "http.request", "body": self.parts.pop(0), "more_body": True}
-        await asyncio.Event().wait()
-        raise AssertionError
+        if not self.gone:
+            await asyncio.Event().wait()
+        return {"type": "http.disconnect"}
 
 
 async def ask(models: dict[str, Path], path: str, kind: bytes, body: Body) -> tuple[dict[str, Any], bytes]:
@@ -101,7 +102,7 @@ async def ask(models: dict[str, Path], path: str, kind: bytes, body: Body) -> tu
     }  # fmt: skip
     await app(scope, body, send)
     await service.stop()
-    return sent[0], b"".join(message.get("body", b"") for message in sent)
+    return sent[0] if sent else {}, b"".join(message.get("body", b"") for message in sent)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +118,15 @@ def test_a_body_that_does_not_arrive_is_cut(served_models: dict[str, Path], path
     assert start["status"] == 408
     assert (b"connection", b"close") in start["headers"]
     assert json.loads(content)["error"]["what"] == "The request did not arrive in time."
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_an_upload_that_is_cut_leaves_nothing(served_models: dict[str, Path], gone: bool) -> None:
+    head = b'--a\r\nContent-Disposition: form-data; name="file"; filename="new.csv"\r\n\r\nname\n'
+    models, kind = {"median": served_models["median"]}, b"multipart/form-data; boundary=a"
+    start, _ = asyncio.run(ask(models, "/v1/files", kind, Body(head, b"Cobalt", gone=gone)))
+    assert start.get("status") == (None if gone else 408)
+    assert list(served_models["median"].with_name("median.uploads").glob("f*")) == []
 
 
 def test_a_stream_that_does_not_go_on_ends_with_an_error(served_models: dict[str, Path]) -> None:

@@ -423,9 +423,9 @@ class JobStore:
                     self.remove(job)
 
     def fail(self, job: FileJob, error: PricesmithError) -> None:
-        """Store why a job failed, without paths of this machine."""
+        """Store why a job failed, without paths of this machine and options of the command line."""
         parts = {"what": error.what, "got": error.got, "allowed": error.allowed, "next": error.hint}
-        shown = {name: text.replace(f"{job.folder}/", "").replace(str(job.folder), "") for name, text in parts.items()}
+        shown = {name: translate_error(text, job.folder) for name, text in parts.items()}
         try:
             job.set_state("failed", error=shown, ended_at=self.now())
         except OSError:
@@ -467,3 +467,11 @@ class JobStore:
             return
         facts.pop("to", None)
         job.set_state("done", rows=facts["rows"], rows_done=facts["rows"], facts=facts, ended_at=self.now())
+
+
+def translate_error(text: str, folder: Path) -> str:
+    """A part of an error in the words of the API."""
+    paths = [(f"{folder}/input/", ""), (f"{folder}/", ""), (str(folder), "")]
+    for old, new in (*paths, ("--map ", "map="), ("--file", "An upload")):
+        text = text.replace(old, new)
+    return text

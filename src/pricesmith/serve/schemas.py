@@ -186,7 +186,11 @@ class ErrorFacts(BaseModel):
     allowed: str = ""
     next: str = ""
     request_id: str = ""
-    message: str | None = Field(None, description="All parts as one text; for clients of OpenAI's API only.")
+    message: str | None = Field(
+        None,
+        exclude_if=lambda text: text is None,
+        description="All parts as one text; for clients of OpenAI's API only.",
+    )
 
 
 class ErrorOutput(BaseModel):
