@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pricesmith.serve.headers import HEADERS
@@ -60,7 +61,13 @@ class SecurityLayer:
 
         refusal = self.check_source(scope, headers) or self.check_key(scope, headers)
         if refusal is not None:
-            await send_error(send_with_headers, refusal, id)
+            if refusal.status == 429 and asks_for_page(headers):
+                refusal.body["error"]["request_id"] = id
+                values = (refusal.status, refusal.body["error"], dict(refusal.headers))
+                page = scope["app"].state.error_page(Request(scope), *values)
+                await page(scope, receive, send_with_headers)
+            else:
+                await send_error(send_with_headers, refusal, id)
             return
         await self.app(scope, receive, send_with_headers)
 
@@ -90,7 +97,7 @@ class SecurityLayer:
             return None
         key = self.find_key(headers)
         if key is None:
-            if "text/html" in ",".join(headers.get("accept", ())):
+            if asks_for_page(headers):
                 location = f"{scope.get('root_path', '')}/sign-in"
                 status, name = (401, "hx-redirect") if "hx-request" in headers else (303, "location")
                 return Refusal(status, error_body("Sign in first", next=location), ((name, location),))
@@ -122,6 +129,11 @@ def route_path(scope: Scope) -> str:
     """The path of a request without --root-path."""
     root, path = str(scope.get("root_path", "")), str(scope["path"])
     return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
+
+
+def asks_for_page(headers: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a browser asks, for a page or a part of one."""
+    return "text/html" in ",".join(headers.get("accept", ()))
 
 
 def same_origin(origin: str, host: str) -> bool:

@@ -24,14 +24,14 @@ def find_chromium() -> str | None:
 
 
 @contextmanager
-def serve(folders: Mapping[str, Path], **settings: Any) -> Iterator[str]:
-    """Serve models with uvicorn on a free port; its address."""
+def serve(folders: Mapping[str, Path], *, port: int = 0, **settings: Any) -> Iterator[str]:
+    """Serve models with uvicorn on a port (0: a free one); its address."""
     import uvicorn
 
     from pricesmith.serve.app import create_app
     from pricesmith.serve.service import ServeSettings, Service
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", port)) as listener:
         port = int(listener.getsockname()[1])
         app = create_app(Service(folders, ServeSettings(port=port, **settings)))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=2))

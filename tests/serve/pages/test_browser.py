@@ -199,6 +199,22 @@ def test_five_thousand_rows_are_uploaded_priced_and_downloaded(browser: Any, url
     visit.close()
 
 
+def test_the_page_of_a_file_goes_on_after_a_restart_of_the_server(
+    browser: Any, served_models: dict[str, Path], tmp_path: Path
+) -> None:
+    path, uploads = make_csv(tmp_path / "many.csv", 20_000), tmp_path / "uploads"
+    with serve(served_models, uploads=uploads) as address:
+        visit = Visit(browser, address)
+        page = visit.go("/file")
+        page.set_input_files("#file", path)
+        page.click("button.main")
+        page.wait_for_selector("progress[max], a.button.main")
+    with serve(served_models, uploads=uploads, port=int(address.rpartition(":")[2])):
+        page.wait_for_selector("a.button.main", timeout=120_000)
+        assert "20,000 of 20,000 rows have a price" in page.inner_text("#job")
+    visit.close()
+
+
 def test_the_sign_in_of_a_server_with_keys(browser: Any, served_models: dict[str, Path], tmp_path: Path) -> None:
     key = add_key(tmp_path / "keys.json", "desk")
     with serve({"median": served_models["median"]}, keys_path=tmp_path / "keys.json") as address:

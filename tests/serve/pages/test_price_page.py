@@ -156,3 +156,33 @@ def test_a_failure_of_the_server_is_a_page_with_the_id_of_its_log_entry(
     assert "secret" not in answer.text
     assert answer.headers["x-request-id"] in answer.text
     assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/moved", "/models", "/sold", "/sold/delete", "/file/x/delete", "/sign-in", "/file"]
+)
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        ("application/x-www-form-urlencoded", b"text=\xff\xfe%ff%00&text=%ud800&token=\xff"),
+        ("application/x-www-form-urlencoded", b"&".join([b"field:a=1"] * 2_000)),
+        ("multipart/form-data", b"no boundary"),
+        ("multipart/form-data; boundary=x", b"--x\r\nnonsense"),
+        (
+            "multipart/form-data; boundary=x",
+            b'--x\r\nContent-Disposition: form-data; name="text"; filename="a"\r\n\r\n',
+        ),
+        ("application/json", b'{"text": "Cobalt drill"}'),
+        ("", b""),
+    ],
+)
+def test_odd_forms_never_fail_the_server(client: TestClient, path: str, kind: str, content: bytes) -> None:
+    client.get("/")
+    answer = client.post(path, content=content, headers={"content-type": kind} if kind else {})
+    assert 400 <= answer.status_code < 500
+
+
+@pytest.mark.parametrize("text", ["\0", "\ud800 drill".encode("utf-8", "replace").decode(), "a" * 99_999, "é" * 5_000])
+def test_odd_texts_never_fail_the_server(client: TestClient, text: str) -> None:
+    assert send(client, text=f"Cobalt drill {text}").status_code in (200, 422)
+    assert send(client, text=TEXT, **{"field:category": text[:2_000], "field:no such": "1"}).status_code in (200, 422)

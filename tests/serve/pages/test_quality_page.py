@@ -41,7 +41,7 @@ def test_a_page_that_waits_for_the_figures_asks_again(
     with open_client(evals=served_evals) as client:
         page = client.get("/quality").text
         assert '<noscript><meta http-equiv="refresh" content="2"></noscript>' in page
-        assert 'hx-trigger="load delay:2s"' in page
+        assert 'hx-trigger="load delay:2s' in page
         monkeypatch.setattr(quality, "PATIENCE", 300)
         assert "Leaderboard" in client.get("/quality").text
 

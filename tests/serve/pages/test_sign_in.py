@@ -59,3 +59,17 @@ def test_htmx_is_sent_to_the_sign_in_when_it_has_ended(open_client: Open, tmp_pa
 def test_without_keys_there_is_no_sign_in(open_client: Open) -> None:
     with open_client() as client:
         assert client.get("/sign-in").url.path == "/"
+
+
+def test_the_limit_of_a_key_is_an_error_inside_the_page(open_client: Open, tmp_path: Path) -> None:
+    key = add_key(tmp_path / "keys.json", "desk", per_minute=1)
+    with open_client(keys_path=tmp_path / "keys.json") as client:
+        headers = {**PAGE, "authorization": f"Bearer {key}"}
+        assert client.get("/", headers=headers).status_code == 200
+        page = client.get("/", headers=headers)
+        part = client.get("/", headers={**headers, "hx-request": "true"})
+    assert (page.status_code, part.status_code) == (429, 429)
+    assert page.headers["retry-after"]
+    assert "Too many requests with this key" in page.text
+    assert 'role="alert"' in part.text
+    assert "<html" not in part.text
