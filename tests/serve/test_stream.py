@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from tests.serve.conftest import ServerProcess
 
 from pricesmith.serve.app import create_app
 from pricesmith.serve.service import ServeSettings, Service
@@ -68,6 +70,22 @@ def test_an_unknown_model_is_refused_before_the_stream(client: TestClient) -> No
     assert client.post("/v1/price/batch?model=none", content=b'"x"', headers=NDJSON).status_code == 404
     answer = client.post("/v1/price/batch", content=b'"x"', headers={**NDJSON, "idempotency-key": "a"})
     assert answer.status_code == 422
+
+
+def test_a_client_that_asks_before_it_sends_gets_100_continue(server: ServerProcess) -> None:
+    """curl waits for `100 Continue` before a body of more than a megabyte, and takes an early answer for a refusal."""
+    body = json.dumps(TEXT).encode() + b"\n"
+    head = "POST /v1/price/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
+    head += f"Expect: 100-continue\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(1_000).startswith(b"HTTP/1.1 100")
+        connection.sendall(body)
+        received = b""
+        while part := connection.recv(65_536):
+            received += part
+    assert received.startswith(b"HTTP/1.1 200")
+    assert b'"line":1,"id":' in received
 
 
 class Body:

@@ -34,6 +34,7 @@ FORM: dict[str, Any] = {
         "map": {"type": "array", "items": {"type": "string"}, "description": "field=column, for unusual names."},
     },
 }
+ENCODING = {"file": {"contentType": ", ".join(media.partition(";")[0] for media in MEDIA_TYPES.values())}}
 LINKS = {
     name: {"operationId": name, "parameters": {"id": "$response.body#/id"}}
     for name in ("file_state", "file_result", "delete_file")
@@ -57,7 +58,9 @@ def get_jobs(request: Request) -> JobStore:
     "/v1/files",
     status_code=202,
     responses={202: {"links": LINKS}, **declare(400, 404, 408, 413, 415, 422)},
-    openapi_extra={"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM}}}},
+    openapi_extra={
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": FORM, "encoding": ENCODING}}}
+    },
 )
 async def upload_file(request: Request, response: Response) -> FileOutput:
     """Upload a file and price all of its rows in the background.

@@ -61,7 +61,10 @@ class LineResponse(Response):
         self.lines = lines
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # The body is asked for first: a client that waits for `100 Continue` would take a response for a refusal.
+        first = await anext(self.lines, b"")
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": first, "more_body": True})
         async for content in self.lines:
             await send({"type": "http.response.body", "body": content, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
