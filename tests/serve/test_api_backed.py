@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pricesmith as ps
 from pricesmith.pricers.api.client import ApiClient
 from pricesmith.serve.log import LogReader
 from pricesmith.serve.spending import read_day
-from pricesmith.testing import FakeEndpoint
+from pricesmith.testing import FakeEndpoint, make_csv
 
 BODY = {"text": "Cobalt drill, size 12 kg, {} months old"}
 
@@ -77,3 +78,28 @@ def test_an_endpoint_that_is_down_leaves_the_own_price_and_says_so(
         assert answer["price"] > 0
         assert "priced by ridge" in answer["note"]
     monkeypatch.setattr(endpoint, "faults", {})
+
+
+def test_a_price_that_asks_an_api_model_is_not_explained(
+    open_client: Open, cascade: dict[str, Path], endpoint: FakeEndpoint
+) -> None:
+    """An explanation would ask it once for each word."""
+    with open_client(cascade, api_budget_per_day=100.0) as client:
+        answer = client.post("/v1/price?explain=true", json={"text": BODY["text"].format(1)})
+    assert (answer.status_code, answer.json()["error"]["what"]) == (422, "This model does not explain its prices")
+    assert endpoint.requests == []
+
+
+def test_a_file_costs_what_the_day_allows(open_client: Open, cascade: dict[str, Path], tmp_path: Path) -> None:
+    table = make_csv(tmp_path / "new.csv", 12, seed=8).read_bytes()
+    with open_client(cascade, api_budget_per_day=100.0, uploads=tmp_path / "uploads") as client:
+        id = client.post("/v1/files", files={"file": ("new.csv", table)}).json()["id"]
+        deadline = time.monotonic() + 60
+        while (state := client.get(f"/v1/files/{id}").json())["state"] not in ("done", "failed"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert (state["state"], state["priced"]) == ("done", 12)
+        metrics = client.get("/metrics").text
+        spent = next(line for line in metrics.splitlines() if line.startswith("pricesmith_api_usd_today "))
+        assert float(spent.split()[1]) > 0
+        assert "pricesmith_api_usd_per_day 100.0" in metrics

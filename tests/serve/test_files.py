@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 import threading
 import time
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
@@ -264,6 +267,40 @@ def test_a_job_goes_on_after_a_restart(open_client: Any, table: bytes, tmp_path:
         assert not cut.exists()
     with open_client(uploads=tmp_path / "uploads") as client:
         assert client.get(f"/v1/files/{folder.name}").json()["state"] == "done"
+
+
+@pytest.mark.slow
+def test_a_file_is_priced_although_the_server_is_killed_again_and_again(
+    served_models: dict[str, Path], tmp_path: Path
+) -> None:
+    """The result has the same bytes as that of one undisturbed process."""
+    code = "import sys; from pricesmith.cli import main; sys.exit(main())"
+    options = ["--port", "0", "--json", "--log", str(tmp_path / "shop.requests.db")]
+
+    def start() -> tuple[subprocess.Popen[str], str]:
+        command = [sys.executable, "-c", code, "serve", str(served_models["ridge"]), *options]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        return process, json.loads(process.stdout.readline())["url"]
+
+    file = make_csv(tmp_path / "big.csv", 9_000, seed=9)
+    process, url = start()
+    id = httpx2.post(f"{url}/v1/files", files={"file": ("big.csv", file.read_bytes())}).json()["id"]
+    kills, deadline = 0, time.monotonic() + 200
+    while (state := httpx2.get(f"{url}/v1/files/{id}").json())["state"] != "done":
+        assert time.monotonic() < deadline, state
+        if kills < 3 and state["rows_done"] > 2_000 * kills:
+            process.kill()
+            process.communicate()
+            kills += 1
+            process, url = start()
+        time.sleep(0.05)
+    content = httpx2.get(f"{url}/v1/files/{id}/result").content
+    process.terminate()
+    process.communicate()
+    ps.price_file(served_models["ridge"], file, tmp_path / "own.csv")
+    assert kills == 3
+    assert content == (tmp_path / "own.csv").read_bytes()
 
 
 def test_old_files_are_removed(file_client: TestClient, table: bytes) -> None:
