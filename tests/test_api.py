@@ -20,6 +20,7 @@ from pricesmith.testing.hybrid import ASKED, DOWN, FEE
 
 DOCUMENTED = (
     "pricesmith.api.pipeline",
+    "pricesmith.api.audit",
     "pricesmith.api.evaluate",
     "pricesmith.api.estimator",
     "pricesmith.api.suggest",

@@ -22,7 +22,7 @@ LEVELS = (
     {"catalog"},
     {"pricers", "evaluation"},
     {"candidates"},
-    {"reporting", "base_models", "learning_curve", "human", "audit", "batch", "exporting"},
+    {"reporting", "base_models", "learning_curve", "human", "auditing", "batch", "exporting"},
     {"cluster", "serve", "api", "client"},
     {"build", "testing"},
     {"demo"},

@@ -37,7 +37,6 @@ EXAMPLES = (
     "core.tables",
     "core.settings",
     "core.types",
-    "batch.writers",
     "metrics.bands",
     "metrics.metrics",
     "serve.chat",
@@ -47,6 +46,7 @@ EXAMPLES = (
     "text.formatting",
     "text.masking",
     "text.price_parser",
+    "text.spreadsheet",
     "text.words",
 )
 

@@ -19,6 +19,7 @@ from pricesmith.core.types import Evaluation, Item, Listing, Pricer, Quote, Reci
 
 if TYPE_CHECKING:
     from pricesmith import catalog as catalog
+    from pricesmith.api.audit import audit as audit
     from pricesmith.api.estimator import PriceRegressor as PriceRegressor
     from pricesmith.api.evaluate import Leaderboard as Leaderboard
     from pricesmith.api.evaluate import evaluate as evaluate
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from pricesmith.api.pipeline import price_file as price_file
     from pricesmith.api.suggest import AnswerSuggestion as AnswerSuggestion
     from pricesmith.api.suggest import suggest_answers as suggest_answers
+    from pricesmith.auditing.result import AuditResult as AuditResult
     from pricesmith.catalog.catalog import Catalog as Catalog
     from pricesmith.catalog.comparables import Comparable as Comparable
     from pricesmith.client.http_client import AsyncClient as AsyncClient
@@ -50,6 +52,7 @@ __version__ = "0.1.0"
 LAZY = {
     "AnswerSuggestion": "api.suggest",
     "AsyncClient": "client.http_client",
+    "AuditResult": "auditing.result",
     "Catalog": "catalog.catalog",
     "Client": "client.http_client",
     "Comparable": "catalog.comparables",
@@ -60,6 +63,7 @@ LAZY = {
     "PriceAnswer": "client.steps",
     "PriceModel": "pricers.model",
     "PriceRegressor": "api.estimator",
+    "audit": "api.audit",
     "bases": "api.pipeline",
     "curate": "api.pipeline",
     "evaluate": "api.evaluate",
@@ -74,6 +78,7 @@ LAZY = {
 __all__ = [
     "AnswerSuggestion",
     "AsyncClient",
+    "AuditResult",
     "Catalog",
     "Client",
     "Comparable",
@@ -94,6 +99,7 @@ __all__ = [
     "Quote",
     "Recipe",
     "UsageError",
+    "audit",
     "bases",
     "catalog",
     "curate",

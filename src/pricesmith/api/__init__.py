@@ -8,6 +8,7 @@
 Every function takes `verbose=True` to show progress and notes on standard error, as the command line does.
 """
 
+from pricesmith.api.audit import audit
 from pricesmith.api.evaluate import Leaderboard, evaluate, report
 from pricesmith.api.pipeline import bases, curate, export, fit, load, measure_learning_curve, price_file
 from pricesmith.api.suggest import AnswerSuggestion, suggest_answers
@@ -15,6 +16,7 @@ from pricesmith.api.suggest import AnswerSuggestion, suggest_answers
 __all__ = [
     "AnswerSuggestion",
     "Leaderboard",
+    "audit",
     "bases",
     "curate",
     "evaluate",

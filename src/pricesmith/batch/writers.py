@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pricesmith.core.errors import UsageError
+from pricesmith.text.spreadsheet import escape_formula, is_formula, unescape_formula
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -24,9 +25,7 @@ MAX_LINE = 1 << 20  # characters of a first line; ours are shorter
 QUOTE_NAMES = ("price", "low", "high", "note", "currency", "nothing_similar")
 PREFIX = "predicted_"
 BATCH = 5_000
-NUMBER = re.compile(r"[+-]?[0-9][0-9.,]*%?")
 INT64 = 1 << 63
-RISKY = ("=", "+", "-", "@", "\t", "\r")
 UNESCAPED_ROWS = 500
 MAX_CELL = 8_000_000  # characters
 
@@ -119,29 +118,6 @@ def write_csv(rows: Iterator[Cells], path: Path, table: OutputTable) -> None:
 def format_cell(value: Any) -> Any:
     """A value as a cell of a CSV file."""
     return str(value).lower() if isinstance(value, bool) else escape_formula(value)
-
-
-def escape_formula(value: Any) -> Any:
-    """Text with an apostrophe before it if a spreadsheet would run it as a formula (OWASP, CSV injection).
-
-    A number such as -5 stays as it is. Text that begins so after apostrophes gets one more, so that `unescape_formula`
-    gives every text back.
-    """
-    return "'" + value if isinstance(value, str) and is_formula(value) else value
-
-
-def is_formula(value: str) -> bool:
-    """Whether a spreadsheet would run a text, leaving out apostrophes before it."""
-    return value.lstrip("'")[:1] in RISKY and not NUMBER.fullmatch(value)
-
-
-def unescape_formula(value: str) -> str:
-    """The text from which `escape_formula` made this one.
-
-    >>> unescape_formula(escape_formula("=A1")), unescape_formula("'=A1"), unescape_formula("'tis")
-    ('=A1', '=A1', "'tis")
-    """
-    return value[1:] if value[:1] == "'" and is_formula(value) else value
 
 
 def unescape_csv(path: Path) -> Iterator[bytes]:

@@ -47,6 +47,7 @@ class ListingReader:
     category: str
     known: frozenset[str]
     variants: Variants | None = None
+    header: tuple[str, ...] = ()
 
     def listing(self, row: RawRow) -> Listing:
         """A row as curate makes a listing of it. Its id is its own, else the row's number."""
@@ -119,6 +120,7 @@ def reader_for_header(
         category,
         known,
         find_variants(header),
+        tuple(header),
     )
 
 

@@ -179,7 +179,11 @@ def calibrate_folder(
     write_json(folder / CALIBRATION, table.model_dump(mode="json"))
     bounded = ConformalPricer(pricer, table, (low, high))
     return QuotedRows(
-        calibration, [bounded.add_interval(quote) for quote in quotes], rows.get_groups(calibration), table.level
+        calibration,
+        [bounded.add_interval(quote) for quote in quotes],
+        rows.get_groups(calibration),
+        table.level,
+        (low, high),
     )
 
 

@@ -11,15 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Quote
 from pricesmith.metrics.bootstrap import Codes, encode_groups
 from pricesmith.metrics.metrics import Array
 from pricesmith.metrics.stability import Histogram, build_histogram, robust_error
+from pricesmith.pricers.asked_price import ErrorSample, log_scores
 
 MIN_ROWS = 10  # with fewer answered rows there is no reference
 MIN_CATEGORY = 30  # with fewer rows a category has no errors of its own
@@ -44,6 +46,8 @@ class Reference(Settings):
     `quotes` is the histogram of log quotes, `widths` of log(high / low), `lengths` of log(1 + characters of the
     listing). `flagged` of the `checked` validation listings had nothing similar in training. `errors` are of all rows,
     `categories` of each category with at least 30 rows. `level` is the nominal coverage.
+    `distances` are those of the true prices from their quotes, in half-widths of the interval, smallest first, and
+    `weights` count each near-duplicate group as 1: an audit of asked prices compares with them.
     """
 
     n: int = Field(ge=1)
@@ -56,6 +60,15 @@ class Reference(Settings):
     checked: int = Field(ge=0)
     errors: ReferenceErrors
     categories: dict[str, ReferenceErrors] = Field(default_factory=dict)
+    distances: tuple[Annotated[float, Field(ge=0)], ...] = ()
+    weights: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
+
+    @model_validator(mode="after")
+    def check_distances(self) -> Reference:
+        """Raise ValueError unless distances do not decrease and each has a weight."""
+        if len(self.distances) != len(self.weights) or list(self.distances) != sorted(self.distances):
+            raise ValueError("one weight for each distance, the smallest distance first")
+        return self
 
 
 @dataclass(frozen=True)
@@ -66,6 +79,7 @@ class QuotedRows:
     quotes: Sequence[Quote]
     groups: Sequence[str]
     level: float
+    price_range: tuple[float, float] = (0.0, math.inf)
 
 
 def listing_length(listing: Listing) -> int:
@@ -91,6 +105,8 @@ def build_reference(rows: QuotedRows, currency: str, similarity: tuple[int, int]
     bounded = np.isfinite(widths)
     lengths = np.array([math.log1p(listing_length(item.listing)) for item in items], dtype=np.float64)
     names = np.array([item.listing.category for item in items], dtype=object)
+    groups = [rows.groups[index] for index in answered]
+    sample = ErrorSample.from_scores(log_scores(quotes, [item.price for item in items], rows.price_range), groups)
     masks = {name: names == name for name in sorted(set(names.tolist())) if name}
     return Reference(
         n=len(items),
@@ -111,6 +127,8 @@ def build_reference(rows: QuotedRows, currency: str, similarity: tuple[int, int]
             for name, mask in masks.items()
             if int(mask.sum()) >= MIN_CATEGORY
         },
+        distances=tuple(float(f"{distance:.6g}") for distance in sample.distances),
+        weights=tuple(float(f"{weight:.6g}") for weight in sample.weights),
     )
 
 

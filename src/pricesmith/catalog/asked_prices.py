@@ -1,0 +1,48 @@
+"""Reads the price that a row of a file asks, in the currency of a model, as `curate` reads prices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pricesmith.catalog.columns import format_header
+from pricesmith.catalog.listing_reader import ListingReader
+from pricesmith.catalog.readers.sources import Source, find_marks
+from pricesmith.catalog.staging import same_currency
+from pricesmith.core.errors import UsageError
+from pricesmith.text.price_parser import parse_price
+
+OTHER_CURRENCY = "a price in another currency"
+
+
+@dataclass(frozen=True)
+class AskedPriceReader:
+    """The price column of a file, that of currency codes if there is one, and the decimal marks of its prices."""
+
+    column: str
+    currency_column: str | None
+    currency: str
+    marks: str
+
+    @classmethod
+    def open(cls, source: Source, reader: ListingReader, currency: str) -> AskedPriceReader:
+        """The reader for a file. Raises UsageError if it has no price column, InputError if it cannot be read."""
+        header, columns = reader.header, reader.columns
+        if not columns.price or columns.price not in header:
+            raise UsageError(
+                f"{source.name} has no column of asked prices",
+                got=format_header(header),
+                allowed="a column with a usual name such as price",
+                hint="Name it: --map price=COLUMN (in Python: mapping={'price': 'COLUMN'}).",
+            )
+        codes = columns.currency if columns.currency in header else None
+        return cls(columns.price, codes, currency, find_marks(source, columns.price))
+
+    def read(self, values: Mapping[str, str | float | int | bool | None]) -> float | str:
+        """The price of a row, or the reason why it has none that can be read."""
+        parsed = parse_price(values.get(self.column), self.currency, self.marks)
+        if isinstance(parsed, str):
+            return f"no asked price: {parsed}"
+        price, named = parsed
+        code = values.get(self.currency_column) if self.currency_column else None
+        return price if same_currency(code, named, self.currency) else OTHER_CURRENCY
