@@ -221,7 +221,6 @@ def test_the_command(log: Path, old: Catalog, tmp_path: Path, capfd: pytest.Capt
     assert "in another currency than USD" in capfd.readouterr().out
     assert sum(open_catalog(tmp_path / "new").ledger["splits"].values()) > 800
     for wrong in (
-        ["curate", str(log), "--to", str(tmp_path / "x"), "--add", str(old.path)],
         [*words, "--map", "price=amount"],
         [*words, "--preview"],
         ["curate", str(log), str(log), "--from-feedback", "--to", str(tmp_path / "x")],

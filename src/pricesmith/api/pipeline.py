@@ -39,6 +39,7 @@ def curate(
     keep: Sequence[str] = (),
     drop: Sequence[str] = (),
     delimiter: str = "",
+    add: Path | str | None = None,
     overwrite: bool = False,
     verbose: bool = False,
 ) -> Catalog:
@@ -55,9 +56,9 @@ def curate(
         split_seed: another seed gives another split.
         train_rows: keep this many training rows, fewer of the commonest prices.
         drop_part_numbers: take part numbers out of the text.
-        keep: columns to keep although they give the price away.
-        drop: columns to ignore.
+        keep, drop: columns to keep although they give the price away, and columns to ignore.
         delimiter: what separates the columns of a CSV file (default: detected).
+        add: the folder of an earlier catalog, whose items are added and keep their split.
         overwrite: replace a catalog that was made with other settings.
         verbose: show progress.
 
@@ -81,7 +82,7 @@ def curate(
         return curate_files(
             paths, Path(to), mapping=mapping, currency=currency, min_price=min_price, max_price=max_price, split=split,
             split_seed=split_seed, train_rows=train_rows, drop_part_numbers=drop_part_numbers, keep=keep, drop=drop,
-            delimiter=delimiter, overwrite=overwrite, progress=progress,
+            delimiter=delimiter, add=add, overwrite=overwrite, progress=progress,
         )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pricesmith.catalog.additions import InheritedOptions, add_feed, inherit_options, note_changes, open_added
 from pricesmith.catalog.catalog import CARD, ITEMS, LEDGER, REJECTS, SPLITS, Catalog, open_catalog
 from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import ColumnMap
@@ -55,7 +56,7 @@ FORMAT = 1
 class SplitOptions:
     """How the items are split: `--split`, its seed, `--train-rows`, and an earlier catalog whose split is kept.
 
-    `extend`: the sources contain its rows, so that its columns are columns of the new one.
+    `extend`: its items are the first feed, and its columns are columns of the new catalog.
     """
 
     split: str = "auto"
@@ -83,7 +84,7 @@ def curate(
     overwrite: bool = False,
     limits: Limits | None = None,
     previous: Catalog | None = None,
-    extend: bool = False,
+    add: Catalog | Path | str | None = None,
     progress: Progress = SILENT,
 ) -> Catalog:
     """Build a catalog in `to` from files, folders, globs or demo:goods.
@@ -102,26 +103,29 @@ def curate(
         delimiter: what separates the columns of CSV files; by default it is found.
         overwrite: replace a catalog that was built with other settings.
         previous: an earlier catalog, whose items keep their split.
-        extend: the sources contain the items of `previous`: its columns are columns of the new catalog too.
+        add: an earlier catalog, whose items are added and keep their split.
 
     Raises UsageError for invalid settings, and InputError for files that cannot be read and for fewer than 100 rows.
     """
-    to = Path(to)
-    low, high = parse_range(LOWEST if min_price is None else min_price, max_price)
-    given = check_settings(currency, split, train_rows)
+    old = open_added(add, to := Path(to))
+    options = inherit_options(old, InheritedOptions(currency, min_price, max_price, drop_part_numbers))
+    low, high = parse_range(LOWEST if options.min_price is None else options.min_price, options.max_price)
+    given = check_settings(options.currency, split, train_rows)
     reading = ReadOptions(mapping or {}, keep, drop, delimiter, given, limits or Limits())
     feeds = open_feeds(sources, reading, progress)
-    code, currency_source = choose_currency(feeds, given)
-    rules = Rules(CleanSettings(drop_part_numbers=drop_part_numbers, currency=code), code, low, high, currency_source)
-    options = SplitOptions(split, split_seed, train_rows, previous, extend)
-    settings = describe_settings(feeds, reading, rules, options)
+    feeds = feeds if old is None else add_feed(old, feeds, keep)
+    code, origin = choose_currency(feeds, given)
+    cleaning = CleanSettings(drop_part_numbers=options.drop_part_numbers, currency=code)
+    rules = Rules(cleaning, code, low, high, origin)
+    splitting = SplitOptions(split, split_seed, train_rows, old or previous, old is not None)
+    settings = describe_settings(feeds, reading, rules, splitting)
     with build_folder(to, LEDGER, settings, overwrite=overwrite, noun="catalog", inputs=list_inputs(sources)) as build:
         if build is None:
             progress.note(f"{to} is finished already: the same command built it.")
         else:
             remove_leftovers(build.folder)
-            build_catalog(build, feeds, rules, options, progress)
-    return open_catalog(to)
+            build_catalog(build, feeds, rules, splitting, progress)
+    return note_changes(open_catalog(to), progress)
 
 
 def describe_settings(
@@ -207,10 +211,11 @@ def build_catalog(
         with Stage(work) as stage:
             masked = stage_feeds(feeds, rules, stage, rejects, progress)
         with finalize.connect(work) as base:
-            finalize.load_facts(base, stage.rows_path)
+            added = next((place for place, feed in enumerate(feeds) if feed.added), -1)
+            finalize.load_facts(base, stage.rows_path, added)
             for source, number in finalize.duplicates(base):
                 rejects.add(names[source], number, DUPLICATE)
-            finalize.keep_rows(base)
+            finalize.keep_rows(base, added)
             left = stage.count - sum(reasons[DUPLICATE] for reasons in counts.rejected.values())
             parse_split(options.split, left, counts.describe(left))
             noise = finalize.label_noise(base)
@@ -233,7 +238,7 @@ def build_catalog(
         "groups": {**describe_groups(finalized, mask, limit), "label_noise": noise},
         "masked": {"listings": masked.listings, "amounts": masked.amounts, "near_price": masked.near_price},
         **({"balance": balanced} if balanced else {}),
-        **({"previous": finalized.previous} if finalized.previous else {}),
+        **({"previous": {**finalized.previous, "added": options.extend}} if finalized.previous else {}),
         "items_bytes": (build.folder / ITEMS).stat().st_size,
         "items_sha256": sha256(build.folder / ITEMS),
     }
@@ -331,6 +336,7 @@ def describe_columns(feeds: Sequence[Feed], late: Sequence[str], extended: Catal
     maps of the catalog that is `extended` come first.
     """
     before = get_maps(extended) if extended is not None else []
+    feeds = [feed for feed in feeds if not feed.added]
     whole = merge_maps([*before, *(feed.columns for feed in feeds)])
     unseen = {name: f"first seen after row {SAMPLE:,}" for name in late if name not in whole.names()}
     maps: list[ColumnMap] = []

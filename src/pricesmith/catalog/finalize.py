@@ -79,14 +79,18 @@ def connect(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         base.close()
 
 
-def load_facts(base: duckdb.DuckDBPyConnection, staged: Path) -> None:
-    """The staged rows without their words, each with its place among rows of the same text and price: `facts`."""
+def load_facts(base: duckdb.DuckDBPyConnection, staged: Path, added: int = -1) -> None:
+    """The staged rows without their words, each with its place among rows of the same text and price: `facts`.
+
+    `added` is the place of the feed with the items of an earlier catalog, which come first; -1: there is none.
+    """
     base.execute(
         """CREATE TABLE facts AS
         SELECT row, hash, more, look, looks, words, price, given, named, product, source, number,
-               row_number() OVER (PARTITION BY look, looks, price ORDER BY hash, more, source, number) AS copy
+               row_number() OVER (PARTITION BY look, looks, price ORDER BY source <> $added, hash, more, source,
+                                  number) AS copy
         FROM read_parquet($staged)""",
-        {"staged": str(staged)},
+        {"staged": str(staged), "added": added},
     )
 
 
@@ -97,22 +101,24 @@ def duplicates(base: duckdb.DuckDBPyConnection) -> Iterator[tuple[int, int]]:
         yield from rows
 
 
-def keep_rows(base: duckdb.DuckDBPyConnection) -> None:
+def keep_rows(base: duckdb.DuckDBPyConnection, added: int = -1) -> None:
     """The rows that stay, in order of content hash, with their ids: `kept`.
 
     An id is the file's where no other row has it, else 16 figures of the row's SHA-256 (32 where those are taken).
+    Items of an earlier catalog (the feed `added`) keep their ids.
     """
     base.execute(
         """CREATE TABLE kept AS
         WITH first AS (
-            SELECT *, CASE WHEN given <> '' AND count(*) OVER (PARTITION BY given) = 1 THEN given
+            SELECT *, CASE WHEN given <> '' AND (source = $added OR count(*) OVER (PARTITION BY given) = 1) THEN given
                       ELSE format('{:016x}', hash) END AS short
             FROM facts WHERE copy = 1)
         SELECT row, hash, more, look, looks, words, price, named, product, source, number,
                CASE WHEN count(*) OVER (PARTITION BY short) = 1 THEN short
                     ELSE format('{:016x}{:016x}', hash, more) END AS id,
                row_number() OVER (ORDER BY hash, more, source, number) - 1 AS rank
-        FROM first"""
+        FROM first""",
+        {"added": added},
     )
     base.execute("DROP TABLE facts")
 

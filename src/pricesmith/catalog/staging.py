@@ -71,7 +71,7 @@ class Feed:
 
     `facts` identify its content. `named` says that its rows name their own groups; `marks` are the decimal marks that
     its prices show (`price_parser.find_decimal_marks`); `prices` counts the currencies that they name; `variants` says
-    how its rows name their product.
+    how its rows name their product; `added` that they are the items of an earlier catalog (`additions`).
     """
 
     name: str
@@ -83,6 +83,7 @@ class Feed:
     marks: str = "."
     variants: Variants | None = None
     prices: PriceScan = NOT_SCANNED
+    added: bool = False
 
 
 @dataclass

@@ -147,7 +147,7 @@ def curate(
         bool, typer.Option("--from-feedback", help="The source is the log of a server: use its sold prices.")
     ] = False,
     add: Annotated[
-        Path | None, typer.Option("--add", help="With --from-feedback: an earlier catalog, whose items are added.")
+        Path | None, typer.Option("--add", help="An earlier catalog, whose items are added and keep their split.")
     ] = None,
     overwrite: Rebuild = False,
     json: Json = False,
@@ -169,23 +169,19 @@ def curate(
     options: dict[str, Any] = {"min_price": min_price, "max_price": max_price, "split": split}
     options |= {"split_seed": split_seed, "train_rows": train_rows, "drop_part_numbers": drop_part_numbers}
     options |= {"overwrite": overwrite}
-    if from_feedback or add:
-        check_feedback(sources, from_feedback, map, delimiter, preview)
+    if from_feedback:
+        check_feedback(sources, map, delimiter, preview)
     with console.progress() as progress:
         if from_feedback:
             catalog = curate_log(Path(sources[0]), to, add, {**reading, **options}, progress)
         else:
-            catalog = build(sources, to, **reading, **options, progress=progress)
+            catalog = build(sources, to, **reading, **options, add=add, progress=progress)
     console.say(catalog_summary(catalog))
     console.result(catalog.ledger)
 
 
-def check_feedback(
-    sources: Sequence[str], from_feedback: bool, map: list[str] | None, delimiter: str | None, preview: bool
-) -> None:
+def check_feedback(sources: Sequence[str], map: list[str] | None, delimiter: str | None, preview: bool) -> None:
     """Raises UsageError for options that do not go with --from-feedback."""
-    if not from_feedback:
-        raise UsageError("--add is for --from-feedback", hint="pricesmith build --refit reads a newer table.")
     if len(sources) != 1:
         raise UsageError("--from-feedback reads one log", got=f"{len(sources)} sources", allowed="the log of a server")
     wrong = next(

@@ -18,7 +18,7 @@ from typing import Any
 
 from pricesmith.catalog.catalog import Catalog, open_catalog
 from pricesmith.catalog.columns import FIELDS, column_key
-from pricesmith.catalog.curation import LOWEST, check_settings, curate
+from pricesmith.catalog.curation import check_settings, curate
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.serve.log_reader import LogReader
@@ -36,7 +36,6 @@ def curate_feedback(
     *,
     add: Path | None = None,
     currency: str | None = None,
-    drop_part_numbers: bool = False,
     overwrite: bool = False,
     progress: Progress = SILENT,
     **options: Any,
@@ -65,26 +64,17 @@ def curate_feedback(
             hint="Sold prices are entered on the server's page, or sent to /v1/feedback.",
         )
     with tempfile.TemporaryDirectory(prefix="pricesmith-") as folder:
-        sources = [write_rows(Path(folder) / f"{reader.path.name}.feedback.jsonl", map(sold_row, chosen))]
-        if old is not None:
-            sources.insert(0, write_rows(Path(folder) / f"{old.name}.catalog.jsonl", catalog_rows(old)))
-            cleaning = old.ledger["cleaning"]
-            drop_part_numbers = bool(cleaning.get("drop_part_numbers"))
-            options = {**old_range(old), **{name: value for name, value in options.items() if value is not None}}
-        catalog = curate(
-            sources,
+        source = write_rows(Path(folder) / f"{reader.path.name}.feedback.jsonl", map(sold_row, chosen))
+        return curate(
+            [source],
             to,
             mapping={name: name for name in COLUMNS},
             currency=code,
-            drop_part_numbers=drop_part_numbers,
             overwrite=overwrite,
-            previous=old,
-            extend=old is not None,
+            add=old,
             progress=progress,
             **options,
         )
-    note_changes(catalog, progress)
-    return catalog
 
 
 def choose_feedback_currency(
@@ -128,33 +118,9 @@ def sold_row(record: FeedbackRecord) -> dict[str, Any]:
     }
 
 
-def catalog_rows(catalog: Catalog) -> Iterator[dict[str, Any]]:
-    """The items of a catalog as raw rows."""
-    for batch in catalog.batches(COLUMNS):
-        yield from batch.to_pylist()
-
-
 def write_rows(path: Path, rows: Iterator[Mapping[str, Any]]) -> str:
     """Write rows as JSON Lines; the path as a source of `curate`."""
     with path.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row) + "\n")
     return str(path)
-
-
-def old_range(old: Catalog) -> dict[str, float]:
-    """The price range of a catalog as options of `curate`, if it was given there."""
-    if not old.ledger.get("range_given"):
-        return {}
-    low, high = old.price_range
-    return {"max_price": high} if low == LOWEST else {"min_price": low, "max_price": high}
-
-
-def note_changes(catalog: Catalog, progress: Progress) -> None:
-    """Say how many items of the earlier catalog changed their split, and why."""
-    changed = (catalog.ledger.get("previous") or {}).get("changed_split", 0)
-    if changed:
-        progress.note(
-            f"{format_count(changed, 'item')} of the earlier catalog moved towards the training split: a sold listing "
-            "is nearly the same as items of two splits, and all of these must be in one."
-        )
