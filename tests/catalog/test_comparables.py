@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricesmith.catalog.comparables import Comparable, ComparablesIndex, highest
+from pricesmith.catalog.comparables import Comparable, ComparablesIndex, Postings, highest
 from pricesmith.core.errors import InputError
 from pricesmith.core.types import Item, Listing, render
 from pricesmith.testing import make_items, odd_listings
@@ -215,3 +215,23 @@ def test_similar_things_are_found_in_text_without_spaces() -> None:
     rows = [item("cup", "白色陶瓷咖啡杯", 30.0), item("lamp", "金属落地灯", 200.0), item("bag", "กระเป๋าหนังแท้", 900.0)]
     near = ComparablesIndex.build(rows).search([Listing("", "蓝色陶瓷马克杯", ""), Listing("", "กระเป๋าผ้าใบ", "")], 1)
     assert [comparable.id for comparables in near for comparable in comparables] == ["cup", "bag"]
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans())
+def test_sums_word_by_word_and_all_at_once_are_the_same_to_the_last_bit(seed: int, binary: bool) -> None:
+    """Long lists of rows take the first way, short ones the second."""
+    rng = np.random.default_rng(seed)
+    n_words, n_rows = 8, 40
+    counts = rng.integers(0, n_rows + 1, n_words)
+    rows = [np.sort(rng.choice(n_rows, count, replace=False)) for count in counts]
+    indptr = np.append(0, np.cumsum(counts)).astype(np.int32)
+    indices = np.concatenate(rows).astype(np.int32) if counts.sum() else np.empty(0, np.int32)
+    data = rng.random(len(indices)).astype(np.float32)
+    words = rng.permutation(n_words)[: rng.integers(1, n_words + 1)].astype(np.int64)
+    weights = rng.random(len(words))
+    sums = Postings(data, indices, indptr, n_rows).dot(words, weights, binary=binary)
+    expected = np.zeros(n_rows)
+    for word, weight in zip(words, weights, strict=True):
+        for place in range(indptr[word], indptr[word + 1]):
+            expected[indices[place]] += weight * (1.0 if binary else float(data[place]))
+    assert np.array_equal(sums, expected)
