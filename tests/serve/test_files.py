@@ -317,8 +317,11 @@ def test_the_folder_of_uploads_is_private_and_used_by_one_server(
 ) -> None:
     upload(file_client, table)
     assert (tmp_path / "uploads").stat().st_mode & 0o777 == 0o700
-    with pytest.raises(ps.UsageError, match="Another server uses"), open_client(uploads=tmp_path / "uploads"):
-        pass
+    with open_client(uploads=tmp_path / "uploads") as second:
+        assert second.post("/v1/price", json={"text": "Cobalt drill"}).status_code == 200
+        answer = upload(second, table)
+    assert (answer.status_code, answer.json()["error"]["what"]) == (503, "Files cannot be stored")
+    assert "Another server uses" in answer.json()["error"]["got"]
 
 
 @pytest.mark.parametrize(

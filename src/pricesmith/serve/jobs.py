@@ -237,9 +237,13 @@ class JobStore:
         self.prepared = False
 
     def start(self) -> None:
-        """Go on with the jobs of an earlier process; no folder is made before the first upload."""
-        if self.folder.is_dir():
-            self.prepare()
+        """Go on with the jobs of an earlier process; no folder is made before the first upload. If another server uses
+        the folder, this one prices without uploads."""
+        try:
+            if self.folder.is_dir():
+                self.prepare()
+        except (OSError, UsageError) as error:
+            log.warning("files cannot be uploaded: %s", error)
 
     def prepare(self) -> None:
         """Make and lock the folder, read its jobs and start the thread. Raises UsageError if another server uses it."""

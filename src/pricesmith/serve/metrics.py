@@ -43,13 +43,18 @@ class Metrics:
             "pricesmith_request_seconds", "Time of a request", ("route",), buckets=BUCKETS, registry=self.registry
         )
         self.registry.register(ServiceCollector(service))
+        self.children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def observe(self, scope: Scope, status: int, seconds: float) -> None:
         """Count a request that was answered."""
         route = getattr(scope.get("route"), "path", "other") if status != 404 or "route" in scope else "other"
         method = scope["method"] if scope["method"] in METHODS else "other"
-        self.requests.labels(route, method, str(status)).inc()
-        self.seconds.labels(route).observe(seconds)
+        pair = self.children.get((route, method, status))
+        if pair is None:  # at most as many as there are routes, methods and statuses
+            pair = self.requests.labels(route, method, str(status)), self.seconds.labels(route)
+            self.children[route, method, status] = pair
+        pair[0].inc()
+        pair[1].observe(seconds)
 
     def write(self) -> tuple[bytes, str]:
         """All metrics as text, and its media type."""

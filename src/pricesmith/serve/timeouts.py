@@ -38,7 +38,7 @@ def remove_limit(scope: Scope) -> None:
 
 class BodyLayer:
     """Answers 413 to a request whose body is too long, declared or not, and 408 to one whose body does not arrive in
-    time; gives up on clients that do not read."""
+    time."""
 
     def __init__(self, app: ASGIApp, seconds: float, max_body: int) -> None:
         self.app, self.seconds, self.max_body = app, seconds, max_body
@@ -70,15 +70,8 @@ class BodyLayer:
             complete = message["type"] != "http.request" or not message.get("more_body", False)
             return message
 
-        async def send_in_time(message: Message) -> None:
-            try:
-                async with asyncio.timeout(self.seconds):
-                    await send(message)
-            except TimeoutError:
-                raise ClientDisconnect from None
-
         with suppress(ClientDisconnect):  # nobody is left to answer
-            await self.app(scope, receive_in_time, send_in_time)
+            await self.app(scope, receive_in_time, send)
 
 
 def declared_length(scope: Scope) -> int:
@@ -87,30 +80,50 @@ def declared_length(scope: Scope) -> int:
     return int(values[0]) if values and values[0].isdigit() else 0
 
 
-def build_protocol(header_timeout: float) -> type[TimedProtocol]:
+def build_protocol(seconds: float) -> type[TimedProtocol]:
     """The protocol with a time limit."""
-    return type("Protocol", (TimedProtocol,), {"header_timeout": header_timeout})
+    return type("Protocol", (TimedProtocol,), {"seconds": seconds})
 
 
 class TimedProtocol(H11Protocol):
-    """The protocol of uvicorn, which closes a connection whose next request does not begin in time, and which answers
-    what is no HTTP in the one shape of errors. `header_timeout` are the seconds from a connection, or the last
-    response, to the whole headers of the next request."""
+    """The protocol of uvicorn, which closes a connection whose next request does not begin in time, and one that does
+    not take its answer in time, and which answers what is no HTTP in the one shape of errors.
 
-    header_timeout = 30.0
+    `seconds` are the time from a connection, or the last response, to the whole headers of the next request, and the
+    time in which a client that has stopped reading must go on.
+    """
+
+    seconds = 30.0
+    write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.header_timer = self.loop.call_later(self.header_timeout, self.close_if_idle)
+        self.header_timer = self.loop.call_later(self.seconds, self.close_if_idle)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self.header_timer.cancel()
-        self.header_timer = self.loop.call_later(self.header_timeout, self.close_if_idle)
+        self.header_timer = self.loop.call_later(self.seconds, self.close_if_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.header_timer.cancel()
+        self.stop_write_timer()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.stop_write_timer()
+        self.write_timer = self.loop.call_later(self.seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.stop_write_timer()
+
+    def stop_write_timer(self) -> None:
+        """The client reads again, or has gone."""
+        if self.write_timer is not None:
+            self.write_timer.cancel()
+            self.write_timer = None
 
     def close_if_idle(self) -> None:
         """Close the connection unless a request is in work. Bytes of half a request do not count."""
