@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pricesmith.catalog.catalog import LEDGER, SPLITS, Catalog
+from pricesmith.catalog.data_card import describe_dominance, describe_noise_floor, source_facts, sources_table
 from pricesmith.catalog.staging import ABOVE, ASSUMED, BELOW
 from pricesmith.core.console import CONTROL
 from pricesmith.core.model_files import report_damage
@@ -51,16 +52,19 @@ def catalog_page(catalog: Catalog) -> RenderableType:
         if rejected:
             rows = [(f"{count:,}", reason) for reason, count in rejected]
             parts.append(FittedTable("Rejected rows", [Column("rows", right=True), Column("reason", wraps=True)], rows))
-        if files := largest_files(ledger):
-            columns = [Column("file", wraps=True), Column("rows", right=True), Column("kept", right=True)]
-            counts = [(plain(file["file"]), f"{file['in']:,}", f"{file['kept']:,}") for file in files]
-            parts.append(FittedTable(files_title(ledger)[0].rstrip(":"), columns, counts))
+        prices = all_prices(catalog)
+        sources = source_facts(catalog, price_bins(prices)[0])
+        if len(sources) > 1:
+            shown = [{**fact, "source": plain(fact["source"])} for fact in sources]
+            parts.append(sources_table(shown, catalog.currency))
+            if sentence := describe_dominance(shown):
+                parts.append(Text(sentence))
         parts.append(Text(plain("\n".join(last_lines(catalog)))))
         if balance := ledger.get("balance"):
             before, after = sum(balance["before"]), sum(balance["after"])
             balanced = f"{before:,} training items, {after:,} kept: {balance['rule']}."
             parts.append(Text(f"Balanced to {balance['train_rows']:,}: {balanced}"))
-        parts += [histogram_table(all_prices(catalog), catalog.currency), examples_table(catalog)]
+        parts += [histogram_table(prices, catalog.currency), examples_table(catalog)]
         return Group(*parts)
 
 
@@ -70,10 +74,18 @@ def plain(text: str) -> str:
 
 
 def to_dict(catalog: Catalog) -> dict[str, Any]:
-    """The ledger, the price histogram and the examples, for --json."""
+    """The ledger, sources, leaks, noise floor, price histogram and examples, for --json."""
     with report_damage(catalog.path / LEDGER):
         edges, counts = price_bins(all_prices(catalog))
-        return {**catalog.ledger, "histogram": {"edges": edges, "counts": counts}, "examples": find_examples(catalog)}
+        left_out = catalog.columns_left_out()
+        return {
+            **catalog.ledger,
+            "histogram": {"edges": edges, "counts": counts},
+            "sources": source_facts(catalog, edges),
+            "leaks": {name: reason for name, reason in left_out.items() if reason.startswith("leak")},
+            "noise_floor": describe_noise_floor(catalog),
+            "examples": find_examples(catalog),
+        }
 
 
 def first_lines(catalog: Catalog) -> list[str]:
