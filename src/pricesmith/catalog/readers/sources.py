@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pricesmith.catalog.catalog import LEDGER
+from pricesmith.catalog.readers.databases import SQLITE, sqlite_path
 from pricesmith.core.atomic import is_utf8, sha256
 from pricesmith.core.errors import InputError
 from pricesmith.core.progress import SILENT, Progress
@@ -52,12 +53,15 @@ MAGIC = {
     b"\x80\x04": "pickle",
     b"\x80\x05": "pickle",
 }
-WANTED = {"zip": "zip or XLSX", "gz": "gzip", "zst": "Zstandard", "parquet": "Parquet", "xlsx": "zip or XLSX"}
+WANTED = {"zip": "zip or XLSX", "gz": "gzip", "zst": "Zstandard", "parquet": "Parquet", "xlsx": "zip or XLSX"} | {
+    "sqlite": "SQLite"
+}
 ADVICE = {
     ".pkl": "Pickles run code when they are read: write the table as Parquet.",
     ".pickle": "Pickles run code when they are read: write the table as Parquet.",
     ".joblib": "Pickles run code when they are read: write the table as Parquet.",
     ".xls": "Save it as .xlsx or .csv.",
+    **dict.fromkeys((".db", ".sqlite", ".sqlite3"), "Write sqlite: before its path, and ?table=TABLE after it."),
 }
 
 
@@ -89,6 +93,7 @@ class Source:
     category: str = ""
     delimiter: str = ""  # of CSV; empty: found by the file's first lines
     member: str = ""  # the file's name in a zip archive
+    table: str = ""  # of a SQLite database; empty: its only one
     pages: tuple[Path, ...] = ()  # of saved web pages: all of them; `path` is the first
 
     @property
@@ -153,15 +158,18 @@ def resolve_sources(sources: Sequence[str], progress: Progress = SILENT) -> list
     name says, and a folder without a usable file. Other files in a folder are passed over, with a note.
     """
     paths: dict[Path, bool] = {}
+    databases = [str(source) for source in sources if str(source).startswith(SQLITE)]
     for source in sources:
+        if str(source) in databases:
+            continue
         for path, grouped in match_source(str(source), progress):
             real = path.resolve()
             paths[real] = paths.get(real, False) or grouped
-    if not paths:
+    made = database_sources(databases, len(paths))
+    if not paths and not made:
         raise InputError("No file was given", allowed=ALLOWED, hint="Name a file, a folder or a glob.")
     names = display_names(sorted(paths))
-    several = len(paths) > 1
-    made = []
+    several = len(paths) + len(made) > 1
     pages = []
     for path, grouped in paths.items():
         kind, stem = detect_format(path)
@@ -177,6 +185,18 @@ def resolve_sources(sources: Sequence[str], progress: Progress = SILENT) -> list
     if pages:
         made.append(page_source(sorted(pages), names))
     return sorted(made, key=lambda source: (source.name, str(source.path)))
+
+
+def database_sources(databases: Sequence[str], others: int) -> list[Source]:
+    """Tables of SQLite databases as sources, each named `FILE/TABLE`."""
+    tables = list(dict.fromkeys((path.resolve(), table) for path, table in map(sqlite_path, databases)))
+    names = display_names(sorted({path for path, _ in tables}))
+    made = []
+    for path, table in tables:
+        check_content(path, names[path], "sqlite")
+        category = category_from_stem(table or path.stem) if len(tables) + others > 1 else ""
+        made.append(Source(path, f"{names[path]}/{table}" if table else names[path], "sqlite", category, table=table))
+    return made
 
 
 def page_source(pages: Sequence[Path], names: Mapping[Path, str]) -> Source:
@@ -375,6 +395,7 @@ def task_of(source: Source, limits: Limits) -> dict[str, Any]:
         "delimiter": source.delimiter,
         "sound": state_of(source) in SOUND,
         "member": source.member,
+        "table": source.table,
         "limits": asdict(limits),
     }
 

@@ -57,6 +57,10 @@ def parse(task: dict[str, Any], file: BinaryIO, answer: MessageWriter) -> None:
 
         reader = tables.parquet if task["format"] == "parquet" else tables.xlsx
         reader(file, limits, answer)
+    elif task["format"] == "sqlite":
+        from pricesmith.catalog.readers import sqlite
+
+        sqlite.sqlite(limits, task["table"], answer)
     elif task["format"] == "html":
         from pricesmith.catalog.readers import html
 
