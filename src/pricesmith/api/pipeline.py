@@ -183,6 +183,7 @@ def price_file(
     *,
     max_interval_ratio: float | None = None,
     comparables: int = 0,
+    audit: bool = False,
     mapping: Mapping[str, str] | None = None,
     budget: float | None = None,
     concurrency: int = 8,
@@ -193,9 +194,9 @@ def price_file(
     """Price every row of a file (.csv, .jsonl, .parquet, .xlsx) of any length into the file `to`; returns the counts.
 
     A row whose interval reaches further than price ÷ or × `max_interval_ratio` gets no price. `comparables` similar
-    training listings are added to each row. `mapping` is field -> column, for columns with unusual names. Raises
-    UsageError if the model knows no column of the file, or if `to` is a file that Pricesmith did not write, unless
-    `overwrite`.
+    training listings are added to each row. `audit` adds `asked_price`, `assessment` and `p_value` for the prices in
+    the file. `mapping` is field -> column, for columns with unusual names. Raises UsageError if the model knows no
+    column of the file, or if `to` is a file that Pricesmith did not write, unless `overwrite`.
 
     A model that asks an API model spends at most `budget` US dollars, spread over all rows, with `concurrency` requests
     at the same time and `timeout` seconds for each; `api` in the result has what was spent, and how many listings were
@@ -224,6 +225,7 @@ def price_file(
             identity=loaded.identity,
             max_interval_ratio=max_interval_ratio,
             comparables=comparables,
+            audit=audit,
             mapping=mapping,
             overwrite=overwrite,
             progress=progress,

@@ -12,7 +12,6 @@ from pricesmith.text.formatting import format_money, format_price, keep_percent_
 TEMPLATE = "audit.html.j2"
 MARKER = '<meta name="generator" content="Pricesmith audit">'
 MAX_SHOWN = 500  # listings on the page; the CSV file has all
-OVER_LABEL, UNDER_LABEL = "over", "under"
 
 
 def render_page(result: AuditResult) -> str:
@@ -40,13 +39,13 @@ def page_content(result: AuditResult) -> dict[str, Any]:
             (
                 "Money at stake",
                 format_price(sum(row.money or 0.0 for row in flagged), result.currency),
-                "asked minus expected, without sign",
+                "differences from the expected prices",
             ),
             ("Plausible", f"{counts['plausible']:,}", f"{counts['not_assessed']:,} could not be assessed"),
         ],
         "rows": [describe_row(row, result.currency) for row in flagged[:MAX_SHOWN]],
         "more": len(flagged) - MAX_SHOWN if len(flagged) > MAX_SHOWN else 0,
-        "fdr": f"{result.fdr:.0%}",
+        "fdr": f"{result.fdr * 100:g} %",
         "judge": result.judge,
         "notes": list(result.notes),
     }
@@ -66,9 +65,9 @@ def describe_row(row: AuditedPrice, currency: str) -> dict[str, Any]:
         "expected": format_money(row.expected, currency),
         "low": format_money(row.low or 0.0, currency),
         "high": format_money(row.high or 0.0, currency),
-        "factor": f"{ratio:,.1f} times" if ratio >= 1 else f"1/{1 / ratio:,.1f} of",
+        "factor": f"{ratio:,.1f} times as much" if ratio >= 1 else f"{1 / ratio:,.1f} times less",
         "money": format_price(row.money or 0.0, currency),
-        "p_value": format_p_value(row.p_value),
+        "p_value": describe_p_value(row.p_value),
         "possible_error": row.possible_error,
         "note": row.note,
         "comparables": [
@@ -79,8 +78,14 @@ def describe_row(row: AuditedPrice, currency: str) -> dict[str, Any]:
     }
 
 
-def price_scale(row: AuditedPrice) -> dict[str, float]:
-    """Where asked price, expected price and interval lie on a log scale, in per cent of its width."""
+def describe_p_value(value: float | None) -> str:
+    """A p-value after the letter p: `= 0.00034`, `< 1e-9`."""
+    text = format_p_value(value)
+    return text.replace("under", "<") if text.startswith("under") else f"= {text}"
+
+
+def price_scale(row: AuditedPrice) -> dict[str, Any]:
+    """Where asked price, expected price, interval and comparables lie on a log scale, in per cent of its width."""
     assert row.asked is not None
     assert row.expected is not None
     values = [row.asked, row.expected, row.low or row.expected, row.high or row.expected]
@@ -93,4 +98,5 @@ def price_scale(row: AuditedPrice) -> dict[str, float]:
         "expected": places[1],
         "low": places[2],
         "width": round(max(places[3] - places[2], 0.5), 1),
+        "comparables": places[4:],
     }

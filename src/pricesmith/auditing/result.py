@@ -99,7 +99,7 @@ class AuditResult:
         counts, flagged = self.counts(), self.flagged
         assessed = len(self.rows) - counts["not_assessed"]
         if not flagged:
-            return f"No price of {assessed:,} stands out at a false discovery rate of {self.fdr:.0%}."
+            return f"No price of {assessed:,} stands out at a false discovery rate of {self.fdr * 100:g} %."
         money = sum(row.money or 0.0 for row in flagged)
         verb = "stands out" if len(flagged) == 1 else "stand out"
         return (

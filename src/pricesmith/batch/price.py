@@ -20,6 +20,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from pricesmith.batch.asked_columns import AskedPrices, read_assessments
 from pricesmith.batch.spending import RECORD, ApiSpending, open_spending
 from pricesmith.batch.writers import WRITERS, Cells, InputColumns, OutputTable, is_prices, quote_fields
 from pricesmith.catalog.clean import is_too_short, refusal
@@ -72,12 +73,15 @@ class PricedRow:
     cells: Cells = field(default_factory=dict)
     cost_usd: float | None = 0.0
     quote_note: str = ""
+    asked_price: float | None = None
+    p_value: float | None = None
 
-    def values(self, comparables: int) -> list[Any]:
+    def values(self, comparables: int, *, audit: bool = False) -> list[Any]:
         """The row as the columns of a part."""
         cells = {name: None if is_nan(value) else value for name, value in self.cells.items()}
         quote = [self.price, self.low, self.high, self.note, self.currency, self.nothing_similar]
         values: list[Any] = [self.id, json.dumps(cells, ensure_ascii=False), *quote]
+        values += [self.asked_price, None, self.p_value] if audit else []
         for near in self.comparables[:comparables]:
             values += [near.id, near.title, near.price, near.similarity]
         values += [None] * (4 * (comparables - len(self.comparables[:comparables])))
@@ -163,6 +167,7 @@ def price_file(
     mapping: Mapping[str, str] | None = None,
     reader: ListingReader | None = None,
     label: str = "",
+    audit: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Price every row of `file` into `to`; the counts of rows, priced and not priced ones.
@@ -170,9 +175,10 @@ def price_file(
     `info` is the model's catalog.json (cleaning, columns, currency). `identity` names the model's content, so that
     parts made by another model are not used. `mapping` is field -> column, for columns with unusual names; `reader`
     replaces the choice of columns by the file's header; `label` is what the file is called in the plan, if its path
-    changes from run to run. A link is written through. Raises UsageError, before anything is written, if the file has
-    no column that the model knows, if `to` is the file or one that this function did not write (unless `overwrite`,
-    which also discards parts of other work), or if another process is writing `to`.
+    changes from run to run. `audit` adds the asked price, its assessment and its p-value. A link is written
+    through. Raises UsageError, before anything is written, if the file has no column that the model knows, if `to`
+    is the file or one that this function did not write (unless `overwrite`, which also discards parts of other
+    work), or if another process is writing `to`.
 
     A pricer that asks an API model (`asks_api`) uses the settings of the innermost `with ApiSettings(...)` block: its
     budget is spread over all rows, and it is the limit for all processes that work on the file; see `spending`.
@@ -183,18 +189,20 @@ def price_file(
     plan = {"generator": GENERATOR, "format": 3, "file": label or str(file), "sha256": sha256(source.path)}
     plan |= {"model": identity, "max_interval_ratio": max_interval_ratio, "comparables": comparables}
     plan |= {"part_rows": part_rows, "to": target.name, "map": dict(sorted((mapping or {}).items()))}
+    plan |= {"audit": True} if audit else {}
     with file_lock(target.with_name(f".{target.name}.lock"), f"Another process is writing {to}"):
         if not overwrite:
             refuse_foreign(target, to)
         reading = reader or build_reader(source, info, mapping)
+        asked = AskedPrices(pricer, source, reading) if audit else None
         done = start_parts(parts, plan, overwrite=overwrite)
         job = PricingJob(
-            pricer, source, reading, parts, part_rows, str(info["currency"]), max_interval_ratio, comparables
+            pricer, source, reading, parts, part_rows, str(info["currency"]), max_interval_ratio, comparables, asked
         )
         with open_spending(pricer, parts) as spending:
             try:
                 count = job.run(done, spending, progress, label or file.name)
-                facts = join_parts(parts, count, part_rows, target, to.suffix.lower(), comparables, spending)
+                facts = join_parts(parts, count, part_rows, target, to.suffix.lower(), comparables, spending, audit)
             except BaseException:
                 paid = spending is not None and spending.spent > 0
                 if not paid and not any(parts.glob("part-*.parquet")):  # nothing to resume: it would be in the way
@@ -343,6 +351,7 @@ class PricingJob:
     currency: str
     max_interval_ratio: float | None
     comparables: int
+    asked: AskedPrices | None = None
 
     def read_parts(self) -> Iterator[list[RawRow | BadRow]]:
         """The rows of each part."""
@@ -365,7 +374,9 @@ class PricingJob:
         for number, rows in enumerate(self.read_parts()):
             if number not in done:
                 answers = self.price_rows(rows, spending)
-                write_part(self.parts / f"part-{number:06d}.parquet", answers, self.comparables)
+                write_part(
+                    self.parts / f"part-{number:06d}.parquet", answers, self.comparables, audit=self.asked is not None
+                )
             count += len(rows)
             progress.advance(len(rows))
         return count
@@ -389,17 +400,21 @@ class PricingJob:
             spending.start_part(len(listings))
         quotes = self.pricer.price(listings)
         flags, near = find_similar(self.pricer, listings, quotes, self.comparables)
-        priced = zip(listings, quotes, flags, near, strict=True)
+        pairs = zip(rows, read, strict=True)
+        cells = [row.values for row, listing in pairs if isinstance(row, RawRow) and isinstance(listing, Listing)]
+        asked: Sequence[dict[str, Any]] = self.asked.assess(cells, quotes) if self.asked else [{}] * len(listings)
+        priced = zip(listings, quotes, flags, near, cells, asked, strict=True)
         answers = []
-        for row, listing_or_answer in zip(rows, read, strict=True):
+        for listing_or_answer in read:
             if isinstance(listing_or_answer, PricedRow):
                 answers.append(listing_or_answer)
                 continue
-            listing, quote, flag, comparables = next(priced)
+            listing, quote, flag, comparables, values, facts = next(priced)
             quote = replace(quote, nothing_similar=flag)
             answer = price_row(listing.id, quote, self.currency, self.max_interval_ratio)
-            cells = row.values if not isinstance(row, BadRow) else {}
-            answers.append(replace(answer, comparables=tuple(comparables), cells=cells))
+            note = join_notes(answer.note, facts.get("reason", ""))
+            shown = {name: value for name, value in facts.items() if name != "reason"}
+            answers.append(replace(answer, comparables=tuple(comparables), cells=values, **{**shown, "note": note}))
         return answers
 
 
@@ -413,14 +428,14 @@ def find_similar(
     return pricer.nothing_similar(listings), near
 
 
-def write_part(path: Path, answers: Sequence[PricedRow], comparables: int = 0) -> None:
+def write_part(path: Path, answers: Sequence[PricedRow], comparables: int = 0, *, audit: bool = False) -> None:
     """Write one part, whole or not at all. The input's columns are one column of JSON."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     paid = [("cost_usd", pa.float64()), ("quote_note", pa.string())]
-    schema = pa.schema([("id", pa.string()), ("input", pa.string()), *quote_fields(comparables), *paid])
-    rows = [dict(zip(schema.names, answer.values(comparables), strict=True)) for answer in answers]
+    schema = pa.schema([("id", pa.string()), ("input", pa.string()), *quote_fields(comparables, audit=audit), *paid])
+    rows = [dict(zip(schema.names, answer.values(comparables, audit=audit), strict=True)) for answer in answers]
     with atomic_file(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, write_page_checksum=True)
 
@@ -433,6 +448,7 @@ def join_parts(
     ending: str,
     comparables: int = 0,
     spending: ApiSpending | None = None,
+    audit: bool = False,
 ) -> dict[str, Any]:
     """Join all parts into one file, in order; the counts. Raises InputError if rows are missing."""
     import numpy as np
@@ -443,13 +459,16 @@ def join_parts(
     for path in paths:
         for text in pq.read_table(path, columns=["input"]).column("input").to_pylist():
             columns.add(json.loads(text))
-    table = OutputTable(columns, comparables)
+    table = OutputTable(columns, comparables, audit=audit)
+    assessments = read_assessments(paths) if audit else []
     facts: dict[str, Any] = {"rows": 0, "priced": 0, "not_priced": 0, "nothing_similar": 0}
     ids = array("Q")
 
     def read_rows() -> Iterator[Cells]:
         for path in paths:
             part = pq.read_table(path).to_pylist()
+            for row, name in zip(part, assessments[facts["rows"] :], strict=False):
+                row["assessment"] = name
             facts["rows"] += len(part)
             facts["not_priced"] += sum(row["price"] is None for row in part)
             facts["nothing_similar"] += sum(row["nothing_similar"] is True for row in part)
@@ -471,6 +490,7 @@ def join_parts(
                 hint="Run the same command again with --overwrite: it prices all rows again.",
             )
     facts["priced"] = facts["rows"] - facts["not_priced"]
+    facts |= {name: assessments.count(name) for name in ("over", "under", "plausible")} if audit else {}
     facts["repeated_ids"] = len(ids) - len(np.unique(np.frombuffer(ids, dtype=np.uint64)))
     facts["renamed"] = table.renamed()
     if spending is not None:

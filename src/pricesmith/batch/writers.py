@@ -23,6 +23,7 @@ Cells = Mapping[str, str | float | int | bool | None]
 SHEET = "prices"
 MAX_LINE = 1 << 20  # characters of a first line; ours are shorter
 QUOTE_NAMES = ("price", "low", "high", "note", "currency", "nothing_similar")
+AUDIT_NAMES = ("asked_price", "assessment", "p_value")
 PREFIX = "predicted_"
 BATCH = 5_000
 INT64 = 1 << 63
@@ -30,12 +31,13 @@ UNESCAPED_ROWS = 500
 MAX_CELL = 8_000_000  # characters
 
 
-def quote_fields(comparables: int = 0) -> list[tuple[str, Any]]:
-    """Names and types of the added columns, with four for each comparable."""
+def quote_fields(comparables: int = 0, *, audit: bool = False) -> list[tuple[str, Any]]:
+    """Names and types of the added columns, with three for an audit and four for each comparable."""
     import pyarrow as pa
 
     types = [pa.float64(), pa.float64(), pa.float64(), pa.string(), pa.string(), pa.bool_()]
     fields = list(zip(QUOTE_NAMES, types, strict=True))
+    fields += list(zip(AUDIT_NAMES, (pa.float64(), pa.string(), pa.float64()), strict=True)) if audit else []
     for number in range(1, comparables + 1):
         kinds = {"id": pa.string(), "title": pa.string(), "price": pa.float64(), "similarity": pa.float64()}
         fields += [(f"comparable_{number}_{name}", kind) for name, kind in kinds.items()]
@@ -70,9 +72,9 @@ class InputColumns:
 class OutputTable:
     """The columns of the output: those of the input, then the added ones under names that the input does not have."""
 
-    def __init__(self, columns: InputColumns, comparables: int) -> None:
+    def __init__(self, columns: InputColumns, comparables: int, *, audit: bool = False) -> None:
         self.columns = columns
-        self.fields = quote_fields(comparables)
+        self.fields = quote_fields(comparables, audit=audit)
         self.added: dict[str, str] = {}
         for name, _ in self.fields:
             output = name
@@ -211,6 +213,8 @@ def is_prices(path: Path, ending: str) -> bool:
         return False
     while names and names[-1].startswith("comparable_"):
         names.pop()
+    if tuple(names[-len(AUDIT_NAMES) :]) == AUDIT_NAMES:
+        names = names[: -len(AUDIT_NAMES)]
     return tuple(names[-len(QUOTE_NAMES) :]) == QUOTE_NAMES
 
 

@@ -48,6 +48,7 @@ def price(
     comparables: Annotated[
         int | None, typer.Option(help="Similar training listings to show (default: 3 for a text, 0 for a file).")
     ] = None,
+    audit: Annotated[bool, typer.Option("--audit", help="Assess the prices of --file as over or under.")] = False,
     budget: ApiBudget = None,
     concurrency: ApiConcurrency = 8,
     timeout: ApiTimeout = 300.0,
@@ -62,7 +63,7 @@ def price(
     from pricesmith.pricers.model import load_model
 
     fields, mapping = read_pairs(field or [], "--field"), read_pairs(map or [], "--map")
-    check_source(model, text, file, to, fields)
+    check_source(model, text, file, to, fields, audit=audit)
     if mapping and file is None and text != STANDARD_INPUT:
         raise UsageError("--map is for --file or -", hint="Leave out --map: use --field for one listing.")
     limits: dict[str, Any] = {"budget": budget, "concurrency": concurrency, "timeout": timeout}
@@ -76,11 +77,17 @@ def price(
             shown = 3 if comparables is None else comparables
             price_words(loaded, text or "", fields, max_interval_ratio, shown, console)
             return
-        options: dict[str, Any] = {"max_interval_ratio": max_interval_ratio, "comparables": comparables or 0}
+        options: dict[str, Any] = {
+            "max_interval_ratio": max_interval_ratio,
+            "comparables": comparables or 0,
+            "audit": audit,
+        }
         price_many(loaded, file, to, {**options, "mapping": mapping, "overwrite": overwrite}, console)
 
 
-def check_source(model: Path, text: str | None, file: Path | None, to: Path | None, fields: dict[str, str]) -> None:
+def check_source(
+    model: Path, text: str | None, file: Path | None, to: Path | None, fields: dict[str, str], *, audit: bool
+) -> None:
     """Raises UsageError unless there is exactly one thing to price, with the options that go with it."""
     allowed = "a text, --field, -, or --file"
     if text is None and file is None and not fields:
@@ -91,6 +98,8 @@ def check_source(model: Path, text: str | None, file: Path | None, to: Path | No
         raise UsageError("price takes a text or --file, not both", allowed=allowed, hint="Leave out one of them.")
     if fields and (file is not None or text == STANDARD_INPUT):
         raise UsageError("--field is for one listing", hint="Leave out --field: the file's columns are used.")
+    if audit and file is None:
+        raise UsageError("--audit is for --file", hint="Leave out --audit, or name a file of listings with prices.")
     if to is not None and file is None and text != STANDARD_INPUT:
         raise UsageError("--to is for --file or -", hint="Leave out --to: the price of one listing is printed.")
 
@@ -173,6 +182,8 @@ def say_counts(result: dict[str, Any], console: Console) -> None:
     console.say("{rows:,} rows: {priced:,} priced, {not_priced:,} not priced: {to}".format(**result))
     if result["not_priced"]:
         console.say("The column note says why a row has no price.")
+    if "plausible" in result:
+        console.say("Asked prices: {over:,} over, {under:,} under, {plausible:,} plausible.".format(**result))
     if result["nothing_similar"]:
         console.say("Nothing similar in the training data for {nothing_similar:,} rows: see note.".format(**result))
 

@@ -93,8 +93,8 @@ def describe_p_values(
     if p_values == "tail" and errors.fit_tail(max_wrong_share) is not None:
         return (
             f"p-values come from the errors on {groups}; beyond the 90 % interval, from a tail fitted to these. The "
-            f"farthest {max_wrong_share:.0%} of held-out prices, which may be wrong themselves, count in it, but their "
-            "distances do not shape it."
+            f"farthest {max_wrong_share * 100:g} % of held-out prices, which may be wrong themselves, count in it, but "
+            "their distances do not shape it."
         )
     start = f"p-values are conformal, from the errors on {groups}"
     if own:
