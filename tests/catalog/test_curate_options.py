@@ -131,17 +131,17 @@ def test_prices_that_name_one_currency_need_no_option(
     assert ("(assumed; --currency changes it)" in catalog_summary(catalog).splitlines()[1]) == (source == "assumed")
 
 
-def test_prices_in_two_currencies_need_the_option_and_the_hint_works(tmp_path: Path) -> None:
-    """Nothing is converted; the rows in the other currency are rejected by name."""
-    rows = make_rows(300, price=lambda item, n: f"{item.price:.2f}", unit=lambda _, n: "EUR" if n % 3 else "USD")
+def test_of_prices_in_several_currencies_the_commonest_is_taken(tmp_path: Path) -> None:
+    """Nothing is converted; the rows in other currencies are rejected by name, and the output says so."""
+    units = ("EUR", "EUR", "USD", "EUR", "USD", "GBP")
+    rows = make_rows(300, price=lambda item, n: f"{item.price:.2f}", unit=lambda _, n: units[n % 6])
     path = write_csv(tmp_path / "a.csv", rows)
-    mapping = {"currency": "unit"}
-    with pytest.raises(UsageError, match="several currencies") as caught:
-        curate([path], tmp_path / "out", mapping=mapping)
-    assert caught.value.got == "200 EUR, 100 USD"
-    code = options_in(caught.value.hint, "--currency")
-    catalog = curate([path], tmp_path / "out", mapping=mapping, currency=code)
-    assert (catalog.currency, catalog.ledger["rows"]["rejected"]) == ("EUR", {"other currency": 100})
+    catalog = curate([path], tmp_path / "out", mapping={"currency": "unit"})
+    assert catalog.currency == "EUR"
+    assert catalog.ledger["rows"]["rejected"] == {"other currency: GBP": 50, "other currency: USD": 100}
+    assert "150 prices, the most; not converted and rejected: 100 USD, 50 GBP" in catalog_summary(catalog)
+    dollars = curate([path], tmp_path / "usd", mapping={"currency": "unit"}, currency="USD")
+    assert dollars.ledger["rows"]["kept"] == 100
 
 
 def test_a_shared_sign_is_read_by_the_currency_that_other_prices_name(tmp_path: Path) -> None:

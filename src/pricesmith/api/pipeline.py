@@ -40,6 +40,8 @@ def curate(
     drop: Sequence[str] = (),
     delimiter: str = "",
     add: Path | str | None = None,
+    kind: str = "",
+    sheet: str = "",
     overwrite: bool = False,
     verbose: bool = False,
 ) -> Catalog:
@@ -52,15 +54,13 @@ def curate(
         mapping: field to column, for columns with unusual names, such as `{"price": "amount"}`.
         currency: ISO code of the prices (default: the one that the files name, else USD).
         min_price, max_price: the lowest and the highest price to keep (default: all prices).
-        split: `auto`, or shares of train, validation and test such as `90/5/5`.
-        split_seed: another seed gives another split.
+        split: `auto`, or shares of train, validation and test such as `90/5/5`; another `split_seed` gives another.
         train_rows: keep this many training rows, fewer of the commonest prices.
         drop_part_numbers: take part numbers out of the text.
         keep, drop: columns to keep although they give the price away, and columns to ignore.
-        delimiter: what separates the columns of a CSV file (default: detected).
         add: the folder of an earlier catalog, whose items are added and keep their split.
-        overwrite: replace a catalog that was made with other settings.
-        verbose: show progress.
+        delimiter, sheet, kind: of a CSV file, of a workbook, and of any file such as `shopify` (default: recognized).
+        overwrite, verbose: replace a catalog that was made with other settings; show progress.
 
     Raises UsageError for a wrong option, a table without a price column, or a folder `to` that holds something else,
     and InputError for a file that cannot be read or fewer than 100 usable rows.
@@ -82,7 +82,7 @@ def curate(
         return curate_files(
             paths, Path(to), mapping=mapping, currency=currency, min_price=min_price, max_price=max_price, split=split,
             split_seed=split_seed, train_rows=train_rows, drop_part_numbers=drop_part_numbers, keep=keep, drop=drop,
-            delimiter=delimiter, add=add, overwrite=overwrite, progress=progress,
+            delimiter=delimiter, kind=kind, sheet=sheet, add=add, overwrite=overwrite, progress=progress,
         )  # fmt: skip
 
 

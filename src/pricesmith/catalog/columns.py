@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from pydantic import Field
 
+from pricesmith.catalog.local_names import LOCAL
 from pricesmith.core.errors import UsageError
 from pricesmith.core.settings import Settings
 from pricesmith.text.price_parser import AMBIGUOUS, currency_in_name, find_price_word, name_words, parse_price, word_set
@@ -34,6 +35,7 @@ USUAL = {
     "brand": "brand brandname vendor manufacturer maker make store",
     "id": "id sku variantsku productid itemid listingid articleid asin parentasin trainid testid uid uuid",
 }
+USUAL = {field: f"{names} {LOCAL[field]}" for field, names in USUAL.items()}
 
 # Words that say where a row came from, not what the thing is: anywhere in a name, at its end, all of it.
 CODES = word_set("id ids sku skus gtin barcode ean upc isbn asin mpn uuid guid url urls uri href permalink slug")
@@ -53,6 +55,8 @@ WHEN = {*LAST, *AT, *word_set("on at first last day time available")}
 
 CENTS = re.compile(r"[0-9][.,][0-9]{2}(?![0-9])")
 MONEY_NAMES = word_set("amt amount value total sum charge fee preis prix precio prezzo preco prijs pris cena hinta ar")
+MINIMUM = re.compile(r"MAP(?:[\W\d_]+)?")
+DATED = re.compile(r"(?<!\d)(?:\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d{2}|(?:19|20)\d{2}(?:[./-]\d{1,2}){0,2})(?!\d)")
 NAMELESS = re.compile(r"column \d+|Unnamed: \d+")  # ours for an empty name, and that of pandas
 
 
@@ -154,6 +158,8 @@ def exclusion_reason(name: str) -> str:
     """The reason why a column of this name stays out of the text, or an empty text."""
     if word := find_price_word(name):
         return f"leak: its name says {word}"
+    if MINIMUM.fullmatch(name):
+        return "leak: its name says MAP (minimum advertised price)"
     if NAMELESS.fullmatch(name):
         return "it has no name"
     parts = name_words(name)
@@ -233,7 +239,32 @@ def price_candidates(header: Sequence[str], rows: Sequence[Mapping[str, object]]
         cents = sum(bool(CENTS.search(str(value))) for value in values) / len(values)
         says_money = bool(find_price_word(name)) or not MONEY_NAMES.isdisjoint(name_words(name))
         scored.append((-4 * says_money - 2 * (signs > 0.5) - (cents > 0.3), place, name))
-    return [name for _, _, name in sorted(scored)]
+    return latest_first([name for _, _, name in sorted(scored)])
+
+
+def latest_first(names: Sequence[str]) -> list[str]:
+    """Names of columns with a price list's date in them (`PRICE 10/1/2018`) in the order of their dates, the latest
+    first, where they are alike but for the date; other names keep their place."""
+    ordered = list(names)
+    by_stem: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        if DATED.search(name):
+            by_stem.setdefault(DATED.sub("", name), []).append(place)
+    for places in by_stem.values():
+        newest = sorted((names[place] for place in places), key=date_in, reverse=True)
+        for place, name in zip(places, newest, strict=True):
+            ordered[place] = name
+    return ordered
+
+
+def date_in(name: str) -> tuple[int, ...]:
+    """The date in a name as numbers that sort: `10/1/2018` as month first, `1.10.2018` as day first."""
+    match = DATED.search(name)
+    numbers = [int(number) for number in re.split(r"\D+", match[0])] if match else []
+    if len(numbers) == 3 and numbers[2] > 31:
+        first, second, year = numbers
+        return (year, second, first) if match and "." in match[0] else (year, first, second)
+    return tuple(numbers)
 
 
 def title_candidate(header: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:

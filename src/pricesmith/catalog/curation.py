@@ -23,7 +23,15 @@ from pricesmith.catalog.additions import InheritedOptions, add_feed, inherit_opt
 from pricesmith.catalog.catalog import CARD, ITEMS, LEDGER, REJECTS, SPLITS, Catalog, open_catalog
 from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import ColumnMap
-from pricesmith.catalog.readers.feeds import DEMO, SAMPLE, ReadOptions, merge_maps, open_feeds
+from pricesmith.catalog.readers.feeds import (
+    DEMO,
+    SAMPLE,
+    ReadOptions,
+    describe_kind,
+    merge_maps,
+    note_currency,
+    open_feeds,
+)
 from pricesmith.catalog.readers.sources import LIMITS, Limits, RawRow, resolve_sources
 from pricesmith.catalog.split import check_split, parse_split
 from pricesmith.catalog.staging import (
@@ -81,6 +89,8 @@ def curate(
     keep: Sequence[str] = (),
     drop: Sequence[str] = (),
     delimiter: str = "",
+    kind: str = "",
+    sheet: str = "",
     overwrite: bool = False,
     limits: Limits | None = None,
     previous: Catalog | None = None,
@@ -92,18 +102,15 @@ def curate(
     Args:
         mapping: field -> column, for columns with unusual names.
         currency: a code of ISO 4217. By default the one that the files name, else USD.
-        min_price: the lowest price that stays; by default every price from 0.01.
-        max_price: the highest price that stays; by default every price.
-        split: `auto`, or the shares of train, validation and test such as `90/5/5`.
-        split_seed: another seed gives another split.
+        min_price, max_price: the lowest and the highest price that stay; by default every price from 0.01.
+        split: `auto`, or the shares of train, validation and test such as `90/5/5`; another `split_seed` gives another.
         train_rows: keep so many training rows, fewer of the commonest prices.
         drop_part_numbers: remove part numbers from the text.
-        keep: columns to keep although they give the price away.
-        drop: columns to ignore.
-        delimiter: what separates the columns of CSV files; by default it is found.
+        keep, drop: columns to keep although they give the price away, and columns to ignore.
+        delimiter, sheet: what separates the columns of CSV files, and the sheet of a workbook; by default found.
+        kind: the kind of the files (`kinds.KINDS`), by default recognized by their headers.
         overwrite: replace a catalog that was built with other settings.
-        previous: an earlier catalog, whose items keep their split.
-        add: an earlier catalog, whose items are added and keep their split.
+        previous, add: an earlier catalog, whose items keep their split; those of `add` are added.
 
     Raises UsageError for invalid settings, and InputError for files that cannot be read and for fewer than 100 rows.
     """
@@ -111,10 +118,11 @@ def curate(
     options = inherit_options(old, InheritedOptions(currency, min_price, max_price, drop_part_numbers))
     low, high = parse_range(LOWEST if options.min_price is None else options.min_price, options.max_price)
     given = check_settings(options.currency, split, train_rows)
-    reading = ReadOptions(mapping or {}, keep, drop, delimiter, given, limits or Limits())
+    reading = ReadOptions(mapping or {}, keep, drop, delimiter, given, kind, sheet, limits or Limits())
     feeds = open_feeds(sources, reading, progress)
     feeds = feeds if old is None else add_feed(old, feeds, keep)
     code, origin = choose_currency(feeds, given)
+    note_currency(feeds, origin, progress)
     cleaning = CleanSettings(drop_part_numbers=options.drop_part_numbers, currency=code)
     rules = Rules(cleaning, code, low, high, origin)
     splitting = SplitOptions(split, split_seed, train_rows, old or previous, old is not None)
@@ -144,6 +152,8 @@ def describe_settings(
         **({"keep": sorted(set(reading.keep))} if reading.keep else {}),
         **({"drop": sorted(set(reading.drop))} if reading.drop else {}),
         **({"delimiter": reading.delimiter} if reading.delimiter else {}),
+        **({"kind": reading.kind} if reading.kind else {}),
+        **({"sheet": reading.sheet} if reading.sheet else {}),
         **({"previous": options.previous.fingerprint} if options.previous is not None else {}),
     }
 
@@ -235,6 +245,7 @@ def build_catalog(
         **describe_items(finalized, mask, rules),
         **describe_columns(feeds, sorted(counts.late), options.previous if options.extend else None),
         **count_rows(counts, names, int(mask.sum())),
+        "kinds": {feed.name: describe_kind(feed, counts.products.get(feed.name, 0)) for feed in feeds if feed.kind},
         "groups": {**describe_groups(finalized, mask, limit), "label_noise": noise},
         "masked": {"listings": masked.listings, "amounts": masked.amounts, "near_price": masked.near_price},
         **({"balance": balanced} if balanced else {}),
@@ -364,11 +375,12 @@ MAX_CELL = 40  # characters of a cell that are shown
 
 @dataclass(frozen=True)
 class FilePreview:
-    """One file: its name, the column map that `curate` would use, and its first rows as they were read."""
+    """One file: its name, the column map that `curate` would use, its first rows as they were read, and its kind."""
 
     name: str
     columns: ColumnMap
     rows: list[dict[str, Any]]
+    kind: str = "table"
 
     def roles(self) -> list[tuple[str, str]]:
         """(column, use) of every column: the field it is used for, `line of the text`, or why it is ignored."""
@@ -398,7 +410,8 @@ class Preview:
             "currency": self.currency,
             "currency_source": self.currency_source,
             "files": [
-                {"file": file.name, "columns": file.columns.model_dump(), "rows": file.rows} for file in self.files
+                {"file": file.name, "kind": file.kind, "columns": file.columns.model_dump(), "rows": file.rows}
+                for file in self.files
             ],
         }
 
@@ -417,7 +430,7 @@ class Preview:
             used = [column for column, use in roles if not use.startswith("ignored")]
             cells = {column: " | ".join(shorten(row.get(column)) for row in file.rows) for column, _ in roles}
             lines = [(plain(column), plain(use), plain(cells[column])) for column, use in roles]
-            title = f"{plain(file.name)}: {len(used)} of {len(roles)} columns are used"
+            title = f"{plain(file.name)} ({file.kind}): {len(used)} of {len(roles)} columns are used"
             columns = [Column("column", wraps=True), Column("use", wraps=True)]
             parts.append(FittedTable(title, [*columns, Column(f"first {len(file.rows)} rows", wraps=True)], lines))
         return Group(*parts, Text("Nothing was written. Run it without --preview to build."))
@@ -437,6 +450,8 @@ def preview(
     keep: Sequence[str] = (),
     drop: Sequence[str] = (),
     delimiter: str = "",
+    kind: str = "",
+    sheet: str = "",
     limits: Limits = LIMITS,
     progress: Progress = SILENT,
 ) -> Preview:
@@ -445,9 +460,16 @@ def preview(
     Raises UsageError for invalid options and InputError for files that cannot be read, as `curate` does.
     """
     given = check_settings(currency, "auto", None)
-    feeds = open_feeds(sources, ReadOptions(mapping or {}, keep, drop, delimiter, given, limits), progress)
+    reading = ReadOptions(mapping or {}, keep, drop, delimiter, given, kind, sheet, limits)
+    feeds = open_feeds(sources, reading, progress)
     code, currency_source = choose_currency(feeds, given)
-    files = [FilePreview(feed.name, feed.columns, list(islice(raw_rows(feed), N_ROWS))) for feed in feeds]
+    note_currency(feeds, currency_source, progress)
+    files = [
+        FilePreview(
+            feed.name, feed.columns, list(islice(raw_rows(feed), N_ROWS)), feed.kind.label if feed.kind else "table"
+        )
+        for feed in feeds
+    ]
     return Preview(code, currency_source, files)
 
 

@@ -42,11 +42,13 @@ from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import Progress
 from pricesmith.core.types import Listing
 from pricesmith.text.currency import CODES, find_currencies, normalize_sign
+from pricesmith.text.formatting import format_count
 from pricesmith.text.price_parser import currency_in_name, parse_price
 from pricesmith.text.words import split_words
 
 if TYPE_CHECKING:
     from pricesmith.catalog.columns import ColumnMap
+    from pricesmith.catalog.kinds import Kind
     from pricesmith.catalog.variants import Variants
 
 TOO_SHORT = "too short"
@@ -56,6 +58,7 @@ DUPLICATE = "duplicate"
 BALANCED = "balanced away"
 
 WIDE = 0.05  # an amount this near to the price would have given it away
+MOST_PRODUCTS = 1_000_000  # names of products that are counted
 GROUP = 8_000  # rows of one piece of the staged file
 LONGEST_ID = 200
 LINKS = "links.bin"
@@ -84,6 +87,7 @@ class Feed:
     variants: Variants | None = None
     prices: PriceScan = NOT_SCANNED
     added: bool = False
+    kind: Kind | None = None
 
 
 @dataclass
@@ -92,6 +96,7 @@ class RejectCounts:
 
     rows: Counter[str] = field(default_factory=Counter)
     rejected: dict[str, Counter[str]] = field(default_factory=dict)
+    products: dict[str, int] = field(default_factory=dict)
     late: dict[str, None] = field(default_factory=dict)
 
     def reject(self, file: str, reason: str, count: int = 1) -> None:
@@ -176,6 +181,15 @@ def same_currency(value: object, named: str | None, currency: str) -> bool:
     return not code or code.upper() == currency or currency in find_currencies(normalize_sign(code))
 
 
+def name_other_currency(value: object, named: str | None, currency: str) -> str:
+    """The reason for a price in another currency, with the currency's code if it is known."""
+    if named is None or named == currency:
+        text = cell_text(value).strip()
+        codes = (text.upper(),) if text.upper() in CODES else find_currencies(normalize_sign(text))
+        named = codes[0] if codes else ""
+    return f"{OTHER_CURRENCY}: {named}" if named else OTHER_CURRENCY
+
+
 def digest(text: str) -> Hashes:
     """128 bits of a text's SHA-256, as two numbers."""
     whole = hashlib.sha256(text.encode()).digest()
@@ -258,7 +272,9 @@ def stage_feeds(feeds: Sequence[Feed], rules: Rules, stage: Stage, rejects: Reje
     for place, feed in enumerate(feeds):
         progress.start(f"reading {feed.name}")
         known = feed.columns.names()
+        products = ProductCount(feed.variants)
         for batch in feed.read():
+            products.add(batch)
             rows = []
             for raw in batch:
                 rejects.tally.rows[feed.name] += 1
@@ -276,7 +292,43 @@ def stage_feeds(feeds: Sequence[Feed], rules: Rules, stage: Stage, rejects: Reje
                 rows.append((raw, listing, price))
             stage.add(feed, place, rows)
             progress.advance(len(batch))
+        rejects.tally.products[feed.name] = products.total
+        if feed.kind:
+            progress.note(f"{feed.name}: {format_kind(feed, rejects.tally)}")
     return masked
+
+
+class ProductCount:
+    """Counts the products that rows belong to, up to a million names; rows that name none are one each."""
+
+    def __init__(self, variants: Variants | None) -> None:
+        self.variants = variants
+        self.names: set[int] = set()
+        self.alone = 0
+
+    def add(self, batch: Sequence[RawRow | BadRow]) -> None:
+        """Count the rows of a batch that could be read."""
+        if self.variants is None:
+            return
+        for row in batch:
+            if isinstance(row, RawRow):
+                if not (name := self.variants.group_of(row.values)):
+                    self.alone += 1
+                elif len(self.names) < MOST_PRODUCTS:
+                    self.names.add(hash(name))
+
+    @property
+    def total(self) -> int:
+        """The number of products; 0 where rows do not name theirs."""
+        return len(self.names) + self.alone
+
+
+def format_kind(feed: Feed, counts: RejectCounts) -> str:
+    """What a feed is: `Shopify product export: 870 rows, 48 products`."""
+    label = feed.kind.label if feed.kind else "table"
+    products = counts.products.get(feed.name, 0)
+    rows = format_count(counts.rows[feed.name], "row")
+    return f"{label}: {rows}, {format_count(products, 'product')}" if products else f"{label}: {rows}"
 
 
 def examine_row(raw: RawRow, feed: Feed, rules: Rules) -> tuple[Listing, float, list[float]] | str:
@@ -286,8 +338,9 @@ def examine_row(raw: RawRow, feed: Feed, rules: Rules) -> tuple[Listing, float, 
     if isinstance(parsed, str):
         return feed.variants.reason(values, parsed) if feed.variants else parsed
     price, currency = parsed
-    if not same_currency(values.get(columns.currency) if columns.currency else None, currency, rules.currency):
-        return OTHER_CURRENCY
+    code = values.get(columns.currency) if columns.currency else None
+    if not same_currency(code, currency, rules.currency):
+        return name_other_currency(code, currency, rules.currency)
     if price < rules.low:
         return BELOW
     if price > rules.high:
@@ -318,8 +371,8 @@ RARE_CURRENCY = 0.05  # of the prices: a currency named less often is an excepti
 def choose_currency(feeds: Sequence[Feed], given: str) -> tuple[str, str]:
     """The currency of all prices, and where it comes from: empty if `given`, `assumed` if no price names one.
 
-    Raises UsageError if several currencies have at least 5 % of the prices each, or if a column's name contradicts
-    `given`.
+    Of several currencies the commonest is taken; the prices in others are rejected by name. Raises UsageError if a
+    column's name contradicts `given`.
     """
     if given:
         check_currency(feeds, given)
@@ -337,14 +390,9 @@ def choose_currency(feeds: Sequence[Feed], given: str) -> tuple[str, str]:
     if total <= RARE_CURRENCY * silent:
         return DEFAULT_CURRENCY, ASSUMED
     code, count = firm.most_common(1)[0]
+    others = ", ".join(f"{rows:,} {name}" for name, rows in firm.most_common(6) if name != code)
     if total - count > RARE_CURRENCY * total:
-        parts = ", ".join(f"{rows:,} {name}" for name, rows in firm.most_common(5))
-        raise UsageError(
-            "The prices are in several currencies",
-            got=parts,
-            allowed="one currency for each catalog; prices are not converted",
-            hint=f"Choose the prices to keep: --currency {code}.",
-        )
+        return code, f"{origins[code]}: {count:,} prices, the most; not converted and rejected: {others}"
     return code, origins[code]
 
 

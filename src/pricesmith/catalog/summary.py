@@ -114,8 +114,21 @@ def first_lines(catalog: Catalog) -> list[str]:
 def last_lines(catalog: Catalog) -> list[str]:
     """Columns, groups, masked amounts, split and folder."""
     splits = ", ".join(f"{count:,} {name}" for name, count in catalog.ledger["splits"].items())
-    lines = [*describe_columns(catalog.ledger["columns"]), *describe_groups(catalog)]
+    kinds = describe_kinds(catalog.ledger)
+    lines = [*kinds, *describe_columns(catalog.ledger["columns"]), *describe_groups(catalog)]
     return [*lines, f"Split by group: {splits}.", f"The catalog is {catalog.path}"]
+
+
+def describe_kinds(ledger: Mapping[str, Any]) -> list[str]:
+    """One line on what the files were recognized as; none if they are plain tables."""
+    kinds = [kind for kind in ledger.get("kinds", {}).values() if kind["kind"] != "table" or kind.get("products")]
+    labels = []
+    for label in dict.fromkeys(kind["label"] for kind in kinds):
+        alike = [kind for kind in kinds if kind["label"] == label]
+        products = sum(kind.get("products", 0) for kind in alike)
+        grouped = ", ".join(dict.fromkeys(kind["grouped_by"] for kind in alike if "grouped_by" in kind))
+        labels.append(f"{label} ({products:,} products by {grouped})" if products else label)
+    return [f"Recognized: {'; '.join(labels)}"] if labels else []
 
 
 def largest_files(ledger: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -42,6 +42,12 @@ GROUP_KEYS = {  # columns that name the product of a row, and the columns that n
 INHERITED = frozenset(
     f"""{USUAL["title"]} {USUAL["text"]} {USUAL["brand"]} {USUAL["category"]} brands tags type producttags""".split()
 )
+TRANSLATED = {  # WooCommerce writes its headers in the language of the shop: German, Spanish, French
+    "type": "typ tipo",
+    "parent": "übergeordnetesprodukt superior",
+    "sku": "artikelnummer ugs",
+    "regularprice": "regulärerpreis precionormal tarifrégulier",
+}
 TITLES = tuple(USUAL["title"].split())
 # Columns of a Shopify export that belong to one variant or one picture; all others belong to the product.
 OF_A_VARIANT = re.compile(
@@ -86,13 +92,16 @@ class Variants:
                 return text
         return ""
 
+    @property
+    def group_columns(self) -> str:
+        """The columns by which rows are one product."""
+        by = {"shopify": "Handle", "woocommerce": "Parent", "magento": "sku and configurable_variations"}
+        return by.get(self.kind) or next(self.columns[key] for key in GROUP_KEYS if key in self.columns)
+
     def describe(self) -> str:
         """A note for the user on how variants are grouped."""
-        by = {"shopify": "Handle", "woocommerce": "Parent", "magento": "sku and configurable_variations"}
-        column = by.get(self.kind) or next(self.columns[key] for key in GROUP_KEYS if key in self.columns)
-        return (
-            f"rows of one product (by {column}) stay on one side of the split; variants inherit what they leave empty"
-        )
+        rows = f"rows of one product (by {self.group_columns})"
+        return f"{rows} stay on one side of the split; variants inherit what they leave empty"
 
     def group_of(self, values: Mapping[str, object]) -> str:
         """The name of the product that a row belongs to, empty if it names none."""
@@ -227,6 +236,10 @@ def find_variants(header: Sequence[str]) -> Variants | None:
     seen = columns.keys()
     if seen & {"handle", "urlhandle"} and "title" in seen and seen & {"variantprice", "option1name", "option1value"}:
         return Variants("shopify", columns)
+    for key, names in TRANSLATED.items():
+        if local := next((columns[name] for name in names.split() if name in columns), ""):
+            columns.setdefault(key, local)
+    seen = columns.keys()
     if {"type", "parent"} <= seen and seen & {"sku", "id"} and seen & {"regularprice", "visibilityincatalog"}:
         return Variants("woocommerce", columns)
     if "sku" in seen and (

@@ -64,6 +64,15 @@ Delimiter = Annotated[
     str | None,
     typer.Option(help="What separates the columns of a CSV file, such as ';' or tab (default: detected)."),
 ]
+KindName = Annotated[
+    str | None,
+    typer.Option(
+        "--kind",
+        help="Kind of file: shopify, woocommerce, magento, merchant, amazon-2018, amazon-2023, mercari, schema.org or "
+        "table (default: recognized).",
+    ),
+]
+Sheet = Annotated[str | None, typer.Option(help="Sheet of a workbook to read (default: the best guess).")]
 Currency = Annotated[
     str | None,
     typer.Option(help="Currency of the prices, as an ISO code (default: the one that the files name, else USD)."),

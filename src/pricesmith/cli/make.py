@@ -22,12 +22,14 @@ from pricesmith.cli.app import (
     DropPartNumbers,
     Json,
     Keep,
+    KindName,
     MaxPrice,
     MinPrice,
     Preview,
     Quiet,
     Rebuild,
     Recipes,
+    Sheet,
     TrainRows,
     app,
     open_console,
@@ -62,6 +64,8 @@ def build(
     keep: Keep = None,
     drop: Drop = None,
     delimiter: Delimiter = None,
+    kind: KindName = None,
+    sheet: Sheet = None,
     drop_part_numbers: DropPartNumbers = False,
     api_answers: ApiAnswersFile = None,
     api_model: ApiModelName = "",
@@ -75,7 +79,7 @@ def build(
     from pricesmith.core.settings import read_pairs
 
     console = open_console(json=json, quiet=quiet)
-    options = {
+    options: dict[str, Any] = {
         "mapping": read_pairs(map or [], "--map"),
         "currency": currency,
         "min_price": min_price,
@@ -86,17 +90,18 @@ def build(
         "keep": keep or [],
         "drop": drop or [],
         "delimiter": delimiter,
+        "kind": kind,
+        "sheet": sheet,
         "drop_part_numbers": drop_part_numbers,
     }
     if preview:
-        names = ("mapping", "currency", "keep", "drop")
-        show_preview(sources, {**{name: options[name] for name in names}, "delimiter": delimiter or ""}, console)
+        names = ("mapping", "currency", "keep", "drop", "delimiter", "kind", "sheet")
+        show_preview(sources, {name: options[name] for name in names if options[name] is not None}, console)
         return
     answers = open_answers(api_answers, api_model, api_cost_per_1000)
+    given: dict[str, Any] = {"recipes": recipe or (), "options": options, "answers": answers, "refit": refit}
     with console.progress() as progress:
-        result = run_build(
-            sources, to, recipes=recipe or (), options=options, answers=answers, refit=refit, progress=progress
-        )
+        result = run_build(sources, to, **given, progress=progress)
     show_build(result, console)
     console.result(result)
 
@@ -135,6 +140,8 @@ def curate(
     drop: Drop = None,
     keep: Keep = None,
     delimiter: Delimiter = None,
+    kind: KindName = None,
+    sheet: Sheet = None,
     currency: Currency = None,
     preview: Preview = False,
     min_price: MinPrice = None,
@@ -160,6 +167,7 @@ def curate(
 
     console = open_console(json=json, quiet=quiet)
     reading: dict[str, Any] = {"mapping": read_pairs(map or [], "--map"), "delimiter": delimiter or ""}
+    reading |= {"kind": kind or "", "sheet": sheet or ""}
     reading |= {"currency": currency, "keep": keep or [], "drop": drop or []}
     if preview and not from_feedback:
         show_preview(sources, reading, console)
@@ -195,7 +203,7 @@ def curate_log(log: Path, to: Path, add: Path | None, options: dict[str, Any], p
     """The catalog of the sold prices in a log."""
     from pricesmith.serve.feedback_source import curate_feedback
 
-    chosen = {name: value for name, value in options.items() if name not in ("mapping", "delimiter")}
+    chosen = {name: value for name, value in options.items() if name not in ("mapping", "delimiter", "kind", "sheet")}
     return curate_feedback(log, to, add=add, **chosen, progress=progress)
 
 

@@ -83,26 +83,43 @@ NUMBERS = re.compile(r"[0-9](?:[0-9.,']|[\s\u00a0\u202f](?=[0-9]{3}))*")
 CURRENCY_SYMBOL = re.compile(r"([^\w\s.,'/:-]+)")
 
 # The words by which a column's name says that it holds money (a rule of fair measurement: see `columns`).
-MONEY_WORDS = word_set("price prices priced pricing cost costs msrp rrp list discount sale wholesale")
+MONEY_WORDS = word_set(
+    """price prices priced pricing cost costs msrp rrp list discount sale wholesale
+    preço preços preco precos precio precios prix preis preise prezzo prezzi prijs cena ceny fiyat fiyatı fiyatlar pvp
+    uvp custo costo coste rabat rabatt desconto descuento"""
+)
+CJK_MONEY = re.compile("価格|定価|値段|价格|售价|原价|가격")
+# What a "list" is of where it is no list price.
+LISTED = word_set("ingredient ingredients part parts feature features packing content contents track check")
 # Names without a break between their words; a costume is none of them.
 RUN_TOGETHER = re.compile(
     r"price|msrp|rrp|cost(?!um|a)|per(?:unit|item|piece|pack|kg|lb|oz|g|gb|tb|mb|sqm|sqft|litre|liter)$"
 )
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_a-zA-Z]+")
 
+CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+ANY_WORD = re.compile("[a-z\u00c0-\u024f]+|[0-9]+|[^\\W\\d_a-z\u00c0-\u024f]+")  # Latin letters apart from others
+
 
 def name_words(name: str) -> list[str]:
     """The word parts of a column's name in lower case: `listPrice`, `list_price`, `List Price` are alike."""
-    return [part.lower() for part in WORD.findall(name)]
+    if name.isascii():
+        return [part.lower() for part in WORD.findall(name)]
+    spaced = CAMEL.sub(" ", unicodedata.normalize("NFC", name))
+    return ANY_WORD.findall(spaced.casefold())
 
 
 def find_price_word(name: str) -> str:
     """The word by which a column's name says that it holds a price, or an empty text."""
+    if money := CJK_MONEY.search(name):
+        return money[0]
     parts = name_words(name)
     for place, part in enumerate(parts):
+        if part == "list" and place and parts[place - 1] in LISTED:
+            continue
         if (
             part in MONEY_WORDS
-            or part.endswith(("price", "cost", "msrp"))
+            or part.endswith(("price", "cost", "msrp", "preis"))
             or part.startswith("discount")
             or RUN_TOGETHER.match(part)
         ):

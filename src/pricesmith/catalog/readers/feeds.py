@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from pricesmith.catalog.columns import (
     ColumnMap,
@@ -17,7 +18,9 @@ from pricesmith.catalog.columns import (
     price_candidates,
     title_candidate,
 )
+from pricesmith.catalog.kinds import TABLE, Kind, find_kind, own_columns, variants_of, without_settings
 from pricesmith.catalog.leakage import drop_columns, find_leaks, keep_columns
+from pricesmith.catalog.local_names import currencies_of
 from pricesmith.catalog.readers.sources import (
     LIMITS,
     BadRow,
@@ -30,7 +33,7 @@ from pricesmith.catalog.readers.sources import (
     scan_prices,
 )
 from pricesmith.catalog.staging import Feed
-from pricesmith.catalog.variants import Variants, find_variants
+from pricesmith.catalog.variants import Variants
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.progress import Progress, format_duration
 
@@ -49,13 +52,16 @@ SAMPLE = 20_000  # rows whose keys make the header of a JSON Lines file
 @dataclass(frozen=True)
 class ReadOptions:
     """How sources are read: columns to map, to keep although they give the price away, and to drop; the delimiter of
-    CSV files (empty: found by their first lines); the currency whose price column is preferred."""
+    CSV files (empty: found by their first lines); the currency whose price column is preferred; the kind of file and
+    the sheet of a workbook (empty: recognized)."""
 
     mapping: Mapping[str, str] = field(default_factory=dict)
     keep: Sequence[str] = ()
     drop: Sequence[str] = ()
     delimiter: str = ""
     currency: str = ""
+    kind: str = ""
+    sheet: str = ""
     limits: Limits = LIMITS
 
 
@@ -66,7 +72,7 @@ def open_feeds(sources: Sequence[str], options: ReadOptions, progress: Progress)
     feeds = [demo_feed(name) for name in sorted({name for name in sources if name.startswith(DEMO)})]
     plain = [source for source in sources if not source.startswith(DEMO)]
     if plain or not feeds:
-        files = with_delimiter(resolve_sources(plain), options.delimiter)
+        files = with_sheet(with_delimiter(resolve_sources(plain), options.delimiter), options.sheet)
         progress.note(estimate(files))
         feeds += [file_feed(source, options, progress) for source in files]
     check_columns_exist(feeds, "--keep", keep)
@@ -139,6 +145,16 @@ def with_delimiter(sources: Sequence[Source], delimiter: str) -> list[Source]:
     return [replace(source, delimiter=character) if source.format in ("csv", "tsv") else source for source in sources]
 
 
+def with_sheet(sources: Sequence[Source], sheet: str) -> list[Source]:
+    """The sources with the sheet to read of workbooks. Raises UsageError if there is no workbook."""
+    if not sheet:
+        return list(sources)
+    if not any(source.format == "xlsx" for source in sources):
+        kinds = ", ".join(sorted({source.format for source in sources}))
+        raise UsageError("--sheet is for XLSX files only", got=kinds, hint="Leave --sheet out.")
+    return [replace(source, sheet=sheet) if source.format == "xlsx" else source for source in sources]
+
+
 def check_columns_exist(feeds: Sequence[Feed], option: str, columns: Sequence[str]) -> None:
     """Raise UsageError if an option names a column that no file has."""
     names = {name for feed in feeds for name in feed.columns.names()}
@@ -158,6 +174,17 @@ def note_leaks(left_out: Mapping[str, str], progress: Progress) -> None:
     for name, reason in left_out.items():
         if reason.startswith("leak"):
             progress.note(f"Dropped column {name!r}, {reason}. Keep it with --keep {shlex.quote(name)}")
+
+
+class NoteKeeper(Progress):
+    """Keeps the notes of a reader."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keep one."""
+        self.texts.append(text)
 
 
 class Sample:
@@ -184,13 +211,16 @@ def file_feed(source: Source, options: ReadOptions, progress: Progress) -> Feed:
     """One file, its columns chosen and its leaks found."""
     progress.start(f"looking at {source.name}")
     limits, batches, bad, sample = options.limits, list[Batch](), Counter[str](), Sample()
-    stream = read_rows(source, limits)
+    notes = NoteKeeper()
+    stream = read_rows(source, limits, notes)
     try:
         header = read_header(stream, source.format, batches, bad, sample)
         if not header:
             raise empty_file_error(source.name, bad)
-        columns = columns_of_file(source.name, header, sample, options, progress)
-        variants = find_variants(header)
+        kind = kind_of_file(source.name, header, options.kind)
+        columns = columns_of_file(source.name, header, sample, options, progress, kind)
+        columns = without_settings(columns, kind, options.keep)
+        variants = variants_of(kind, header)
         if variants:
             progress.note(f"{source.name}: {variants.describe()}")
         prices = scan_prices(source, columns.price, columns.currency or "", limits)
@@ -199,6 +229,10 @@ def file_feed(source: Source, options: ReadOptions, progress: Progress) -> Feed:
             rows = variants.inherit(rows) if variants else rows
             columns = drop_columns(columns, find_leaks(rows, columns, prices.marks))
         columns = keep_columns(columns, options.keep)
+    except UsageError:
+        for note in notes.texts:  # what was read is not read again, which would show them
+            progress.note(note)
+        raise
     finally:
         getattr(stream, "close", lambda: None)()
     if "," in prices.marks:
@@ -214,16 +248,28 @@ def file_feed(source: Source, options: ReadOptions, progress: Progress) -> Feed:
         marks=prices.marks,
         variants=variants,
         prices=prices,
+        kind=kind,
     )
 
 
+def kind_of_file(name: str, header: Sequence[str], chosen: str) -> Kind:
+    """The kind of a file, as `--kind` chooses it or by its header. Raises UsageError with the file's name."""
+    try:
+        return find_kind(header, chosen)
+    except UsageError as error:
+        what = error.what if error.what.startswith("There is no kind") else f"{name}: {error.what}"
+        raise UsageError(what, got=error.got, allowed=error.allowed, hint=error.hint) from None
+
+
 def columns_of_file(
-    name: str, header: Sequence[str], sample: Sample, options: ReadOptions, progress: Progress
+    name: str, header: Sequence[str], sample: Sample, options: ReadOptions, progress: Progress, kind: Kind
 ) -> ColumnMap:
     """The column map of a file. Raises UsageError with the file's name and, without a price, the likeliest columns."""
     usable = [column for column in header if column not in options.drop]
     try:
-        columns = choose_columns(usable, options.mapping, filled=sample.filled(), currency=options.currency)
+        filled = sample.filled()
+        own = own_columns(kind, [column for column in usable if column in filled], options.mapping)
+        columns = choose_columns(usable, {**own, **options.mapping}, filled=filled, currency=options.currency)
     except NoPriceColumn as error:
         hint = price_hint(usable, sample)
         raise UsageError(f"{name}: {error.what}", got=error.got, allowed=error.allowed, hint=hint) from None
@@ -304,3 +350,27 @@ def merge_maps(maps: Sequence[ColumnMap]) -> ColumnMap:
         left_out |= columns.left_out
     remaining = tuple(name for name in extra if name not in left_out)
     return maps[0].model_copy(update={"extra": remaining, "left_out": left_out})
+
+
+def describe_kind(feed: Feed, products: int) -> dict[str, Any]:
+    """What a file was recognized as, for the ledger: the kind, and its products with the columns that name them."""
+    kind = feed.kind or TABLE
+    facts: dict[str, Any] = {"kind": kind.name, "label": kind.label}
+    if feed.variants:
+        facts |= {"products": products, "grouped_by": feed.variants.group_columns}
+    return facts
+
+
+def note_currency(feeds: Sequence[Feed], source: str, progress: Progress) -> None:
+    """Note where dollars are assumed although a file's language or kind speaks for a doubt."""
+    for feed in feeds if source == "assumed" else ():
+        if codes := currencies_of(feed.columns.price):
+            progress.note(
+                f"{feed.name}: no price names a currency, so US dollars are assumed. By the name of the column "
+                f"{feed.columns.price!r} it may be {' or '.join(codes)}: --currency {codes[0]}"
+            )
+        elif feed.kind and not feed.kind.names_currency:
+            label = feed.kind.label
+            progress.note(
+                f"{feed.name}: a {label} names no currency: US dollars are assumed, unless --currency says it"
+            )

@@ -142,6 +142,7 @@ FREE = 64_000_000  # unpacked bytes before the ratio to the packed ones counts
 TOO_LARGE = "cell too large"
 WRONG_FIELDS = "wrong number of fields"
 BLANK = "blank row"
+HEADER_AGAIN = "the header again"
 PLAIN = re.compile(r"[0-9]+(?:[.,][0-9]+)?", re.ASCII)
 NUMBER = re.compile(r"[0-9](?:[0-9.,'\s]*[0-9])?", re.ASCII)
 LONGEST_PRICE = 64  # characters of a cell with a price

@@ -94,6 +94,7 @@ class Source:
     delimiter: str = ""  # of CSV; empty: found by the file's first lines
     member: str = ""  # the file's name in a zip archive
     table: str = ""  # of a SQLite database; empty: its only one
+    sheet: str = ""  # of a workbook; empty: the one that looks most like a table of prices
     pages: tuple[Path, ...] = ()  # of saved web pages: all of them; `path` is the first
 
     @property
@@ -396,6 +397,7 @@ def task_of(source: Source, limits: Limits) -> dict[str, Any]:
         "sound": state_of(source) in SOUND,
         "member": source.member,
         "table": source.table,
+        "sheet": source.sheet,
         "limits": asdict(limits),
     }
 

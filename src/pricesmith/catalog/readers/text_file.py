@@ -18,14 +18,26 @@ import zipfile
 import zlib
 from typing import Any, BinaryIO
 
-from pricesmith.catalog.readers.csv import CsvReader, RowShape
-from pricesmith.catalog.readers.sandbox import BLANK, FREE, TOO_LARGE, WRONG_FIELDS, FileRefused, MessageWriter
+from pricesmith.catalog.readers.csv import CsvReader, RowShape, is_number
+from pricesmith.catalog.readers.sandbox import (
+    BLANK,
+    FREE,
+    HEADER_AGAIN,
+    TOO_LARGE,
+    WRONG_FIELDS,
+    FileRefused,
+    MessageWriter,
+)
 
 ONCE = 1 << 20  # bytes read at a time
 HEAD = 1 << 16  # bytes from which encoding and separator are detected
 ALIVE = 64_000_000  # bytes between signs of life
 MOST_MEMBERS = 1_000  # files in a zip archive
 SEPARATORS = ",;\t|"
+YEAR = re.compile("(?:19|20)[0-9]{2}")
+HEADINGS = frozenset(
+    ["id", "sku", "name", "title", "price", "brand", "category", "description", "product", "item", "url"]
+)
 SAID = re.compile('\ufeff?"?sep=(.)"?\r?\n', re.IGNORECASE)
 
 
@@ -199,6 +211,18 @@ def separator_of(head: str) -> str:
     return best
 
 
+def looks_like_data(cells: list[str], shape: RowShape) -> bool:
+    """Whether the first row of a file is a row like the others: numbers where they have numbers, and no name.
+
+    Years (`name,2023,2024`) are names of columns. A cell that holds letters only in a column of numbers is a name.
+    """
+    texts = [cells[place].strip() for place in shape.numbers]
+    filled = [text for text in texts if text]
+    if not filled or not all(is_number(text) for text in filled) or all(YEAR.fullmatch(text) for text in filled):
+        return False
+    return not any(cell.strip().casefold().replace("_", " ") in HEADINGS for cell in cells)
+
+
 def separated(text: io.TextIOWrapper, head: str, separator: str, limits: Any, answer: MessageWriter) -> None:
     """CSV or TSV, a row at a time. An empty `separator` is found in `head`, or from Excel's line `sep=;`."""
     if match := SAID.match(head):
@@ -209,15 +233,22 @@ def separated(text: io.TextIOWrapper, head: str, separator: str, limits: Any, an
     csv.field_size_limit(8 * limits.cell)
     rows = CsvReader(text, separator, 4 * limits.cell)
     header: list[str] | None = None
-    noted = False
+    first: list[str] = []
+    noted = headless = False
     while (entry := rows.next()) is not None:
         if header is None:
             if isinstance(entry, str):
                 raise FileRefused("its header cannot be read", entry, "", "Check its first line.")
-            if any(name.strip("\ufeff \t\x00") for name in entry):
+            if not any(name.strip("\ufeff \t\x00") for name in entry):
+                continue
+            rows.shape = RowShape(len(entry), separator, head)
+            first = [name.strip("\ufeff") for name in entry]
+            if not (headless := looks_like_data(first, rows.shape)):
                 header = answer.header(entry)
-                rows.shape = RowShape(len(header), separator, head)
-            continue
+                continue
+            header = answer.header([f"column_{place}" for place in range(1, len(entry) + 1)])
+            answer.say(note=f"its first row looks like data, so its columns are named column_1 to column_{len(entry)}")
+            entry = first
         if rows.repaired and not noted:
             noted = True
             answer.say(note='some of its quotes are not CSV quotes (inch marks, or \\"); they are read as text')
@@ -229,6 +260,8 @@ def separated(text: io.TextIOWrapper, head: str, separator: str, limits: Any, an
             answer.row(BLANK, 0)
         elif len(entry) != len(header):
             answer.row(WRONG_FIELDS, 0)
+        elif entry == first and not headless:
+            answer.row(HEADER_AGAIN, 0)
         elif rows.size > limits.cell and max(map(len, entry)) > limits.cell:
             answer.row(TOO_LARGE, 0)
         else:

@@ -1,8 +1,8 @@
 """The child that parses one untrusted file: `python -m pricesmith.catalog.readers.worker TASK < FILE`.
 
 TASK is JSON:
-    {"name": "shop.csv.gz", "format": "csv", "packing": "gz", "delimiter": "", "member": "", "sound": false,
-     "limits": {...}}
+    {"name": "shop.csv.gz", "format": "csv", "packing": "gz", "delimiter": "", "member": "", "sheet": "",
+     "sound": false, "limits": {...}}
 
 `sound` says that the packed file was seen whole before; `member` is a file in a zip archive. With
 "scan": [PRICE_COLUMN, CURRENCY_COLUMN] no rows are sent, but at the end the decimal marks and currencies of that
@@ -52,11 +52,14 @@ def parse(task: dict[str, Any], file: BinaryIO, answer: MessageWriter) -> None:
         from pricesmith.catalog.readers import text_file
 
         answer.say(members=text_file.list_members(file))
-    elif task["format"] in ("parquet", "xlsx"):
+    elif task["format"] == "parquet":
         from pricesmith.catalog.readers import tables
 
-        reader = tables.parquet if task["format"] == "parquet" else tables.xlsx
-        reader(file, limits, answer)
+        tables.parquet(file, limits, answer)
+    elif task["format"] == "xlsx":
+        from pricesmith.catalog.readers import xlsx
+
+        xlsx.xlsx(file, limits, answer, task.get("sheet", ""))
     elif task["format"] == "sqlite":
         from pricesmith.catalog.readers import sqlite
 
