@@ -54,7 +54,7 @@ def curate(
         mapping: field to column, for columns with unusual names, such as `{"price": "amount"}`.
         currency: ISO code of the prices (default: the one that the files name, else USD).
         min_price, max_price: the lowest and the highest price to keep (default: all prices).
-        split: `auto`, or shares of train, validation and test such as `90/5/5`; another `split_seed` gives another.
+        split: `auto`, `time`, or shares such as `90/5/5`; another `split_seed` gives another.
         train_rows: keep this many training rows, fewer of the commonest prices.
         drop_part_numbers: take part numbers out of the text.
         keep, drop: columns to keep although they give the price away, and columns to ignore.

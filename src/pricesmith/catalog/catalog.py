@@ -38,6 +38,7 @@ LEDGER = "ledger.json"
 REJECTS = "rejects.jsonl.gz"
 CARD = "CARD.md"
 COLUMNS = ("id", "title", "text", "category", "brand", "price", "currency", "group", "split", "source")
+DATE = "date"  # a further column of catalogs that are split by time
 FORMAT = 1
 SPLITS = ("train", "validation", "test")
 
@@ -170,7 +171,7 @@ def check_schema(path: Path, schema: pa.Schema) -> None:
     """Raises InputError unless the file has the columns of items, each of its type."""
     types = {field.name: str(field.type) for field in schema}
     expected = {name: "double" if name == "price" else "string" for name in COLUMNS}
-    if types != expected or len(schema) != len(COLUMNS):
+    if types not in (expected, {**expected, DATE: "string"}) or len(schema) != len(types):
         got = ", ".join(f"{name}: {kind}" for name, kind in types.items())
         raise damaged_file(path, got, allowed=", ".join(f"{name}: {kind}" for name, kind in expected.items()))
 

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pricesmith.catalog.additions import InheritedOptions, add_feed, inherit_options, note_changes, open_added
+from pricesmith.catalog.additions import InheritedOptions, inherit_options, note_changes, open_added
 from pricesmith.catalog.catalog import CARD, ITEMS, LEDGER, REJECTS, SPLITS, Catalog, open_catalog
 from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import ColumnMap
+from pricesmith.catalog.dates import TIME
+from pricesmith.catalog.open_sources import open_all_feeds, without_date
 from pricesmith.catalog.readers.feeds import (
     DEMO,
     SAMPLE,
@@ -46,6 +48,7 @@ from pricesmith.catalog.staging import (
     choose_currency,
     stage_feeds,
 )
+from pricesmith.catalog.time_split import describe_dates
 from pricesmith.core.atomic import sha256
 from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.core.folders import FolderBuild, build_folder
@@ -103,7 +106,7 @@ def curate(
         mapping: field -> column, for columns with unusual names.
         currency: a code of ISO 4217. By default the one that the files name, else USD.
         min_price, max_price: the lowest and the highest price that stay; by default every price from 0.01.
-        split: `auto`, or the shares of train, validation and test such as `90/5/5`; another `split_seed` gives another.
+        split: `auto`, `time`, or shares such as `90/5/5`; another `split_seed` gives another.
         train_rows: keep so many training rows, fewer of the commonest prices.
         drop_part_numbers: remove part numbers from the text.
         keep, drop: columns to keep although they give the price away, and columns to ignore.
@@ -119,8 +122,7 @@ def curate(
     low, high = parse_range(LOWEST if options.min_price is None else options.min_price, options.max_price)
     given = check_settings(options.currency, split, train_rows)
     reading = ReadOptions(mapping or {}, keep, drop, delimiter, given, kind, sheet, limits or Limits())
-    feeds = open_feeds(sources, reading, progress)
-    feeds = feeds if old is None else add_feed(old, feeds, keep)
+    feeds = open_all_feeds(sources, reading, old or previous, old is not None, split, progress)
     code, origin = choose_currency(feeds, given)
     note_currency(feeds, origin, progress)
     cleaning = CleanSettings(drop_part_numbers=options.drop_part_numbers, currency=code)
@@ -249,6 +251,11 @@ def build_catalog(
         "groups": {**describe_groups(finalized, mask, limit), "label_noise": noise},
         "masked": {"listings": masked.listings, "amounts": masked.amounts, "near_price": masked.near_price},
         **({"balance": balanced} if balanced else {}),
+        **(
+            {"dates": describe_dates(feeds, finalized.days[mask], finalized.splits[mask])}
+            if options.split == TIME
+            else {}
+        ),
         **({"previous": {**finalized.previous, "added": options.extend}} if finalized.previous else {}),
         "items_bytes": (build.folder / ITEMS).stat().st_size,
         "items_sha256": sha256(build.folder / ITEMS),
@@ -460,7 +467,7 @@ def preview(
     Raises UsageError for invalid options and InputError for files that cannot be read, as `curate` does.
     """
     given = check_settings(currency, "auto", None)
-    reading = ReadOptions(mapping or {}, keep, drop, delimiter, given, kind, sheet, limits)
+    reading = ReadOptions(without_date(mapping or {}), keep, drop, delimiter, given, kind, sheet, limits)
     feeds = open_feeds(sources, reading, progress)
     code, currency_source = choose_currency(feeds, given)
     note_currency(feeds, currency_source, progress)

@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricesmith.catalog.catalog import Catalog
+from pricesmith.catalog.dates import NO_DAY, TIME
 from pricesmith.catalog.near_duplicates import N_BANDS, N_HASHES, find_groups, join_groups, split_templates
-from pricesmith.catalog.split import describe_previous, group_sides, previous_sides, split_groups
+from pricesmith.catalog.split import describe_previous, group_sides, parse_split, previous_sides, split_groups
 from pricesmith.catalog.staging import LINKS
+from pricesmith.catalog.time_split import split_by_time
 from pricesmith.core.errors import PricesmithError
 from pricesmith.core.progress import Progress
 
@@ -44,6 +46,7 @@ class Finalized:
     groups: NDArray[np.uint64]
     splits: NDArray[np.int8]
     templates: int
+    days: NDArray[np.int64]
     previous: dict[str, Any] | None = None
 
 
@@ -86,7 +89,7 @@ def load_facts(base: duckdb.DuckDBPyConnection, staged: Path, added: int = -1) -
     """
     base.execute(
         """CREATE TABLE facts AS
-        SELECT row, hash, more, look, looks, words, price, given, named, product, source, number,
+        SELECT row, hash, more, look, looks, words, price, given, named, product, source, number, day,
                row_number() OVER (PARTITION BY look, looks, price ORDER BY source <> $added, hash, more, source,
                                   number) AS copy
         FROM read_parquet($staged)""",
@@ -113,7 +116,7 @@ def keep_rows(base: duckdb.DuckDBPyConnection, added: int = -1) -> None:
             SELECT *, CASE WHEN given <> '' AND (source = $added OR count(*) OVER (PARTITION BY given) = 1) THEN given
                       ELSE format('{:016x}', hash) END AS short
             FROM facts WHERE copy = 1)
-        SELECT row, hash, more, look, looks, words, price, named, product, source, number,
+        SELECT row, hash, more, look, looks, words, price, named, product, source, number, day,
                CASE WHEN count(*) OVER (PARTITION BY short) = 1 THEN short
                     ELSE format('{:016x}{:016x}', hash, more) END AS id,
                row_number() OVER (ORDER BY hash, more, source, number) - 1 AS rank
@@ -162,7 +165,7 @@ def finalize(
     previous: Catalog | None = None,
 ) -> Finalized:
     """Groups and split of the kept rows. Items of the catalog `previous` keep their split."""
-    facts = base.execute("SELECT row, hash, more, price, words, product FROM kept ORDER BY rank").fetchnumpy()
+    facts = base.execute("SELECT row, hash, more, price, words, product, day FROM kept ORDER BY rank").fetchnumpy()
     rows = np.asarray(facts["row"], dtype=np.int64)
     hashes = np.asarray(facts["hash"], dtype=np.uint64)
     words = np.asarray(facts.pop("words"), dtype=np.uint64)
@@ -171,10 +174,15 @@ def finalize(
     names, which, sizes = np.unique(hashes[centers], return_inverse=True, return_counts=True)
     known = None if previous is None else previous_sides(base, previous)
     fixed = None if known is None else group_sides(known, which, len(names))
-    sides = split_groups(names, sizes, split, seed, fixed)
+    days = np.asarray(facts["day"], dtype=np.int64)
+    if split == TIME:
+        shares = parse_split(split, len(rows))
+        sides = split_by_time(days, which, sizes, (shares.validation, shares.test))
+    else:
+        sides = split_groups(names, sizes, split, seed, fixed)
     record = describe_previous(known, sides[which], previous) if previous is not None and known is not None else None
     more, prices = np.asarray(facts["more"]), np.asarray(facts["price"])
-    return Finalized(rows, hashes, more, prices, names[which], sides[which], templates, record)
+    return Finalized(rows, hashes, more, prices, names[which], sides[which], templates, days, record)
 
 
 def linked(products: NDArray[np.uint64], links: Path) -> NDArray[np.uint64]:
@@ -253,18 +261,20 @@ def write_items(
     where = np.flatnonzero(mask)
     chosen = pa.table({"rank": where, "group": finalized.groups[where], "split": finalized.splits[where]})
     base.register("chosen", chosen)
+    dated = bool(len(where)) and int(finalized.days[0]) != NO_DAY
+    date = ", CAST(DATE '1970-01-01' + k.day AS VARCHAR) AS date" if dated else ""
     base.register("files", pa.table({"source": np.arange(len(sources), dtype=np.int32), "name": sources}))
     base.register("sides", pa.table({"split": np.arange(len(SPLITS), dtype=np.int8), "side": list(SPLITS)}))
     stream = base.execute(
-        """SELECT k.id, s.title, s.text, s.category, s.brand, k.price, $currency AS currency,
-                  format('{:016x}', c.group) AS group, d.side AS split, f.name AS source
+        f"""SELECT k.id, s.title, s.text, s.category, s.brand, k.price, $currency AS currency,
+                  format('{{:016x}}', c.group) AS group, d.side AS split, f.name AS source{date}
         FROM chosen c JOIN kept k ON k.rank = c.rank JOIN read_parquet($staged) s ON s.row = k.row
         JOIN files f ON f.source = k.source JOIN sides d ON d.split = c.split
         ORDER BY k.rank""",
         {"staged": str(staged), "currency": currency},
     ).to_arrow_reader(GROUP)
     text = pa.string()
-    types = [text, text, text, text, text, pa.float64(), text, text, text, text]
+    types = [*[text] * 5, pa.float64(), *[text] * (5 if dated else 4)]
     schema = pa.schema(list(zip([field.name for field in stream.schema], types, strict=True)))
     with pq.ParquetWriter(path, schema, compression="zstd", compression_level=3, write_page_checksum=True) as out:
         waiting: list[Any] = []

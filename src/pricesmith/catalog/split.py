@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from pricesmith.catalog.catalog import SPLITS, Catalog
 from pricesmith.catalog.clean import body_text
+from pricesmith.catalog.dates import TIME
 from pricesmith.catalog.staging import digest
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.types import Listing
@@ -57,8 +58,8 @@ class Shares(NamedTuple):
 
 
 def check_split(split: str) -> tuple[float, float, float] | None:
-    """The shares of `--split 90/5/5`, summing to 1; None for `auto`. Raises UsageError for anything else."""
-    if split == "auto":
+    """The shares of `--split 90/5/5`, summing to 1; None for `auto` and `time`. Raises UsageError for anything else."""
+    if split in ("auto", TIME):
         return None
     try:
         parts = [float(part) for part in split.split("/")]
@@ -66,7 +67,7 @@ def check_split(split: str) -> tuple[float, float, float] | None:
         parts = []
     if len(parts) != 3 or not all(0 < part < 100 for part in parts) or abs(sum(parts) - 100) > 1e-6:
         raise UsageError(
-            "--split is auto, or the shares of train, validation and test",
+            "--split is auto, time, or the shares of train, validation and test",
             got=split,
             allowed="three shares above 0 that make 100, for example 90/5/5",
             hint="Leave it out for --split auto.",

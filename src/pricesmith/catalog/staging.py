@@ -2,10 +2,12 @@
 
 One staged row: {"row": 0, "hash": 1131..., "more": 7733..., "look": ..., "looks": ..., "words": ..., "price": 24.5,
 "given": "a1", "title": "Garden hose", "text": "25 m", "category": "garden", "brand": "", "source": 0, "number": 1,
-"named": "", "product": 0}. `hash` and `more` are 128 bits of the SHA-256 of the row's content; `look` and `looks`
-of its brand, title and text, without the category, which may be the file's name: one thing in two files is one.
+"named": "", "product": 0, "day": 19874}.
+`hash` and `more` are 128 bits of the SHA-256 of the row's content; `look` and `looks` of its brand, title and text,
+without the category, which may be the file's name: one thing in two files is one.
 `words` are 64 bits of its normalized words, `named` is the group where the source itself names one, and `product` 64
 bits of the name of the product that it is a variant of (0: none); `links.bin` holds pairs (variant, product) of these.
+`day` is the day of its date, if the catalog is split by time.
 
 The currency of all prices is chosen before: what the files say, or US dollars as an assumption. A file says it in a
 column of currency codes, in the name of its price column (`Price (INR)`), or beside its numbers (`24.50 EUR`). A sign
@@ -36,6 +38,7 @@ from pricesmith.catalog.clean import (
     normalize_characters,
     normalize_spaces,
 )
+from pricesmith.catalog.dates import NO_DATE, NO_DAY, DateColumn
 from pricesmith.catalog.near_duplicates import N_HASHES, sketch_words, word_key
 from pricesmith.catalog.readers.sources import BadRow, PriceScan, RawRow
 from pricesmith.core.errors import UsageError
@@ -74,7 +77,8 @@ class Feed:
 
     `facts` identify its content. `named` says that its rows name their own groups; `marks` are the decimal marks that
     its prices show (`price_parser.find_decimal_marks`); `prices` counts the currencies that they name; `variants` says
-    how its rows name their product; `added` that they are the items of an earlier catalog (`additions`).
+    how its rows name their product; `added` that they are the items of an earlier catalog (`additions`); `dates` is the
+    column of dates, for a split by time.
     """
 
     name: str
@@ -88,6 +92,7 @@ class Feed:
     prices: PriceScan = NOT_SCANNED
     added: bool = False
     kind: Kind | None = None
+    dates: DateColumn | None = None
 
 
 @dataclass
@@ -208,6 +213,7 @@ class Stage:
                 *[("row", long), ("hash", big), ("more", big), ("look", big), ("looks", big), ("words", big)],
                 *[("price", pa.float64()), ("given", text), ("title", text), ("text", text), ("category", text)],
                 *[("brand", text), ("source", pa.int32()), ("number", long), ("named", text), ("product", big)],
+                ("day", pa.int32()),
             ]
         )
         self.rows_path, self.sketch_path = folder / "staged.parquet", folder / "sketches.bin"
@@ -242,9 +248,8 @@ class Stage:
             named = cell_text(raw.values.get("group")) if feed.named else ""
             look, key = digest(f"{listing.brand}\0{body_text(listing)}"), word_key(words)
             product = digest(name)[0] if feed.variants and (name := feed.variants.group_of(raw.values)) else 0
-            self.waiting.append(
-                (self.count, *content, *look, key, price, listing.id, *fields, place, raw.number, named, product)
-            )
+            facts = (self.count, *content, *look, key, price, listing.id, *fields, place, raw.number, named, product)
+            self.waiting.append((*facts, NO_DAY if feed.dates is None else feed.dates.day(raw.values)))
             self.count += 1
         if len(self.waiting) >= GROUP:
             self.flush()
@@ -345,6 +350,8 @@ def examine_row(raw: RawRow, feed: Feed, rules: Rules) -> tuple[Listing, float, 
         return BELOW
     if price > rules.high:
         return ABOVE
+    if feed.dates is not None and feed.dates.day(values) is None:
+        return NO_DATE
     name = get_id(values, columns)
     listing, amounts = clean_row(values, columns, rules.cleaning, id=name, category=feed.category)
     return TOO_SHORT if is_too_short(listing, rules.cleaning) else (listing, price, amounts)

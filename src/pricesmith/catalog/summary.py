@@ -116,6 +116,9 @@ def last_lines(catalog: Catalog) -> list[str]:
     splits = ", ".join(f"{count:,} {name}" for name, count in catalog.ledger["splits"].items())
     kinds = describe_kinds(catalog.ledger)
     lines = [*kinds, *describe_columns(catalog.ledger["columns"]), *describe_groups(catalog)]
+    if dates := catalog.ledger.get("dates"):
+        days = "; ".join(f"{name} {dates[name][0]} to {dates[name][1]}" for name in SPLITS)
+        lines.append(f"Split by time: a near-duplicate group goes by its latest date. {days}.")
     return [*lines, f"Split by group: {splits}.", f"The catalog is {catalog.path}"]
 
 
