@@ -84,3 +84,19 @@ def test_the_script_of_the_server_measures_every_part(tmp_path: Path) -> None:
     assert [row[1] for row in rows] == ["bare", "server", "server with log and keys"] * 2 + ["server", "echo"] * 3
     for what in ("0 not answered with 200", "0 lost", "0 failed"):
         assert what in done.stdout
+
+
+def test_the_feeds_script_follows_the_hints_of_files_that_are_refused(tmp_path: Path) -> None:
+    """A catalog, a page that is too small, and a price column with an unusual name, named by the hint."""
+    make_csv(tmp_path / "shop.csv", n=150)
+    lines = "".join(f"Garden hose {n} of {n * 7} kinds;{n + 4},90\n" for n in range(1, 151))
+    (tmp_path / "unusual.csv").write_text(f"Thing;Wert\n{lines}")
+    product = {"@type": "Product", "name": "Garden hose", "offers": {"price": 5, "priceCurrency": "EUR"}}
+    page = f'<script type="application/ld+json">{json.dumps(product)}</script>'
+    (tmp_path / "page.html").write_text(page)
+    rows = {row[0]: row for row in table("feeds.py", "", str(tmp_path))}
+    assert rows["shop.csv"][1:4] == ["table", "150", "150"]
+    assert rows["page.html"][1:4] == ["schema.org products", "1", "1"]
+    assert rows["page.html"][-1] == "refused: fewer than 100 rows"
+    assert rows["unusual.csv"][-1] == "refused: No column is recognized as the price"
+    assert rows["unusual.csv with `--map price=Wert`"][-1] == "catalog in USD (assumed)"

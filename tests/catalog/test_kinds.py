@@ -244,3 +244,19 @@ def test_the_latest_of_dated_price_columns_comes_first_in_the_hint(tmp_path: Pat
     field, _, column = options_in(caught.value.hint, "--map").partition("=")
     columns = columns_of(path, mapping={field: column})
     assert (columns.price, [*columns.left_out]) == ("PRICE 10/1/2018", ["PRICE 7/1/2018"])
+
+
+def test_the_variants_that_a_magento_product_lists_are_one_product(tmp_path: Path) -> None:
+    """A configurable product without a price of its own, and its two variants."""
+    rows: list[dict[str, Any]] = []
+    for n in range(60):
+        for size in "SL":
+            rows.append(
+                {"sku": f"h{n}-{size}", "product_type": "simple", "name": f"Hose {n * 7} {size}", "price": n + 5}
+            )
+        listed = f"sku=h{n}-S,size=S|sku=h{n}-L,size=L"
+        rows.append({"sku": f"h{n}", "product_type": "configurable", "name": "Hose", "configurable_variations": listed})
+    ledger = curate([write_rows(tmp_path / "a.csv", MAGENTO, rows)], tmp_path / "out").ledger
+    assert ledger["kinds"]["a.csv"]["products"] == 60
+    assert ledger["rows"]["rejected"] == {"product row without a price": 60}
+    assert ledger["groups"]["count"] <= 60

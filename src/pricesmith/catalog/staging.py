@@ -309,6 +309,7 @@ class ProductCount:
     def __init__(self, variants: Variants | None) -> None:
         self.variants = variants
         self.names: set[int] = set()
+        self.linked: set[int] = set()  # variants that a product's row lists
         self.alone = 0
 
     def add(self, batch: Sequence[RawRow | BadRow]) -> None:
@@ -321,11 +322,12 @@ class ProductCount:
                     self.alone += 1
                 elif len(self.names) < MOST_PRODUCTS:
                     self.names.add(hash(name))
+                    self.linked.update(map(hash, self.variants.links_of(row.values)))
 
     @property
     def total(self) -> int:
         """The number of products; 0 where rows do not name theirs."""
-        return len(self.names) + self.alone
+        return len(self.names - self.linked) + self.alone
 
 
 def format_kind(feed: Feed, counts: RejectCounts) -> str:
