@@ -22,6 +22,7 @@ from typing import Any
 
 from pricesmith.catalog.catalog import LEDGER
 from pricesmith.catalog.readers.databases import SQLITE, sqlite_path
+from pricesmith.catalog.readers.hub import HUB, fetch_hub, parse_hub
 from pricesmith.core.atomic import is_utf8, sha256
 from pricesmith.core.errors import InputError
 from pricesmith.core.progress import SILENT, Progress
@@ -160,13 +161,15 @@ def resolve_sources(sources: Sequence[str], progress: Progress = SILENT) -> list
     """
     paths: dict[Path, bool] = {}
     databases = [str(source) for source in sources if str(source).startswith(SQLITE)]
+    remote = [str(source) for source in sources if str(source).startswith(HUB)]
     for source in sources:
-        if str(source) in databases:
+        if str(source) in (*databases, *remote):
             continue
         for path, grouped in match_source(str(source), progress):
             real = path.resolve()
             paths[real] = paths.get(real, False) or grouped
-    made = database_sources(databases, len(paths))
+    made = database_sources(databases, len(paths) + len(remote))
+    made += hub_sources(remote, len(paths) + len(made))
     if not paths and not made:
         raise InputError("No file was given", allowed=ALLOWED, hint="Name a file, a folder or a glob.")
     names = display_names(sorted(paths))
@@ -197,6 +200,22 @@ def database_sources(databases: Sequence[str], others: int) -> list[Source]:
         check_content(path, names[path], "sqlite")
         category = category_from_stem(table or path.stem) if len(tables) + others > 1 else ""
         made.append(Source(path, f"{names[path]}/{table}" if table else names[path], "sqlite", category, table=table))
+    return made
+
+
+def hub_sources(addresses: Sequence[str], others: int) -> list[Source]:
+    """Files of the Hub as sources, each named `OWNER/NAME@COMMIT/FILE`."""
+    made = []
+    for address in dict.fromkeys(addresses):
+        refuse_unknown_name(Path(parse_hub(address).file))
+        path, name = fetch_hub(address)
+        kind, stem = detect_format(path)
+        check_content(path, name, kind)
+        category = category_from_stem(stem) if len(addresses) + others > 1 else ""
+        if kind == ARCHIVE:
+            made += archive_sources(Source(path, name, kind, category))
+        else:
+            made.append(Source(path, name, kind, category, pages=(path,) if kind == "html" else ()))
     return made
 
 
@@ -301,6 +320,13 @@ def detect_format(path: Path) -> tuple[str, str]:
 
 def refuse_unknown_format(path: Path) -> None:
     """Raise InputError unless a file's name is of a known kind and it is a plain file."""
+    refuse_unknown_name(path)
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise InputError(f"{path.name} is not a plain file", hint="Copy its content to a file.")
+
+
+def refuse_unknown_name(path: Path) -> None:
+    """Raise InputError unless a file's name is of a known kind."""
     if not detect_format(path)[0]:
         suffix = "".join(path.suffixes[-2:]) if path.suffix.lower() in PACKINGS else path.suffix
         hint = ADVICE.get(path.suffix.lower(), "Save it as one of these.")
@@ -310,8 +336,6 @@ def refuse_unknown_format(path: Path) -> None:
             allowed=ALLOWED,
             hint=hint,
         )
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise InputError(f"{path.name} is not a plain file", hint="Copy its content to a file.")
 
 
 def check_content(path: Path, name: str, kind: str) -> None:
