@@ -57,7 +57,7 @@ def asked_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows[0]["price"] = f"${float(rows[0]['price'].replace('$', '').replace(',', '')) * 10:,.2f}"
     rows[1]["price"] = "on request"
     rows[2]["price"] = "€20.00"
-    rows[3] |= {"name": f'=HYPERLINK("http://example.org") {rows[3]["name"]}', "price": "$50,000.00"}
+    rows[3] |= {"name": f"={rows[3]['name']}", "price": "$50,000.00"}
     with path.open("w", newline="", encoding="utf-8") as handle:
         out = csv.DictWriter(handle, list(rows[0]))
         out.writeheader()

@@ -191,6 +191,15 @@ def test_a_file_without_prices_says_how_to_name_the_column(model: PriceModel, as
         audit_file(model, path, mapping={"price": "brand"})
 
 
+def test_a_listing_like_no_other_is_not_assessed(model: PriceModel, tmp_path: Path) -> None:
+    """Its quote is a guess, so no price can be called wrong."""
+    path = tmp_path / "odd.csv"
+    path.write_text("sku,name,description,price\n1,Zxqv,wvutsr qponml kjihgf,99999\n", encoding="utf-8")
+    (row,) = audit_file(model, path).rows
+    assert row.assessment == ""
+    assert row.note == "not assessed: nothing similar in the training data"
+
+
 def test_few_held_out_prices_are_named_as_the_reason(model: PriceModel, asked_file: Path) -> None:
     """With conformal p-values and a low rate, nothing can be found in 60 prices."""
     options = AuditOptions(fdr=0.0001, p_values="conformal")

@@ -42,6 +42,7 @@ N_FOLDS = 5
 ALL = "all"
 BATCH = 1_000
 UNBOUNDED = (0.0, math.inf)
+UNLIKE = "not assessed: nothing similar in the training data"
 IN_TRAINING = "in the model's training rows: it has learned this price"
 
 
@@ -226,7 +227,7 @@ def describe_quote(quote: Quote) -> str:
     """Why a listing has no quote, or what its reader must know."""
     if quote.price is None:
         return f"no quote: {quote.raw[:200]}".rstrip(": ")
-    return "nothing similar in the training data" if quote.nothing_similar else ""
+    return UNLIKE if quote.nothing_similar else ""
 
 
 def note_training(model: PriceModel, asked: AskedListings) -> list[str]:
@@ -290,7 +291,8 @@ def model_result(
         return model.find_comparables(listings, N_COMPARABLES, quotes=quotes)
 
     rows = build_rows(asked, currency, options.fdr, search)
-    judge = f"the model {model.name} ({model.manifest['kind']})"
+    kind = str(model.manifest["kind"])
+    judge = f"the model {model.name}" + (f" ({kind})" if kind != model.name else "")
     result = build_result(rows, name, judge, currency, options, auditor.errors, [first, *notes])
     if not unread:
         return result

@@ -400,17 +400,17 @@ class PricingJob:
             spending.start_part(len(listings))
         quotes = self.pricer.price(listings)
         flags, near = find_similar(self.pricer, listings, quotes, self.comparables)
+        quotes = [replace(quote, nothing_similar=flag) for quote, flag in zip(quotes, flags, strict=True)]
         pairs = zip(rows, read, strict=True)
         cells = [row.values for row, listing in pairs if isinstance(row, RawRow) and isinstance(listing, Listing)]
         asked: Sequence[dict[str, Any]] = self.asked.assess(cells, quotes) if self.asked else [{}] * len(listings)
-        priced = zip(listings, quotes, flags, near, cells, asked, strict=True)
+        priced = zip(listings, quotes, near, cells, asked, strict=True)
         answers = []
         for listing_or_answer in read:
             if isinstance(listing_or_answer, PricedRow):
                 answers.append(listing_or_answer)
                 continue
-            listing, quote, flag, comparables, values, facts = next(priced)
-            quote = replace(quote, nothing_similar=flag)
+            listing, quote, comparables, values, facts = next(priced)
             answer = price_row(listing.id, quote, self.currency, self.max_interval_ratio)
             note = join_notes(answer.note, facts.get("reason", ""))
             shown = {name: value for name, value in facts.items() if name != "reason"}

@@ -51,8 +51,12 @@ class PriceAuditor:
         )
 
     def score(self, quotes: Sequence[Quote], prices: Sequence[float | None]) -> Array:
-        """The signed score of each price [n]: its distance from the quote in half-widths of the interval."""
-        return log_scores(quotes, prices, self.price_range)
+        """The signed score of each price [n]: its distance from the quote in half-widths of the interval.
+
+        None (NaN) where nothing in the training data is similar: such a quote is a guess.
+        """
+        known = [None if quote.nothing_similar else price for quote, price in zip(quotes, prices, strict=True)]
+        return log_scores(quotes, known, self.price_range)
 
     def check_currency(self, currency: str, name: str) -> None:
         """Raise UsageError if prices are in another currency than the model's."""
