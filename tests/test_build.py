@@ -6,13 +6,14 @@ import csv
 import json
 import os
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pricesmith import build as build_module
-from pricesmith.build import build, choose_model, default_folder, format_estimate, promote_refit
+from pricesmith.build import build, choose_model, default_folder, format_estimate, hash_inputs, promote_refit
 from pricesmith.catalog.catalog import open_catalog
 from pricesmith.cli import run
 from pricesmith.core.build_file import BuildFile, read_build, write_build
@@ -318,11 +319,25 @@ def test_a_move_is_finished_only_for_a_finished_refit(tmp_path: Path) -> None:
         ("feeds/*.csv", "out/build"),
         ("demo:goods", "out/goods"),
         ("v1.5-prices.xlsx", "out/v1.5-prices"),
+        ("sqlite:data/shop.db?table=products", "out/shop"),
+        ("hf://datasets/acme/shop/data/lamps.parquet", "out/lamps"),
     ],
 )
 def test_the_default_folder_has_the_name_of_the_source(source: str, folder: str) -> None:
     """Without its endings."""
     assert default_folder(source) == Path(folder)
+
+
+def test_a_changed_database_is_another_source(tmp_path: Path) -> None:
+    """A build of it is not finished already."""
+    path, hashes = tmp_path / "shop.db", []
+    for price in (3, 4):
+        with sqlite3.connect(path) as base:
+            base.execute("CREATE TABLE IF NOT EXISTS lamps (name, price)")
+            base.execute("INSERT INTO lamps VALUES ('Lamp', ?)", [price])
+        base.close()
+        hashes.append(hash_inputs([f"sqlite:{path}?table=lamps"])["shop.db/lamps"])
+    assert hashes[0] != hashes[1]
 
 
 def test_an_estimate_is_a_round_number() -> None:

@@ -24,6 +24,7 @@ from typing import Any
 from pricesmith.catalog import curate
 from pricesmith.catalog import open as open_catalog
 from pricesmith.catalog.catalog import Catalog
+from pricesmith.catalog.readers.databases import SQLITE
 from pricesmith.catalog.readers.feeds import DEMO, SECONDS_A_MB, UNPACKED
 from pricesmith.catalog.readers.sources import Source, resolve_sources
 from pricesmith.core.atomic import file_lock, write_atomic
@@ -45,6 +46,7 @@ from pricesmith.text.formatting import format_money
 
 DEFAULT_RECIPES = ("median", "ridge", "sparse_mlp")
 SOURCE_ENDINGS = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".gz", ".zst", ".zip"}
+SOURCE_ENDINGS |= {".db", ".sqlite", ".sqlite3"}
 PARTS = ("catalog", "models", "evals", "report.html", "report.json")
 HYBRID_BLEND, HYBRID_CASCADE = "api_blend", "api_cascade"  # folders in models
 ASKED_SHARE = 0.2  # of listings that the cascade of a build asks the API model about
@@ -57,7 +59,7 @@ SECONDS_BESIDE_FITS = 12.0  # start-up, evaluation and report, measured on two c
 
 def default_folder(source: str) -> Path:
     """`out/NAME` for a source: the name of its file or folder without its endings."""
-    path = Path(source.removeprefix(DEMO).partition("?")[0])
+    path = Path(source.removeprefix(DEMO).removeprefix(SQLITE).partition("?")[0])
     while path.suffix.lower() in SOURCE_ENDINGS:
         path = path.with_suffix("")
     name = "".join(sign for sign in path.name if sign not in "*?[]").strip(".-_ ")
@@ -115,7 +117,7 @@ def hash_inputs(sources: Sequence[str]) -> dict[str, str]:
     """The SHA-256 of each source file by its name; a source that is not a file stands for itself."""
     inputs: dict[str, str] = {}
     for source in sources:
-        if source.startswith(DEMO) or "://" in source or source.partition(":")[0] in ("sqlite", "hf"):
+        if source.startswith(DEMO):
             inputs[source] = ""
             continue
         for file in resolve_sources([source]):
@@ -245,8 +247,6 @@ def estimate_seconds(request: BuildFile) -> tuple[float, list[str]]:
 
 def source_mb(source: str) -> float:
     """Megabytes of text in a source, guessed from the sizes of its files."""
-    if "://" in source or source.startswith("sqlite:"):
-        return 0.0
     return sum(file_mb(file) for file in resolve_sources([source]))
 
 
