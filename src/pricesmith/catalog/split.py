@@ -87,7 +87,7 @@ def parse_split(split: str, rows: int, counts: str = "") -> Shares:
             "Too few rows are left for a catalog",
             got=counts or f"{rows:,} rows",
             allowed=f"at least {FEWEST}",
-            hint="Give more rows, or a wider price range.",
+            hint="Give more rows with a price (several files make one catalog), or a wider price range if one is set.",
         )
     if given is None:
         test = max(math.ceil(0.05 * rows), min(1_000, rows // 5))
