@@ -426,3 +426,12 @@ def test_a_reader_that_closes_the_pipe_gets_no_traceback() -> None:
         process.stdout.close()
         errors = process.stderr.read()
     assert (process.returncode, errors) == (1, "")
+
+
+def test_an_error_is_printed_once(tmp_path: Path) -> None:
+    """Also by a process of its own, where nothing has set up logging."""
+    for arguments in (["fit", "nosuch", "--catalog", "x", "--to", "y"], ["serve", "x", "--port", "0", "--no-log"]):
+        command = [sys.executable, "-c", "from pricesmith.cli import main; main()", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode in (1, 2)
+        assert done.stderr.count("  next: ") == 1, done.stderr

@@ -9,21 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import pricesmith as ps
 from pricesmith.core.types import Listing, Quote
 from pricesmith.pricers.model import PriceModel
-from pricesmith.serve import engine as engine_module
 from pricesmith.serve.engine import (
     Answer,
     Engine,
     EngineLimits,
-    Job,
     LoadedModel,
-    join_parts,
-    split_evenly,
 )
 from pricesmith.serve.errors import ServeError
 
@@ -179,39 +173,17 @@ def test_a_stopped_engine_answers_what_waits_with_503(served_models: dict[str, P
     assert error.status == 503
 
 
-def test_a_long_batch_is_divided_between_cores_and_answers_in_order(
-    served_models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(engine_module, "CORES", 2)
-    texts = [f"Cobalt drill, size {n} kg" for n in range(700)]
+def test_a_long_request_is_priced_whole_and_answered_in_order(served_models: dict[str, Path]) -> None:
+    texts = [f"Cobalt drill, size {n} kg" for n in range(1_500)]
 
     async def run() -> list[Answer]:
         engine = await Engine.open("ridge", served_models["ridge"])
-        _, answers = await engine.price(texts, [str(n) for n in range(700)], comparables=1)
+        _, answers = await engine.price(texts, [str(n) for n in range(1_500)], comparables=1)
         await engine.close()
         return answers
 
     answers = asyncio.run(run())
     quotes = ps.load(served_models["ridge"]).predict(texts)
-    assert [answer.listing.id for answer in answers] == [str(n) for n in range(700)]
+    assert [answer.listing.id for answer in answers] == [str(n) for n in range(1_500)]
     assert [answer.row.price for answer in answers] == pytest.approx([quote.price for quote in quotes], abs=0.0051)
     assert all(len(answer.comparables) == 1 for answer in answers)
-
-
-@given(st.lists(st.integers(1, 900), min_size=1, max_size=8), st.integers(1, 5))
-def test_splitting_and_joining_a_batch_keeps_every_listing_in_its_place(sizes: list[int], cores: int) -> None:
-    names = iter(range(10_000))
-    batch = []
-    for size in sizes:
-        texts = [str(next(names)) for _ in range(size)]
-        batch.append(Job(texts, texts, 0, None))  # type: ignore[arg-type]
-    before, engine_module.CORES = engine_module.CORES, cores
-    try:
-        parts = split_evenly(batch)
-    finally:
-        engine_module.CORES = before
-    assert len(parts) <= cores
-    lengths = [sum(len(job.listings) for job in part) for part in parts]
-    assert max(lengths) - min(lengths) <= cores
-    answers = [[list(job.listings) for job in part] for part in parts]
-    assert join_parts(batch, answers) == [list(job.listings) for job in batch]  # type: ignore[arg-type]

@@ -32,6 +32,7 @@ GRACE = 1.3  # seconds from Ctrl-C to the end of a process that does not end by 
 SHOW_CURSOR = "\x1b[?25h"
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 log = logging.getLogger("pricesmith")
+log.addHandler(logging.NullHandler())  # else logging prints errors, which `run` prints already
 
 app = typer.Typer(
     name="pricesmith",

@@ -92,7 +92,7 @@ def serve(
         api_timeout=api_timeout,
     )
     console = open_console(json=json, quiet=quiet)
-    logging.basicConfig(format="%(levelname)s: %(message)s")
+    show_server_log()
     console.say(f"Loading {', '.join(folders)}.")
 
     def on_ready(url: str) -> None:
@@ -104,6 +104,15 @@ def serve(
             print(json_library.dumps(facts), flush=True)
 
     run_server(folders, settings, on_ready)
+
+
+def show_server_log() -> None:
+    """Print what happens to the server on standard error; the error that ends it is printed by `run`."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    for name in ("pricesmith.serve", "uvicorn"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
 
 
 def name_models(models: list[Path]) -> dict[str, Path]:

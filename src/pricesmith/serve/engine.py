@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import os
 from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,8 +32,6 @@ from pricesmith.serve.schemas import Described, ListingInput
 from pricesmith.serve.spending import DailySpending
 
 BATCH = 1_024  # listings that are priced together at most; one larger request is priced whole
-SPLIT = 512  # listings from which on a batch is divided between cores
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,6 @@ class Engine:
     def __init__(self, name: str, folder: Path, loaded: LoadedModel, limits: EngineLimits) -> None:
         self.name, self.folder, self.loaded, self.limits = name, folder, loaded, limits
         self.thread = ThreadPoolExecutor(1, thread_name_prefix=f"price-{name}")
-        self.workers = ThreadPoolExecutor(CORES, thread_name_prefix=f"part-{name}") if CORES > 1 else None
         self.jobs: deque[Job] = deque()
         self.waiting = 0  # listings of the jobs in the queue
         self.wake = asyncio.Event()
@@ -145,8 +141,6 @@ class Engine:
                 job.future.set_exception(stopping_error())
         self.jobs.clear()
         self.thread.shutdown()
-        if self.workers is not None:
-            self.workers.shutdown()
         self.loaded.close()
 
     async def price(
@@ -229,11 +223,7 @@ class Engine:
         """The answers of a batch, computed in the engine's thread."""
         if self.limits.spending is not None:
             self.limits.spending.renew()
-        parts = list(split_evenly(batch)) if self.workers is not None else [batch]
-        if len(parts) == 1 or self.workers is None:
-            return loaded.context.run(price_jobs, loaded, batch)
-        futures = [self.workers.submit(loaded.context.copy().run, price_jobs, loaded, part) for part in parts]
-        return join_parts(batch, [future.result() for future in futures])
+        return loaded.context.run(price_jobs, loaded, batch)
 
 
 def stopping_error() -> ServeError:
@@ -244,33 +234,6 @@ def stopping_error() -> ServeError:
 def has_price(answer: Answer) -> bool:
     """Whether a listing got a price."""
     return answer.row is not None and answer.row.price is not None
-
-
-def split_evenly(batch: Sequence[Job]) -> list[list[Job]]:
-    """A batch in as many parts as there are cores, if it is long enough; a large request is divided."""
-    count = sum(len(job.listings) for job in batch)
-    if count < SPLIT:
-        return [list(batch)]
-    size = -(-count // CORES)
-    parts: list[list[Job]] = [[]]
-    room = size
-    for job in batch:
-        start = 0
-        while start < len(job.listings):
-            if room == 0:
-                parts.append([])
-                room = size
-            end = min(len(job.listings), start + room)
-            parts[-1].append(Job(job.listings[start:end], job.ids[start:end], job.comparables, job.future))
-            room -= end - start
-            start = end
-    return parts
-
-
-def join_parts(batch: Sequence[Job], answers: Sequence[Sequence[list[Answer]]]) -> list[list[Answer]]:
-    """The answers of a batch from those of its parts."""
-    flat = iter([answer for part in answers for own in part for answer in own])
-    return [[next(flat) for _ in job.listings] for job in batch]
 
 
 def price_jobs(loaded: LoadedModel, jobs: Sequence[Job]) -> list[list[Answer]]:
