@@ -201,7 +201,7 @@ def benchmark() -> ModuleType:
 def test_a_small_model_peaks_near_its_plan() -> None:
     """Tuning, 0.4 GB above the imports on a CPU, within a third: buffers of libraries weigh more in a small one."""
     module = benchmark()
-    case = module.made(0.4, "train", 256, 512, 1408, dtype_bytes=4)  # a processor may only emulate bf16
+    case = module.choose_case(0.4, "train", 256, 512, 1408, dtype_bytes=4)  # a processor may only emulate bf16
     assert module.predicted(case) / module.measured(case) == pytest.approx(1.0, abs=0.34)
 
 
