@@ -41,13 +41,13 @@ def grown(source: str, size: int) -> list[Any]:
     items = real[:size]
     while len(items) < size:
         item = real[len(items) % len(real)]
-        ware = item.listing
+        original = item.listing
         lines = [
             " ".join(word for word in line.split(" ") if draw.random() > 0.1)
-            for line in ware.text.removeprefix(ware.title).split("\n")
+            for line in original.text.removeprefix(original.title).split("\n")
         ]
-        title = f"{ware.title} {draw.choice('KLMNP')}{draw.randrange(10**5)}"
-        listing = Listing(f"{ware.id}-{len(items)}", title, "\n".join(lines), ware.category, ware.brand)
+        title = f"{original.title} {draw.choice('KLMNP')}{draw.randrange(10**5)}"
+        listing = Listing(f"{original.id}-{len(items)}", title, "\n".join(lines), original.category, original.brand)
         items.append(Item(listing, item.price * draw.uniform(0.95, 1.05)))
     return items
 

@@ -30,7 +30,9 @@ def lightgbm_tfidf(train: Sequence[Item]) -> Quoter:
         objective="l1", n_estimators=400, num_leaves=127, learning_rate=0.1, n_jobs=2, verbose=-1, random_state=0
     )
     model.fit(matrix, np.log1p([item.price for item in train]))
-    return lambda wares: np.expm1(model.booster_.predict(reader.transform([render(ware) for ware in wares])))
+    return lambda listings: np.expm1(
+        model.booster_.predict(reader.transform([render(listing) for listing in listings]))
+    )
 
 
 def sklearn_mlp(train: Sequence[Item]) -> Quoter:
@@ -52,7 +54,7 @@ def sklearn_mlp(train: Sequence[Item]) -> Quoter:
         random_state=0,
     )
     model.fit(reader.transform([render(item.listing) for item in train]), (logs - mean) / spread)
-    return lambda wares: np.expm1(model.predict(reader.transform([render(w) for w in wares])) * spread + mean)
+    return lambda listings: np.expm1(model.predict(reader.transform([render(w) for w in listings])) * spread + mean)
 
 
 PEERS = {"lightgbm_tfidf": lightgbm_tfidf, "sklearn_mlp": sklearn_mlp}

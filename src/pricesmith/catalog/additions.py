@@ -56,14 +56,7 @@ def inherit_options(old: Catalog | None, given: InheritedOptions) -> InheritedOp
     """The options for a catalog that contains `old`. Raises UsageError for those that would change its items."""
     if old is None:
         return given
-    currency = (given.currency or "").strip().upper()
-    if currency and currency != old.currency:
-        raise UsageError(
-            "--currency is not that of the catalog to add to",
-            got=currency,
-            allowed=old.currency,
-            hint="Leave out --currency.",
-        )
+    check_currency(old, (given.currency or "").strip().upper())
     dropped = bool(old.ledger["cleaning"].get("drop_part_numbers"))
     if given.drop_part_numbers and not dropped:
         raise UsageError(
@@ -76,6 +69,17 @@ def inherit_options(old: Catalog | None, given: InheritedOptions) -> InheritedOp
         low, high = old.price_range
         min_price, max_price = None if low == LOWEST else low, high
     return InheritedOptions(old.currency, min_price, max_price, dropped)
+
+
+def check_currency(old: Catalog, code: str) -> None:
+    """Raise UsageError if a currency is given that is not that of the catalog to add to."""
+    if code and code != old.currency:
+        raise UsageError(
+            "--currency is not that of the catalog to add to",
+            got=code,
+            allowed=old.currency,
+            hint="Leave out --currency.",
+        )
 
 
 def add_feed(old: Catalog, feeds: Sequence[Feed], keep: Sequence[str]) -> list[Feed]:

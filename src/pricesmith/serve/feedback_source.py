@@ -16,10 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pricesmith.catalog.additions import check_currency
 from pricesmith.catalog.catalog import Catalog, open_catalog
 from pricesmith.catalog.columns import FIELDS, column_key
 from pricesmith.catalog.curation import check_settings, curate
-from pricesmith.core.errors import InputError, UsageError
+from pricesmith.core.errors import InputError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.serve.log_reader import LogReader
 from pricesmith.serve.log_records import FeedbackRecord
@@ -83,13 +84,7 @@ def choose_feedback_currency(
     """The currency of the new catalog. Raises UsageError if the given one is not that of the catalog to add to."""
     given = (currency or "").strip().upper()
     if old is not None:
-        if given and given != old.currency:
-            raise UsageError(
-                "--currency is not that of the catalog to add to",
-                got=given,
-                allowed=old.currency,
-                hint="Leave out --currency.",
-            )
+        check_currency(old, given)
         return old.currency
     if given:
         return given

@@ -274,7 +274,7 @@ class JobStore:
             job.set_state("waiting")
 
     def stop(self) -> None:
-        """Stop the job in work; a later server goes on with it."""
+        """Stop the job in work; a later server resumes it."""
         with self.change:
             self.stopping = True
             self.change.notify_all()

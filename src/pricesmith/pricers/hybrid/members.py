@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from pricesmith.pricers.hybrid.paid import ApiMember, FeeSettings, SavedAnswers
 from pricesmith.pricers.precomputed import read_prices
 
 
-class MemberSettings(Settings):
+class MemberSettings(Settings, ABC):
     """What the recipes blend and cascade share: settings of paid members, and the paths of all members."""
 
     n_answers: int = Field(1000, ge=20, description="validation listings that an API model is asked about, at most")
@@ -28,9 +29,9 @@ class MemberSettings(Settings):
     api_cost_per_1000: float | None = Field(None, ge=0, description="US dollars that 1,000 saved answers cost")
 
     @property
+    @abstractmethod
     def specs(self) -> list[MemberSpec]:
         """The members, in the order of their quotes."""
-        raise NotImplementedError
 
     @property
     def asks_api(self) -> bool:
