@@ -17,7 +17,6 @@ from pricesmith.pricers.api.errors import (
     message_text,
     parse_completion,
     read_retry_after,
-    read_usage,
 )
 from pricesmith.pricers.api.providers import TokenPrice
 from pricesmith.pricers.api.response_cache import Completion
@@ -192,12 +191,17 @@ def test_a_body_that_is_no_answer_is_a_fault(body: bytes) -> None:
     assert getattr(completion, "kind", None) == "retry"
 
 
-def test_reasoning_that_only_the_total_counts_is_paid_for() -> None:
-    """Some endpoints leave it out of the completion."""
-    assert read_usage({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115}) == (10, 105, None)
-    assert read_usage({"prompt_tokens": -1, "completion_tokens": True, "cost": float("nan")}) == (None, None, None)
-    assert read_usage({"prompt_tokens": 0, "completion_tokens": 0, "cost": 0.01}) == (None, None, 0.01)
-    assert read_usage({"prompt_tokens": 10**400, "completion_tokens": 1.5, "cost": 10**400}) == (None, None, None)
+def test_the_model_and_the_tier_that_a_reply_names_are_read() -> None:
+    """Without the key and bounded in length; a reply that names none, or something else, has none."""
+    choice = {"message": {"content": "$1"}, "finish_reason": "stop"}
+    body = {"choices": [choice], "model": "made-2 sk-made-0123456789", "service_tier": "flex"}
+    reply = parse_completion(json.dumps(body).encode(), None, key="sk-made-0123456789")
+    assert isinstance(reply, Completion)
+    assert (reply.response_model, reply.tier) == ("made-2 [key]", "flex")
+    body = {"choices": [choice], "model": ["x" * 1000], "service_tier": 3}
+    reply = parse_completion(json.dumps(body).encode(), None)
+    assert isinstance(reply, Completion)
+    assert (reply.response_model, reply.tier) == ("", "")
 
 
 @pytest.mark.parametrize(

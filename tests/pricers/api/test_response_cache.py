@@ -169,25 +169,64 @@ def test_how_an_endpoint_is_spoken_to_is_remembered(tmp_path: Path) -> None:
         assert cache.load_capabilities("url", "other") == {}
 
 
-def test_a_cache_of_an_older_version_is_upgraded(tmp_path: Path) -> None:
-    """Replies cost money: missing columns are added, old ones renamed, and every reply stays."""
+OLD_TABLES = """
+CREATE TABLE answers (key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL,
+  text TEXT NOT NULL, finish TEXT NOT NULL, tokens_in INTEGER, tokens_out INTEGER, cost_usd REAL,
+  seconds REAL NOT NULL, at REAL NOT NULL, {columns}) WITHOUT ROWID;
+CREATE INDEX by_model ON answers (endpoint, model);
+CREATE TABLE asked (key TEXT PRIMARY KEY, at REAL NOT NULL{asked}) WITHOUT ROWID;
+CREATE TABLE {words} (endpoint TEXT NOT NULL, model TEXT NOT NULL, value TEXT NOT NULL,
+  PRIMARY KEY (endpoint, model)) WITHOUT ROWID;
+PRAGMA user_version = {version};
+"""
+OLD_COLUMNS = {
+    1: {"columns": "told_usd REAL", "asked": "", "words": "speech"},
+    2: {
+        "columns": "failed_tries_usd REAL, reported_usd REAL, masked INTEGER",
+        "asked": ", pid INTEGER",
+        "words": "capabilities",
+    },
+}
+OLD_ROW = "INSERT INTO answers (key, endpoint, model, text, finish, tokens_in, tokens_out, cost_usd, seconds, at"
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_cache_of_an_older_version_is_upgraded_without_loss(version: int, tmp_path: Path) -> None:
+    """Replies cost money: every one stays, with its date; a reported cost of 0 was not the whole cost."""
     path = tmp_path / "a.sqlite"
-    with ResponseCache(path) as cache:
-        cache.store("one", "url", "model", SAID)
     base = sqlite3.connect(path)
-    for column in ("failed_tries_usd", "masked"):
-        base.execute(f"ALTER TABLE answers DROP COLUMN {column}")
-    base.execute("ALTER TABLE answers RENAME COLUMN reported_usd TO told_usd")
-    base.execute("UPDATE answers SET told_usd = 0.5")
-    base.execute("ALTER TABLE asked DROP COLUMN pid")
-    base.execute("PRAGMA user_version = 1")
+    base.executescript(OLD_TABLES.format(version=version, **OLD_COLUMNS[version]))
+    reported = "told_usd" if version == 1 else "reported_usd"
+    row = ("url", "model", '{"price": 24}', "stop", 60, 5)
+    for key, cost, told in (("one", 0.0001, 0.5), ("two", 0.0001, None), ("free", 0.0, 0.0)):
+        base.execute(f"{OLD_ROW}, {reported}) VALUES ({', '.join('?' * 11)})", (key, *row, cost, 0.8, 1.7e9, told))
+    base.execute("INSERT INTO asked (key, at) VALUES ('three', 1.0)")
     base.commit()
     base.close()
-    lost = Completion('{"price": 24}', "stop", 60, 5, 0.0401, 0.8, 0.04, 0.0001)
-    with ResponseCache(path) as cache:
-        cache.store("two", "url", "model", lost)
-    with ResponseCache(path) as cache:
-        assert cache.find(["one", "two"]) == {"one": replace(SAID, reported_usd=0.5), "two": lost}
+    new = Completion("$3", "stop", 60, 45, 0.04, None, 0.04, None, 50, 10, 40, "batch", "model-2027-01-01")
+    for _ in range(2):  # the second time nothing is upgraded
+        with ResponseCache(path, clock=lambda: 1.8e9) as cache:
+            cache.store("four", "url", "model", new)
+            known = cache.find(["one", "two", "free", "four"])
+            assert cache.find_unanswered(["three"]) == {"three"}
+        assert known == {
+            "one": replace(SAID, reported_usd=0.5),
+            "two": SAID,
+            "free": replace(SAID, cost_usd=None),
+            "four": new,
+        }
+        assert {key: known[key].answered_at for key in known} == dict.fromkeys(("one", "two", "free"), 1.7e9) | {
+            "four": 1.8e9
+        }
+    assert "by_model" in {name for (name,) in sqlite3.connect(path).execute("SELECT name FROM sqlite_master")}
+
+
+def test_the_date_of_an_answer_is_kept(tmp_path: Path) -> None:
+    """It decides which price applies: when it was stored, or when a batch job was answered."""
+    with ResponseCache(tmp_path / "a.sqlite", clock=lambda: 1_800_000_000.0) as cache:
+        cache.store("one", "url", "model", SAID)
+        cache.store("two", "url", "model", replace(SAID, answered_at=1_790_000_000.0))
+        assert [reply.answered_at for reply in cache.find(["one", "two"]).values()] == [1.8e9, 1.79e9]
 
 
 SCRIPT = """

@@ -12,18 +12,19 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from pricesmith.core.console import CONTROL
 from pricesmith.pricers.api.providers import TokenPrice
 from pricesmith.pricers.api.redaction import mask_key
 from pricesmith.pricers.api.response_cache import Completion
+from pricesmith.pricers.api.usage import read_tier, read_usage
 from pricesmith.text.prompts import repair_unicode
 
 MAX_TEXT_CHARS = 20_000  # of a reply that are stored; a price has fewer
 MAX_MESSAGE_CHARS = 300  # of an endpoint's error message
-MAX_COST_USD = 1e6  # of a reply; a higher reported cost is not plausible
+MAX_NAME_CHARS = 100  # of the model that a reply names
 RETRY_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 LISTING_WORDS = ("content_filter", "content_policy", "moderation", "flagged")
 CONTEXT_WORDS = ("context_length", "context length", "context window", "too long")
@@ -94,15 +95,26 @@ def parse_completion(
         return ApiError("retry", "a reply without a message", billed=True)
     if isinstance(refusal, str) and refusal and not text:
         text, finish = refusal, "refusal"
-    tokens_in, tokens_out, reported = read_usage(value.get("usage"))
-    if text and not tokens_out:
-        tokens_out = None
+    usage = read_usage(value.get("usage"))
+    if text and not usage.tokens_out:
+        usage = replace(usage, tokens_out=None)
     if not finish:  # some local servers never give a reason
-        finish = "tool_calls" if has_tool_calls else "length" if (tokens_out or 0) >= max_tokens else "stop"
-    cost = completion_cost(price, tokens_in, tokens_out, reported) if price else reported
-    text = repair_unicode(mask_and_cut(text, key, MAX_TEXT_CHARS))
-    finish = mask_and_cut(finish, key, MAX_MESSAGE_CHARS)
-    return Completion(text, finish, tokens_in, tokens_out, cost, 0.0, reported_usd=reported)
+        finish = "tool_calls" if has_tool_calls else "length" if (usage.tokens_out or 0) >= max_tokens else "stop"
+    reported = usage.reported_usd
+    return Completion(
+        repair_unicode(mask_and_cut(text, key, MAX_TEXT_CHARS)),
+        mask_and_cut(finish, key, MAX_MESSAGE_CHARS),
+        cost_usd=completion_cost(price, usage.tokens_in, usage.tokens_out, reported) if price else reported,
+        seconds=0.0,
+        tier=read_tier(value.get("service_tier")),
+        response_model=read_model_name(value.get("model"), key),
+        **asdict(usage),
+    )
+
+
+def read_model_name(value: Any, key: str) -> str:
+    """Return the model that a reply names, without the key; empty if it names none."""
+    return clean_message(value, key)[:MAX_NAME_CHARS] if isinstance(value, str) else ""
 
 
 def mask_and_cut(text: str, key: str, max_chars: int) -> str:
@@ -132,28 +144,6 @@ def message_text(content: Any) -> str:
         texts = [part.get("text") for part in parts if not REASONING_TYPE.search(str(part.get("type")))]
         return "\n".join(text for text in texts if isinstance(text, str) and text)
     return content if isinstance(content, str) else ""
-
-
-def read_usage(usage: Any) -> tuple[int | None, int | None, float | None]:
-    """Return input tokens, output tokens, and US dollars if the endpoint reports them (OpenRouter does), else None.
-
-    Some endpoints leave reasoning out of `completion_tokens` and count it in `total_tokens`: it is paid for.
-    """
-    if not isinstance(usage, Mapping):
-        return None, None, None
-    tokens_in, tokens_out, total = (to_count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
-    if not tokens_in:  # every question has tokens: a server that does not count reports 0
-        tokens_in = tokens_out = None
-    if tokens_in is not None and tokens_out is not None and total is not None:
-        tokens_out = max(tokens_out, total - tokens_in)
-    cost = usage.get("cost")
-    valid = isinstance(cost, int | float) and not isinstance(cost, bool) and 0 <= cost < MAX_COST_USD  # excludes NaN
-    return tokens_in, tokens_out, float(cost) if valid and cost is not None else None
-
-
-def to_count(value: Any) -> int | None:
-    """Return a plausible count of tokens, else None."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12 else None
 
 
 def classify_exception(error: Exception, key: str, *, proven: bool) -> ApiError | Completion:

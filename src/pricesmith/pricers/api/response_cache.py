@@ -21,8 +21,8 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,36 +31,44 @@ from filelock import FileLock, Timeout
 from pricesmith.core.errors import InputError
 from pricesmith.pricers.api.redaction import mask_key
 
-VERSION = 2
+VERSION = 3
 MAX_KEYS = 500  # of one query
 STALE_SECONDS = 86_400.0  # age of a lock file that a killed process may have left
-TABLES = """
-CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL,
+ANSWERS = """(key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL,
   text TEXT NOT NULL, finish TEXT NOT NULL, tokens_in INTEGER, tokens_out INTEGER, cost_usd REAL,
-  seconds REAL NOT NULL, at REAL NOT NULL, failed_tries_usd REAL, reported_usd REAL, masked INTEGER) WITHOUT ROWID;
+  seconds REAL, at REAL NOT NULL, failed_tries_usd REAL, reported_usd REAL, masked INTEGER, tokens_cached INTEGER,
+  tokens_cache_write INTEGER, tokens_reasoning INTEGER, tier TEXT, response_model TEXT, purpose TEXT, effort TEXT)
+  WITHOUT ROWID"""
+TABLES = f"""
+CREATE TABLE IF NOT EXISTS answers {ANSWERS};
 CREATE INDEX IF NOT EXISTS by_model ON answers (endpoint, model);
 CREATE TABLE IF NOT EXISTS asked (key TEXT PRIMARY KEY, at REAL NOT NULL, pid INTEGER) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL, pid INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS capabilities (endpoint TEXT NOT NULL, model TEXT NOT NULL, value TEXT NOT NULL,
   PRIMARY KEY (endpoint, model)) WITHOUT ROWID;
 """
-# Replies cost money, so a cache of version 1 is upgraded: its columns are renamed, missing ones are added.
+# Replies cost money, so a cache of an older version is upgraded: its columns are renamed, missing ones are added, and
+# `seconds` may be NULL since version 3.
 RENAMED_COLUMNS = (("answers", "lost_usd", "failed_tries_usd"), ("answers", "told_usd", "reported_usd"))
 ADDED_COLUMNS = (
-    ("answers", "failed_tries_usd REAL"),
-    ("answers", "reported_usd REAL"),
-    ("answers", "masked INTEGER"),
+    *(("answers", f"{name} REAL") for name in ("failed_tries_usd", "reported_usd")),
+    *(("answers", f"{name} INTEGER") for name in ("masked", "tokens_cached", "tokens_cache_write", "tokens_reasoning")),
+    *(("answers", f"{name} TEXT") for name in ("tier", "response_model", "purpose", "effort")),
     ("asked", "pid INTEGER"),
 )
+PRICE, MEMORIZATION = "price", "memorization"  # what a reply is for
 
 
 @dataclass(frozen=True)
 class Completion:
     """One reply. `finish` is the endpoint's finish reason, `refusal` if it says that the model refuses.
 
-    Tokens and dollars are None if unknown; `seconds` run from the request to the complete reply. `failed_tries_usd` is
-    the part of the cost for earlier tries whose reply never arrived, at worst: they may not have been charged.
-    `reported_usd` is the cost that the endpoint itself reported.
+    Tokens and dollars are None if unknown; `seconds` run from the request to the complete reply, None if the reply was
+    not waited for (a batch job). `failed_tries_usd` is the part of the cost for earlier tries whose reply never
+    arrived, at worst: they may not have been charged. `reported_usd` is the cost that the endpoint itself reported.
+    `tokens_cached` and `tokens_cache_write` are parts of `tokens_in`, `tokens_reasoning` is a part of `tokens_out`.
+    `tier` (standard, flex, batch, priority) and `response_model` are empty if the endpoint named none. `answered_at` is
+    in seconds since 1970 (UTC), None before the reply is stored, except that a batch job knows it.
     """
 
     text: str
@@ -68,9 +76,15 @@ class Completion:
     tokens_in: int | None
     tokens_out: int | None
     cost_usd: float | None
-    seconds: float
+    seconds: float | None
     failed_tries_usd: float = 0.0
     reported_usd: float | None = None
+    tokens_cached: int | None = None
+    tokens_cache_write: int | None = None
+    tokens_reasoning: int | None = None
+    tier: str = ""
+    response_model: str = ""
+    answered_at: float | None = field(default=None, compare=False)
 
 
 def default_cache_path() -> Path:
@@ -132,10 +146,13 @@ class ClaimOwner:
 
 
 class ResponseCache:
-    """The cache. Threads may share it; a reply is on disk when `store` returns. Raises InputError if it is damaged."""
+    """The cache. Threads may share it; a reply is on disk when `store` returns. Raises InputError if it is damaged.
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.lock = path, threading.RLock()
+    `clock` returns the seconds since 1970 (UTC) at which a reply is stored.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        self.path, self.clock, self.lock = path, clock, threading.RLock()
         self.owner = ClaimOwner(path.with_name(f"{path.name}.owners"))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +187,25 @@ class ResponseCache:
             for table, column in ADDED_COLUMNS:
                 if column.split()[0] not in self.column_names(table):
                     execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+            if version:
+                self.upgrade_answers()
             execute(f"PRAGMA user_version = {VERSION}")
+
+    def upgrade_answers(self) -> None:
+        """Rebuild the table of replies of version 1 or 2, in which `seconds` could not be NULL.
+
+        A reported cost of 0 was stored as known there; whether it was the whole cost is unknown.
+        """
+        execute = self.connection.execute
+        names = ", ".join(row[1] for row in execute("PRAGMA table_info(answers)"))
+        execute(f"CREATE TABLE new_answers {ANSWERS}")
+        execute(f"INSERT INTO new_answers ({names}) SELECT {names} FROM answers")
+        execute("DROP TABLE answers")
+        execute("ALTER TABLE new_answers RENAME TO answers")
+        execute("CREATE INDEX by_model ON answers (endpoint, model)")
+        free = "cost_usd IS NOT NULL AND cost_usd <= COALESCE(failed_tries_usd, 0.0)"
+        execute(f"UPDATE answers SET cost_usd = NULL WHERE reported_usd = 0 AND {free}")
+        execute("UPDATE answers SET reported_usd = NULL WHERE reported_usd = 0")
 
     def column_names(self, table: str) -> set[str]:
         """Return the names of a table's columns."""
@@ -223,11 +258,17 @@ class ResponseCache:
     def find(self, keys: Iterable[str]) -> dict[str, Completion]:
         """Return the cached replies among `keys`."""
         columns = "key, text, finish, tokens_in, tokens_out, cost_usd, seconds, COALESCE(failed_tries_usd, 0.0)"
-        rows = self.select(f"SELECT {columns}, reported_usd FROM answers", keys)
+        columns += ", reported_usd, tokens_cached, tokens_cache_write, tokens_reasoning"
+        rows = self.select(f"SELECT {columns}, COALESCE(tier, ''), COALESCE(response_model, ''), at FROM answers", keys)
         return {row[0]: Completion(*row[1:]) for row in rows}
 
-    def store(self, key: str, endpoint: str, model: str, completion: Completion) -> None:
-        """Store a reply, with API keys already masked, and end its claim; the first reply of a key stays."""
+    def store(
+        self, key: str, endpoint: str, model: str, completion: Completion, *, purpose: str = PRICE, effort: str = ""
+    ) -> None:
+        """Store a reply, with API keys already masked, and end its claim; the first reply of a key stays.
+
+        `purpose` (price, memorization) and `effort` (of reasoning) are kept for `mean_output_tokens`.
+        """
         row = {
             "key": key,
             "endpoint": endpoint,
@@ -238,10 +279,17 @@ class ResponseCache:
             "tokens_out": completion.tokens_out,
             "cost_usd": completion.cost_usd,
             "seconds": completion.seconds,
-            "at": time.time(),
+            "at": self.clock() if completion.answered_at is None else completion.answered_at,
             "failed_tries_usd": completion.failed_tries_usd,
             "reported_usd": completion.reported_usd,
             "masked": 1,
+            "tokens_cached": completion.tokens_cached,
+            "tokens_cache_write": completion.tokens_cache_write,
+            "tokens_reasoning": completion.tokens_reasoning,
+            "tier": completion.tier,
+            "response_model": completion.response_model,
+            "purpose": purpose,
+            "effort": effort,
         }
         columns, marks = ", ".join(row), ", ".join("?" * len(row))
         with self.transaction():
