@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricesmith.catalog.comparables import Comparable, ComparablesIndex, Postings, highest
+from pricesmith.catalog.comparables import TINY, Comparable, ComparablesIndex, highest
 from pricesmith.core.errors import InputError
 from pricesmith.core.types import Item, Listing, render
 from pricesmith.testing import make_items, odd_listings
@@ -191,12 +191,31 @@ def test_without_validation_listings_only_what_shares_nothing_is_flagged() -> No
 
 
 def test_the_quick_answer_is_the_whole_one() -> None:
-    """Looking at rare words first ends early, and says the same."""
+    """Whether an overlap reaches a number is found without the overlap, also if it is exactly that number."""
     index, validation = shop_of_lamps()
-    whole = index.overlap(validation)
-    for least in (0.05, 0.3, 0.6, 0.9):
-        quick = [index.overlap_of(listing, least) < least for listing in validation]
-        assert quick == (whole < least).tolist()
+    listings = [*validation, *odd_listings(), Listing("", "Rolex Submariner, brass", "")]
+    whole = index.overlap(listings)
+    for least in (0.05, 0.3, 0.6, 0.9, 1.0, *np.unique(whole[:20])):
+        assert [index.reaches(listing, least) for listing in listings] == (whole >= least).tolist()
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=9), min_size=1, max_size=300),
+    st.lists(st.lists(st.integers(0, 34), max_size=12), min_size=1, max_size=10),
+)
+def test_listings_of_any_catalog_are_flagged_as_their_overlap_says(
+    rows: list[list[int]], asked: list[list[int]]
+) -> None:
+    """The threshold is the overlap of some validation listing."""
+
+    def describe(numbers: list[int]) -> str:
+        return " ".join(f"w{number * number // 16}" for number in numbers)  # some words are frequent
+
+    index = ComparablesIndex.build([item(str(place), describe(row)) for place, row in enumerate(rows)])
+    listings = [Listing("", describe(numbers), "") for numbers in asked]
+    index.calibrate(listings, [str(place) for place in range(len(listings))])
+    least = max(index.threshold or 0.0, TINY)
+    assert index.nothing_similar(listings) == (index.overlap(listings) < least).tolist()
 
 
 def test_a_saved_rule_says_the_same(tmp_path: Path) -> None:
@@ -215,23 +234,3 @@ def test_similar_things_are_found_in_text_without_spaces() -> None:
     rows = [item("cup", "白色陶瓷咖啡杯", 30.0), item("lamp", "金属落地灯", 200.0), item("bag", "กระเป๋าหนังแท้", 900.0)]
     near = ComparablesIndex.build(rows).search([Listing("", "蓝色陶瓷马克杯", ""), Listing("", "กระเป๋าผ้าใบ", "")], 1)
     assert [comparable.id for comparables in near for comparable in comparables] == ["cup", "bag"]
-
-
-@given(st.integers(0, 2**32 - 1), st.booleans())
-def test_sums_word_by_word_and_all_at_once_are_the_same_to_the_last_bit(seed: int, binary: bool) -> None:
-    """Long lists of rows take the first way, short ones the second."""
-    rng = np.random.default_rng(seed)
-    n_words, n_rows = 8, 40
-    counts = rng.integers(0, n_rows + 1, n_words)
-    rows = [np.sort(rng.choice(n_rows, count, replace=False)) for count in counts]
-    indptr = np.append(0, np.cumsum(counts)).astype(np.int32)
-    indices = np.concatenate(rows).astype(np.int32) if counts.sum() else np.empty(0, np.int32)
-    data = rng.random(len(indices)).astype(np.float32)
-    words = rng.permutation(n_words)[: rng.integers(1, n_words + 1)].astype(np.int64)
-    weights = rng.random(len(words))
-    sums = Postings(data, indices, indptr, n_rows).dot(words, weights, binary=binary)
-    expected = np.zeros(n_rows)
-    for word, weight in zip(words, weights, strict=True):
-        for place in range(indptr[word], indptr[word + 1]):
-            expected[indices[place]] += weight * (1.0 if binary else float(data[place]))
-    assert np.array_equal(sums, expected)

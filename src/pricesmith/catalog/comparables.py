@@ -27,20 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pricesmith.core.model_files import (
-    Shapes,
-    check_below,
-    damaged_file,
-    read_arrays,
-    read_names,
-    read_settings,
-    report_damage,
-)
+from pricesmith.catalog.postings import DECIMALS, F64, Postings, Requirement
+from pricesmith.core.model_files import Shapes, damaged_file, read_arrays, read_names, read_settings, report_damage
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, render
 from pricesmith.text.words import split_words
-
-F64 = NDArray[np.float64]
 
 ARRAYS, WORDS, RULE, ITEMS = FILES = ("index.npz", "words.json", "rule.json", "items.parquet")
 SHAPES: Shapes = {
@@ -56,7 +47,6 @@ POOL = 64  # most similar rows that are ordered by estimated price as well
 FLAGGED_SHARE = 0.01  # share of validation listings that may be called unlike all training listings
 VALIDATION_ROWS = 2_000  # listings that the threshold is learnt from, at most
 STRIPE = 64  # scores whose highest is looked at first
-RARE_WORDS = 8  # rarest words of a listing, which are looked up first
 TINY = 1e-9
 
 
@@ -86,42 +76,6 @@ class Vector:
     weights: F64
     common: float  # sum of squared weights of words that too many training listings have
     norm: float  # over `places` and unknown words
-
-
-@dataclass(frozen=True, slots=True)
-class Postings:
-    """The rows that have each word, as a sparse matrix [words, rows] in scipy's CSR layout.
-
-    numpy alone: a model that prices one listing need not wait for the import of scipy.
-    """
-
-    data: NDArray[np.float32]
-    indices: NDArray[np.int32]
-    indptr: NDArray[np.int32]
-    n_rows: int
-
-    def dot(self, words: NDArray[np.int64], weights: F64, *, binary: bool = False) -> F64:
-        """For each row the sum of weight times value over `words`, or of the weights alone (`binary`), [n_rows]."""
-        starts, counts = self.indptr[words].astype(np.int64), np.diff(self.indptr)[words].astype(np.int64)
-        ends = np.cumsum(counts)
-        if len(ends) and ends[-1] > self.n_rows:  # word by word: the same sums, three times as fast for long lists
-            sums = np.zeros(self.n_rows)
-            for start, count, weight in zip(starts.tolist(), counts.tolist(), weights, strict=True):
-                own = slice(start, start + count)
-                sums[self.indices[own]] += weight if binary else weight * self.data[own]
-            return sums
-        entries = np.repeat(starts - ends + counts, counts) + np.arange(int(counts.sum()))
-        values = np.repeat(weights, counts)
-        if not binary:
-            values = values * self.data[entries]
-        return np.asarray(np.bincount(self.indices[entries], values, minlength=self.n_rows), dtype=np.float64)
-
-    def check(self, path: Path) -> None:
-        """Raise InputError if the arrays, which were read from `path`, are not a sparse matrix."""
-        check_below(path, "indices", self.indices, self.n_rows)
-        ends = self.indptr
-        if len(ends) < 1 or ends[0] != 0 or ends[-1] != len(self.indices) or (np.diff(ends) < 0).any():
-            raise damaged_file(path, "indptr that does not match the indices", allowed="a sparse matrix")
 
 
 class ComparablesIndex:
@@ -178,12 +132,13 @@ class ComparablesIndex:
     def vector(self, listing: Listing) -> Vector:
         """A listing as a vector of this index, not scaled to length 1."""
         places, weights, common, unknown = [], [], 0.0, 0.0
+        idf = self.idf.data  # its elements are Python's own numbers, which are the fastest here
         for word, count in Counter(split_words(select_rows(listing))).items():
-            times = 1 + math.log(count)
+            times = 1 + math.log(count) if count > 1 else 1.0
             place = self.vocabulary.get(word)
             if place is not None:
                 places.append(place)
-                weights.append(times * self.idf[place])
+                weights.append(times * idf[place])
             elif word in self.common:
                 common += (times * self.common[word]) ** 2
             else:
@@ -222,27 +177,20 @@ class ComparablesIndex:
 
         Words that most training listings have are taken for shared.
         """
-        return np.array([self.overlap_of(listing) for listing in listings], dtype=np.float64)
+        overlaps = np.zeros(len(listings))
+        for number, listing in enumerate(listings):
+            vector, total = self.vector_and_total(listing)
+            if total and self.ids:
+                sums = self.postings.dot(vector.places, vector.weights**2, binary=True)
+                overlaps[number] = min(1.0, round((float(sums.max()) + vector.common) / total, DECIMALS))
+        return overlaps
 
-    def overlap_of(self, listing: Listing, enough: float = math.inf) -> float:
-        """`overlap` of one listing. At `enough` it ends with a lower bound: a few rare words, in few rows, often do."""
+    def vector_and_total(self, listing: Listing) -> tuple[Vector, float]:
+        """A listing as a vector, its heaviest words first, and the sum of the squared weights of all its words."""
         vector = self.vector(listing)
-        total = vector.norm**2 + vector.common
-        if not total or not self.ids:
-            return 0.0
         order = np.argsort(-vector.weights, kind="stable")
-        shared = 0.0
-        for count in (RARE_WORDS, len(order)):
-            words = order[:count]
-            if len(words):
-                shared = float(self.having(vector.places[words], vector.weights[words] ** 2).max())
-            if round((shared + vector.common) / total, 9) >= enough:
-                break
-        return min(1.0, round((shared + vector.common) / total, 9))
-
-    def having(self, places: NDArray[np.int64], weights: F64) -> Any:
-        """For each row the sum of the weights of those words that it has."""
-        return self.postings.dot(places, weights, binary=True)
+        ordered = Vector(vector.places[order], vector.weights[order], vector.common, vector.norm)
+        return ordered, vector.norm**2 + vector.common
 
     def calibrate(self, listings: Sequence[Listing], groups: Sequence[str]) -> tuple[int, int]:
         """Learn the threshold of `nothing_similar` from validation listings, one of each near-duplicate group; how many
@@ -261,7 +209,14 @@ class ComparablesIndex:
         """Whether no training listing is like each listing: its overlap is lower than that of 99 % of the validation
         listings, or nothing."""
         least = max(self.threshold or 0.0, TINY)
-        return [self.overlap_of(listing, least) < least for listing in listings]
+        return [not self.reaches(listing, least) for listing in listings]
+
+    def reaches(self, listing: Listing, least: float) -> bool:
+        """Whether the overlap of a listing is at least `least`, without computing it."""
+        vector, total = self.vector_and_total(listing)
+        if not total or not self.ids:
+            return least <= 0
+        return self.postings.any_row_meets(vector.places, vector.weights**2, Requirement(vector.common, total, least))
 
     def save(self, folder: Path) -> None:
         """Write the index into a folder, which is made."""
