@@ -15,7 +15,7 @@ import pricesmith as ps
 from pricesmith.candidates import items_by_id
 from pricesmith.catalog.catalog import open_catalog
 from pricesmith.core.types import Listing, render
-from pricesmith.pricers.api.client import PRICE_SCHEMA
+from pricesmith.pricers.api.formats.chat_completions import PRICE_SCHEMA
 from pricesmith.serve.chat import read_rendered
 from pricesmith.text.prompts import Prompt
 

@@ -22,7 +22,7 @@ import pytest
 from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.core.types import Listing, Quote
 from pricesmith.pricers.api.client import ApiClient, CompletionCall, RequestFailed
-from pricesmith.pricers.api.errors import ApiError
+from pricesmith.pricers.api.formats.base import ApiError
 from pricesmith.pricers.api.limits import Budget, BudgetExceeded
 from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
 from pricesmith.pricers.api.response_cache import Completion, ResponseCache

@@ -6,18 +6,18 @@ import json
 from typing import Any
 
 import httpx2
-import openai
 import pytest
 
 from pricesmith.pricers.api.errors import (
     CONTEXT_LENGTH,
     STATUS_REJECTED,
-    ApiError,
     classify_exception,
-    message_text,
+    classify_status,
+    error_message,
     parse_completion,
     read_retry_after,
 )
+from pricesmith.pricers.api.formats.base import ApiError
 from pricesmith.pricers.api.providers import TokenPrice
 from pricesmith.pricers.api.response_cache import Completion
 
@@ -52,11 +52,8 @@ def test_a_wait_in_words_is_read(words: str, seconds: float | None) -> None:
 
 def status(code: int, message: str, headers: dict[str, str], *, proven: bool = True) -> Any:
     """What a status of the endpoint means."""
-    request = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
-    reply = httpx2.Response(code, headers=headers, request=request)
-    return classify_exception(
-        openai.APIStatusError(message, response=reply, body={"message": message}), "", proven=proven
-    )
+    body = json.dumps({"error": {"message": message}}).encode()
+    return classify_status(code, headers, body, "", proven=proven)
 
 
 @pytest.mark.parametrize(
@@ -224,29 +221,51 @@ def test_an_answer_is_kept_without_the_key(message: dict[str, Any], finish: str)
 
 def test_the_message_of_a_client_that_breaks_is_shown_without_the_key() -> None:
     """Its exceptions may hold the headers of the request; none of them is a traceback."""
-    failure = classify_exception(RuntimeError("bad header b'Bearer sk-secret-01'"), "sk-secret-01", proven=False)
+    failure = classify_exception(RuntimeError("bad header b'Bearer sk-secret-01'"), "sk-secret-01")
     assert isinstance(failure, ApiError)
     assert (failure.kind, failure.message) == ("stop", "RuntimeError: bad header b'Bearer [key]'")
     request = httpx2.Request("POST", "http://127.0.0.1/v1/chat/completions")
-    error = openai.APIConnectionError(request=request)
-    error.__cause__ = httpx2.DecodingError("it is packed (sk-secret-01)", request=request)
-    failure = classify_exception(error, "sk-secret-01", proven=False)
+    error = httpx2.DecodingError("it is packed (sk-secret-01)", request=request)
+    failure = classify_exception(error, "sk-secret-01")
     assert isinstance(failure, ApiError)
     assert failure.message == "it is packed ([key])"
 
 
-def test_parts_of_an_answer_are_not_joined_to_one_number() -> None:
-    """120 and 150 are two amounts; parts of reasoning are none of it."""
-    parts = [
-        {"type": "thinking", "thinking": [{"type": "text", "text": "7"}]},
-        {"type": "reasoning", "text": "8 or 9"},
-        {"type": "text", "text": "120"},
-        {"type": "text", "text": "150"},
-        "odd",
-        {"type": "text", "text": None},
-    ]
-    assert message_text(parts) == "120\n150"
-    assert message_text(parts[:3]) == "120"
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            {"error": {"message": "Rate limit reached", "type": "requests", "code": "rate_limit"}},
+            "rate_limit: Rate limit reached",
+        ),
+        ({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, "Overloaded"),
+        ([{"error": {"code": 429, "message": "Quota", "status": "RESOURCE_EXHAUSTED"}}], "429: Quota"),
+        (
+            {"code": "Content violates usage guidelines", "error": "Blocked"},
+            "Content violates usage guidelines: Blocked",
+        ),
+        ({"error": "model not found"}, "model not found"),
+        ({"object": "error", "message": "No such model", "code": 404}, "404: No such model"),
+        ({"detail": "Not Found"}, '{"detail": "Not Found"}'),
+        ([], "[]"),
+        ({"error": None}, '{"error": null}'),
+    ],
+)
+def test_the_message_of_an_error_is_read_in_the_form_of_each_provider(body: Any, message: str) -> None:
+    """OpenAI, Anthropic, Google, xAI, Ollama and vLLM; a body of another form is shown as it is."""
+    assert error_message(json.dumps(body)) == message
+
+
+def test_an_error_that_is_no_json_is_shown_as_it_is() -> None:
+    """A gateway sends a page."""
+    assert error_message("<html>Bad gateway") == "<html>Bad gateway"
+
+
+def test_a_wait_after_the_part_of_an_error_that_is_shown_is_read() -> None:
+    """Google names it after a long list of quotas."""
+    error = status(429, f"You exceeded your current quota. {'* Quota exceeded. ' * 40} Please retry in 34s.", {})
+    assert (error.kind, error.retry_after) == ("retry", 34.0)
+    assert len(error.message) == 300
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricesmith.pricers.api import limits
-from pricesmith.pricers.api.client import ApiClient, Capabilities, CompletionCall, RequestFailed
+from pricesmith.pricers.api.client import ApiClient, CompletionCall, RequestFailed
+from pricesmith.pricers.api.formats.base import Capabilities
 from pricesmith.pricers.api.limits import (
     Allowances,
     Budget,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pricesmith.core.errors import InputError, UsageError
-from pricesmith.pricers.api.providers import find_endpoint, read_provider_table
+from pricesmith.pricers.api.providers import find_endpoint, read_provider_table, to_native_format
 
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY")
 
@@ -177,3 +177,10 @@ def test_what_is_no_price_of_tokens_is_refused(price: str) -> None:
     if price:
         with pytest.raises(UsageError, match="Invalid token price"):
             find_endpoint("gpt-4.1-nano", price=price)
+
+
+def test_google_has_a_format_of_its_own() -> None:
+    """Its batch jobs take no other; the other providers stay as they are."""
+    native = to_native_format(find_endpoint("gemini-3.8-flash"))
+    assert (native.format, native.url) == ("gemini", "https://generativelanguage.googleapis.com/v1beta")
+    assert to_native_format(find_endpoint("gpt-99")) == find_endpoint("gpt-99")

@@ -1,11 +1,11 @@
-"""Sends one request to an OpenAI-compatible endpoint, retries it if that can help, and classifies every error.
+"""Sends one request to an endpoint in its format, retries it if that can help, and classifies every error.
 
     completion = client.complete(CompletionCall(messages, worst=0.04, stop=stop))
 
 Connections are not kept alive: if a server delivers a reply twice, the second copy would be read as the reply to the
 next request (measured on the fake endpoint: 16 of 60 replies belonged to another question; without keep-alive 0).
-Which parameters an endpoint supports (JSON schema, temperature, the name of the token limit) is learned from its own
-status 400 replies, which cost nothing, and stored in the response cache.
+Which parameters an endpoint supports (JSON schema, temperature, reasoning effort, the name of the token limit) is
+learned from its own status 400 replies, which cost nothing, and stored in the response cache.
 """
 
 from __future__ import annotations
@@ -14,12 +14,20 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pricesmith.core.errors import PricesmithError, UsageError
-from pricesmith.pricers.api.errors import STATUS_REJECTED, UNEXPECTED, ApiError, classify_exception, parse_completion
+from pricesmith.pricers.api.errors import (
+    STATUS_REJECTED,
+    UNEXPECTED,
+    classify_exception,
+    classify_status,
+    parse_completion,
+)
+from pricesmith.pricers.api.formats import get_format
+from pricesmith.pricers.api.formats.base import ApiError, Capabilities, ChatQuestion
 from pricesmith.pricers.api.limits import Budget
 from pricesmith.pricers.api.providers import Endpoint, is_local
 from pricesmith.pricers.api.redaction import KeyFilter
@@ -27,74 +35,31 @@ from pricesmith.pricers.api.response_cache import Completion
 
 if TYPE_CHECKING:
     import httpx2
-    import openai
     from tenacity import RetryCallState
 
 MAX_TRIES = 8
 MAX_TRIES_NO_RESPONSE = 3  # at an endpoint that has never sent anything back, not even an error
 DEADLINE_MARGIN = 0.2  # seconds after the read timeouts, whose exceptions say more precisely what went wrong
 BACK_OFF, MAX_BACK_OFF = 0.5, 30.0  # seconds; doubled each time, with full jitter (Brooker, AWS, 2015)
-MAX_SIMPLIFICATIONS = 6  # of the parameters; an endpoint that accepts none would loop forever
+MAX_SIMPLIFICATIONS = 10  # of the parameters; an endpoint that accepts none would loop forever
 MAX_REJECTED = 3  # consecutive listings rejected with every set of parameters, before anything was answered
 MAX_RETRY_AFTER = 300.0  # seconds
-ALLOWED_HEADERS = frozenset(
-    {"host", "accept", "accept-encoding", "authorization", "content-length", "content-type", "user-agent"}
-)
-OTHER_LIMIT_NAME = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
-PRICE_SCHEMA = {
-    "type": "json_schema",
-    "json_schema": {
-        "name": "price",
-        "strict": True,
-        "schema": {
-            "type": "object",
-            "properties": {"price": {"type": "number"}},
-            "required": ["price"],
-            "additionalProperties": False,
-        },
-    },
-}
-
-
-@dataclass(frozen=True)
-class Capabilities:
-    """The parameters that an endpoint supports, at first all of them; `limit` is its name for the token limit."""
-
-    json: bool = True
-    temperature: bool = True
-    limit: str = "max_tokens"
-
-    def simplify(self, message: str) -> Capabilities | None:
-        """Return the parameters to try after a status 400 with `message`; None if nothing is left to remove."""
-        if self.json and any(name in message for name in ("response_format", "schema", "structured")):
-            return replace(self, json=False)
-        if self.temperature and "temperature" in message:
-            return replace(self, temperature=False)
-        if self.limit in message:
-            return replace(self, limit=OTHER_LIMIT_NAME[self.limit])
-        if self.json:
-            return replace(self, json=False)
-        return replace(self, temperature=False) if self.temperature else None
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any], limit: str) -> Capabilities:
-        """Return stored capabilities if they are complete, else the defaults with the provider's name of the limit."""
-        types = {field.name: type(field.default) for field in fields(cls)}
-        valid = values.keys() == types.keys() and all(isinstance(values[name], kind) for name, kind in types.items())
-        return cls(**values) if valid else cls(limit=limit)
+ALLOWED_HEADERS = frozenset({"host", "accept", "accept-encoding", "content-length", "content-type", "user-agent"})
 
 
 @dataclass(frozen=True)
 class CompletionCall:
     """A chat to complete, its worst-case cost in US dollars, and the event that cancels it.
 
-    `on_send` is called right before each try is sent, not while it waits for its turn, the budget or the endpoint.
+    `on_send` is called right before each try is sent, not while it waits for its turn, the budget or the endpoint. The
+    first `n_shared` messages are the same in every chat of the pricer.
     """
 
     messages: Sequence[Mapping[str, str]]
     worst: float
     stop: threading.Event
     on_send: Callable[[], object] = int
+    n_shared: int = 0
 
 
 class RunStopped(Exception):
@@ -143,37 +108,37 @@ class ApiClient:
         self.lock, self.first_request = threading.Lock(), threading.Lock()
         self.not_before = 0.0
         self.key_filter = KeyFilter(endpoint.key)
-        self._openai: openai.OpenAI | None = None
+        self.format = get_format(endpoint.format)
+        self._http: httpx2.Client | None = None
 
-    def openai_client(self) -> openai.OpenAI:
-        """Return the openai client: without its own retries, redirects and headers, one connection per request."""
+    def open_http(self) -> httpx2.Client:
+        """Return the HTTP client, opened once."""
         with self.lock:
-            if self._openai is None:
-                import openai
-
-                http = self.http_client()
+            if self._http is None:
+                self._http = self.http_client()
                 self.key_filter.add()
-                key = self.endpoint.key or "none"
-                self._openai = openai.OpenAI(
-                    api_key=key, base_url=self.endpoint.url, http_client=http, max_retries=0, timeout=http.timeout
-                )
-            return self._openai
+            return self._http
 
     def http_client(self) -> httpx2.Client:
-        """Return the HTTP client. Raises UsageError if the proxy in the environment cannot be used."""
+        """Return an HTTP client without redirects, one connection per request, that sends only the needed headers.
+
+        Raises UsageError if the proxy in the environment cannot be used.
+        """
         import httpx2
 
         from pricesmith.pricers.api.limits import limit_response, start_clock
 
-        host, keyed = self.endpoint.host, bool(self.endpoint.key)
+        headers = {"User-Agent": "pricesmith", "Accept": "application/json", **self.format.headers(self.endpoint.key)}
+        allowed = {*ALLOWED_HEADERS, *(name.lower() for name in headers)}
         try:
             return httpx2.Client(
+                headers=headers,
                 timeout=httpx2.Timeout(self.timeout, connect=min(self.timeout, 30.0), pool=None),
                 limits=httpx2.Limits(max_connections=None, max_keepalive_connections=0),
                 follow_redirects=False,  # a key is for one host
                 trust_env=not is_local(self.endpoint.url),  # no proxy between a machine and itself
                 event_hooks={
-                    "request": [lambda request: strip_headers(request, host, keyed=keyed), start_clock],
+                    "request": [lambda request: strip_headers(request, allowed), start_clock],
                     "response": [lambda response: limit_response(response, self.timeout)],
                 },
             )
@@ -187,8 +152,8 @@ class ApiClient:
 
     def close(self) -> None:
         """Close the connections."""
-        if self._openai is not None:
-            self._openai.close()
+        if self._http is not None:
+            self._http.close()
             self.key_filter.remove()
 
     def complete(self, call: CompletionCall) -> Completion:
@@ -260,11 +225,7 @@ class ApiClient:
 
     def send(self, call: CompletionCall, capabilities: Capabilities) -> Completion | ApiError:
         """Send one request and return its completion or error; an unknown cost counts at its worst case."""
-        import httpx2
-
-        from pricesmith.pricers.api.limits import Exchange
-
-        client = self.openai_client()
+        http = self.open_http()
         if not self.budget.reserve(call.worst, call.stop):
             raise RunStopped
         cost, failed = 0.0, False
@@ -274,18 +235,7 @@ class ApiClient:
             with self.lock:
                 self.n_requests += 1
             start = time.perf_counter()
-            body = self.request_body(call.messages, capabilities)
-            result: Completion | ApiError
-            try:
-                # The raw body: the client's own parser would accept half of a reply.
-                reply = Exchange().run(
-                    lambda: client.post("/chat/completions", body=body, cast_to=httpx2.Response).content,
-                    self.timeout + DEADLINE_MARGIN,
-                )
-            except Exception as error:
-                result = classify_exception(error, self.endpoint.key, proven=self.proven)
-            else:
-                result = parse_completion(reply, self.endpoint.price, self.max_output_tokens, self.endpoint.key)
+            result = self.exchange(http, self.request_body(call, capabilities))
             self.responded = self.responded or isinstance(result, Completion) or not result.no_response
             if isinstance(result, Completion):
                 result = replace(result, seconds=time.perf_counter() - start)
@@ -300,16 +250,40 @@ class ApiClient:
                     self.cost_known = self.endpoint.price is not None
             self.budget.commit(call.worst, cost, failed=failed)
 
-    def request_body(self, messages: Sequence[Mapping[str, str]], capabilities: Capabilities) -> dict[str, Any]:
+    def exchange(self, http: httpx2.Client, body: Mapping[str, Any]) -> Completion | ApiError:
+        """Send a body and interpret what comes back, or that nothing does."""
+        from pricesmith.pricers.api.limits import Exchange
+
+        url, key = f"{self.endpoint.url}{self.format.path(self.endpoint.model)}", self.endpoint.key
+        try:
+            response = Exchange().run(lambda: http.post(url, json=body), self.timeout + DEADLINE_MARGIN)
+        except Exception as error:
+            return classify_exception(error, key)
+        if response.status_code >= 300:
+            return classify_status(response.status_code, response.headers, response.content, key, proven=self.proven)
+        return parse_completion(
+            response.content, self.endpoint.price, self.max_output_tokens, key, self.endpoint.format
+        )
+
+    def question(self, call: CompletionCall) -> ChatQuestion:
+        """Return the question of a call, as the formats write it."""
+        return ChatQuestion(
+            self.endpoint.model,
+            call.messages,
+            self.max_output_tokens,
+            reasoning_effort=self.reasoning_effort,
+            schema=self.schema,
+            n_shared=call.n_shared,
+        )
+
+    def request_body(self, call: CompletionCall, capabilities: Capabilities) -> dict[str, Any]:
         """Return the request with the parameters that the endpoint supports."""
-        parameters: dict[str, Any] = {capabilities.limit: self.max_output_tokens}
-        if capabilities.json and self.schema:
-            parameters["response_format"] = PRICE_SCHEMA
-        if capabilities.temperature:
-            parameters["temperature"] = 0
-        if self.reasoning_effort:
-            parameters["reasoning_effort"] = self.reasoning_effort
-        return {"model": self.endpoint.model, "messages": list(messages), **parameters}
+        return self.format.request_body(self.question(call), capabilities)
+
+    @property
+    def effort(self) -> str:
+        """The reasoning effort that is sent: the supported one nearest to the one asked for."""
+        return self.capabilities.choose_effort(self.reasoning_effort, self.format.efforts)
 
     def simplify(self, used: Capabilities, error: ApiError) -> bool:
         """Remove a parameter after a status 400, unless another thread has; False if none is left to remove.
@@ -319,7 +293,7 @@ class ApiClient:
         """
         with self.lock:
             if self.capabilities == used:
-                simpler = used.simplify(error.message.lower())
+                simpler = used.simplify(error.message.lower(), self.effort)
                 if simpler is None or self.simplifications >= MAX_SIMPLIFICATIONS:
                     self.rejected += 1
                     if self.rejected >= MAX_REJECTED:
@@ -370,9 +344,8 @@ def add_costs(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None else first + second
 
 
-def strip_headers(request: httpx2.Request, host: str, *, keyed: bool) -> None:
-    """Remove headers that the endpoint does not need: facts about this machine, and names of other accounts."""
-    own = {"openai-organization", "openai-project"} if host == "api.openai.com" else set()
+def strip_headers(request: httpx2.Request, allowed: Collection[str]) -> None:
+    """Remove headers that the endpoint does not need, such as facts about this machine. `allowed` are lower case."""
     for name in list(request.headers):
-        if name.lower() not in ALLOWED_HEADERS | own or (name.lower() == "authorization" and not keyed):
+        if name.lower() not in allowed:
             del request.headers[name]

@@ -1,8 +1,4 @@
-"""Interprets what an endpoint returned: a completion, or an error with its effect on the request, budget and command.
-
-The kinds of an error: `retry` the request, `parameter` (the endpoint does not support one), `skip` this listing, or
-`stop` the command.
-"""
+"""Interprets what an endpoint returned: a completion, or an error and what it means for the request and the command."""
 
 from __future__ import annotations
 
@@ -12,19 +8,21 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import asdict, replace
+from typing import Any
 
 from pricesmith.core.console import CONTROL
+from pricesmith.pricers.api.formats import FormatName, get_format
+from pricesmith.pricers.api.formats.base import ApiError, ModelReply
 from pricesmith.pricers.api.providers import TokenPrice
 from pricesmith.pricers.api.redaction import mask_key
 from pricesmith.pricers.api.response_cache import Completion
-from pricesmith.pricers.api.usage import read_tier, read_usage
 from pricesmith.text.prompts import repair_unicode
 
 MAX_TEXT_CHARS = 20_000  # of a reply that are stored; a price has fewer
 MAX_MESSAGE_CHARS = 300  # of an endpoint's error message
 MAX_NAME_CHARS = 100  # of the model that a reply names
+MAX_ERROR_CHARS = 20_000  # of an error's body that are searched for a wait
 RETRY_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 LISTING_WORDS = ("content_filter", "content_policy", "moderation", "flagged")
 CONTEXT_WORDS = ("context_length", "context length", "context window", "too long")
@@ -33,8 +31,6 @@ ACCOUNT_WORDS = (
     *("insufficient_quota", "credit balance", "insufficient credits", "api key", "api_key"),
     *("billing_hard_limit", "billing hard limit", "billing_not_active"),
 )
-# Finish reasons of a reply that the endpoint itself interrupted: another try may bring it whole.
-INTERRUPTED = frozenset({"error", "abort", "aborted", "cancelled", "canceled", "insufficient_system_resource"})
 # The gateway gave up waiting: the server behind it may have answered, and charged.
 GATEWAY_STATUSES = frozenset({408, 502, 504, 520, 522, 524})
 RETRY_WORDS = re.compile(
@@ -42,29 +38,17 @@ RETRY_WORDS = re.compile(
     r"(?:(\d+(?:\.\d+)?) ?(ms|milli|s))?",
     re.IGNORECASE,
 )
-REASONING_TYPE = re.compile("think|thought|reason", re.IGNORECASE)  # the type of a message part
 STATUS_REJECTED = "rejected"
 CONTEXT_LENGTH = "longer than the model's context"
 TIMED_OUT, NO_CONNECTION, UNEXPECTED = "timeout", "no connection", "an unexpected error"
 
 
-@dataclass(frozen=True)
-class ApiError:
-    """Why there is no completion. `retry_after` in seconds is the endpoint's; `billed`: the endpoint may charge for it.
-
-    `no_response`: nothing came back, not even a status.
-    """
-
-    kind: Literal["retry", "parameter", "skip", "stop"]
-    cause: str
-    message: str = ""
-    retry_after: float | None = None
-    billed: bool = False
-    no_response: bool = False
-
-
 def parse_completion(
-    body: bytes, price: TokenPrice | None, max_tokens: float = math.inf, key: str = ""
+    body: bytes,
+    price: TokenPrice | None,
+    max_tokens: float = math.inf,
+    key: str = "",
+    api_format: FormatName = "openai",
 ) -> Completion | ApiError:
     """Return the completion in the body of a status 200, without its seconds; or an error, which may be charged for.
 
@@ -75,6 +59,13 @@ def parse_completion(
         value: Any = json.loads(body)
     except (ValueError, RecursionError):
         return ApiError("retry", "invalid JSON", billed=True)
+    return parse_value(value, price, max_tokens, key, api_format)
+
+
+def parse_value(
+    value: Any, price: TokenPrice | None, max_tokens: float, key: str, api_format: FormatName
+) -> Completion | ApiError:
+    """Return the completion in a decoded body of status 200, as `parse_completion` does."""
     if isinstance(value, dict) and isinstance(error := value.get("error"), dict) and not value.get("choices"):
         code = error.get("code")
         stop = code in (401, 402, 403, 404)
@@ -82,39 +73,29 @@ def parse_completion(
         message = clean_message(error.get("message", ""), key)
         return ApiError("stop" if stop else "retry", cause, message, billed=not stop)
     try:
-        choice = value["choices"][0]
-        finish = str(choice.get("finish_reason") or "")
-        error = choice.get("error") or value.get("error")
-        if error or finish.casefold() in INTERRUPTED:
-            return ApiError("retry", "an error in a reply", clean_message(error or finish, key), billed=True)
-        message = choice["message"]
-        refusal = message.get("refusal")
-        text = message_text(message.get("content"))
-        has_tool_calls = bool(message.get("tool_calls"))
+        reply = get_format(api_format).parse_reply(value, max_tokens)
     except (TypeError, KeyError, IndexError, AttributeError):
         return ApiError("retry", "a reply without a message", billed=True)
-    if isinstance(refusal, str) and refusal and not text:
-        text, finish = refusal, "refusal"
-    usage = read_usage(value.get("usage"))
-    if text and not usage.tokens_out:
+    if isinstance(reply, ApiError):
+        return replace(reply, message=clean_message(reply.message, key))
+    return to_completion(reply, price, key)
+
+
+def to_completion(reply: ModelReply, price: TokenPrice | None, key: str) -> Completion:
+    """Return a reply as a completion with its cost, without its seconds; the key is masked."""
+    usage = reply.usage
+    if reply.text and not usage.tokens_out:
         usage = replace(usage, tokens_out=None)
-    if not finish:  # some local servers never give a reason
-        finish = "tool_calls" if has_tool_calls else "length" if (usage.tokens_out or 0) >= max_tokens else "stop"
     reported = usage.reported_usd
     return Completion(
-        repair_unicode(mask_and_cut(text, key, MAX_TEXT_CHARS)),
-        mask_and_cut(finish, key, MAX_MESSAGE_CHARS),
+        repair_unicode(mask_and_cut(reply.text, key, MAX_TEXT_CHARS)),
+        mask_and_cut(reply.finish, key, MAX_MESSAGE_CHARS),
         cost_usd=completion_cost(price, usage.tokens_in, usage.tokens_out, reported) if price else reported,
         seconds=0.0,
-        tier=read_tier(value.get("service_tier")),
-        response_model=read_model_name(value.get("model"), key),
+        tier=reply.tier,
+        response_model=clean_message(reply.model, key)[:MAX_NAME_CHARS],
         **asdict(usage),
     )
-
-
-def read_model_name(value: Any, key: str) -> str:
-    """Return the model that a reply names, without the key; empty if it names none."""
-    return clean_message(value, key)[:MAX_NAME_CHARS] if isinstance(value, str) else ""
 
 
 def mask_and_cut(text: str, key: str, max_chars: int) -> str:
@@ -134,51 +115,39 @@ def completion_cost(
     return max(price.cost(tokens_in, tokens_out), reported or 0.0)
 
 
-def message_text(content: Any) -> str:
-    """Return the text of a message, one line for each part that is not reasoning.
-
-    Parts are not joined directly: 120 and 150 would become 120150.
-    """
-    if isinstance(content, list):
-        parts = [part for part in content if isinstance(part, dict)]
-        texts = [part.get("text") for part in parts if not REASONING_TYPE.search(str(part.get("type")))]
-        return "\n".join(text for text in texts if isinstance(text, str) and text)
-    return content if isinstance(content, str) else ""
-
-
-def classify_exception(error: Exception, key: str, *, proven: bool) -> ApiError | Completion:
-    """Interpret an exception of the openai client. `proven`: the endpoint has answered requests like this one.
-
-    A request that the endpoint rejects because of the listing's content is a completion without a price.
-    """
+def classify_exception(error: Exception, key: str) -> ApiError:
+    """Interpret an exception of the HTTP client: no reply came, or none that can be read."""
     import httpx2
-    import openai
 
     from pricesmith.pricers.api.limits import DeadlineExceeded
 
-    if isinstance(error, openai.APIStatusError):
-        return classify_status(error, key, proven=proven)
     if isinstance(error, DeadlineExceeded):
         return ApiError("retry", TIMED_OUT, billed=error.sent, no_response=True)
-    if isinstance(error, openai.APITimeoutError):
-        sent = not isinstance(error.__cause__, httpx2.ConnectTimeout | httpx2.PoolTimeout)
+    if isinstance(error, httpx2.TimeoutException):
+        sent = not isinstance(error, httpx2.ConnectTimeout | httpx2.PoolTimeout)
         return ApiError("retry", TIMED_OUT, billed=sent, no_response=True)
-    if isinstance(error, openai.APIConnectionError) and isinstance(error.__cause__, httpx2.DecodingError):
-        return ApiError("retry", "an unreadable reply", clean_message(error.__cause__, key), billed=True)
-    if isinstance(error, openai.APIConnectionError):
-        if isinstance(error.__cause__, httpx2.ConnectError | httpx2.UnsupportedProtocol):
-            return ApiError("retry", NO_CONNECTION, clean_message(error.__cause__, key), no_response=True)
+    if isinstance(error, httpx2.DecodingError):
+        return ApiError("retry", "an unreadable reply", clean_message(error, key), billed=True)
+    if isinstance(error, httpx2.ConnectError | httpx2.UnsupportedProtocol):
+        return ApiError("retry", NO_CONNECTION, clean_message(error, key), no_response=True)
+    if isinstance(error, httpx2.TransportError):
         return ApiError("retry", "a lost connection", billed=True, no_response=True)
-    if isinstance(error, openai.APIError | httpx2.HTTPError | httpx2.DecodingError):
+    if isinstance(error, httpx2.HTTPError):
         return ApiError("retry", "an unreadable reply", billed=True)
     return ApiError("stop", UNEXPECTED, clean_message(f"{type(error).__name__}: {error}", key), billed=True)
 
 
-def classify_status(error: Any, key: str, *, proven: bool) -> ApiError | Completion:
-    """Interpret an HTTP status of 300 or more."""
-    status, message = int(error.status_code), status_message(error, key)
+def classify_status(
+    status: int, headers: Mapping[str, str], body: bytes, key: str, *, proven: bool
+) -> ApiError | Completion:
+    """Interpret an HTTP status of 300 or more. `proven`: the endpoint has answered requests like this one.
+
+    A request that the endpoint rejects because of the listing's content is a completion without a price.
+    """
+    text = body.decode("utf-8", "replace")
+    message = clean_message(error_message(text), key)
     cause, lower = f"HTTP {status}", message.lower()
-    retry_after = read_retry_after(error.response.headers, message)
+    retry_after = read_retry_after(headers, text[:MAX_ERROR_CHARS])
     if status in (400, 429) and retry_after is None and any(mark in lower for mark in ACCOUNT_WORDS):
         return ApiError("stop", cause, message)
     if status in (400, 403, 413, 422) and any(mark in lower for mark in (*CONTEXT_WORDS, *LISTING_WORDS)):
@@ -194,11 +163,22 @@ def classify_status(error: Any, key: str, *, proven: bool) -> ApiError | Complet
     return ApiError("stop", cause, message)
 
 
-def status_message(error: Any, key: str) -> str:
-    """Return the endpoint's error message on one line, without the key."""
-    body = error.body if isinstance(error.body, dict) else {}
-    parts = [str(body[name]) for name in ("code", "message") if body.get(name)]
-    return clean_message(": ".join(parts) or str(error.response.text), key)
+def error_message(text: str) -> str:
+    """Return the code and the message in the body of an error, or the body itself if it has neither.
+
+    The error is an object below `error` (OpenAI, Anthropic), the same in a list (Google), a text below `error` (xAI,
+    Ollama), or the body itself (vLLM).
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    value = value[0] if isinstance(value, list) and value else value
+    outer = value if isinstance(value, dict) else {}
+    error = outer.get("error", outer)
+    inner = error if isinstance(error, dict) else {"code": outer.get("code"), "message": error}
+    parts = [str(inner[name]) for name in ("code", "message") if inner.get(name)]
+    return ": ".join(parts) or text
 
 
 def clean_message(message: object, key: str) -> str:

@@ -99,7 +99,7 @@ def parse_response(text: str, finish: str, currency: str) -> float | str:
     finish = finish.casefold()
     if finish == "rejected":
         return REJECTED
-    if "length" in finish or "max" in finish:
+    if any(mark in finish for mark in ("length", "max", "window_exceeded")):
         return TRUNCATED
     if finish not in COMPLETE:
         return REFUSAL if any(mark in finish for mark in FILTERED) else INTERRUPTED_REPLY

@@ -35,8 +35,9 @@ from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Quote, render
-from pricesmith.pricers.api.client import ApiClient, Capabilities, CompletionCall, RequestFailed, RunStopped
+from pricesmith.pricers.api.client import ApiClient, CompletionCall, RequestFailed, RunStopped
 from pricesmith.pricers.api.errors import CONTEXT_LENGTH, NO_CONNECTION, TIMED_OUT, completion_cost
+from pricesmith.pricers.api.formats.base import Capabilities
 from pricesmith.pricers.api.limits import Budget, run_concurrently
 from pricesmith.pricers.api.parse_response import parse_response
 from pricesmith.pricers.api.providers import Endpoint, user_prices_file
@@ -122,7 +123,7 @@ class PromptOptions(Settings):
     shots: int = Field(0, ge=0, le=MAX_SHOTS, description="priced training listings shown first, the same each time")
     comparables: int = Field(0, ge=0, le=MAX_SHOTS, description="nearest priced training listings shown first")
     max_output_tokens: int = Field(4096, ge=16, le=1_000_000, description="most output tokens, reasoning included")
-    reasoning_effort: Literal["", "none", "minimal", "low", "medium", "high", "xhigh"] = Field(
+    reasoning_effort: Literal["", "none", "minimal", "low", "medium", "high", "xhigh", "max"] = Field(
         "", description="how much the model reasons"
     )
     json_answer: bool = Field(True, description="ask for a JSON number if the endpoint supports it")
@@ -130,11 +131,15 @@ class PromptOptions(Settings):
 
 @dataclass(frozen=True)
 class ApiRequest:
-    """One request: its key in the cache, its messages, and its worst-case cost (0 without a token price)."""
+    """One request: its key in the cache, its messages, and its worst-case cost (0 without a token price).
+
+    The first `n_shared` messages are the same in every request of the pricer.
+    """
 
     key: str
     messages: Messages
     worst: float
+    n_shared: int = 0
 
 
 @dataclass
@@ -254,9 +259,13 @@ class ApiPricer:
     def requests(self, listings: Sequence[Listing]) -> list[ApiRequest]:
         """Return the request for each listing."""
         examples = self.selector.select(listings) if self.selector else [()] * len(listings)
-        return [self.request(self.messages(listing, shown)) for listing, shown in zip(listings, examples, strict=True)]
+        n_shared = 1 + 2 * len(self.fixed_examples)  # the system message, and two messages for each example
+        return [
+            self.request(self.messages(listing, shown), n_shared=n_shared)
+            for listing, shown in zip(listings, examples, strict=True)
+        ]
 
-    def request(self, messages: Messages, *, schema: bool | None = None) -> ApiRequest:
+    def request(self, messages: Messages, *, schema: bool | None = None, n_shared: int = 0) -> ApiRequest:
         """Return a request with its worst-case cost: a token for each byte, and the longest reply allowed."""
         max_output = self.options.max_output_tokens
         # The names are part of every key in the cache: other names would pay for every reply again.
@@ -269,7 +278,7 @@ class ApiPricer:
         max_input = MAX_SCHEMA_TOKENS
         max_input += sum(MAX_MESSAGE_TOKENS + len(message["content"].encode()) for message in messages)
         price = self.endpoint.price
-        return ApiRequest(key, messages, price.cost(max_input, max_output) if price else 0.0)
+        return ApiRequest(key, messages, price.cost(max_input, max_output) if price else 0.0, n_shared)
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
         """Return one quote per listing, in order. Cached replies are not requested again.
@@ -397,7 +406,8 @@ class RequestBatch:
         if reply is not None:
             self.add(request.key, reply, "from_others")
             return
-        call = CompletionCall(request.messages, request.worst, stop, partial(cache.mark_sent, request.key))
+        on_send = partial(cache.mark_sent, request.key)
+        call = CompletionCall(request.messages, request.worst, stop, on_send, request.n_shared)
         try:
             completion = self.client.complete(call)
             cache.store(request.key, pricer.endpoint.url, pricer.endpoint.model, completion)

@@ -16,7 +16,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -25,12 +25,14 @@ from pydantic import Field
 
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.settings import Settings, parse_settings, read_toml
+from pricesmith.pricers.api.formats import FormatName
 from pricesmith.pricers.api.redaction import mask_key
 
 SHIPPED_FILE = Path(__file__).with_name("providers.toml")
 FILE_VARIABLE = "PRICESMITH_PROVIDERS"
 UNKNOWN_PROVIDER = "URL"  # the name of an endpoint that no table lists
 MILLION = 1_000_000
+COMPATIBLE_SUFFIX = "/v1beta/openai"  # of the URL of Google's OpenAI-compatible API
 VARIABLE_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")  # a key does not look like this
 LimitName = Literal["max_tokens", "max_completion_tokens"]
 
@@ -46,9 +48,12 @@ class ModelPrice(Settings):
 
 
 class Provider(Settings):
-    """An endpoint that speaks the OpenAI chat API."""
+    """An endpoint and the API format that it speaks."""
 
     url: str
+    format: FormatName = Field(
+        "openai", description="openai: chat completions, anthropic: messages, gemini: generateContent"
+    )
     key: str = Field("", description="environment variable that holds the key; empty: no key is sent")
     limit: LimitName = "max_tokens"
     begins: tuple[str, ...] = ()
@@ -81,6 +86,7 @@ class Endpoint:
     key_name: str = ""
     key: str = field(default="", repr=False)
     limit: LimitName = "max_tokens"
+    format: FormatName = "openai"
 
     @property
     def host(self) -> str:
@@ -172,6 +178,7 @@ def find_endpoint(model: str, *, url: str = "", key: str = "", price: str = "", 
         key_name=key_name,
         key="" if missing else find_key(key_name, name or url),
         limit=provider.limit,
+        format=provider.format,
     )
     if any(mask_key(text, endpoint.key) != text for text in (endpoint.url, endpoint.model)):
         raise UsageError(
@@ -188,6 +195,16 @@ def find_endpoint(model: str, *, url: str = "", key: str = "", price: str = "", 
             hint="Use the https address of the endpoint.",
         )
     return endpoint
+
+
+def to_native_format(endpoint: Endpoint) -> Endpoint:
+    """Return Google's endpoint in Google's own format, which its batch jobs need; any other endpoint as it is.
+
+    Answers have the same keys in the cache if these are made from the endpoint as it was.
+    """
+    if not endpoint.url.endswith(COMPATIBLE_SUFFIX):
+        return endpoint
+    return replace(endpoint, url=endpoint.url.removesuffix("/openai"), format="gemini")
 
 
 def find_provider(

@@ -32,7 +32,7 @@ PIECE = re.compile(
 )
 HEXADECIMAL = ("percent", "unicode", "braced", "byte", "hexadecimal")
 BASE64 = re.compile(r"[A-Za-z0-9+/_-]")
-LOGGERS = ("openai._base_client", "httpx2", "httpcore2.connection", "httpcore2.http11", "httpcore2.proxy")
+LOGGERS = ("httpx2", "httpcore2.connection", "httpcore2.http11", "httpcore2.proxy")
 Span = tuple[int, int]
 
 
