@@ -146,6 +146,23 @@ def test_the_header_again_in_a_csv_file_is_rejected_by_name(tmp_path: Path) -> N
     path = tmp_path / "a.csv"
     path.write_text("name,price\nHose,1\nname,price\nLamp,2\n")
     assert read(path) == [{"name": "Hose", "price": "1"}, "the header again", {"name": "Lamp", "price": "2"}]
+    path.write_text("Name,Price,URL\nHose,1,\n name ,PRICE,Url\nname,2,\n")
+    assert [row for row in read(path) if isinstance(row, str)] == ["the header again"]
+    lines = tmp_path / "a.jsonl"
+    lines.write_text('{"name": "Hose", "price": 1}\n{"name": "name", "price": "Price"}\n{"name": "name", "price": 2}\n')
+    assert read(lines) == [{"name": "Hose", "price": 1}, "the header again", {"name": "name", "price": 2}]
+
+
+@pytest.mark.parametrize("second", ["price,name,stock", "Name,Stock,Price", "name,cost,price"])
+def test_a_second_header_with_other_columns_is_refused(tmp_path: Path, second: str) -> None:
+    """Its rows would be read under wrong names. The parts of the file can be read, as the hint says."""
+    whole, part = tmp_path / "a.csv", tmp_path / "b.csv"
+    whole.write_text(f"name,price,stock\nHose,1,8\n{second}\nLamp,2,9\n")
+    with pytest.raises(InputError, match="second header") as caught:
+        read(whole)
+    assert str(caught.value.got).startswith("row 2: ")
+    part.write_text(f"{second}\nLamp,2,9\n")
+    assert len(read(part)) == 1
 
 
 @pytest.mark.parametrize(

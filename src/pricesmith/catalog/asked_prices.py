@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pricesmith.catalog.columns import format_header
+from pricesmith.catalog.columns import ColumnMap, format_header
 from pricesmith.catalog.listing_reader import ListingReader
 from pricesmith.catalog.readers.sources import Source, find_marks
+from pricesmith.catalog.row_price import read_price
 from pricesmith.catalog.staging import same_currency
 from pricesmith.core.errors import UsageError
-from pricesmith.text.price_parser import parse_price
 
 OTHER_CURRENCY = "a price in another currency"
 
 
 @dataclass(frozen=True)
 class AskedPriceReader:
-    """The price column of a file, that of currency codes if there is one, and the decimal marks of its prices."""
+    """The columns of a file, that of currency codes if there is one, and the decimal marks of its prices."""
 
-    column: str
+    columns: ColumnMap
     currency_column: str | None
     currency: str
     marks: str
@@ -36,11 +36,11 @@ class AskedPriceReader:
                 hint="Name it: --map price=COLUMN (in Python: mapping={'price': 'COLUMN'}).",
             )
         codes = columns.currency if columns.currency in header else None
-        return cls(columns.price, codes, currency, find_marks(source, columns.price))
+        return cls(columns, codes, currency, find_marks(source, columns.price, columns.sale))
 
     def read(self, values: Mapping[str, str | float | int | bool | None]) -> float | str:
         """The price of a row, or the reason why it has none that can be read."""
-        parsed = parse_price(values.get(self.column), self.currency, self.marks)
+        parsed, _ = read_price(values, self.columns, self.currency, self.marks)
         if isinstance(parsed, str):
             return f"no asked price: {parsed}"
         price, named = parsed

@@ -12,10 +12,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from pydantic import Field
 
 from pricesmith.catalog.local_names import LOCAL
+from pricesmith.catalog.price_columns import choose_price, leak_reason
 from pricesmith.core.errors import UsageError
 from pricesmith.core.settings import Settings
 from pricesmith.text.price_parser import AMBIGUOUS, currency_in_name, find_price_word, name_words, parse_price, word_set
@@ -64,7 +66,8 @@ class ColumnMap(Settings):
     """The column map of one header.
 
     `extra` are the columns that become "Name: value" lines, in the file's order; `left_out` says of every
-    other column why no pricer reads it.
+    other column why no pricer reads it. `sale` is the column of sale prices, which come before `price` in the rows that
+    have one, but for rows with a value in one of `sale_dates`; these columns are in `left_out` too.
     """
 
     title: str | None = None
@@ -76,6 +79,8 @@ class ColumnMap(Settings):
     id: str | None = None
     extra: tuple[str, ...] = ()
     left_out: dict[str, str] = Field(default_factory=dict)
+    sale: str = ""
+    sale_dates: tuple[str, ...] = ()
 
     def names(self) -> set[str]:
         """All columns of the header, whatever they are used for."""
@@ -103,14 +108,17 @@ def choose_columns(
     priced: bool = True,
     filled: Collection[str] | None = None,
     currency: str = "",
+    kind_price: str = "",
+    counts: Mapping[str, int] | None = None,
 ) -> ColumnMap:
     """The column map of a header: by `mapping` (field -> column), else by usual names.
 
     If `priced` is false the header needs no price, and one without a price has an empty name for it. `filled` are the
     columns with values: an empty column is chosen only if no other one has a usual name. Of several price columns that
-    name a currency (`price_eur`), the one in `currency` is chosen. A header may lack title and text if it has other
-    columns to build a text from. Raises UsageError for an unknown field or column, NoPriceColumn without a price, and
-    NoTextColumn if nothing describes the items.
+    name a currency (`price_eur`), the one in `currency` is chosen. `price_columns` has the rule for prices:
+    `kind_price` is the regular price that the kind of the file has, and `counts` are the values of each column in
+    sample rows. A header may lack title and text if it has other columns to build a text from. Raises UsageError for an
+    unknown field or column, NoPriceColumn without a price, and NoTextColumn if nothing describes the items.
     """
     chosen = {field: resolve_mapping(header, field, name) for field, name in (mapping or {}).items()}
     taken = set(chosen.values())
@@ -120,8 +128,18 @@ def choose_columns(
         )
     full = [name for name in header if filled is None or name in filled]
     empty = [name for name in header if name not in full]
+    sale, sale_dates = "", tuple[str, ...]()
     for field in USUAL:
         if field in chosen:
+            continue
+        if field == "price":
+            usual = [*usual_columns(field, full, taken, currency), *usual_columns(field, empty, taken, currency)]
+            options: dict[str, Any] = {"price": kind_price, "currency": currency, "counts": counts, "taken": taken}
+            found = choose_price(header, usual, **options, empty=empty)
+            sale, sale_dates = found.sale, found.sale_dates
+            if found.price:
+                chosen[field] = found.price
+                taken.add(found.price)
             continue
         name = usual_column(field, full, taken, currency) or usual_column(field, empty, taken, currency)
         if name:
@@ -140,7 +158,9 @@ def choose_columns(
     for name in header:
         if name in taken:
             continue
-        if reason := exclusion_reason(name):
+        if name == sale:
+            left_out[name] = "leak: the sale price, which is the price of the rows that have one"
+        elif reason := exclusion_reason(name):
             left_out[name] = reason
         else:
             extra.append(name)
@@ -151,7 +171,7 @@ def choose_columns(
             allowed="a title, a text, or other columns than prices, links, ids and dates",
             hint="Add a column that says what each item is.",
         )
-    return ColumnMap(**chosen, extra=tuple(extra), left_out=left_out)
+    return ColumnMap(**chosen, extra=tuple(extra), left_out=left_out, sale=sale, sale_dates=sale_dates)
 
 
 def exclusion_reason(name: str) -> str:
@@ -160,6 +180,8 @@ def exclusion_reason(name: str) -> str:
         return f"leak: its name says {word}"
     if MINIMUM.fullmatch(name):
         return "leak: its name says MAP (minimum advertised price)"
+    if reason := leak_reason(name):
+        return reason
     if NAMELESS.fullmatch(name):
         return "it has no name"
     parts = name_words(name)
@@ -206,8 +228,14 @@ def usual_column(field: str, header: Sequence[str], taken: Collection[str], curr
 
     A price column may name its currency (`Price (INR)`, `price_eur`); one in `currency` comes first.
     """
+    return next(iter(usual_columns(field, header, taken, currency)), "")
+
+
+def usual_columns(field: str, header: Sequence[str], taken: Collection[str], currency: str = "") -> list[str]:
+    """All columns with a usual name of a field, in the order of `usual_column`."""
     by_key: dict[str, str] = {}
     with_currency: dict[str, str] = {}
+    preferred = []
     for name in header:
         if name in taken:
             continue
@@ -215,11 +243,10 @@ def usual_column(field: str, header: Sequence[str], taken: Collection[str], curr
         if field == "price" and (code := currency_in_name(name)):
             key = column_key(name).replace(code.lower(), "", 1)
             if code == currency and key in USUAL["price"].split():
-                return name
+                preferred.append(name)
             with_currency.setdefault(key, name)
-    return next(
-        (columns[key] for columns in (by_key, with_currency) for key in USUAL[field].split() if key in columns), ""
-    )
+    names = [columns[key] for columns in (by_key, with_currency) for key in USUAL[field].split() if key in columns]
+    return list(dict.fromkeys([*preferred, *names]))
 
 
 def price_candidates(header: Sequence[str], rows: Sequence[Mapping[str, object]]) -> list[str]:

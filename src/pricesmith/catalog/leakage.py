@@ -18,6 +18,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pricesmith.catalog.row_price import read_price
 from pricesmith.text.currency import CODES
 from pricesmith.text.price_parser import parse_price
 
@@ -60,7 +61,7 @@ def find_leaks(batches: Iterable[Sequence[RawRow | BadRow]], columns: ColumnMap,
     for batch in batches:
         for row in batch:
             values = getattr(row, "values", None)
-            if values is None or isinstance(price := parse_price(values.get(columns.price), marks=marks), str):
+            if values is None or isinstance(price := read_price(values, columns, marks=marks)[0], str):
                 continue
             prices.append(price[0])
             for held, several, name in zip(cells, lists, names, strict=True):

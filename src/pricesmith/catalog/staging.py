@@ -41,6 +41,7 @@ from pricesmith.catalog.clean import (
 from pricesmith.catalog.dates import NO_DATE, NO_DAY, DateColumn
 from pricesmith.catalog.near_duplicates import N_HASHES, sketch_words, word_key
 from pricesmith.catalog.readers.sources import BadRow, PriceScan, RawRow
+from pricesmith.catalog.row_price import REGULAR, describe_prices, read_price
 from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import Progress
 from pricesmith.core.types import Listing
@@ -103,6 +104,7 @@ class RejectCounts:
     rejected: dict[str, Counter[str]] = field(default_factory=dict)
     products: dict[str, int] = field(default_factory=dict)
     late: dict[str, None] = field(default_factory=dict)
+    price_columns: dict[str, Counter[str]] = field(default_factory=dict)  # of files with sale prices
 
     def reject(self, file: str, reason: str, count: int = 1) -> None:
         self.rejected.setdefault(file, Counter())[reason] += count
@@ -287,7 +289,7 @@ def stage_feeds(feeds: Sequence[Feed], rules: Rules, stage: Stage, rejects: Reje
                     rejects.tally.late.update(dict.fromkeys(raw.values.keys() - known))
                 if feed.variants and isinstance(raw, RawRow):
                     stage.link(feed.variants, raw.values)
-                result = raw.reason if isinstance(raw, BadRow) else examine_row(raw, feed, rules)
+                result = raw.reason if isinstance(raw, BadRow) else examine_row(raw, feed, rules, rejects.tally)
                 if isinstance(result, str):
                     rejects.add(feed.name, raw.number, result)
                     continue
@@ -300,6 +302,8 @@ def stage_feeds(feeds: Sequence[Feed], rules: Rules, stage: Stage, rejects: Reje
         rejects.tally.products[feed.name] = products.total
         if feed.kind:
             progress.note(f"{feed.name}: {format_kind(feed, rejects.tally)}")
+        if (counts := rejects.tally.price_columns.get(feed.name)) and counts.keys() != {REGULAR}:
+            progress.note(f"{feed.name}: {describe_prices(feed.columns, counts)}")
     return masked
 
 
@@ -338,10 +342,14 @@ def format_kind(feed: Feed, counts: RejectCounts) -> str:
     return f"{label}: {rows}, {format_count(products, 'product')}" if products else f"{label}: {rows}"
 
 
-def examine_row(raw: RawRow, feed: Feed, rules: Rules) -> tuple[Listing, float, list[float]] | str:
-    """A row's listing, price and masked amounts, or the reason why it is refused."""
+def examine_row(
+    raw: RawRow, feed: Feed, rules: Rules, counts: RejectCounts | None = None
+) -> tuple[Listing, float, list[float]] | str:
+    """A row's listing, price and masked amounts, or the reason why it is refused. `counts` counts sale prices."""
     columns, values = feed.columns, raw.values
-    parsed = parse_price(values.get(columns.price), rules.currency, feed.marks)
+    parsed, which = read_price(values, columns, rules.currency, feed.marks)
+    if counts is not None and columns.sale and not isinstance(parsed, str):
+        counts.price_columns.setdefault(feed.name, Counter())[which] += 1
     if isinstance(parsed, str):
         return feed.variants.reason(values, parsed) if feed.variants else parsed
     price, currency = parsed

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pricesmith.catalog.catalog import LEDGER, SPLITS, Catalog
 from pricesmith.catalog.data_card import describe_dominance, describe_noise_floor, source_facts, sources_table
+from pricesmith.catalog.row_price import REGULAR
 from pricesmith.catalog.staging import ABOVE, ASSUMED, BELOW
 from pricesmith.core.console import CONTROL
 from pricesmith.core.model_files import report_damage
@@ -115,7 +116,8 @@ def last_lines(catalog: Catalog) -> list[str]:
     """Columns, groups, masked amounts, split and folder."""
     splits = ", ".join(f"{count:,} {name}" for name, count in catalog.ledger["splits"].items())
     kinds = describe_kinds(catalog.ledger)
-    lines = [*kinds, *describe_columns(catalog.ledger["columns"]), *describe_groups(catalog)]
+    lines = [*kinds, *describe_columns(catalog.ledger["columns"]), *describe_sale_prices(catalog.ledger)]
+    lines += describe_groups(catalog)
     if dates := catalog.ledger.get("dates"):
         days = "; ".join(f"{name} {dates[name][0]} to {dates[name][1]}" for name in SPLITS)
         lines.append(f"Split by time: a near-duplicate group goes by its latest date. {days}.")
@@ -161,6 +163,18 @@ def describe_columns(columns: Mapping[str, Any]) -> list[str]:
         else:
             ignored.setdefault("links, ids, dates" if kind == "provenance" else reason, []).append(name)
     return [*lines, *(f"Ignored columns ({kind}): {list_names(names)}" for kind, names in ignored.items()), *leaks]
+
+
+def describe_sale_prices(ledger: Mapping[str, Any]) -> list[str]:
+    """One line for each file (the first ones) in which some rows have a sale price and others the regular price."""
+    counted = ledger.get("sale_prices", {}).items()
+    files = [(name, facts) for name, facts in counted if facts["rows"].keys() != {REGULAR}][:MAX_FILES]
+    return [
+        f"Prices of {name}: "
+        + ", ".join(f"{count:,} {which}" for which, count in facts["rows"].items())
+        + f" (sale = {facts['sale']}, regular = {facts['price']})"
+        for name, facts in files
+    ]
 
 
 def list_names(names: Sequence[str]) -> str:

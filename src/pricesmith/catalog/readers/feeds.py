@@ -21,6 +21,7 @@ from pricesmith.catalog.columns import (
 from pricesmith.catalog.kinds import TABLE, Kind, find_kind, own_columns, variants_of, without_settings
 from pricesmith.catalog.leakage import drop_columns, find_leaks, keep_columns
 from pricesmith.catalog.local_names import currencies_of
+from pricesmith.catalog.price_columns import describe_choice
 from pricesmith.catalog.readers.sources import (
     LIMITS,
     BadRow,
@@ -32,7 +33,8 @@ from pricesmith.catalog.readers.sources import (
     resolve_sources,
     scan_prices,
 )
-from pricesmith.catalog.staging import Feed
+from pricesmith.catalog.row_price import check_sale_prices
+from pricesmith.catalog.staging import Feed, RejectCounts
 from pricesmith.catalog.variants import Variants
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.progress import Progress, format_duration
@@ -223,7 +225,7 @@ def file_feed(source: Source, options: ReadOptions, progress: Progress) -> Feed:
         variants = variants_of(kind, header)
         if variants:
             progress.note(f"{source.name}: {variants.describe()}")
-        prices = scan_prices(source, columns.price, columns.currency or "", limits)
+        prices = scan_prices(source, columns.price, columns.currency or "", limits, columns.sale)
         if columns.extra:
             rows = read_rows(source, limits) if source.format in OWN_KEYS else itertools.chain(batches, stream)
             rows = variants.inherit(rows) if variants else rows
@@ -269,12 +271,18 @@ def columns_of_file(
     try:
         filled = sample.filled()
         own = own_columns(kind, [column for column in usable if column in filled], options.mapping)
-        columns = choose_columns(usable, {**own, **options.mapping}, filled=filled, currency=options.currency)
+        given: dict[str, Any] = {"kind_price": own.pop("price", ""), "counts": sample.values, "filled": filled}
+        columns = choose_columns(usable, {**own, **options.mapping}, currency=options.currency, **given)
+        check_sale_prices(sample.rows, columns)
     except NoPriceColumn as error:
         hint = price_hint(usable, sample)
         raise UsageError(f"{name}: {error.what}", got=error.got, allowed=error.allowed, hint=hint) from None
     except UsageError as error:
         raise UsageError(f"{name}: {error.what}", got=error.got, allowed=error.allowed, hint=error.hint) from None
+    sale = columns.sale if sample.values[columns.sale] else ""
+    shown = [column for column in usable if sample.values[column]]
+    if "price" not in options.mapping and (choice := describe_choice(columns.price, sale, shown)):
+        progress.note(f"{name}: {choice}")
     if not columns.title and not columns.text:
         note = f"{name}: no title or text column; the text is built from the other columns"
         if title := title_candidate(columns.extra, sample.rows):
@@ -359,6 +367,15 @@ def describe_kind(feed: Feed, products: int) -> dict[str, Any]:
     if feed.variants:
         facts |= {"products": products, "grouped_by": feed.variants.group_columns}
     return facts
+
+
+def describe_sales(feeds: Sequence[Feed], counts: RejectCounts) -> dict[str, dict[str, Any]]:
+    """For each file with sale prices: its two columns of prices, and in how many rows each was the price."""
+    return {
+        feed.name: {"price": feed.columns.price, "sale": feed.columns.sale, "rows": dict(sorted(found.items()))}
+        for feed in feeds
+        if (found := counts.price_columns.get(feed.name))
+    }
 
 
 def note_currency(feeds: Sequence[Feed], source: str, progress: Progress) -> None:

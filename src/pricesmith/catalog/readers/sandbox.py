@@ -145,6 +145,7 @@ BLANK = "blank row"
 HEADER_AGAIN = "the header again"
 PLAIN = re.compile(r"[0-9]+(?:[.,][0-9]+)?", re.ASCII)
 NUMBER = re.compile(r"[0-9](?:[0-9.,'\s]*[0-9])?", re.ASCII)
+DIGIT = re.compile("[0-9]")
 LONGEST_PRICE = 64  # characters of a cell with a price
 MOST_SIGNS = 500  # different texts beside prices that are counted
 SCANNED = 50_000  # rows between signs of life of a scan
@@ -160,6 +161,11 @@ class FileRefused(Exception):
         self.facts = {"what": what, "got": got[:300], "allowed": allowed, "hint": hint}
 
 
+def fold_name(name: str) -> str:
+    """A column's name as the header of another export may write it: without spaces around, in lower case."""
+    return name.replace("\x00", "").strip("\ufeff \t\r\n").casefold()
+
+
 class MessageWriter:
     """The way out: rows are gathered into batches; each message is a sign of life."""
 
@@ -167,9 +173,13 @@ class MessageWriter:
         self.limits, self.out = limits, out
         self.batch: list[Any] = []
         self.size = self.rows = self.weight = self.blanks = 0
+        self.keys: list[str] = []  # the header's names as `fold_name` writes them
+        self.key_set: frozenset[str] = frozenset()
 
     def say(self, **message: Any) -> None:
         """Send one message; the time the reader takes is not ours."""
+        if "header" in message:
+            self.set_keys(message["header"])
         signal.setitimer(signal.ITIMER_REAL, 0)
         self.out.write(json.dumps(message).encode("ascii") + b"\n")
         self.out.flush()
@@ -181,11 +191,39 @@ class MessageWriter:
             blanks, self.blanks = self.blanks, 0
             for _ in range(blanks):
                 self.row(BLANK, 0)
+        if entry.__class__ is not str and self.repeats_header(entry):
+            entry, size = HEADER_AGAIN, 0
         self.batch.append(entry)
         self.size += size
         self.weight += size
         if len(self.batch) >= BATCH_ROWS or self.size >= BATCH_SIZE:
             self.send()
+
+    def repeats_header(self, entry: Sequence[Value] | dict[str, Value] | str) -> bool:
+        """Whether a row is the header again, in whatever letter case, as files have it that were put together.
+
+        Raises FileRefused for another header: the columns of the rows below it would be read under wrong names.
+        """
+        if isinstance(entry, dict):
+            return len(entry) > 1 and all(
+                isinstance(cell, str) and fold_name(cell) == fold_name(name) for name, cell in entry.items()
+            )
+        if len(entry) < 2 or len(entry) != len(self.keys):
+            return False
+        if not any(isinstance(cell, str) and fold_name(cell) in self.key_set for cell in entry[:2]):
+            return False
+        cells = [fold_name(cell) if isinstance(cell, str) else "0" for cell in entry]
+        if cells == self.keys:
+            return True
+        known = sum(cell in self.key_set for cell in cells)
+        if known < max(2, len(cells) / 2) or any(not cell or DIGIT.search(cell) for cell in cells):
+            return False
+        raise FileRefused(
+            "it has a second header with other columns, or in another order",
+            f"row {self.rows + len(self.batch) + 1:,}: {', '.join(cells)[:200]}",
+            "one header, or the same one again",
+            "Split the file there, so that each part has one header, and give both parts.",
+        )
 
     def blank(self) -> None:
         """A row without a value. It keeps its place between other rows; at the end of a file nothing is said of it."""
@@ -223,7 +261,13 @@ class MessageWriter:
                 name = f"{name} ({number})"
             clean.append(name)
         self.say(header=clean)
+        self.set_keys(names)
         return clean
+
+    def set_keys(self, names: Sequence[str]) -> None:
+        """Remember the header, to recognize it among the rows."""
+        self.keys = [fold_name(name) for name in names]
+        self.key_set = frozenset(self.keys) - {""}
 
 
 class Scan(MessageWriter):
@@ -232,9 +276,9 @@ class Scan(MessageWriter):
     `signs` counts what stands beside the numbers in the column of prices, each number written as 9: `$9`, `9 EUR`.
     """
 
-    def __init__(self, limits: Any, out: BinaryIO, column: str, currency: str = "") -> None:
+    def __init__(self, limits: Any, out: BinaryIO, column: str, currency: str = "", sale: str = "") -> None:
         super().__init__(limits, out)
-        self.column, self.currency, self.dots, self.commas = column, currency, 0, 0
+        self.column, self.currency, self.sale, self.dots, self.commas = column, currency, sale, 0, 0
         self.names: list[str] = []
         self.signs: Counter[str] = Counter()
         self.codes: Counter[str] = Counter()
@@ -265,12 +309,15 @@ class Scan(MessageWriter):
         """Send a sign of life or the end; notes and headers were sent when the file was first opened."""
         if "header" in message:
             self.names = [*message["header"]]
+            self.set_keys(self.names)
         if not {"header", "note"} & message.keys():
             super().say(**message)
 
     def send(self) -> None:
         """Look at the prices of the rows gathered so far."""
         cells = self.cells(self.column)
+        if self.sale:
+            cells = [cell if sale in (None, "") else sale for sale, cell in zip(self.cells(self.sale), cells)]  # noqa: B905
         self.count_signs(cells)
         for code in self.cells(self.currency) if self.currency else ():
             if isinstance(code, str) and code.strip() and (code in self.codes or len(self.codes) < MOST_SIGNS):

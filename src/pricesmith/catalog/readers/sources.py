@@ -426,22 +426,23 @@ def task_of(source: Source, limits: Limits) -> dict[str, Any]:
     }
 
 
-def find_marks(source: Source, column: str, limits: Limits = LIMITS) -> str:
-    """The decimal marks of all prices in one column of a file (`scan_prices`)."""
-    return scan_prices(source, column, limits=limits).marks
+def find_marks(source: Source, column: str, sale: str = "") -> str:
+    """The decimal marks of all prices in one column of a file, or in two (`scan_prices`)."""
+    return scan_prices(source, column, sale=sale).marks
 
 
-def scan_prices(source: Source, column: str, currency: str = "", limits: Limits = LIMITS) -> PriceScan:
+def scan_prices(source: Source, column: str, currency: str = "", limits: Limits = LIMITS, sale: str = "") -> PriceScan:
     """The decimal marks and currencies of all prices in one column of a file, from one pass over the whole file.
 
-    `currency` is the column of currency codes, empty if there is none. No row leaves the parsing process, so this costs
+    `currency` is the column of currency codes and `sale` that of sale prices, which count instead where they have a
+    value; each is empty if there is none. No row leaves the parsing process, so this costs
     a fraction of `read_rows`. Raises InputError as `read_rows` does.
     """
     from pricesmith.catalog.readers.sandbox import run_worker
 
     scan = PriceScan()
     with contextlib.closing(
-        run_worker(source.path, {**task_of(source, limits), "scan": [column, currency]}, source.pages)
+        run_worker(source.path, {**task_of(source, limits), "scan": [column, currency, sale]}, source.pages)
     ) as messages:
         for message in messages:
             if "scan" in message:

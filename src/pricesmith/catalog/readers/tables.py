@@ -28,8 +28,10 @@ def parquet(file: BinaryIO, limits: Any, answer: MessageWriter) -> None:
     header = answer.header(list(table.schema_arrow.names))
     unpacked = sum(footer.row_group(group).total_byte_size for group in range(footer.num_row_groups))
     check_unpacked_size(max(unpacked, footer.num_rows * len(header)), size, limits)
-    if isinstance(answer, Scan) and not answer.currency and not has_text(table.schema_arrow, answer.column):
-        return
+    if isinstance(answer, Scan) and not answer.currency:
+        scanned = [answer.column, *([answer.sale] if answer.sale else [])]
+        if not any(has_text(table.schema_arrow, name) for name in scanned):
+            return
     for batch in table.iter_batches(batch_size=PARQUET_ROWS, use_threads=False):
         columns = [column_values(column) for column in batch.columns]
         for values in zip(*columns, strict=True):

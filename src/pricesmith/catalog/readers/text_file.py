@@ -22,7 +22,6 @@ from pricesmith.catalog.readers.csv import CsvReader, RowShape, is_number
 from pricesmith.catalog.readers.sandbox import (
     BLANK,
     FREE,
-    HEADER_AGAIN,
     TOO_LARGE,
     WRONG_FIELDS,
     FileRefused,
@@ -234,7 +233,7 @@ def separated(text: io.TextIOWrapper, head: str, separator: str, limits: Any, an
     rows = CsvReader(text, separator, 4 * limits.cell)
     header: list[str] | None = None
     first: list[str] = []
-    noted = headless = False
+    noted = False
     while (entry := rows.next()) is not None:
         if header is None:
             if isinstance(entry, str):
@@ -243,7 +242,7 @@ def separated(text: io.TextIOWrapper, head: str, separator: str, limits: Any, an
                 continue
             rows.shape = RowShape(len(entry), separator, head)
             first = [name.strip("\ufeff") for name in entry]
-            if not (headless := looks_like_data(first, rows.shape)):
+            if not looks_like_data(first, rows.shape):
                 header = answer.header(entry)
                 continue
             header = answer.header([f"column_{place}" for place in range(1, len(entry) + 1)])
@@ -260,8 +259,6 @@ def separated(text: io.TextIOWrapper, head: str, separator: str, limits: Any, an
             answer.row(BLANK, 0)
         elif len(entry) != len(header):
             answer.row(WRONG_FIELDS, 0)
-        elif entry == first and not headless:
-            answer.row(HEADER_AGAIN, 0)
         elif rows.size > limits.cell and max(map(len, entry)) > limits.cell:
             answer.row(TOO_LARGE, 0)
         else:

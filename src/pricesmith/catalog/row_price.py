@@ -1,0 +1,86 @@
+"""The price of a row: its sale price if it has one, else its regular price.
+
+    >>> columns = ColumnMap(price="price", sale="sale_price", title="name")
+    >>> read_price({"price": "20.00", "sale_price": "15.00"}, columns)
+    ((15.0, None), 'sale')
+    >>> read_price({"price": "20.00", "sale_price": ""}, columns)
+    ((20.0, None), 'regular')
+
+A row whose sale price is above its regular price contradicts itself and is refused by name. If that is so in many rows,
+or if most sale prices are a small part of the regular price (an amount that is taken off), the names of the columns
+do not say what they hold, and the file is refused with the options that choose one of them.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from pricesmith.catalog.columns import ColumnMap
+from pricesmith.core.errors import UsageError
+from pricesmith.text.price_parser import NO_PRICE, ZERO, parse_price
+
+SALE_ABOVE = "sale price above the regular price"
+SALE, REGULAR, DATED = "sale", "regular", "regular, the sale has dates"
+FEWEST = 5  # rows with both prices; below that, a share says nothing
+MOST_ABOVE = 0.2  # of the rows with both prices
+LOWEST_RATIO = 0.25  # of the sale price to the regular one, in the median
+
+Parsed = tuple[float, str | None] | str
+
+
+def read_price(
+    values: Mapping[str, object], columns: ColumnMap, currency: str = "USD", marks: str = "."
+) -> tuple[Parsed, str]:
+    """The price and currency of a row, or the reason why it has none; and which price that is.
+
+    `marks` are the decimal marks of the file's prices.
+    """
+    regular = parse_price(values.get(columns.price), currency, marks)
+    if not columns.sale:
+        return regular, REGULAR
+    sale = parse_price(values.get(columns.sale), currency, marks)
+    if sale in (NO_PRICE, ZERO):
+        return regular, REGULAR
+    if any(values.get(name) not in (None, "") for name in columns.sale_dates):
+        return regular, DATED
+    if not isinstance(sale, str) and not isinstance(regular, str) and sale[0] > regular[0]:
+        return SALE_ABOVE, SALE
+    return sale, SALE
+
+
+def check_sale_prices(rows: Sequence[Mapping[str, object]], columns: ColumnMap) -> None:
+    """Raise UsageError if sample rows show that the sale prices of a file are none."""
+    if not columns.sale:
+        return
+    ratios = []
+    for row in rows:
+        pair = [parse_price(row.get(name), marks=",.") for name in (columns.sale, columns.price)]
+        amounts = [amount[0] for amount in pair if not isinstance(amount, str)]
+        if len(amounts) == 2:
+            ratios.append(amounts[0] / amounts[1])
+    if len(ratios) < FEWEST:
+        return
+    above = sum(ratio > 1 for ratio in ratios) / len(ratios)
+    if above > MOST_ABOVE:
+        got = f"{columns.sale!r} is above {columns.price!r} in {above:.0%} of {len(ratios):,} sample rows"
+    elif median(ratios) < LOWEST_RATIO:
+        got = f"{columns.sale!r} is {median(ratios):.0%} of {columns.price!r} (median of {len(ratios):,} sample rows)"
+    else:
+        return
+    options = [f"--map {shlex.quote(f'price={name}')}" for name in (columns.price, columns.sale)]
+    raise UsageError(
+        "It is not clear which column is the price",
+        got=got,
+        allowed="sale prices below the regular prices, and not an amount that is taken off",
+        hint=f"Use {options[0]} or {options[1]}.",
+    )
+
+
+def describe_prices(columns: ColumnMap, counts: Mapping[str, int]) -> str:
+    """How many rows have a sale price, and how many the regular price."""
+    parts = [f"{counts[SALE]:,} rows have the sale price {columns.sale!r}" if counts.get(SALE) else ""]
+    parts += [f"{counts[REGULAR]:,} the regular price {columns.price!r}" if counts.get(REGULAR) else ""]
+    parts += [f"{counts[DATED]:,} the regular price because the sale has dates" if counts.get(DATED) else ""]
+    return "; ".join(part for part in parts if part)
