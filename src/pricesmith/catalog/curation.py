@@ -108,7 +108,7 @@ def curate(
         currency: a code of ISO 4217. By default the one that the files name, else USD.
         min_price, max_price: the lowest and the highest price that stay; by default every price from 0.01.
         split: `auto`, `time`, or shares such as `90/5/5`; another `split_seed` gives another.
-        train_rows: keep so many training rows, fewer of the commonest prices.
+        train_rows: keep so many training rows, balanced over prices and categories (`balance`).
         drop_part_numbers: remove part numbers from the text.
         keep, drop: columns to keep although they give the price away, and columns to ignore.
         delimiter, sheet: what separates the columns of CSV files, and the sheet of a workbook; by default found.
@@ -213,6 +213,7 @@ def build_catalog(
 ) -> None:
     """Both passes, the card and the ledger."""
     from pricesmith.catalog import finalize
+    from pricesmith.catalog.balance import balance_train
     from pricesmith.catalog.near_duplicates import group_size_limit
     from pricesmith.catalog.summary import catalog_card
 
@@ -235,7 +236,8 @@ def build_catalog(
             limit = group_size_limit(left)
             finalized = finalize.finalize(base, work, limit, options.split, options.seed, progress, options.previous)
             check_groups(finalized)
-            mask, balanced = balance_train(finalized, options.train_rows, options.seed)
+            categories = finalize.read_categories(base, stage.rows_path) if options.train_rows is not None else []
+            mask, balanced = balance_train(finalized, categories, options.train_rows, options.seed)
             if not mask.all():
                 for source, number in drop_rows(base, mask):
                     rejects.add(names[source], number, BALANCED)
@@ -290,19 +292,6 @@ def upper_bound(high: float, highest: float) -> float:
         return high
     step = 10.0 ** (math.floor(math.log10(highest)) - 1)
     return float(f"{math.ceil(highest / step - 1e-9) * step:.10g}")
-
-
-def balance_train(finalized: Any, train_rows: int | None, seed: int) -> tuple[Any, dict[str, Any]]:
-    """Which rows stay under `--train-rows`, and what the ledger says of it. Validation and test stay whole."""
-    from pricesmith.catalog.split import balance
-
-    mask = np.ones(len(finalized.rows), dtype=np.bool_)
-    if train_rows is None:
-        return mask, {}
-    train = np.flatnonzero(finalized.splits == 0)
-    chosen = balance(finalized.prices[train], finalized.hashes[train], train_rows, seed)
-    mask[train] = chosen.mask
-    return mask, chosen.to_dict(train_rows, seed)
 
 
 def drop_rows(base: Any, mask: Any) -> list[tuple[int, int]]:

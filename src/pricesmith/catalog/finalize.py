@@ -185,6 +185,15 @@ def finalize(
     return Finalized(rows, hashes, more, prices, names[which], sides[which], templates, days, record)
 
 
+def read_categories(base: duckdb.DuckDBPyConnection, staged: Path) -> list[str]:
+    """The category of each kept row, in order of rank."""
+    rows = base.execute(
+        "SELECT s.category FROM kept k JOIN read_parquet($staged) s ON s.row = k.row ORDER BY k.rank",
+        {"staged": str(staged)},
+    )
+    return [category for (category,) in rows.fetchall()]
+
+
 def linked(products: NDArray[np.uint64], links: Path) -> NDArray[np.uint64]:
     """The product of each row, a variant's own name replaced by that of the product which lists it."""
     pairs = np.fromfile(links, dtype=np.uint64).reshape(-1, 2)

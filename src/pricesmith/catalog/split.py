@@ -5,14 +5,6 @@ Shares(train=18000, validation=1000, test=1000)
 >>> parse_split("90/5/5", 1_000)
 Shares(train=900, validation=50, test=50)
 
-With `--train-rows N` only N training items stay, so that the commonest prices do not dominate: training items are
-counted in 40 bins of equal width in log price, and every bin keeps at most the same number of items, the largest number
-that keeps no more than N in all (water-filling). The rest of N goes one by one to the bins that were cut, the most
-expensive first. Inside a bin a hash of seed and id chooses. Validation and test are never balanced.
-
->>> waterfill_level([10, 3, 50], 23)
-10
-
 A newer table of the same goods keeps the split of the earlier catalog. An item is known by its content (brand, title
 and text) or by its id. A near-duplicate group goes to the split of its known items. If they were in different splits,
 which happens when a new listing joins two groups, the whole group goes to the earliest of train, validation, test: an
@@ -23,8 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -40,11 +30,6 @@ from pricesmith.core.types import Listing
 if TYPE_CHECKING:
     import duckdb
 
-N_BINS = 40  # of equal width in log price
-BALANCE_RULE = (
-    "at most the same number of training items from each of 40 bins of equal width in log price (water-filling); "
-    "inside a bin a seeded hash of the row chooses"
-)
 FEWEST = 100  # rows; below that a catalog cannot be judged
 TRAIN, VALIDATION, TEST = 0, 1, 2  # places in catalog.SPLITS
 
@@ -139,39 +124,7 @@ def mix_hashes(seed: int, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return mixed ^ (mixed >> np.uint64(31))
 
 
-@dataclass(frozen=True)
-class Balance:
-    """Which training items stay (`mask`), and the histogram before and after."""
-
-    mask: NDArray[np.bool_]
-    edges: list[float]
-    before: list[int]
-    after: list[int]
-
-    def to_dict(self, train_rows: int, seed: int) -> dict[str, Any]:
-        """The ledger's entry."""
-        return {
-            "rule": BALANCE_RULE,
-            "train_rows": train_rows,
-            "seed": seed,
-            "edges": self.edges,
-            "before": self.before,
-            "after": self.after,
-        }
-
-
-def waterfill_level(counts: Sequence[int], train_rows: int) -> int:
-    """The largest number that, as a cap for every count, keeps no more than `train_rows` in all."""
-    left = train_rows
-    for done, count in enumerate(sorted(counts)):
-        share = left // (len(counts) - done)
-        if count > share:
-            return share
-        left -= count
-    return max(counts, default=0)
-
-
-def log_edges(prices: NDArray[np.float64], bins: int = N_BINS) -> NDArray[np.float64]:
+def log_edges(prices: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
     """The edges of bins of equal width in log price, (bins + 1,)."""
     low, high = float(prices.min()), float(prices.max())
     return np.geomspace(low, high if high > low else low * 1.01, bins + 1)
@@ -180,25 +133,6 @@ def log_edges(prices: NDArray[np.float64], bins: int = N_BINS) -> NDArray[np.flo
 def histogram(prices: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int64]:
     """The bin of each price, (prices,)."""
     return np.clip(np.searchsorted(edges, prices, side="right") - 1, 0, len(edges) - 2).astype(np.int64)
-
-
-def balance(value: NDArray[np.float64], hashes: NDArray[np.uint64], train_rows: int, seed: int) -> Balance:
-    """Choose `train_rows` of the training items, or all if there are fewer; `hashes` are their content hashes."""
-    edges = log_edges(value)
-    bins = histogram(value, edges)
-    before = np.bincount(bins, minlength=len(edges) - 1)
-    cap = waterfill_level(before.tolist(), train_rows)
-    room = np.minimum(before, cap)
-    spare = train_rows - int(room.sum())
-    for cut in np.flatnonzero(before > cap)[::-1][: max(spare, 0)]:
-        room[cut] += 1
-    mask = np.zeros(len(value), dtype=np.bool_)
-    order = np.lexsort((mix_hashes(seed, hashes), bins))
-    starts = np.cumsum(before) - before
-    for start, most in zip(starts.tolist(), room.tolist(), strict=True):
-        mask[order[start : start + most]] = True
-    after = np.bincount(bins[mask], minlength=len(before))
-    return Balance(mask, [float(f"{edge:.6g}") for edge in edges], before.tolist(), after.tolist())
 
 
 NEW = -1  # the split of a group without known items
