@@ -41,8 +41,9 @@ from pricesmith.pricers.fitting import FitData, ordered_index, refit_model
 from pricesmith.pricers.hybrid.member_spec import MEMBERS, MemberSpec
 from pricesmith.pricers.hybrid.model import AskRecord, HybridPricer, count_asked, find_hybrid
 from pricesmith.pricers.hybrid.paid import ApiMember, FeeSettings, SavedAnswers
-from pricesmith.pricers.model import PriceModel, load_model, read_manifest
+from pricesmith.pricers.model import WEIGHT_BY, PriceModel, load_model, read_manifest
 from pricesmith.pricers.precomputed import PrecomputedPricer, read_prices
+from pricesmith.pricers.weighting import item_sources
 
 HUMAN_PREFIX, ZERO_SHOT_PREFIX, ANSWERS_PREFIX = "human:", "zero-shot:", "answers:"
 ANSWERS_MARK = re.compile(r"@(?=api_[a-z0-9_]+=)")
@@ -176,7 +177,7 @@ def model_candidate(model: PriceModel, name: str, catalog: Catalog, progress: Pr
     """Return a loaded model as a candidate. Without its comparables it is unknown which listings it was trained on."""
 
     def refit(train: list[Item], validation: list[Item]) -> Pricer:
-        return refit_model(model, fold_data(train, validation, catalog))
+        return refit_model(model, fold_data(train, validation, catalog, is_weighted(model.manifest, members)))
 
     members = find_members(model.path)
     facts: dict[str, Any] = {"manifest": model.identity, "fit_seconds": model.manifest["fit_seconds"]}
@@ -321,14 +322,19 @@ def find_members(folder: Path) -> dict[str, dict[str, Any]]:
     return manifests
 
 
-def fold_data(train: list[Item], validation: list[Item], catalog: Catalog) -> FitData:
+def fold_data(train: list[Item], validation: list[Item], catalog: Catalog, weighted: bool = False) -> FitData:
     """Return the data of a fold. Validation is halved by near-duplicate group: intervals calibrated on near-duplicates
     of the rows that a pricer was tuned on would be too narrow."""
     group = group_codes(catalog)
     halves: dict[str, list[Item]] = {"tune": [], "calibrate": []}
     for item in validation:
         halves[half_of(group[item.listing.id])].append(item)
-    return FitData(train, halves["tune"], halves["calibrate"], group)
+    return FitData(train, halves["tune"], halves["calibrate"], group, item_sources(catalog) if weighted else {})
+
+
+def is_weighted(manifest: Mapping[str, Any], members: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Return whether a model or one of its members was fitted with weights by source."""
+    return any(WEIGHT_BY in facts["settings"] for facts in (manifest, *members.values()))
 
 
 def is_in_training(model: PriceModel, listings: Sequence[Listing]) -> list[bool]:

@@ -66,7 +66,8 @@ def test_the_name_of_a_column_says_whether_tax_is_included(column: str, tax: str
 
 
 @pytest.mark.parametrize(
-    "column", ["shipping", "Net weight", "Brutto", "precious metal", "discount", "costume", "HT", "per", "Typ", ""]
+    "column",
+    ["shipping", "Net weight", "Brutto", "precious metal", "discount", "costume", "HT", "per", "Typ", "tarif", ""],
 )
 def test_other_columns_are_no_prices(column: str) -> None:
     """A flag for shipping, a weight, and words that begin like a price."""

@@ -119,6 +119,7 @@ def fit(
     budget: float | None = None,
     concurrency: int = 8,
     timeout: float = 300.0,
+    weight_by: str = "",
     overwrite: bool = False,
     verbose: bool = False,
     **settings: Any,
@@ -128,7 +129,8 @@ def fit(
     `recipe` is the name of a shipped recipe (`pricesmith recipe ls` lists them), a TOML file or a recipe object;
     further keywords are its settings, such as `epochs=6`. The same call again loads the finished model; a call with
     other settings raises UsageError, unless `overwrite`. A recipe that asks an API model spends at most `budget` US
-    dollars, with `concurrency` requests at the same time and `timeout` seconds for each.
+    dollars, with `concurrency` requests at the same time and `timeout` seconds for each. `weight_by` is `source`, so
+    that all sources of the catalog have the same total weight, or `source-sqrt`.
 
     Examples:
         >>> model = fit("median", catalog, folder / "median", min_rows=50)
@@ -144,7 +146,8 @@ def fit(
     api_settings = open_settings(chosen, f"the recipe {chosen.kind}", **limits)
     with api_settings, Console(quiet=not verbose).progress() as progress:
         planned = plan_for_hardware(chosen, progress)
-        fit_model(planned, open_or_same(catalog), Path(to), overwrite=overwrite, progress=progress)
+        options: dict[str, Any] = {"weight_by": weight_by, "overwrite": overwrite, "progress": progress}
+        fit_model(planned, open_or_same(catalog), Path(to), **options)
         return load(to)
 
 

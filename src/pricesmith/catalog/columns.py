@@ -22,7 +22,7 @@ from pricesmith.core.errors import UsageError
 from pricesmith.core.settings import Settings
 from pricesmith.text.price_parser import AMBIGUOUS, currency_in_name, find_price_word, name_words, parse_price, word_set
 
-FIELDS = ("title", "text", "price", "currency", "category", "brand", "id")
+FIELDS = ("title", "text", "price", "currency", "category", "brand", "id", "source")
 
 # Usual names, the likeliest first, compared without case, spaces and signs.
 USUAL = {
@@ -77,6 +77,7 @@ class ColumnMap(Settings):
     category: str | None = None
     brand: str | None = None
     id: str | None = None
+    source: str | None = None
     extra: tuple[str, ...] = ()
     left_out: dict[str, str] = Field(default_factory=dict)
     sale: str = ""
@@ -84,7 +85,7 @@ class ColumnMap(Settings):
 
     def names(self) -> set[str]:
         """All columns of the header, whatever they are used for."""
-        fields = (self.title, self.text, self.price, self.currency, self.category, self.brand, self.id)
+        fields = (self.title, self.text, self.price, self.currency, self.category, self.brand, self.id, self.source)
         return {*(name for name in fields if name), *self.extra, *self.left_out}
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from pricesmith.catalog.additions import InheritedOptions, inherit_options, note_changes, open_added
 from pricesmith.catalog.catalog import CARD, ITEMS, LEDGER, REJECTS, SPLITS, Catalog, open_catalog
 from pricesmith.catalog.clean import CleanSettings
-from pricesmith.catalog.columns import ColumnMap
+from pricesmith.catalog.columns import FIELDS, ColumnMap
 from pricesmith.catalog.dates import TIME
 from pricesmith.catalog.open_sources import open_all_feeds, without_date
 from pricesmith.catalog.readers.feeds import (
@@ -389,9 +389,6 @@ class FilePreview:
             *((column, "line of the text") for column in columns.extra),
             *((column, f"ignored: {reason}") for column, reason in columns.left_out.items()),
         ]
-
-
-FIELDS = ("title", "text", "price", "currency", "category", "brand", "id")
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,9 @@ def source_facts(catalog: Catalog, edges: Sequence[float]) -> list[dict[str, Any
         for source, values in prices.items()
     ]
     facts += [
-        {"source": source, "items": 0, "share": 0.0, "rows": count}
-        for source, count in rows.items()
-        if source not in prices
+        {"source": file["file"], "items": 0, "share": 0.0, "rows": file["in"]}
+        for file in catalog.ledger["files"]
+        if not file["kept"]
     ]
     return sorted(facts, key=lambda fact: (-fact["items"], fact["source"]))
 
@@ -108,7 +108,10 @@ def describe_dominance(facts: Sequence[Mapping[str, Any]]) -> str:
     if len(facts) < 2 or facts[0]["share"] <= DOMINANT:
         return ""
     name, share = facts[0]["source"], facts[0]["share"]
-    return f"One source dominates: {name} has {share:.0%} of the items, so the errors are mostly those on its items."
+    return (
+        f"One source dominates: {name} has {share:.0%} of the items, so the errors are mostly those on its items. "
+        "`fit RECIPE --weight-by source` gives every source the same weight."
+    )
 
 
 def describe_noise_floor(catalog: Catalog) -> dict[str, Any]:

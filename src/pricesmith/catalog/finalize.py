@@ -276,7 +276,8 @@ def write_items(
     base.register("sides", pa.table({"split": np.arange(len(SPLITS), dtype=np.int8), "side": list(SPLITS)}))
     stream = base.execute(
         f"""SELECT k.id, s.title, s.text, s.category, s.brand, k.price, $currency AS currency,
-                  format('{{:016x}}', c.group) AS group, d.side AS split, f.name AS source{date}
+                  format('{{:016x}}', c.group) AS group, d.side AS split,
+                  CASE WHEN s.origin <> '' THEN s.origin ELSE f.name END AS source{date}
         FROM chosen c JOIN kept k ON k.rank = c.rank JOIN read_parquet($staged) s ON s.row = k.row
         JOIN files f ON f.source = k.source JOIN sides d ON d.split = c.split
         ORDER BY k.rank""",

@@ -54,6 +54,7 @@ NAMES = {
     **dict.fromkeys(word_set("deposit pfand statiegeld consigne kaucja"), DEPOSIT),
     "postage": SHIPPING,
 }
+UNCLEAR = (["tarif"], ["tarifa"])  # by themselves: `tarif` is a recipe in Turkish
 FEES = word_set("fee fees charge charges amount amt gebühr gebühren frais koszt koszty")
 FILLER = word_set(
     "variant product produkt producto produit prodotto produto item artikel the in of a de du do da del des della "
@@ -149,7 +150,7 @@ def describe_name(column: str) -> PriceName | None:
     stems = [part for part in parts if part in STEMS]
     named = [NAMES[part] for part in parts if part in NAMES]
     paid_shipping = not WORDS[SHIPPING].isdisjoint(parts) and not FEES.isdisjoint(parts)
-    if not stems and not named and not paid_shipping:
+    if (not stems and not named and not paid_shipping) or parts in UNCLEAR:
         return None
     currency = currency_in_name(column)
     tax = find_tax(parts)

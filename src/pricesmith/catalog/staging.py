@@ -2,12 +2,12 @@
 
 One staged row: {"row": 0, "hash": 1131..., "more": 7733..., "look": ..., "looks": ..., "words": ..., "price": 24.5,
 "given": "a1", "title": "Garden hose", "text": "25 m", "category": "garden", "brand": "", "source": 0, "number": 1,
-"named": "", "product": 0, "day": 19874}.
+"named": "", "product": 0, "day": 19874, "origin": ""}.
 `hash` and `more` are 128 bits of the SHA-256 of the row's content; `look` and `looks` of its brand, title and text,
 without the category, which may be the file's name: one thing in two files is one.
 `words` are 64 bits of its normalized words, `named` is the group where the source itself names one, and `product` 64
 bits of the name of the product that it is a variant of (0: none); `links.bin` holds pairs (variant, product) of these.
-`day` is the day of its date, if the catalog is split by time.
+`day` is the day of its date, if the catalog is split by time; `origin` is its source, if a column names it.
 
 The currency of all prices is chosen before: what the files say, or US dollars as an assumption. A file says it in a
 column of currency codes, in the name of its price column (`Price (INR)`), or beside its numbers (`24.50 EUR`). A sign
@@ -216,6 +216,7 @@ class Stage:
                 *[("price", pa.float64()), ("given", text), ("title", text), ("text", text), ("category", text)],
                 *[("brand", text), ("source", pa.int32()), ("number", long), ("named", text), ("product", big)],
                 ("day", pa.int32()),
+                ("origin", text),
             ]
         )
         self.rows_path, self.sketch_path = folder / "staged.parquet", folder / "sketches.bin"
@@ -251,7 +252,8 @@ class Stage:
             look, key = digest(f"{listing.brand}\0{body_text(listing)}"), word_key(words)
             product = digest(name)[0] if feed.variants and (name := feed.variants.group_of(raw.values)) else 0
             facts = (self.count, *content, *look, key, price, listing.id, *fields, place, raw.number, named, product)
-            self.waiting.append((*facts, NO_DAY if feed.dates is None else feed.dates.day(raw.values)))
+            origin = clean_source(raw.values.get(feed.columns.source)) if feed.columns.source else ""
+            self.waiting.append((*facts, NO_DAY if feed.dates is None else feed.dates.day(raw.values), origin))
             self.count += 1
         if len(self.waiting) >= GROUP:
             self.flush()
@@ -378,6 +380,11 @@ def clean_id(given: str) -> str:
     if given.isascii() and given.isprintable() and len(given) <= LONGEST_ID:
         return given.strip()
     return normalize_spaces(normalize_characters(given), lines=False)[:LONGEST_ID].rstrip()
+
+
+def clean_source(value: object) -> str:
+    """The name of a row's source as one line of at most 200 characters; empty where it has none."""
+    return normalize_spaces(normalize_characters(cell_text(value)), lines=False)[:LONGEST_ID].rstrip()
 
 
 ASSUMED = "assumed"

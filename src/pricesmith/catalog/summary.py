@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pricesmith.catalog.catalog import LEDGER, SPLITS, Catalog
+from pricesmith.catalog.columns import FIELDS
 from pricesmith.catalog.data_card import describe_dominance, describe_noise_floor, source_facts, sources_table
 from pricesmith.catalog.row_price import REGULAR
 from pricesmith.catalog.staging import ABOVE, ASSUMED, BELOW
@@ -28,7 +29,6 @@ BAR_WIDTH = 40
 N_EXAMPLES = 2  # of each split
 EIGHTHS = " ▏▎▍▌▋▊▉"
 MAX_FILES = 12
-FIELDS = ("title", "text", "price", "currency", "category", "brand", "id")
 
 
 def catalog_summary(catalog: Catalog) -> str:
@@ -151,7 +151,7 @@ def files_title(ledger: Mapping[str, Any]) -> list[str]:
 
 def describe_columns(columns: Mapping[str, Any]) -> list[str]:
     """The column map; the ignored columns, a line for each kind of reason; the columns that give the price away."""
-    lines = ["Columns: " + ", ".join(f"{field} = {columns[field]}" for field in FIELDS if columns[field])]
+    lines = ["Columns: " + ", ".join(f"{field} = {columns[field]}" for field in FIELDS if columns.get(field))]
     if columns["extra"]:
         lines.append(f"Lines of the text: {list_names(columns['extra'])}")
     ignored: dict[str, list[str]] = {}
@@ -272,7 +272,7 @@ def catalog_card(ledger: Mapping[str, Any]) -> str:
     low, high = (format_money(price, ledger["currency"]) for price in ledger["observed_range"])
     reasons = "".join(f"| {reason} | {count:,} |\n" for reason, count in rows["rejected"].items())
     columns = ledger["columns"]
-    fields = ", ".join(f"{field} = `{code_span(columns[field])}`" for field in FIELDS if columns[field])
+    fields = ", ".join(f"{field} = `{code_span(columns[field])}`" for field in FIELDS if columns.get(field))
     left_out = "".join(f"* `{code_span(name)}`: {reason}\n" for name, reason in columns["left_out"].items())
     noise = groups["label_noise"]
     floor = (

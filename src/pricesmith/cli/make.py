@@ -225,6 +225,9 @@ def fit(
     catalog: Annotated[Path | None, typer.Option("--catalog", help="A catalog folder.")] = None,
     to: Annotated[Path | None, typer.Option("--to", help="The model folder to write.")] = None,
     set: Annotated[list[str] | None, typer.Option("--set", help="key=value, replaces a setting of the recipe.")] = None,
+    weight_by: Annotated[
+        str | None, typer.Option("--weight-by", help="Sample weights: source (equal totals) or source-sqrt.")
+    ] = None,
     budget: ApiBudget = None,
     concurrency: ApiConcurrency = 8,
     timeout: ApiTimeout = 300.0,
@@ -258,7 +261,8 @@ def fit(
     api_settings = open_settings(chosen, f"the recipe {chosen.kind}", **limits)
     with api_settings, console.progress() as progress:
         opened = open_catalog(catalog)
-        fitting.fit_model(plan_for_hardware(chosen, progress), opened, to, overwrite=overwrite, progress=progress)
+        options: dict[str, Any] = {"weight_by": weight_by or "", "overwrite": overwrite, "progress": progress}
+        fitting.fit_model(plan_for_hardware(chosen, progress), opened, to, **options)
         fitted = model.load_model(to)
     console.say(model.format_model(fitted))
     console.result(model.to_dict(fitted))

@@ -30,10 +30,14 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A listing and its true price. Composition, so that an Item can never stand where a Listing is wanted."""
+    """A listing and its true price. Composition, so that an Item can never stand where a Listing is wanted.
+
+    `weight` is its sample weight in a fit; recipes with `takes_weights` use it.
+    """
 
     listing: Listing
     price: float
+    weight: float = 1.0
 
 
 NOT_ASKED = "not asked"  # begins a note and is followed by the reason, such as "not asked: the budget is spent"

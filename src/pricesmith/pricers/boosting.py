@@ -29,7 +29,7 @@ from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer, Quote, render
 from pricesmith.pricers.features.tfidf import TfidfWeights, fit_vectorizer, get_vocabulary
 from pricesmith.pricers.features.trees import BoostingCurve, read_trees
-from pricesmith.pricers.training import write_curve
+from pricesmith.pricers.training import get_weights, write_curve
 from pricesmith.text.words import segment_text, unit_pattern
 
 NAMES = "boosting.json"
@@ -54,6 +54,7 @@ class BoostingRecipe(Settings):
     """Settings of the boosting pricer."""
 
     kind: ClassVar[str] = "boosting"
+    takes_weights: ClassVar[bool] = True
     files: ClassVar[tuple[str, ...]] = (NAMES, ARRAYS, TREES)
     learning_rate: float = Field(0.1, gt=0, le=1, description="learning rate of the trees")
     num_leaves: int = Field(127, ge=2, le=4096, description="leaves of a tree")
@@ -72,21 +73,24 @@ class BoostingRecipe(Settings):
         logs = np.log([item.price for item in train])
         listings = [item.listing for item in train]
         vectorizer, matrix = fit_vectorizer([render(listing) for listing in listings])
-        weights, bias = fit_ridge(matrix, logs)
+        row_weights = get_weights(train)
+        weights, bias = fit_ridge(matrix, logs, row_weights)
         numbers, names = [numeric_features(listing) for listing in listings], [item_groups(item) for item in listings]
         keys = common_keys(numbers, self.max_numbers, self.min_numbers)
         groups = [common_keys(({row[name]: 1} for row in names), self.max_groups, self.min_groups) for name in GROUPS]
-        linear = out_of_fold_quotes(matrix, logs, assign_folds(train))
+        linear = out_of_fold_quotes(matrix, logs, assign_folds(train), row_weights)
         table = feature_matrix(numbers, keys, names, groups, linear)
         params = self.lightgbm(len(train))
-        data = lgb.Dataset(table, logs, params=params, categorical_feature=list(range(len(GROUPS))))
+        categorical = list(range(len(GROUPS)))
+        data = lgb.Dataset(table, logs, weight=row_weights, params=params, categorical_feature=categorical)
         tfidf = TfidfWeights(get_vocabulary(vectorizer), vectorizer.idf_)
         pricer = BoostingPricer(tfidf, weights, bias, keys, groups, None)
         curve = BoostingCurve("trees")
         options: dict[str, Any] = {"num_boost_round": min(self.n_estimators, UNVALIDATED_TREES)}
         if len(validation) >= MIN_VALIDATION:
             truth = np.log([item.price for item in validation])
-            later = lgb.Dataset(pricer.table([item.listing for item in validation]), truth, reference=data)
+            listings = [item.listing for item in validation]
+            later = lgb.Dataset(pricer.table(listings), truth, reference=data, weight=get_weights(validation))
             options = {"num_boost_round": self.n_estimators, **curve.options(data, later, self.patience)}
         model = lgb.train(params, data, **options)
         (folder / TREES).write_text(model.model_to_string(num_iteration=model.best_iteration), encoding="utf-8")
@@ -157,11 +161,11 @@ class BoostingPricer:
         return quotes
 
 
-def fit_ridge(matrix: Any, logs: Array) -> tuple[Array, float]:
+def fit_ridge(matrix: Any, logs: Array, row_weights: Array | None = None) -> tuple[Array, float]:
     """Weights and bias of a ridge on log prices; three digits are precise enough for a column."""
     from sklearn.linear_model import Ridge
 
-    model = Ridge(alpha=1.0, tol=1e-2).fit(matrix, logs)
+    model = Ridge(alpha=1.0, tol=1e-2).fit(matrix, logs, sample_weight=row_weights)
     return model.coef_, float(model.intercept_)
 
 
@@ -172,14 +176,17 @@ def assign_folds(items: Sequence[Item]) -> npt.NDArray[np.int64]:
     return np.array([zlib.crc32(head.encode("utf-8", "replace")) % FOLDS for head in heads], dtype=np.int64)
 
 
-def out_of_fold_quotes(matrix: Any, logs: Array, folds: npt.NDArray[np.int64]) -> Array:
+def out_of_fold_quotes(
+    matrix: Any, logs: Array, folds: npt.NDArray[np.int64], row_weights: Array | None = None
+) -> Array:
     """The out-of-fold log price of each training row [n] by the ridge."""
     quotes = np.full(len(logs), logs.mean())
     for fold in np.unique(folds):
         held_out = folds == fold
         if held_out.all():
             break
-        weights, bias = fit_ridge(matrix[~held_out], logs[~held_out])
+        own = None if row_weights is None else row_weights[~held_out]
+        weights, bias = fit_ridge(matrix[~held_out], logs[~held_out], own)
         quotes[held_out] = matrix[held_out] @ weights + bias
     return quotes
 

@@ -20,7 +20,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
@@ -47,12 +47,14 @@ from pricesmith.pricers.model import (
     MANIFEST,
     RECIPE,
     REFERENCE,
+    WEIGHT_BY,
     PriceModel,
     content_identity,
     load_model,
 )
 from pricesmith.pricers.recipes import format_estimate, get_settings
 from pricesmith.pricers.reference import QuotedRows, build_reference
+from pricesmith.pricers.weighting import check_sources, check_weighting, item_sources, source_weights, weight_items
 
 CHECKPOINTS = "checkpoints"  # an interrupted fit resumes from it; a finished model has none
 BATCH = 200  # rows that are priced between two steps of progress
@@ -62,26 +64,49 @@ CLOCK_LAG = 0.05  # seconds; the clock of file times may be this much behind
 
 
 def fit_model(
-    recipe: Recipe, catalog: Catalog, to: Path, *, overwrite: bool = False, progress: Progress = SILENT
+    recipe: Recipe,
+    catalog: Catalog,
+    to: Path,
+    *,
+    weight_by: str = "",
+    overwrite: bool = False,
+    progress: Progress = SILENT,
 ) -> None:
-    """Fit a recipe on a catalog into the model folder `to`; a finished fit with the same settings is not repeated."""
+    """Fit a recipe on a catalog into the model folder `to`; a finished fit with the same settings is not repeated.
+
+    `weight_by` names the sample weights (`weighting.POWERS`), empty for none. Raises UsageError for a recipe that takes
+    none, and for a catalog of a single source.
+    """
+    if weight_by:
+        check_weighting(weight_by, recipe)
     groups: dict[str, str] = {}
     for split in ("train", "validation"):
         columns = catalog.columns(split, ("id", "group"))
         groups.update(zip(columns["id"], columns["group"], strict=True))
-    rows = FitData(catalog.items("train"), catalog.tune_half(), catalog.calibrate_half(), groups)
+    sources = item_sources(catalog) if weight_by else {}
+    rows = FitData(catalog.items("train"), catalog.tune_half(), catalog.calibrate_half(), groups, sources)
     info = catalog_info(catalog, rows.train)
-    fit_rows(recipe, rows, info, Path(to), inputs=[catalog.path], overwrite=overwrite, progress=progress)
+    options: dict[str, Any] = {"weight_by": weight_by, "overwrite": overwrite, "progress": progress}
+    fit_rows(recipe, rows, info, Path(to), inputs=[catalog.path], **options)
 
 
 @dataclass(frozen=True)
 class FitData:
-    """The rows to fit on, the two halves of validation, and the near-duplicate group of each id."""
+    """The rows to fit on, the two halves of validation, and the near-duplicate group and the source of each id."""
 
     train: Sequence[Item]
     tune: Sequence[Item]
     calibrate: Sequence[Item]
     groups: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def weighted(self, weight_by: str) -> FitData:
+        """These rows with sample weights by source. Raises UsageError if the training rows have a single source."""
+        own = [self.sources.get(item.listing.id, "") for item in self.train]
+        check_sources(weight_by, own)
+        weights = source_weights(own, weight_by)
+        train, tune = (weight_items(items, weights, self.sources) for items in (self.train, self.tune))
+        return replace(self, train=train, tune=tune)
 
     def get_groups(self, items: Sequence[Item]) -> list[str]:
         """The near-duplicate group of each item; an item without one is a group of its own."""
@@ -95,12 +120,15 @@ def fit_rows(
     to: Path,
     *,
     inputs: Sequence[Path] = (),
+    weight_by: str = "",
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> None:
     """`fit_model` on any rows. `to` must not contain any of the `inputs`, nor a file that the recipe reads."""
     begun = time.time()
     settings = {**get_settings(recipe), "catalog": info["fingerprint"], **get_content_hashes(recipe)}
+    if weight_by:
+        rows, settings = rows.weighted(weight_by), {**settings, WEIGHT_BY: weight_by}
     inputs = [*inputs, *get_paths(recipe)]
     with build_folder(to, MANIFEST, settings, overwrite=overwrite, noun="model", inputs=inputs) as build:
         if build is None:
@@ -303,7 +331,7 @@ def refit_into(model: PriceModel, rows: FitData, to: Path) -> Path:
             for path in recipe.stored_copies(model.path)
         ]
         recipe = recipe.with_paths(paths)
-    fit_rows(recipe, rows, model.info, to)
+    fit_rows(recipe, rows, model.info, to, weight_by=model.weight_by)
     return to
 
 

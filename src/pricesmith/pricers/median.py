@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Annotated, ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from pricesmith.core.atomic import write_json
@@ -17,6 +18,7 @@ from pricesmith.core.model_files import read_settings
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer, Quote
+from pricesmith.pricers.training import get_weights
 
 MEDIANS = "medians.json"
 
@@ -25,23 +27,35 @@ class MedianRecipe(Settings):
     """Settings of the median pricer."""
 
     kind: ClassVar[str] = "median"
+    takes_weights: ClassVar[bool] = True
     files: ClassVar[tuple[str, ...]] = (MEDIANS,)
     by_category: bool = Field(True, description="a median for each category with enough rows")
     min_rows: int = Field(20, ge=1, description="a category with fewer rows gets the median of all")
 
     def fit(self, train: Sequence[Item], validation: Sequence[Item], folder: Path, progress: Progress = SILENT) -> None:
         """Write the medians."""
-        groups: dict[str, list[float]] = {}
+        groups: dict[str, list[Item]] = {}
         for item in train:
-            groups.setdefault(item.listing.category, []).append(item.price)
-        large = {name: prices for name, prices in groups.items() if name and len(prices) >= self.min_rows}
-        by_category = {name: median(large[name]) for name in sorted(large)} if self.by_category else {}
-        write_json(folder / MEDIANS, {"all": median(item.price for item in train), "by_category": by_category})
+            groups.setdefault(item.listing.category, []).append(item)
+        large = {name: items for name, items in groups.items() if name and len(items) >= self.min_rows}
+        by_category = {name: median_price(large[name]) for name in sorted(large)} if self.by_category else {}
+        write_json(folder / MEDIANS, {"all": median_price(train), "by_category": by_category})
 
     def load(self, folder: Path) -> Pricer:
         """The pricer of a model folder."""
         medians = read_settings(folder / MEDIANS, Medians)
         return MedianPricer(medians.all, medians.by_category)
+
+
+def median_price(items: Sequence[Item]) -> float:
+    """The median price of items; with weights, the lowest price with at least half of the weight up to it."""
+    weights = get_weights(items)
+    if weights is None:
+        return median(item.price for item in items)
+    prices = np.array([item.price for item in items])
+    order = np.argsort(prices, kind="stable")
+    total = np.cumsum(weights[order])
+    return float(prices[order][np.searchsorted(total, total[-1] / 2)])
 
 
 class Medians(Settings):

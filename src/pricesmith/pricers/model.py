@@ -43,6 +43,7 @@ CATALOG = "catalog.json"
 CALIBRATION = "calibration.json"
 COMPARABLES = "comparables"
 REFERENCE = "reference.json"  # optional: models with paid members have none
+WEIGHT_BY = "weight_by"  # an entry of the settings in a manifest
 FORMAT = 3  # 2: separate calibration of the two sides of an interval; 3: standard names of settings
 PROBE = Listing("probe", "Cordless drill", "18 V, 2 batteries\nWeight: 1.5 kg")
 
@@ -111,6 +112,11 @@ class PriceModel(PredictMixin):
     def identity(self) -> str:
         """The hash of the content of the model folder."""
         return str(self.manifest["identity"])
+
+    @property
+    def weight_by(self) -> str:
+        """By what the training rows were weighted (`fit --weight-by`), empty if they were not."""
+        return str(self.manifest["settings"].get(WEIGHT_BY, ""))
 
     @property
     def calibrated(self) -> bool:
@@ -285,7 +291,9 @@ def format_model(model: PriceModel) -> str:
     table = model.pricer.table if isinstance(model.pricer, ConformalPricer) else None
     interval = f", typical {model.level:.0%} interval: {format_intervals(table)}" if table else ""
     seconds = model.manifest["fit_seconds"]
-    return f"{model.path}: {model.manifest['kind']} fitted on {rows['train']:,} listings in {seconds:.1f} s{interval}"
+    weighted = f", weighted by {model.weight_by}" if model.weight_by else ""
+    fitted = f"{model.manifest['kind']} fitted on {rows['train']:,} listings{weighted} in {seconds:.1f} s"
+    return f"{model.path}: {fitted}{interval}"
 
 
 def to_dict(model: PriceModel) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer, Quote, render
 from pricesmith.pricers.features.tfidf import TfidfWeights, fit_vectorizer, get_vocabulary
-from pricesmith.pricers.training import LARGEST_LOG, require_log_prices
+from pricesmith.pricers.training import LARGEST_LOG, get_weights, require_log_prices
 
 WORDS = "words.json"
 ARRAYS = "ridge.npz"
@@ -30,6 +30,7 @@ class RidgeRecipe(Settings):
     """Settings of the ridge pricer."""
 
     kind: ClassVar[str] = "ridge"
+    takes_weights: ClassVar[bool] = True
     files: ClassVar[tuple[str, ...]] = (WORDS, ARRAYS)
     alpha: float = Field(1.0, gt=0, description="strength of the L2 penalty")
     min_df: int = Field(2, ge=1, description="words and pairs in fewer listings are ignored")
@@ -39,7 +40,9 @@ class RidgeRecipe(Settings):
         from sklearn.linear_model import Ridge
 
         vectorizer, matrix = fit_vectorizer([render(item.listing) for item in train], self.min_df)
-        model = Ridge(alpha=self.alpha).fit(matrix, np.log([item.price for item in train]))
+        model = Ridge(alpha=self.alpha).fit(
+            matrix, np.log([item.price for item in train]), sample_weight=get_weights(train)
+        )
         (folder / WORDS).write_text(json.dumps(get_vocabulary(vectorizer), ensure_ascii=False), encoding="utf-8")
         np.savez(
             folder / ARRAYS, idf=vectorizer.idf_, weights=model.coef_, log_bias=np.array([float(model.intercept_)])

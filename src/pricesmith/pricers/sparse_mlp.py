@@ -30,6 +30,7 @@ from pricesmith.pricers.training import (
     LARGEST_LOG,
     N_CORES,
     PriceScale,
+    get_weights,
     require_log_prices,
     single_threaded,
     write_curve,
@@ -56,6 +57,7 @@ class SparseMlpRecipe(Settings):
     """Settings of the sparse MLP."""
 
     kind: ClassVar[str] = "sparse_mlp"
+    takes_weights: ClassVar[bool] = True
     files: ClassVar[tuple[str, ...]] = (MODEL, VOCABULARY)
     seed: int = Field(0, ge=0, description="seed of the first network")
     ensemble_size: int = Field(4, ge=1, le=64, description="number of networks that are averaged")
@@ -89,7 +91,8 @@ class SparseMlpRecipe(Settings):
         )
         settings = NetSettings(**{name: getattr(self, name) for name in NetSettings.__dataclass_fields__})
         sizes = batch_sizes(len(train), self)
-        trainers = [NetTrainer(settings, matrix, prices, later, number) for number in range(self.ensemble_size)]
+        numbers, weights = range(self.ensemble_size), get_weights(train)
+        trainers = [NetTrainer(settings, matrix, prices, later, number, weights) for number in numbers]
 
         def run(trainer: NetTrainer) -> TrainableNet:
             return trainer.run(sizes, self.seed + SEED_STRIDE * trainer.number)

@@ -125,10 +125,18 @@ class EmbeddingTable:
 
 
 class PriceLoss:
-    """Mean absolute error in log price and in money, each in units of the error of a constant quote on `rows`."""
+    """Mean absolute error in log price and in money, each in units of the error of a constant quote on `rows`; with
+    `weights`, each row counts with its weight."""
 
-    def __init__(self, prices: PriceScale, dollar_loss_weight: float, rows: I64 | None = None) -> None:
+    def __init__(
+        self,
+        prices: PriceScale,
+        dollar_loss_weight: float,
+        rows: I64 | None = None,
+        weights: NDArray[np.float64] | None = None,
+    ) -> None:
         self.prices, self.weight = prices, dollar_loss_weight
+        self.row_weights = None if weights is None else torch.from_numpy(weights.astype(np.float32))
         self.targets = torch.from_numpy(((prices.logs - prices.mean) / prices.spread).astype(np.float32))
         self.money = torch.from_numpy(np.exp(prices.logs - prices.mean).astype(np.float32))
         money = self.money if rows is None else self.money[torch.from_numpy(rows)]
@@ -139,7 +147,8 @@ class PriceLoss:
         logs = (outputs - self.targets[rows]).abs()
         quotes = torch.exp((outputs * self.prices.spread).clamp(max=self.prices.top - self.prices.mean + 0.1))
         money = (quotes - self.money[rows]).abs() / self.constant_error
-        return ((1 - self.weight) * logs + self.weight * money).mean()
+        losses = (1 - self.weight) * logs + self.weight * money
+        return (losses if self.row_weights is None else losses * self.row_weights[rows]).mean()
 
 
 @dataclass(slots=True)
@@ -206,10 +215,16 @@ class NetTrainer:
     """Training of one network on sparse rows. The order of its batches depends on its seed alone."""
 
     def __init__(
-        self, settings: NetSettings, matrix: Any, prices: PriceScale, validation: ValidationRows, number: int
+        self,
+        settings: NetSettings,
+        matrix: Any,
+        prices: PriceScale,
+        validation: ValidationRows,
+        number: int,
+        weights: NDArray[np.float64] | None = None,
     ) -> None:
         self.settings, self.matrix, self.prices, self.validation = settings, matrix, prices, validation
-        self.number, self.loss = number, PriceLoss(prices, settings.dollar_loss_weight)
+        self.number, self.loss = number, PriceLoss(prices, settings.dollar_loss_weight, weights=weights)
         self.curve: list[TrainingPoint] = []
 
     def run(self, batch_sizes: Sequence[int], seed: int) -> TrainableNet:

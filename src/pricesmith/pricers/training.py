@@ -26,11 +26,18 @@ from pydantic import ConfigDict, ValidationError
 from pricesmith.core.errors import InputError
 from pricesmith.core.model_files import damaged_file
 from pricesmith.core.settings import Settings
+from pricesmith.core.types import Item
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 LARGEST_LOG = 300.0  # |log price| is clipped here, so that a quote is finite and above 0
+
+
+def get_weights(items: Sequence[Item]) -> NDArray[np.float64] | None:
+    """The sample weights of items [n], None if all are 1: then a fit is the same as without weights, to the bit."""
+    weights = np.array([item.weight for item in items], dtype=np.float64)
+    return None if (weights == 1).all() else weights
 
 
 @dataclass(frozen=True, slots=True)
