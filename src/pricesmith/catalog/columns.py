@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import Field
 
 from pricesmith.catalog.local_names import LOCAL
-from pricesmith.catalog.price_columns import choose_price, leak_reason
+from pricesmith.catalog.price_columns import PriceChoice, choose_price, leak_reason
 from pricesmith.core.errors import UsageError
 from pricesmith.core.settings import Settings
 from pricesmith.text.price_parser import AMBIGUOUS, currency_in_name, find_price_word, name_words, parse_price, word_set
@@ -129,20 +129,16 @@ def choose_columns(
         )
     full = [name for name in header if filled is None or name in filled]
     empty = [name for name in header if name not in full]
-    sale, sale_dates = "", tuple[str, ...]()
+    choice = PriceChoice()
     for field in USUAL:
         if field in chosen:
             continue
+        usual = [*usual_columns(field, full, taken, currency), *usual_columns(field, empty, taken, currency)]
+        name = next(iter(usual), "")
         if field == "price":
-            usual = [*usual_columns(field, full, taken, currency), *usual_columns(field, empty, taken, currency)]
             options: dict[str, Any] = {"price": kind_price, "currency": currency, "counts": counts, "taken": taken}
-            found = choose_price(header, usual, **options, empty=empty)
-            sale, sale_dates = found.sale, found.sale_dates
-            if found.price:
-                chosen[field] = found.price
-                taken.add(found.price)
-            continue
-        name = usual_column(field, full, taken, currency) or usual_column(field, empty, taken, currency)
+            choice = choose_price(header, usual, **options, empty=empty)
+            name = choice.price
         if name:
             chosen[field] = name
             taken.add(name)
@@ -155,16 +151,7 @@ def choose_columns(
                 hint="Name the column of prices: --map price=COLUMN.",
             )
         chosen["price"] = ""
-    extra, left_out = [], {}
-    for name in header:
-        if name in taken:
-            continue
-        if name == sale:
-            left_out[name] = "leak: the sale price, which is the price of the rows that have one"
-        elif reason := exclusion_reason(name):
-            left_out[name] = reason
-        else:
-            extra.append(name)
+    extra, left_out = sort_columns([name for name in header if name not in taken], choice.sale)
     if "title" not in chosen and "text" not in chosen and not extra:
         raise NoTextColumn(
             "No column describes the items",
@@ -172,7 +159,21 @@ def choose_columns(
             allowed="a title, a text, or other columns than prices, links, ids and dates",
             hint="Add a column that says what each item is.",
         )
-    return ColumnMap(**chosen, extra=tuple(extra), left_out=left_out, sale=sale, sale_dates=sale_dates)
+    left = {"left_out": left_out, "sale": choice.sale, "sale_dates": choice.sale_dates}
+    return ColumnMap(**chosen, extra=tuple(extra), **left)
+
+
+def sort_columns(names: Sequence[str], sale: str) -> tuple[list[str], dict[str, str]]:
+    """The columns that become lines of the text, and the others with the reason; `sale` is that of sale prices."""
+    extra, left_out = [], {}
+    for name in names:
+        if name == sale:
+            left_out[name] = "leak: the sale price, which is the price of the rows that have one"
+        elif reason := exclusion_reason(name):
+            left_out[name] = reason
+        else:
+            extra.append(name)
+    return extra, left_out
 
 
 def exclusion_reason(name: str) -> str:
@@ -224,16 +225,11 @@ def resolve_mapping(header: Sequence[str], field: str, name: str) -> str:
     )
 
 
-def usual_column(field: str, header: Sequence[str], taken: Collection[str], currency: str = "") -> str:
-    """The column of a header that has the likeliest usual name of a field and is not taken; empty if there is none.
+def usual_columns(field: str, header: Sequence[str], taken: Collection[str], currency: str = "") -> list[str]:
+    """The columns of a header with a usual name of a field that are not taken, the likeliest first.
 
     A price column may name its currency (`Price (INR)`, `price_eur`); one in `currency` comes first.
     """
-    return next(iter(usual_columns(field, header, taken, currency)), "")
-
-
-def usual_columns(field: str, header: Sequence[str], taken: Collection[str], currency: str = "") -> list[str]:
-    """All columns with a usual name of a field, in the order of `usual_column`."""
     by_key: dict[str, str] = {}
     with_currency: dict[str, str] = {}
     preferred = []

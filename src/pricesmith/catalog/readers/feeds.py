@@ -372,9 +372,9 @@ def describe_kind(feed: Feed, products: int) -> dict[str, Any]:
 def describe_sales(feeds: Sequence[Feed], counts: RejectCounts) -> dict[str, dict[str, Any]]:
     """For each file with sale prices: its two columns of prices, and in how many rows each was the price."""
     return {
-        feed.name: {"price": feed.columns.price, "sale": feed.columns.sale, "rows": dict(sorted(found.items()))}
+        feed.name: {"price": feed.columns.price, "sale": feed.columns.sale, "rows": dict(sorted(rows.items()))}
         for feed in feeds
-        if (found := counts.price_columns.get(feed.name))
+        if (rows := counts.price_columns.get(feed.name))
     }
 
 
