@@ -6,9 +6,9 @@
 
 Faults: 429, 429-wait (with Retry-After), 500, 529, 504 (a gateway gave up), hang, trickle (the headers arrive byte by
 byte, without end), drip (the body arrives byte by byte, very slowly), cut (the body is truncated), broken (invalid
-JSON), refusal, words, duplicate (the whole reply is delivered twice), 401, 400. It bills characters / 4 as tokens,
-rounded up, also for replies that never arrive whole: 504, hang, trickle, drip, cut and broken. Every request is
-recorded.
+JSON), refusal, words, duplicate (the whole reply is delivered twice), 400, 401, 403, 498, 503. It bills characters / 4
+as tokens, rounded up, also for replies that never arrive whole: 504, hang, trickle, drip, cut and broken. Every request
+is recorded. `style` is the provider whose requests, replies and errors it speaks (`provider_styles.py`).
 
     with ChatServer(make_model(Path("tiny"), chat=True)) as server:
         server.url
@@ -25,17 +25,20 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from pricesmith.pricers.api.providers import Endpoint, TokenPrice
+from pricesmith.testing.provider_styles import STYLES, FakeReply
 from pricesmith.text.prompts import apply_chat_template, encode_text
 
 KEY = "sk-made-0123456789"
-STATUS = {"429": 429, "429-wait": 429, "500": 500, "529": 529, "504": 504, "401": 401, "400": 400}
+STATUS = {
+    name: int(name[:3]) for name in ("400", "401", "403", "404", "429", "429-wait", "498", "500", "503", "504", "529")
+}
 NOT_DELIVERED = ("504", "hang", "trickle", "drip", "cut", "broken")  # answered and billed, never received whole
 HANG_SECONDS = 3600.0
 BYTE_SECONDS = 0.05  # between the bytes of a slow reply
@@ -55,16 +58,18 @@ class ReceivedRequest:
     fault: str
     tokens_in: int = 0
     tokens_out: int = 0
+    path: str = ""
 
 
 class FakeEndpoint:
-    """An OpenAI-compatible endpoint on a free port of this machine. A context manager.
+    """An endpoint on a free port of this machine that speaks as a provider does. A context manager.
 
     `answer` returns the reply to a question (the last message). `faults` maps the number of a request, from 0, to its
     fault, or is called with that number and how often this question was asked before. `refuses` names parameters that
     get a status 400, `rejects` is a text in a question that always gets one; `message` is the error message.
     `reasoning_tokens` are added to each reply, which comes after `delay` seconds. `usage`: replies report their tokens;
-    `cost`: the dollars they report; `respects_limit`: replies are cut at the limit of output tokens.
+    `cost`: the dollars they report; `respects_limit`: replies are cut at the limit of output tokens. Prompts are cut at
+    `context` tokens without a word, as Ollama does; `models` are listed at `/models`.
     """
 
     def __init__(
@@ -82,11 +87,15 @@ class FakeEndpoint:
         cost: float | None = None,
         message: str = "",
         rejects: str = "",
+        style: str = "openai",
+        context: int | None = None,
+        models: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self.answer, self.faults, self.refuses = answer, faults or {}, refuses
         self.revoked_after, self.wait, self.reasoning_tokens, self.delay = revoked_after, wait, reasoning_tokens, delay
         self.respects_limit, self.usage, self.cost, self.key = respects_limit, usage, cost, KEY
         self.message, self.rejects = message, rejects
+        self.style, self.context, self.models = STYLES[style], context, models
         self.reason = "Made"  # the reason phrase of the status line
         self.requests: list[ReceivedRequest] = []
         self.question_counts: Counter[str] = Counter()
@@ -97,12 +106,14 @@ class FakeEndpoint:
     @property
     def url(self) -> str:
         """The base URL."""
-        return f"http://127.0.0.1:{self.server.server_address[1]}/v1"
+        return f"http://127.0.0.1:{self.server.server_address[1]}{self.style.base}"
 
     def endpoint(self, price: tuple[float, float] | None = (1.0, 2.0)) -> Endpoint:
         """Return this endpoint for a pricer, at a price in dollars per million tokens."""
         token_price = TokenPrice(*price, "2026-11-22", "made") if price else None
-        return Endpoint("made", self.url, "made-model", token_price, "MADE_KEY", self.key)
+        endpoint = Endpoint("made", self.url, "made-model", token_price, "MADE_KEY", self.key)
+        _, _, query = self.style.path.partition("?")
+        return replace(endpoint, format=self.style.format, query=query)
 
     def __enter__(self) -> FakeEndpoint:
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
@@ -135,8 +146,8 @@ class FakeEndpoint:
         """Return the fault of a request, empty for none."""
         if not keyed or (self.revoked_after is not None and number >= self.revoked_after):
             return "401"
-        rejected = bool(self.rejects) and self.rejects in str(body["messages"][-1]["content"])
-        if rejected or any(name in body for name in self.refuses):
+        rejected = bool(self.rejects) and self.rejects in self.style.turns(body)[-1]
+        if rejected or any(has_parameter(body, name) for name in self.refuses):
             return "400"
         fault = self.faults(number, before) if callable(self.faults) else self.faults.get(number)
         return fault or ""
@@ -145,23 +156,27 @@ class FakeEndpoint:
         """Return the body of a reply and the tokens billed for it."""
         texts = {"refusal": "I'm sorry, but I can't help with that.", "words": "About twenty dollars, I would say."}
         text = texts.get(fault) or self.answer(question)
-        limit = int(body.get("max_completion_tokens") or body.get("max_tokens") or 4096)
-        tokens_in = math.ceil(sum(len(str(turn["content"])) for turn in body["messages"]) / 4)
+        limit = self.style.token_limit(body)
+        tokens_in = math.ceil(sum(map(len, self.style.turns(body))) / 4)
+        tokens_in = tokens_in if self.context is None else min(tokens_in, self.context)
         tokens_out = math.ceil(len(text) / 4) + self.reasoning_tokens
-        finish = "stop"
-        if tokens_out > limit and self.respects_limit:
-            text, tokens_out, finish = text[: 4 * max(0, limit - self.reasoning_tokens)], limit, "length"
-        usage: dict[str, Any] = {"prompt_tokens": tokens_in, "completion_tokens": tokens_out}
-        usage |= {"total_tokens": tokens_in + tokens_out} | ({"cost": self.cost} if self.cost is not None else {})
-        message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "finish_reason": finish, "message": message}
-        value = {
-            "id": f"made-{len(self.requests)}",
-            "object": "chat.completion",
-            "model": body["model"],
-            "choices": [choice],
-        }
-        return value | ({"usage": usage} if self.usage else {}), tokens_in, tokens_out
+        cut = tokens_out > limit and self.respects_limit
+        if cut:
+            text, tokens_out = text[: 4 * max(0, limit - self.reasoning_tokens)], limit
+        reasoning = min(self.reasoning_tokens, tokens_out)
+        made = FakeReply(len(self.requests), str(body.get("model", "")), text, cut, tokens_in, tokens_out, reasoning)
+        usage = self.style.usage(made) | ({"cost": self.cost} if self.cost is not None else {})
+        return self.style.reply(made, usage if self.usage else None), tokens_in, tokens_out
+
+
+def has_parameter(body: Any, name: str) -> bool:
+    """Return whether a request has a parameter, at any depth, or a value such as `reasoning_effort=minimal`."""
+    wanted, _, value = name.partition("=")
+    return any(
+        (key == wanted and value in ("", str(content)))
+        or any(has_parameter(part, name) for part in (content if isinstance(content, list) else [content]))
+        for key, content in (body.items() if isinstance(body, Mapping) else ())
+    )
 
 
 class QuietServer(ThreadingHTTPServer):
@@ -184,6 +199,10 @@ def build_handler(fake: FakeEndpoint) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *_: Any) -> None:
             """Write nothing to the terminal."""
 
+        def do_GET(self) -> None:
+            is_list = self.path == f"{fake.style.base}/models"
+            self.send(200 if is_list else 404, json.dumps({"object": "list", "data": list(fake.models)}).encode(), "")
+
         def do_POST(self) -> None:
             with fake.lock:
                 fake.in_flight += 1
@@ -196,14 +215,14 @@ def build_handler(fake: FakeEndpoint) -> type[BaseHTTPRequestHandler]:
 
         def serve(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            value, status, fault = record_request(fake, body, dict(self.headers))
+            value, status, fault = record_request(fake, body, dict(self.headers), self.path)
             fake.closing.wait(fake.delay)
             if fault == "hang":
                 fake.closing.wait(HANG_SECONDS)
                 self.close_connection = True
                 return
             if status != 200:
-                value = {"error": {"message": error_message(fault, fake, body), "type": "made", "code": None}}
+                value = fake.style.error(status, error_message(fault, fake, body))
             self.send(status, json.dumps(value).encode(), fault)
 
         def send(self, status: int, data: bytes, fault: str) -> None:
@@ -214,19 +233,22 @@ def build_handler(fake: FakeEndpoint) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def record_request(fake: FakeEndpoint, body: dict[str, Any], headers: dict[str, str]) -> tuple[Any, int, str]:
+def record_request(
+    fake: FakeEndpoint, body: dict[str, Any], headers: dict[str, str], path: str
+) -> tuple[Any, int, str]:
     """Record a request; return the body of its reply, its status (0: none is sent) and its fault."""
-    question = str(body["messages"][-1]["content"])
+    question = fake.style.turns(body)[-1]
     lower = {name.lower(): value for name, value in headers.items()}
-    keyed = lower.get("authorization") == f"Bearer {fake.key}"
+    keyed = fake.style.is_keyed(lower, fake.key)
     with fake.lock:
         fault = fake.choose_fault(len(fake.requests), fake.question_counts[question], keyed, body)
+        fault = fault if path.startswith(fake.style.base) and path.endswith(fake.style.path) else "404"
         fake.question_counts[question] += 1
         value, tokens_in, tokens_out = fake.reply(question, body, fault)
         status = 0 if fault == "hang" else STATUS.get(fault, 200)
         billed = status == 200 or fault in NOT_DELIVERED
         tokens = (tokens_in, tokens_out) if billed else (0, 0)
-        fake.requests.append(ReceivedRequest(question, body, headers, status, fault, *tokens))
+        fake.requests.append(ReceivedRequest(question, body, headers, status, fault, *tokens, path))
     return value, status, fault
 
 
@@ -262,7 +284,10 @@ def error_message(fault: str, fake: FakeEndpoint, body: Mapping[str, Any]) -> st
     if fake.message:
         return fake.message
     if fault == "400":
-        name = next((name for name in fake.refuses if name in body), "")
+        name = next((name for name in fake.refuses if has_parameter(body, name)), "")
+        parameter, _, value = name.partition("=")
+        if value:
+            return f"Unsupported value: '{parameter}' does not support '{value}' with this model."
         return f"Unsupported parameter: '{name}' is not supported with this model." if name else "Bad request"
     return {"401": f"Incorrect API key provided: {fake.key}", "529": "Overloaded"}.get(fault, "Rate limit or error")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pricesmith.core.errors import InputError, UsageError
+from pricesmith.pricers.api.model_spec import parse_api_model
 from pricesmith.pricers.api.providers import find_endpoint, read_provider_table, to_native_format
 
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY")
@@ -184,3 +185,49 @@ def test_google_has_a_format_of_its_own() -> None:
     native = to_native_format(find_endpoint("gemini-3.8-flash"))
     assert (native.format, native.url) == ("gemini", "https://generativelanguage.googleapis.com/v1beta")
     assert to_native_format(find_endpoint("gpt-99")) == find_endpoint("gpt-99")
+
+
+AZURE = "https://made.openai.azure.com/openai/deployments/mine"
+
+
+def test_a_classic_deployment_of_azure_has_its_version_in_the_query(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its key goes into the header api-key; the newer v1 URL takes a bearer key, as others do."""
+    monkeypatch.setenv("AZURE_KEY", "made-azure-key-0123")
+    endpoint = find_endpoint("gpt-6-luna", url=f"{AZURE}?api-version=2024-10-21", key="AZURE_KEY")
+    assert endpoint.url == AZURE
+    assert endpoint.question_url() == f"{AZURE}/chat/completions?api-version=2024-10-21"
+    assert endpoint.headers() == {"api-key": "made-azure-key-0123"}
+    newer = find_endpoint("mine", url="https://made.openai.azure.com/openai/v1/", key="AZURE_KEY")
+    assert newer.question_url() == "https://made.openai.azure.com/openai/v1/chat/completions"
+    assert newer.headers() == {"Authorization": "Bearer made-azure-key-0123"}
+
+
+@pytest.mark.parametrize("query", ["api-version=secret", "api-version=2024-10-21&key=secret", "x=2024-10-21-secret"])
+def test_no_other_query_is_accepted(query: str) -> None:
+    """It may contain a key."""
+    with pytest.raises(UsageError, match="may contain a key") as caught:
+        find_endpoint("m", url=f"{AZURE}?{query}")
+    assert "secret" not in str(caught.value)
+    assert "api-version" in str(caught.value.allowed)
+
+
+def test_bedrock_is_asked_at_its_region_with_its_bearer_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A colon in the model's name is part of it."""
+    monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "made-aws-key-0123")
+    url = "https://bedrock-runtime.us-west-2.amazonaws.com/openai/v1"
+    model = parse_api_model(f"api:openai.gpt-oss-120b-1:0@url={url},key=AWS_BEARER_TOKEN_BEDROCK")
+    endpoint = find_endpoint(model.model, url=model.options.url, key=model.options.key)
+    assert endpoint.model == "openai.gpt-oss-120b-1:0"
+    assert endpoint.question_url() == f"{url}/chat/completions"
+    assert endpoint.headers() == {"Authorization": "Bearer made-aws-key-0123"}
+
+
+def test_anthropic_is_asked_in_its_own_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its own URL, and at that of a gateway which speaks it."""
+    endpoint = find_endpoint("claude-haiku-5-5")
+    assert endpoint.question_url() == "https://api.anthropic.com/v1/messages"
+    assert endpoint.headers()["x-api-key"] == "made-anthropic_api_key"
+    assert endpoint.headers()["anthropic-version"] == "2023-06-01"
+    model = parse_api_model("api:claude-haiku-5-5@url=http://127.0.0.1:4000/v1,format=anthropic")
+    gateway = find_endpoint(model.model, url=model.options.url, api_format=model.options.format)
+    assert gateway.question_url() == "http://127.0.0.1:4000/v1/messages"

@@ -22,6 +22,7 @@ from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.pricers.api.errors import (
     STATUS_REJECTED,
     UNEXPECTED,
+    WORKSPACE_HEADER,
     classify_exception,
     classify_status,
     parse_completion,
@@ -29,9 +30,11 @@ from pricesmith.pricers.api.errors import (
 from pricesmith.pricers.api.formats import get_format
 from pricesmith.pricers.api.formats.base import ApiError, Capabilities, ChatQuestion
 from pricesmith.pricers.api.limits import Budget
+from pricesmith.pricers.api.parse_response import JSON_FAILED
 from pricesmith.pricers.api.providers import Endpoint, is_local
 from pricesmith.pricers.api.redaction import KeyFilter
 from pricesmith.pricers.api.response_cache import Completion
+from pricesmith.pricers.api.truncation import PROMPT_TRUNCATED, is_truncated, truncation_error
 
 if TYPE_CHECKING:
     import httpx2
@@ -44,6 +47,7 @@ BACK_OFF, MAX_BACK_OFF = 0.5, 30.0  # seconds; doubled each time, with full jitt
 MAX_SIMPLIFICATIONS = 10  # of the parameters; an endpoint that accepts none would loop forever
 MAX_REJECTED = 3  # consecutive listings rejected with every set of parameters, before anything was answered
 MAX_RETRY_AFTER = 300.0  # seconds
+OLLAMA_FINGERPRINT = b'"fp_ollama"'  # in each of its replies; no text in one can hold these quotation marks
 ALLOWED_HEADERS = frozenset({"host", "accept", "accept-encoding", "content-length", "content-type", "user-agent"})
 
 
@@ -104,10 +108,11 @@ class ApiClient:
         self.initial_capabilities, self.n_requests, self.simplifications, self.rejected = capabilities, 0, 0, 0
         self.error_counts: Counter[str] = Counter()
         self.failed_tries_usd, self.cost_known = 0.0, True
+        self.effort_noted = False
         self.proven = self.stopped = self.responded = self.must_reply = False
         self.lock, self.first_request = threading.Lock(), threading.Lock()
         self.not_before = 0.0
-        self.key_filter = KeyFilter(endpoint.key)
+        self.key_filter = KeyFilter(endpoint.secrets)
         self.format = get_format(endpoint.format)
         self._http: httpx2.Client | None = None
 
@@ -128,7 +133,7 @@ class ApiClient:
 
         from pricesmith.pricers.api.limits import limit_response, start_clock
 
-        headers = {"User-Agent": "pricesmith", "Accept": "application/json", **self.format.headers(self.endpoint.key)}
+        headers = {"User-Agent": "pricesmith", "Accept": "application/json", **self.endpoint.headers()}
         allowed = {*ALLOWED_HEADERS, *(name.lower() for name in headers)}
         try:
             return httpx2.Client(
@@ -213,7 +218,7 @@ class ApiClient:
         if isinstance(result, Completion):
             self.proven = self.proven or result.finish != STATUS_REJECTED
             cost = add_costs(result.cost_usd, failed_tries_usd)
-            return replace(result, cost_usd=cost, failed_tries_usd=failed_tries_usd or 0.0)
+            return replace(result, cost_usd=cost, failed_tries_usd=result.failed_tries_usd + (failed_tries_usd or 0.0))
         self.stopped = self.stopped or (self.must_reply and not self.responded)  # before the next thread's turn
         tries = retrying.statistics["attempt_number"] if result.kind == "retry" else 0
         what = f"{self.endpoint.model} sent no reply"
@@ -235,11 +240,14 @@ class ApiClient:
             with self.lock:
                 self.n_requests += 1
             start = time.perf_counter()
-            result = self.exchange(http, self.request_body(call, capabilities))
+            result = self.exchange(http, call, capabilities)
             self.responded = self.responded or isinstance(result, Completion) or not result.no_response
             if isinstance(result, Completion):
                 result = replace(result, seconds=time.perf_counter() - start)
-                cost, failed = call.worst if result.cost_usd is None else result.cost_usd, False
+                failed = result.finish == JSON_FAILED  # answered, and charged at most its worst case
+                if failed and self.endpoint.price:
+                    result = replace(result, cost_usd=call.worst, failed_tries_usd=call.worst)
+                cost = call.worst if result.cost_usd is None else result.cost_usd
             elif not result.billed:
                 cost, failed = 0.0, False
             return result
@@ -250,20 +258,24 @@ class ApiClient:
                     self.cost_known = self.endpoint.price is not None
             self.budget.commit(call.worst, cost, failed=failed)
 
-    def exchange(self, http: httpx2.Client, body: Mapping[str, Any]) -> Completion | ApiError:
-        """Send a body and interpret what comes back, or that nothing does."""
+    def exchange(self, http: httpx2.Client, call: CompletionCall, capabilities: Capabilities) -> Completion | ApiError:
+        """Send a question and interpret what comes back, or that nothing does."""
         from pricesmith.pricers.api.limits import Exchange
 
-        url, key = f"{self.endpoint.url}{self.format.path(self.endpoint.model)}", self.endpoint.key
+        url, key, body = self.endpoint.question_url(), self.endpoint.secrets, self.request_body(call, capabilities)
         try:
             response = Exchange().run(lambda: http.post(url, json=body), self.timeout + DEADLINE_MARGIN)
         except Exception as error:
             return classify_exception(error, key)
         if response.status_code >= 300:
             return classify_status(response.status_code, response.headers, response.content, key, proven=self.proven)
-        return parse_completion(
+        result = parse_completion(
             response.content, self.endpoint.price, self.max_output_tokens, key, self.endpoint.format
         )
+        is_ollama = self.endpoint.provider == "ollama" or OLLAMA_FINGERPRINT in response.content
+        if is_ollama and isinstance(result, Completion) and is_truncated(call.messages, result.tokens_in):
+            return truncation_error(call.messages, result.tokens_in or 0, self.max_output_tokens)
+        return result
 
     def question(self, call: CompletionCall) -> ChatQuestion:
         """Return the question of a call, as the formats write it."""
@@ -274,11 +286,20 @@ class ApiClient:
             reasoning_effort=self.reasoning_effort,
             schema=self.schema,
             n_shared=call.n_shared,
+            extra_body=self.endpoint.extra_body,
         )
 
     def request_body(self, call: CompletionCall, capabilities: Capabilities) -> dict[str, Any]:
         """Return the request with the parameters that the endpoint supports."""
         return self.format.request_body(self.question(call), capabilities)
+
+    def take_effort_note(self) -> str:
+        """Return once, after that nothing, the sentence that another effort is sent than was asked for, if it is."""
+        if self.effort == self.reasoning_effort or self.effort_noted:
+            return ""
+        self.effort_noted = True
+        sent = f"it was asked with {self.effort!r}" if self.effort else "it was asked without one"
+        return f"{self.endpoint.model} has no reasoning effort {self.reasoning_effort!r}; {sent}."
 
     @property
     def effort(self) -> str:
@@ -324,15 +345,19 @@ class ApiClient:
             hint = f"The endpoint asks to wait {error.retry_after:,.0f} s. {cached}; run the command again later."
         elif error.cause == UNEXPECTED:
             hint = f"{cached}. Run the command again; if the error comes back, report it."
+        elif WORKSPACE_HEADER in error.message.lower():
+            hint = (
+                f"Your key is not for one workspace: export ANTHROPIC_WORKSPACE_ID=... {cached}; run the command again."
+            )
         elif self.endpoint.key_name and error.cause in ("HTTP 401", "HTTP 403"):
             hint = f"Check the key in {self.endpoint.key_name}. {cached}; run the command again."
         elif error.cause in ("HTTP 401", "HTTP 403"):
             hint = "Name the environment variable that holds the key: api:MODEL@key=VARIABLE,url=URL"
-        return PricesmithError(
-            f"{self.endpoint.host} refuses requests for {self.endpoint.model}: {error.cause}",
-            got=error.message,
-            hint=hint,
-        )
+        what = f"{self.endpoint.host} refuses requests for {self.endpoint.model}: {error.cause}"
+        if error.cause == PROMPT_TRUNCATED:
+            what = f"{self.endpoint.host} reads only a part of the prompt, so its answers are wrong"
+            hint = f"{error.hint} {cached}; run the command again."
+        return PricesmithError(what, got=error.message, hint=hint)
 
     def capabilities_dict(self) -> dict[str, Any]:
         """Return the capabilities as plain values for the response cache."""

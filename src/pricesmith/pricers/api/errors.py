@@ -14,8 +14,9 @@ from typing import Any
 from pricesmith.core.console import CONTROL
 from pricesmith.pricers.api.formats import FormatName, get_format
 from pricesmith.pricers.api.formats.base import ApiError, ModelReply
+from pricesmith.pricers.api.parse_response import JSON_FAILED
 from pricesmith.pricers.api.providers import TokenPrice
-from pricesmith.pricers.api.redaction import mask_key
+from pricesmith.pricers.api.redaction import Secrets, mask_key
 from pricesmith.pricers.api.response_cache import Completion
 from pricesmith.text.prompts import repair_unicode
 
@@ -23,13 +24,22 @@ MAX_TEXT_CHARS = 20_000  # of a reply that are stored; a price has fewer
 MAX_MESSAGE_CHARS = 300  # of an endpoint's error message
 MAX_NAME_CHARS = 100  # of the model that a reply names
 MAX_ERROR_CHARS = 20_000  # of an error's body that are searched for a wait
-RETRY_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
-LISTING_WORDS = ("content_filter", "content_policy", "moderation", "flagged")
-CONTEXT_WORDS = ("context_length", "context length", "context window", "too long")
+# 498: the flex capacity of Groq is used up. 529: Anthropic is overloaded.
+RETRY_STATUSES = frozenset({408, 409, 425, 429, 498, 500, 502, 503, 504, 520, 522, 524, 529})
+LISTING_WORDS = (
+    *("content_filter", "content_policy", "content policy", "content management policy", "moderation", "flagged"),
+    *("violates usage guidelines", "safety_check"),
+)
+CONTEXT_WORDS = (
+    *("context_length", "context length", "context window", "context size", "too long", "maximum prompt length"),
+    *("input token count", "max_new_tokens"),
+)
 OUTPUT_WORDS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "completion", "output tokens")
+WORKSPACE_HEADER = "anthropic-workspace-id"  # that a key without a workspace needs
 ACCOUNT_WORDS = (
     *("insufficient_quota", "credit balance", "insufficient credits", "api key", "api_key"),
-    *("billing_hard_limit", "billing hard limit", "billing_not_active"),
+    *("billing_hard_limit", "billing hard limit", "billing_not_active", "spend limit", "api usage limits"),
+    WORKSPACE_HEADER,
 )
 # The gateway gave up waiting: the server behind it may have answered, and charged.
 GATEWAY_STATUSES = frozenset({408, 502, 504, 520, 522, 524})
@@ -38,6 +48,7 @@ RETRY_WORDS = re.compile(
     r"(?:(\d+(?:\.\d+)?) ?(ms|milli|s))?",
     re.IGNORECASE,
 )
+RETRY_DELAY = re.compile(r'"retryDelay"\s*:\s*"(\d+(?:\.\d+)?)s"')  # Google's RetryInfo
 STATUS_REJECTED = "rejected"
 CONTEXT_LENGTH = "longer than the model's context"
 TIMED_OUT, NO_CONNECTION, UNEXPECTED = "timeout", "no connection", "an unexpected error"
@@ -47,7 +58,7 @@ def parse_completion(
     body: bytes,
     price: TokenPrice | None,
     max_tokens: float = math.inf,
-    key: str = "",
+    key: Secrets = "",
     api_format: FormatName = "openai",
 ) -> Completion | ApiError:
     """Return the completion in the body of a status 200, without its seconds; or an error, which may be charged for.
@@ -63,7 +74,7 @@ def parse_completion(
 
 
 def parse_value(
-    value: Any, price: TokenPrice | None, max_tokens: float, key: str, api_format: FormatName
+    value: Any, price: TokenPrice | None, max_tokens: float, key: Secrets, api_format: FormatName
 ) -> Completion | ApiError:
     """Return the completion in a decoded body of status 200, as `parse_completion` does."""
     if isinstance(value, dict) and isinstance(error := value.get("error"), dict) and not value.get("choices"):
@@ -81,7 +92,7 @@ def parse_value(
     return to_completion(reply, price, key)
 
 
-def to_completion(reply: ModelReply, price: TokenPrice | None, key: str) -> Completion:
+def to_completion(reply: ModelReply, price: TokenPrice | None, key: Secrets) -> Completion:
     """Return a reply as a completion with its cost, without its seconds; the key is masked."""
     usage = reply.usage
     if reply.text and not usage.tokens_out:
@@ -98,7 +109,7 @@ def to_completion(reply: ModelReply, price: TokenPrice | None, key: str) -> Comp
     )
 
 
-def mask_and_cut(text: str, key: str, max_chars: int) -> str:
+def mask_and_cut(text: str, key: Secrets, max_chars: int) -> str:
     """Return the first `max_chars` characters, the key masked before the cut can leave a part of it."""
     return mask_key(text[: 2 * max_chars], key)[:max_chars]
 
@@ -115,7 +126,7 @@ def completion_cost(
     return max(price.cost(tokens_in, tokens_out), reported or 0.0)
 
 
-def classify_exception(error: Exception, key: str) -> ApiError:
+def classify_exception(error: Exception, key: Secrets) -> ApiError:
     """Interpret an exception of the HTTP client: no reply came, or none that can be read."""
     import httpx2
 
@@ -138,15 +149,18 @@ def classify_exception(error: Exception, key: str) -> ApiError:
 
 
 def classify_status(
-    status: int, headers: Mapping[str, str], body: bytes, key: str, *, proven: bool
+    status: int, headers: Mapping[str, str], body: bytes, key: Secrets, *, proven: bool
 ) -> ApiError | Completion:
     """Interpret an HTTP status of 300 or more. `proven`: the endpoint has answered requests like this one.
 
-    A request that the endpoint rejects because of the listing's content is a completion without a price.
+    A request that the endpoint rejects because of the listing's content is a completion without a price, and so is an
+    answer that is not the JSON that was asked for; its tokens and its cost are unknown.
     """
     text = body.decode("utf-8", "replace")
     message = clean_message(error_message(text), key)
     cause, lower = f"HTTP {status}", message.lower()
+    if status == 400 and JSON_FAILED in lower:
+        return Completion(clean_message(find_failed_answer(text), key), JSON_FAILED, None, None, None, 0.0)
     retry_after = read_retry_after(headers, text[:MAX_ERROR_CHARS])
     if status in (400, 429) and retry_after is None and any(mark in lower for mark in ACCOUNT_WORDS):
         return ApiError("stop", cause, message)
@@ -181,7 +195,15 @@ def error_message(text: str) -> str:
     return ": ".join(parts) or text
 
 
-def clean_message(message: object, key: str) -> str:
+def find_failed_answer(text: str) -> str:
+    """Return the answer in Groq's error about an answer that is not the JSON that was asked for; empty without one."""
+    try:
+        return str(json.loads(text)["error"]["failed_generation"])
+    except (ValueError, RecursionError, TypeError, KeyError):
+        return ""
+
+
+def clean_message(message: object, key: Secrets) -> str:
     """Return an endpoint's message as one line of bounded length, without the key and terminal control codes."""
     text = " ".join(mask_and_cut(str(message), key, 10 * MAX_MESSAGE_CHARS).split())
     return repair_unicode(text[:MAX_MESSAGE_CHARS]).translate(CONTROL)
@@ -200,6 +222,8 @@ def read_retry_after(headers: Mapping[str, str], message: str = "") -> float | N
                 continue
         if math.isfinite(seconds):
             return max(0.0, seconds)
+    if delay := RETRY_DELAY.search(message):
+        return float(delay[1])
     match = RETRY_WORDS.search(message)
     if match is None or not any(match.groups()):
         return None

@@ -19,6 +19,7 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 from pydantic import Field
 
@@ -43,6 +44,7 @@ class ApiOptions(PromptOptions):
 
     url: str = Field("", description="base URL of an OpenAI-compatible endpoint, usually ending in /v1")
     key: str = Field("", description="environment variable that holds the key")
+    format: Literal["", "openai", "anthropic", "gemini"] = Field("", description="API format of the url")
     price: str = Field("", description="IN/OUT in dollars per million tokens, such as 2/10")
     memorization_check: int = Field(0, ge=0, le=10_000, description="how many listings are tested for memorization")
     name: str = Field("", max_length=60, description="name in tables")
@@ -131,7 +133,14 @@ class ApiSettings:
         """
         options = api_model.options
         pricer = ApiPricer(
-            find_endpoint(api_model.model, url=options.url, key=options.key, price=options.price, keyless=True),
+            find_endpoint(
+                api_model.model,
+                url=options.url,
+                key=options.key,
+                price=options.price,
+                api_format=options.format,
+                keyless=True,
+            ),
             PromptOptions(**{option: getattr(options, option) for option in PromptOptions.model_fields}),
             self.response_cache(),
             self.shared_budget,

@@ -36,6 +36,7 @@ NO_NUMBER = "words without a number"
 OTHER_CURRENCY = "another currency"
 NO_AMOUNT = "no price"
 
+JSON_FAILED = "json_validate_failed"  # Groq's error about an answer that is not the JSON that was asked for
 # Finish reasons of a complete reply; any other reason may mean lost digits.
 COMPLETE = frozenset(
     {"stop", "end_turn", "stop_sequence", "eos", "eos_token", "complete", "completed", "finish", "done"}
@@ -99,6 +100,8 @@ def parse_response(text: str, finish: str, currency: str) -> float | str:
     finish = finish.casefold()
     if finish == "rejected":
         return REJECTED
+    if finish == JSON_FAILED:
+        return BROKEN_JSON
     if any(mark in finish for mark in ("length", "max", "window_exceeded")):
         return TRUNCATED
     if finish not in COMPLETE:

@@ -193,8 +193,8 @@ class ApiPricer:
         self.usage = UsageStats()
         self.fixed_examples: Examples = ()
         self.selector: ComparablesSelector | None = None
-        if endpoint.key:
-            cache.mask_older(endpoint.url, endpoint.key)
+        if endpoint.secrets:
+            cache.mask_older(endpoint.url, endpoint.secrets)
         if options.shots or options.comparables:
             self.set_examples(train())
 
@@ -228,6 +228,7 @@ class ApiPricer:
             "model": self.endpoint.model,
             "endpoint": self.endpoint.url,
             **self.options.model_dump(),
+            **self.endpoint.cache_settings(self.options.reasoning_effort),
             "usd_per_million": [price.input, price.output] if price else None,
             "prompt": hashlib.sha256(prompt.encode()).hexdigest(),
         }
@@ -273,6 +274,7 @@ class ApiPricer:
             "output": max_output,
             "effort": self.options.reasoning_effort,
             "json": self.options.json_answer if schema is None else schema,
+            **self.endpoint.cache_settings(self.options.reasoning_effort),
         }
         key = cache_key(self.endpoint.url, self.endpoint.model, messages, settings)
         max_input = MAX_SCHEMA_TOKENS
@@ -309,6 +311,8 @@ class ApiPricer:
             self.usage.cached += batch.counts["from_others"]
         if pending and client.proven:
             self.cache.save_capabilities(self.endpoint.url, self.endpoint.model, client.capabilities_dict())
+            if note := client.take_effort_note():
+                self.progress.note(note)
         return results
 
     def note_unanswered(self, pending: Sequence[ApiRequest]) -> None:
@@ -323,10 +327,10 @@ class ApiPricer:
     def find_cached(self, keys: Iterable[str]) -> dict[str, Completion]:
         """Return the cached replies among `keys`, without the endpoint's key, which older replies may contain."""
         replies = self.cache.find(keys)
-        key = self.endpoint.key
-        if not key:
+        secrets = self.endpoint.secrets
+        if not secrets:
             return replies
-        return {name: replace(reply, text=mask_key(reply.text, key)) for name, reply in replies.items()}
+        return {name: replace(reply, text=mask_key(reply.text, secrets)) for name, reply in replies.items()}
 
     def quote(self, result: Completion | RequestFailed) -> Quote:
         """Return a reply as a quote and count it; a failed request gives the reason as `raw`."""

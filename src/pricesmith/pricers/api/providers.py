@@ -25,7 +25,8 @@ from pydantic import Field
 
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.settings import Settings, parse_settings, read_toml
-from pricesmith.pricers.api.formats import FormatName
+from pricesmith.pricers.api.extra_fields import ExtraHeader, check_extra_body, check_extra_headers, read_variable
+from pricesmith.pricers.api.formats import FormatName, get_format
 from pricesmith.pricers.api.redaction import mask_key
 
 SHIPPED_FILE = Path(__file__).with_name("providers.toml")
@@ -34,6 +35,7 @@ UNKNOWN_PROVIDER = "URL"  # the name of an endpoint that no table lists
 MILLION = 1_000_000
 COMPATIBLE_SUFFIX = "/v1beta/openai"  # of the URL of Google's OpenAI-compatible API
 VARIABLE_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")  # a key does not look like this
+API_VERSION = re.compile(r"api-version=[0-9]{4}-[0-9]{2}-[0-9]{2}(?:-preview)?")
 LimitName = Literal["max_tokens", "max_completion_tokens"]
 
 
@@ -57,6 +59,8 @@ class Provider(Settings):
     key: str = Field("", description="environment variable that holds the key; empty: no key is sent")
     limit: LimitName = "max_tokens"
     begins: tuple[str, ...] = ()
+    extra_body: Any = Field({}, description="further fields of every request")
+    extra_headers: Any = Field({}, description="further headers of every request")
     source: str = ""
 
 
@@ -87,6 +91,37 @@ class Endpoint:
     key: str = field(default="", repr=False)
     limit: LimitName = "max_tokens"
     format: FormatName = "openai"
+    query: str = ""
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    extra_headers: tuple[ExtraHeader, ...] = ()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The key and the headers from variables: what is masked in all that comes back."""
+        headers = [read_variable(header) for header in self.extra_headers if header.variable]
+        return tuple(secret for secret in (self.key, *headers) if secret)
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers of a request: the key, and the extra ones."""
+        with_key = get_format(self.format).headers(self.key)
+        if self.query and self.key:  # a classic deployment of Azure
+            with_key = {"api-key": self.key}
+        extra = {header.name: value for header in self.extra_headers if (value := read_variable(header))}
+        return with_key | extra
+
+    def question_url(self) -> str:
+        """Return the URL to which questions are sent."""
+        return f"{self.url}{get_format(self.format).path(self.model)}{self.query and '?'}{self.query}"
+
+    def cache_settings(self, effort: str) -> dict[str, Any]:
+        """Return what distinguishes questions to this endpoint in the cache, beside URL, model and messages.
+
+        Anthropic's answers with an effort are not those of its OpenAI-compatible layer, which ignored the effort.
+        """
+        written = {header.name.lower(): header.value for header in self.extra_headers if not header.variable}
+        settings: dict[str, Any] = {"extra_body": dict(self.extra_body)} if self.extra_body else {}
+        settings |= {"extra_headers": written} if written else {}
+        return settings | ({"format": self.format} if effort and self.format == "anthropic" else {})
 
     @property
     def host(self) -> str:
@@ -97,6 +132,9 @@ class Endpoint:
         """Raise UsageError if a key is needed and not set."""
         if self.key_name and not self.key:
             find_key(self.key_name, self.provider if self.provider != UNKNOWN_PROVIDER else self.url)
+        for header in self.extra_headers:
+            if not header.optional and not read_variable(header):
+                find_key(header.variable, f"the header {header.name} of {self.provider}")
 
 
 def user_prices_file() -> Path:
@@ -125,6 +163,8 @@ def read_provider_table() -> tuple[dict[str, Provider], dict[str, dict[str, Mode
             )
         values = {key: value for key, value in {**old, **new}.items() if key != "models"}
         providers[name] = parse_settings(Provider, values, where=where)
+        check_extra_body(providers[name].extra_body, where)
+        check_extra_headers(providers[name].extra_headers, where)
         prices = {**old.get("models", {}), **new.get("models", {})}
         models[name] = {model: check_model_price(value, f"{where} {model}") for model, value in prices.items()}
     return providers, models
@@ -155,9 +195,18 @@ def to_token_price(model: ModelPrice | None) -> TokenPrice | None:
     return TokenPrice(model.input, model.output, model.date, model.source, model.note)
 
 
-def find_endpoint(model: str, *, url: str = "", key: str = "", price: str = "", keyless: bool = False) -> Endpoint:
+def find_endpoint(
+    model: str,
+    *,
+    url: str = "",
+    key: str = "",
+    price: str = "",
+    api_format: FormatName | Literal[""] = "",
+    keyless: bool = False,
+) -> Endpoint:
     """Return the endpoint of a model. `key` names the variable with the key, `price` is IN/OUT in dollars per million.
 
+    `api_format` is the provider's without one.
     With `keyless`, a missing key is an error only when a request must be sent. Raises UsageError if the model's
     provider is unknown, its key is not set, or the key would be sent unencrypted.
     """
@@ -170,24 +219,28 @@ def find_endpoint(model: str, *, url: str = "", key: str = "", price: str = "", 
         provider = providers[name]
     key_name = key or provider.key
     missing = keyless and not os.environ.get(key_name, "").strip()
+    base, query = split_url(provider.url)
     endpoint = Endpoint(
         provider=name or UNKNOWN_PROVIDER,
-        url=check_url(provider.url),
+        url=base,
         model=model,
         price=parse_price_option(price) if price else to_token_price(models.get(name, {}).get(model)),
         key_name=key_name,
         key="" if missing else find_key(key_name, name or url),
         limit=provider.limit,
-        format=provider.format,
+        format=api_format or provider.format,
+        query=query,
+        extra_body=provider.extra_body,
+        extra_headers=check_extra_headers(provider.extra_headers, name),
     )
-    if any(mask_key(text, endpoint.key) != text for text in (endpoint.url, endpoint.model)):
+    if any(mask_key(text, endpoint.secrets) != text for text in (endpoint.url, endpoint.model)):
         raise UsageError(
             f"The URL or the model's name contains the key in {key_name}",
             got="a key (not shown)",
             allowed="a URL and a name without keys: they are written to files and shown in tables",
             hint=f"Leave the key out of it: {key_name} is sent in the Authorization header.",
         )
-    if endpoint.key and endpoint.url.startswith("http:") and not is_local(endpoint.url):
+    if endpoint.secrets and endpoint.url.startswith("http:") and not is_local(endpoint.url):
         raise UsageError(
             f"The key in {key_name} would be sent to {endpoint.host} unencrypted",
             got=endpoint.url,
@@ -266,6 +319,12 @@ def is_same_url(first: str, second: str) -> bool:
     return first.rstrip("/") == second.rstrip("/")
 
 
+def split_url(url: str) -> tuple[str, str]:
+    """Return a base URL and its query, which only a classic deployment of Azure has: `api-version=2024-10-21`."""
+    base, mark, query = url.partition("?")
+    return (check_url(base), query) if mark and API_VERSION.fullmatch(query) else (check_url(url), "")
+
+
 def check_url(url: str) -> str:
     """Return a base URL without its final slash. Raises UsageError if it is invalid or may contain a key."""
     try:
@@ -278,7 +337,7 @@ def check_url(url: str) -> str:
         raise UsageError(
             f"The URL of an endpoint cannot have {part}, which may contain a key",
             got=f"{len(url)} characters with {mark!r} (not shown)",
-            allowed="http(s)://HOST[:PORT]/v1",
+            allowed="http(s)://HOST[:PORT]/v1, and for Azure ?api-version=2024-10-21 after the deployment",
             hint="Put the key into an environment variable and name it: export MY_KEY=... and then url=URL,key=MY_KEY",
         )
     if not valid:

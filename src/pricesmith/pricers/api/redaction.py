@@ -34,17 +34,20 @@ HEXADECIMAL = ("percent", "unicode", "braced", "byte", "hexadecimal")
 BASE64 = re.compile(r"[A-Za-z0-9+/_-]")
 LOGGERS = ("httpx2", "httpcore2.connection", "httpcore2.http11", "httpcore2.proxy")
 Span = tuple[int, int]
+Secrets = str | tuple[str, ...]  # a key, or all the secrets that are sent to an endpoint
 
 
-def mask_key(text: str, key: str) -> str:
-    """Return the text with the key, its encodings and its parts replaced by `[key]`."""
-    return build_mask(key).mask(text) if len(key) >= MIN_KEY_CHARS and text else text
+def mask_key(text: str, key: Secrets) -> str:
+    """Return the text with the key, its encodings and its parts replaced by `[key]`; several keys one after another."""
+    for secret in (key,) if isinstance(key, str) else key:
+        text = build_mask(secret).mask(text) if len(secret) >= MIN_KEY_CHARS and text else text
+    return text
 
 
 class KeyFilter(logging.Filter):
-    """Masks a key in the log records of the HTTP libraries, which print headers at debug level."""
+    """Masks keys in the log records of the HTTP libraries, which print headers at debug level."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: Secrets) -> None:
         super().__init__()
         self.key = key
 

@@ -29,7 +29,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from pricesmith.core.errors import InputError
-from pricesmith.pricers.api.redaction import mask_key
+from pricesmith.pricers.api.redaction import Secrets, mask_key
 
 VERSION = 3
 MAX_KEYS = 500  # of one query
@@ -297,7 +297,7 @@ class ResponseCache:
             self.connection.execute("DELETE FROM asked WHERE key = ?", (key,))
             self.connection.execute("DELETE FROM claims WHERE key = ?", (key,))
 
-    def mask_older(self, endpoint: str, api_key: str) -> int:
+    def mask_older(self, endpoint: str, api_key: Secrets) -> int:
         """Mask an API key on disk in an endpoint's replies of versions that stored them unmasked; returns how many.
 
         Each reply is checked once.

@@ -142,7 +142,7 @@ class ApiError:
     """Why there is no completion. `retry_after` in seconds is the endpoint's; `billed`: the endpoint may charge for it.
 
     The kinds: `retry` the request, `parameter` (the endpoint does not support one), `skip` this listing, or `stop` the
-    command. `no_response`: nothing came back, not even a status.
+    command. `no_response`: nothing came back, not even a status. `hint` says what to do.
     """
 
     kind: Literal["retry", "parameter", "skip", "stop"]
@@ -151,6 +151,7 @@ class ApiError:
     retry_after: float | None = None
     billed: bool = False
     no_response: bool = False
+    hint: str = ""
 
 
 class ApiFormat(Protocol):
