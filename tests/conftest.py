@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+from tests.postgresql_server import PASSWORD, Server, find_programs, run_server
 
 from pricesmith.pricers import KINDS
 
@@ -33,3 +35,20 @@ def hybrid_kind(monkeypatch: pytest.MonkeyPatch) -> str:
     """The kind of a recipe that asks a fake API model."""
     monkeypatch.setitem(KINDS, "fake_hybrid", "pricesmith.testing.hybrid:FakeHybrid")
     return "fake_hybrid"
+
+
+@pytest.fixture(scope="session")
+def running_server() -> Iterator[Server]:
+    """A PostgreSQL server on loopback, started once."""
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("needs a PostgreSQL server, such as the package postgresql of Debian")
+    with run_server(programs) as server:
+        yield server
+
+
+@pytest.fixture
+def server(running_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """The server, with its password in PGPASSWORD."""
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    return running_server

@@ -26,7 +26,10 @@ from pricesmith.catalog import open as open_catalog
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.catalog.readers.databases import SQLITE
 from pricesmith.catalog.readers.feeds import DEMO, SECONDS_A_MB, UNPACKED
-from pricesmith.catalog.readers.sources import Source, resolve_sources
+from pricesmith.catalog.readers.postgresql_source import POSTGRESQL, parse_address
+from pricesmith.catalog.readers.sources import resolve_sources
+from pricesmith.catalog.readers.table_copies import table_copies
+from pricesmith.core.addresses import mask_password
 from pricesmith.core.atomic import file_lock, write_atomic
 from pricesmith.core.build_file import (
     BUILD_FILE,
@@ -58,7 +61,9 @@ SECONDS_BESIDE_FITS = 12.0  # start-up, evaluation and report, measured on two c
 
 
 def default_folder(source: str) -> Path:
-    """`out/NAME` for a source: the name of its file or folder without its endings."""
+    """`out/NAME` for a source: the name of its file, folder or database without its endings."""
+    if source.startswith(POSTGRESQL):
+        source = parse_address(source).connection.get("dbname", "")
     path = Path(source.removeprefix(DEMO).removeprefix(SQLITE).partition("?")[0])
     while path.suffix.lower() in SOURCE_ENDINGS:
         path = path.with_suffix("")
@@ -66,6 +71,7 @@ def default_folder(source: str) -> Path:
     return Path("out") / (name or "build")
 
 
+@table_copies()
 def build(
     sources: Sequence[str],
     to: Path | None = None,
@@ -115,14 +121,9 @@ def build(
 
 def hash_inputs(sources: Sequence[str]) -> dict[str, str]:
     """The SHA-256 of each source file by its name; a source that is not a file stands for itself."""
-    inputs: dict[str, str] = {}
-    for source in sources:
-        if source.startswith(DEMO):
-            inputs[source] = ""
-            continue
-        for file in resolve_sources([source]):
-            inputs[file.name] = file.digest()
-    return dict(sorted(inputs.items()))
+    inputs = {source: "" for source in sources if source.startswith(DEMO)}
+    files = resolve_sources(named) if (named := [source for source in sources if source not in inputs]) else []
+    return dict(sorted({**inputs, **{file.name: file.digest() for file in files}}.items()))
 
 
 def build_request(
@@ -226,7 +227,7 @@ def format_plan(folder: Path, request: BuildFile, *, refit: bool) -> str:
     if unknown:
         estimate += f", and an unknown time for {', '.join(unknown)}"
     return (
-        f"{what}: curate {', '.join(request.sources)}; fit {names}; evaluate them; write a report. "
+        f"{what}: curate {', '.join(map(mask_password, request.sources))}; fit {names}; evaluate them; write a report. "
         f"Everything goes to {folder}.\nEstimate: {estimate}. Ctrl-C interrupts it; the same command resumes."
     )
 
@@ -247,11 +248,7 @@ def estimate_seconds(request: BuildFile) -> tuple[float, list[str]]:
 
 def source_mb(source: str) -> float:
     """Megabytes of text in a source, guessed from the sizes of its files."""
-    return sum(file_mb(file) for file in resolve_sources([source]))
-
-
-def file_mb(file: Source) -> float:
-    return file.size * UNPACKED.get(file.path.suffix.lower(), 1) / 1e6
+    return sum(file.size * UNPACKED.get(file.path.suffix.lower(), 1) / 1e6 for file in resolve_sources([source]))
 
 
 def format_estimate(seconds: float) -> str:
@@ -405,7 +402,7 @@ def build_refit(folder: Path, old: BuildFile, request: BuildFile, progress: Prog
     if pending is not None and (pending.inputs, pending.options) != (request.inputs, request.options):
         raise UsageError(
             f"{folder} has an unfinished refit with other data or options",
-            got=", ".join(pending.sources),
+            got=", ".join(map(mask_password, pending.sources)),
             hint=f"Finish it with the command that started it, or delete {beside} to give it up.",
         )
     name = old.chosen.removesuffix(PREVIOUS) + PREVIOUS

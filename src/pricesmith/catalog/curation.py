@@ -36,6 +36,7 @@ from pricesmith.catalog.readers.feeds import (
     open_feeds,
 )
 from pricesmith.catalog.readers.sources import LIMITS, Limits, RawRow, resolve_sources
+from pricesmith.catalog.readers.table_copies import table_copies
 from pricesmith.catalog.split import check_split, parse_split
 from pricesmith.catalog.staging import (
     ASSUMED,
@@ -78,6 +79,7 @@ class SplitOptions:
     extend: bool = False
 
 
+@table_copies()
 def curate(
     sources: Sequence[str],
     to: Path,
@@ -101,7 +103,7 @@ def curate(
     add: Catalog | Path | str | None = None,
     progress: Progress = SILENT,
 ) -> Catalog:
-    """Build a catalog in `to` from files, folders, globs or demo:goods.
+    """Build a catalog in `to` from files, folders, globs, tables of databases or demo:goods.
 
     Args:
         mapping: field -> column, for columns with unusual names.
@@ -437,6 +439,7 @@ def shorten(value: object) -> str:
     return text if len(text) <= MAX_CELL else f"{text[: MAX_CELL - 1]}…"
 
 
+@table_copies()
 def preview(
     sources: Sequence[str],
     *,

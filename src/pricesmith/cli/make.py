@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def build(
-    sources: Annotated[list[str], typer.Argument(help="Files, folders or globs of priced things, or demo:goods.")],
+    sources: Annotated[list[str], typer.Argument(help="Files, folders, globs, tables of databases, or demo:goods.")],
     to: Annotated[
         Path | None, typer.Option("--to", help="Folder for everything (default: out/NAME of the file).")
     ] = None,
@@ -134,7 +134,7 @@ def demo(
 
 @app.command()
 def curate(
-    sources: Annotated[list[str], typer.Argument(help="Files, folders or globs, or demo:goods.")],
+    sources: Annotated[list[str], typer.Argument(help="Files, folders, globs, tables of databases, or demo:goods.")],
     to: Annotated[Path | None, typer.Option("--to", help="The catalog folder to write.")] = None,
     map: ColumnNames = None,
     drop: Drop = None,
@@ -173,7 +173,7 @@ def curate(
         show_preview(sources, reading, console)
         return
     if to is None:
-        raise UsageError("curate needs --to", hint=f"pricesmith curate {sources[0]} --to out/catalog")
+        raise UsageError("curate needs --to", hint="Name the folder to write, such as --to out/catalog")
     options: dict[str, Any] = {"min_price": min_price, "max_price": max_price, "split": split}
     options |= {"split_seed": split_seed, "train_rows": train_rows, "drop_part_numbers": drop_part_numbers}
     options |= {"overwrite": overwrite}

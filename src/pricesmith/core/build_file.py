@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from pricesmith.core.addresses import mask_password
 from pricesmith.core.atomic import sha256, write_atomic
 from pricesmith.core.errors import InputError
 from pricesmith.core.settings import Settings, write_toml
@@ -109,8 +110,9 @@ def read_build(folder: Path) -> BuildFile | None:
 
 
 def write_build(folder: Path, build: BuildFile) -> None:
-    """Write the build file of a folder."""
+    """Write the build file of a folder, without passwords."""
     values = build.model_dump(mode="json")
+    values["sources"] = [mask_password(source) for source in build.sources]
     write_atomic(folder / BUILD_FILE, write_toml(values))
 
 

@@ -1,7 +1,8 @@
 """The sandbox for untrusted files: a child process parses them and answers in JSON lines. Both ends of that pipe.
 
 The child (`python -m pricesmith.catalog.readers.worker`) gets the opened file as its standard input, no environment of
-ours, little memory, no right to write files, and where the kernel allows it no network. It writes messages with a
+ours, little memory, no right to write files, and where the kernel allows it no network (except to read a table of a
+server). It writes messages with a
 `MessageWriter` or a `Scan`: rows, notes, signs of life, and why a file cannot be used. One message:
 
     {"rows": [["Garden hose", "$24.50"], "wrong number of fields"]}
@@ -35,15 +36,21 @@ PIECE = 1 << 18
 
 
 def run_worker(
-    path: Path, task: Mapping[str, Any], pages: Sequence[Path] = ()
+    path: Path | None,
+    task: Mapping[str, Any],
+    pages: Sequence[Path] = (),
+    *,
+    text: str = "",
+    variables: Mapping[str, str] | None = None,
 ) -> Generator[dict[str, Any], None, None]:
-    """The messages of a child that parses `path`, or all `pages` in turn.
+    """The messages of a child that parses `path`, or all `pages` in turn; or, without a path, works on `text`, which
+    no other user can see, with these environment `variables`.
 
     Raises InputError where it refuses it, dies or hangs.
     """
     name, seconds = task["name"], task["limits"]["seconds"]
     try:
-        file = path.open("rb")
+        file: Any = contextlib.nullcontext() if path is None else path.open("rb")
     except OSError as error:
         raise InputError(f"{name} cannot be opened", got=error.strerror or str(error), hint="Check the path.") from None
     command = [sys.executable, "-m", "pricesmith.catalog.readers.worker", json.dumps(task)]
@@ -51,15 +58,19 @@ def run_worker(
         file,
         subprocess.Popen(
             command,
-            stdin=subprocess.PIPE if pages else file,
+            stdin=subprocess.PIPE if pages or path is None else file,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=worker_environment(),
+            env=worker_environment() | dict(variables or {}),
         ) as child,
     ):
         assert child.stdout is not None
         if pages:
             threading.Thread(target=send_pages, args=(child.stdin, pages), daemon=True).start()
+        elif path is None:
+            assert child.stdin is not None
+            with contextlib.suppress(OSError), child.stdin:  # a child that has died says so below
+                child.stdin.write(text.encode())
         try:
             done = False
             for line in read_lines(child.stdout, name, seconds):
@@ -128,6 +139,12 @@ def crash_error(name: str, code: int, task: Mapping[str, Any]) -> InputError:
     """The error for a child that ended without saying that it was done."""
     if code == -signal.SIGALRM:
         return timeout_error(name, task["limits"]["seconds"])
+    if task["format"] == "postgresql":
+        return InputError(
+            f"{name}: reading the table ended unexpectedly",
+            got=f"the reading process was ended by {signal.Signals(-code).name}" if code < 0 else f"code {code}",
+            hint="Read fewer columns with ?query=SELECT ..., or export the table as CSV.",
+        )
     got = f"the parser was ended by {signal.Signals(-code).name}" if code < 0 else f"the parser ended with code {code}"
     return InputError(
         f"{name} cannot be read as {task['format']}",

@@ -15,6 +15,7 @@ import hashlib
 import itertools
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ from typing import Any
 from pricesmith.catalog.catalog import LEDGER
 from pricesmith.catalog.readers.databases import SQLITE, sqlite_path
 from pricesmith.catalog.readers.hub import HUB, fetch_hub, parse_hub
+from pricesmith.catalog.readers.postgresql_source import POSTGRESQL, fetch_table, parse_address
+from pricesmith.core.addresses import mask_password
 from pricesmith.core.atomic import is_utf8, sha256
 from pricesmith.core.errors import InputError
 from pricesmith.core.progress import SILENT, Progress
@@ -94,7 +97,7 @@ class Source:
     category: str = ""
     delimiter: str = ""  # of CSV; empty: found by the file's first lines
     member: str = ""  # the file's name in a zip archive
-    table: str = ""  # of a SQLite database; empty: its only one
+    table: str = ""  # of a database; empty: its only one
     sheet: str = ""  # of a workbook; empty: the one that looks most like a table of prices
     pages: tuple[Path, ...] = ()  # of saved web pages: all of them; `path` is the first
 
@@ -112,6 +115,11 @@ class Source:
     def size(self) -> int:
         """The size of its files in bytes, packed as they are."""
         return sum(path.stat().st_size for path in self.paths)
+
+    @property
+    def stem(self) -> str:
+        """What its name says of its rows: the table of a database, else the file's stem."""
+        return self.table or detect_format(Path(self.member) if self.member else self.path)[1]
 
     def digest(self) -> str:
         """The SHA-256 of the file; of several pages, of their names and hashes."""
@@ -154,7 +162,7 @@ SOUND: set[tuple[str, int, int]] = set()  # packed files that this process has s
 
 
 def resolve_sources(sources: Sequence[str], progress: Progress = SILENT) -> list[Source]:
-    """The files that sources (files, folders, globs) stand for, by name, in whatever order they were given.
+    """The files that sources (files, folders, globs, tables) stand for, by name, in whatever order they were given.
 
     Raises InputError for a source that is not there, an unknown kind of file, content that is not what the
     name says, and a folder without a usable file. Other files in a folder are passed over, with a note.
@@ -162,14 +170,16 @@ def resolve_sources(sources: Sequence[str], progress: Progress = SILENT) -> list
     paths: dict[Path, bool] = {}
     databases = [str(source) for source in sources if str(source).startswith(SQLITE)]
     remote = [str(source) for source in sources if str(source).startswith(HUB)]
+    served = [str(source) for source in sources if str(source).startswith(POSTGRESQL)]
     for source in sources:
-        if str(source) in (*databases, *remote):
+        if str(source) in (*databases, *remote, *served):
             continue
         for path, grouped in match_source(str(source), progress):
             real = path.resolve()
             paths[real] = paths.get(real, False) or grouped
-    made = database_sources(databases, len(paths) + len(remote))
-    made += hub_sources(remote, len(paths) + len(made))
+    made = database_sources(databases, len(paths) + len(remote) + len(served))
+    made += hub_sources(remote, len(paths) + len(made) + len(served))
+    made += server_sources(served, len(paths) + len(made), progress)
     if not paths and not made:
         raise InputError("No file was given", allowed=ALLOWED, hint="Name a file, a folder or a glob.")
     names = display_names(sorted(paths))
@@ -216,6 +226,22 @@ def hub_sources(addresses: Sequence[str], others: int) -> list[Source]:
             made += archive_sources(Source(path, name, kind, category))
         else:
             made.append(Source(path, name, kind, category, pages=(path,) if kind == "html" else ()))
+    return made
+
+
+def server_sources(addresses: Sequence[str], others: int, progress: Progress) -> list[Source]:
+    """Tables of PostgreSQL servers as sources, each named `DATABASE/TABLE`, with its server if two are named so."""
+    parsed = {address.key: address for address in map(parse_address, addresses)}
+    copies = {copy[1:]: copy for copy in (fetch_table(each, asdict(LIMITS), progress) for each in parsed.values())}
+    if len(copies) < len(addresses):
+        progress.note("A table that is named twice is read once.")
+    names = Counter((copy.database, copy.table) for copy in copies.values())
+    made = []
+    for copy in copies.values():
+        twice = names[copy.database, copy.table] > 1
+        name = "/".join(([copy.server] if twice else []) + [copy.database, copy.table])
+        category = category_from_stem(copy.table) if len(copies) + others > 1 else ""
+        made.append(Source(copy.path, name, "parquet", category, table=copy.table))
     return made
 
 
@@ -268,7 +294,7 @@ def category_from_stem(stem: str) -> str:
 
 def match_source(source: str, progress: Progress) -> Iterator[tuple[Path, bool]]:
     """The usable files behind one source, and whether it stood for a group of files."""
-    path = Path(source).expanduser()
+    path, scheme = Path(source).expanduser(), re.match(r"(?:jdbc:)?([a-z][a-z0-9+]+):/", source)
     if path.is_dir():
         if (path / LEDGER).is_file():
             hint = f"Name the files that it was made from; `pricesmith show {source}` shows it."
@@ -293,7 +319,7 @@ def match_source(source: str, progress: Progress) -> Iterator[tuple[Path, bool]]
     elif path.exists():
         refuse_unknown_format(path)
         yield path, False
-    elif glob.has_magic(source):
+    elif glob.has_magic(source) and not scheme:
         hits = [Path(hit) for hit in sorted(glob.glob(str(path), recursive=True)) if not Path(hit).is_dir()]
         if not hits:
             raise InputError(f"No file matches {source}", allowed=ALLOWED, hint="Check the pattern.")
@@ -301,9 +327,10 @@ def match_source(source: str, progress: Progress) -> Iterator[tuple[Path, bool]]
             refuse_unknown_format(hit)
             yield hit, True
     else:
-        web = re.match(r"[a-z0-9]+://", source)
+        web = scheme is not None and scheme[1] in ("http", "https", "ftp", "s3", "gs")
         hint = "Download it first, and name the file." if web else "Check the path."
-        raise InputError(f"There is no file or folder {source}", allowed=ALLOWED, hint=hint)
+        hint = hint if web or not scheme else "Export the table as CSV, and name that file."
+        raise InputError(f"There is no file or folder {mask_password(source)}", allowed=ALLOWED, hint=hint)
 
 
 def detect_format(path: Path) -> tuple[str, str]:

@@ -4,7 +4,8 @@ TASK is JSON:
     {"name": "shop.csv.gz", "format": "csv", "packing": "gz", "delimiter": "", "member": "", "sheet": "",
      "sound": false, "limits": {...}}
 
-`sound` says that the packed file was seen whole before; `member` is a file in a zip archive. With
+A task with the format `postgresql` has a "table", a "query" and a "timeout" and reads libpq's connection string
+instead of a file. `sound` says that the packed file was seen whole before; `member` is a file in a zip archive. With
 "scan": [PRICE_COLUMN, CURRENCY_COLUMN] no rows are sent, but at the end the decimal marks and currencies of that
 column. It answers in JSON lines: `header`, `note`, `rows`, `members`, `alive`, and at the end `done` or `refused`.
 A row is a list (by header), an object, or, if it could not be read, the name of the reason.
@@ -29,8 +30,8 @@ NEW_NETWORK = 0x40000000  # CLONE_NEWNET
 NEW_USER = 0x10000000  # CLONE_NEWUSER
 
 
-def fence(limits: Any) -> None:
-    """Give up what parsing does not need: memory, files to write, the network."""
+def fence(limits: Any, *, network: bool = False) -> None:
+    """Give up what parsing does not need: memory, files to write, the network unless a server is read."""
     for what, most in (
         (resource.RLIMIT_DATA, limits.memory),
         (resource.RLIMIT_AS, limits.memory + ADDRESSES),
@@ -39,6 +40,8 @@ def fence(limits: Any) -> None:
     ):
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(what, (most, most))
+    if network:
+        return
     with contextlib.suppress(OSError, AttributeError):
         library = ctypes.CDLL(None, use_errno=True)
         if library.unshare(NEW_NETWORK) != 0:
@@ -64,6 +67,10 @@ def parse(task: dict[str, Any], file: BinaryIO, answer: MessageWriter) -> None:
         from pricesmith.catalog.readers import sqlite
 
         sqlite.sqlite(limits, task["table"], answer)
+    elif task["format"] == "postgresql":
+        from pricesmith.catalog.readers import postgresql
+
+        postgresql.postgresql(file.read().decode(), task, answer)
     elif task["format"] == "html":
         from pricesmith.catalog.readers import html
 
@@ -91,7 +98,7 @@ def main() -> None:
     answer = Scan(limits, out, *task["scan"]) if "scan" in task else MessageWriter(limits, out)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, limits.seconds)
-    fence(limits)
+    fence(limits, network=task["format"] == "postgresql")
     try:
         parse(task, os.fdopen(0, "rb", buffering=1 << 16, closefd=False), answer)
         answer.send()
