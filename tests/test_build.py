@@ -189,7 +189,7 @@ def test_saved_answers_add_a_blend_a_cascade_and_the_api_model_itself(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--api-model", "gpt-4.1-nano"], "There are no answers of the API model"),
+        (["--api-model", "gpt-6-luna"], "There are no answers of the API model"),
         (["--api-answers", "none.csv"], "There is no file none.csv"),
     ],
 )

@@ -237,9 +237,9 @@ def test_names_of_untuned_models_are_no_paths() -> None:
 @pytest.mark.parametrize(
     ("who", "name"),
     [
-        ("api:gpt-4.1-nano", "api-gpt-4.1-nano"),
-        ("api:openrouter/openai/gpt-5.1", "api-openrouter-openai-gpt-5.1"),
-        ("api:gpt-5.1@shots=4,reasoning_effort=low", "api-gpt-5.1-4-shot-low-effort"),
+        ("api:gpt-6-luna", "api-gpt-6-luna"),
+        ("api:openrouter/openai/gpt-6-luna", "api-openrouter-openai-gpt-6-luna"),
+        ("api:gpt-6-luna@shots=4,reasoning_effort=low", "api-gpt-6-luna-4-shot-low-effort"),
         ("api:m@comparables=5,url=http://127.0.0.1:1/v1", "api-m-5-comparables"),
         ("api:claude@20250101", "api-claude@20250101"),
         ("api:claude@20250101@shots=2", "api-claude@20250101-2-shot"),

@@ -55,7 +55,7 @@ class AnswerSuggestion:
     `curve` is the expected MAE, None if it could not be measured; `commands` are the commands to run next.
 
     Examples:
-        >>> suggestion = suggest_answers("api:gpt-4.1-nano", catalog)
+        >>> suggestion = suggest_answers("api:gpt-6-luna", catalog)
         >>> suggestion.row.cached, suggestion.worthwhile is None
         (0, True)
     """
@@ -181,7 +181,7 @@ def suggest_answers(
     `overwrite`.
 
     Examples:
-        >>> suggestion = suggest_answers("api:gpt-4.1-nano", catalog)
+        >>> suggestion = suggest_answers("api:gpt-6-luna", catalog)
         >>> suggestion.n_answers, suggestion.row.requests, len(suggestion.listings)
         (100, 100, 100)
     """
@@ -306,7 +306,7 @@ def read_cached(
             "--suggest needs an API model first, then your own model folder",
             got=spec,
             allowed=allowed,
-            hint="For example: pricesmith eval api:gpt-4.1-nano out/best --catalog out/shop --suggest",
+            hint="For example: pricesmith eval api:gpt-6-luna out/best --catalog out/shop --suggest",
         )
     model = parse_api_model(spec)
     if model.options.shots or model.options.comparables:

@@ -35,14 +35,15 @@ def parse_settings(cls: type[S], values: Mapping[str, Any], *, where: str) -> S:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
-        names = sorted(cls.model_fields)
+        known = {field.alias or name: field for name, field in cls.model_fields.items()}
+        names = sorted(known)
         if first["type"] == "extra_forbidden":
             close = difflib.get_close_matches(key, names, n=1)
             hint = f"Did you mean {close[0]!r}?" if close else "Remove it, or use one of those above."
             raise UsageError(
                 f"{where} has no setting {key!r}", got=key, allowed=", ".join(names) or "no settings", hint=hint
             ) from None
-        description = cls.model_fields[key].description if key in cls.model_fields else None
+        description = known[key].description if key in known else None
         raise UsageError(
             f"{where}: the setting {key!r} cannot have this value",
             got=repr(first.get("input"))[:200],

@@ -1,7 +1,7 @@
 """Blending: the weighted mean of the prices of several models, with weights fitted on validation.
 
     pricesmith fit blend --set members=out/ridge,out/mlp ...               own models
-    pricesmith fit blend --set members=out/best,api:gpt-4.1-nano ...       with an API model, asked when it prices
+    pricesmith fit blend --set members=out/best,api:gpt-6-luna ...       with an API model, asked when it prices
     pricesmith fit blend --set members=out/best,answers.csv ...            with saved answers (columns id and price)
 
 The members are copied into the model folder, so that a blend needs no other folder. Weights of own models are constant

@@ -31,7 +31,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pricesmith.pricers.api.providers import Endpoint, TokenPrice
+from pricesmith.pricers.api.prices import PriceList
+from pricesmith.pricers.api.providers import Endpoint
 from pricesmith.testing.provider_styles import STYLES, FakeReply
 from pricesmith.text.prompts import apply_chat_template, encode_text
 
@@ -110,8 +111,8 @@ class FakeEndpoint:
 
     def endpoint(self, price: tuple[float, float] | None = (1.0, 2.0)) -> Endpoint:
         """Return this endpoint for a pricer, at a price in dollars per million tokens."""
-        token_price = TokenPrice(*price, "2026-11-22", "made") if price else None
-        endpoint = Endpoint("made", self.url, "made-model", token_price, "MADE_KEY", self.key)
+        prices = PriceList.flat(*price, "2026-11-22", "made") if price else None
+        endpoint = Endpoint("made", self.url, "made-model", prices, "MADE_KEY", self.key)
         _, _, query = self.style.path.partition("?")
         return replace(endpoint, format=self.style.format, query=query)
 

@@ -23,12 +23,13 @@ from pathlib import Path
 from pricesmith.core.errors import PricesmithError
 from pricesmith.pricers.api.response_cache import ResponseCache
 from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
-from pricesmith.pricers.api.providers import Endpoint, TokenPrice
+from pricesmith.pricers.api.prices import PriceList
+from pricesmith.pricers.api.providers import Endpoint
 from pricesmith.pricers.api.limits import Budget
 from pricesmith.testing import make_items
 folder, url, key, limit, count = sys.argv[1:]
 folder = Path(folder)
-endpoint = Endpoint("made", url, "made-model", TokenPrice(1.0, 2.0, "2026-11-22", "made"), "MADE_KEY", key)
+endpoint = Endpoint("made", url, "made-model", PriceList.flat(1.0, 2.0, "2026-11-22", "made"), "MADE_KEY", key)
 listings = [item.listing for item in make_items(int(count), seed=3)[0]]
 with ResponseCache(folder / "a.sqlite") as cache:
     budget = Budget(float(limit) or None)

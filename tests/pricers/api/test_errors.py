@@ -18,7 +18,7 @@ from pricesmith.pricers.api.errors import (
     read_retry_after,
 )
 from pricesmith.pricers.api.formats.base import ApiError
-from pricesmith.pricers.api.providers import TokenPrice
+from pricesmith.pricers.api.prices import PriceList
 from pricesmith.pricers.api.response_cache import Completion
 
 
@@ -115,7 +115,7 @@ def test_the_endpoints_own_cost_counts_where_it_is_higher() -> None:
     """Web searches and tools are charged beside the tokens."""
     usage = {"prompt_tokens": 10, "completion_tokens": 2, "cost": 5.0}
     body = {"choices": [{"message": {"content": "$1"}, "finish_reason": "stop"}], "usage": usage}
-    assert parse_completion(json.dumps(body).encode(), TokenPrice(1, 2, "", "")).cost_usd == 5.0  # type: ignore[union-attr]
+    assert parse_completion(json.dumps(body).encode(), PriceList.flat(1, 2)).cost_usd == 5.0  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_the_endpoints_own_cost_counts_where_it_is_higher() -> None:
 def test_an_answer_without_counts_has_the_reported_cost_or_none(usage: dict[str, float], cost: float) -> None:
     """A server that does not count tokens reports 0; that does not mean that the request was free."""
     body = {"choices": [{"message": {"content": "$1"}, "finish_reason": "stop"}], "usage": usage}
-    assert parse_completion(json.dumps(body).encode(), TokenPrice(1, 2, "", "")).cost_usd == cost  # type: ignore[union-attr]
+    assert parse_completion(json.dumps(body).encode(), PriceList.flat(1, 2)).cost_usd == cost  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_an_answer_without_counts_has_the_reported_cost_or_none(usage: dict[str,
 def test_an_error_inside_an_answer_is_no_answer(more: dict[str, Any]) -> None:
     """The text before the error is neither parsed nor cached."""
     choice = {"message": {"content": "$1"}, **more}
-    completion = parse_completion(json.dumps({"choices": [choice]}).encode(), TokenPrice(1, 2, "", ""))
+    completion = parse_completion(json.dumps({"choices": [choice]}).encode(), PriceList.flat(1, 2))
     assert (completion.kind, completion.billed) == ("retry", True)  # type: ignore[union-attr]
 
 
@@ -184,7 +184,7 @@ def test_retry_after_may_be_a_date() -> None:
 )
 def test_a_body_that_is_no_answer_is_a_fault(body: bytes) -> None:
     """Charged for, perhaps; tried again; never an answer."""
-    completion = parse_completion(body, TokenPrice(1, 2, "", ""))
+    completion = parse_completion(body, PriceList.flat(1, 2))
     assert getattr(completion, "kind", None) == "retry"
 
 

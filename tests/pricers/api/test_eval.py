@@ -470,25 +470,25 @@ def test_saved_answers_measure_the_gain_too(
 def test_a_small_catalog_gets_a_suggestion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Under 2,000 rows, too, validation is asked about; with too few rows for a hybrid the error says so."""
     small = open_catalog(make_catalog(tmp_path / "small", 600))
-    answer = suggest(capsys, "api:gpt-4.1-nano", "--catalog", str(small.path))
+    answer = suggest(capsys, "api:gpt-6-luna", "--catalog", str(small.path))
     assert answer["n_validation"] == len(small.items("validation"))
     tiny = make_catalog(tmp_path / "tiny", 60)
-    assert run(["eval", "api:gpt-4.1-nano", "--catalog", str(tiny), "--suggest"]) == 2
+    assert run(["eval", "api:gpt-6-luna", "--catalog", str(tiny), "--suggest"]) == 2
     assert "too few validation listings" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["api:gpt-4.1-nano", "--suggest", "--answers", "5"], "--answers must be 20 to"),
-        (["api:gpt-4.1-nano", "--suggest", "--limit", "5"], "validation split of this catalog"),
-        (["api:gpt-4.1-nano@shots=4", "--suggest"], "cannot be shown training listings"),
-        (["api:gpt-4.1-nano", "a", "b", "--suggest"], "one API model"),
+        (["api:gpt-6-luna", "--suggest", "--answers", "5"], "--answers must be 20 to"),
+        (["api:gpt-6-luna", "--suggest", "--limit", "5"], "validation split of this catalog"),
+        (["api:gpt-6-luna@shots=4", "--suggest"], "cannot be shown training listings"),
+        (["api:gpt-6-luna", "a", "b", "--suggest"], "one API model"),
         (["out/ridge", "--suggest"], "--suggest needs an API model first"),
-        (["api:gpt-4.1-nano", "--suggest", "--to", "FOLDER/mine.csv"], "did not write it"),
-        (["api:gpt-4.1-nano", "--suggest", "--to", "FOLDER/evals"], "a .csv file"),
-        (["api:gpt-4.1-nano", "--answers", "100", "--to", "FOLDER/evals"], "--answers needs --suggest"),
-        (["api:gpt-4.1-nano"], "eval needs --to"),
+        (["api:gpt-6-luna", "--suggest", "--to", "FOLDER/mine.csv"], "did not write it"),
+        (["api:gpt-6-luna", "--suggest", "--to", "FOLDER/evals"], "a .csv file"),
+        (["api:gpt-6-luna", "--answers", "100", "--to", "FOLDER/evals"], "--answers needs --suggest"),
+        (["api:gpt-6-luna"], "eval needs --to"),
     ],
 )
 def test_what_cannot_be_suggested_is_refused(
@@ -509,8 +509,8 @@ def test_an_own_model_that_asks_or_is_of_another_catalog_is_refused(
     assert hybrid_kind == FakeHybrid.kind
     fit_model(FakeHybrid(), shop, tmp_path / "asking")
     words = ["--catalog", str(shop.path), "--suggest"]
-    assert run(["eval", "api:gpt-4.1-nano", str(tmp_path / "asking"), *words]) == 2
+    assert run(["eval", "api:gpt-6-luna", str(tmp_path / "asking"), *words]) == 2
     assert "asks an API model itself" in capsys.readouterr().err
     other = make_catalog(tmp_path / "other", 600)
-    assert run(["eval", "api:gpt-4.1-nano", str(ridge), "--catalog", str(other), "--suggest"]) == 2
+    assert run(["eval", "api:gpt-6-luna", str(ridge), "--catalog", str(other), "--suggest"]) == 2
     assert "another catalog" in capsys.readouterr().err

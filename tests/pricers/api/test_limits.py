@@ -28,7 +28,8 @@ from pricesmith.pricers.api.limits import (
     start_clock,
 )
 from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
-from pricesmith.pricers.api.providers import Endpoint, TokenPrice
+from pricesmith.pricers.api.prices import PriceList
+from pricesmith.pricers.api.providers import Endpoint
 from pricesmith.pricers.api.response_cache import ResponseCache
 from pricesmith.testing import FakeEndpoint, make_items
 
@@ -372,7 +373,7 @@ def test_a_tls_handshake_that_never_ends_stops_at_its_deadline() -> None:
     thread = threading.Thread(target=handshake, daemon=True)
     thread.start()
     url = f"https://127.0.0.1:{server.getsockname()[1]}/v1"
-    endpoint = Endpoint("made", url, "made-model", TokenPrice(1.0, 2.0, "2026-11-22", "made"))
+    endpoint = Endpoint("made", url, "made-model", PriceList.flat(1.0, 2.0, "2026-11-22", "made"))
     client = ApiClient(
         endpoint, Budget(), Capabilities(), max_output_tokens=16, timeout=TIMEOUT, max_tries=1, back_off=0.0
     )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 
-from pricesmith.core.errors import InputError, UsageError
+from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.pricers.api.model_spec import parse_api_model
+from pricesmith.pricers.api.prices import PriceList
 from pricesmith.pricers.api.providers import find_endpoint, read_provider_table, to_native_format
 
+NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "OPENROUTER_API_KEY")
 
 
@@ -29,46 +32,56 @@ def own(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PRICESMITH_PROVIDERS", str(path))
 
 
+def rate(prices: PriceList, tier: str = "") -> tuple[float, float]:
+    """The prices of input and output on a day."""
+    price = prices.at(NOW, tier)
+    assert price is not None
+    return price.input, price.output
+
+
 def test_every_shipped_price_has_its_date_and_source() -> None:
-    """OpenAI, Anthropic and Google are there; no price stands without where and when it was read."""
+    """No price stands without where and when it was read."""
     providers, models = read_provider_table()
-    assert {"openai", "anthropic", "google", "openrouter", "vllm", "llama-server", "ollama"} <= providers.keys()
-    priced = [model for by_name in models.values() for model in by_name.values() if model.input is not None]
-    assert len(priced) >= 7
-    assert all(model.date and model.source for model in priced)
+    names = "openai anthropic google xai deepseek mistral openrouter vllm llama-server ollama"
+    assert set(names.split()) <= providers.keys()
+    lists = [model.prices for by_name in models.values() for model in by_name.values() if model.prices]
+    assert len(lists) >= 20
+    assert all(prices.date and prices.source for prices in lists)
 
 
 def test_a_model_is_found_by_name_by_beginning_or_by_its_provider() -> None:
-    """`gpt-4.1-nano` is in the table, `gpt-99` begins as OpenAI's do, `ollama/x` says it."""
-    nano = find_endpoint("gpt-4.1-nano")
-    assert (nano.provider, nano.url) == ("openai", "https://api.openai.com/v1")
-    assert nano.price is not None
-    assert nano.price.cost(1_000_000, 1_000_000) == pytest.approx(0.5)
+    """`gpt-6-luna` is in the table, `gpt-99` begins as OpenAI's do, `ollama/x` says it."""
+    luna = find_endpoint("gpt-6-luna")
+    assert (luna.provider, luna.url) == ("openai", "https://api.openai.com/v1")
+    assert luna.price is not None
+    assert rate(luna.price) == (0.1, 0.5)
     assert find_endpoint("gpt-99").provider == "openai"
     local = find_endpoint("ollama/gemma3:4b")
     assert (local.model, local.key, local.host) == ("gemma3:4b", "", "localhost:11434")
-    routed = find_endpoint("openrouter/openai/gpt-4.1-nano")
-    assert (routed.model, routed.price) == ("openai/gpt-4.1-nano", None)
+    routed = find_endpoint("openrouter/openai/gpt-6-luna")
+    assert (routed.model, routed.price) == ("openai/gpt-6-luna", None)
 
 
 def test_a_price_that_is_not_known_is_none() -> None:
     """Not 0, and not the price of a model with a like name."""
-    for model in ("gpt-99", "gpt-4o-2024-08-06", "gemini-3-pro-preview", "ollama/gpt-4.1-nano"):
+    for model in ("gpt-99", "gpt-4o-2024-08-06", "gemini-3-pro-preview", "ollama/gpt-6-luna"):
         assert find_endpoint(model).price is None
-    assert find_endpoint("gpt-4.1-nano", url="http://127.0.0.1:1/v1").price is None
+    assert find_endpoint("gpt-6-luna", url="http://127.0.0.1:1/v1").price is None
     given = find_endpoint("gpt-99", price="2/10").price
     assert given is not None
-    assert (given.input, given.output) == (2, 10)
+    assert rate(given) == (2, 10)
+    assert rate(given, "flex") == (1, 5)
+    assert given.at(NOW, "priority") is None
 
 
 def test_the_users_own_file_overrides_the_shipped_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Provider by provider and model by model; entries that it does not have stay."""
-    model = '[openai.models."gpt-4.1-nano"]\ninput = 1\noutput = 3\ndate = "2027-01-01"\nsource = "my contract"\n'
+    model = '[openai.models."gpt-6-luna"]\ninput = 1\noutput = 3\ndate = "2027-01-01"\nsource = "my contract"\n'
     text = '[mine]\nurl = "https://prices.example/v1"\nkey = "OPENAI_API_KEY"\nbegins = ["my-"]\n'
     own(f'[openai]\nurl = "https://proxy.example/v1"\n{model}{text}', monkeypatch, tmp_path)
-    nano = find_endpoint("gpt-4.1-nano")
-    assert nano.price is not None
-    assert (nano.url, nano.price.output, nano.price.source) == ("https://proxy.example/v1", 3, "my contract")
+    luna = find_endpoint("gpt-6-luna")
+    assert luna.price is not None
+    assert (luna.url, rate(luna.price), luna.price.source) == ("https://proxy.example/v1", (1, 3), "my contract")
     assert find_endpoint("gpt-4.1").price is not None
     assert find_endpoint("my-model").url == "https://prices.example/v1"
 
@@ -89,21 +102,21 @@ def test_a_wrong_own_file_is_refused(text: str, what: str, monkeypatch: pytest.M
     """With what is wrong in it, before anything is asked."""
     own(text, monkeypatch, tmp_path)
     with pytest.raises((UsageError, InputError), match=what):
-        find_endpoint("gpt-4.1-nano")
+        find_endpoint("gpt-6-luna")
 
 
 def test_a_named_own_file_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A typing error in the variable is not passed over."""
     monkeypatch.setenv("PRICESMITH_PROVIDERS", str(tmp_path / "none.toml"))
     with pytest.raises(InputError, match="no file"):
-        find_endpoint("gpt-4.1-nano")
+        find_endpoint("gpt-6-luna")
 
 
 def test_a_missing_key_is_reported_with_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before anything is sent."""
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(UsageError, match="key for openai is not set") as caught:
-        find_endpoint("gpt-4.1-nano")
+        find_endpoint("gpt-6-luna")
     assert "export OPENAI_API_KEY" in str(caught.value)
 
 
@@ -129,7 +142,7 @@ def test_a_key_goes_to_its_own_provider_only() -> None:
     assert find_endpoint("m", url="http://[::1]:8000/v1", key="OPENAI_API_KEY").key
     with pytest.raises(UsageError, match="unencrypted"):
         find_endpoint("m", url="http://box.example/v1", key="OPENAI_API_KEY")
-    assert "made-openai" not in repr(find_endpoint("gpt-4.1-nano"))
+    assert "made-openai" not in repr(find_endpoint("gpt-6-luna"))
 
 
 @pytest.mark.parametrize("url", ["ftp://x/v1", "localhost:8000", "http://"])
@@ -177,7 +190,7 @@ def test_what_is_no_price_of_tokens_is_refused(price: str) -> None:
     """A price on the command line has two sides."""
     if price:
         with pytest.raises(UsageError, match="Invalid token price"):
-            find_endpoint("gpt-4.1-nano", price=price)
+            find_endpoint("gpt-6-luna", price=price)
 
 
 def test_google_has_a_format_of_its_own() -> None:
@@ -231,3 +244,58 @@ def test_anthropic_is_asked_in_its_own_format(monkeypatch: pytest.MonkeyPatch) -
     model = parse_api_model("api:claude-haiku-5-5@url=http://127.0.0.1:4000/v1,format=anthropic")
     gateway = find_endpoint(model.model, url=model.options.url, api_format=model.options.format)
     assert gateway.question_url() == "http://127.0.0.1:4000/v1/messages"
+
+
+@pytest.mark.parametrize(
+    ("model", "today", "what", "instead"),
+    [
+        ("gpt-4.1", date(2027, 1, 14), "gpt-4.1 was shut down on 2027-01-14", "Use api:gpt-6-luna."),
+        ("gpt-4.1-nano", date(2026, 11, 29), "gpt-4.1-nano was shut down on 2026-10-23", "Use api:gpt-6-luna."),
+        ("claude-sonnet-4-5", date(2026, 12, 1), "claude-sonnet-4-5 was shut down", "Use api:claude-opus-5-5."),
+    ],
+)
+def test_a_model_that_is_shut_down_is_refused_with_another_one(
+    model: str, today: date, what: str, instead: str
+) -> None:
+    """The named replacement, or a model of the same provider that has no shutdown date."""
+    with pytest.raises(PricesmithError, match=what) as caught:
+        find_endpoint(model).check_ready(today)
+    assert instead in caught.value.hint
+    assert model not in caught.value.allowed.split(", ")
+    find_endpoint(caught.value.hint.split()[1].removeprefix("api:").rstrip(".")).check_ready(today)
+
+
+def test_a_shutdown_that_was_put_off_can_be_taken_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As the error says; the price stays."""
+    today = date(2026, 11, 29)
+    with pytest.raises(PricesmithError) as caught:
+        find_endpoint("o4-mini").check_ready(today)
+    assert 'put shutdown = "" below [openai.models."o4-mini"]' in caught.value.hint
+    own('[openai.models."o4-mini"]\nshutdown = ""\n', monkeypatch, tmp_path)
+    endpoint = find_endpoint("o4-mini")
+    endpoint.check_ready(today)
+    assert endpoint.price is not None
+
+
+def test_a_shutdown_is_announced_until_its_day() -> None:
+    """With the named replacement; nothing is said about a model that has none."""
+    endpoint = find_endpoint("gpt-4.1")
+    expected = "gpt-4.1 is shut down on 2027-01-14; named replacement gpt-6-luna."
+    assert endpoint.shutdown_warning(date(2027, 1, 13)) == expected
+    assert endpoint.shutdown_warning(date(2027, 1, 14)) == ""
+    assert find_endpoint("gpt-5.1").shutdown_warning(date(2026, 11, 29)) == "gpt-5.1 is shut down on 2027-04-01."
+    assert find_endpoint("gpt-6-luna").shutdown_warning(date(2026, 11, 29)) == ""
+
+
+def test_the_table_in_the_documentation_works(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With dated prices, prices by the hour, tiers and a shutdown."""
+    page = Path(__file__).parents[3] / "docs" / "api-models.md"
+    own(page.read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0], monkeypatch, tmp_path)
+    monkeypatch.setenv("MADE_KEY", "made-key")
+    made = find_endpoint("made-1")
+    assert (made.url, made.shutdown, made.replacement) == ("https://prices.example/v1", date(2027, 6, 30), "made-2")
+    assert made.price is not None
+    assert rate(made.price, "flex") == (1, 5)
+    night = made.price.at(datetime(2027, 1, 4, 23, tzinfo=UTC))
+    assert night is not None
+    assert night.input == 3

@@ -73,7 +73,7 @@ def test_a_path_without_a_name_is_stored_as_an_absolute_one(
         ("answers.csv", "file", "answers"),
         ("in/llm.v1.csv.gz", "file", "llm.v1"),
         ("in/llm.2026.jsonl", "file", "llm.2026"),
-        ("api:gpt-4.1-nano", "api", "api-gpt-4.1-nano"),
+        ("api:gpt-6-luna", "api", "api-gpt-6-luna"),
         ("api:m@name=mine,url=http://x", "api", "mine"),
     ],
 )
@@ -207,7 +207,7 @@ def test_saved_answers_cost_what_is_known_and_never_0_for_unknown() -> None:
     assert [quote.price for quote in unknown] == [20.0, None, None]
     fixed = SavedAnswers(quotes, "llm", FeeSettings(cost_per_1000=2.0), "USD").price(LISTINGS)
     assert [quote.cost_usd for quote in fixed] == [0.002, 0.002, 0.0]
-    tokens = SavedAnswers(quotes, "llm", FeeSettings("gpt-4.1-nano"), "USD")
+    tokens = SavedAnswers(quotes, "llm", FeeSettings("gpt-6-luna"), "USD")
     fees = tokens.expected_fees([Listing("1", "a", "word " * 1000), Listing("2", "a", "word")])
     assert fees[0] > 5 * fees[1] > 0
     assert tokens.estimated_fees

@@ -100,9 +100,9 @@ def test_the_note_of_a_model_that_asks_another_is_a_sentence() -> None:
     unlike = "nothing similar in the training data: the price is a guess"
     assert describe_note(unlike) == ""
     assert describe_note("not asked: the budget is spent") == "The API model was not asked: the budget is spent."
-    assert describe_note(f"{unlike}; gpt-4.1-nano was asked") == "gpt-4.1-nano was asked."
-    assert describe_note("gpt-4.1-nano was not asked: the budget is spent: priced by ridge") == (
-        "gpt-4.1-nano was not asked: the budget is spent. The price is that of ridge."
+    assert describe_note(f"{unlike}; gpt-6-luna was asked") == "gpt-6-luna was asked."
+    assert describe_note("gpt-6-luna was not asked: the budget is spent: priced by ridge") == (
+        "gpt-6-luna was not asked: the budget is spent. The price is that of ridge."
     )
 
 

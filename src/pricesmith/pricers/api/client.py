@@ -16,9 +16,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pricesmith.core.errors import PricesmithError, UsageError
+from pricesmith.pricers.api.costs import answer_cost
 from pricesmith.pricers.api.errors import (
     STATUS_REJECTED,
     UNEXPECTED,
@@ -247,7 +249,9 @@ class ApiClient:
                 failed = result.finish == JSON_FAILED  # answered, and charged at most its worst case
                 if failed and self.endpoint.price:
                     result = replace(result, cost_usd=call.worst, failed_tries_usd=call.worst)
-                cost = call.worst if result.cost_usd is None else result.cost_usd
+                billed = answer_cost(self.endpoint.price, result, moment=datetime.now(UTC)).budget
+                billed = result.cost_usd if failed or billed is None else billed
+                cost = call.worst if billed is None else billed
             elif not result.billed:
                 cost, failed = 0.0, False
             return result

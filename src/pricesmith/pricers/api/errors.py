@@ -9,13 +9,15 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from pricesmith.core.console import CONTROL
+from pricesmith.pricers.api.costs import answer_cost
 from pricesmith.pricers.api.formats import FormatName, get_format
 from pricesmith.pricers.api.formats.base import ApiError, ModelReply
 from pricesmith.pricers.api.parse_response import JSON_FAILED
-from pricesmith.pricers.api.providers import TokenPrice
+from pricesmith.pricers.api.prices import PriceList
 from pricesmith.pricers.api.redaction import Secrets, mask_key
 from pricesmith.pricers.api.response_cache import Completion
 from pricesmith.text.prompts import repair_unicode
@@ -56,25 +58,28 @@ TIMED_OUT, NO_CONNECTION, UNEXPECTED = "timeout", "no connection", "an unexpecte
 
 def parse_completion(
     body: bytes,
-    price: TokenPrice | None,
+    price: PriceList | None,
     max_tokens: float = math.inf,
     key: Secrets = "",
     api_format: FormatName = "openai",
+    *,
+    tier: str = "",
 ) -> Completion | ApiError:
     """Return the completion in the body of a status 200, without its seconds; or an error, which may be charged for.
 
-    `max_tokens` output tokens were allowed: a reply without a finish reason that uses all of them counts as truncated.
+    Its cost is the one for reports (`answer_cost`); `tier` is the service tier that was asked for. `max_tokens` output
+    tokens were allowed: a reply without a finish reason that uses all of them counts as truncated.
     `key` is masked in all that is stored or shown.
     """
     try:
         value: Any = json.loads(body)
     except (ValueError, RecursionError):
         return ApiError("retry", "invalid JSON", billed=True)
-    return parse_value(value, price, max_tokens, key, api_format)
+    return parse_value(value, price, max_tokens, key, api_format, tier=tier)
 
 
 def parse_value(
-    value: Any, price: TokenPrice | None, max_tokens: float, key: Secrets, api_format: FormatName
+    value: Any, price: PriceList | None, max_tokens: float, key: Secrets, api_format: FormatName, *, tier: str = ""
 ) -> Completion | ApiError:
     """Return the completion in a decoded body of status 200, as `parse_completion` does."""
     if isinstance(value, dict) and isinstance(error := value.get("error"), dict) and not value.get("choices"):
@@ -89,41 +94,29 @@ def parse_value(
         return ApiError("retry", "a reply without a message", billed=True)
     if isinstance(reply, ApiError):
         return replace(reply, message=clean_message(reply.message, key))
-    return to_completion(reply, price, key)
+    return to_completion(reply, price, key, tier=tier)
 
 
-def to_completion(reply: ModelReply, price: TokenPrice | None, key: Secrets) -> Completion:
+def to_completion(reply: ModelReply, price: PriceList | None, key: Secrets, *, tier: str = "") -> Completion:
     """Return a reply as a completion with its cost, without its seconds; the key is masked."""
     usage = reply.usage
     if reply.text and not usage.tokens_out:
         usage = replace(usage, tokens_out=None)
-    reported = usage.reported_usd
-    return Completion(
+    completion = Completion(
         repair_unicode(mask_and_cut(reply.text, key, MAX_TEXT_CHARS)),
         mask_and_cut(reply.finish, key, MAX_MESSAGE_CHARS),
-        cost_usd=completion_cost(price, usage.tokens_in, usage.tokens_out, reported) if price else reported,
+        cost_usd=None,
         seconds=0.0,
-        tier=reply.tier,
+        tier=reply.tier or tier,
         response_model=clean_message(reply.model, key)[:MAX_NAME_CHARS],
         **asdict(usage),
     )
+    return replace(completion, cost_usd=answer_cost(price, completion, moment=datetime.now(UTC)).report)
 
 
 def mask_and_cut(text: str, key: Secrets, max_chars: int) -> str:
     """Return the first `max_chars` characters, the key masked before the cut can leave a part of it."""
     return mask_key(text[: 2 * max_chars], key)[:max_chars]
-
-
-def completion_cost(
-    price: TokenPrice | None, tokens_in: int | None, tokens_out: int | None, reported: float | None
-) -> float | None:
-    """Return US dollars: the cost of the tokens or the cost that the endpoint reported, whichever is higher.
-
-    None if neither is known.
-    """
-    if price is None or tokens_in is None or tokens_out is None:
-        return reported or None  # 0 dollars without tokens means that nothing was reported
-    return max(price.cost(tokens_in, tokens_out), reported or 0.0)
 
 
 def classify_exception(error: Exception, key: Secrets) -> ApiError:

@@ -20,7 +20,6 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from pricesmith.core.types import Item, Listing, render
@@ -28,6 +27,7 @@ from pricesmith.pricers.api.client import ApiClient, RequestFailed, add_costs
 from pricesmith.pricers.api.parse_response import TRUNCATED, has_several_numbers
 from pricesmith.pricers.api.pricer import ApiPricer, ApiRequest
 from pricesmith.pricers.api.response_cache import Completion
+from pricesmith.pricers.api.usage import Usage
 from pricesmith.text.price_parser import parse_price
 from pricesmith.text.prompts import repair_unicode
 from pricesmith.text.words import split_pieces, split_words
@@ -74,7 +74,7 @@ class ApiCostReporter:
                 tokens += sum(estimate_tokens(message["content"]) for message in request.messages)
                 worst += request.worst
         if n_requests:
-            pricer.endpoint.check_key()
+            pricer.endpoint.check_ready(pricer.now().date())
         for line in self.estimate_lines(len(listings), n_requests, tokens, worst):
             pricer.progress.note(line)
 
@@ -93,7 +93,7 @@ class ApiCostReporter:
 
     def estimate_lines(self, n_listings: int, n_requests: int, tokens_in: float, worst: float) -> list[str]:
         """Return the estimate as sentences."""
-        pricer, price = self.pricer, self.pricer.endpoint.price
+        pricer, prices, price = self.pricer, self.pricer.endpoint.price, self.pricer.price_now()
         subject = f"{pricer.label} at {pricer.endpoint.host}: {n_listings:,} listings"
         if self.n_memorization:
             subject += f" and {len(self.memorization_items):,} memorization checks"
@@ -106,13 +106,14 @@ class ApiCostReporter:
             f"{subject}, {n_requests:,} requests to send; about {tokens_in:,.0f} input tokens "
             f"and {tokens_out:,.0f} output tokens ({basis})."
         ]
-        if price is None:
+        if warning := pricer.endpoint.shutdown_warning(pricer.now().date()):
+            lines.append(warning)
+        if prices is None or price is None:
             return [*lines, "Cost: unknown, because no price of this model is known."]
-        cost, date = price.cost(round(tokens_in), round(tokens_out)), f" of {price.date}" if price.date else ""
+        cost = price.cost(Usage(round(tokens_in), round(tokens_out))) or 0.0
         lines.append(
             f"Estimated cost: {format_usd(cost)}; at most {format_usd(worst)}, with "
-            f"{pricer.options.max_output_tokens:,} output tokens each "
-            f"(${price.input:g} in, ${price.output:g} out for a million tokens{date}, {price.source})."
+            f"{pricer.options.max_output_tokens:,} output tokens each ({prices.describe(pricer.now())})."
         )
         budget = pricer.budget
         if budget.limit is not None and worst > budget.limit - budget.spent:
@@ -133,7 +134,7 @@ class ApiCostReporter:
         known = usage.cost_known
         facts: dict[str, Any] = {
             "cost_known": known,
-            "price": asdict(pricer.endpoint.price) if pricer.endpoint.price else None,
+            "price": price_facts(pricer),
             "tokens": {"input": usage.tokens["input"], "output": usage.tokens["output"]},
             "spent_usd": usage.cost if known else None,
             # The part of it for replies that never arrived, at worst; and the same without the memorization check.
@@ -185,6 +186,14 @@ class ApiCostReporter:
             counts = format_counts(facts["no_reply"])
             lines.append(f"No reply after all tries: {counts}. --overwrite requests these again, and only these.")
         return lines
+
+
+def price_facts(pricer: ApiPricer) -> dict[str, Any] | None:
+    """Return the token price now, in US dollars per million, with its date and source; None if unknown."""
+    prices, price = pricer.endpoint.price, pricer.price_now()
+    if prices is None or price is None:
+        return None
+    return {**price.to_dict(), "date": prices.date, "source": prices.source, "note": prices.note}
 
 
 def estimate_tokens(text: str) -> float:

@@ -1,10 +1,10 @@
 """API models as the command line names them, and the settings that all API models of a command share.
 
-    api:gpt-4.1-nano                                a model behind an OpenAI-compatible API
+    api:gpt-6-luna                                  a model behind an OpenAI-compatible API
     api:MODEL@comparables=5,reasoning_effort=low    the same, shown the 5 nearest training listings first
 
     with ApiSettings(budget=5.0) as settings:
-        pricer = settings.build_pricer(parse_api_model("api:gpt-4.1-nano"), currency="USD")
+        pricer = settings.build_pricer(parse_api_model("api:gpt-6-luna"), currency="USD")
 
 Inside the `with` block `current_settings()` returns these settings, so that a model folder that asks an API model is
 loaded with the budget and the cache of its command.
@@ -200,5 +200,5 @@ def parse_api_model(spec: str) -> ApiModel:
             )
         values[name] = value
     if not model:
-        raise UsageError("api: needs the name of a model", got=subject, hint="For example api:gpt-4.1-nano")
+        raise UsageError("api: needs the name of a model", got=subject, hint="For example api:gpt-6-luna")
     return ApiModel(model, parse_settings(ApiOptions, values, where=subject))

@@ -1,7 +1,7 @@
 """An API model as a pricer: any endpoint that speaks the OpenAI chat API, with the prompt of the local models.
 
     with ResponseCache(default_cache_path()) as cache:
-        pricer = ApiPricer(find_endpoint("gpt-4.1-nano"), PromptOptions(), cache, Budget(5.0), currency="USD")
+        pricer = ApiPricer(find_endpoint("gpt-6-luna"), PromptOptions(), cache, Budget(5.0), currency="USD")
         pricer.price(listings)
 
 Every reply is cached as it came, so it is paid for once. A reply without a price is unanswered: counted, never 0.
@@ -23,6 +23,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal
 
@@ -36,13 +37,16 @@ from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Quote, render
 from pricesmith.pricers.api.client import ApiClient, CompletionCall, RequestFailed, RunStopped
-from pricesmith.pricers.api.errors import CONTEXT_LENGTH, NO_CONNECTION, TIMED_OUT, completion_cost
+from pricesmith.pricers.api.costs import answer_cost
+from pricesmith.pricers.api.errors import CONTEXT_LENGTH, NO_CONNECTION, TIMED_OUT
 from pricesmith.pricers.api.formats.base import Capabilities
 from pricesmith.pricers.api.limits import Budget, run_concurrently
 from pricesmith.pricers.api.parse_response import parse_response
+from pricesmith.pricers.api.prices import TokenPrice
 from pricesmith.pricers.api.providers import Endpoint, user_prices_file
 from pricesmith.pricers.api.redaction import mask_key
 from pricesmith.pricers.api.response_cache import Completion, ResponseCache, cache_key
+from pricesmith.pricers.api.usage import Usage
 from pricesmith.text.prompts import (
     MAX_SHOTS,
     SYSTEM_PROMPT,
@@ -182,9 +186,9 @@ class ApiPricer:
         timeout: float = 300.0,
         progress: Progress = SILENT,
     ) -> None:
-        if budget.limit is not None and endpoint.price is None:
-            raise unpriced_error(endpoint, label)
         self.endpoint, self.options, self.cache, self.budget = endpoint, options, cache, budget
+        if budget.limit is not None and self.worst_price() is None:
+            raise unpriced_error(endpoint, label)
         self.label = f"{label} ({endpoint.model})" if label else endpoint.model
         self.prompt = Prompt(style="chat", currency=currency)
         self.groups, self.concurrency, self.progress = groups or {}, concurrency, progress
@@ -201,6 +205,22 @@ class ApiPricer:
     @property
     def name(self) -> str:
         return f"api:{self.endpoint.model}"
+
+    def now(self) -> datetime:
+        """Return the time of the cache's clock, in UTC."""
+        return datetime.fromtimestamp(self.cache.clock(), UTC)
+
+    def price_now(self) -> TokenPrice | None:
+        """Return the price of tokens now, None if unknown."""
+        return self.endpoint.price.at(self.now()) if self.endpoint.price else None
+
+    def price_today(self) -> TokenPrice | None:
+        """Return the highest price of tokens today, at any hour, None if unknown."""
+        return self.endpoint.price.highest_today(self.now()) if self.endpoint.price else None
+
+    def worst_price(self) -> TokenPrice | None:
+        """Return the highest price at which a request that is sent now may be charged, None if unknown."""
+        return self.endpoint.price.worst_case(self.now()) if self.endpoint.price else None
 
     def new_client(self, *, schema: bool) -> ApiClient:
         """Return a client of the endpoint that uses the capabilities learned before."""
@@ -229,7 +249,7 @@ class ApiPricer:
             "endpoint": self.endpoint.url,
             **self.options.model_dump(),
             **self.endpoint.cache_settings(self.options.reasoning_effort),
-            "usd_per_million": [price.input, price.output] if price else None,
+            "usd_per_million": price.identity() if price else None,
             "prompt": hashlib.sha256(prompt.encode()).hexdigest(),
         }
 
@@ -279,8 +299,9 @@ class ApiPricer:
         key = cache_key(self.endpoint.url, self.endpoint.model, messages, settings)
         max_input = MAX_SCHEMA_TOKENS
         max_input += sum(MAX_MESSAGE_TOKENS + len(message["content"].encode()) for message in messages)
-        price = self.endpoint.price
-        return ApiRequest(key, messages, price.cost(max_input, max_output) if price else 0.0, n_shared)
+        price = self.worst_price()
+        worst = price.cost(Usage(max_input, max_output)) if price else None
+        return ApiRequest(key, messages, worst or 0.0, n_shared)
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
         """Return one quote per listing, in order. Cached replies are not requested again.
@@ -299,7 +320,7 @@ class ApiPricer:
         results: Results = dict(self.find_cached(request.key for request in requests))
         pending = list({request.key: request for request in requests if request.key not in results}.values())
         if pending:
-            self.endpoint.check_key()
+            self.endpoint.check_ready(self.now().date())
         self.usage.cached += sum(request.key in results for request in requests)
         client.must_reply = not (self.usage.requested or self.usage.cached)
         self.note_unanswered(pending)
@@ -351,11 +372,15 @@ class ApiPricer:
         return Quote(number, raw=result.text[:MAX_RAW_CHARS], cost_usd=cost, seconds=result.seconds)
 
     def reprice(self, completion: Completion) -> Completion:
-        """Return a reply at the token price known now, which may have been unknown or wrong when it was cached."""
-        price = self.endpoint.price
-        tokens = (completion.tokens_in, completion.tokens_out)
-        cost = completion_cost(price, *tokens, completion.reported_usd) if price else None
-        return completion if cost is None else replace(completion, cost_usd=cost + completion.failed_tries_usd)
+        """Return a reply with its cost by the price list known now, which may have been incomplete when it was cached.
+
+        It is priced at its own date. If the endpoint reported its cost, that is its cost.
+        """
+        cost = answer_cost(self.endpoint.price, completion, moment=self.now())
+        failed_tries_unknown = completion.cost_usd is None and cost.listed is None
+        if cost.report is None or failed_tries_unknown:
+            return completion
+        return replace(completion, cost_usd=cost.report + completion.failed_tries_usd)
 
     def down_error(self, failed: int, error: RequestFailed) -> PricesmithError:
         """The error if too many listings have no reply."""

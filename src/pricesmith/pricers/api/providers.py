@@ -1,6 +1,6 @@
 """Finds the endpoint and the price of an API model: in `providers.toml`, in the user's own file, or by its URL.
 
-    find_endpoint("gpt-4.1-nano")                                    a model in the table
+    find_endpoint("gpt-6-luna")                                    a model in the table
     find_endpoint("ollama/gemma3:4b")                                PROVIDER/MODEL
     find_endpoint("tiny", url="http://127.0.0.1:8000/v1")            any OpenAI-compatible URL
 
@@ -18,35 +18,26 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from pricesmith.core.errors import InputError, UsageError
+from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.core.settings import Settings, parse_settings, read_toml
 from pricesmith.pricers.api.extra_fields import ExtraHeader, check_extra_body, check_extra_headers, read_variable
 from pricesmith.pricers.api.formats import FormatName, get_format
+from pricesmith.pricers.api.model_table import ModelFacts, merge_models, read_model_entry
+from pricesmith.pricers.api.prices import MILLION, PriceList
 from pricesmith.pricers.api.redaction import mask_key
 
 SHIPPED_FILE = Path(__file__).with_name("providers.toml")
 FILE_VARIABLE = "PRICESMITH_PROVIDERS"
 UNKNOWN_PROVIDER = "URL"  # the name of an endpoint that no table lists
-MILLION = 1_000_000
 COMPATIBLE_SUFFIX = "/v1beta/openai"  # of the URL of Google's OpenAI-compatible API
 VARIABLE_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")  # a key does not look like this
 API_VERSION = re.compile(r"api-version=[0-9]{4}-[0-9]{2}-[0-9]{2}(?:-preview)?")
 LimitName = Literal["max_tokens", "max_completion_tokens"]
-
-
-class ModelPrice(Settings):
-    """A model's prices in US dollars per million tokens, with the date and the source they were read from."""
-
-    input: float | None = Field(None, ge=0)
-    output: float | None = Field(None, ge=0)
-    date: str = Field("", pattern=r"^(\d{4}-\d\d-\d\d)?$", description="when the price was read: 2026-11-22")
-    source: str = Field("", description="page or file with the price")
-    note: str = ""
 
 
 class Provider(Settings):
@@ -61,36 +52,31 @@ class Provider(Settings):
     begins: tuple[str, ...] = ()
     extra_body: Any = Field({}, description="further fields of every request")
     extra_headers: Any = Field({}, description="further headers of every request")
+    tiers: dict[str, Annotated[float, Field(ge=0, le=100)]] = Field(
+        {}, description="factors on a price= that the command line gives, such as {flex = 0.5}"
+    )
     source: str = ""
 
 
 @dataclass(frozen=True)
-class TokenPrice:
-    """US dollars per million tokens, with their date and source."""
-
-    input: float
-    output: float
-    date: str
-    source: str
-    note: str = ""
-
-    def cost(self, tokens_in: int, tokens_out: int) -> float:
-        """Return the cost of these tokens in US dollars."""
-        return (tokens_in * self.input + tokens_out * self.output) / MILLION
-
-
-@dataclass(frozen=True)
 class Endpoint:
-    """One model at one URL. `price` is None if unknown; `key` is in no repr."""
+    """One model at one URL. `price` is None if unknown; `key` is in no repr.
+
+    `shutdown` is the day on which the provider shuts the model down, `replacement` the model that it names instead.
+    `reasoning`: the model may reason before it answers.
+    """
 
     provider: str
     url: str
     model: str
-    price: TokenPrice | None
+    price: PriceList | None
     key_name: str = ""
     key: str = field(default="", repr=False)
     limit: LimitName = "max_tokens"
     format: FormatName = "openai"
+    shutdown: datetime.date | None = None
+    replacement: str = ""
+    reasoning: bool = True
     query: str = ""
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     extra_headers: tuple[ExtraHeader, ...] = ()
@@ -136,6 +122,30 @@ class Endpoint:
             if not header.optional and not read_variable(header):
                 find_key(header.variable, f"the header {header.name} of {self.provider}")
 
+    def check_ready(self, today: datetime.date) -> None:
+        """Raise UsageError if a key is needed and not set, PricesmithError if the model is shut down today."""
+        self.check_key()
+        if self.shutdown is not None and today >= self.shutdown:
+            served = find_served_models(self.provider, today)
+            instead = self.replacement or next(iter(served), "")
+            table = f'[{self.provider}.models."{self.model}"]'
+            override = f'put shutdown = "" below {table} into {user_prices_file()}'
+            raise PricesmithError(
+                f"{self.model} was shut down on {self.shutdown}",
+                got=f"api:{self.model}",
+                allowed=", ".join(
+                    [*([f"{self.replacement} (the named replacement)"] if self.replacement else []), *served]
+                ),
+                hint=(f"Use api:{instead}. " if instead else "") + f"If it is still served, {override}.",
+            )
+
+    def shutdown_warning(self, today: datetime.date) -> str:
+        """Return the sentence that warns of a shutdown after today; empty without one."""
+        if self.shutdown is None or today >= self.shutdown:
+            return ""
+        named = f"; named replacement {self.replacement}" if self.replacement else ""
+        return f"{self.model} is shut down on {self.shutdown}{named}."
+
 
 def user_prices_file() -> Path:
     """Return the path of the user's own table, whether it exists or not."""
@@ -143,7 +153,7 @@ def user_prices_file() -> Path:
     return Path(os.environ.get(FILE_VARIABLE) or config / "pricesmith" / "providers.toml")
 
 
-def read_provider_table() -> tuple[dict[str, Provider], dict[str, dict[str, ModelPrice]]]:
+def read_provider_table() -> tuple[dict[str, Provider], dict[str, dict[str, ModelFacts]]]:
     """Return providers by name, and each one's models by name: the shipped table, overridden by the user's.
 
     Raises InputError if the user's file cannot be read, UsageError if it has an unknown key or a wrong value.
@@ -153,7 +163,7 @@ def read_provider_table() -> tuple[dict[str, Provider], dict[str, dict[str, Mode
     if path.is_file() or os.environ.get(FILE_VARIABLE):
         user = read_toml(path, like="the one in docs/api-models.md")
     providers: dict[str, Provider] = {}
-    models: dict[str, dict[str, ModelPrice]] = {}
+    models: dict[str, dict[str, ModelFacts]] = {}
     for name in {**shipped, **user}:
         old, new = shipped.get(name, {}), user.get(name, {})
         where = f"{path} [{name}]"
@@ -165,34 +175,20 @@ def read_provider_table() -> tuple[dict[str, Provider], dict[str, dict[str, Mode
         providers[name] = parse_settings(Provider, values, where=where)
         check_extra_body(providers[name].extra_body, where)
         check_extra_headers(providers[name].extra_headers, where)
-        prices = {**old.get("models", {}), **new.get("models", {})}
-        models[name] = {model: check_model_price(value, f"{where} {model}") for model, value in prices.items()}
+        entries = merge_models(old.get("models", {}), new.get("models", {}))
+        models[name] = {model: read_model_entry(value, f"{where} {model}") for model, value in entries.items()}
     return providers, models
 
 
-def check_model_price(values: Any, where: str) -> ModelPrice:
-    """Return a model's price. Raises UsageError if only half of it is given, or its date or source is missing."""
-    model = parse_settings(ModelPrice, values if isinstance(values, dict) else {"model": values}, where=where)
-    try:
-        datetime.date.fromisoformat(model.date or "2000-01-01")
-    except ValueError:
-        raise UsageError(f"{where} has an invalid date", got=model.date, allowed="a date such as 2026-11-22") from None
-    if (model.input is None) != (model.output is None):
-        raise UsageError(f"{where} has only half of a price", allowed="input and output, dollars per million tokens")
-    if model.input is not None and not (model.date and model.source):
-        raise UsageError(
-            f"{where} has a price without its date or source",
-            allowed='date = "2026-11-22" and source = "the page with the price"',
-            hint="Prices change: state when and where this one was read.",
-        )
-    return model
-
-
-def to_token_price(model: ModelPrice | None) -> TokenPrice | None:
-    """Return the price of a model, None if unknown."""
-    if model is None or model.input is None or model.output is None:
-        return None
-    return TokenPrice(model.input, model.output, model.date, model.source, model.note)
+def find_served_models(provider: str, today: datetime.date) -> list[str]:
+    """Return the models of a provider that are not shut down today, those without a shutdown date first."""
+    _, models = read_provider_table()
+    served = {
+        name: entry
+        for name, entry in models.get(provider, {}).items()
+        if entry.shutdown is None or entry.shutdown > today
+    }
+    return sorted(served, key=lambda name: served[name].shutdown is not None)
 
 
 def find_endpoint(
@@ -220,11 +216,12 @@ def find_endpoint(
     key_name = key or provider.key
     missing = keyless and not os.environ.get(key_name, "").strip()
     base, query = split_url(provider.url)
+    entry = models.get(name, {}).get(model, ModelFacts())
     endpoint = Endpoint(
         provider=name or UNKNOWN_PROVIDER,
         url=base,
         model=model,
-        price=parse_price_option(price) if price else to_token_price(models.get(name, {}).get(model)),
+        price=replace(parse_price_option(price), tiers=provider.tiers) if price else entry.prices,
         key_name=key_name,
         key="" if missing else find_key(key_name, name or url),
         limit=provider.limit,
@@ -232,6 +229,9 @@ def find_endpoint(
         query=query,
         extra_body=provider.extra_body,
         extra_headers=check_extra_headers(provider.extra_headers, name),
+        shutdown=entry.shutdown,
+        replacement=entry.replacement,
+        reasoning=entry.reasoning,
     )
     if any(mask_key(text, endpoint.secrets) != text for text in (endpoint.url, endpoint.model)):
         raise UsageError(
@@ -261,7 +261,7 @@ def to_native_format(endpoint: Endpoint) -> Endpoint:
 
 
 def find_provider(
-    model: str, providers: Mapping[str, Provider], models: Mapping[str, Mapping[str, ModelPrice]]
+    model: str, providers: Mapping[str, Provider], models: Mapping[str, Mapping[str, ModelFacts]]
 ) -> tuple[str, str]:
     """Return the provider of a model and the model's name there. Raises UsageError if no provider has it."""
     prefix, slash, rest = model.partition("/")
@@ -283,16 +283,16 @@ def find_provider(
     )
 
 
-def parse_price_option(text: str) -> TokenPrice:
+def parse_price_option(text: str) -> PriceList:
     """Return the token price of the command line, such as `2/10`. Raises UsageError if it is invalid."""
     left, _, right = text.partition("/")
     try:
-        price = TokenPrice(float(left), float(right), "", "the command line")
+        price_in, price_out = float(left), float(right)
     except ValueError:
-        price = TokenPrice(-1, -1, "", "")
-    if not (0 <= price.input < MILLION and 0 <= price.output < MILLION):  # also excludes NaN
+        price_in = price_out = -1.0
+    if not (0 <= price_in < MILLION and 0 <= price_out < MILLION):  # also excludes NaN
         raise UsageError("Invalid token price", got=text, allowed="IN/OUT in dollars per million, such as 2/10")
-    return price
+    return PriceList.flat(price_in, price_out, source="the command line")
 
 
 def find_key(name: str, owner: str) -> str:

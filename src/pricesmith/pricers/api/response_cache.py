@@ -22,7 +22,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ from filelock import FileLock, Timeout
 
 from pricesmith.core.errors import InputError
 from pricesmith.pricers.api.redaction import Secrets, mask_key
+from pricesmith.pricers.api.usage import Usage
 
 VERSION = 3
 MAX_KEYS = 500  # of one query
@@ -85,6 +86,11 @@ class Completion:
     tier: str = ""
     response_model: str = ""
     answered_at: float | None = field(default=None, compare=False)
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens, and the cost that the endpoint reported."""
+        return Usage(*(getattr(self, field.name) for field in fields(Usage)))
 
 
 def default_cache_path() -> Path:

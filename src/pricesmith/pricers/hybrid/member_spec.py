@@ -2,7 +2,7 @@
 
 out/best                            a model folder; it is copied
 answers.csv                         saved answers, by id; the file is copied
-api:gpt-4.1-nano@reasoning_effort=low    an API model, asked when something is priced
+api:gpt-6-luna@reasoning_effort=low      an API model, asked when something is priced
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Protocol
 
 import numpy as np
@@ -24,7 +25,8 @@ from pricesmith.pricers.api.eval_report import JSON_ANSWER_TOKENS, ApiCostReport
 from pricesmith.pricers.api.limits import BudgetExceeded
 from pricesmith.pricers.api.model_spec import API_PREFIX, CURRENT, ApiSettings, parse_api_model
 from pricesmith.pricers.api.pricer import ApiPricer, ApiRequest
-from pricesmith.pricers.api.providers import TokenPrice, find_endpoint
+from pricesmith.pricers.api.prices import TokenPrice
+from pricesmith.pricers.api.providers import find_endpoint
 from pricesmith.pricers.api.response_cache import Completion
 from pricesmith.pricers.hybrid.member_spec import MemberSpec
 from pricesmith.pricers.precomputed import PrecomputedPricer
@@ -51,7 +53,8 @@ class FeeSettings:
             return None
         parsed = parse_api_model(f"{API_PREFIX}{self.api_model.removeprefix(API_PREFIX)}")
         options = parsed.options
-        price = find_endpoint(parsed.model, url=options.url, price=options.price, keyless=True).price
+        prices = find_endpoint(parsed.model, url=options.url, price=options.price, keyless=True).price
+        price = prices.highest_today(datetime.now(UTC)) if prices else None
         if price is None:
             raise UsageError(
                 f"The price of {self.api_model} is unknown",
@@ -256,9 +259,10 @@ class ApiMember:
     def expected_fees(self, listings: Sequence[Listing]) -> Array:
         """The estimated fee of each listing [n] in US dollars; NaN if the model has no known price."""
         pricer = self.pricer
-        if pricer.endpoint.price is None:
+        price = pricer.price_today()
+        if price is None:
             return np.full(len(listings), np.nan)
-        return prompt_fees(listings, pricer.prompt, pricer.endpoint.price, self.expected_output_tokens())
+        return prompt_fees(listings, pricer.prompt, price, self.expected_output_tokens())
 
     def expected_output_tokens(self) -> float:
         """The expected number of output tokens of a reply."""

@@ -120,7 +120,7 @@ def estimate_costs(pricer: ApiPricer, listings: Sequence[Listing]) -> AskingCost
             known.add(request.key)
             tokens.append(sum(estimate_tokens(message["content"]) for message in request.messages))
             worst.append(request.worst)
-    price, free = pricer.endpoint.price, np.array(cached, dtype=np.bool_)
+    price, free = pricer.price_today(), np.array(cached, dtype=np.bool_)
     if price is None:
         unknown = np.where(free, 0.0, np.nan)
         return AskingCosts(free, unknown, unknown)

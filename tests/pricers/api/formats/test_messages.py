@@ -11,7 +11,7 @@ from pricesmith.pricers.api.errors import parse_completion
 from pricesmith.pricers.api.formats.base import PRICE_OBJECT, Capabilities, ChatQuestion
 from pricesmith.pricers.api.formats.messages import AnthropicMessages
 from pricesmith.pricers.api.parse_response import REFUSAL, TRUNCATED, parse_response
-from pricesmith.pricers.api.providers import TokenPrice
+from pricesmith.pricers.api.prices import PriceList
 from pricesmith.pricers.api.response_cache import Completion
 from pricesmith.pricers.api.usage import Usage
 
@@ -99,7 +99,7 @@ def test_the_output_count_includes_the_thinking_and_the_input_is_a_sum() -> None
 def test_why_a_reply_ended_decides_whether_it_is_an_answer(reason: str, content: list[Any], result: object) -> None:
     """A truncated or refused one is unanswered, whatever it says."""
     body = json.dumps(reply(stop_reason=reason, content=content)).encode()
-    completion = parse_completion(body, TokenPrice(1, 2, "", ""), api_format="anthropic")
+    completion = parse_completion(body, PriceList.flat(1, 2), api_format="anthropic")
     assert isinstance(completion, Completion)
     assert parse_response(completion.text, completion.finish, "USD") == result
 
