@@ -182,6 +182,9 @@ def test_sale_prices_fill_some_rows_and_both_are_counted(tmp_path: Path) -> None
     assert catalog.ledger["rows"]["rejected"] == {SALE_ABOVE: 1, "price is not a number": 1}
     assert "298 regular, 100 sale (sale = sale_price, regular = price)" in catalog_summary(catalog)
     assert any("the price is 'sale_price' in rows that have it, else 'price'" in note for note in notes.notes)
+    roles = preview([str(tmp_path / "shop.csv")]).files[0].roles()
+    assert ("sale_price", "price of the rows that have a sale price") in roles
+    assert [column for column, _ in roles] == ["name", "price", "sale_price"]
     text = "".join(text for batch in catalog.batches(["text"]) for text in batch.column("text").to_pylist())
     assert "price" not in text
 

@@ -388,8 +388,9 @@ class FilePreview:
         fields = {columns_name: name for name in FIELDS if (columns_name := getattr(columns, name))}
         return [
             *((column, name) for column, name in fields.items()),
+            *([(columns.sale, "price of the rows that have a sale price")] if columns.sale else []),
             *((column, "line of the text") for column in columns.extra),
-            *((column, f"ignored: {reason}") for column, reason in columns.left_out.items()),
+            *((column, f"ignored: {reason}") for column, reason in columns.left_out.items() if column != columns.sale),
         ]
 
 

@@ -8,6 +8,7 @@ Currency: USD (from the column 'currency')
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from pricesmith.catalog.columns import FIELDS
 from pricesmith.catalog.data_card import describe_dominance, describe_noise_floor, source_facts, sources_table
 from pricesmith.catalog.row_price import REGULAR
 from pricesmith.catalog.staging import ABOVE, ASSUMED, BELOW
+from pricesmith.catalog.templates import Templates, describe_templates, find_templates
 from pricesmith.core.console import CONTROL
 from pricesmith.core.model_files import report_damage
 from pricesmith.core.tables import Column, FittedTable
@@ -60,13 +62,21 @@ def catalog_page(catalog: Catalog) -> RenderableType:
             parts.append(sources_table(shown, catalog.currency))
             if sentence := describe_dominance(shown):
                 parts.append(Text(sentence))
-        parts.append(Text(plain("\n".join(last_lines(catalog)))))
+        parts.append(Text(plain("\n".join([*describe_templates(catalog_templates(catalog)), *last_lines(catalog)]))))
         if balance := ledger.get("balance"):
             before, after = sum(balance["before"]), sum(balance["after"])
             balanced = f"{before:,} training items, {after:,} kept: {balance['rule']}."
             parts.append(Text(f"Balanced to {balance['train_rows']:,}: {balanced}"))
         parts += [histogram_table(prices, catalog.currency), examples_table(catalog)]
         return Group(*parts)
+
+
+def catalog_templates(catalog: Catalog) -> Templates:
+    """The sentences that many products of a catalog share. Its items are in the order of a hash, so the first ones are
+    a fair sample."""
+    rows = ((row["text"], row["group"]) for batch in catalog.batches(["text", "group"]) for row in batch.to_pylist())
+    texts, groups = itertools.tee(rows)
+    return find_templates((text for text, _ in texts), (group for _, group in groups))
 
 
 def plain(text: str) -> str:
@@ -85,6 +95,7 @@ def to_dict(catalog: Catalog) -> dict[str, Any]:
             "sources": source_facts(catalog, edges),
             "leaks": {name: reason for name, reason in left_out.items() if reason.startswith("leak")},
             "noise_floor": describe_noise_floor(catalog),
+            "templates": catalog_templates(catalog).to_dict(),
             "examples": find_examples(catalog),
         }
 
