@@ -55,7 +55,7 @@ def curate(
         currency: ISO code of the prices (default: the one that the files name, else USD).
         min_price, max_price: the lowest and the highest price to keep (default: all prices).
         split: `auto`, `time`, or shares such as `90/5/5`; another `split_seed` gives another.
-        train_rows: keep this many training rows, balanced over prices and categories.
+        train_rows: keep this many training rows, balanced over sources, prices and categories.
         drop_part_numbers: take part numbers out of the text.
         keep, drop: columns to keep although they give the price away, and columns to ignore.
         add: the folder of an earlier catalog, whose items are added and keep their split.

@@ -1,13 +1,15 @@
-"""`--train-rows N`: which training items stay, so that neither common prices nor common categories dominate.
+"""`--train-rows N`: which training items stay, so that no common price, category or source dominates.
 
-    >>> balance(np.array([5.0, 5.0, 6.0, 900.0]), np.arange(4, dtype=np.uint64), ["pen"] * 3 + ["sofa"], 2, 0).after
+    >>> prices, hashes = np.array([5.0, 5.0, 6.0, 900.0]), np.arange(4, dtype=np.uint64)
+    >>> balance(prices, hashes, ["pen"] * 3 + ["sofa"], ["shop.csv"] * 4, 2, 0).after
     [1, 0, 0, 0, 0, 0, 0, 0, 0, 1]
 
-A stratum is a price band (10 of equal width in log price) of a category: its first level (`Garden > Hoses` is
-`garden`), and all categories with under 0.2 % of the training items are one. The items of a stratum come in the order
-of a hash of seed and content; the one at place k = 0, 1, 2 ... has the key (k + 1/2) / sqrt(items of the stratum), and
-the N items with the smallest keys stay. So a stratum has a share in proportion to the square root of its size (power
-allocation: Bankier 1988), rounded by Sainte-Laguë's divisors. A larger N adds items and removes none.
+A source has a share in proportion to the square root of its items, and so has each stratum within its source (power
+allocation: Bankier 1988). A stratum is a price band (10 of equal width in log price) of a category: its first level
+(`Garden > Hoses` is `garden`), and all categories with under 0.2 % of the training items are one. The items of a
+stratum come in the order of a hash of seed and content; the one at place k = 0, 1, 2 ... has the key (k + 1/2) / share
+of the stratum, and the N items with the smallest keys stay (Sainte-Laguë's divisors). So a larger N adds items and
+removes none.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ POWER = 0.5
 FEWEST = 0.002  # share of the training items below which a category is not a stratum of its own
 LEVELS = re.compile(r"\s*[>|›»/]\s*")
 BALANCE_RULE = (
-    "each price band of a category has a share in proportion to the square root of its items; inside a band a seeded "
-    "hash of the row chooses"
+    "each source, and in it each price band of a category, has a share in proportion to the square root of its items; "
+    "inside a band a seeded hash of the row chooses"
 )
 
 
@@ -61,19 +63,27 @@ class Balance:
 
 
 def balance(
-    prices: NDArray[np.float64], hashes: NDArray[np.uint64], categories: Sequence[str], train_rows: int, seed: int
+    prices: NDArray[np.float64],
+    hashes: NDArray[np.uint64],
+    categories: Sequence[str],
+    sources: Sequence[str],
+    train_rows: int,
+    seed: int,
 ) -> Balance:
     """Choose `train_rows` of the training items, or all if there are fewer; `hashes` are their content hashes."""
     edges = log_edges(prices, N_BANDS)
     bands = histogram(prices, edges)
     kinds = number_categories(categories)
-    _, strata, sizes = np.unique(kinds * N_BANDS + bands, return_inverse=True, return_counts=True)
-    strata = strata.reshape(-1)
+    shops = np.unique(np.asarray(sources, dtype=np.str_), return_inverse=True)[1].reshape(-1)
+    codes = (shops * (int(kinds.max()) + 1) + kinds) * N_BANDS + bands
+    _, first, strata, sizes = np.unique(codes, return_index=True, return_inverse=True, return_counts=True)
+    strata, roots, shop = strata.reshape(-1), sizes**POWER, shops[first]
+    shares = np.bincount(shops)[shop] ** POWER * roots / np.bincount(shop, roots)[shop]
     mixed = mix_hashes(seed, hashes)
     order = np.lexsort((mixed, strata))
     place = np.empty(len(prices))
     place[order] = np.arange(len(prices)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    keys = (place + 0.5) / sizes[strata] ** POWER
+    keys = (place + 0.5) / shares[strata]
     mask = np.zeros(len(prices), dtype=np.bool_)
     mask[np.lexsort((mixed, keys))[:train_rows]] = True
     before, after = (np.bincount(bands[rows], minlength=N_BANDS).tolist() for rows in (slice(None), mask))
@@ -82,18 +92,18 @@ def balance(
 
 
 def balance_train(
-    finalized: Finalized, categories: Sequence[str], train_rows: int | None, seed: int
+    finalized: Finalized, labels: Sequence[tuple[str, str]], train_rows: int | None, seed: int
 ) -> tuple[NDArray[np.bool_], dict[str, Any]]:
     """Which rows stay under `--train-rows`, and what the ledger says of it. Validation and test stay whole.
 
-    `categories` are those of all kept rows, in their order.
+    `labels` are the category and the source of all kept rows, in their order.
     """
     mask = np.ones(len(finalized.rows), dtype=np.bool_)
     if train_rows is None:
         return mask, {}
     train = np.flatnonzero(finalized.splits == 0)
-    own = [categories[place] for place in train.tolist()]
-    chosen = balance(finalized.prices[train], finalized.hashes[train], own, train_rows, seed)
+    categories, sources = zip(*(labels[place] for place in train.tolist()), strict=True)
+    chosen = balance(finalized.prices[train], finalized.hashes[train], categories, sources, train_rows, seed)
     mask[train] = chosen.mask
     return mask, chosen.to_dict(train_rows, seed)
 

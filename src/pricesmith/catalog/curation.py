@@ -110,7 +110,7 @@ def curate(
         currency: a code of ISO 4217. By default the one that the files name, else USD.
         min_price, max_price: the lowest and the highest price that stay; by default every price from 0.01.
         split: `auto`, `time`, or shares such as `90/5/5`; another `split_seed` gives another.
-        train_rows: keep so many training rows, balanced over prices and categories (`balance`).
+        train_rows: keep so many training rows, balanced over sources, prices and categories (`balance`).
         drop_part_numbers: remove part numbers from the text.
         keep, drop: columns to keep although they give the price away, and columns to ignore.
         delimiter, sheet: what separates the columns of CSV files, and the sheet of a workbook; by default found.
@@ -238,8 +238,8 @@ def build_catalog(
             limit = group_size_limit(left)
             finalized = finalize.finalize(base, work, limit, options.split, options.seed, progress, options.previous)
             check_groups(finalized)
-            categories = finalize.read_categories(base, stage.rows_path) if options.train_rows is not None else []
-            mask, balanced = balance_train(finalized, categories, options.train_rows, options.seed)
+            labels = finalize.read_labels(base, stage.rows_path) if options.train_rows is not None else []
+            mask, balanced = balance_train(finalized, labels, options.train_rows, options.seed)
             if not mask.all():
                 for source, number in drop_rows(base, mask):
                     rejects.add(names[source], number, BALANCED)

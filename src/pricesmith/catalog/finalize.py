@@ -185,13 +185,13 @@ def finalize(
     return Finalized(rows, hashes, more, prices, names[which], sides[which], templates, days, record)
 
 
-def read_categories(base: duckdb.DuckDBPyConnection, staged: Path) -> list[str]:
-    """The category of each kept row, in order of rank."""
-    rows = base.execute(
-        "SELECT s.category FROM kept k JOIN read_parquet($staged) s ON s.row = k.row ORDER BY k.rank",
+def read_labels(base: duckdb.DuckDBPyConnection, staged: Path) -> list[tuple[str, str]]:
+    """The category and the source of each kept row, in order of rank."""
+    return base.execute(
+        """SELECT s.category, CASE WHEN s.origin <> '' THEN s.origin ELSE CAST(k.source AS VARCHAR) END
+        FROM kept k JOIN read_parquet($staged) s ON s.row = k.row ORDER BY k.rank""",
         {"staged": str(staged)},
-    )
-    return [category for (category,) in rows.fetchall()]
+    ).fetchall()
 
 
 def linked(products: NDArray[np.uint64], links: Path) -> NDArray[np.uint64]:

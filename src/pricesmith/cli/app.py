@@ -81,7 +81,9 @@ Currency = Annotated[
 Preview = Annotated[bool, typer.Option("--preview", help="Show the columns and the first five rows; write nothing.")]
 MinPrice = Annotated[float | None, typer.Option(help="The lowest price to keep (default: all prices).")]
 MaxPrice = Annotated[float | None, typer.Option(help="The highest price to keep (default: all prices).")]
-TrainRows = Annotated[int | None, typer.Option(help="Keep this many training rows, balanced by price and category.")]
+TrainRows = Annotated[
+    int | None, typer.Option(help="Keep this many training rows, balanced by source, price and category.")
+]
 ApiAnswersFile = Annotated[
     Path | None,
     typer.Option("--api-answers", help="Saved answers of an API model (id, price): compare and combine it with yours."),

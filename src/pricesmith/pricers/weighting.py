@@ -2,8 +2,6 @@
 
     >>> source_weights(["a.csv"] * 8 + ["b.csv"] * 2, "source")
     {'a.csv': 0.625, 'b.csv': 2.5}
-    >>> source_weights(["a.csv"] * 8 + ["b.csv"] * 2, "source-sqrt")
-    {'a.csv': 0.8333333333333334, 'b.csv': 1.6666666666666667}
 
 With `source` all sources have the same total weight; with `source-sqrt` a total in proportion to the square root of
 their items. The mean weight of the training items is 1, so that settings such as a penalty keep their meaning.
