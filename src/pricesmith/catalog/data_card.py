@@ -110,7 +110,7 @@ def describe_dominance(facts: Sequence[Mapping[str, Any]]) -> str:
     name, share = facts[0]["source"], facts[0]["share"]
     return (
         f"One source dominates: {name} has {share:.0%} of the items, so the errors are mostly those on its items. "
-        "`fit RECIPE --weight-by source` gives every source the same weight."
+        "`fit RECIPE --weight-by source-sqrt` gives the others more weight."
     )
 
 
