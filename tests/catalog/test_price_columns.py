@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.catalog.test_curate_options import options_in
 from tests.catalog.test_kinds import Notes
 
 from pricesmith.catalog.columns import ColumnMap, choose_columns, exclusion_reason
@@ -123,6 +123,14 @@ def test_a_current_price_that_is_seldom_filled_counts_in_its_rows() -> None:
     assert (choice.price, choice.sale) == ("price", "current_price")
 
 
+def test_a_price_with_tax_that_few_rows_have_is_not_chosen() -> None:
+    """Most rows would be without a price."""
+    assert choose_price(["price_net", "price_gross"], counts={"price_net": 100, "price_gross": 9}).price == "price_net"
+    assert (
+        choose_price(["price_net", "price_gross"], counts={"price_net": 100, "price_gross": 90}).price == "price_gross"
+    )
+
+
 def test_every_other_column_of_prices_stays_out_of_the_text() -> None:
     """Also those whose names have no word for a price in English."""
     header = ["name", "weight", "VK brutto", "EK netto", "Pfand", "EUR/kg", "Versandkosten", "UVP"]
@@ -189,24 +197,26 @@ def test_sale_prices_fill_some_rows_and_both_are_counted(tmp_path: Path) -> None
     assert "price" not in text
 
 
-def hints(hint: str) -> list[tuple[str, str]]:
-    """Each half of a hint with two options, and the column that it should name."""
-    return list(zip(hint.split(" or "), ["price", "sale_price"], strict=True))
-
-
 @pytest.mark.parametrize(
-    ("low", "got"),
-    [(30, "'sale_price' is above 'price' in 100%"), (2, "'sale_price' is 10% of 'price' (median")],
-    ids=["above", "an amount that is taken off"],
+    ("columns", "low", "got"),
+    [
+        (("price", "sale_price"), 30, "'sale_price' is above 'price' in 100%"),
+        (("price", "sale_price"), 2, "'sale_price' is 10% of 'price' (median"),
+        (("price_gross", "price_net"), 30, "'price_net' is above 'price_gross' in 100%"),
+        (("Preis inkl. MwSt.", "Preis netto"), 3, "'Preis netto' is 15% of 'Preis inkl. MwSt.' (median"),
+    ],
+    ids=["sale above", "an amount that is taken off", "net above", "an amount of tax"],
 )
-def test_sale_prices_that_are_none_are_refused_with_hints_that_work(tmp_path: Path, low: int, got: str) -> None:
-    """Names that do not say what the columns hold: each of the two options makes a catalog."""
-    path = table(tmp_path, ["name", "price", "sale_price"], [[name, 20, low] for name in wares(9)])
+def test_prices_that_are_not_what_their_names_say_are_refused_with_hints_that_work(
+    tmp_path: Path, columns: tuple[str, str], low: int, got: str
+) -> None:
+    """Each of the two options makes a catalog."""
+    path = table(tmp_path, ["name", *columns], [[name, 20, low] for name in wares(9)])
     with pytest.raises(UsageError) as caught:
         preview([path])
     assert got in str(caught.value.got)
-    for option, price in ((options_in(hint, "--map"), name) for hint, name in hints(caught.value.hint)):
-        assert option == f"price={price}"
+    for hint, price in zip(caught.value.hint.split(" or "), columns, strict=True):
+        assert shlex.split(hint.removesuffix("."))[-1] == f"price={price}"
         assert preview([path], mapping={"price": price}).files[0].columns.price == price
 
 

@@ -204,7 +204,8 @@ def choose_price(
     """The price among the columns of a header, by the rule above.
 
     `usual` are columns with a usual name of a price, the likeliest first; `price` is the one that the kind of the file
-    has; `currency` is preferred. `counts` are the values of each column in sample rows.
+    has; `currency` is preferred. `counts` are the values of each column in sample rows; the columns `empty` are chosen
+    only if no other one may be the price, and a price with tax that fills under half as many rows as another is not.
     """
     names = [name for column in header if column not in taken and (name := describe_name(column))]
     by_column = {name.column: name for name in names}
@@ -223,6 +224,9 @@ def choose_price(
         usable = [name for name in proper if name.role != LIST or name.column in order or sales]
         if any(column not in empty for column in (*usual, *(name.column for name in usable))):
             usable = [name for name in usable if name.column not in empty]
+        most = max(((counts or {}).get(name.column, 0) for name in usable), default=0)
+        full = [name for name in usable if name.tax != GROSS or 2 * (counts or {}).get(name.column, 0) >= most]
+        usable = full or usable
         regular = min(usable, key=rank, default=None)
     if regular is None:
         unclear = [name for name in names if name.role == OTHER and name.column not in empty]
@@ -270,6 +274,13 @@ def leak_reason(column: str) -> str:
     """Why a column of prices that is not the price stays out of the text, by its name; empty for another column."""
     name = describe_name(column)
     return f"leak: its name says {LABELS.get(name.role, 'a price')}" if name and name.role != OTHER else ""
+
+
+def find_counterpart(price: str, header: Sequence[str]) -> str:
+    """The column of prices without tax that stands beside a price with tax; empty if there is none."""
+    own = describe_name(price)
+    names = [name for column in header if (name := describe_name(column))] if own and own.tax == GROSS else []
+    return next((name.column for name in names if own and (name.role, name.tax) == (own.role, NET)), "")
 
 
 def describe_choice(price: str, sale: str, header: Sequence[str]) -> str:

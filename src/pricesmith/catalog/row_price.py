@@ -8,7 +8,8 @@
 
 A row whose sale price is above its regular price contradicts itself and is refused by name. If that is so in many rows,
 or if most sale prices are a small part of the regular price (an amount that is taken off), the names of the columns
-do not say what they hold, and the file is refused with the options that choose one of them.
+do not say what they hold, and the file is refused with the options that choose one of them; prices without tax are
+compared with those that include it in the same way.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from pricesmith.catalog.columns import ColumnMap
+from pricesmith.catalog.price_columns import find_counterpart
 from pricesmith.core.errors import UsageError
 from pricesmith.text.price_parser import NO_PRICE, ZERO, parse_price
 
@@ -25,7 +27,7 @@ SALE_ABOVE = "sale price above the regular price"
 SALE, REGULAR, DATED = "sale", "regular", "regular, the sale has dates"
 FEWEST = 5  # rows with both prices; below that, a share says nothing
 MOST_ABOVE = 0.2  # of the rows with both prices
-LOWEST_RATIO = 0.25  # of the sale price to the regular one, in the median
+LOWEST_RATIO = 0.25  # of the sale price to the regular one, and of a price without tax, in the median
 
 Parsed = tuple[float, str | None] | str
 
@@ -50,13 +52,19 @@ def read_price(
     return sale, SALE
 
 
-def check_sale_prices(rows: Sequence[Mapping[str, object]], columns: ColumnMap) -> None:
-    """Raise UsageError if sample rows show that the sale prices of a file are none."""
-    if not columns.sale:
-        return
+def check_price_columns(rows: Sequence[Mapping[str, object]], columns: ColumnMap, header: Sequence[str]) -> None:
+    """Raise UsageError if sample rows show that sale prices, or prices without tax, are none by what they hold."""
+    if columns.sale:
+        check_pair(rows, columns.sale, columns.price, "sale prices below the regular prices, no amounts taken off")
+    if net := find_counterpart(columns.price, header):
+        check_pair(rows, net, columns.price, "prices without tax below those with it, and no amounts of tax")
+
+
+def check_pair(rows: Sequence[Mapping[str, object]], low: str, high: str, allowed: str) -> None:
+    """Raise UsageError if `low` is above `high` in many sample rows, or is a small part of it."""
     ratios = []
     for row in rows:
-        pair = [parse_price(row.get(name), marks=",.") for name in (columns.sale, columns.price)]
+        pair = [parse_price(row.get(name), marks=",.") for name in (low, high)]
         amounts = [amount[0] for amount in pair if not isinstance(amount, str)]
         if len(amounts) == 2:
             ratios.append(amounts[0] / amounts[1])
@@ -64,16 +72,16 @@ def check_sale_prices(rows: Sequence[Mapping[str, object]], columns: ColumnMap) 
         return
     above = sum(ratio > 1 for ratio in ratios) / len(ratios)
     if above > MOST_ABOVE:
-        got = f"{columns.sale!r} is above {columns.price!r} in {above:.0%} of {len(ratios):,} sample rows"
+        got = f"{low!r} is above {high!r} in {above:.0%} of {len(ratios):,} sample rows"
     elif median(ratios) < LOWEST_RATIO:
-        got = f"{columns.sale!r} is {median(ratios):.0%} of {columns.price!r} (median of {len(ratios):,} sample rows)"
+        got = f"{low!r} is {median(ratios):.0%} of {high!r} (median of {len(ratios):,} sample rows)"
     else:
         return
-    options = [f"--map {shlex.quote(f'price={name}')}" for name in (columns.price, columns.sale)]
+    options = [f"--map {shlex.quote(f'price={name}')}" for name in (high, low)]
     raise UsageError(
         "It is not clear which column is the price",
         got=got,
-        allowed="sale prices below the regular prices, and not an amount that is taken off",
+        allowed=allowed,
         hint=f"Use {options[0]} or {options[1]}.",
     )
 

@@ -33,7 +33,7 @@ from pricesmith.catalog.readers.sources import (
     resolve_sources,
     scan_prices,
 )
-from pricesmith.catalog.row_price import check_sale_prices
+from pricesmith.catalog.row_price import check_price_columns
 from pricesmith.catalog.staging import Feed, RejectCounts
 from pricesmith.catalog.variants import Variants
 from pricesmith.core.errors import InputError, UsageError
@@ -273,7 +273,8 @@ def columns_of_file(
         own = own_columns(kind, [column for column in usable if column in filled], options.mapping)
         given: dict[str, Any] = {"kind_price": own.pop("price", ""), "counts": sample.values, "filled": filled}
         columns = choose_columns(usable, {**own, **options.mapping}, currency=options.currency, **given)
-        check_sale_prices(sample.rows, columns)
+        if "price" not in options.mapping:
+            check_price_columns(sample.rows, columns, usable)
     except NoPriceColumn as error:
         hint = price_hint(usable, sample)
         raise UsageError(f"{name}: {error.what}", got=error.got, allowed=error.allowed, hint=hint) from None
