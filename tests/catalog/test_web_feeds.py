@@ -214,3 +214,32 @@ def test_schema_org_in_json_is_read(tmp_path: Path) -> None:
     }
     assert read(write(tmp_path / "items.json", json.dumps(items, indent=1))) == [PLAIN, PLAIN]
     assert read(write(tmp_path / "items.jsonl", f"{json.dumps(product())}\n" * 2)) == [PLAIN, PLAIN]
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize(
+    "item",
+    [
+        product(),
+        {**product(), "review": [{"@type": "Review", "name": "Good"}], "offers": [product()["offers"]]},
+        {"@context": "https://schema.org", "@graph": [{"@type": "WebPage", "name": "Page"}, product()]},
+        {"@type": "WebPage", "name": "Page", "breadcrumb": [{"@type": "Thing"}], "mainEntity": product()},
+    ],
+)
+def test_one_object_of_json_ld_is_read_as_in_a_page(tmp_path: Path, item: object, indent: int | None) -> None:
+    """A product alone, with lists of other things in it, under @graph, and as the main entity of a page."""
+    assert read(write(tmp_path / "item.json", json.dumps(item, indent=indent))) == [PLAIN]
+    assert read(write(tmp_path / "item.html", page(item))) == [{**PLAIN, "filename": "item.html"}]
+
+
+def test_a_graph_in_each_line_or_element_gives_its_products(tmp_path: Path) -> None:
+    graph = {"@context": "https://schema.org", "@graph": [{"@type": "WebPage", "name": "Page"}, product()]}
+    assert read(write(tmp_path / "items.jsonl", f"{json.dumps(graph)}\n" * 2)) == [PLAIN, PLAIN]
+    assert read(write(tmp_path / "items.json", json.dumps([graph, graph], indent=1))) == [PLAIN, PLAIN]
+
+
+def test_json_ld_with_comments_is_read_and_a_list_beside_it_only_without_a_product(tmp_path: Path) -> None:
+    text = json.dumps(product(), indent=1).replace('"name"', '// a comment\n"name"', 1)
+    assert read(write(tmp_path / "item.json", text)) == [PLAIN]
+    members = {"@context": "/contexts/Shop", "@id": "/shop", "members": [{"title": "Lamp", "price": 3}]}
+    assert read(write(tmp_path / "members.json", json.dumps(members, indent=1))) == [{"title": "Lamp", "price": 3}]

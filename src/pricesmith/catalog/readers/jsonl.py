@@ -1,6 +1,7 @@
 """JSON Lines and JSON arrays from unknown sources, in constant memory. Runs in the child (`parse`).
 
-An array stands alone or under a key: [{"title": "Hose"}], {"products": [{"title": "Hose"}]}.
+An array stands alone or under a key: [{"title": "Hose"}], {"products": [{"title": "Hose"}]}. An object of JSON-LD is
+read as in a web page: its schema.org products are the rows.
 
 One raw line: {"title": "Hose", "price": 24.5, "features": ["25 m", "brass"], "details": {"Color": "green"}}
 becomes the row {"title": "Hose", "price": 24.5, "features": "25 m\\nbrass", "details": "Color: green"}.
@@ -25,6 +26,7 @@ NOT_JSON = "not JSON"
 NOT_OBJECT = "not a JSON object"
 TOO_DEEP = "JSON too deep"
 TWICE = "repeated key"
+LARGEST_OBJECT = 30_000_000  # characters of JSON-LD that is one object
 MANY_KEYS = "too many columns"
 
 
@@ -139,6 +141,11 @@ class JsonText:
         self.buffer, self.at = self.buffer[self.at :] + piece, 0
         return bool(piece)
 
+    def read_on(self) -> bool:
+        """Read the next piece and keep what was read before; False at the end of the file."""
+        self.at = 0
+        return self.more()
+
     def peek(self) -> str:
         """The next character that is no space; empty at the end of the file."""
         while True:
@@ -186,6 +193,9 @@ def json_array(text: io.TextIOWrapper, scan: Any, limits: Any, answer: MessageWr
     """The objects of a JSON array as rows; of an object, those of its first list of objects."""
     source = JsonText(text, scan, max(16 * limits.cell, 4 * PIECE))
     if source.peek() == "{":
+        if products := read_products(source):
+            write_products(products, limits, answer)
+            return
         key = enter_list(source)
         if not key:
             raise FileRefused("it has no list of objects", "one JSON object", "[{...}, {...}]", "Give a list of items.")
@@ -201,6 +211,33 @@ def json_array(text: io.TextIOWrapper, scan: Any, limits: Any, answer: MessageWr
             writer.write(entry, size)
         if source.take(",]") == "]":
             return
+
+
+def read_products(source: JsonText) -> list[dict[str, Value]]:
+    """The rows of the schema.org products in a text that is one object of JSON-LD; none if it is another one."""
+    from pricesmith.catalog.readers.html import read_json
+
+    if '"@' not in source.buffer:
+        return []
+    while len(source.buffer) <= LARGEST_OBJECT and source.read_on():
+        pass
+    if len(source.buffer) > LARGEST_OBJECT:
+        return []
+    try:
+        value = read_json(source.buffer.strip(SPACES))
+    except (ValueError, RecursionError):
+        return []
+    if not isinstance(value, dict) or not {"@type", "@graph", "@context"} & value.keys():
+        return []
+    return [row for product in schema_org.find_products(value) for row in schema_org.rows_of(product)]
+
+
+def write_products(products: list[dict[str, Value]], limits: Any, answer: MessageWriter) -> None:
+    """Write the rows of schema.org products."""
+    writer = ObjectWriter(limits, answer)
+    for product in products:
+        size = sum(len(str(value)) for value in product.values())
+        writer.write(flat_row(product, size, limits), size)
 
 
 def enter_list(source: JsonText) -> str:
@@ -245,7 +282,7 @@ def read_row(line: str, scan: Any, limits: Any) -> list[dict[str, Value] | str]:
 
 def flat_rows(row: Any, size: int, limits: Any) -> list[dict[str, Value] | str]:
     """A decoded object as a flat row, or the reason why it cannot be used; the products of a schema.org object."""
-    if row.__class__ is dict and "@type" in row and (products := schema_org.expand(row)):
+    if row.__class__ is dict and ("@type" in row or "@graph" in row) and (products := schema_org.expand(row)):
         return [flat_row(product, size, limits) for product in products]
     return [flat_row(row, size, limits)]
 

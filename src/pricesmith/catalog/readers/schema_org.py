@@ -164,6 +164,6 @@ def as_list(value: Any) -> list[Any]:
 
 def expand(value: Any) -> list[dict[str, Value]]:
     """The rows of the products in one JSON object; none if it is not of schema.org or has no product."""
-    if not is_schema(value):
+    if not is_schema(value) and not (isinstance(value, dict) and "@graph" in value):
         return []
     return [row for product in find_products(value) for row in rows_of(product)]
