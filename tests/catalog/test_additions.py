@@ -10,6 +10,7 @@ import pytest
 
 from pricesmith.catalog.catalog import SPLITS, Catalog, open_catalog
 from pricesmith.catalog.curation import curate
+from pricesmith.catalog.summary import to_dict
 from pricesmith.cli import run
 from pricesmith.core.errors import UsageError
 from pricesmith.testing import make_items
@@ -64,6 +65,22 @@ def test_old_items_keep_their_ids_texts_and_prices(old: Catalog, new: Catalog) -
         assert {name: row[name] for name in ("title", "text", "brand", "price")} == {
             name: after[id][name] for name in ("title", "text", "brand", "price")
         }
+
+
+def test_items_keep_the_names_of_their_sources_over_several_additions(
+    old: Catalog, new: Catalog, tmp_path: Path
+) -> None:
+    third = curate([write(tmp_path / "may.csv", rows(300, 9)), write(tmp_path / "july.csv", rows(300, 11))],
+                   tmp_path / "july", add=new)  # fmt: skip
+    before, after = items_of(new), items_of(third)
+    assert {row["source"] for row in before.values()} == {"may.csv", "june.csv"}
+    assert {row["source"] for row in after.values()} == {"may.csv", "june.csv", "july.csv"}
+    assert all(after[id]["source"] == row["source"] for id, row in before.items())
+    facts = {fact["source"]: fact for fact in to_dict(third)["sources"]}
+    assert {name: fact["rows"] for name, fact in facts.items()} == {"may.csv": 900, "june.csv": 400, "july.csv": 300}
+    for name, fact in facts.items():
+        assert fact["items"] == sum(row["source"] == name for row in after.values())
+    assert sum(fact["share"] for fact in facts.values()) == pytest.approx(1, abs=0.001)
 
 
 def test_old_items_keep_their_split_unless_a_new_one_joins_two_splits(old: Catalog, new: Catalog) -> None:

@@ -122,7 +122,7 @@ def audit_rows(
         )
     loaded = load_model(model) if isinstance(model, str | Path) else model
     if not is_dataframe(source):
-        return audit_file(loaded, Path(source), mapping=mapping, **options)
+        return audit_file(loaded, source, mapping=mapping, **options)
     with tempfile.TemporaryDirectory(prefix="pricesmith-") as folder:
         path = Path(folder) / "dataframe.parquet"
         write_parquet(source, path)

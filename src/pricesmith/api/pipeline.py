@@ -194,7 +194,8 @@ def price_file(
     overwrite: bool = False,
     verbose: bool = False,
 ) -> dict[str, Any]:
-    """Price every row of a file (.csv, .jsonl, .parquet, .xlsx) of any length into the file `to`; returns the counts.
+    """Price every row of a file (.csv, .jsonl, .parquet, .xlsx) or a table (`sqlite:`, `postgresql://`, `hf://`) of any
+    length into the file `to`; returns the counts.
 
     A row whose interval reaches further than price ÷ or × `max_interval_ratio` gets no price. `comparables` similar
     training listings are added to each row. `audit` adds `asked_price`, `assessment` and `p_value` for the prices in
@@ -223,7 +224,7 @@ def price_file(
         return price.price_file(
             loaded,
             loaded.info,
-            Path(file),
+            file,
             Path(to),
             identity=loaded.identity,
             max_interval_ratio=max_interval_ratio,

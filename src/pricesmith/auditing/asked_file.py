@@ -11,8 +11,9 @@ from typing import Any
 from pricesmith.catalog.asked_prices import AskedPriceReader
 from pricesmith.catalog.listing_reader import build_reader
 from pricesmith.catalog.readers.feeds import read_inherited
-from pricesmith.catalog.readers.sources import BadRow, Limits, resolve_sources
-from pricesmith.core.errors import InputError, UsageError
+from pricesmith.catalog.readers.sources import BadRow, Limits, single_source
+from pricesmith.catalog.readers.table_copies import table_copies
+from pricesmith.core.errors import InputError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.types import Listing
 
@@ -29,22 +30,20 @@ class AskedFile:
     unread: Counter[str] = field(default_factory=Counter)
 
 
+@table_copies()
 def read_asked_file(
-    file: Path, info: Mapping[str, Any], mapping: Mapping[str, str] | None = None, progress: Progress = SILENT
+    file: Path | str, info: Mapping[str, Any], mapping: Mapping[str, str] | None = None, progress: Progress = SILENT
 ) -> AskedFile:
-    """Every listing of a file with its asked price; `info` is the model's catalog.json.
+    """Every listing of a file, or of another source, with its asked price; `info` is the model's catalog.json.
 
     Raises UsageError if it is not one file, or has no column of prices or none that the model knows, and InputError if
     it cannot be read or no row has a price.
     """
-    sources = resolve_sources([str(file)])
-    if len(sources) != 1 or Path(file).is_dir():
-        raise UsageError("--file takes one file", got=f"{len(sources)} files", hint="Audit them one after another.")
-    source = sources[0]
+    source = single_source(str(file), progress, "Audit")
     reader = build_reader(source, info, mapping)
     prices = AskedPriceReader.open(source, reader, str(info["currency"]))
-    read = AskedFile(file.name)
-    progress.start(f"reading {file.name}")
+    read = AskedFile(source.name)
+    progress.start(f"reading {source.name}")
     for batch in read_inherited(source, Limits(), progress, reader.variants):
         for row in batch:
             if isinstance(row, BadRow):
@@ -57,7 +56,7 @@ def read_asked_file(
     if not any(price is not None for price in read.prices):
         reasons = Counter([reason for reason in read.reasons if reason]) + read.unread
         raise InputError(
-            f"No row of {file.name} has a price that can be read",
+            f"No row of {source.name} has a price that can be read",
             got=", ".join(f"{count:,} x {reason}" for reason, count in reasons.most_common(3)) or "0 rows",
             hint="Name the column of asked prices: --map price=COLUMN.",
         )

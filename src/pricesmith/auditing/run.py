@@ -248,13 +248,13 @@ def note_training(model: PriceModel, asked: AskedListings) -> list[str]:
 
 def audit_file(
     model: PriceModel,
-    file: Path,
+    file: Path | str,
     *,
     mapping: Mapping[str, str] | None = None,
     options: AuditOptions | None = None,
     progress: Progress = SILENT,
 ) -> AuditResult:
-    """Audit the prices of a file with a model.
+    """Audit the prices of a file, or of another source such as a table, with a model.
 
     `mapping` is field -> column, for columns with unusual names. Raises UsageError if the file has no price column or
     none that describes the listings, and InputError if it cannot be read.

@@ -27,8 +27,10 @@ from pricesmith.catalog.clean import is_too_short, refusal
 from pricesmith.catalog.comparables import Comparable
 from pricesmith.catalog.listing_reader import ListingReader, build_reader
 from pricesmith.catalog.readers.feeds import read_inherited
-from pricesmith.catalog.readers.sources import BadRow, Limits, RawRow, Source, resolve_sources
-from pricesmith.core.atomic import atomic_file, file_lock, find_output, read_json, sha256, sweep_temporaries, write_json
+from pricesmith.catalog.readers.sources import BadRow, Limits, RawRow, Source, single_source
+from pricesmith.catalog.readers.table_copies import table_copies
+from pricesmith.core.addresses import mask_password
+from pricesmith.core.atomic import atomic_file, file_lock, find_output, read_json, sweep_temporaries, write_json
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.types import Listing, Pricer, Quote
@@ -153,10 +155,11 @@ def check_comparables(count: int, pricer: Pricer) -> None:
         )
 
 
+@table_copies()
 def price_file(
     pricer: Pricer,
     info: Mapping[str, Any],
-    file: Path,
+    file: Path | str,
     to: Path,
     *,
     identity: str,
@@ -170,7 +173,7 @@ def price_file(
     audit: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Price every row of `file` into `to`; the counts of rows, priced and not priced ones.
+    """Price every row of `file`, a path or another source, into `to`; the counts of rows, priced and not priced ones.
 
     `info` is the model's catalog.json (cleaning, columns, currency). `identity` names the model's content, so that
     parts made by another model are not used. `mapping` is field -> column, for columns with unusual names; `reader`
@@ -183,10 +186,11 @@ def price_file(
     A pricer that asks an API model (`asks_api`) uses the settings of the innermost `with ApiSettings(...)` block: its
     budget is spread over all rows, and it is the limit for all processes that work on the file; see `spending`.
     """
-    target, source = find_output(to), check_paths(file, to)
+    target, source = find_output(to), check_paths(str(file), to, progress)
     parts = target.with_name(target.name + ".parts")
     refuse_overwriting(source.path, to, parts)
-    plan = {"generator": GENERATOR, "format": 3, "file": label or str(file), "sha256": sha256(source.path)}
+    shown = label or mask_password(str(file))
+    plan = {"generator": GENERATOR, "format": 3, "file": shown, "sha256": source.digest()}
     plan |= {"model": identity, "max_interval_ratio": max_interval_ratio, "comparables": comparables}
     plan |= {"part_rows": part_rows, "to": target.name, "map": dict(sorted((mapping or {}).items()))}
     plan |= {"audit": True} if audit else {}
@@ -201,7 +205,7 @@ def price_file(
         )
         with open_spending(pricer, parts) as spending:
             try:
-                count = job.run(done, spending, progress, label or file.name)
+                count = job.run(done, spending, progress, label or source.name)
                 facts = join_parts(parts, count, part_rows, target, to.suffix.lower(), comparables, spending, audit)
             except BaseException:
                 paid = spending is not None and spending.spent > 0
@@ -222,7 +226,7 @@ def note_results(facts: Mapping[str, Any], progress: Progress) -> None:
         progress.note(f"Added columns with another name: {names}.")
 
 
-def check_paths(file: Path, to: Path) -> Source:
+def check_paths(file: str, to: Path, progress: Progress) -> Source:
     """The file as a source. Raises UsageError if it is not one file, or if `to` has an ending that is not written."""
     if to.suffix.lower() not in WRITERS:
         raise UsageError(
@@ -231,10 +235,7 @@ def check_paths(file: Path, to: Path) -> Source:
             allowed=", ".join(WRITERS),
             hint=f"Use --to {to.with_suffix('.csv')}.",
         )
-    sources = resolve_sources([str(file)])
-    if len(sources) != 1 or Path(file).is_dir():
-        raise UsageError("--file takes one file", got=f"{len(sources)} files", hint="Price them one after another.")
-    return sources[0]
+    return single_source(file, progress)
 
 
 def refuse_overwriting(file: Path, to: Path, parts: Path) -> None:

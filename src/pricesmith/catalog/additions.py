@@ -2,13 +2,14 @@
 
     catalog = curate(["june.csv"], Path("out/june"), add=Path("out/may"))
 
-The items of OLD keep their text, price, id and split, and a new row that is nearly the same as one of them goes to its
-split. Currency, part numbers and a price range that was given are those of OLD, and a column that gives the price away
-in OLD stays out of the new rows.
+The items of OLD keep their text, price, id, source and split, and a new row that is nearly the same as one of them
+goes to its split. Currency, part numbers and a price range that was given are those of OLD, and a column that gives
+the price away in OLD stays out of the new rows.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import Progress
 from pricesmith.text.formatting import format_count
 
-COLUMNS = ("id", "title", "text", "category", "brand", "price", "group")
+COLUMNS = ("id", "title", "text", "category", "brand", "price", "group", "source")
 LOWEST = 0.01
 
 
@@ -94,7 +95,7 @@ def add_feed(old: Catalog, feeds: Sequence[Feed], keep: Sequence[str]) -> list[F
 
 def catalog_feed(old: Catalog) -> Feed:
     """The items of a catalog as raw rows. Its near-duplicate groups stay together."""
-    fields = ("title", "text", "price", "category", "brand", "id")
+    fields = ("title", "text", "price", "category", "brand", "id", "source")
     items = sum(old.ledger["splits"].values())
     return Feed(
         f"catalog {old.name}",
@@ -106,6 +107,20 @@ def catalog_feed(old: Catalog) -> Feed:
         prices=PriceScan(codes={old.currency: items}, filled=items),
         added=True,
     )
+
+
+def count_earlier_rows(old: Catalog | None) -> dict[str, dict[str, int]]:
+    """The ledger's entry on the rows that the sources of an earlier catalog had; nothing without one."""
+    return {"earlier_rows": source_rows(old)} if old is not None else {}
+
+
+def source_rows(catalog: Catalog) -> dict[str, int]:
+    """How many rows each source of a catalog had, those of the catalogs that it was added to included."""
+    rows = Counter(catalog.ledger.get("earlier_rows", {}))
+    added = bool((catalog.ledger.get("previous") or {}).get("added"))
+    for file in catalog.ledger["files"][added:]:  # the first one of a catalog that was added to is the earlier catalog
+        rows[file["file"]] += file["in"]
+    return dict(rows)
 
 
 def read_items(old: Catalog) -> Iterator[list[RawRow]]:

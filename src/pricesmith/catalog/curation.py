@@ -19,7 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pricesmith.catalog.additions import InheritedOptions, inherit_options, note_changes, open_added
+from pricesmith.catalog.additions import (
+    InheritedOptions,
+    count_earlier_rows,
+    inherit_options,
+    note_changes,
+    open_added,
+)
 from pricesmith.catalog.catalog import CARD, ITEMS, LEDGER, REJECTS, SPLITS, Catalog, open_catalog
 from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import FIELDS, ColumnMap
@@ -263,6 +269,7 @@ def build_catalog(
             else {}
         ),
         **({"previous": {**finalized.previous, "added": options.extend}} if finalized.previous else {}),
+        **count_earlier_rows(options.previous if options.extend else None),
         "items_bytes": (build.folder / ITEMS).stat().st_size,
         "items_sha256": sha256(build.folder / ITEMS),
     }

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pricesmith.catalog.additions import source_rows
 from pricesmith.catalog.catalog import SPLITS, Catalog
 from pricesmith.catalog.split import histogram
 from pricesmith.core.tables import Column, FittedTable
@@ -34,7 +35,7 @@ def source_facts(catalog: Catalog, edges: Sequence[float]) -> list[dict[str, Any
             prices.setdefault(source, []).append(price)
             sides.setdefault(source, []).append(split)
     total = sum(map(len, prices.values()))
-    rows = {file["file"]: file["in"] for file in catalog.ledger["files"]}
+    rows = source_rows(catalog)
     facts = [
         describe_source(source, values, sides[source], total, edges) | {"rows": rows.get(source)}
         for source, values in prices.items()
@@ -42,7 +43,7 @@ def source_facts(catalog: Catalog, edges: Sequence[float]) -> list[dict[str, Any
     facts += [
         {"source": file["file"], "items": 0, "share": 0.0, "rows": file["in"]}
         for file in catalog.ledger["files"]
-        if not file["kept"]
+        if not file["kept"] and file["file"] not in prices
     ]
     return sorted(facts, key=lambda fact: (-fact["items"], fact["source"]))
 

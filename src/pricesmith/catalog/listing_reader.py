@@ -24,7 +24,7 @@ from pricesmith.catalog.columns import (
 )
 from pricesmith.catalog.leakage import drop_columns
 from pricesmith.catalog.readers.feeds import OWN_KEYS, read_header
-from pricesmith.catalog.readers.sources import Limits, RawRow, Source, category_from_stem, detect_format, read_rows
+from pricesmith.catalog.readers.sources import Limits, RawRow, Source, category_from_stem, read_rows
 from pricesmith.catalog.staging import get_id
 from pricesmith.catalog.variants import Variants, find_variants
 from pricesmith.core.errors import UsageError
@@ -75,7 +75,7 @@ def build_reader(source: Source, info: Mapping[str, Any], mapping: Mapping[str, 
         header = read_header(stream, source.format, [], Counter())
     finally:
         getattr(stream, "close", lambda: None)()
-    category = category_from_stem(detect_format(source.path)[1])
+    category = category_from_stem(source.stem)
     own_keys = source.format in OWN_KEYS
     return reader_for_header(
         source.name, header, info, own_keys=own_keys, category=category, mapping=mapping, hint=MAP_HINT

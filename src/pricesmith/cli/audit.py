@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def audit(
     to: Annotated[Path, typer.Option("--to", help="CSV file of all listings with their assessment.")],
     catalog: Annotated[Path | None, typer.Argument(help="A catalog folder.")] = None,
-    file: Annotated[Path | None, typer.Option("--file", help="Audit a file with --model instead of a catalog.")] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", help="Audit a file or table with --model instead of a catalog.")
+    ] = None,
     model: Annotated[
         Path | None, typer.Option("--model", help="A model folder that was not fitted on these listings.")
     ] = None,
@@ -53,10 +55,11 @@ def audit(
     """Find asked prices that are probably wrong: too high or too low for what is offered."""
     from pricesmith.auditing import AuditOptions, write_audit
     from pricesmith.auditing.files import check_outputs
+    from pricesmith.catalog.readers.sources import local_files
 
     check_arguments(catalog, file, model, recipe, split, map)
     options = AuditOptions(fdr, p_values, max_wrong_share)
-    check_outputs(to, html, inputs=(file,) if file else (), overwrite=overwrite)
+    check_outputs(to, html, inputs=local_files(file) if file else (), overwrite=overwrite)
     console = open_console(json=json, quiet=quiet)
     with console.progress() as progress:
         if file is not None and model is not None:
@@ -70,7 +73,7 @@ def audit(
 
 def check_arguments(
     catalog: Path | None,
-    file: Path | None,
+    file: str | None,
     model: Path | None,
     recipe: str | None,
     split: str | None,
@@ -101,7 +104,7 @@ def check_arguments(
 
 
 def run_file(
-    file: Path, model: Path, mapping: list[str] | None, options: AuditOptions, progress: Progress
+    file: str, model: Path, mapping: list[str] | None, options: AuditOptions, progress: Progress
 ) -> AuditResult:
     """Audit the prices of a file with a model."""
     from pricesmith.auditing import audit_file

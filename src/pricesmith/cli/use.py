@@ -33,7 +33,7 @@ def price(
         list[str] | None, typer.Option("--field", help="name=value: a column of the catalog, such as pieces=1351.")
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", help="Price every row of a .jsonl, .csv, .parquet or .xlsx file.")
+        str | None, typer.Option("--file", help="Price every row of a file, or of a table of a database.")
     ] = None,
     to: Annotated[
         Path | None,
@@ -86,7 +86,7 @@ def price(
 
 
 def check_source(
-    model: Path, text: str | None, file: Path | None, to: Path | None, fields: dict[str, str], *, audit: bool
+    model: Path, text: str | None, file: str | None, to: Path | None, fields: dict[str, str], *, audit: bool
 ) -> None:
     """Raises UsageError unless there is exactly one thing to price, with the options that go with it."""
     allowed = "a text, --field, -, or --file"
@@ -124,9 +124,7 @@ def price_words(
     console.result(result)
 
 
-def price_many(
-    model: PriceModel, file: Path | None, to: Path | None, options: dict[str, Any], console: Console
-) -> None:
+def price_many(model: PriceModel, file: str | None, to: Path | None, options: dict[str, Any], console: Console) -> None:
     """Price the rows of a file or of standard input; print the prices if there is no `to`."""
     from pricesmith.batch import price_one
     from pricesmith.batch.price import price_file
@@ -134,17 +132,19 @@ def price_many(
 
     with tempfile.TemporaryDirectory(prefix="pricesmith-", ignore_cleanup_errors=True) as name:
         folder, reader, label = Path(name), None, ""
+        source: Path | str | None = file
         if file is None:
             if sys.stdin.isatty() and not console.quiet:
                 print("Type one listing a line; end with Ctrl-D.", file=sys.stderr)
-            file, reader = price_one.save_input(sys.stdin.buffer, folder, model.info)
+            source, reader = price_one.save_input(sys.stdin.buffer, folder, model.info)
             label = STANDARD_INPUT
             if reader is not None and options["mapping"]:
                 raise UsageError("--map is for rows with columns", got="lines of text", hint="Leave out --map.")
         target = to or folder / ("prices.jsonl" if console.json else "prices.csv")
         options = {**options, "identity": model.identity, "reader": reader, "label": label}
         with progress_beside(console, prices_printed=to is None, asks_api=model.asks_api) as progress:
-            result = price_file(model, model.info, file, target, progress=progress, **options)
+            assert source is not None
+            result = price_file(model, model.info, source, target, progress=progress, **options)
             for line in describe_spending(result["api"]) if "api" in result and not console.json else ():
                 progress.note(line)
         if to is not None:

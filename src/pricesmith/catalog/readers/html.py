@@ -10,7 +10,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from html import unescape
 from typing import Any, BinaryIO
 
 from pricesmith.catalog.readers import schema_org
@@ -22,12 +21,6 @@ ALIVE = 100  # pages between signs of life
 LARGEST = 30_000_000  # bytes of a page
 NO_PRODUCT = "no schema.org product in the page"
 BROKEN = "its JSON-LD is not JSON"
-# Strings stay; comments and commas before a closing bracket go.
-COMMENTS = re.compile(r'("(?:[^"\\]|\\.)*+")|//[^\n\r]*|/\*.*?\*/', re.DOTALL)
-COMMAS = re.compile(r'("(?:[^"\\]|\\.)*+")|,(?=\s*[}\]])', re.DOTALL)
-WRAPPING = re.compile(
-    r"^\s*(?:<!--|//\s*<!\[CDATA\[|/\*\s*<!\[CDATA\[\s*\*/|<!\[CDATA\[)|(?:-->|(?:/[/*]\s*)?\]\]>(?:\s*\*/)?)\s*$"
-)
 CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?\s*([\w-]{2,40})", re.IGNORECASE)
 ADDRESSES = {"a": "href", "link": "href", "area": "href", "img": "src", "audio": "src", "video": "src", "iframe": "src"}
 FORMATS = {"time": "datetime", "data": "value", "meter": "value", "meta": "content"}
@@ -83,7 +76,7 @@ def products_of(body: bytes) -> tuple[list[dict[str, Any]], str]:
         if kind != "application/ld+json":
             continue
         try:
-            data = read_json(script.text(deep=True) or "")
+            data = schema_org.read_json(script.text(deep=True) or "")
         except (ValueError, RecursionError):
             broken += 1
             continue
@@ -110,22 +103,6 @@ def decode(body: bytes) -> str:
         return body.decode(encoding)
     except (UnicodeDecodeError, LookupError):
         return body.decode("cp1252", "replace")
-
-
-def read_json(text: str) -> Any:
-    """JSON-LD as Python values, also with comments, trailing commas and a wrapping comment around it.
-
-    Raises ValueError for what is still not JSON.
-    """
-    text = WRAPPING.sub("", text).strip()
-    try:
-        return json.loads(text, strict=False)
-    except ValueError:
-        cleaned = COMMAS.sub(lambda match: match[1] or "", COMMENTS.sub(lambda match: match[1] or "", text))
-    try:
-        return json.loads(cleaned, strict=False)
-    except ValueError:
-        return json.loads(unescape(cleaned), strict=False)
 
 
 def find_microdata(tree: Any) -> Iterator[dict[str, Any]]:

@@ -215,8 +215,6 @@ def json_array(text: io.TextIOWrapper, scan: Any, limits: Any, answer: MessageWr
 
 def read_products(source: JsonText) -> list[dict[str, Value]]:
     """The rows of the schema.org products in a text that is one object of JSON-LD; none if it is another one."""
-    from pricesmith.catalog.readers.html import read_json
-
     if '"@' not in source.buffer:
         return []
     while len(source.buffer) <= LARGEST_OBJECT and source.read_on():
@@ -224,7 +222,7 @@ def read_products(source: JsonText) -> list[dict[str, Value]]:
     if len(source.buffer) > LARGEST_OBJECT:
         return []
     try:
-        value = read_json(source.buffer.strip(SPACES))
+        value = schema_org.read_json(source.buffer.strip(SPACES))
     except (ValueError, RecursionError):
         return []
     if not isinstance(value, dict) or not {"@type", "@graph", "@context"} & value.keys():

@@ -11,7 +11,10 @@ other offers, and lowPrice with highPrice, are a price range, which `curate` rej
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
+from html import unescape
 from typing import Any
 
 from pricesmith.catalog.readers.sandbox import Value
@@ -27,8 +30,30 @@ NAMES = """
     material pattern size weight width height depth itemCondition additionalProperty url
 """
 KEPT = tuple(NAMES.split())
+# Strings stay; comments and commas before a closing bracket go.
+COMMENTS = re.compile(r'("(?:[^"\\]|\\.)*+")|//[^\n\r]*|/\*.*?\*/', re.DOTALL)
+COMMAS = re.compile(r'("(?:[^"\\]|\\.)*+")|,(?=\s*[}\]])', re.DOTALL)
+WRAPPING = re.compile(
+    r"^\s*(?:<!--|//\s*<!\[CDATA\[|/\*\s*<!\[CDATA\[\s*\*/|<!\[CDATA\[)|(?:-->|(?:/[/*]\s*)?\]\]>(?:\s*\*/)?)\s*$"
+)
 DEEPEST = 32
 MOST_NODES = 200_000  # objects and lists of one page that are looked at
+
+
+def read_json(text: str) -> Any:
+    """JSON-LD as Python values, also with comments, trailing commas and a wrapping comment around it.
+
+    Raises ValueError for what is still not JSON.
+    """
+    text = WRAPPING.sub("", text).strip()
+    try:
+        return json.loads(text, strict=False)
+    except ValueError:
+        cleaned = COMMAS.sub(lambda match: match[1] or "", COMMENTS.sub(lambda match: match[1] or "", text))
+    try:
+        return json.loads(cleaned, strict=False)
+    except ValueError:
+        return json.loads(unescape(cleaned), strict=False)
 
 
 def types_of(value: dict[str, Any]) -> set[str]:

@@ -27,7 +27,7 @@ from pricesmith.catalog.readers.hub import HUB, fetch_hub, parse_hub
 from pricesmith.catalog.readers.postgresql_source import POSTGRESQL, fetch_table, parse_address
 from pricesmith.core.addresses import mask_password
 from pricesmith.core.atomic import is_utf8, sha256
-from pricesmith.core.errors import InputError
+from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.progress import SILENT, Progress
 
 TEXT_FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".xml": "xml"}
@@ -159,6 +159,21 @@ class PriceScan:
 LIMITS = Limits()
 Batch = list[RawRow | BadRow]
 SOUND: set[tuple[str, int, int]] = set()  # packed files that this process has seen whole: path, size, time
+
+
+def local_files(source: str) -> tuple[Path, ...]:
+    """The file of this machine that a source names, empty for a table of a server and a file of the Hub."""
+    if source.startswith((HUB, *POSTGRESQL)):
+        return ()
+    return (sqlite_path(source)[0] if source.startswith(SQLITE) else Path(source),)
+
+
+def single_source(source: str, progress: Progress, what: str = "Price") -> Source:
+    """The one file or table that a source names. Raises UsageError if it is a folder or several files."""
+    sources = resolve_sources([source], progress)
+    if len(sources) != 1 or Path(source).is_dir():
+        raise UsageError("--file takes one file", got=f"{len(sources)} files", hint=f"{what} them one after another.")
+    return sources[0]
 
 
 def resolve_sources(sources: Sequence[str], progress: Progress = SILENT) -> list[Source]:
