@@ -1,7 +1,7 @@
 """The server against the same work without it: CPU for each listing, waiting times, hot swaps, kills, memory.
 
     python benchmarks/serve.py out/demo                            the sparse MLP of a build folder, and its ridge
-    python benchmarks/serve.py out/demo --only batch,single        (also: swaps, kills, soak)
+    python benchmarks/serve.py out/demo --only batch,single        (also: processes, swaps, kills, soak)
 
 Each server is a process of its own, whose CPU time (user and system) is read from the system before and after a round;
 rounds of the two sides alternate. "Bare" is `PriceModel.predict` on the same texts in a loop: cleaning, price, interval
@@ -15,6 +15,7 @@ import asyncio
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import statistics
@@ -22,14 +23,16 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PARTS = ("batch", "single", "swaps", "kills", "soak")
+PARTS = ("batch", "single", "processes", "swaps", "kills", "soak")
 SIZES = (256, 1_024)
+DIVIDED_SIZES = (128, 256, 1_024, 10_000)  # batches that several processes price together
 CONNECTIONS = (1, 16, 64)
 ROUNDS = 6
 MIN_TEXTS = 6_000  # those of a small catalog are repeated
@@ -48,9 +51,14 @@ class Process:
         return int(self.url.rsplit(":", 1)[1])
 
     def cpu(self) -> float:
-        """CPU seconds so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICK
+        """CPU seconds so far, with those of its own processes."""
+        fields = [read_stat(pid) for pid in (self.process.pid, *self.children())]
+        return sum(int(own[11]) + int(own[12]) for own in fields) / TICK
+
+    def children(self) -> list[int]:
+        """The processes that it has started."""
+        pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+        return [pid for pid in pids if (fields := read_stat(pid)) and int(fields[1]) == self.process.pid]
 
     def memory(self) -> float:
         """Megabytes in memory."""
@@ -60,6 +68,20 @@ class Process:
     def kill(self) -> None:
         self.process.kill()
         self.process.communicate()
+
+
+def read_stat(pid: int) -> list[str]:
+    """The fields of a process from its state on; none if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return []
+
+
+def read_private_memory(pid: int) -> float:
+    """Megabytes that a process shares with no other (its proportional share of what it does share included)."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(next(line for line in text.splitlines() if line.startswith("Pss:")).split()[1]) / 1024
 
 
 def start(command: list[str]) -> Process:
@@ -262,6 +284,47 @@ def measure_single(model: Path, texts: list[str], rounds: int) -> None:
         )
 
 
+def measure_processes(model: Path, texts: list[str], rounds: int, processes: int = 2) -> None:
+    """Seconds and CPU of batches that one process prices, and several together, in turn."""
+    servers = {
+        1: start_server(model, "--no-log"),
+        processes: start_server(model, "--no-log", "--batch-processes", str(processes)),
+    }
+    with stopped_at_end(*servers.values()):
+        wait_for_processes(servers[processes], processes)
+        (pid, *_) = servers[processes].children()
+        print(f"{model.name}: {read_private_memory(pid):.0f} MB for a further process\n")
+        print("| batch | processes | seconds (least to most) | CPU seconds |\n|--:|--:|---|--:|")
+        for size in DIVIDED_SIZES:
+            count = max(1, 1_024 // size)
+            repeated = texts * (1 + size * count // len(texts))
+            requests = [
+                encode("/v1/price/batch", {"listings": repeated[n * size : (n + 1) * size]}) for n in range(count)
+            ]
+            figures: dict[int, list[tuple[float, float]]] = {number: [] for number in servers}
+            for turn in range(rounds + 1):
+                for number, server in servers.items():
+                    before, begun = server.cpu(), time.perf_counter()
+                    _, statuses = asyncio.run(run_load(server.port, requests, 1))
+                    seconds = (time.perf_counter() - begun) / count
+                    assert set(statuses) == {200}, statuses
+                    if turn:
+                        figures[number].append((seconds, (server.cpu() - before) / count))
+            for number, rows in figures.items():
+                seconds_of, cpu = ([row[column] for row in rows] for column in (0, 1))
+                spread = f"{min(seconds_of):.3f} to {max(seconds_of):.3f}"
+                shown = f"{statistics.median(seconds_of):.3f} ({spread})"
+                print(f"| {size:,} | {number} | {shown} | {statistics.median(cpu):.3f} |", flush=True)
+    print()
+
+
+def wait_for_processes(server: Process, processes: int) -> None:
+    """Wait until so many processes of a server can price."""
+    line = re.compile(rf"^pricesmith_batch_processes.* {processes}(\.0)?$", re.MULTILINE)
+    while not line.search(urllib.request.urlopen(f"{server.url}/metrics").read().decode()):
+        time.sleep(0.1)
+
+
 def measure_swaps(model: Path, other: Path, folder: Path, texts: list[str], swaps: int) -> None:
     """Hot swaps between two models under load; counts what was not answered with 200."""
     key, served = make_key(folder), folder / "served"
@@ -395,6 +458,9 @@ def main() -> None:
             measure_batches(model, folder, texts, options.rounds)
         if "single" in parts:
             measure_single(model, texts, options.rounds)
+        if "processes" in parts:
+            for path in (other, model):
+                measure_processes(path, texts, options.rounds)
         if "swaps" in parts:
             measure_swaps(model, other, folder, texts, options.swaps)
         if "kills" in parts:

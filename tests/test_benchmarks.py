@@ -81,7 +81,8 @@ def test_the_script_of_the_server_measures_every_part(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr[-2000:]
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if re.match(r"\| \d", line)]
-    assert [row[1] for row in rows] == ["bare", "server", "server with log and keys"] * 2 + ["server", "echo"] * 3
+    sides = ["bare", "server", "server with log and keys"] * 2 + ["server", "echo"] * 3
+    assert [row[1] for row in rows] == sides + ["1", "2"] * 8  # eight: four sizes of batches, two models
     for what in ("0 not answered with 200", "0 lost", "0 failed"):
         assert what in done.stdout
 

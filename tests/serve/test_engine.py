@@ -13,13 +13,9 @@ import pytest
 import pricesmith as ps
 from pricesmith.core.types import Listing, Quote
 from pricesmith.pricers.model import PriceModel
-from pricesmith.serve.engine import (
-    Answer,
-    Engine,
-    EngineLimits,
-    LoadedModel,
-)
+from pricesmith.serve.engine import Engine
 from pricesmith.serve.errors import ServeError
+from pricesmith.serve.loaded_model import Answer, EngineLimits, LoadedModel
 
 TEXT = "Cobalt drill, size 12 kg"
 

@@ -138,6 +138,9 @@ def test_a_broken_model_or_a_busy_port_is_a_plain_error(
         (["--root-path", "prices"], "--root-path must begin with one slash"),
         (["--no-log", "--log-text"], "--no-log contradicts --log and --log-text"),
         (["--port", "70000"], "Invalid value for '--port'"),
+        (["--batch-processes", "0"], "--batch-processes is not a number of processes"),
+        (["--batch-processes", "many"], "--batch-processes is not a number of processes"),
+        (["--batch-processes", "9" * 5000], "--batch-processes is not a number of processes"),
     ],
 )
 def test_wrong_options_are_refused(
@@ -170,3 +173,87 @@ def test_keys_are_required_if_their_file_is_named(
     headers = {"authorization": f"Bearer {key}"}
     assert server.post("/v1/price", BODY, headers=headers).status_code == 200
     assert server.post("/v1/models/reload", {}, headers=headers).json()["switched"] is False
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended meanwhile
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def count_ready(server: Server) -> int:
+    """The number of processes that can price parts of a batch."""
+    (line,) = [line for line in server.get("/metrics").text.splitlines() if line.startswith("pricesmith_batch_proc")]
+    return int(float(line.split()[-1]))
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs the /proc of Linux")
+
+
+@needs_proc
+def test_a_large_batch_is_priced_by_two_processes_and_none_is_left_at_the_end(
+    start: Callable[..., Server], model_copy: Path
+) -> None:
+    """One of them is killed meanwhile, and the terminal sends Ctrl-C to both."""
+    server = start(str(model_copy), "--no-log", "--batch-processes", "2")
+    body = {"listings": [f"Cobalt drill, size {number} kg" for number in range(1_000)]}
+    expected = [quote["price"] for quote in server.post("/v1/price/batch", body).json()["quotes"]]
+    wait_for(lambda: count_ready(server) == 2)
+    (first,) = children(server.process.pid)
+    assert [quote["price"] for quote in server.post("/v1/price/batch", body).json()["quotes"]] == expected
+    os.kill(first, signal.SIGKILL)
+    assert [quote["price"] for quote in server.post("/v1/price/batch", body).json()["quotes"]] == expected
+    wait_for(lambda: children(server.process.pid) not in ([], [first]))
+    (second,) = children(server.process.pid)
+    wait_for(lambda: count_ready(server) == 2)
+    os.kill(second, signal.SIGINT)
+    assert [quote["price"] for quote in server.post("/v1/price/batch", body).json()["quotes"]] == expected
+    assert is_running(second)
+    code, errors = server.stop(signal.SIGINT)
+    assert code == 130
+    assert "Traceback" not in errors
+    assert not is_running(second)
+
+
+@needs_proc
+def test_the_processes_of_a_killed_server_end(start: Callable[..., Server], model_copy: Path) -> None:
+    server = start(str(model_copy), "--no-log", "--batch-processes", "3")
+    wait_for(lambda: count_ready(server) == 3)
+    pids = children(server.process.pid)
+    assert len(pids) == 2
+    server.process.kill()
+    wait_for(lambda: not any(map(is_running, pids)))
+
+
+@needs_proc
+def test_a_reload_replaces_the_processes_too(
+    start: Callable[..., Server], model_copy: Path, served_models: dict[str, Path]
+) -> None:
+    server = start(str(model_copy), "--no-log", "--batch-processes", "2")
+    body = {"listings": [f"Cobalt drill, size {number} kg" for number in range(500)]}
+    wait_for(lambda: count_ready(server) == 2)
+    old = children(server.process.pid)
+    before = server.post("/v1/price/batch", body).json()["quotes"]
+    shutil.rmtree(model_copy)
+    shutil.copytree(served_models["median"], model_copy)
+    server.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: server.post("/v1/price/batch", body).json()["quotes"][0]["price"] != before[0]["price"])
+    wait_for(lambda: count_ready(server) == 2 and not set(old) & set(children(server.process.pid)))
+    prices = {quote["price"] for quote in server.post("/v1/price/batch", body).json()["quotes"]}
+    assert len(prices) == 1  # all of them by the median
+    assert len(children(server.process.pid)) == 1

@@ -13,6 +13,8 @@ from pricesmith.cli.app import Json, Quiet, app, open_console
 from pricesmith.core.build_file import BUILD_FILE
 from pricesmith.core.errors import UsageError
 
+MAX_PROCESSES = 64  # for one model
+
 ModelFolders = Annotated[
     list[Path], typer.Argument(help="Model folders, or folders that build made. The first one is the default model.")
 ]
@@ -41,6 +43,9 @@ EvalsOption = Annotated[
 ]
 MaxUpload = Annotated[int, typer.Option(min=1, help="Megabytes that an uploaded file may have.")]
 BodyTimeout = Annotated[float, typer.Option(min=0.1, help="Seconds in which a request must arrive.")]
+BatchProcesses = Annotated[
+    str, typer.Option(metavar="N|auto", help="Processes that price a large batch together; auto: one for each core.")
+]
 DailyBudget = Annotated[float | None, typer.Option(help="US dollars that API models may cost in a day (UTC).")]
 Timeout = Annotated[float, typer.Option(help="Seconds until a listing is priced without the API model.")]
 
@@ -61,6 +66,7 @@ def serve(
     evals: EvalsOption = None,
     max_upload: MaxUpload = 500,
     body_timeout: BodyTimeout = 30.0,
+    batch_processes: BatchProcesses = "1",
     api_budget_per_day: DailyBudget = None,
     api_timeout: Timeout = 20.0,
     json: Json = False,
@@ -88,6 +94,7 @@ def serve(
         evals=evals or part_of_build(models[0], "evals"),
         upload_limits=UploadLimits(upload=max_upload * 1_000_000),
         body_timeout=body_timeout,
+        batch_processes=count_processes(batch_processes),
         api_budget_per_day=api_budget_per_day,
         api_timeout=api_timeout,
     )
@@ -104,6 +111,22 @@ def serve(
             print(json_library.dumps(facts), flush=True)
 
     run_server(folders, settings, on_ready)
+
+
+def count_processes(value: str) -> int:
+    """The number of processes that an option names. Raises UsageError if it is neither `auto` nor such a number."""
+    if value == "auto":
+        from pricesmith.base_models.hardware import available_cores
+
+        return min(available_cores(), MAX_PROCESSES)
+    if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= MAX_PROCESSES):
+        raise UsageError(
+            "--batch-processes is not a number of processes",
+            got=value[:80],
+            allowed=f"1 to {MAX_PROCESSES}, or auto",
+            hint="--batch-processes auto",
+        )
+    return int(value)
 
 
 def show_server_log() -> None:

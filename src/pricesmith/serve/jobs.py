@@ -20,6 +20,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -33,17 +35,19 @@ from pricesmith.core.atomic import file_lock, write_json
 from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.core.progress import Progress, Remaining
 from pricesmith.core.types import Listing, Quote
+from pricesmith.serve.batch_pool import PartFunction
 from pricesmith.serve.errors import ServeError
+from pricesmith.serve.loaded_model import LoadedModel, check_listings, find_comparables, price_listings
 from pricesmith.serve.uploads import Upload
 
 if TYPE_CHECKING:
-    from pricesmith.serve.engine import Engine, LoadedModel
+    from pricesmith.serve.engine import Engine
 
 log = logging.getLogger("pricesmith.serve")
 T = TypeVar("T")
 JOB = "job.json"
 ID = re.compile(r"f[0-9a-f]{24}")
-CHUNK = 512  # listings that are priced before other requests have their turn
+CHUNK = 512  # listings that a process prices before other requests have their turn
 PART_ROWS = 2_000
 ENDINGS = (".csv", ".xlsx", ".parquet", ".jsonl")
 UNFINISHED = ("waiting", "counting", "pricing")
@@ -167,7 +171,8 @@ class FileJob(Progress):
 
 
 class JobPricer:
-    """A served model as `price_file` takes it: it prices 512 listings at a time between the requests of others.
+    """A served model as `price_file` takes it: it prices 512 listings at a time, as many for each further process, then
+    others have their turn.
 
     Fees of an API model count toward the budget of the day, so `price_file` need not divide a budget of its own.
     """
@@ -181,29 +186,28 @@ class JobPricer:
         return self.loaded.model.name
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
-        quotes: list[Quote] = []
-        for start in range(0, len(listings), CHUNK):
-            chunk = listings[start : start + CHUNK]
-            quotes += self.work(lambda chunk=chunk: self.loaded.model.price(chunk))  # type: ignore[misc]
-            self.job.count_priced(len(chunk))
-        return quotes
+        return self.map_rows(price_listings, listings, self.job.count_priced)
 
     def find_comparables(
         self, listings: Sequence[Listing], k: int = 3, *, quotes: Sequence[Quote] | None = None
     ) -> list[list[Comparable]]:
         assert quotes is not None
-        near: list[list[Comparable]] = []
-        for start in range(0, len(listings), CHUNK):
-            part, own = listings[start : start + CHUNK], quotes[start : start + CHUNK]
-            near += self.work(lambda part=part, own=own: self.loaded.model.find_comparables(part, k, quotes=own))  # type: ignore[misc]
-        return near
+        return self.map_rows(find_comparables, [*zip(listings, quotes, repeat(k), strict=False)])
 
     def nothing_similar(self, listings: Sequence[Listing]) -> list[bool | None]:
-        flags: list[bool | None] = []
-        for start in range(0, len(listings), CHUNK):
-            part = listings[start : start + CHUNK]
-            flags += self.work(lambda part=part: self.loaded.model.nothing_similar(part))  # type: ignore[misc]
-        return flags
+        return self.map_rows(check_listings, listings)
+
+    def map_rows(
+        self, function: PartFunction, rows: Sequence[Any], count: Callable[[int], None] = lambda rows: None
+    ) -> list[Any]:
+        """The results of a function for each row, some rows at a time; `count` gets the number of those that are
+        done."""
+        results: list[Any] = []
+        while len(results) < len(rows):
+            turn = rows[len(results) : len(results) + CHUNK * self.loaded.processes]
+            results += self.work(partial(self.loaded.map_rows, function, turn))
+            count(len(turn))
+        return results
 
     def work(self, function: Callable[[], T]) -> T:
         """The result of a function that runs in the engine's thread; one that waits for an API model runs in this."""

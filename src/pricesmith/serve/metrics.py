@@ -106,12 +106,16 @@ class ServiceCollector(Collector):
         yield count("pricesmith_failed_requests", "Requests that a model failed to price", engines, "failed")
         waiting = GaugeMetricFamily("pricesmith_waiting_listings", "Listings that wait to be priced", labels=["model"])
         sizes = HistogramMetricFamily("pricesmith_batch_listings", "Listings priced together", labels=["model"])
+        processes = GaugeMetricFamily(
+            "pricesmith_batch_processes", "Processes that can price parts of large batches", labels=["model"]
+        )
         info = InfoMetricFamily("pricesmith_model", "Served models", labels=["model"])
         for engine in engines:
             waiting.add_metric([engine.name], engine.waiting)
             sizes.add_metric([engine.name], size_buckets(engine), sum_value=engine.priced)
+            processes.add_metric([engine.name], engine.loaded.processes)
             info.add_metric([engine.name], describe_engine(engine))
-        yield from (waiting, sizes, info)
+        yield from (waiting, sizes, processes, info)
         yield GaugeMetricFamily("pricesmith_ready", "Whether all models are loaded", value=int(self.service.ready))
         yield from self.collect_files()
         yield from self.collect_log()

@@ -10,10 +10,11 @@ from fastapi import APIRouter, Query, Request, Response
 
 from pricesmith.batch.price import PricedRow
 from pricesmith.core.types import Quote
-from pricesmith.serve.engine import Answer, Engine, LoadedModel
+from pricesmith.serve.engine import Engine
 from pricesmith.serve.errors import ServeError, declare, request_id, request_key
 from pricesmith.serve.explain import check_explainable, explain_price
 from pricesmith.serve.idempotency import Finish, IdempotencyKey, answer_once
+from pricesmith.serve.loaded_model import Answer, LoadedModel
 from pricesmith.serve.log_records import StoredAnswer, new_quote_id
 from pricesmith.serve.schemas import (
     MAX_COMPARABLES,

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pricesmith.core.errors import PricesmithError, UsageError
-from pricesmith.serve.engine import Engine, EngineLimits, LoadedModel
+from pricesmith.serve.engine import Engine
 from pricesmith.serve.errors import ServeError
 from pricesmith.serve.jobs import JobStore, UploadLimits
 from pricesmith.serve.keys import KeyRing, default_keys_file
+from pricesmith.serve.loaded_model import EngineLimits, LoadedModel
 from pricesmith.serve.log import RequestLog
 from pricesmith.serve.log_file import default_log_path
 from pricesmith.serve.schemas import ReloadOutput
@@ -46,6 +47,7 @@ class ServeSettings:
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
     body_timeout: float = 30.0  # seconds until a request must have arrived
     waiting: int = 20_000  # listings that may wait for each model
+    batch_processes: int = 1  # that price a large batch of a model together, the server itself included
     api_budget_per_day: float | None = None  # US dollars that API models may cost (UTC days)
     api_timeout: float = 20.0  # seconds until a listing is priced without the API model
     api_concurrency: int = 8
@@ -90,7 +92,9 @@ class Service:
         self.sessions = Sessions(self.keys) if self.keys is not None else None
         self.log: RequestLog | None = None
         self.spending = DailySpending(settings.api_budget_per_day)
-        self.limits = EngineLimits(settings.waiting, settings.api_timeout, settings.api_concurrency, self.spending)
+        self.limits = EngineLimits(
+            settings.waiting, settings.api_timeout, settings.api_concurrency, self.spending, settings.batch_processes
+        )
         self.reloading = asyncio.Lock()
         self.ready = False
         uploads = settings.uploads or default_uploads(settings, next(iter(self.folders.values())))
