@@ -94,6 +94,21 @@ def test_a_line_of_the_leaderboard_summarizes_the_rows(evals):
     assert next(row for row in build_leaderboard(evals) if row.name == "bad").fit_seconds == 3.0
 
 
+@pytest.mark.parametrize(
+    ("others", "note"),
+    [
+        ({}, ""),
+        (None, ""),
+        ("odd", ""),
+        ({"made-nano": 1}, "1 answer came from another model: made-nano"),
+        ({"a\nb": 3, "c": 2}, "5 answers came from another model: a b, c"),
+    ],
+)
+def test_answers_of_another_model_are_noted(others, note):
+    """The reader must know whose error it is."""
+    assert leaderboard.other_models_note({"other_models": others}) == note
+
+
 def test_no_course_rate_outside_dollars_and_no_coverage_without_intervals(evals):
     """They are None, not 0."""
     euros = tuple(

@@ -118,7 +118,7 @@ def fit(
     *,
     budget: float | None = None,
     concurrency: int = 8,
-    timeout: float = 300.0,
+    timeout: float | None = None,
     weight_by: str = "",
     overwrite: bool = False,
     verbose: bool = False,
@@ -190,7 +190,7 @@ def price_file(
     mapping: Mapping[str, str] | None = None,
     budget: float | None = None,
     concurrency: int = 8,
-    timeout: float = 300.0,
+    timeout: float | None = None,
     overwrite: bool = False,
     verbose: bool = False,
 ) -> dict[str, Any]:

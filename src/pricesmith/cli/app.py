@@ -53,7 +53,9 @@ CatalogFolder = Annotated[Path, typer.Option("--catalog", help="A catalog folder
 # Options of the commands that may ask an API model
 ApiBudget = Annotated[float | None, typer.Option("--budget", help="US dollars that API models may cost at most.")]
 ApiConcurrency = Annotated[int, typer.Option("--concurrency", help="Requests to an API model at the same time.")]
-ApiTimeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait for an answer of an API model.")]
+ApiTimeout = Annotated[
+    float | None, typer.Option("--timeout", help="Seconds to wait for an answer of an API model (300; flex tier: 900).")
+]
 
 # Options of both `curate` and `build`
 ColumnNames = Annotated[

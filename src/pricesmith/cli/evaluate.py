@@ -50,7 +50,7 @@ def evaluate(
     answers: Annotated[int | None, typer.Option(help="With --suggest: another number of answers.")] = None,
     budget: ApiBudget = None,
     concurrency: ApiConcurrency = 8,
-    timeout: ApiTimeout = 300.0,
+    timeout: ApiTimeout = None,
     overwrite: Rebuild = False,
     json: Json = False,
     quiet: Quiet = False,

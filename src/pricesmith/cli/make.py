@@ -230,7 +230,7 @@ def fit(
     ] = None,
     budget: ApiBudget = None,
     concurrency: ApiConcurrency = 8,
-    timeout: ApiTimeout = 300.0,
+    timeout: ApiTimeout = None,
     overwrite: Rebuild = False,
     json: Json = False,
     quiet: Quiet = False,

@@ -51,7 +51,7 @@ def price(
     audit: Annotated[bool, typer.Option("--audit", help="Assess the prices of --file as over or under.")] = False,
     budget: ApiBudget = None,
     concurrency: ApiConcurrency = 8,
-    timeout: ApiTimeout = 300.0,
+    timeout: ApiTimeout = None,
     overwrite: Overwrite = False,
     json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the price alone.")] = False,

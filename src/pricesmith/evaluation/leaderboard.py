@@ -39,6 +39,7 @@ from pricesmith.metrics.bands import (
 )
 from pricesmith.metrics.bootstrap import MIN_GROUPS, Codes, Interval, bootstrap_interval
 from pricesmith.metrics.metrics import METRICS, Array, is_course_range
+from pricesmith.text.formatting import to_single_line
 
 MAE = METRICS["MAE"]
 LEVEL = 0.9
@@ -162,6 +163,16 @@ def compare_if_common(data: EvalArrays, best: EvalArrays, seed: int) -> Differen
     return compare(data, best, MAE, seed=seed)
 
 
+def other_models_note(meta: Mapping[str, Any]) -> str:
+    """State how many answers of an API model came from another model than was asked; empty if none did."""
+    others = meta.get("other_models")
+    counts = [count for count in others.values() if isinstance(count, int)] if isinstance(others, Mapping) else []
+    if not isinstance(others, Mapping) or not sum(counts):
+        return ""
+    names = ", ".join(to_single_line(str(name), 40) for name in list(others)[:3])
+    return f"{sum(counts):,} {'answer' if sum(counts) == 1 else 'answers'} came from another model: {names}"
+
+
 def leaderboard_row(data: EvalArrays, meta: dict[str, Any], facts: dict[str, Any], seed: int) -> LeaderboardRow:
     """One row, with what is known of its rank (`facts`)."""
     evaluation, rows = data.evaluation, data.evaluation.rows
@@ -189,7 +200,7 @@ def leaderboard_row(data: EvalArrays, meta: dict[str, Any], facts: dict[str, Any
         coverage=band.coverage if band else None,
         lower_factor=band.lower_factor if band else None,
         upper_factor=band.upper_factor if band else None,
-        note=evaluation.note,
+        note="; ".join(note for note in (evaluation.note, other_models_note(meta)) if note),
         hybrid=read_hybrid(meta),
         **facts,
     )

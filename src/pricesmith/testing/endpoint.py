@@ -70,7 +70,8 @@ class FakeEndpoint:
     get a status 400, `rejects` is a text in a question that always gets one; `message` is the error message.
     `reasoning_tokens` are added to each reply, which comes after `delay` seconds. `usage`: replies report their tokens;
     `cost`: the dollars they report; `respects_limit`: replies are cut at the limit of output tokens. Prompts are cut at
-    `context` tokens without a word, as Ollama does; `models` are listed at `/models`.
+    `context` tokens without a word, as Ollama does; `models` are listed at `/models`. `fields` and `usage_fields` are
+    added to each reply and its usage.
     """
 
     def __init__(
@@ -91,12 +92,15 @@ class FakeEndpoint:
         style: str = "openai",
         context: int | None = None,
         models: Sequence[Mapping[str, Any]] = (),
+        fields: Mapping[str, Any] | None = None,
+        usage_fields: Mapping[str, Any] | None = None,
     ) -> None:
         self.answer, self.faults, self.refuses = answer, faults or {}, refuses
         self.revoked_after, self.wait, self.reasoning_tokens, self.delay = revoked_after, wait, reasoning_tokens, delay
         self.respects_limit, self.usage, self.cost, self.key = respects_limit, usage, cost, KEY
         self.message, self.rejects = message, rejects
         self.style, self.context, self.models = STYLES[style], context, models
+        self.fields, self.usage_fields = fields or {}, usage_fields or {}
         self.reason = "Made"  # the reason phrase of the status line
         self.requests: list[ReceivedRequest] = []
         self.question_counts: Counter[str] = Counter()
@@ -114,7 +118,7 @@ class FakeEndpoint:
         prices = PriceList.flat(*price, "2026-11-22", "made") if price else None
         endpoint = Endpoint("made", self.url, "made-model", prices, "MADE_KEY", self.key)
         _, _, query = self.style.path.partition("?")
-        return replace(endpoint, format=self.style.format, query=query)
+        return replace(endpoint, format=self.style.format, query=query, reasoning=self.reasoning_tokens > 0)
 
     def __enter__(self) -> FakeEndpoint:
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True)
@@ -166,8 +170,10 @@ class FakeEndpoint:
             text, tokens_out = text[: 4 * max(0, limit - self.reasoning_tokens)], limit
         reasoning = min(self.reasoning_tokens, tokens_out)
         made = FakeReply(len(self.requests), str(body.get("model", "")), text, cut, tokens_in, tokens_out, reasoning)
-        usage = self.style.usage(made) | ({"cost": self.cost} if self.cost is not None else {})
-        return self.style.reply(made, usage if self.usage else None), tokens_in, tokens_out
+        usage = (
+            self.style.usage(made) | ({"cost": self.cost} if self.cost is not None else {}) | dict(self.usage_fields)
+        )
+        return {**self.style.reply(made, usage if self.usage else None), **self.fields}, tokens_in, tokens_out
 
 
 def has_parameter(body: Any, name: str) -> bool:

@@ -14,7 +14,6 @@ from pricesmith.pricers.api.eval_report import (
     ApiCostReporter,
     check_memorization,
     choose_items,
-    estimate_tokens,
     find_price,
     format_usd,
     matches_by_chance,
@@ -131,20 +130,6 @@ def test_the_estimate_in_folds_is_of_what_each_fold_sends(tmp_path: Path) -> Non
         pricer.close()
     assert "12 requests to send" in notes.notes[0]
     assert "all in the response cache" in notes.notes[-1]
-
-
-@pytest.mark.parametrize(
-    ("text", "low", "high"),
-    [
-        ("a sturdy garden hose of twenty five metres with brass fittings", 12, 20),
-        ("手工编织羊毛地毯北欧风格客厅卧室床边防滑加厚可机洗灰色简约现代", 20, 40),
-        ("Шланг садовый поливочный двадцать пять метров", 12, 30),
-        ("", 0, 0),
-    ],
-)
-def test_the_estimate_of_tokens_depends_on_the_script(text: str, low: float, high: float) -> None:
-    """A Chinese character is about one token, four Latin letters are."""
-    assert low <= estimate_tokens(text) <= high
 
 
 def test_a_tiny_cost_is_not_zero() -> None:

@@ -207,20 +207,22 @@ def test_saved_answers_cost_what_is_known_and_never_0_for_unknown() -> None:
     assert [quote.price for quote in unknown] == [20.0, None, None]
     fixed = SavedAnswers(quotes, "llm", FeeSettings(cost_per_1000=2.0), "USD").price(LISTINGS)
     assert [quote.cost_usd for quote in fixed] == [0.002, 0.002, 0.0]
-    tokens = SavedAnswers(quotes, "llm", FeeSettings("gpt-6-luna"), "USD")
+    tokens = SavedAnswers(quotes, "llm", FeeSettings("gpt-6-luna@reasoning_effort=none"), "USD")
     fees = tokens.expected_fees([Listing("1", "a", "word " * 1000), Listing("2", "a", "word")])
     assert fees[0] > 5 * fees[1] > 0
     assert tokens.estimated_fees
+    reasoning = SavedAnswers(quotes, "llm", FeeSettings("gpt-6-luna"), "USD")
+    assert reasoning.price(LISTINGS)[0].cost_usd == pytest.approx(0.000425, rel=0.05)  # 840 output tokens
 
 
 def test_an_api_model_of_unknown_price_cannot_estimate_fees() -> None:
     """With what to use instead; which works."""
     with pytest.raises(UsageError, match="is unknown") as caught:
-        FeeSettings("openai/nobody-knows").token_price()
+        FeeSettings("openai/nobody-knows").answer_terms()
     assert "@price=2/10" in caught.value.hint
-    price = FeeSettings("openai/nobody-knows@price=2/10").token_price()
-    assert price is not None
-    assert (price.input, price.output) == (2.0, 10.0)
+    terms = FeeSettings("openai/nobody-knows@price=2/10").answer_terms()
+    assert terms is not None
+    assert (terms[0].input, terms[0].output) == (2.0, 10.0)
 
 
 def test_an_answer_far_outside_the_price_range_counts_as_its_end() -> None:

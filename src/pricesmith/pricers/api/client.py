@@ -101,12 +101,13 @@ class ApiClient:
         reasoning_effort: str = "",
         schema: bool = True,
         timeout: float = 300.0,
+        tier: str = "",
         max_tries: int = MAX_TRIES,
         back_off: float = BACK_OFF,
     ) -> None:
         self.endpoint, self.budget, self.capabilities = endpoint, budget, capabilities
         self.max_output_tokens, self.reasoning_effort, self.schema = max_output_tokens, reasoning_effort, schema
-        self.timeout, self.max_tries, self.back_off = timeout, max_tries, back_off
+        self.timeout, self.tier, self.max_tries, self.back_off = timeout, tier, max_tries, back_off
         self.initial_capabilities, self.n_requests, self.simplifications, self.rejected = capabilities, 0, 0, 0
         self.error_counts: Counter[str] = Counter()
         self.failed_tries_usd, self.cost_known = 0.0, True
@@ -190,7 +191,7 @@ class ApiClient:
                 if isinstance(result, Completion):
                     return result
                 if result.billed:
-                    failed_tries_usd = add_costs(failed_tries_usd, call.worst if self.endpoint.price else None)
+                    failed_tries_usd = add_costs(failed_tries_usd, call.worst if self.has_price else None)
                 with self.lock:
                     self.error_counts[result.cause] += 1
                 # A request with fewer parameters is not another try: the endpoint did not process the last one.
@@ -247,7 +248,7 @@ class ApiClient:
             if isinstance(result, Completion):
                 result = replace(result, seconds=time.perf_counter() - start)
                 failed = result.finish == JSON_FAILED  # answered, and charged at most its worst case
-                if failed and self.endpoint.price:
+                if failed and self.has_price:
                     result = replace(result, cost_usd=call.worst, failed_tries_usd=call.worst)
                 billed = answer_cost(self.endpoint.price, result, moment=datetime.now(UTC)).budget
                 billed = result.cost_usd if failed or billed is None else billed
@@ -259,7 +260,7 @@ class ApiClient:
             if failed:
                 with self.lock:
                     self.failed_tries_usd += cost
-                    self.cost_known = self.endpoint.price is not None
+                    self.cost_known = self.has_price
             self.budget.commit(call.worst, cost, failed=failed)
 
     def exchange(self, http: httpx2.Client, call: CompletionCall, capabilities: Capabilities) -> Completion | ApiError:
@@ -273,8 +274,9 @@ class ApiClient:
             return classify_exception(error, key)
         if response.status_code >= 300:
             return classify_status(response.status_code, response.headers, response.content, key, proven=self.proven)
+        endpoint = self.endpoint
         result = parse_completion(
-            response.content, self.endpoint.price, self.max_output_tokens, key, self.endpoint.format
+            response.content, endpoint.price, self.max_output_tokens, key, endpoint.format, tier=self.tier
         )
         is_ollama = self.endpoint.provider == "ollama" or OLLAMA_FINGERPRINT in response.content
         if is_ollama and isinstance(result, Completion) and is_truncated(call.messages, result.tokens_in):
@@ -290,7 +292,7 @@ class ApiClient:
             reasoning_effort=self.reasoning_effort,
             schema=self.schema,
             n_shared=call.n_shared,
-            extra_body=self.endpoint.extra_body,
+            extra_body={**self.endpoint.extra_body, **({"service_tier": self.tier} if self.tier else {})},
         )
 
     def request_body(self, call: CompletionCall, capabilities: Capabilities) -> dict[str, Any]:
@@ -304,6 +306,12 @@ class ApiClient:
         self.effort_noted = True
         sent = f"it was asked with {self.effort!r}" if self.effort else "it was asked without one"
         return f"{self.endpoint.model} has no reasoning effort {self.reasoning_effort!r}; {sent}."
+
+    @property
+    def has_price(self) -> bool:
+        """Whether the price of tokens is known on the tier that is asked for."""
+        price = self.endpoint.price
+        return price is not None and price.worst_case(datetime.now(UTC), self.tier) is not None
 
     @property
     def effort(self) -> str:

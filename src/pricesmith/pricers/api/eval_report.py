@@ -23,21 +23,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pricesmith.core.types import Item, Listing, render
+from pricesmith.pricers.api.answer_facts import other_models_line
 from pricesmith.pricers.api.client import ApiClient, RequestFailed, add_costs
+from pricesmith.pricers.api.estimate import MIN_ANSWERS, OutputEstimate, estimate_output_tokens, estimate_tokens
 from pricesmith.pricers.api.parse_response import TRUNCATED, has_several_numbers
 from pricesmith.pricers.api.pricer import ApiPricer, ApiRequest
-from pricesmith.pricers.api.response_cache import Completion
+from pricesmith.pricers.api.response_cache import MEMORIZATION, Completion
 from pricesmith.pricers.api.usage import Usage
 from pricesmith.text.price_parser import parse_price
 from pricesmith.text.prompts import repair_unicode
 from pricesmith.text.words import split_pieces, split_words
 
 CHUNK = 256  # listings whose requests are built at once
-JSON_ANSWER_TOKENS = 8.0  # {"price": 24.5}
-# Characters per token by script: rules of thumb; models differ by a factor of up to about 1.5.
-CHARS_PER_TOKEN = 4.0  # ASCII
-CHARS_PER_TOKEN_ALPHABETIC = 2.0  # other letters below U+0800: Latin with accents, Greek, Cyrillic, Hebrew, Arabic
-CHARS_PER_TOKEN_OTHER = 1.0  # Chinese, Japanese, Korean, Devanagari, Thai, emoji, ...
+REVISED_FACTOR = 1.25  # an estimate that was off by more than this is corrected during the run
 
 
 class ApiCostReporter:
@@ -56,6 +54,8 @@ class ApiCostReporter:
     ) -> None:
         self.pricer, self.items, self.n_memorization, self.folds = pricer, items, n_memorization, folds
         self.memorization_items: list[Item] = []
+        self.output, self.n_requests, self.tokens_in = OutputEstimate(0.0, ""), 0, 0.0  # as `before` noted
+        self.revised = False
         self.batch = 8 * pricer.concurrency  # large enough to keep all threads busy, small enough to show progress
 
     def before(self, listings: Sequence[Listing]) -> None:
@@ -77,6 +77,8 @@ class ApiCostReporter:
             pricer.endpoint.check_ready(pricer.now().date())
         for line in self.estimate_lines(len(listings), n_requests, tokens, worst):
             pricer.progress.note(line)
+        if n_requests:
+            pricer.after_answers = self.revise_once
 
     def requests(self, listings: Sequence[Listing]) -> Iterator[list[ApiRequest]]:
         """Yield the requests to send, in chunks: each fold has a pricer that is shown other examples."""
@@ -99,18 +101,18 @@ class ApiCostReporter:
             subject += f" and {len(self.memorization_items):,} memorization checks"
         if not n_requests:
             return [f"{subject}, all in the response cache: no request is sent, nothing is paid."]
-        mean = pricer.cache.mean_output_tokens(pricer.endpoint.url, pricer.endpoint.model)
-        tokens_out = n_requests * (JSON_ANSWER_TOKENS if mean is None else mean)
-        basis = "without reasoning" if mean is None else "as in its cached replies"
+        self.output = estimate_output_tokens(pricer)
+        self.n_requests, self.tokens_in = n_requests, tokens_in
+        tokens_out = n_requests * self.output.tokens
         lines = [
             f"{subject}, {n_requests:,} requests to send; about {tokens_in:,.0f} input tokens "
-            f"and {tokens_out:,.0f} output tokens ({basis})."
+            f"and {tokens_out:,.0f} output tokens ({self.output.basis})."
         ]
         if warning := pricer.endpoint.shutdown_warning(pricer.now().date()):
             lines.append(warning)
         if prices is None or price is None:
             return [*lines, "Cost: unknown, because no price of this model is known."]
-        cost = price.cost(Usage(round(tokens_in), round(tokens_out))) or 0.0
+        cost = self.estimated_cost(self.output.tokens) or 0.0
         lines.append(
             f"Estimated cost: {format_usd(cost)}; at most {format_usd(worst)}, with "
             f"{pricer.options.max_output_tokens:,} output tokens each ({prices.describe(pricer.now())})."
@@ -124,6 +126,27 @@ class ApiCostReporter:
             )
         return lines
 
+    def estimated_cost(self, tokens_out: float) -> float | None:
+        """Return the estimated cost of all requests in US dollars, None if unknown."""
+        price = self.pricer.price_now()
+        return price.cost(Usage(round(self.tokens_in), round(self.n_requests * tokens_out))) if price else None
+
+    def revise_once(self) -> None:
+        """Correct the estimate by the first answers of the run, and note it if it was far off."""
+        usage = self.pricer.usage
+        if self.revised or usage.n_counted < MIN_ANSWERS:
+            return
+        self.revised = True
+        mean = usage.output_tokens / usage.n_counted
+        ratio = max(mean, 1.0) / max(self.output.tokens, 1.0)
+        if not 1 / REVISED_FACTOR <= ratio <= REVISED_FACTOR:
+            cost = self.estimated_cost(mean)
+            of_all = f"; estimated cost of all {self.n_requests:,}: {format_usd(cost)}" if cost is not None else ""
+            self.pricer.progress.note(
+                f"The first {usage.n_counted:,} answers took {mean:,.0f} output tokens each, "
+                f"not {self.output.tokens:,.0f}{of_all}."
+            )
+
     def after(self) -> dict[str, Any]:
         """Return the facts for the meta file, and note them. Unknown costs are None.
 
@@ -136,6 +159,7 @@ class ApiCostReporter:
             "cost_known": known,
             "price": price_facts(pricer),
             "tokens": {"input": usage.tokens["input"], "output": usage.tokens["output"]},
+            **usage.answers.to_dict(pricer.endpoint.model),
             "spent_usd": usage.cost if known else None,
             # The part of it for replies that never arrived, at worst; and the same without the memorization check.
             "failed_tries_usd": usage.failed_tries_usd if known else None,
@@ -177,6 +201,8 @@ class ApiCostReporter:
             lines.append(f"Spent by this command so far: {format_usd(budget.spent)}{limit}{part}.")
         if facts["errors"]:
             lines.append(f"Errors that were retried or skipped: {format_counts(facts['errors'])}.")
+        if others := other_models_line(pricer.endpoint.model, facts["other_models"]):
+            lines.append(others)
         if facts["unanswered"]:
             lines.append(f"No answer: {format_counts(facts['unanswered'])}.")
         if TRUNCATED in facts["unanswered"]:
@@ -194,14 +220,6 @@ def price_facts(pricer: ApiPricer) -> dict[str, Any] | None:
     if prices is None or price is None:
         return None
     return {**price.to_dict(), "date": prices.date, "source": prices.source, "note": prices.note}
-
-
-def estimate_tokens(text: str) -> float:
-    """Return the approximate number of tokens of a text, from its characters by script."""
-    ascii_chars = len(text) if text.isascii() else sum(char < "\x80" for char in text)
-    alphabetic = 0 if ascii_chars == len(text) else sum("\x80" <= char < "\u0800" for char in text)
-    other = len(text) - ascii_chars - alphabetic
-    return ascii_chars / CHARS_PER_TOKEN + alphabetic / CHARS_PER_TOKEN_ALPHABETIC + other / CHARS_PER_TOKEN_OTHER
 
 
 def format_usd(amount: float) -> str:
@@ -272,7 +290,7 @@ def build_request(pricer: ApiPricer, listing: Listing) -> ApiRequest:
         {"role": "system", "content": MEMORIZATION_PROMPT},
         {"role": "user", "content": CONTINUE_QUESTION + halves[0]},
     )
-    return pricer.request(messages, schema=False)
+    return pricer.request(messages, schema=False, purpose=MEMORIZATION)
 
 
 def check_memorization(pricer: ApiPricer, items: Sequence[Item], count: int) -> dict[str, Any]:

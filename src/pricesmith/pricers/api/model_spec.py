@@ -29,12 +29,15 @@ from pricesmith.core.settings import parse_settings
 from pricesmith.core.types import Item
 from pricesmith.pricers.api.limits import Allowances, Budget
 from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
-from pricesmith.pricers.api.providers import find_endpoint
+from pricesmith.pricers.api.providers import Endpoint, find_endpoint, user_prices_file
 from pricesmith.pricers.api.response_cache import ResponseCache, default_cache_path
+from pricesmith.pricers.api.usage import FLEX
 
 API_PREFIX = "api:"
 MAX_CONCURRENCY = 256
 MAX_TIMEOUT = 86_400.0
+DEFAULT_TIMEOUT, FLEX_TIMEOUT = 300.0, 900.0  # seconds
+FLEX_PROVIDERS = ("openai",)
 SAFE_OPTION = re.compile(r"[a-z_]{1,20}=?[0-9]{0,6}")  # can be repeated in an error: it is no key
 OPTIONS_MARK = re.compile(r"@(?=[a-z_]+=)")  # an @ can also be part of a model's name
 
@@ -46,6 +49,7 @@ class ApiOptions(PromptOptions):
     key: str = Field("", description="environment variable that holds the key")
     format: Literal["", "openai", "anthropic", "gemini"] = Field("", description="API format of the url")
     price: str = Field("", description="IN/OUT in dollars per million tokens, such as 2/10")
+    tier: Literal["", "flex"] = Field("", description="service tier: flex is cheaper and slower (OpenAI only)")
     memorization_check: int = Field(0, ge=0, le=10_000, description="how many listings are tested for memorization")
     name: str = Field("", max_length=60, description="name in tables")
 
@@ -69,6 +73,7 @@ class ApiModel:
         if options.max_output_tokens != PromptOptions.model_fields["max_output_tokens"].default:
             parts.append(f"{options.max_output_tokens}-tokens")
         parts += ["text"] * (not options.json_answer)
+        parts += [options.tier] * bool(options.tier)
         return "-".join(["api", self.model.replace("/", "-"), *parts])
 
 
@@ -77,14 +82,14 @@ class ApiSettings:
     """Settings shared by all API models of a command. A context manager: it closes what it opened.
 
     `budget` in US dollars is shared by all models; `concurrency` requests are in flight at once; `timeout` in seconds
-    is the limit of one try. With `fallback`, a hybrid model prices listings that its API model cannot be asked about
-    (the budget is spent, the endpoint does not answer) by itself; otherwise the error is raised. Raises UsageError if a
-    value is out of range.
+    is the limit of one try (None: 300, and 900 on the flex tier). With `fallback`, a hybrid model prices listings that
+    its API model cannot be asked about (the budget is spent, the endpoint does not answer) by itself; otherwise the
+    error is raised. Raises UsageError if a value is out of range.
     """
 
     budget: float | None = None
     concurrency: int = 8
-    timeout: float = 300.0
+    timeout: float | None = None
     cache_path: Path | None = None
     fallback: bool = False
     shared_budget: Budget = field(init=False)
@@ -99,7 +104,7 @@ class ApiSettings:
         if not 1 <= self.concurrency <= MAX_CONCURRENCY:
             allowed = f"1 to {MAX_CONCURRENCY}"
             raise UsageError(f"--concurrency must be {allowed}", got=str(self.concurrency), allowed=allowed)
-        if not 0 < self.timeout <= MAX_TIMEOUT:
+        if self.timeout is not None and not 0 < self.timeout <= MAX_TIMEOUT:
             allowed = f"above 0, at most {MAX_TIMEOUT:,.0f} seconds"
             raise UsageError(f"--timeout must be {allowed}", got=str(self.timeout), allowed=allowed)
         self.use_budget(Budget(self.budget))
@@ -128,19 +133,21 @@ class ApiSettings:
     ) -> ApiPricer:
         """Return the pricer of an API model, which is closed with these settings; `train` and `groups` as in ApiPricer.
 
-        Raises UsageError if its provider is unknown, or there is a budget and no token price. A missing key is an error
-        only when a request must be sent.
+        Raises UsageError if its provider is unknown or has no flex tier, or if there is a budget and no token price. A
+        missing key is an error only when a request must be sent.
         """
         options = api_model.options
+        endpoint = find_endpoint(
+            api_model.model,
+            url=options.url,
+            key=options.key,
+            price=options.price,
+            api_format=options.format,
+            keyless=True,
+        )
+        check_tier(endpoint, options.tier)
         pricer = ApiPricer(
-            find_endpoint(
-                api_model.model,
-                url=options.url,
-                key=options.key,
-                price=options.price,
-                api_format=options.format,
-                keyless=True,
-            ),
+            endpoint,
             PromptOptions(**{option: getattr(options, option) for option in PromptOptions.model_fields}),
             self.response_cache(),
             self.shared_budget,
@@ -149,7 +156,8 @@ class ApiSettings:
             train=train,
             groups=groups,
             concurrency=self.concurrency,
-            timeout=self.timeout,
+            timeout=self.timeout or (FLEX_TIMEOUT if options.tier == FLEX else DEFAULT_TIMEOUT),
+            tier=options.tier,
             progress=progress,
         )
         self.exit_stack.callback(pricer.close)
@@ -202,3 +210,24 @@ def parse_api_model(spec: str) -> ApiModel:
     if not model:
         raise UsageError("api: needs the name of a model", got=subject, hint="For example api:gpt-6-luna")
     return ApiModel(model, parse_settings(ApiOptions, values, where=subject))
+
+
+def check_tier(endpoint: Endpoint, tier: str) -> None:
+    """Raise UsageError if the endpoint is not known to have a service tier, or has no price for it."""
+    if not tier:
+        return
+    if endpoint.provider not in FLEX_PROVIDERS:
+        raise UsageError(
+            f"{endpoint.model} has no {tier} tier at {endpoint.host}",
+            got=f"tier={tier}",
+            allowed=f"tier={tier} for models of {', '.join(FLEX_PROVIDERS)}",
+            hint="Leave out tier=.",
+        )
+    if endpoint.price is not None and tier not in endpoint.price.tiers:
+        known = ", ".join(endpoint.price.tiers) or "none"
+        raise UsageError(
+            f"No {tier} price of {endpoint.model} is known",
+            got=f"tier={tier}",
+            allowed=f"standard, and the tiers with a price: {known}",
+            hint=f"Leave out tier=, or add tiers = {{ {tier} = FACTOR }} to its price in {user_prices_file()}.",
+        )

@@ -17,7 +17,7 @@ def open_settings(
     *,
     budget: float | None = None,
     concurrency: int = 8,
-    timeout: float = 300.0,
+    timeout: float | None = None,
     fallback: bool = False,
 ) -> AbstractContextManager[object]:
     """Return the `ApiSettings` in which `asker`, a recipe or a model, is used; an empty context if it asks no API

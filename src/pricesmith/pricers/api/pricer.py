@@ -22,7 +22,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Literal
@@ -36,6 +36,7 @@ from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Quote, render
+from pricesmith.pricers.api.answer_facts import UsageStats, is_timed
 from pricesmith.pricers.api.client import ApiClient, CompletionCall, RequestFailed, RunStopped
 from pricesmith.pricers.api.costs import answer_cost
 from pricesmith.pricers.api.errors import CONTEXT_LENGTH, NO_CONNECTION, TIMED_OUT
@@ -45,8 +46,8 @@ from pricesmith.pricers.api.parse_response import parse_response
 from pricesmith.pricers.api.prices import TokenPrice
 from pricesmith.pricers.api.providers import Endpoint, user_prices_file
 from pricesmith.pricers.api.redaction import mask_key
-from pricesmith.pricers.api.response_cache import Completion, ResponseCache, cache_key
-from pricesmith.pricers.api.usage import Usage
+from pricesmith.pricers.api.response_cache import PRICE, Completion, ResponseCache, cache_key
+from pricesmith.pricers.api.usage import FLEX, Usage
 from pricesmith.text.prompts import (
     MAX_SHOTS,
     SYSTEM_PROMPT,
@@ -144,31 +145,15 @@ class ApiRequest:
     messages: Messages
     worst: float
     n_shared: int = 0
-
-
-@dataclass
-class UsageStats:
-    """Counts of replies by source, of unanswered listings by reason, of tokens, and the cost in US dollars.
-
-    `failed_tries_usd` is the part of the cost for replies that never arrived, at worst.
-    """
-
-    requested: int = 0
-    cached: int = 0
-    requested_again: int = 0
-    cost: float = 0.0
-    cost_known: bool = True
-    failed_tries_usd: float = 0.0
-    unanswered: Counter[str] = field(default_factory=Counter)
-    no_reply: Counter[str] = field(default_factory=Counter)
-    tokens: Counter[str] = field(default_factory=Counter)
+    purpose: str = PRICE
 
 
 class ApiPricer:
     """Quotes the prices that an API model answers.
 
     `train` returns the priced listings that may be shown as examples, `groups` maps ids to near-duplicate groups;
-    `label` is its name in notes, before the model's.
+    `label` is its name in notes, before the model's. `tier` is the service tier that is asked for, empty for the
+    standard one. `after_answers` is called after requests were answered.
     """
 
     def __init__(
@@ -184,9 +169,10 @@ class ApiPricer:
         groups: Mapping[str, str] | None = None,
         concurrency: int = 8,
         timeout: float = 300.0,
+        tier: str = "",
         progress: Progress = SILENT,
     ) -> None:
-        self.endpoint, self.options, self.cache, self.budget = endpoint, options, cache, budget
+        self.endpoint, self.options, self.cache, self.budget, self.tier = endpoint, options, cache, budget, tier
         if budget.limit is not None and self.worst_price() is None:
             raise unpriced_error(endpoint, label)
         self.label = f"{label} ({endpoint.model})" if label else endpoint.model
@@ -195,6 +181,7 @@ class ApiPricer:
         self.timeout = timeout
         self.client = self.new_client(schema=options.json_answer)
         self.usage = UsageStats()
+        self.after_answers: Callable[[], None] | None = None
         self.fixed_examples: Examples = ()
         self.selector: ComparablesSelector | None = None
         if endpoint.secrets:
@@ -212,15 +199,15 @@ class ApiPricer:
 
     def price_now(self) -> TokenPrice | None:
         """Return the price of tokens now, None if unknown."""
-        return self.endpoint.price.at(self.now()) if self.endpoint.price else None
+        return self.endpoint.price.at(self.now(), self.tier) if self.endpoint.price else None
 
     def price_today(self) -> TokenPrice | None:
         """Return the highest price of tokens today, at any hour, None if unknown."""
-        return self.endpoint.price.highest_today(self.now()) if self.endpoint.price else None
+        return self.endpoint.price.highest_today(self.now(), self.tier) if self.endpoint.price else None
 
     def worst_price(self) -> TokenPrice | None:
         """Return the highest price at which a request that is sent now may be charged, None if unknown."""
-        return self.endpoint.price.worst_case(self.now()) if self.endpoint.price else None
+        return self.endpoint.price.worst_case(self.now(), self.tier) if self.endpoint.price else None
 
     def new_client(self, *, schema: bool) -> ApiClient:
         """Return a client of the endpoint that uses the capabilities learned before."""
@@ -233,6 +220,7 @@ class ApiPricer:
             reasoning_effort=self.options.reasoning_effort,
             schema=schema,
             timeout=self.timeout,
+            tier=self.tier,
         )
 
     def close(self) -> None:
@@ -250,6 +238,7 @@ class ApiPricer:
             **self.options.model_dump(),
             **self.endpoint.cache_settings(self.options.reasoning_effort),
             "usd_per_million": price.identity() if price else None,
+            **({"tier": self.tier} if self.tier else {}),
             "prompt": hashlib.sha256(prompt.encode()).hexdigest(),
         }
 
@@ -286,7 +275,9 @@ class ApiPricer:
             for listing, shown in zip(listings, examples, strict=True)
         ]
 
-    def request(self, messages: Messages, *, schema: bool | None = None, n_shared: int = 0) -> ApiRequest:
+    def request(
+        self, messages: Messages, *, schema: bool | None = None, n_shared: int = 0, purpose: str = PRICE
+    ) -> ApiRequest:
         """Return a request with its worst-case cost: a token for each byte, and the longest reply allowed."""
         max_output = self.options.max_output_tokens
         # The names are part of every key in the cache: other names would pay for every reply again.
@@ -301,7 +292,7 @@ class ApiPricer:
         max_input += sum(MAX_MESSAGE_TOKENS + len(message["content"].encode()) for message in messages)
         price = self.worst_price()
         worst = price.cost(Usage(max_input, max_output)) if price else None
-        return ApiRequest(key, messages, worst or 0.0, n_shared)
+        return ApiRequest(key, messages, worst or 0.0, n_shared, purpose)
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
         """Return one quote per listing, in order. Cached replies are not requested again.
@@ -334,6 +325,8 @@ class ApiPricer:
             self.cache.save_capabilities(self.endpoint.url, self.endpoint.model, client.capabilities_dict())
             if note := client.take_effort_note():
                 self.progress.note(note)
+        if pending and self.after_answers is not None:
+            self.after_answers()
         return results
 
     def note_unanswered(self, pending: Sequence[ApiRequest]) -> None:
@@ -365,11 +358,13 @@ class ApiPricer:
             usage.no_reply[result.got] += 1
             return Quote(None, raw=f"no reply: {result.got}", cost_usd=cost)
         usage.tokens.update({"input": result.tokens_in or 0, "output": result.tokens_out or 0})
+        usage.answers.add(result)
         price = parse_response(result.text, result.finish, self.prompt.currency)
         if isinstance(price, str):
             usage.unanswered[price] += 1
         number = None if isinstance(price, str) else price
-        return Quote(number, raw=result.text[:MAX_RAW_CHARS], cost_usd=cost, seconds=result.seconds)
+        seconds = result.seconds if is_timed(self.tier, result) else 0.0  # 0: not timed
+        return Quote(number, raw=result.text[:MAX_RAW_CHARS], cost_usd=cost, seconds=seconds)
 
     def reprice(self, completion: Completion) -> Completion:
         """Return a reply with its cost by the price list known now, which may have been incomplete when it was cached.
@@ -392,6 +387,8 @@ class ApiPricer:
             hint = f"Check that the endpoint is up, or allow more than the {self.timeout:g} s of --timeout. {RESUME}"
         elif error.got == NO_CONNECTION:
             hint = f"Check the URL, and that the server is running. {RESUME}"
+        elif self.tier == FLEX and error.got == "HTTP 429":
+            hint = "The flex tier has no capacity now: run the same command later, or without tier=flex."
         listings = "1 listing" if failed == 1 else f"{failed:,} listings"
         tries = f" after {error.tries} tries" + " each" * (failed > 1) if error.tries else ""
         return PricesmithError(
@@ -439,7 +436,9 @@ class RequestBatch:
         call = CompletionCall(request.messages, request.worst, stop, on_send, request.n_shared)
         try:
             completion = self.client.complete(call)
-            cache.store(request.key, pricer.endpoint.url, pricer.endpoint.model, completion)
+            effort = pricer.options.reasoning_effort
+            endpoint = pricer.endpoint
+            cache.store(request.key, endpoint.url, endpoint.model, completion, purpose=request.purpose, effort=effort)
         except RequestFailed as error:
             self.add(request.key, error, "failed")
             failed = self.counts["failed"]
@@ -451,6 +450,10 @@ class RequestBatch:
         finally:
             cache.release(request.key)
         self.add(request.key, completion, "requested")
+        if request.purpose == PRICE and completion.tokens_out:
+            with self.lock:
+                pricer.usage.n_counted += 1
+                pricer.usage.output_tokens += completion.tokens_out
 
     def add(self, key: str, result: Completion | RequestFailed, source: str) -> None:
         """Add a result, and count it by its source."""

@@ -379,10 +379,15 @@ class ResponseCache:
         row = (endpoint, model, json.dumps(dict(capabilities)))
         self.run("INSERT OR REPLACE INTO capabilities VALUES (?, ?, ?)", row)
 
-    def mean_output_tokens(self, endpoint: str, model: str) -> float | None:
-        """Return the mean number of output tokens of a model's cached replies; None below 5 of them."""
+    def mean_output_tokens(self, endpoint: str, model: str, effort: str = "") -> float | None:
+        """Return the mean number of output tokens of a model's cached prices; None below 5 of them.
+
+        Replies with another reasoning effort do not count. Those of older versions do: theirs is unknown.
+        """
         (row,) = self.run(
-            "SELECT COUNT(tokens_out), AVG(tokens_out) FROM answers WHERE endpoint = ? AND model = ?", (endpoint, model)
+            "SELECT COUNT(*), AVG(tokens_out) FROM answers WHERE endpoint = ? AND model = ? AND tokens_out > 0"
+            " AND COALESCE(purpose, ?) = ? AND COALESCE(effort, ?) = ?",
+            (endpoint, model, PRICE, PRICE, effort, effort),
         )
         return float(row[1]) if row[0] >= 5 else None
 

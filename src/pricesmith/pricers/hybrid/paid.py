@@ -21,7 +21,8 @@ from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.types import NOT_ASKED, Listing, Quote, render
 from pricesmith.pricers.api.client import RequestFailed
-from pricesmith.pricers.api.eval_report import JSON_ANSWER_TOKENS, ApiCostReporter, estimate_tokens
+from pricesmith.pricers.api.estimate import estimate_output_tokens, estimate_tokens, first_estimate
+from pricesmith.pricers.api.eval_report import ApiCostReporter
 from pricesmith.pricers.api.limits import BudgetExceeded
 from pricesmith.pricers.api.model_spec import API_PREFIX, CURRENT, ApiSettings, parse_api_model
 from pricesmith.pricers.api.pricer import ApiPricer, ApiRequest
@@ -47,14 +48,17 @@ class FeeSettings:
     api_model: str = ""
     cost_per_1000: float | None = None
 
-    def token_price(self) -> TokenPrice | None:
-        """The price of the named API model. Raises UsageError if it is unknown."""
+    def answer_terms(self) -> tuple[TokenPrice, float] | None:
+        """The price of the named API model, and the expected output tokens of an answer.
+
+        Raises UsageError if the price is unknown.
+        """
         if not self.api_model:
             return None
         parsed = parse_api_model(f"{API_PREFIX}{self.api_model.removeprefix(API_PREFIX)}")
         options = parsed.options
-        prices = find_endpoint(parsed.model, url=options.url, price=options.price, keyless=True).price
-        price = prices.highest_today(datetime.now(UTC)) if prices else None
+        endpoint = find_endpoint(parsed.model, url=options.url, price=options.price, keyless=True)
+        price = endpoint.price.highest_today(datetime.now(UTC), options.tier) if endpoint.price else None
         if price is None:
             raise UsageError(
                 f"The price of {self.api_model} is unknown",
@@ -62,7 +66,7 @@ class FeeSettings:
                 allowed="a model with a known price, or MODEL@price=IN/OUT in dollars per million tokens",
                 hint=f"Use api_model={self.api_model}@price=2/10, or api_cost_per_1000=USD.",
             )
-        return price
+        return price, first_estimate(endpoint, options.reasoning_effort, options.max_output_tokens).tokens
 
 
 class PaidMember(Protocol):
@@ -101,7 +105,7 @@ class SavedAnswers:
         price_range: PriceRange = ANY_PRICE,
     ) -> None:
         self.pricer = PrecomputedPricer({id: clip(quote, price_range) for id, quote in quotes.items()}, name)
-        self.fees, self.token_price = fees, fees.token_price()
+        self.fees, self.terms = fees, fees.answer_terms()
         self.prompt = Prompt(style="chat", currency=currency)
 
     @property
@@ -126,9 +130,9 @@ class SavedAnswers:
         """The estimated fee of each listing [n] in US dollars; NaN if no price is known."""
         if self.fees.cost_per_1000 is not None:
             return np.full(len(listings), self.fees.cost_per_1000 / 1000)
-        if self.token_price is None:
+        if self.terms is None:
             return np.full(len(listings), np.nan)
-        return prompt_fees(listings, self.prompt, self.token_price, JSON_ANSWER_TOKENS)
+        return prompt_fees(listings, self.prompt, *self.terms)
 
     def free_quotes(self, listings: Sequence[Listing]) -> list[Quote]:
         """The saved answers: all are paid already."""
@@ -268,9 +272,7 @@ class ApiMember:
         """The expected number of output tokens of a reply."""
         if self.output_tokens is not None:
             return self.output_tokens
-        endpoint = self.pricer.endpoint
-        mean = self.pricer.cache.mean_output_tokens(endpoint.url, endpoint.model)
-        return JSON_ANSWER_TOKENS if mean is None else mean
+        return estimate_output_tokens(self.pricer).tokens
 
 
 def not_asked(reason: str) -> Quote:

@@ -22,7 +22,8 @@ import numpy.typing as npt
 
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.types import Item, Listing
-from pricesmith.pricers.api.eval_report import CHUNK, JSON_ANSWER_TOKENS, estimate_tokens
+from pricesmith.pricers.api.estimate import estimate_output_tokens, estimate_tokens
+from pricesmith.pricers.api.eval_report import CHUNK
 from pricesmith.pricers.api.pricer import ApiPricer
 from pricesmith.pricers.hybrid.model import Answers, draw_key
 from pricesmith.pricers.hybrid.shares import HybridInputs, ShareModel, fit_shares
@@ -124,8 +125,7 @@ def estimate_costs(pricer: ApiPricer, listings: Sequence[Listing]) -> AskingCost
     if price is None:
         unknown = np.where(free, 0.0, np.nan)
         return AskingCosts(free, unknown, unknown)
-    mean = pricer.cache.mean_output_tokens(pricer.endpoint.url, pricer.endpoint.model)
-    tokens_out = JSON_ANSWER_TOKENS if mean is None else mean
+    tokens_out = estimate_output_tokens(pricer).tokens
     usd = (np.array(tokens) * price.input + tokens_out * price.output) / 1e6
     return AskingCosts(free, np.where(free, 0.0, usd), np.where(free, 0.0, np.array(worst)))
 
