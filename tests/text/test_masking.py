@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricesmith.text.currency import CODES, SHOP_SIGNS
-from pricesmith.text.masking import mask_money, parse_amount
+from pricesmith.text.masking import FEWEST_TEXTS, build_patterns, mask_amounts, mask_money, mask_texts, parse_amount
 
 MASKED = [
     ("MYR", "now RM 124.92 only", "now [amount] only", [124.92]),
@@ -119,3 +119,67 @@ def test_three_digits_behind_a_point_are_minor_digits_of_some_currencies() -> No
         12_500.0,
         1299.0,
     )
+
+
+PIECES = [
+    *[
+        "12",
+        "1.299",
+        "12,50",
+        "१२",
+        "3 000",
+        " ",
+        " ",
+        "\n",
+        "\u00a0",
+        ".",
+        ",",
+        "-",
+        "–",
+        "(",
+        ")",
+        ":",
+        "/-",
+        ":-",
+        ",-",
+    ],
+    *[
+        "$",
+        "€",
+        "US$",
+        "R",
+        "LE",
+        "S/",
+        "Price",
+        "price:",
+        "Cost",
+        "MRP",
+        "was",
+        "now",
+        "usd",
+        "EUR",
+        "Rs",
+        "kr",
+        "CAD",
+    ],
+    *["try", "yen", "quid", "liquid", "country", "five", "hundred", "dollars", "thousand", "million", "k", "bn", "円"],
+    *["Ft", "zł", "руб", "K", "İ", "ß", "a", "x", "colors", "[amount]"],
+]
+
+
+@given(st.sampled_from(["", *sorted(CODES)]), st.lists(st.lists(st.sampled_from(PIECES), max_size=9), max_size=6))
+@settings(max_examples=400)
+def test_many_texts_are_masked_as_each_of_them_is(currency: str, parts: list[list[str]]) -> None:
+    signs = SHOP_SIGNS.get(currency, "").replace("#", "").split()
+    texts = ["".join([*pieces, *signs[:1]]) for pieces in parts] + ["".join(pieces) for pieces in parts]
+    alone = [mask_money(text, currency) for text in texts]
+    filler = ["a garden hose"] * FEWEST_TEXTS
+    assert repr(mask_texts([*texts, *filler], currency)[: len(texts)]) == repr(alone)
+
+
+@given(st.sampled_from(["", *sorted(CODES)]), st.lists(st.sampled_from(PIECES), max_size=9))
+@settings(max_examples=400)
+def test_the_quick_look_misses_no_amount(currency: str, pieces: list[str]) -> None:
+    """But for the dotted capital I, which no word of money has."""
+    text = "".join(pieces).replace("İ", "I")
+    assert repr(mask_amounts(text, build_patterns(currency), currency)) == repr(mask_money(text, currency))

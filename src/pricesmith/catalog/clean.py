@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from html import unescape
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from pydantic import Field
 
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Listing
-from pricesmith.text.masking import TOKEN, mask_money
+from pricesmith.text.masking import TOKEN, mask_money, mask_texts
 from pricesmith.text.price_parser import is_missing
 from pricesmith.text.words import break_before, count_letters
 
@@ -34,6 +34,7 @@ __all__ = [
     "body_text",
     "build_listing",
     "clean_row",
+    "clean_rows",
     "clean_text",
     "is_too_short",
     "mask_money",
@@ -93,20 +94,40 @@ def clean_row(
     values: Mapping[str, object], columns: ColumnMap, settings: CleanSettings, *, id: str = "", category: str = ""
 ) -> tuple[Listing, list[float]]:
     """`build_listing`, and the amounts of money that were masked in it."""
-    extra = extra_column_names(columns.extra)
+    return clean_rows([values], columns, settings, ids=[id], category=category)[0]
+
+
+def clean_rows(
+    rows: Sequence[Mapping[str, object]],
+    columns: ColumnMap,
+    settings: CleanSettings,
+    *,
+    ids: Sequence[str],
+    category: str = "",
+) -> list[tuple[Listing, list[float]]]:
+    """`clean_row` of each row, column by column. `ids` are (rows,), empty where a row has none."""
+    titles = clean_fields([field_text(row, columns.title) for row in rows], settings.max_title, settings)
+    texts = clean_fields([raw_text(row, columns) for row in rows], settings.max_chars, settings, lines=True)
+    names = [field_text(row, columns.category) or category for row in rows]
+    categories = clean_fields(names, settings.max_name, settings)
+    brands = clean_fields([field_text(row, columns.brand) for row in rows], settings.max_name, settings)
+    if columns.id:
+        ids = [id or cell_text(row.get(columns.id)) for id, row in zip(ids, rows, strict=True)]
+    return [
+        (Listing(id, title[0], text[0], kind[0], brand[0]), title[1] + text[1] + kind[1] + brand[1])
+        for id, title, text, kind, brand in zip(ids, titles, texts, categories, brands, strict=True)
+    ]
+
+
+def raw_text(values: Mapping[str, object], columns: ColumnMap) -> str:
+    """The text of a row as it was written, with a line for each other column that has a value."""
     parts = [field_text(values, columns.text)]
-    if extra:
+    if columns.extra:
+        extra = extra_column_names(columns.extra)
         for column, value in values.items():
             if column in extra and (cell := cell_text(value)):
                 parts.append(f"{extra[column]}: {cell}")
-    raw = "\n".join(part for part in parts if part)
-    title, in_title = clean_field(field_text(values, columns.title), settings.max_title, settings)
-    text, in_text = clean_field(raw, settings.max_chars, settings, lines=True)
-    kind, in_kind = clean_field(field_text(values, columns.category) or category, settings.max_name, settings)
-    brand, in_brand = clean_field(field_text(values, columns.brand), settings.max_name, settings)
-    if not id and columns.id:
-        id = cell_text(values.get(columns.id))
-    return Listing(id, title, text, kind, brand), in_title + in_text + in_kind + in_brand
+    return "\n".join([part for part in parts if part])
 
 
 def field_text(values: Mapping[str, object], column: str | None) -> str:
@@ -138,22 +159,28 @@ DEFAULT = CleanSettings()
 
 def clean_text(text: str, settings: CleanSettings = DEFAULT) -> str:
     """Clean text of at most `max_chars`, with its line breaks. Cleaning clean text changes nothing."""
-    return clean_field(text, settings.max_chars, settings, lines=True)[0]
+    return clean_fields([text], settings.max_chars, settings, lines=True)[0][0]
 
 
-def clean_field(text: str, limit: int, settings: CleanSettings, *, lines: bool = False) -> tuple[str, list[float]]:
-    """One field: markup, characters, spaces, amounts, part-numbers, length; and the amounts found."""
-    if not text:
-        return "", []
-    text = normalize_characters(text[: 16 * limit])
+def clean_fields(
+    texts: Sequence[str], limit: int, settings: CleanSettings, *, lines: bool = False
+) -> list[tuple[str, list[float]]]:
+    """One field of many rows: markup, characters, spaces, amounts, part-numbers, length; and the amounts found."""
+    plain = [plain_text(text[: 16 * limit], lines) if text else "" for text in texts]
+    masked = mask_texts(plain, settings.currency)
+    for place, (text, found) in enumerate(masked):
+        if settings.drop_part_numbers or len(text) > limit:
+            text = clean_until_stable(cut_at_word(text, limit), limit, settings, lines, found)
+            masked[place] = (text, found)
+    return masked
+
+
+def plain_text(text: str, lines: bool) -> str:
+    """Text without markup and invisible characters, with single spaces."""
+    text = normalize_characters(text)
     if "&" in text or "<" in text:
         text = without_markup(text)
-    text = normalize_spaces(text, lines)
-    text, amounts = mask_money(text, settings.currency)
-    short = text if len(text) <= limit else cut_at_word(text, limit)
-    if settings.drop_part_numbers or short is not text:
-        short = clean_until_stable(short, limit, settings, lines, amounts)
-    return short, amounts
+    return normalize_spaces(text, lines)
 
 
 def clean_until_stable(text: str, limit: int, settings: CleanSettings, lines: bool, amounts: list[float]) -> str:

@@ -30,6 +30,7 @@ from pricesmith.catalog.catalog import CARD, ITEMS, LEDGER, REJECTS, SPLITS, Cat
 from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import FIELDS, ColumnMap
 from pricesmith.catalog.dates import TIME
+from pricesmith.catalog.first_pass import stage_feeds
 from pricesmith.catalog.open_sources import open_all_feeds, without_date
 from pricesmith.catalog.readers.feeds import (
     DEMO,
@@ -54,7 +55,6 @@ from pricesmith.catalog.staging import (
     Rules,
     Stage,
     choose_currency,
-    stage_feeds,
 )
 from pricesmith.catalog.time_split import describe_dates
 from pricesmith.core.atomic import sha256

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -271,7 +272,8 @@ def sketch_words(documents: Sequence[Sequence[str]]) -> NDArray[np.uint16]:
     if not documents:
         return np.empty((0, N_HASHES), dtype=np.uint16)
     digests = RMinHash.digests_from_token_sets([shingles(words) for words in documents], N_HASHES, SEED)
-    return (np.array(digests, dtype=np.uint32) & 0xFFFF).astype(np.uint16)
+    flat = np.fromiter(chain.from_iterable(digests), dtype=np.uint32, count=len(documents) * N_HASHES)
+    return flat.reshape(-1, N_HASHES).astype(np.uint16)  # the low 16 bits
 
 
 def band_keys(sketches: NDArray[np.uint16]) -> NDArray[np.uint32]:

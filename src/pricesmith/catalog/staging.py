@@ -31,24 +31,19 @@ import numpy as np
 
 from pricesmith.catalog.clean import (
     CleanSettings,
-    body_text,
     cell_text,
-    clean_row,
+    clean_rows,
     is_too_short,
     normalize_characters,
     normalize_spaces,
 )
-from pricesmith.catalog.dates import NO_DATE, NO_DAY, DateColumn
-from pricesmith.catalog.near_duplicates import N_HASHES, sketch_words, word_key
+from pricesmith.catalog.dates import NO_DATE, DateColumn
 from pricesmith.catalog.readers.sources import BadRow, PriceScan, RawRow
-from pricesmith.catalog.row_price import REGULAR, describe_prices, read_price
+from pricesmith.catalog.row_price import read_price
 from pricesmith.core.errors import UsageError
-from pricesmith.core.progress import Progress
 from pricesmith.core.types import Listing
 from pricesmith.text.currency import CODES, find_currencies, normalize_sign
-from pricesmith.text.formatting import format_count
 from pricesmith.text.price_parser import currency_in_name, parse_price
-from pricesmith.text.words import split_words
 
 if TYPE_CHECKING:
     from pricesmith.catalog.columns import ColumnMap
@@ -62,7 +57,6 @@ DUPLICATE = "duplicate"
 BALANCED = "balanced away"
 
 WIDE = 0.05  # an amount this near to the price would have given it away
-MOST_PRODUCTS = 1_000_000  # names of products that are counted
 GROUP = 8_000  # rows of one piece of the staged file
 LONGEST_ID = 200
 LINKS = "links.bin"
@@ -168,6 +162,12 @@ class Masked:
             self.amounts += len(amounts)
             self.near_price += any(abs(amount - price) <= WIDE * price for amount in amounts)
 
+    def add(self, other: Masked) -> None:
+        """Add the counts of other rows."""
+        self.listings += other.listings
+        self.amounts += other.amounts
+        self.near_price += other.near_price
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -203,33 +203,61 @@ def digest(text: str) -> Hashes:
     return int.from_bytes(whole[:8], "big"), int.from_bytes(whole[8:16], "big")
 
 
+def staged_schema() -> Any:
+    """The columns of staged rows, but for their numbers."""
+    import pyarrow as pa
+
+    big, text = pa.uint64(), pa.string()
+    return pa.schema(
+        [
+            *[("hash", big), ("more", big), ("look", big), ("looks", big), ("words", big), ("price", pa.float64())],
+            *[("given", text), ("title", text), ("text", text), ("category", text), ("brand", text)],
+            *[("source", pa.int32()), ("number", pa.int64()), ("named", text), ("product", big), ("day", pa.int32())],
+            ("origin", text),
+        ]
+    )
+
+
+@dataclass
+class PreparedRows:
+    """One batch of rows, cleaned: a table of those to be staged, their sketches, and what was seen of the others.
+
+    `table` is a pyarrow table with `staged_schema`, None without rows; `sketches` and `links` are the bytes of
+    `sketches.bin` and `links.bin`; `rejected` are (row number, reason); `late` are columns that the header lacked;
+    `products` and `linked` are hashes of the names of products and of variants that a product's row lists; `unnamed`
+    counts the rows that name no product; `price_columns` counts whose price a row has where there are sale prices.
+    """
+
+    rows: int
+    rejected: list[tuple[int, str]]
+    masked: Masked
+    table: Any = None
+    sketches: bytes = b""
+    links: bytes = b""
+    late: dict[str, None] = field(default_factory=dict)
+    products: set[int] = field(default_factory=set)
+    linked: set[int] = field(default_factory=set)
+    unnamed: int = 0
+    price_columns: Counter[str] = field(default_factory=Counter)
+
+
 class Stage:
     """Writes staged rows and their sketches, a piece at a time."""
 
     def __init__(self, folder: Path) -> None:
-        import pyarrow as pa
-
-        big, text, long = pa.uint64(), pa.string(), pa.int64()
-        self.schema = pa.schema(
-            [
-                *[("row", long), ("hash", big), ("more", big), ("look", big), ("looks", big), ("words", big)],
-                *[("price", pa.float64()), ("given", text), ("title", text), ("text", text), ("category", text)],
-                *[("brand", text), ("source", pa.int32()), ("number", long), ("named", text), ("product", big)],
-                ("day", pa.int32()),
-                ("origin", text),
-            ]
-        )
         self.rows_path, self.sketch_path = folder / "staged.parquet", folder / "sketches.bin"
         self.links_path = folder / LINKS
         self.count = 0
-        self.waiting: list[tuple[Any, ...]] = []
+        self.waiting: list[Any] = []
 
     def __enter__(self) -> Stage:
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
+        schema = staged_schema().insert(0, pa.field("row", pa.int64()))
         self.sketches = self.sketch_path.open("wb")
         self.links = self.links_path.open("wb")
-        self.out = pq.ParquetWriter(self.rows_path, self.schema, compression="zstd", compression_level=1)
+        self.out = pq.ParquetWriter(self.rows_path, schema, compression="zstd", compression_level=1)
         return self
 
     def __exit__(
@@ -239,119 +267,53 @@ class Stage:
             if kind is None:
                 self.flush()
 
-    def add(self, feed: Feed, place: int, rows: Sequence[tuple[RawRow, Listing, float]]) -> None:
-        """Stage listings of one batch, with their prices."""
-        bodies = [split_words(body_text(listing)) for _, listing, _ in rows]
-        nothing = np.zeros((len(rows), N_HASHES), dtype=np.uint16)
-        sketches = nothing if feed.named else sketch_words(bodies)
-        self.sketches.write(sketches.tobytes())
-        for (raw, listing, price), words in zip(rows, bodies, strict=True):
-            fields = (listing.title, listing.text, listing.category, listing.brand)
-            content = digest("\0".join((*fields, repr(price), listing.id)))
-            named = cell_text(raw.values.get("group")) if feed.named else ""
-            look, key = digest(f"{listing.brand}\0{body_text(listing)}"), word_key(words)
-            product = digest(name)[0] if feed.variants and (name := feed.variants.group_of(raw.values)) else 0
-            facts = (self.count, *content, *look, key, price, listing.id, *fields, place, raw.number, named, product)
-            origin = clean_source(raw.values.get(feed.columns.source)) if feed.columns.source else ""
-            self.waiting.append((*facts, NO_DAY if feed.dates is None else feed.dates.day(raw.values), origin))
-            self.count += 1
-        if len(self.waiting) >= GROUP:
-            self.flush()
+    def add(self, rows: PreparedRows) -> None:
+        """Stage the rows of one batch."""
+        import pyarrow as pa
 
-    def link(self, variants: Variants, values: Mapping[str, object]) -> None:
-        """Note the variants that a product's row lists, whether or not that row itself is staged."""
-        if names := variants.links_of(values):
-            product = digest(variants.group_of(values))[0]
-            pairs = [(digest(name)[0], product) for name in names]
-            self.links.write(np.array(pairs, dtype=np.uint64).tobytes())
+        self.sketches.write(rows.sketches)
+        self.links.write(rows.links)
+        if rows.table is None:
+            return
+        numbers = pa.array(np.arange(self.count, self.count + rows.table.num_rows))
+        self.waiting.append(rows.table.add_column(0, "row", numbers))
+        self.count += rows.table.num_rows
+        if sum(table.num_rows for table in self.waiting) >= GROUP:
+            self.flush()
 
     def flush(self) -> None:
         """Write the rows that wait as one piece."""
         import pyarrow as pa
 
         if self.waiting:
-            columns = [pa.array(column, kind) for column, kind in zip(zip(*self.waiting), self.schema.types)]  # noqa: B905
-            self.out.write_table(pa.Table.from_arrays(columns, schema=self.schema))
+            self.out.write_table(pa.concat_tables(self.waiting).combine_chunks())
             self.waiting = []
 
 
-def stage_feeds(feeds: Sequence[Feed], rules: Rules, stage: Stage, rejects: Rejects, progress: Progress) -> Masked:
-    """Read every feed once. What passes is staged, what does not is refused by name."""
-    masked = Masked()
-    for place, feed in enumerate(feeds):
-        progress.start(f"reading {feed.name}")
-        known = feed.columns.names()
-        products = ProductCount(feed.variants)
-        for batch in feed.read():
-            products.add(batch)
-            rows = []
-            for raw in batch:
-                rejects.tally.rows[feed.name] += 1
-                if not feed.named and isinstance(raw, RawRow) and not raw.values.keys() <= known:
-                    rejects.tally.late.update(dict.fromkeys(raw.values.keys() - known))
-                if feed.variants and isinstance(raw, RawRow):
-                    stage.link(feed.variants, raw.values)
-                result = raw.reason if isinstance(raw, BadRow) else examine_row(raw, feed, rules, rejects.tally)
-                if isinstance(result, str):
-                    rejects.add(feed.name, raw.number, result)
-                    continue
-                assert isinstance(raw, RawRow)
-                listing, price, amounts = result
-                masked.count(amounts, price)
-                rows.append((raw, listing, price))
-            stage.add(feed, place, rows)
-            progress.advance(len(batch))
-        rejects.tally.products[feed.name] = products.total
-        if feed.kind:
-            progress.note(f"{feed.name}: {format_kind(feed, rejects.tally)}")
-        if (counts := rejects.tally.price_columns.get(feed.name)) and counts.keys() != {REGULAR}:
-            progress.note(f"{feed.name}: {describe_prices(feed.columns, counts)}")
-    return masked
+def examine_rows(
+    rows: Sequence[RawRow], feed: Feed, rules: Rules, used: Counter[str] | None = None
+) -> list[tuple[Listing, float, list[float]] | str]:
+    """Each row's listing, price and masked amounts, or the reason why it is refused. `used` counts whose price a row
+    has where there are sale prices."""
+    results: list[Any] = [examine_price(raw.values, feed, rules, used) for raw in rows]
+    priced = [place for place, result in enumerate(results) if not isinstance(result, str)]
+    values = [rows[place].values for place in priced]
+    ids = [get_id(row, feed.columns) for row in values]
+    listings = clean_rows(values, feed.columns, rules.cleaning, ids=ids, category=feed.category)
+    for place, (listing, amounts) in zip(priced, listings, strict=True):
+        short = is_too_short(listing, rules.cleaning)
+        results[place] = TOO_SHORT if short else (listing, results[place], amounts)
+    return results
 
 
-class ProductCount:
-    """Counts the products that rows belong to, up to a million names; rows that name none are one each."""
-
-    def __init__(self, variants: Variants | None) -> None:
-        self.variants = variants
-        self.names: set[int] = set()
-        self.linked: set[int] = set()  # variants that a product's row lists
-        self.alone = 0
-
-    def add(self, batch: Sequence[RawRow | BadRow]) -> None:
-        """Count the rows of a batch that could be read."""
-        if self.variants is None:
-            return
-        for row in batch:
-            if isinstance(row, RawRow):
-                if not (name := self.variants.group_of(row.values)):
-                    self.alone += 1
-                elif len(self.names) < MOST_PRODUCTS:
-                    self.names.add(hash(name))
-                    self.linked.update(map(hash, self.variants.links_of(row.values)))
-
-    @property
-    def total(self) -> int:
-        """The number of products; 0 where rows do not name theirs."""
-        return len(self.names - self.linked) + self.alone
-
-
-def format_kind(feed: Feed, counts: RejectCounts) -> str:
-    """What a feed is: `Shopify product export: 870 rows, 48 products`."""
-    label = feed.kind.label if feed.kind else "table"
-    products = counts.products.get(feed.name, 0)
-    rows = format_count(counts.rows[feed.name], "row")
-    return f"{label}: {rows}, {format_count(products, 'product')}" if products else f"{label}: {rows}"
-
-
-def examine_row(
-    raw: RawRow, feed: Feed, rules: Rules, counts: RejectCounts | None = None
-) -> tuple[Listing, float, list[float]] | str:
-    """A row's listing, price and masked amounts, or the reason why it is refused. `counts` counts sale prices."""
-    columns, values = feed.columns, raw.values
+def examine_price(
+    values: Mapping[str, object], feed: Feed, rules: Rules, used: Counter[str] | None = None
+) -> float | str:
+    """A row's price, or the reason why the row is refused by its price, currency or date."""
+    columns = feed.columns
     parsed, which = read_price(values, columns, rules.currency, feed.marks)
-    if counts is not None and columns.sale and not isinstance(parsed, str):
-        counts.price_columns.setdefault(feed.name, Counter())[which] += 1
+    if used is not None and columns.sale and not isinstance(parsed, str):
+        used[which] += 1
     if isinstance(parsed, str):
         return feed.variants.reason(values, parsed) if feed.variants else parsed
     price, currency = parsed
@@ -364,9 +326,7 @@ def examine_row(
         return ABOVE
     if feed.dates is not None and feed.dates.day(values) is None:
         return NO_DATE
-    name = get_id(values, columns)
-    listing, amounts = clean_row(values, columns, rules.cleaning, id=name, category=feed.category)
-    return TOO_SHORT if is_too_short(listing, rules.cleaning) else (listing, price, amounts)
+    return price
 
 
 def get_id(values: Mapping[str, object], columns: ColumnMap) -> str:

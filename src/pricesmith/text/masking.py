@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -59,16 +60,19 @@ SIGN = rf"(?:{FROM}(?:[a-z]{{1,3}}|us\s))?[{SYMBOLS}]"
 DASH = r"(?:[.,][-–—]{1,2}(?!\w))?"
 NEVER = "(?!)"
 # What says money by itself; elsewhere the pattern of hints has to agree.
-UNAMBIGUOUS = re.compile("dollar|euro|bucks|cents|rupees|yuan| yen|pence|quid|pesos|zloty|kron|zł|kč|руб|грн|円|元|원")
+UNAMBIGUOUS = re.compile(
+    "dollar|euro|bucks|cents|rupees|yuan| yen|pence|(?<![a-z])quid|pesos|zloty|kron|zł|kč|руб|грн|円|元|원"
+)
 
 
 @dataclass(frozen=True)
 class Patterns:
-    """What finds amounts of money, and what says quickly that there may be one."""
+    """What finds amounts of money, and what says quickly that there may be one, in one text and (`re2`) in many."""
 
     amount: re.Pattern[str]
     hint: re.Pattern[str]
     hints: tuple[str, ...]
+    re2: str
 
 
 @dataclass(frozen=True)
@@ -167,14 +171,29 @@ def build_patterns(currency: str) -> Patterns:
     )
     hint = (
         rf"[{SYMBOLS}]|{FROM}(?:{TEXT_CODES}|{DOUBTFUL})(?=[\d\s.,])|(?:{own.sure})(?=[\d\s.,])"
-        rf"|[\dknd](?:[.,][-–—]{{1,2}})?\s?\(?(?:(?:{TEXT_CODES}|{DOUBTFUL}|yen){TO}|{own.sure}|{own.bare}|{own.behind})"
+        rf"|\d(?:\s?(?:thousand|million|billion|mn|bn|k))?(?:[.,][-–—]{{1,2}})?\s?\(?"
+        rf"(?:(?:{TEXT_CODES}|{DOUBTFUL}|yen){TO}|{own.sure}|{own.bare}|{own.behind})"
         rf"|(?:{price})s?\s?(?:[:=\d(–—-]|is|was|now|only)"
     )
     if own.exact != NEVER or own.letters != NEVER:
         loose = rf"{own.exact.lower()}|{own.letters}"
         hint += rf"|{FROM_ANY}(?:{loose})\s?\d|\d\s?(?:{loose})"
     hints = (*TEXT_CODES.split("|"), *DOUBTFUL.split("|"), *PRICE.split("|"), *own.hints)
-    return Patterns(re.compile(amount, re.IGNORECASE), re.compile(hint), tuple(dict.fromkeys(hints)))
+    return Patterns(re.compile(amount, re.IGNORECASE), re.compile(hint), tuple(dict.fromkeys(hints)), to_re2(hint))
+
+
+LOOKAROUND = re.compile(r"\(\?<?[!=][^()]*\)")
+LOOKAHEAD = re.compile(r"\(\?=([^()]*)\)")
+SPACES = r"\s\p{Z}\x00-\x1f\x85"
+
+
+def to_re2(hint: str) -> str:
+    """The pattern of hints, and of what needs no hint, for the RE2 of pyarrow. It has no lookaround, and its digits and
+    spaces are those of ASCII. It finds every text in which `may_hold_amount` finds something, and a few more."""
+    loose = hint.replace(NEVER, r"[^\x00-\x{10FFFF}]").replace(f"|{FROM}(?:", "|(?:^|[^a-z])(?:")
+    loose = LOOKAROUND.sub("", LOOKAHEAD.sub(r"\1", loose))
+    loose = loose.replace(r"\d", r"\p{Nd}").replace(r"\s?", f"[{SPACES}]?").replace(r"[\p{Nd}\s", rf"[\p{{Nd}}{SPACES}")
+    return f"{LOOKAROUND.sub('', UNAMBIGUOUS.pattern)}|{loose}"
 
 
 # Plain searches are several times as fast as the pattern above, and most texts hold none of these.
@@ -197,8 +216,29 @@ def mask_money(text: str, currency: str = "") -> tuple[str, list[float]]:
     `currency` is the catalog's code.
     """
     patterns = build_patterns(currency)
-    if not may_hold_amount(text, patterns):
-        return text, []
+    return mask_amounts(text, patterns, currency) if may_hold_amount(text, patterns) else (text, [])
+
+
+FEWEST_TEXTS = 50  # for fewer texts, one search of all costs more than one of each
+
+
+def mask_texts(texts: Sequence[str], currency: str = "") -> list[tuple[str, list[float]]]:
+    """`mask_money` of each text. One search finds the few of many texts that may hold an amount at all."""
+    if len(texts) < FEWEST_TEXTS:
+        return [mask_money(text, currency) for text in texts]
+    import pyarrow as pa
+    from pyarrow.compute import match_substring_regex
+
+    patterns = build_patterns(currency)
+    found = match_substring_regex(pa.array([text.lower() for text in texts], pa.string()), pattern=patterns.re2)
+    return [
+        mask_amounts(text, patterns, currency) if flag and may_hold_amount(text, patterns) else (text, [])
+        for text, flag in zip(texts, found.to_pylist(), strict=True)
+    ]
+
+
+def mask_amounts(text: str, patterns: Patterns, currency: str) -> tuple[str, list[float]]:
+    """`mask_money` of a text that may hold an amount."""
     amounts: list[float] = []
 
     def mask(match: re.Match[str]) -> str:
