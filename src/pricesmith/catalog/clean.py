@@ -168,10 +168,10 @@ def clean_fields(
     """One field of many rows: markup, characters, spaces, amounts, part-numbers, length; and the amounts found."""
     plain = [plain_text(text[: 16 * limit], lines) if text else "" for text in texts]
     masked = mask_texts(plain, settings.currency)
-    for place, (text, found) in enumerate(masked):
+    for place, (text, amounts) in enumerate(masked):
         if settings.drop_part_numbers or len(text) > limit:
-            text = clean_until_stable(cut_at_word(text, limit), limit, settings, lines, found)
-            masked[place] = (text, found)
+            text = clean_until_stable(cut_at_word(text, limit), limit, settings, lines, amounts)
+            masked[place] = (text, amounts)
     return masked
 
 

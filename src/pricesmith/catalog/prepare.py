@@ -30,7 +30,7 @@ from pricesmith.catalog.staging import (
 from pricesmith.core.types import Listing
 from pricesmith.text.words import split_words
 
-Found = tuple[RawRow, Listing, float]
+Passed = tuple[RawRow, Listing, float]
 
 
 def prepare_rows(batch: Sequence[RawRow | BadRow], feed: Feed, place: int, rules: Rules) -> PreparedRows:
@@ -45,7 +45,7 @@ def prepare_rows(batch: Sequence[RawRow | BadRow], feed: Feed, place: int, rules
     if feed.variants:
         note_products(prepared, read, feed)
     examined = iter(examine_rows(read, feed, rules, prepared.price_columns))
-    found: list[Found] = []
+    passed: list[Passed] = []
     for raw in batch:
         result = raw.reason if isinstance(raw, BadRow) else next(examined)
         if isinstance(result, str):
@@ -53,9 +53,9 @@ def prepare_rows(batch: Sequence[RawRow | BadRow], feed: Feed, place: int, rules
         elif isinstance(raw, RawRow):
             listing, price, amounts = result
             prepared.masked.count(amounts, price)
-            found.append((raw, listing, price))
-    if found:
-        fill_table(prepared, found, feed, place)
+            passed.append((raw, listing, price))
+    if passed:
+        fill_table(prepared, passed, feed, place)
     return prepared
 
 
@@ -75,13 +75,13 @@ def note_products(prepared: PreparedRows, rows: Sequence[RawRow], feed: Feed) ->
     prepared.links = np.array(pairs, dtype=np.uint64).tobytes()
 
 
-def fill_table(prepared: PreparedRows, found: Sequence[Found], feed: Feed, place: int) -> None:
+def fill_table(prepared: PreparedRows, passed: Sequence[Passed], feed: Feed, place: int) -> None:
     """Hash and sketch the rows that passed."""
     import pyarrow as pa
 
-    bodies = [body_text(listing) for _, listing, _ in found]
+    bodies = [body_text(listing) for _, listing, _ in passed]
     words = [split_words(body) for body in bodies]
-    sketches = np.zeros((len(found), N_HASHES), dtype=np.uint16) if feed.named else sketch_words(words)
+    sketches = np.zeros((len(passed), N_HASHES), dtype=np.uint16) if feed.named else sketch_words(words)
     prepared.sketches = sketches.tobytes()
     rows = [
         (
@@ -98,7 +98,7 @@ def fill_table(prepared: PreparedRows, found: Sequence[Found], feed: Feed, place
             NO_DAY if feed.dates is None else feed.dates.day(raw.values),
             clean_source(raw.values.get(feed.columns.source)) if feed.columns.source else "",
         )
-        for (raw, listing, price), body, split in zip(found, bodies, words, strict=True)
+        for (raw, listing, price), body, split in zip(passed, bodies, words, strict=True)
         for fields in [(listing.title, listing.text, listing.category, listing.brand)]
     ]
     schema = staged_schema()

@@ -230,10 +230,10 @@ def mask_texts(texts: Sequence[str], currency: str = "") -> list[tuple[str, list
     from pyarrow.compute import match_substring_regex
 
     patterns = build_patterns(currency)
-    found = match_substring_regex(pa.array([text.lower() for text in texts], pa.string()), pattern=patterns.re2)
+    flags = match_substring_regex(pa.array([text.lower() for text in texts], pa.string()), pattern=patterns.re2)
     return [
         mask_amounts(text, patterns, currency) if flag and may_hold_amount(text, patterns) else (text, [])
-        for text, flag in zip(texts, found.to_pylist(), strict=True)
+        for text, flag in zip(texts, flags.to_pylist(), strict=True)
     ]
 
 
