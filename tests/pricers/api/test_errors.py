@@ -104,6 +104,21 @@ def test_an_answer_longer_than_the_context_is_no_fault_of_the_listing(message: s
 
 
 @pytest.mark.parametrize(
+    "message",
+    [
+        "max_tokens: 64000 > 32000, which is the maximum allowed number of output tokens for claude-x",
+        "max_tokens is too large: 100000. This model supports at most 16384 completion tokens.",
+        "it has a maxOutputTokens value of 100000 but the supported range is from 1 to 65537 (exclusive).",
+    ],
+)
+@pytest.mark.parametrize("proven", [True, False])
+def test_a_limit_of_tokens_that_a_model_does_not_have_is_no_fault_of_the_listing(message: str, proven: bool) -> None:
+    """In the words of Anthropic, OpenAI and Google; no other parameter is left out for it."""
+    error = status(400, message, {}, proven=proven)
+    assert (error.kind, error.cause) == ("skip", f"HTTP 400, {CONTEXT_LENGTH}")
+
+
+@pytest.mark.parametrize(
     ("code", "billed"), [(504, True), (524, True), (502, True), (408, True), (429, False), (503, False)]
 )
 def test_a_gateway_that_gave_up_may_have_been_charged_for(code: int, billed: bool) -> None:

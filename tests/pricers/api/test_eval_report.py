@@ -77,6 +77,13 @@ def test_a_lost_reply_and_one_that_was_asked_twice_cost_what_the_purse_paid(tmp_
     assert [quote.price is None for quote in dear] == [False, True, False]
 
 
+def test_the_effort_that_was_sent_is_a_fact(tmp_path: Path) -> None:
+    """It may be another one than was asked for."""
+    with FakeEndpoint() as fake:
+        _, facts, _ = judged(fake, tmp_path / "a.sqlite")
+        assert facts["reasoning_effort_sent"] == ""
+
+
 def test_what_was_lost_without_a_price_is_unknown(tmp_path: Path) -> None:
     """The endpoint reports dollars with its replies only, so a lost request has none."""
     with FakeEndpoint(cost=0.25, faults={3: "cut"}) as fake:

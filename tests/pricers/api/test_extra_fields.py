@@ -59,6 +59,26 @@ def test_fields_of_the_users_table_are_sent_with_every_question(
     assert all(SECRET.encode() not in path.read_bytes() for path in tmp_path.rglob("a*") if path.is_file())
 
 
+def test_a_model_has_its_fields_beside_those_of_its_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own ones win; another model has those of the provider alone."""
+    table = """[mine]
+        url = "https://h/v1"
+        extra_body = { seed = 1, user = "shop" }
+        extra_headers = { X-Title = "all" }
+        [mine.models.m]
+        extra_body = { seed = 2 }
+        extra_headers = { x-title = "m", x-more = "1" }
+    """
+    own(table, monkeypatch, tmp_path)
+    endpoint = find_endpoint("mine/m")
+    assert endpoint.extra_body == {"seed": 2, "user": "shop"}
+    assert endpoint.headers() == {"x-title": "m", "x-more": "1"}
+    assert find_endpoint("mine/other").extra_body == {"seed": 1, "user": "shop"}
+    own(table.replace("seed = 2", "model = 'x'"), monkeypatch, tmp_path)
+    with pytest.raises(UsageError, match=r"\[mine\] m extra_body cannot have 'model'"):
+        find_endpoint("mine/m")
+
+
 def test_other_fields_are_other_questions_and_other_secrets_are_not(tmp_path: Path) -> None:
     """An answer with other fields is not reused; the value of a variable changes no answer."""
     with FakeEndpoint(answer) as fake, ResponseCache(tmp_path / "a.sqlite") as cache:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.pricers.api.test_claims import Notes
 from tests.pricers.api.test_client import LISTINGS, answer, build_pricer, priced, run_once, text_of
+from tests.pricers.api.test_providers import own
 
 from pricesmith.core.errors import PricesmithError
 from pricesmith.pricers.api.errors import classify_status
@@ -17,6 +18,7 @@ from pricesmith.pricers.api.formats.base import ApiError
 from pricesmith.pricers.api.limits import Budget
 from pricesmith.pricers.api.parse_response import BROKEN_JSON, REJECTED
 from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
+from pricesmith.pricers.api.providers import find_endpoint
 from pricesmith.pricers.api.response_cache import ResponseCache
 from pricesmith.testing import FakeEndpoint, make_items
 from pricesmith.testing.provider_styles import STYLES
@@ -76,7 +78,7 @@ def test_a_wrong_key_stops_at_every_provider(tmp_path: Path, style: str) -> None
 def test_a_model_that_refuses_a_parameter_is_asked_without_it_and_no_other(
     tmp_path: Path, style: str, refused: str, kept: str
 ) -> None:
-    """GPT-6 and Claude refuse the temperature: one status 400, and the schema stays."""
+    """GPT-6 refuses the temperature: one status 400, and the schema stays. Claude is never sent one."""
     with FakeEndpoint(answer, style=style, refuses=(refused,)) as fake:
         outcome = run_once(fake, tmp_path / "a.sqlite")
         assert outcome.ended == "all answered"
@@ -137,6 +139,21 @@ def test_examples_are_read_from_the_cache_of_the_provider(
     places = [index for index, turn in enumerate(first) if mark in json.dumps(turn)]
     assert len(places) == marked
     assert all(first[: place + 1] == second[: place + 1] for place in places)
+
+
+def test_the_shipped_table_asks_each_provider_in_its_own_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the URL of the user's own table is another one."""
+    for name in ("openai", "anthropic", "google"):
+        with FakeEndpoint(answer, style=name) as fake, ResponseCache(tmp_path / f"{name}.sqlite") as cache:
+            monkeypatch.setenv({"google": "GEMINI_API_KEY"}.get(name, f"{name.upper()}_API_KEY"), fake.key)
+            own(f'[{name}]\nurl = "{fake.url}"\n', monkeypatch, tmp_path)
+            options = PromptOptions(max_output_tokens=64)
+            pricer = ApiPricer(find_endpoint(f"{name}/m"), options, cache, Budget(), currency="USD")
+            assert [quote.price for quote in pricer.price(LISTINGS[:3])] == RIGHT[:3]
+            pricer.close()
+            assert len(fake.requests) == 3
 
 
 def run_with_error(style: str, status: str, message: str, folder: Path, number: int = 4) -> Any:

@@ -34,9 +34,17 @@ LISTING_WORDS = (
 )
 CONTEXT_WORDS = (
     *("context_length", "context length", "context window", "context size", "too long", "maximum prompt length"),
-    *("input token count", "max_new_tokens"),
+    *("input token count", "max_new_tokens", "maxoutputtokens value", "supports at most"),
+    "maximum allowed number of output tokens",
 )
-OUTPUT_WORDS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "completion", "output tokens")
+OUTPUT_WORDS = (
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "maxoutputtokens",
+    "completion",
+    "output tokens",
+)
 WORKSPACE_HEADER = "anthropic-workspace-id"  # that a key without a workspace needs
 ACCOUNT_WORDS = (
     *("insufficient_quota", "credit balance", "insufficient credits", "api key", "api_key"),

@@ -26,6 +26,7 @@ from pricesmith.core.types import Item, Listing, render
 from pricesmith.pricers.api.answer_facts import other_models_line
 from pricesmith.pricers.api.client import ApiClient, RequestFailed, add_costs
 from pricesmith.pricers.api.estimate import MIN_ANSWERS, OutputEstimate, estimate_output_tokens, estimate_tokens
+from pricesmith.pricers.api.model_list import read_endpoint
 from pricesmith.pricers.api.parse_response import TRUNCATED, has_several_numbers
 from pricesmith.pricers.api.pricer import ApiPricer, ApiRequest
 from pricesmith.pricers.api.response_cache import MEMORIZATION, Completion
@@ -74,6 +75,7 @@ class ApiCostReporter:
                 tokens += sum(estimate_tokens(message["content"]) for message in request.messages)
                 worst += request.worst
         if n_requests:
+            pricer.endpoint = read_endpoint(pricer.client, pricer.now().date())
             pricer.endpoint.check_ready(pricer.now().date())
         for line in self.estimate_lines(len(listings), n_requests, tokens, worst):
             pricer.progress.note(line)
@@ -174,6 +176,7 @@ class ApiCostReporter:
             "unanswered": dict(sorted(usage.unanswered.items())),
             "no_reply": dict(sorted(usage.no_reply.items())),
             "latency": "of each request",
+            "reasoning_effort_sent": client.effort,
         }
         if self.n_memorization:
             facts["memorization"] = check_memorization(pricer, self.memorization_items, self.n_memorization)

@@ -4,9 +4,10 @@
     extra_body = { provider = { order = ["azure"], allow_fallbacks = false } }
     extra_headers = { x-title = "prices", x-gateway-auth = { env = "GATEWAY_KEY" } }
 
-Both are sent with every question to the provider. Bodies and written headers can change answers, so they are part of
-the key of a cached reply. A secret stands in an environment variable that the header names; it is sent to that provider
-only, and masked as keys are. A header with `optional = true` is left out if its variable is not set.
+Both are sent with every question to the provider, or to one model if they stand in its entry. Bodies and written
+headers can change answers, so they are part of the key of a cached reply. A secret stands in an environment variable
+that the header names; it is sent to that provider only, and masked as keys are. A header with `optional = true` is left
+out if its variable is not set.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,6 +151,12 @@ def check_header(name: str, value: Any, where: str) -> ExtraHeader:
             hint=f'export MY_VARIABLE=... and then {name} = {{ env = "MY_VARIABLE" }}',
         )
     return ExtraHeader(name, value)
+
+
+def merge_headers(headers: Sequence[ExtraHeader], others: Sequence[ExtraHeader]) -> tuple[ExtraHeader, ...]:
+    """Return the headers of a provider and of one of its models, whose own ones come first."""
+    own = {header.name.lower() for header in others}
+    return (*(header for header in headers if header.name.lower() not in own), *others)
 
 
 def is_header_value(value: str) -> bool:

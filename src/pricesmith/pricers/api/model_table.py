@@ -11,13 +11,14 @@ import datetime
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
 from pricesmith.core.errors import UsageError
 from pricesmith.core.settings import Settings, parse_settings
+from pricesmith.pricers.api.extra_fields import ExtraHeader, check_extra_body, check_extra_headers
 from pricesmith.pricers.api.prices import (
     MILLION,
     PRICE_FIELDS,
@@ -102,19 +103,24 @@ class ModelSettings(Settings):
     shutdown: Day = Field(None, description="the day on which the provider shuts the model down")
     replacement: str = Field("", description="the model that the provider names as its replacement")
     reasoning: bool = Field(True, description="whether the model may reason before it answers")
+    extra_body: Any = Field({}, description="further fields of every request")
+    extra_headers: Any = Field({}, description="further headers of every request")
 
 
 @dataclass(frozen=True)
 class ModelFacts:
     """A model of the table of providers: its prices (None if unknown), and how long it is served.
 
-    `reasoning`: it may reason before it answers, which takes many output tokens.
+    `reasoning`: it may reason before it answers, which takes many output tokens. `extra_body` and `extra_headers` go
+    with every request, beside those of the provider.
     """
 
     prices: PriceList | None = None
     shutdown: datetime.date | None = None
     replacement: str = ""
     reasoning: bool = True
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    extra_headers: tuple[ExtraHeader, ...] = ()
 
 
 def merge_models(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,7 +145,14 @@ def read_model_entry(values: Any, where: str) -> ModelFacts:
     two prices apply at the same time.
     """
     model = parse_settings(ModelSettings, values if isinstance(values, dict) else {"model": values}, where=where)
-    return ModelFacts(read_price_list(model, where), model.shutdown, model.replacement, model.reasoning)
+    return ModelFacts(
+        read_price_list(model, where),
+        model.shutdown,
+        model.replacement,
+        model.reasoning,
+        check_extra_body(model.extra_body, where),
+        check_extra_headers(model.extra_headers, where),
+    )
 
 
 def read_price_list(model: ModelSettings, where: str) -> PriceList | None:

@@ -323,7 +323,7 @@ class ApiPricer:
             self.usage.cached += batch.counts["from_others"]
         if pending and client.proven:
             self.cache.save_capabilities(self.endpoint.url, self.endpoint.model, client.capabilities_dict())
-            if note := client.take_effort_note():
+            if client is self.client and (note := client.take_effort_note()):
                 self.progress.note(note)
         if pending and self.after_answers is not None:
             self.after_answers()

@@ -25,7 +25,13 @@ from pydantic import Field
 
 from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.core.settings import Settings, parse_settings, read_toml
-from pricesmith.pricers.api.extra_fields import ExtraHeader, check_extra_body, check_extra_headers, read_variable
+from pricesmith.pricers.api.extra_fields import (
+    ExtraHeader,
+    check_extra_body,
+    check_extra_headers,
+    merge_headers,
+    read_variable,
+)
 from pricesmith.pricers.api.formats import FormatName, get_format
 from pricesmith.pricers.api.model_table import ModelFacts, merge_models, read_model_entry
 from pricesmith.pricers.api.prices import MILLION, PriceList
@@ -55,6 +61,7 @@ class Provider(Settings):
     tiers: dict[str, Annotated[float, Field(ge=0, le=100)]] = Field(
         {}, description="factors on a price= that the command line gives, such as {flex = 0.5}"
     )
+    lists_shutdowns: bool = Field(False, description="its list of models says when a model is shut down")
     source: str = ""
 
 
@@ -80,6 +87,7 @@ class Endpoint:
     query: str = ""
     extra_body: Mapping[str, Any] = field(default_factory=dict)
     extra_headers: tuple[ExtraHeader, ...] = ()
+    lists_shutdowns: bool = False
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -202,9 +210,8 @@ def find_endpoint(
 ) -> Endpoint:
     """Return the endpoint of a model. `key` names the variable with the key, `price` is IN/OUT in dollars per million.
 
-    `api_format` is the provider's without one.
-    With `keyless`, a missing key is an error only when a request must be sent. Raises UsageError if the model's
-    provider is unknown, its key is not set, or the key would be sent unencrypted.
+    `api_format` is the provider's without one. With `keyless`, a missing key is an error only when a request must be
+    sent. Raises UsageError if the model's provider is unknown, its key is not set, or would be sent unencrypted.
     """
     providers, models = read_provider_table()
     if url:
@@ -227,11 +234,12 @@ def find_endpoint(
         limit=provider.limit,
         format=api_format or provider.format,
         query=query,
-        extra_body=provider.extra_body,
-        extra_headers=check_extra_headers(provider.extra_headers, name),
+        extra_body={**provider.extra_body, **entry.extra_body},
+        extra_headers=merge_headers(check_extra_headers(provider.extra_headers, name), entry.extra_headers),
         shutdown=entry.shutdown,
         replacement=entry.replacement,
         reasoning=entry.reasoning,
+        lists_shutdowns=provider.lists_shutdowns,
     )
     if any(mask_key(text, endpoint.secrets) != text for text in (endpoint.url, endpoint.model)):
         raise UsageError(

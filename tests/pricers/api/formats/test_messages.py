@@ -36,7 +36,7 @@ def reply(**more: Any) -> dict[str, Any]:
 
 
 def test_a_question_has_effort_and_schema_and_its_system_message_apart() -> None:
-    """The messages API knows no system role."""
+    """The messages API knows no system role and no temperature."""
     question = ChatQuestion("claude-haiku-5-5", [SYSTEM, ASKED], 64, reasoning_effort="max")
     assert FORMAT.request_body(question, Capabilities()) == {
         "model": "claude-haiku-5-5",
@@ -44,7 +44,6 @@ def test_a_question_has_effort_and_schema_and_its_system_message_apart() -> None
         "system": "You estimate.",
         "messages": [ASKED],
         "output_config": {"effort": "max", "format": {"type": "json_schema", "schema": PRICE_OBJECT}},
-        "temperature": 0,
     }
 
 

@@ -37,7 +37,10 @@ class AnthropicMessages:
         return {"anthropic-version": ANTHROPIC_VERSION} | ({"x-api-key": key} if key else {})
 
     def request_body(self, question: ChatQuestion, capabilities: Capabilities) -> dict[str, Any]:
-        """Return the body of a question, with the parameters that the endpoint supports."""
+        """Return the body of a question, with the parameters that the endpoint supports.
+
+        A temperature is not one of them: current models refuse it.
+        """
         parameters: dict[str, Any] = {}
         output: dict[str, Any] = {}
         if effort := capabilities.choose_effort(question.reasoning_effort, self.efforts):
@@ -46,8 +49,6 @@ class AnthropicMessages:
             output["format"] = {"type": "json_schema", "schema": PRICE_OBJECT}
         if output:
             parameters["output_config"] = output
-        if capabilities.temperature:
-            parameters["temperature"] = 0
         end = find_cache_end(question, ("user", "assistant")) if capabilities.prompt_cache else None
         messages: list[Mapping[str, Any]] = list(question.messages)
         if end is not None:
