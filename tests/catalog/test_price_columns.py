@@ -123,6 +123,14 @@ def test_a_current_price_that_is_seldom_filled_counts_in_its_rows() -> None:
     assert (choice.price, choice.sale) == ("price", "current_price")
 
 
+def test_the_dates_of_a_sale_stay_out_of_the_text() -> None:
+    """They say which rows have a reduced price. Without a sale price they are dates like others."""
+    columns = choose_columns(["name", "Prix TTC", "Prix promo TTC", "Date fin promo", "promo_text"])
+    assert (columns.sale, columns.sale_dates) == ("Prix promo TTC", ("Date fin promo",))
+    assert columns.left_out["Date fin promo"] == "leak: the dates of a sale"
+    assert columns.extra == ("promo_text",)
+
+
 def test_a_price_with_tax_that_few_rows_have_is_not_chosen() -> None:
     """Most rows would be without a price."""
     assert choose_price(["price_net", "price_gross"], counts={"price_net": 100, "price_gross": 9}).price == "price_net"
@@ -188,6 +196,7 @@ def test_sale_prices_fill_some_rows_and_both_are_counted(tmp_path: Path) -> None
     assert all(prices[name] == (12 + n / 2 if n % 4 == 0 else 20 + n) for n, name in enumerate(wares(400)) if n > 3)
     assert catalog.ledger["sale_prices"]["shop.csv"]["rows"] == {"regular": 298, "sale": 100}
     assert catalog.ledger["rows"]["rejected"] == {SALE_ABOVE: 1, "price is not a number": 1}
+    assert "price = price, sale price = sale_price" in catalog_summary(catalog)
     assert "298 regular, 100 sale (sale = sale_price, regular = price)" in catalog_summary(catalog)
     assert any("the price is 'sale_price' in rows that have it, else 'price'" in note for note in notes.notes)
     roles = preview([str(tmp_path / "shop.csv")]).files[0].roles()

@@ -151,7 +151,7 @@ def choose_columns(
                 hint="Name the column of prices: --map price=COLUMN.",
             )
         chosen["price"] = ""
-    extra, left_out = sort_columns([name for name in header if name not in taken], choice.sale)
+    extra, left_out = sort_columns([name for name in header if name not in taken], choice)
     if "title" not in chosen and "text" not in chosen and not extra:
         raise NoTextColumn(
             "No column describes the items",
@@ -163,12 +163,14 @@ def choose_columns(
     return ColumnMap(**chosen, extra=tuple(extra), **left)
 
 
-def sort_columns(names: Sequence[str], sale: str) -> tuple[list[str], dict[str, str]]:
-    """The columns that become lines of the text, and the others with the reason; `sale` is that of sale prices."""
+def sort_columns(names: Sequence[str], choice: PriceChoice) -> tuple[list[str], dict[str, str]]:
+    """The columns that become lines of the text, and the others with the reason."""
     extra, left_out = [], {}
     for name in names:
-        if name == sale:
+        if name == choice.sale:
             left_out[name] = "leak: the sale price, which is the price of the rows that have one"
+        elif name in choice.sale_dates:
+            left_out[name] = "leak: the dates of a sale"
         elif reason := exclusion_reason(name):
             left_out[name] = reason
         else:

@@ -162,7 +162,9 @@ def files_title(ledger: Mapping[str, Any]) -> list[str]:
 
 def describe_columns(columns: Mapping[str, Any]) -> list[str]:
     """The column map; the ignored columns, a line for each kind of reason; the columns that give the price away."""
-    lines = ["Columns: " + ", ".join(f"{field} = {columns[field]}" for field in FIELDS if columns.get(field))]
+    used = [f"{field} = {columns[field]}" for field in FIELDS if columns.get(field)]
+    used += [f"sale price = {columns['sale']}"] if columns.get("sale") else []
+    lines = [f"Columns: {', '.join(used)}"]
     if columns["extra"]:
         lines.append(f"Lines of the text: {list_names(columns['extra'])}")
     ignored: dict[str, list[str]] = {}
