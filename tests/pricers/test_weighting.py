@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.catalog.test_kinds import Notes
 
 from pricesmith.catalog import curate
 from pricesmith.catalog.catalog import Catalog
@@ -117,9 +118,10 @@ def test_every_other_kind_is_refused_with_a_hint(shops: Catalog, tmp_path: Path)
 
 
 def test_a_single_source_is_refused_and_the_hint_works(shops: Catalog, tmp_path: Path) -> None:
-    """The catalog of the fixture without its column of sources has one source, the file."""
-    path = shops.path.parent / "shops.csv"
-    catalog = curate([str(path)], tmp_path / "out")
+    """The catalog of the fixture without its column of sources has one source, the file. A note names the column."""
+    path, notes = shops.path.parent / "shops.csv", Notes()
+    catalog = curate([str(path)], tmp_path / "out", progress=notes)
+    assert any("'shop' may name the source of each row: --map source=shop" in note for note in notes.notes)
     with pytest.raises(UsageError, match="single source") as caught:
         fit_model(read_recipe("median"), catalog, tmp_path / "model", weight_by="source")
     assert "--map source=COLUMN" in str(caught.value.hint)

@@ -15,6 +15,7 @@ from pricesmith.catalog.columns import (
     ColumnMap,
     NoPriceColumn,
     choose_columns,
+    column_key,
     price_candidates,
     title_candidate,
 )
@@ -38,6 +39,7 @@ from pricesmith.catalog.staging import Feed, RejectCounts
 from pricesmith.catalog.variants import Variants
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.progress import Progress, format_duration
+from pricesmith.text.price_parser import word_set
 
 Batch = list[RawRow | BadRow]
 DEMO = "demo:"
@@ -48,6 +50,8 @@ UNPACKED = {".gz": 4, ".zst": 4, ".parquet": 3, ".xlsx": 4}  # text in a file, a
 OWN_KEYS = ("jsonl", "json", "xml", "html")  # formats whose rows name their columns themselves
 SAMPLED_ROWS = 500  # rows whose values are looked at for prices and titles
 LEAST_FILLED = 0.01  # share of rows with a value below which a column counts as empty
+SOURCE_NAMES = word_set("source shop marketplace website domain seller retailer merchant datasource")
+MOST_SOURCES = 50  # different values among the sampled rows
 SAMPLE = 20_000  # rows whose keys make the header of a JSON Lines file
 
 
@@ -289,8 +293,23 @@ def columns_of_file(
         if title := title_candidate(columns.extra, sample.rows):
             note += f". If {title!r} is the title: --map {shlex.quote(f'title={title}')}"
         progress.note(note)
+    if not columns.source and (source := source_candidate(columns, sample.rows)):
+        option = f"--map {shlex.quote(f'source={source}')}"
+        progress.note(
+            f"{name}: {source!r} may name the source of each row: {option} lets `show` and `fit` compare them"
+        )
     dropped = dict.fromkeys((column for column in header if column in options.drop), "dropped by --drop")
     return columns.model_copy(update={"left_out": {**columns.left_out, **dropped}}) if dropped else columns
+
+
+def source_candidate(columns: ColumnMap, rows: Sequence[Mapping[str, object]]) -> str:
+    """A column that may name the source of each row by its name and its few values; empty if there is none."""
+    for name in (*columns.left_out, *columns.extra):
+        if column_key(name) in SOURCE_NAMES:
+            values = {value for row in rows if isinstance(value := row.get(name), str) and value.strip()}
+            if 1 <= len(values) <= MOST_SOURCES and not any(value.startswith("http") for value in values):
+                return name
+    return ""
 
 
 def price_hint(header: Sequence[str], sample: Sample) -> str:
