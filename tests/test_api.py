@@ -159,7 +159,7 @@ def test_fit_has_a_budget_for_a_recipe_that_asks_an_api_model(
     recipe = recipe_class(hybrid_kind)()
     model = ps.fit(recipe, catalog, to=tmp_path / "model", budget=1.5, concurrency=2)
     assert model.asks_api
-    assert (model.path / "settings.txt").read_text() == "1.5 2 300.0 False"
+    assert (model.path / "settings.txt").read_text() == "1.5 2 None False"
     with pytest.raises(ps.UsageError, match="--budget"):
         ps.fit("median", catalog, to=tmp_path / "median", budget=1.0)
 

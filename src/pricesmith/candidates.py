@@ -303,6 +303,8 @@ class HybridCostReporter:
             if isinstance(member, ApiMember):
                 member.progress = self.progress
                 member.pricer.endpoint.check_key()
+                if warning := member.pricer.endpoint.shutdown_warning(member.pricer.now().date()):
+                    self.progress.note(warning)
         self.progress.note(
             f"{self.name} asks {names} about {share:.0%} of {len(listings):,} listings, for {cost}; "
             "cached answers are free."

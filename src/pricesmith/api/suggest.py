@@ -293,7 +293,8 @@ def read_cached(
 ) -> tuple[list[Quote], AskingCosts]:
     """The cached answers of an API model, unanswered without one, and what asking about the listings costs.
 
-    Raises UsageError if the spec is none of an API model, or shows it training listings.
+    Raises UsageError if the spec is none of an API model, or shows it training listings, and PricesmithError if the
+    model is shut down and answers are missing.
     """
     from pricesmith.core.types import Quote
     from pricesmith.pricers.api.model_spec import API_PREFIX, parse_api_model
@@ -319,6 +320,8 @@ def read_cached(
     pricer = settings.build_pricer(model, catalog.currency)
     requests = [request.key for request in pricer.requests(listings)]
     results = pricer.find_cached(requests)
+    if len(results) < len(set(requests)):
+        pricer.endpoint.check_served(pricer.now().date())
     quotes = [pricer.quote(results[key]) if key in results else Quote(None) for key in requests]
     return [clip(quote, catalog.price_range) for quote in quotes], estimate_costs(pricer, listings)
 

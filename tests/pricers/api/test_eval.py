@@ -514,3 +514,36 @@ def test_an_own_model_that_asks_or_is_of_another_catalog_is_refused(
     other = make_catalog(tmp_path / "other", 600)
     assert run(["eval", "api:gpt-6-luna", str(ridge), "--catalog", str(other), "--suggest"]) == 2
     assert "another catalog" in capsys.readouterr().err
+
+
+def test_a_model_that_is_shut_down_cannot_be_suggested(
+    shop: Catalog, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answers can no longer be bought; the error names a model that is served."""
+    monkeypatch.setenv("OPENAI_API_KEY", "made-key")
+    assert run(["eval", "api:gpt-4.1-nano", "--catalog", str(shop.path), "--suggest"]) == 1
+    error = capsys.readouterr().err
+    assert "gpt-4.1-nano was shut down on 2026-10-23" in error
+    assert "Use api:gpt-6-luna" in error
+
+
+def test_a_shutdown_is_announced_before_anything_is_sent(
+    shop: Catalog, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a model that is shut down already is asked nothing: exit code 1, no evaluation."""
+    own = tmp_path / "own.toml"
+    monkeypatch.setenv("PRICESMITH_PROVIDERS", str(own))
+    with FakeEndpoint() as fake:
+        monkeypatch.setenv("MADE_KEY", fake.key)
+        made = f'[made]\nurl = "{fake.url}"\nkey = "MADE_KEY"\n[made.models."made-model"]\nreplacement = "made-2"\n'
+        words = f"eval api:made-model --catalog {shop.path} --to {tmp_path / 'evals'} --limit 9"
+        command = shlex.split(words)
+        own.write_text(f'{made}shutdown = "2020-01-01"\n')
+        assert run(command) == 1
+        assert "made-2 (the named replacement)" in capsys.readouterr().err
+        assert fake.requests == []
+        assert not list((tmp_path / "evals").glob("api-made-model*"))
+        own.write_text(f'{made}shutdown = "2999-01-01"\n')
+        assert run(command) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert "made-model is shut down on 2999-01-01; named replacement made-2." in out

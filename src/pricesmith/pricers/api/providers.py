@@ -133,6 +133,10 @@ class Endpoint:
     def check_ready(self, today: datetime.date) -> None:
         """Raise UsageError if a key is needed and not set, PricesmithError if the model is shut down today."""
         self.check_key()
+        self.check_served(today)
+
+    def check_served(self, today: datetime.date) -> None:
+        """Raise PricesmithError if the model is shut down today, with one that is served."""
         if self.shutdown is not None and today >= self.shutdown:
             served = find_served_models(self.provider, today)
             instead = self.replacement or next(iter(served), "")
