@@ -21,8 +21,10 @@ import pytest
 from pricesmith import build
 from pricesmith.cli import run
 from pricesmith.pricers import recipes
+from pricesmith.pricers.api.batch_jobs import runner
 from pricesmith.pricers.llm import base_model
-from pricesmith.testing import FakeEndpoint, make_model
+from pricesmith.testing import make_model
+from pricesmith.testing.batch_server import FakeBatchServer
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -92,8 +94,9 @@ def servers() -> Iterator[Servers]:
 
 @pytest.fixture(autouse=True)
 def hosted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A fake endpoint replaces OpenAI's; its answers are cached in the test's folder."""
-    with FakeEndpoint() as fake:
+    """A fake provider replaces OpenAI; its answers are cached in the test's folder."""
+    monkeypatch.setattr(runner, "FIRST_PAUSE", 0.01)
+    with FakeBatchServer("openai") as fake:
         (tmp_path / "providers.toml").write_text(f'[openai]\nurl = "{fake.url}"\n')
         monkeypatch.setenv("PRICESMITH_PROVIDERS", str(tmp_path / "providers.toml"))
         monkeypatch.setenv("PRICESMITH_CACHE", str(tmp_path / "cache"))

@@ -34,6 +34,7 @@ from pricesmith.evaluation.results import Evals
 from pricesmith.evaluation.run_eval import Candidate, run_eval
 from pricesmith.metrics.bootstrap import encode_groups
 from pricesmith.metrics.metrics import Array
+from pricesmith.pricers.api.batch_jobs.open_job import CancelledJobs
 from pricesmith.pricers.api.eval_report import ApiCostReporter
 from pricesmith.pricers.api.model_spec import API_PREFIX, ApiSettings, parse_api_model
 from pricesmith.pricers.cascade import CascadeRecipe
@@ -416,6 +417,8 @@ def api_candidate(spec: str, name: str, catalog: Catalog, api_settings: ApiSetti
         groups=group_codes(catalog) if options.comparables else {},
         progress=progress,
     )
+    if api_settings.batch:
+        pricer.batch = api_settings.open_batch(pricer)
     has_examples = bool(options.shots or options.comparables)
     return Candidate(
         name,
@@ -431,6 +434,23 @@ def api_candidate(spec: str, name: str, catalog: Catalog, api_settings: ApiSetti
             lambda: fold_items(catalog) if has_examples else (),
         ),
     )
+
+
+def cancel_batches(
+    specs: Sequence[str], catalog: Catalog, settings: ApiSettings, progress: Progress = SILENT
+) -> dict[str, CancelledJobs]:
+    """Cancel the unfinished batch jobs of the API models among `specs`; return what became of them, by model.
+
+    What was finished before is charged, and in the response cache when this returns. Raises BatchPending if `settings`
+    do not wait for the end of the jobs.
+    """
+    cancelled: dict[str, CancelledJobs] = {}
+    with settings:
+        for api_model in [parse_api_model(spec) for spec in specs if spec.startswith(API_PREFIX)]:
+            options = api_model.options.model_copy(update={"shots": 0, "comparables": 0})
+            pricer = settings.build_pricer(replace(api_model, options=options), catalog.currency, progress=progress)
+            cancelled[api_model.model] = settings.open_batch(pricer).cancel()
+    return cancelled
 
 
 def fold_items(catalog: Catalog) -> list[tuple[list[Item], list[Item]]]:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from pricesmith.core.types import EvalRow, Evaluation
-from pricesmith.evaluation.cost import EACH_ITS_OWN, break_even, build_cost, cost_ratio, format_refits, get_pricer_type
+from pricesmith.core.types import EACH_REQUEST, EvalRow, Evaluation
+from pricesmith.evaluation.cost import break_even, build_cost, cost_ratio, format_refits, get_pricer_type
 
 
 def evaluation(seconds=0.01, cost_usd=0.0, n=10, raw="", name="x"):
@@ -81,7 +81,7 @@ def test_a_batchs_share_is_no_latency():
     assert own().latency is None
     rows = tuple(EvalRow(str(i), 10.0, 11.0, seconds=float(i + 1)) for i in range(100))
     lost = (EvalRow("lost", 10.0, None, raw="no reply: HTTP 500", seconds=900.0),)
-    latency = build_cost(Evaluation("x", "c", rows + lost, 30.0), {"kind": "api", "latency": EACH_ITS_OWN}).latency
+    latency = build_cost(Evaluation("x", "c", rows + lost, 30.0), {"kind": "api", "latency": EACH_REQUEST}).latency
     assert (latency.n, latency.median) == (100, pytest.approx(50.5))
     assert latency.high == pytest.approx(95.05)
 

@@ -13,14 +13,14 @@ import pytest
 
 from pricesmith.cli import run
 from pricesmith.core.errors import UsageError
-from pricesmith.evaluation.cost import EACH_ITS_OWN
+from pricesmith.core.types import EACH_REQUEST
 from pricesmith.reporting import write_report
 from pricesmith.reporting.head_to_head import format_duration, interval_bars, published_figures
 
 from .conftest import evaluated
 
 Folder = Callable[..., Path]
-EACH = {"latency": EACH_ITS_OWN}
+EACH = {"latency": EACH_REQUEST}
 ALL = {
     "ridge": evaluated(0.3, 1),
     "mlp": evaluated(0.5, 2, kind="sparse_mlp"),

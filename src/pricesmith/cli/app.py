@@ -52,6 +52,15 @@ CatalogFolder = Annotated[Path, typer.Option("--catalog", help="A catalog folder
 
 # Options of the commands that may ask an API model
 ApiBudget = Annotated[float | None, typer.Option("--budget", help="US dollars that API models may cost at most.")]
+ApiBatch = Annotated[
+    bool, typer.Option("--batch", help="Ask API models in batch jobs: half the price, answers within a day.")
+]
+ApiNoWait = Annotated[
+    bool, typer.Option("--no-wait", help="With --batch: submit and return; exit code 75 while jobs are unfinished.")
+]
+ApiCancelBatch = Annotated[
+    bool, typer.Option("--cancel-batch", help="Cancel the unfinished batch jobs of api:MODEL; evaluate nothing.")
+]
 ApiConcurrency = Annotated[int, typer.Option("--concurrency", help="Requests to an API model at the same time.")]
 ApiTimeout = Annotated[
     float | None, typer.Option("--timeout", help="Seconds to wait for an answer of an API model (300; flex tier: 900).")

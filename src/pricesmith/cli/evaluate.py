@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pricesmith.cli.app import (
+    ApiBatch,
     ApiBudget,
+    ApiCancelBatch,
     ApiConcurrency,
+    ApiNoWait,
     ApiTimeout,
     CatalogFolder,
     Json,
@@ -49,6 +52,9 @@ def evaluate(
     ] = False,
     answers: Annotated[int | None, typer.Option(help="With --suggest: another number of answers.")] = None,
     budget: ApiBudget = None,
+    batch: ApiBatch = False,
+    no_wait: ApiNoWait = False,
+    cancel_batch: ApiCancelBatch = False,
     concurrency: ApiConcurrency = 8,
     timeout: ApiTimeout = None,
     overwrite: Rebuild = False,
@@ -63,7 +69,12 @@ def evaluate(
     from pricesmith.reporting.tables import leaderboard_dict, leaderboard_table
 
     console = open_console(json=json, quiet=quiet)
-    settings = ApiSettings(budget, concurrency, timeout)
+    check_batch(pricers, batch=batch, no_wait=no_wait, cancel=cancel_batch, suggest=suggest)
+    mode: Any = "" if not (batch or cancel_batch) else "submit" if no_wait else "wait"
+    settings = ApiSettings(budget, concurrency, timeout, batch=mode)
+    if cancel_batch:
+        show_cancelled(console, pricers, catalog, settings)
+        return
     options: dict[str, Any] = {"split": split, "limit": limit, "other_catalog": other_catalog}
     if suggest:
         check_suggest(pricers, options)
@@ -81,6 +92,48 @@ def evaluate(
     rows = build_leaderboard(evals)
     console.say(leaderboard_table(evals, rows))
     console.result(leaderboard_dict(evals, rows))
+
+
+def check_batch(pricers: Sequence[str], *, batch: bool, no_wait: bool, cancel: bool, suggest: bool) -> None:
+    """Raise UsageError unless the options about batch jobs fit each other and the pricers."""
+    if not (batch or no_wait or cancel):
+        return
+    if batch and (cancel or suggest):
+        other = "--cancel-batch" if cancel else "--suggest"
+        raise UsageError(
+            f"--batch and {other} exclude each other", got=f"--batch {other}", hint=f"Leave out --batch or {other}."
+        )
+    if not (batch or cancel):
+        raise UsageError("--no-wait needs --batch", got="--no-wait", hint="Add --batch, or leave out --no-wait.")
+    if not any(spec.startswith("api:") for spec in pricers):
+        raise UsageError(
+            "There is no API model to ask in batch jobs",
+            got=" ".join(pricers),
+            allowed="at least one api:MODEL",
+            hint="Name one, or leave out --batch, --no-wait and --cancel-batch.",
+        )
+
+
+def show_cancelled(console: Console, pricers: Sequence[str], catalog: Path, settings: ApiSettings) -> None:
+    """Cancel the batch jobs of API models, and print what became of them."""
+    from dataclasses import asdict
+
+    from pricesmith.candidates import cancel_batches
+    from pricesmith.catalog import open as open_catalog
+    from pricesmith.pricers.api.batch_jobs.open_job import count_jobs
+    from pricesmith.text.formatting import format_usd
+
+    with console.progress() as progress:
+        cancelled = cancel_batches(pricers, open_catalog(catalog), settings, progress)
+    for model, jobs in cancelled.items():
+        if not jobs.jobs:
+            console.say(f"{model} has no unfinished batch jobs.")
+            continue
+        console.say(
+            f"{model}: {count_jobs(jobs.jobs)} with {jobs.requests:,} requests ended; {jobs.answers:,} answers were "
+            f"finished before, cost {format_usd(jobs.cost_usd)} and are kept."
+        )
+    console.result({"cancelled": {model: asdict(jobs) for model, jobs in cancelled.items()}})
 
 
 def check_suggest(pricers: Sequence[str], options: Mapping[str, Any]) -> None:

@@ -40,6 +40,7 @@ class Item:
     weight: float = 1.0
 
 
+EACH_REQUEST = "of each request"  # how an evaluation's seconds were measured: each answer by itself
 NOT_ASKED = "not asked"  # begins a note and is followed by the reason, such as "not asked: the budget is spent"
 
 

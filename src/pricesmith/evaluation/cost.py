@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pricesmith.core.types import EvalRow, Evaluation
+from pricesmith.core.types import EACH_REQUEST, EvalRow, Evaluation
 from pricesmith.evaluation.cost_curve import read_hybrid
 from pricesmith.evaluation.folds import N_FOLDS
 
@@ -30,7 +30,6 @@ TUNED = ("lora_tokens", "lora_bins")  # fine-tuned language models
 UNTUNED = ("zero-shot",)
 UNFITTED = (*UNTUNED, *PRICER_TYPES)  # without a fit, and without its cost
 NO_REPLY = "no reply:"  # prefix of `raw` if a hosted model never replied; such seconds measure no answer
-EACH_ITS_OWN = "each answer's own"
 HOUR = 3600.0
 
 
@@ -133,7 +132,7 @@ def fitting_seconds(evaluation: Evaluation, meta: Mapping[str, Any]) -> float | 
 
 def build_latency(rows: tuple[EvalRow, ...], meta: Mapping[str, Any]) -> Latency | None:
     """Seconds for a listing if the meta file says that each answer was timed by itself; else None."""
-    if meta.get("latency") != EACH_ITS_OWN:
+    if meta.get("latency") != EACH_REQUEST:
         return None
     timed = np.array([row.seconds for row in rows if row.seconds > 0 and not row.raw.startswith(NO_REPLY)])
     if not len(timed):

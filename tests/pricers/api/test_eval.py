@@ -100,7 +100,12 @@ def test_its_evaluation_says_what_it_cost(shop: Catalog, tmp_path: Path, monkeyp
         again = run_candidates([who], shop, tmp_path / "other", limit=40)
         assert len(fake.requests) == requests
     assert again.evaluations[0].rows == evaluation.rows
-    assert again.meta["api-made"]["answers"] == {"requested": 0, "cached": 40, "requested_again": 0}
+    assert again.meta["api-made"]["answers"] == {
+        "requested": 0,
+        "cached": 40,
+        "from_batch_jobs": 0,
+        "requested_again": 0,
+    }
 
 
 def test_notes_go_by_the_name_that_tables_use(

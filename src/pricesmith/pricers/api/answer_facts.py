@@ -66,6 +66,7 @@ class UsageStats:
 
     requested: int = 0
     cached: int = 0
+    from_batch_jobs: int = 0
     requested_again: int = 0
     cost: float = 0.0
     cost_known: bool = True

@@ -16,21 +16,23 @@ products. Only listings with a long enough second half count. A price counts if 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pricesmith.core.types import Item, Listing, render
+from pricesmith.core.types import EACH_REQUEST, Item, Listing, render
 from pricesmith.pricers.api.answer_facts import other_models_line
 from pricesmith.pricers.api.client import ApiClient, RequestFailed, add_costs
 from pricesmith.pricers.api.estimate import MIN_ANSWERS, OutputEstimate, estimate_output_tokens, estimate_tokens
 from pricesmith.pricers.api.model_list import read_endpoint
 from pricesmith.pricers.api.parse_response import TRUNCATED, has_several_numbers
 from pricesmith.pricers.api.pricer import ApiPricer, ApiRequest
+from pricesmith.pricers.api.prices import TokenPrice
 from pricesmith.pricers.api.response_cache import MEMORIZATION, Completion
-from pricesmith.pricers.api.usage import Usage
+from pricesmith.pricers.api.usage import BATCH, Usage
 from pricesmith.text.price_parser import parse_price
 from pricesmith.text.prompts import repair_unicode
 from pricesmith.text.words import split_pieces, split_words
@@ -68,12 +70,17 @@ class ApiCostReporter:
             self.memorization_items = choose_items(known, self.n_memorization)
         n_requests = 0
         tokens = worst = 0.0
-        for requests in self.requests(listings):
+        batched: list[ApiRequest] = []
+        checks = [build_request(pricer, item.listing) for item in self.memorization_items]  # asked one by one
+        for requests in itertools.chain(self.requests(listings), [checks]):
+            batch = None if requests is checks else pricer.batch
+            if batch is not None:
+                batched += requests
             cached = pricer.cache.find(request.key for request in requests)
             for request in {request.key: request for request in requests if request.key not in cached}.values():
                 n_requests += 1
                 tokens += sum(estimate_tokens(message["content"]) for message in request.messages)
-                worst += request.worst
+                worst += request.worst if batch is None else batch.worst(request)
         if n_requests:
             pricer.endpoint = read_endpoint(pricer.client, pricer.now().date())
             pricer.endpoint.check_ready(pricer.now().date())
@@ -81,9 +88,11 @@ class ApiCostReporter:
             pricer.progress.note(line)
         if n_requests:
             pricer.after_answers = self.revise_once
+        if pricer.batch is not None:
+            pricer.batch.submit(batched)
 
     def requests(self, listings: Sequence[Listing]) -> Iterator[list[ApiRequest]]:
-        """Yield the requests to send, in chunks: each fold has a pricer that is shown other examples."""
+        """Yield the requests about prices, in chunks: each fold has a pricer that is shown other examples."""
         pricer = self.pricer
         ids = {listing.id for listing in listings}
         parts = [
@@ -93,11 +102,10 @@ class ApiCostReporter:
         for fold_pricer, fold_listings in parts or [(pricer, list(listings))]:
             for start in range(0, len(fold_listings), CHUNK):
                 yield fold_pricer.requests(fold_listings[start : start + CHUNK])
-        yield [build_request(pricer, item.listing) for item in self.memorization_items]
 
     def estimate_lines(self, n_listings: int, n_requests: int, tokens_in: float, worst: float) -> list[str]:
         """Return the estimate as sentences."""
-        pricer, prices, price = self.pricer, self.pricer.endpoint.price, self.pricer.price_now()
+        pricer, prices, price = self.pricer, self.pricer.endpoint.price, self.price_now()
         subject = f"{pricer.label} at {pricer.endpoint.host}: {n_listings:,} listings"
         if self.n_memorization:
             subject += f" and {len(self.memorization_items):,} memorization checks"
@@ -117,7 +125,7 @@ class ApiCostReporter:
         cost = self.estimated_cost(self.output.tokens) or 0.0
         lines.append(
             f"Estimated cost: {format_usd(cost)}; at most {format_usd(worst)}, with "
-            f"{pricer.options.max_output_tokens:,} output tokens each ({prices.describe(pricer.now())})."
+            f"{pricer.options.max_output_tokens:,} output tokens each ({prices.describe(pricer.now(), self.tier)})."
         )
         budget = pricer.budget
         if budget.limit is not None and worst > budget.limit - budget.spent:
@@ -128,9 +136,19 @@ class ApiCostReporter:
             )
         return lines
 
+    @property
+    def tier(self) -> str:
+        """The service tier of most requests, empty for the standard one."""
+        return self.pricer.tier if self.pricer.batch is None else BATCH
+
+    def price_now(self) -> TokenPrice | None:
+        """Return the price of tokens now on the tier of most requests, None if unknown."""
+        prices = self.pricer.endpoint.price
+        return prices.at(self.pricer.now(), self.tier) if prices else None
+
     def estimated_cost(self, tokens_out: float) -> float | None:
         """Return the estimated cost of all requests in US dollars, None if unknown."""
-        price = self.pricer.price_now()
+        price = self.price_now()
         return price.cost(Usage(round(self.tokens_in), round(self.n_requests * tokens_out))) if price else None
 
     def revise_once(self) -> None:
@@ -169,13 +187,14 @@ class ApiCostReporter:
             "answers": {
                 "requested": usage.requested,
                 "cached": usage.cached,
+                "from_batch_jobs": usage.from_batch_jobs,
                 "requested_again": usage.requested_again,
             },
             "requests": client.n_requests,
             "errors": dict(sorted(client.error_counts.items())),
             "unanswered": dict(sorted(usage.unanswered.items())),
             "no_reply": dict(sorted(usage.no_reply.items())),
-            "latency": "of each request",
+            "latency": EACH_REQUEST,
             "reasoning_effort_sent": client.effort,
         }
         if self.n_memorization:
@@ -197,6 +216,8 @@ class ApiCostReporter:
             f"{pricer.label}: {answers['requested']:,} answers in {facts['requests']:,} requests, "
             f"{answers['cached']:,} answers from the response cache; {cost}."
         ]
+        if answers["from_batch_jobs"]:
+            lines.append(f"{answers['from_batch_jobs']:,} answers came from batch jobs, at half the price.")
         if budget.limit is not None or budget.failed_tries_usd:
             failed = budget.failed_tries_usd
             part = f", up to {format_usd(failed)} of it for replies that never arrived" if failed else ""

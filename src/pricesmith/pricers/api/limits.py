@@ -39,6 +39,12 @@ import httpx2
 from pricesmith.core.errors import PricesmithError
 
 ROUNDING = 1e-9
+MAX_FAILED_SHARE = 0.02  # of a batch (of at least 100) without a reply; above it the endpoint counts as down
+
+
+def max_failed(n_requests: int) -> int:
+    """Return how many of so many requests may have no reply before the endpoint counts as down."""
+    return int(MAX_FAILED_SHARE * max(100, n_requests))
 
 
 class BudgetExceeded(PricesmithError):

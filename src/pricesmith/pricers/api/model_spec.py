@@ -27,6 +27,9 @@ from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import parse_settings
 from pricesmith.core.types import Item
+from pricesmith.pricers.api.batch_jobs.http import Clock
+from pricesmith.pricers.api.batch_jobs.opening import open_batch_run
+from pricesmith.pricers.api.batch_jobs.runner import BatchRun
 from pricesmith.pricers.api.limits import Allowances, Budget
 from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
 from pricesmith.pricers.api.providers import Endpoint, find_endpoint, user_prices_file
@@ -82,9 +85,10 @@ class ApiSettings:
     """Settings shared by all API models of a command. A context manager: it closes what it opened.
 
     `budget` in US dollars is shared by all models; `concurrency` requests are in flight at once; `timeout` in seconds
-    is the limit of one try (None: 300, and 900 on the flex tier). With `fallback`, a hybrid model prices listings that
-    its API model cannot be asked about (the budget is spent, the endpoint does not answer) by itself; otherwise the
-    error is raised. Raises UsageError if a value is out of range.
+    is the limit of one try (None: 300, and 900 on the flex tier). `batch` asks the models of an evaluation in batch
+    jobs: `wait` for them, or only `submit` them. With `fallback`, a hybrid model prices listings that its API model
+    cannot be asked about (the budget is spent, the endpoint does not answer) by itself; otherwise the error is raised.
+    Raises UsageError if a value is out of range.
     """
 
     budget: float | None = None
@@ -92,6 +96,8 @@ class ApiSettings:
     timeout: float | None = None
     cache_path: Path | None = None
     fallback: bool = False
+    batch: Literal["", "wait", "submit"] = ""
+    clock: Clock = field(default_factory=Clock)
     shared_budget: Budget = field(init=False)
     allowances: Allowances = field(init=False)
     exit_stack: ExitStack = field(default_factory=ExitStack, init=False)
@@ -162,6 +168,15 @@ class ApiSettings:
         )
         self.exit_stack.callback(pricer.close)
         return pricer
+
+    def open_batch(self, pricer: ApiPricer) -> BatchRun:
+        """Return the batch jobs of a pricer, which are closed with these settings.
+
+        Raises UsageError if its provider has none that Pricesmith knows.
+        """
+        run = open_batch_run(pricer, waits=self.batch != "submit", clock=self.clock)
+        self.exit_stack.callback(run.close)
+        return run
 
     def plan_rows(self, count: int) -> None:
         """Set the number of listings that this command is still to price, over which `allowance` spreads the budget."""

@@ -5,12 +5,6 @@
         pricer.price(listings)
 
 Every reply is cached as it came, so it is paid for once. A reply without a price is unanswered: counted, never 0.
-
-    ComparablesSelector(items, groups, 5).select([listing])[0]        up to 5 (text, whole price), the nearest last
-
-Priced training listings may be shown before the question, the nearest of each listing. No example comes from the
-near-duplicate group of the evaluated listing, and none has nearly the same words (estimated Jaccard similarity of
-word-3-shingles of 0.8, the rule that finds the groups, or the same words), so that the model cannot copy the price.
 """
 
 from __future__ import annotations
@@ -25,23 +19,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-import numpy as np
 from pydantic import Field
 
-from pricesmith.catalog.comparables import Comparable, ComparablesIndex
-from pricesmith.catalog.near_duplicates import is_similar, sketch
 from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Quote, render
 from pricesmith.pricers.api.answer_facts import UsageStats, is_timed
+from pricesmith.pricers.api.batch_jobs.store import BatchStore
 from pricesmith.pricers.api.client import ApiClient, CompletionCall, RequestFailed, RunStopped
 from pricesmith.pricers.api.costs import answer_cost
 from pricesmith.pricers.api.errors import CONTEXT_LENGTH, NO_CONNECTION, TIMED_OUT
+from pricesmith.pricers.api.few_shot import ComparablesSelector, Examples
 from pricesmith.pricers.api.formats.base import Capabilities
-from pricesmith.pricers.api.limits import Budget, run_concurrently
+from pricesmith.pricers.api.limits import Budget, max_failed, run_concurrently
 from pricesmith.pricers.api.parse_response import parse_response
 from pricesmith.pricers.api.prices import TokenPrice
 from pricesmith.pricers.api.providers import Endpoint, user_prices_file
@@ -53,73 +46,34 @@ from pricesmith.text.prompts import (
     SYSTEM_PROMPT,
     Prompt,
     few_shot_messages,
-    format_whole_price,
     repair_unicode,
 )
-
-SPARE = 16  # neighbors looked up beyond `k`, because the filter removes some
-SAME_WORDS = 0.999
-MAX_SHOWN_CHARS = 1_000  # of an example; its first lines describe it
-
-Examples = tuple[tuple[str, int], ...]
-
-
-class ComparablesSelector:
-    """Selects the `k` nearest training listings of any listing. `groups` maps listing ids to near-duplicate groups."""
-
-    def __init__(self, train: Sequence[Item], groups: Mapping[str, str], k: int) -> None:
-        self.index, self.groups, self.k = ComparablesIndex.build(train), groups, k
-        self.items = {item.listing.id: item for item in train}
-
-    def select(self, listings: Sequence[Listing]) -> list[Examples]:
-        """Return the examples of each listing as (text, whole price), the nearest last, next to the question."""
-        neighbors = self.index.search(listings, self.k + SPARE)
-        return [self.select_one(listing, near) for listing, near in zip(listings, neighbors, strict=True)]
-
-    def select_one(self, listing: Listing, neighbors: Sequence[Comparable]) -> Examples:
-        """Return up to `k` examples; searches further if the filter leaves fewer than `k` of the neighbors."""
-        n_neighbors = self.k + SPARE
-        items = self.filter(listing, neighbors)
-        while len(items) < self.k and len(neighbors) == n_neighbors:
-            n_neighbors *= 4
-            neighbors = self.index.search([listing], n_neighbors)[0]
-            items = self.filter(listing, neighbors)
-        return tuple(
-            (repair_unicode(render(item.listing))[:MAX_SHOWN_CHARS], format_whole_price(item.price))
-            for item in items[: self.k][::-1]
-        )
-
-    def filter(self, listing: Listing, neighbors: Sequence[Comparable]) -> list[Item]:
-        """Return the neighbors that are neither of the listing's group nor near copies of it, in their order."""
-        group = self.groups.get(listing.id)
-        items = [
-            self.items[near.id]
-            for near in neighbors
-            if near.id != listing.id
-            and near.similarity < SAME_WORDS
-            and (group is None or self.groups.get(near.id) != group)
-        ]
-        if not items:
-            return []
-        sketches = sketch([render(listing), *(render(item.listing) for item in items)])
-        others = np.arange(1, len(items) + 1, dtype=np.int64)
-        copies = is_similar(sketches, np.zeros(len(items), dtype=np.int64), others)
-        distinct = [item for item, copy in zip(items, copies.tolist(), strict=True) if not copy]
-        # One of each group: the same product in another color adds no information.
-        first = {self.groups.get(item.listing.id, item.listing.id): item for item in reversed(distinct)}
-        return [item for item in distinct if first[self.groups.get(item.listing.id, item.listing.id)] is item]
-
 
 MAX_LISTING_CHARS = 8_000  # of a listing that is priced: a megabyte would cost dollars
 MAX_MESSAGE_TOKENS = 16  # of a chat's format around each message, at worst
 MAX_SCHEMA_TOKENS = 200  # that an endpoint may add for the schema of the reply, at worst
-MAX_FAILED_SHARE = 0.02  # of a batch (of at least 100) without a reply; above it the endpoint counts as down
 POLL_SECONDS = 0.1  # between two checks for another command's reply
 RESUME = "All answers so far are cached; run the same command again."
 MAX_RAW_CHARS = 2_000  # of a reply that an evaluation stores
 
 Messages = tuple[dict[str, str], ...]
 Results = dict[str, Completion | RequestFailed]
+
+
+class BatchSource(Protocol):
+    """Batch jobs that answer the requests of a pricer.
+
+    `answered` are the keys of replies that they brought, `asked` those of single requests before them, `failures` the
+    requests that have no answer in the end.
+    """
+
+    answered: set[str]
+    asked: set[str]
+    failures: dict[str, RequestFailed]
+
+    def worst(self, request: ApiRequest) -> float: ...
+    def submit(self, requests: Sequence[ApiRequest]) -> None: ...
+    def wait(self) -> None: ...
 
 
 class PromptOptions(Settings):
@@ -182,6 +136,7 @@ class ApiPricer:
         self.client = self.new_client(schema=options.json_answer)
         self.usage = UsageStats()
         self.after_answers: Callable[[], None] | None = None
+        self.batch: BatchSource | None = None
         self.fixed_examples: Examples = ()
         self.selector: ComparablesSelector | None = None
         if endpoint.secrets:
@@ -209,13 +164,14 @@ class ApiPricer:
         """Return the highest price at which a request that is sent now may be charged, None if unknown."""
         return self.endpoint.price.worst_case(self.now(), self.tier) if self.endpoint.price else None
 
-    def new_client(self, *, schema: bool) -> ApiClient:
-        """Return a client of the endpoint that uses the capabilities learned before."""
-        stored = self.cache.load_capabilities(self.endpoint.url, self.endpoint.model)
+    def new_client(self, *, schema: bool, endpoint: Endpoint | None = None) -> ApiClient:
+        """Return a client of the endpoint (or another one) that uses the capabilities learned before."""
+        endpoint = endpoint or self.endpoint
+        stored = self.cache.load_capabilities(endpoint.url, endpoint.model)
         return ApiClient(
-            self.endpoint,
+            endpoint,
             self.budget,
-            Capabilities.from_dict(stored, self.endpoint.limit),
+            Capabilities.from_dict(stored, endpoint.limit),
             max_output_tokens=self.options.max_output_tokens,
             reasoning_effort=self.options.reasoning_effort,
             schema=schema,
@@ -288,10 +244,8 @@ class ApiPricer:
             **self.endpoint.cache_settings(self.options.reasoning_effort),
         }
         key = cache_key(self.endpoint.url, self.endpoint.model, messages, settings)
-        max_input = MAX_SCHEMA_TOKENS
-        max_input += sum(MAX_MESSAGE_TOKENS + len(message["content"].encode()) for message in messages)
         price = self.worst_price()
-        worst = price.cost(Usage(max_input, max_output)) if price else None
+        worst = price.cost(Usage(max_input_tokens(messages), max_output)) if price else None
         return ApiRequest(key, messages, worst or 0.0, n_shared, purpose)
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
@@ -305,24 +259,40 @@ class ApiPricer:
         return [self.quote(results[request.key]) for request in requests]
 
     def complete(self, requests: Sequence[ApiRequest], client: ApiClient | None = None) -> Results:
-        """Return the reply to each request by its key, from the cache or requested now."""
+        """Return the reply to each request by its key: from the cache, from batch jobs, or requested now."""
+        if self.batch is None:
+            return self.ask_now(requests, client)
+        self.batch.wait()
+        failed: Results = {
+            key: self.batch.failures[key] for request in requests if (key := request.key) in self.batch.failures
+        }
+        results = self.ask_now([request for request in requests if request.key not in failed], client)
+        count = sum(request.key in self.batch.answered for request in requests)
+        self.usage.from_batch_jobs += count
+        self.usage.cached -= count + sum(request.key in self.batch.asked for request in requests)
+        return results | failed
+
+    def ask_now(self, requests: Sequence[ApiRequest], client: ApiClient | None = None) -> Results:
+        """Return the reply to each request by its key: from the cache, or requested one by one now."""
         client = client or self.client
         client.stopped = False
         results: Results = dict(self.find_cached(request.key for request in requests))
         pending = list({request.key: request for request in requests if request.key not in results}.values())
         if pending:
             self.endpoint.check_ready(self.now().date())
+            if in_jobs := BatchStore(self.cache).open_keys(request.key for request in pending):
+                raise in_batch_job_error(self, len(in_jobs))
         self.usage.cached += sum(request.key in results for request in requests)
         client.must_reply = not (self.usage.requested or self.usage.cached)
         self.note_unanswered(pending)
-        batch = RequestBatch(self, client, results, int(MAX_FAILED_SHARE * max(100, len(requests))))
+        batch = RequestBatch(self, client, results, max_failed(len(requests)))
         try:
             run_concurrently(batch.ask, pending, self.concurrency)
         finally:
             self.usage.requested += batch.counts["requested"]
             self.usage.cached += batch.counts["from_others"]
         if pending and client.proven:
-            self.cache.save_capabilities(self.endpoint.url, self.endpoint.model, client.capabilities_dict())
+            self.cache.save_capabilities(client.endpoint.url, client.endpoint.model, client.capabilities_dict())
             if client is self.client and (note := client.take_effort_note()):
                 self.progress.note(note)
         if pending and self.after_answers is not None:
@@ -400,7 +370,7 @@ class ApiPricer:
     def check_answered(self) -> None:
         """Raise PricesmithError if no listing got a reply: there is nothing to evaluate."""
         usage = self.usage
-        if usage.no_reply and not (usage.requested or usage.cached):
+        if usage.no_reply and not (usage.requested or usage.cached or usage.from_batch_jobs):
             causes = ", ".join(f"{count:,} {cause}" for cause, count in usage.no_reply.most_common(3))
             raise PricesmithError(
                 f"{self.endpoint.host} has not answered any request",
@@ -470,6 +440,8 @@ class RequestBatch:
             self.note_wait(state)
             if stop.wait(POLL_SECONDS):
                 raise RunStopped
+        if state == "in a batch job":  # since this command began
+            raise in_batch_job_error(self.pricer, 1)
         return self.pricer.find_cached([key])[key] if state == "answered" else None
 
     def note_wait(self, pid: int) -> None:
@@ -481,6 +453,21 @@ class RequestBatch:
         self.pricer.progress.note(
             f"Another command (process {pid}) is asking for the same listings; waiting for its answers."
         )
+
+
+def max_input_tokens(messages: Messages) -> int:
+    """Return the most input tokens that a chat may have: one for each byte, and those of its format."""
+    return MAX_SCHEMA_TOKENS + sum(MAX_MESSAGE_TOKENS + len(message["content"].encode()) for message in messages)
+
+
+def in_batch_job_error(pricer: ApiPricer, count: int) -> PricesmithError:
+    """The error if requests wait for their answers in a batch job: asking them now would pay twice."""
+    requests = "1 of these requests is" if count == 1 else f"{count:,} of these requests are"
+    return PricesmithError(
+        f"{requests} in an unfinished batch job at {pricer.endpoint.host}",
+        got=pricer.label,
+        hint="Run `pricesmith eval ... --batch` to collect its answers, or with --cancel-batch to cancel it.",
+    )
 
 
 def unpriced_error(endpoint: Endpoint, label: str) -> UsageError:

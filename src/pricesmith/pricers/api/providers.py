@@ -53,6 +53,7 @@ class Provider(Settings):
     format: FormatName = Field(
         "openai", description="openai: chat completions, anthropic: messages, gemini: generateContent"
     )
+    batch: Literal["", FormatName] = Field("", description="the batch API that it has: openai, anthropic or gemini")
     key: str = Field("", description="environment variable that holds the key; empty: no key is sent")
     limit: LimitName = "max_tokens"
     begins: tuple[str, ...] = ()
@@ -81,6 +82,7 @@ class Endpoint:
     key: str = field(default="", repr=False)
     limit: LimitName = "max_tokens"
     format: FormatName = "openai"
+    batch: Literal["", FormatName] = ""
     shutdown: datetime.date | None = None
     replacement: str = ""
     reasoning: bool = True
@@ -244,6 +246,7 @@ def find_endpoint(
         replacement=entry.replacement,
         reasoning=entry.reasoning,
         lists_shutdowns=provider.lists_shutdowns,
+        batch=provider.batch,
     )
     if any(mask_key(text, endpoint.secrets) != text for text in (endpoint.url, endpoint.model)):
         raise UsageError(

@@ -48,6 +48,18 @@ CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL, pi
 CREATE TABLE IF NOT EXISTS capabilities (endpoint TEXT NOT NULL, model TEXT NOT NULL, value TEXT NOT NULL,
   PRIMARY KEY (endpoint, model)) WITHOUT ROWID;
 """
+# Batch jobs; batch_jobs/store.py reads and writes them. A key is open in at most one job.
+BATCH_TABLES = """
+CREATE TABLE IF NOT EXISTS batch_jobs (id TEXT PRIMARY KEY, run TEXT NOT NULL, endpoint TEXT NOT NULL,
+  model TEXT NOT NULL, state TEXT NOT NULL, owner TEXT NOT NULL, pid INTEGER NOT NULL, remote TEXT NOT NULL DEFAULT '',
+  file TEXT NOT NULL DEFAULT '', presumed INTEGER NOT NULL DEFAULT 0, foreign_ids TEXT NOT NULL DEFAULT '[]',
+  created REAL NOT NULL, sent REAL, ended REAL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS batch_lines (job TEXT NOT NULL, number INTEGER NOT NULL, key TEXT NOT NULL,
+  worst_usd REAL NOT NULL, state TEXT NOT NULL, cost_usd REAL, reason TEXT NOT NULL DEFAULT '',
+  PRIMARY KEY (job, key)) WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS open_key ON batch_lines (key) WHERE state = 'open';
+CREATE VIEW IF NOT EXISTS open_batch_lines AS SELECT key, job FROM batch_lines WHERE state = 'open';
+"""
 # Replies cost money, so a cache of an older version is upgraded: its columns are renamed, missing ones are added, and
 # `seconds` may be NULL since version 3.
 RENAMED_COLUMNS = (("answers", "lost_usd", "failed_tries_usd"), ("answers", "told_usd", "reported_usd"))
@@ -180,6 +192,10 @@ class ResponseCache:
         (version,) = execute("PRAGMA user_version").fetchone()
         if version > VERSION:
             raise sqlite3.DatabaseError(f"version {version}; this Pricesmith reads up to version {VERSION}")
+        if not self.has_table("batch_jobs"):
+            with self.transaction():
+                for statement in BATCH_TABLES.split(";"):
+                    execute(statement)
         if version == VERSION:
             return
         with self.transaction():
@@ -212,6 +228,10 @@ class ResponseCache:
         free = "cost_usd IS NOT NULL AND cost_usd <= COALESCE(failed_tries_usd, 0.0)"
         execute(f"UPDATE answers SET cost_usd = NULL WHERE reported_usd = 0 AND {free}")
         execute("UPDATE answers SET reported_usd = NULL WHERE reported_usd = 0")
+
+    def has_table(self, table: str) -> bool:
+        """Return whether there is a table of this name."""
+        return bool(self.connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone())
 
     def column_names(self, table: str) -> set[str]:
         """Return the names of a table's columns."""
@@ -275,6 +295,15 @@ class ResponseCache:
 
         `purpose` (price, memorization) and `effort` (of reasoning) are kept for `mean_output_tokens`.
         """
+        with self.transaction():
+            self.insert(key, endpoint, model, completion, purpose=purpose, effort=effort)
+            self.connection.execute("DELETE FROM asked WHERE key = ?", (key,))
+            self.connection.execute("DELETE FROM claims WHERE key = ?", (key,))
+
+    def insert(
+        self, key: str, endpoint: str, model: str, completion: Completion, *, purpose: str = PRICE, effort: str = ""
+    ) -> None:
+        """Insert a reply, inside a transaction; the first reply of a key stays."""
         row = {
             "key": key,
             "endpoint": endpoint,
@@ -298,10 +327,7 @@ class ResponseCache:
             "effort": effort,
         }
         columns, marks = ", ".join(row), ", ".join("?" * len(row))
-        with self.transaction():
-            self.connection.execute(f"INSERT OR IGNORE INTO answers ({columns}) VALUES ({marks})", list(row.values()))
-            self.connection.execute("DELETE FROM asked WHERE key = ?", (key,))
-            self.connection.execute("DELETE FROM claims WHERE key = ?", (key,))
+        self.connection.execute(f"INSERT OR IGNORE INTO answers ({columns}) VALUES ({marks})", list(row.values()))
 
     def mask_older(self, endpoint: str, api_key: Secrets) -> int:
         """Mask an API key on disk in an endpoint's replies of versions that stored them unmasked; returns how many.
@@ -324,10 +350,11 @@ class ResponseCache:
             self.run("PRAGMA wal_checkpoint(TRUNCATE)")  # the old text is in the write-ahead log too
         return changed
 
-    def claim(self, key: str) -> Literal["claimed", "answered"] | int:
+    def claim(self, key: str) -> Literal["claimed", "answered", "in a batch job"] | int:
         """Reserve a question in one step for all processes and threads.
 
-        Returns `claimed`, `answered` if the cache has a reply, or the process id of the command that owns it.
+        Returns `claimed`, `answered` if the cache has a reply, `in a batch job` if an unfinished one asks it, or the
+        process id of the command that owns it.
         """
         with self.lock:
             if isinstance(holder := self.holder(key), int):
@@ -343,10 +370,15 @@ class ResponseCache:
                     self.connection.execute("INSERT OR REPLACE INTO claims (key, owner, pid) VALUES (?, ?, ?)", claim)
             return holder or "claimed"
 
-    def holder(self, key: str) -> Literal["", "answered"] | int:
-        """Return `answered`, the process id of a living owner, or an empty text. Removes locks of dead owners."""
+    def holder(self, key: str) -> Literal["", "answered", "in a batch job"] | int:
+        """Return `answered`, `in a batch job`, the process id of a living owner, or an empty text.
+
+        Removes locks of dead owners.
+        """
         if self.run("SELECT 1 FROM answers WHERE key = ?", (key,)):
             return "answered"
+        if self.run("SELECT 1 FROM open_batch_lines WHERE key = ?", (key,)):
+            return "in a batch job"
         rows = self.run("SELECT owner, pid FROM claims WHERE key = ?", (key,))
         return next((int(pid) for owner, pid in rows if self.owner.is_alive(owner)), "")
 
