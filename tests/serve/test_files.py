@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import subprocess
@@ -210,13 +211,14 @@ def test_a_file_that_is_deleted_while_it_is_priced_is_gone_and_the_next_one_is_p
 def test_a_file_that_is_deleted_as_its_end_is_stored_is_gone_without_an_error(
     file_client: TestClient, table: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The state in memory says that it is done before its record is on disk."""
+    """The state in memory says that it is done before its record is on disk, and its folder goes meanwhile."""
     stored, save = threading.Event(), FileJob.save
 
     def delete_and_save(job: FileJob) -> None:
         if job.record.state == "done" and not stored.is_set():
             assert file_client.delete(f"/v1/files/{job.record.id}").status_code == 204
             stored.set()
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", "job.json")
         save(job)
 
     errors: list[Any] = []
