@@ -9,7 +9,6 @@ the same with any number of processes, because each batch is prepared by a funct
 
 from __future__ import annotations
 
-import os
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from pricesmith.catalog.prepare import prepare_rows
 from pricesmith.catalog.readers.sources import BadRow, RawRow
 from pricesmith.catalog.row_price import REGULAR, describe_prices
 from pricesmith.catalog.staging import Feed, Masked, PreparedRows, RejectCounts, Rejects, Rules, Stage
+from pricesmith.core.cores_and_memory import available_cores
 from pricesmith.core.progress import Progress
 from pricesmith.text.formatting import format_count
 
@@ -58,8 +58,7 @@ def stage_feeds(feeds: Sequence[Feed], rules: Rules, stage: Stage, rejects: Reje
 
 def count_processes() -> int:
     """The cores that this process may use, at most `MOST_PROCESSES`."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_PROCESSES)
+    return min(available_cores(), MOST_PROCESSES)
 
 
 class Preparation:

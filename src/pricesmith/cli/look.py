@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import platform
 import shutil
 from importlib import metadata
@@ -224,14 +223,14 @@ def installed(name: str) -> str | None:
 
 def inspect_installation() -> dict[str, Any]:
     """Versions, cores, memory and disk, ready for JSON. It loads none of the libraries it names."""
-    from pricesmith.base_models.hardware import memory_bytes
+    from pricesmith.core.cores_and_memory import available_cores, memory_bytes
 
     libraries = {name: installed(name) for name in CORE}
     return {
         "pricesmith": installed("pricesmith"),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "cores": os.cpu_count(),
+        "cores": available_cores(),
         "memory_gb": round((memory_bytes() or 0) / 1e9, 1),
         "disk_free_gb": round(shutil.disk_usage(Path.cwd()).free / 1e9, 1),
         "libraries": libraries,

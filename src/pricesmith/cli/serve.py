@@ -116,7 +116,7 @@ def serve(
 def count_processes(value: str) -> int:
     """The number of processes that an option names. Raises UsageError if it is neither `auto` nor such a number."""
     if value == "auto":
-        from pricesmith.base_models.hardware import available_cores
+        from pricesmith.core.cores_and_memory import available_cores
 
         return min(available_cores(), MAX_PROCESSES)
     if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= MAX_PROCESSES):
