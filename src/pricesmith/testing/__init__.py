@@ -5,6 +5,7 @@
 True
 """
 
+from pricesmith.testing.batch_server import FakeBatchServer
 from pricesmith.testing.conformance import ODD_TEXTS, check_pricer, odd_listings
 from pricesmith.testing.endpoint import ChatServer, FakeEndpoint
 from pricesmith.testing.goods import BRANDS, GOODS, make_catalog, make_csv, make_items, make_model
@@ -14,6 +15,7 @@ __all__ = [
     "GOODS",
     "ODD_TEXTS",
     "ChatServer",
+    "FakeBatchServer",
     "FakeEndpoint",
     "check_pricer",
     "make_catalog",

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -172,6 +176,50 @@ def test_answers_of_batch_jobs_serve_commands_without_them(command: Any) -> None
         assert "all in the response cache" in output
         assert len(fake.events) == count
         assert eval_command.meta()["spent_usd"] == pytest.approx(fake.billed_usd(1.0, 2.0), abs=1e-12)
+
+
+def test_a_blend_is_fitted_on_answers_of_batch_jobs(command: Any, shop: Catalog, tmp_path: Path) -> None:
+    """Those about the validation listings: nothing is bought by the fit."""
+    with FakeBatchServer("openai", lambda question: json.dumps({"price": 20 + len(question) % 50})) as fake:
+        eval_command = command(fake)
+        code, _ = eval_command.run("--batch", "--split", "validation", limit=10_000)
+        assert code == 0
+        where = ["--catalog", str(shop.path)]
+        assert run(["fit", "ridge", *where, "--to", str(tmp_path / "ridge")]) == 0
+        members = f"members={tmp_path / 'ridge'},{SPEC}"
+        count = len(fake.events)
+        blend = ["--set", members, "--set", "n_answers=70", *where, "--to", str(tmp_path / "blend")]
+        assert run(["fit", "blend", *blend]) == 0
+        assert len(fake.events) == count
+
+
+def test_ctrl_c_leaves_the_job_at_the_provider(command: Any, tmp_path: Path) -> None:
+    """Exit code 130 without a traceback; the same command collects the answers."""
+    with FakeBatchServer("openai", polls=10**6) as fake:
+        eval_command = command(fake)
+        script = (  # tests that run behind a shell's & inherit that Ctrl-C is ignored
+            "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from pricesmith.cli import run; sys.exit(run(sys.argv[1:]))"
+        )
+        words = ["eval", SPEC, "--catalog", str(eval_command.catalog.path), "--to", str(tmp_path / "evals")]
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, *words, "--limit", "20", "--batch"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        until = time.monotonic() + 60
+        while fake.events.count("status") < 1:
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=60)
+        assert (process.returncode, "Traceback" in errors) == (130, False)
+        assert "The batch job keeps running at" in output + errors
+        fake.jobs["job_1"].polls = 0
+        assert eval_command.run("--batch")[0] == 0
+        assert len(fake.jobs) == 1
 
 
 @pytest.mark.parametrize(

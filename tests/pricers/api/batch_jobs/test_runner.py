@@ -137,21 +137,16 @@ def test_a_refused_parameter_is_left_out_before_the_job(api: ApiName, bench: Ben
     assert bought_once(fake)
 
 
-@all_apis
+FAULTS: list[dict[str, int]] = [
+    *({"create 500": 1}, {"create 429": 2}, {"status 500": 3}, {"results cut": 1}, {"expire": 0}, {"reversed": 1}),
+    *({"create lost": 1}, {"expire": 5}, {"error": 4}, {"absent": 3}),
+]
+
+
 @pytest.mark.parametrize(
-    "faults",
-    [
-        {"create lost": 1},
-        {"create 500": 1},
-        {"create 429": 2},
-        {"status 500": 3},
-        {"results cut": 1},
-        {"expire": 5},
-        {"expire": 0},
-        {"error": 4},
-        {"absent": 3},
-        {"reversed": 1},
-    ],
+    ("api", "faults"),
+    [("openai", faults) for faults in FAULTS]
+    + [(api, faults) for api in ("anthropic", "gemini") for faults in FAULTS[-4:]],
     ids=str,
 )
 def test_faults_lose_no_answer_and_buy_none_twice(api: ApiName, faults: dict[str, int], bench: Bench) -> None:
@@ -365,6 +360,58 @@ def test_cancelling_keeps_what_was_finished(api: ApiName, bench: Bench) -> None:
     assert batch_of(bench.pricer(fake)).cancel().jobs == 0
     fake.polls = 1
     assert bench.price(bench.pricer(fake)) == [24.0] * COUNT
+    assert bought_once(fake)
+
+
+@all_apis
+def test_a_command_that_waits_does_not_submit_again_what_another_one_cancelled(api: ApiName, bench: Bench) -> None:
+    """It stops, and says why; the same command later submits it again."""
+    fake = bench.serve(api, polls=99, faults={"cancel finished": 4})
+    waiting = bench.pricer(fake)
+    batch_of(waiting).submit(waiting.requests(LISTINGS))
+    batch_of(waiting).step()
+    assert batch_of(bench.pricer(fake)).cancel().answers == 4
+    with pytest.raises(PricesmithError, match="has not answered 7 of 12") as caught:
+        waiting.price(LISTINGS)
+    assert "cancelled in a batch job" in str(caught.value)
+    assert len(fake.jobs) == 1
+    fake.polls = 1
+    assert bench.price(bench.pricer(fake)) == [24.0] * COUNT
+
+
+@all_apis
+def test_an_outage_does_not_end_a_run_that_waits(api: ApiName, bench: Bench) -> None:
+    """It is noted, and the provider is asked again; one that never ends is an error."""
+    fake = bench.serve(api, faults={"status 500": 15})
+    assert bench.price(bench.pricer(fake)) == [24.0] * COUNT
+    assert "cannot be reached (HTTP 500" in bench.notes.text
+    fake.faults["status 500"] = 10**6
+    pricer = bench.pricer(fake, max_output_tokens=1024)
+    with pytest.raises(PricesmithError, match="refuses a call"):
+        bench.price(pricer)
+
+
+def test_results_that_were_stored_before_are_not_counted_as_unknown(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that was interrupted while it read results reads them again."""
+    fake = bench.serve("openai")
+    monkeypatch.setattr(runner, "STORED_AT_ONCE", 3)
+    first = bench.pricer(fake)
+    batch_of(first).submit(first.requests(LISTINGS))
+    settle, calls = batch_of(first).store.settle, [0]
+
+    def interrupted(*values: object) -> object:
+        calls[0] += 1
+        if calls[0] > 2:
+            raise KeyboardInterrupt
+        return settle(*values)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(batch_of(first).store, "settle", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        first.price(LISTINGS)
+    assert bench.price(bench.pricer(fake)) == [24.0] * COUNT
+    assert "ignored" not in bench.notes.text
     assert bought_once(fake)
 
 

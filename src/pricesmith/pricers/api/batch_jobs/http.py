@@ -53,6 +53,7 @@ class CallFailed(PricesmithError):
     def __init__(self, what: str, *, status: int, message: str, hint: str) -> None:
         super().__init__(what, got=f"HTTP {status}: {message}" if status else message, hint=hint)
         self.status, self.message = status, message
+        self.is_temporary = status <= 0 or status in RETRY_STATUSES
 
 
 class BatchHttp:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,11 @@ from pricesmith.core.errors import PricesmithError
 from pricesmith.core.progress import format_duration
 from pricesmith.pricers.api.batch_jobs.protocol import ENDED, RemoteJob
 from pricesmith.pricers.api.batch_jobs.store import BatchJob, Line
+from pricesmith.pricers.api.errors import clean_message
+from pricesmith.pricers.api.redaction import Secrets
 
+CANCEL_HINT = "--cancel-batch in place of --batch cancels it; what is finished by then is charged and kept."
+PENDING_HINT = f"Run the same command again later (without --no-wait it waits); {CANCEL_HINT}"
 NOTE_SECONDS = 600.0  # between two notes about a running job
 TOKEN_LIMIT = re.compile(r"limit:? *([\d,]+) *enqueued tokens|enqueued.{0,80}?limit:? *([\d,]+)", re.IGNORECASE)
 TOKEN_LIMIT_WORDS = ("token_limit_exceeded", "enqueued token", "enqueued_token")
@@ -85,3 +90,23 @@ def lower_token_limit(tokens: float, queued: float, message: str) -> float:
     match = TOKEN_LIMIT.search(message)
     limit = float((match[1] or match[2]).replace(",", "")) if match else math.inf
     return min(limit, 0.9 * (tokens + queued) if queued else max(1.0, tokens / 2))
+
+
+def failures_error(host: str, causes: Sequence[str], total: int) -> PricesmithError:
+    """The error if too many of `total` requests have no answer; it names the most common cause."""
+    return PricesmithError(
+        f"{host} has not answered {len(causes):,} of {total:,} requests",
+        got=Counter(causes).most_common(1)[0][0],
+        hint="All answers so far are cached. Correct the cause and run the same command again, or leave out --batch to "
+        "ask one by one.",
+    )
+
+
+def rejected_error(host: str, remote: RemoteJob, secrets: Secrets) -> PricesmithError:
+    """The error if the provider did not accept a job; its message without the key and control codes."""
+    reasons = [f"{error.code}: {error.message}" for error in remote.errors]
+    return PricesmithError(
+        f"{host} rejected the batch job",
+        got=clean_message(reasons[0] if reasons else f"batch job {remote.id}, without a reason", secrets),
+        hint="Nothing was charged. Correct the cause, or leave out --batch to ask one by one.",
+    )

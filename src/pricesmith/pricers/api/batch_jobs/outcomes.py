@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from pricesmith.pricers.api.batch_jobs.protocol import LineResult
 from pricesmith.pricers.api.batch_jobs.store import Line, Outcome
@@ -26,13 +26,13 @@ class ResultReader:
     """Reads the results of one job.
 
     `read_reply` interprets the status and the body of one reply: a completion and what counts against the budget (None
-    if unknown), or an error.
+    if unknown), or an error. `settled` are keys of the job whose results were stored before.
 
     `counts` has the results that are `unknown` (no open line has their key), `repeated` and `unreadable`.
     """
 
-    def __init__(self, lines: Mapping[str, Line], read_reply: ReadReply) -> None:
-        self.lines, self.read_reply = lines, read_reply
+    def __init__(self, lines: Mapping[str, Line], read_reply: ReadReply, settled: Collection[str] = ()) -> None:
+        self.lines, self.read_reply, self.settled = lines, read_reply, settled
         self.seen: set[str] = set()
         self.counts: Counter[str] = Counter()
 
@@ -42,7 +42,7 @@ class ResultReader:
             if result.state == "unreadable":
                 self.counts["unreadable"] += 1
             elif result.key not in self.lines:
-                self.counts["unknown"] += 1
+                self.counts["settled" if result.key in self.settled else "unknown"] += 1
             elif result.key in self.seen:
                 self.counts["repeated"] += 1
             else:
@@ -67,7 +67,7 @@ class ResultReader:
         charged = worst if 200 <= result.status < 300 else 0.0
         return Outcome(result.key, "expired" if again else "failed", charged, reason[:MAX_REASON_CHARS])
 
-    def missing(self, *, charged: bool) -> list[Outcome]:
+    def missing(self, *, charged: bool, reason: str = EXPIRED) -> list[Outcome]:
         """Return the outcomes of the lines without a result: they can be asked again, at no cost.
 
         If results were unreadable, these lines may be theirs: they failed, and may have been charged (`charged`).
@@ -75,4 +75,4 @@ class ResultReader:
         rest = [line for key, line in self.lines.items() if key not in self.seen]
         if charged and self.counts["unreadable"]:
             return [Outcome(line.key, "failed", line.worst, UNREADABLE) for line in rest]
-        return [Outcome(line.key, "expired", reason=EXPIRED) for line in rest]
+        return [Outcome(line.key, "expired", reason=reason) for line in rest]

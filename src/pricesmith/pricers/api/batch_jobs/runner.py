@@ -17,16 +17,19 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pricesmith.core.errors import PricesmithError
 from pricesmith.pricers.api.batch_jobs.http import CallFailed, Clock, OutcomeUnknown
 from pricesmith.pricers.api.batch_jobs.open_job import (
+    CANCEL_HINT,
+    PENDING_HINT,
     BatchPending,
     CancelledJobs,
     OpenJob,
     count_jobs,
     describe_odd_results,
+    failures_error,
     is_token_limit,
     lower_token_limit,
+    rejected_error,
 )
 from pricesmith.pricers.api.batch_jobs.outcomes import CANCELLED, EXPIRED, ResultReader
 from pricesmith.pricers.api.batch_jobs.protocol import ENDED, BatchProvider, RemoteJob
@@ -42,11 +45,11 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS = 120.0  # after which a job that is not in the provider's list was never created
 FIRST_PAUSE, MAX_PAUSE, PAUSE_FACTOR = 10.0, 300.0, 1.5  # seconds between two looks at the jobs
+MAX_OUTAGE = 7200.0  # seconds for which the provider may be unreachable while a run waits
 MAX_PROBES = 3  # requests that are asked one by one until one is answered
 MAX_ROUNDS = 3  # times that a request is submitted
 STORED_AT_ONCE = 200  # results in one transaction
 GONE_STATUSES, MAX_TIMES_GONE = (404, 410), 3
-CANCEL_HINT = "--cancel-batch in place of --batch cancels it; what is finished by then is charged and kept."
 
 
 class BatchRun:
@@ -80,6 +83,7 @@ class BatchRun:
         self.n_kept, self.cost = 0, 0.0
         self.run_id = ""
         self.token_limit = math.inf
+        self.last_success = 0.0
         self.cancelling = False
 
     def worst(self, request: ApiRequest) -> float:
@@ -228,11 +232,12 @@ class BatchRun:
         pause = FIRST_PAUSE
         if not self.unfinished:
             return
+        self.last_success = self.clock.now()
         try:
             self.pricer.progress.start(f"waiting for batch jobs of {self.pricer.label}", len(self.requests))
             while self.unfinished:
                 before = (len(self.jobs), len(self.queue), len(self.answered))
-                self.step()
+                self.step_through_outages()
                 if not self.unfinished:
                     break
                 if not self.waits:
@@ -255,6 +260,17 @@ class BatchRun:
         """Whether a request still waits for its answer."""
         return bool(self.jobs or self.queue or self.deferred)
 
+    def step_through_outages(self) -> None:
+        """Look at the jobs; a provider that cannot be reached for a while does not end a run that waits for a day."""
+        try:
+            self.step()
+        except CallFailed as error:
+            if not (error.is_temporary and self.waits) or self.clock.now() - self.last_success > MAX_OUTAGE:
+                raise
+            self.note(f"{self.endpoint.host} cannot be reached ({error.got}); trying again.")
+        else:
+            self.last_success = self.clock.now()
+
     def step(self) -> None:
         """Look at each job once, store what has ended, and submit what may be submitted now."""
         for id in list(self.jobs):
@@ -268,10 +284,14 @@ class BatchRun:
         """Look at one job."""
         job = self.store.get(id)
         if job.state in ("closed", "void"):  # by another command
-            keys = list(self.jobs[id].lines)
+            reasons = self.store.ended_lines(id)
+            keys = [key for key in self.jobs[id].lines if key in self.requests]
             self.forget(id)
             if not self.cancelling:
-                self.rejoin([key for key in keys if key in self.requests])
+                self.rejoin([key for key in keys if reasons[key] != CANCELLED])
+                for key in keys:
+                    if reasons[key] == CANCELLED:
+                        self.fail(key, CANCELLED, 0.0)
         elif job.state == "submitted":
             self.poll(job)
         elif self.store.adopt(id):
@@ -315,7 +335,8 @@ class BatchRun:
     def collect(self, job: BatchJob, remote: RemoteJob) -> None:
         """Store the results of an ended job, each once, and close it."""
         open_job = self.jobs[job.id]
-        reader = ResultReader(dict(open_job.lines), self.questions.read)
+        settled = self.store.ended_lines(job.id).keys()
+        reader = ResultReader(dict(open_job.lines), self.questions.read, settled)
         try:
             outcomes = reader.read(self.provider.results(remote))
             while part := list(itertools.islice(outcomes, STORED_AT_ONCE)):
@@ -327,7 +348,8 @@ class BatchRun:
             self.store.mark_foreign(job.id)
             self.recover(self.store.get(job.id))
             return
-        self.settle(job.id, reader.missing(charged=remote.state == "completed"))
+        reason = CANCELLED if remote.state == "cancelled" else EXPIRED
+        self.settle(job.id, reader.missing(charged=remote.state == "completed", reason=reason))
         if odd := describe_odd_results(reader.counts):
             self.note(f"Results of {self.endpoint.host} that were ignored: {odd}.")
         self.end(job.id, "closed")
@@ -383,16 +405,11 @@ class BatchRun:
         elif errors and len(errors) < len(keys):
             for key in own_keys:
                 if key in errors:
-                    self.fail(key, self.clean(f"rejected: {errors[key].message}"), 0.0)
+                    self.fail(key, clean_message(f"rejected: {errors[key].message}", self.endpoint.secrets), 0.0)
                 else:
                     self.ask_again(key, "rejected with other requests")
         else:
-            reasons = [f"{error.code}: {error.message}" for error in remote.errors]
-            raise PricesmithError(
-                f"{self.endpoint.host} rejected the batch job",
-                got=self.clean(reasons[0] if reasons else f"batch job {job.remote}, without a reason"),
-                hint="Nothing was charged. Correct the cause, or leave out --batch to ask one by one.",
-            )
+            raise rejected_error(self.endpoint.host, remote, self.endpoint.secrets)
 
     def count_gone(self, id: str, error: CallFailed, what: str) -> None:
         """End a job whose results cannot be had: its lines failed, and may have been charged.
@@ -466,29 +483,17 @@ class BatchRun:
         """Note one line."""
         self.pricer.progress.note(text)
 
-    def clean(self, text: str) -> str:
-        """Return a provider's message without the key and control codes."""
-        return clean_message(text, self.endpoint.secrets)
-
     def pending_error(self) -> BatchPending:
         """The error if jobs are unfinished and the command does not wait."""
         waiting = sum(len(job.lines) for job in self.jobs.values())
         rest = len(self.queue) + len(self.deferred)
         queued = f", and {rest:,} are not submitted yet" if rest else ""
-        return BatchPending(
-            f"The answers of {self.pricer.label} are not finished",
-            got=f"{waiting:,} requests in {count_jobs(len(self.jobs))} at {self.endpoint.host}{queued}",
-            hint=f"Run the same command again later (without --no-wait it waits); {CANCEL_HINT}",
-        )
+        got = f"{waiting:,} requests in {count_jobs(len(self.jobs))} at {self.endpoint.host}{queued}"
+        return BatchPending(f"The answers of {self.pricer.label} are not finished", got=got, hint=PENDING_HINT)
 
     def check_failures(self) -> None:
         """Raise PricesmithError if more requests have no answer than an evaluation may leave unanswered."""
         if len(self.failures) > max_failed(len(self.requests)):
-            causes = Counter(error.got for error in self.failures.values())
-            cause, _ = causes.most_common(1)[0]
-            raise PricesmithError(
-                f"{self.endpoint.host} has not answered {len(self.failures):,} of {len(self.requests):,} requests",
-                got=cause,
-                hint="All answers so far are cached. Correct the cause and run the same command again, "
-                "or leave out --batch to ask one by one.",
+            raise failures_error(
+                self.endpoint.host, [error.got for error in self.failures.values()], len(self.requests)
             )

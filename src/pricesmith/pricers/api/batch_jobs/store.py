@@ -137,6 +137,10 @@ class BatchStore:
         )
         return [(number, Line(key, worst)) for number, key, worst in rows]
 
+    def ended_lines(self, job: str) -> dict[str, str]:
+        """Return the keys of a job's lines that have ended, with their reasons, empty for an answer."""
+        return dict(self.cache.run("SELECT key, reason FROM batch_lines WHERE job = ? AND state != 'open'", (job,)))
+
     def count(self, job: str) -> int:
         """Return the number of lines of a job, open or not."""
         return int(self.cache.run("SELECT COUNT(*) FROM batch_lines WHERE job = ?", (job,))[0][0])
