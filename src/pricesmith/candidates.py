@@ -6,7 +6,7 @@ zero-shot:gemma-3-270m                          an open base model, untuned: a p
 zero-shot:BASE@shots=4,style=plain              the same, shown 4 priced training listings first; style: plain or chat
 answers:FILE.csv                                saved answers of an API model (columns id and price)
 answers:FILE.csv@api_model=gpt-6-luna           the same, with the cost of its tokens; or @api_cost_per_1000=USD
-api:gpt-6-luna                                  a model behind an OpenAI-compatible API
+api:gpt-6-luna                                  a model behind an API
 api:MODEL@comparables=5,reasoning_effort=low    the same, shown the 5 nearest training listings first
 """
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pricesmith.core.types import EvalRow
 from pricesmith.evaluation import leaderboard
 from pricesmith.evaluation.compare import compare
 from pricesmith.evaluation.evaluate import to_arrays
@@ -92,6 +93,16 @@ def test_a_line_of_the_leaderboard_summarizes_the_rows(evals):
     assert row.coverage.point == pytest.approx(((data.low <= data.truth) & (data.truth <= data.high)).mean())
     assert 0 < row.course_hit <= 1
     assert next(row for row in build_leaderboard(evals) if row.name == "bad").fit_seconds == 3.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "seconds", "expected"),
+    [("api", [0.0, 2.0, 4.0], 3000), ("api", [0.0, 0.0], None), ("made", [0.0, 2.0], 1000)],
+)
+def test_answers_that_were_not_timed_are_no_fast_answers(kind, seconds, expected):
+    """Those of batch jobs and of another service tier have 0 seconds."""
+    rows = [EvalRow(str(k), 1.0, 1.0, seconds=value) for k, value in enumerate(seconds)]
+    assert leaderboard.average_seconds(rows, {"kind": kind}) == expected
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 import pricesmith as ps
+from pricesmith.serve import jobs
 from pricesmith.serve.jobs import FileJob, JobPricer, JobRecord, UploadLimits
 from pricesmith.serve.keys import add_key
 from pricesmith.serve.uploads import content_disposition, safe_name
@@ -204,6 +206,30 @@ def test_a_file_that_is_deleted_while_it_is_priced_is_gone_and_the_next_one_is_p
     go_on.set()
     assert wait(file_client, second)["state"] == "done"
     assert [path.name for path in (tmp_path / "uploads").glob("f*")] == [second]
+
+
+def test_a_file_that_is_deleted_as_its_end_is_stored_is_gone_without_an_error(
+    file_client: TestClient, table: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state in memory says that it is done before its record is on disk, and its folder goes meanwhile."""
+    stored, save = threading.Event(), FileJob.save
+
+    def delete_and_save(job: FileJob) -> None:
+        if job.record.state == "done" and not stored.is_set():
+            assert file_client.delete(f"/v1/files/{job.record.id}").status_code == 204
+            stored.set()
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", "job.json")
+        save(job)
+
+    errors: list[Any] = []
+    monkeypatch.setattr(FileJob, "save", delete_and_save)
+    monkeypatch.setattr(jobs.log, "exception", lambda *parts: errors.append(parts))
+    first, second = upload(file_client, table).json()["id"], upload(file_client, table).json()["id"]
+    assert wait(file_client, second)["state"] == "done"
+    assert file_client.get(f"/v1/files/{first}").status_code == 404
+    assert [path.name for path in (tmp_path / "uploads").glob("f*")] == [second]
+    assert stored.is_set()
+    assert errors == []
 
 
 def test_a_file_belongs_to_the_key_that_uploaded_it(open_client: Any, table: bytes, tmp_path: Path) -> None:

@@ -247,6 +247,10 @@ def report(
         evals, to, reference=reference, competitor=competitor, machine_cost=machine_cost, overwrite=overwrite
     )
     console.say(format_conclusion(conclusion["conclusion"]))
+    if conclusion["age"]:
+        console.say("\nError by age of the training data")
+        for sentence in conclusion["age"]["sentences"]:
+            console.say(sentence)
     console.say(f"\n{to} is written ({to.stat().st_size / 1e6:.1f} MB); it opens in any browser, offline.")
     console.result({"report": str(to), "bytes": to.stat().st_size, "conclusion": conclusion})
 

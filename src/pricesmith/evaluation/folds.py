@@ -10,11 +10,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 
 import numpy as np
 
-from pricesmith.catalog.catalog import ITEMS, SPLITS, Catalog
+from pricesmith.catalog.catalog import DATE, ITEMS, SPLITS, Catalog
 from pricesmith.core.errors import UsageError
 from pricesmith.core.types import Item, Listing
 from pricesmith.evaluation.results import ComparableRow, EvalItem, build_comparables
@@ -132,6 +133,7 @@ def eval_items(catalog: Catalog, plan: EvalPlan, index: Index | None) -> list[Ev
     are the same for all pricers, also for a model of another catalog, which was fitted on other rows.
     """
     eval_rows: list[EvalItem] = []
+    ages = {} if plan.folded else days_after_training(catalog, str(plan.about["split"]))
     for fold in plan.folds:
         train = fold.train + fold.validation if plan.folded else catalog.items("train")
         # Folds keep groups whole, and so does the split that curate makes; the count stored here shows it.
@@ -155,6 +157,17 @@ def eval_items(catalog: Catalog, plan: EvalPlan, index: Index | None) -> list[Ev
                         group_in_training=n_in_training[group],
                         near=build_comparables(similar[:N_COMPARABLES]),
                         highest_similarity=highest,
+                        days_after_training=ages.get(listing.id),
                     )
                 )
     return eval_rows
+
+
+def days_after_training(catalog: Catalog, split: str) -> dict[str, int]:
+    """The days between the last training day and the date of each item of a split, by id; empty unless the catalog is
+    split by time."""
+    if "dates" not in catalog.ledger:
+        return {}
+    last = date.fromisoformat(catalog.ledger["dates"]["train"][1])
+    columns = catalog.columns(split, ("id", DATE))
+    return {id: (date.fromisoformat(day) - last).days for id, day in zip(columns["id"], columns[DATE], strict=True)}

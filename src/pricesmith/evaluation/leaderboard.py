@@ -74,7 +74,7 @@ class LeaderboardRow:
     within_20: float
     bias: float
     n_unanswered: int
-    seconds_per_1000: float
+    seconds_per_1000: float | None  # None: no answer was timed
     dollars_per_1000: float | None
     fit_seconds: float | None
     course_hit: float | None
@@ -163,6 +163,17 @@ def compare_if_common(data: EvalArrays, best: EvalArrays, seed: int) -> Differen
     return compare(data, best, MAE, seed=seed)
 
 
+def average_seconds(rows: Sequence[EvalRow], meta: Mapping[str, Any]) -> float | None:
+    """Return the seconds for 1,000 items, None if no answer was timed.
+
+    Of an API model only timed answers count: those of another service tier and of batch jobs have 0 seconds.
+    """
+    if meta.get("kind") != "api":
+        return 1000 * sum(row.seconds for row in rows) / len(rows)
+    timed = [row.seconds for row in rows if row.seconds > 0]
+    return 1000 * sum(timed) / len(timed) if timed else None
+
+
 def other_models_note(meta: Mapping[str, Any]) -> str:
     """State how many answers of an API model came from another model than was asked; empty if none did."""
     others = meta.get("other_models")
@@ -193,7 +204,7 @@ def leaderboard_row(data: EvalArrays, meta: dict[str, Any], facts: dict[str, Any
         within_20=value("within 20 %"),
         bias=value("bias"),
         n_unanswered=int((~data.answered).sum()),
-        seconds_per_1000=1000 * sum(row.seconds for row in rows) / len(rows),
+        seconds_per_1000=average_seconds(rows, meta),
         dollars_per_1000=1000 * sum(row.cost_usd or 0.0 for row in rows) / len(rows) if fees_known else None,
         fit_seconds=fitting_seconds(evaluation, meta),
         course_hit=value("course hit") if has_course_range else None,

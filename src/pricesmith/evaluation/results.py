@@ -11,7 +11,7 @@ One row of items.parquet, whose metadata holds the catalog's fingerprint and the
     {"id": "a1", "title": "Garden hose", "category": "garden", "truth": 24.5, "group": "9f86d081884c7d65",
      "group_in_training": 0,
      "near": [{"id": "b7", "title": "Garden hose 10 m", "price": 15.0, "similarity": 0.71}],
-     "highest_similarity": 0.74}
+     "highest_similarity": 0.74, "days_after_training": 12}
 
 An infinite end of a price range is null. NAME is the pricer's name made safe for a file (`file_name`); the two
 files change as one (`result_files`).
@@ -19,7 +19,8 @@ files change as one (`result_files`).
 items.parquet is shared by all pricers of the folder, so `near` are comparables from the evaluated catalog's train split
 (with folds, from the other folds), for every pricer; a model of another catalog was fitted on other rows. They are
 ordered by shared words and by prices estimated out of fold (pricers/fitting.py). `highest_similarity` goes
-by words.
+by words. `days_after_training` counts from the last day of the evaluated catalog's train split; it is null unless the
+catalog is split by time, and files of earlier versions do not have the column.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ from pricesmith.evaluation.result_files import META, read_rows, write_result_fil
 
 FORMAT = 1
 ITEMS = "items.parquet"
+AGE = "days_after_training"
+MOST_DAYS = 10_000_000
 LARGEST = 1e100  # a number above it is damage, and its square would overflow
 CLOSE = 0.8  # similarity from which a training listing counts as nearly the same product
 NOTE_KEY = b"pricesmith"
@@ -88,6 +91,7 @@ class EvalItem:
     group_in_training: int = 0
     near: tuple[Near, ...] = ()
     highest_similarity: float | None = None
+    days_after_training: int | None = None
 
     @property
     def close_in_training(self) -> bool:
@@ -162,6 +166,7 @@ def items_schema() -> Any:
             ("group_in_training", pa.int64()),
             ("near", pa.list_(near)),
             ("highest_similarity", pa.float64()),
+            (AGE, pa.int64()),
         ]
     )
 
@@ -199,7 +204,8 @@ def read_items(folder: Path) -> dict[str, EvalItem]:
     try:
         with path.open("rb") as handle:
             table = pq.read_table(handle, page_checksum_verification=True)
-        if not table.schema.equals(items_schema()):
+        schema = items_schema()
+        if not (table.schema.equals(schema) or table.schema.equals(schema.remove(schema.get_field_index(AGE)))):
             raise ValueError(f"columns {', '.join(f'{field.name} {field.type}' for field in table.schema)}")
         items = [read_item(row) for row in table.to_pylist()]
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
@@ -218,6 +224,8 @@ def read_item(row: Mapping[str, Any]) -> EvalItem:
     check_number(row, "truth", above=0.0)
     check_number(row, "group_in_training", least=0.0)
     check_number(row, "highest_similarity", optional=True)
+    if abs(row.get(AGE) or 0) > MOST_DAYS:
+        raise ValueError(f"{AGE}: {row[AGE]!r} of {row['id']}")
     if row["near"] is None or any(near is None or None in near.values() for near in row["near"]):
         raise ValueError(f"comparables of item {row['id']} with missing values")
     for near in row["near"]:

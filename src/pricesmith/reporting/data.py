@@ -20,6 +20,9 @@ report.json, beside report.html and named after it, is part of it; the same eval
                       "cost_curve": {"first": "best", "second": "gpt", "points": [...], "chosen": {...}, ...}}],
      "coverage": [{"name": "blend", "scope": "category", "label": "lamps", "n": 212, "coverage": 0.84, "p": 0.012,
                    "is_significant": true, ...}],
+     "age": {"sentences": ["blend: the MAE grows by $0.80 [0.20, 1.40] for every 30 days ..."],
+             "pricers": [{"name": "blend", "bands": [{"label": "1 to 14 days", "n": 480, "mae": 28.1, ...}],
+                          "trend": {"slope": 0.8, "low": 0.2, "high": 1.4, "is_significant": true, ...}}]},
      "costs": [{"name": "blend", "type": "own", "usd_per_1000": 0.0031, "usd_per_million": 3.1, ...}]}
 
 `mae_difference` is the competitor's MAE minus the reference's, in the catalog's currency: above 0 the reference is more
@@ -33,12 +36,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.types import Evaluation
+from pricesmith.evaluation.aging import AgeTrend, adjust_trends, age_trend, ages_of, error_by_age
 from pricesmith.evaluation.compare import (
     BreakdownBand,
     Difference,
@@ -88,7 +92,8 @@ class Breakdown:
 class ReportData:
     """Everything a page needs. `leaderboard` has every pricer; the mappings are by name, for the main group's pricers.
 
-    `coverage` is empty for pricers without intervals; `median_mae` is the MAE of always quoting the training median.
+    `coverage` is empty for pricers without intervals, and what goes by age unless the catalog is split by time;
+    `median_mae` is the MAE of always quoting the training median.
     """
 
     evals: Evals
@@ -105,6 +110,8 @@ class ReportData:
     running_errors: dict[str, RunningError]
     worst: tuple[WorstItem, ...]
     median_mae: float
+    age_bands: dict[str, list[ErrorBand]] = field(default_factory=dict)
+    age_trends: dict[str, AgeTrend] = field(default_factory=dict)
 
     @property
     def main_rows(self) -> list[LeaderboardRow]:
@@ -194,6 +201,8 @@ def build_report_data(
     categories = {}
     if has_categories:
         categories = {name: error_by_category(data, evals, MAX_CATEGORIES) for name, data in arrays.items()}
+    known = {name: days for name, data in arrays.items() if (days := ages_of(data, evals)) is not None}
+    age_bands = {name: bands for name, days in known.items() if (bands := error_by_age(arrays[name], days))}
     return ReportData(
         evals=evals,
         conclusion=conclusion,
@@ -209,6 +218,10 @@ def build_report_data(
         running_errors={name: running_error(data) for name, data in arrays.items()},
         worst=tuple(worst_items(best, evals)),
         median_mae=float(abs(best.truth - best.evaluation.median).mean()),
+        age_bands=age_bands,
+        age_trends=adjust_trends(
+            {name: age_trend(arrays[name], known[name], bands) for name, bands in age_bands.items()}
+        ),
     )
 
 

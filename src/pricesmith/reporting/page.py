@@ -14,7 +14,7 @@ from typing import Any
 
 from pricesmith.core.atomic import atomic_files, find_output, json_bytes
 from pricesmith.core.errors import UsageError
-from pricesmith.reporting import charts, head_to_head, hybrids, narrative, tables
+from pricesmith.reporting import aging, charts, head_to_head, hybrids, narrative, tables
 from pricesmith.reporting.cost_chart import cost_curve_chart
 from pricesmith.reporting.data import GRAY, ReportData, build_report_data, is_report, report_dict
 from pricesmith.text.currency import display_sign
@@ -54,6 +54,7 @@ def write_report(
     json_path = check_output(page, overwrite=overwrite)
     data = build_report_data(Path(evals), reference=reference, competitor=competitor, machine_cost=machine_cost)
     values = report_dict(data.conclusion, data.sentences, catalog_dict(data), data.leaderboard)
+    values["age"] = aging.age_values(data)
     text = render_page(data)
     with atomic_files(json_path, page) as (json_file, page_file):
         json_file.write_bytes(json_bytes(values))
@@ -152,6 +153,8 @@ def build_figures(data: ReportData) -> dict[str, charts.Figure]:
         figures["chart-categories"] = charts.category_chart(data)
     if data.coverage:
         figures["chart-coverage"] = charts.coverage_chart(data)
+    if data.age_bands:
+        figures["chart-age"] = aging.age_chart(data)
     for number, (name, curve) in enumerate(data.cost_curves.items(), 1):
         second_color = data.colors.get(curve.second, GRAY)
         figures[f"chart-cost-{number}"] = cost_curve_chart(curve, data.currency, data.colors[name], second_color)
@@ -194,6 +197,7 @@ def page_content(data: ReportData, figures: dict[str, charts.Figure]) -> dict[st
         },
         "categories": category_content(data),
         "training": tables.training_table(data),
+        "age": aging.age_content(data),
         "coverage": coverage_content(data),
         "running": running_content(data),
         "worst_items": [tables.worst_line(data, worst) for worst in data.worst],
@@ -225,12 +229,14 @@ def table_of_contents(data: ReportData, present: dict[str, bool]) -> list[tuple[
         ("breakdown", "Side by side"),
         ("quotes", "Quotes and prices"),
         ("errors", "Error by price and category"),
+        ("age", "Error by age"),
         ("coverage", "Coverage"),
         ("sample", "Sample size"),
         ("worst", "Largest errors"),
         ("published", "Published results"),
         ("method", "Method"),
     ]
+    present = {"age": bool(data.age_bands), **present}
     present = {"coverage": bool(data.coverage), "cost-curve-1": bool(data.cost_curves), **present}
     return [(id, title) for id, title in sections if present.get(id, True)]
 

@@ -116,7 +116,7 @@ def leaderboard_line(data: ReportData, row: LeaderboardRow, scale: float, *, alo
         "coverage": "no intervals" if row.coverage is None else format_share(row.coverage.point),
         "coverage_note": coverage_note(row),
         "unanswered": f"{row.n_unanswered:,}",
-        "seconds": "–" if pricer_type in ("person", "saved") else f"{format_seconds(row.seconds_per_1000)} s",
+        "seconds": "–" if pricer_type in ("person", "saved") else format_speed(row, " s"),
         "fees": fees_note(row, pricer_type),
         "best": row.best and not alone,
     }
@@ -148,6 +148,11 @@ def name_cell(data: ReportData, row: LeaderboardRow, *, alone: bool = False) -> 
         "mark": "" if alone else SAME if row.name in ties else first if row.best else "",
         "mark_kind": "tie" if row.name in ties else "best",
     }
+
+
+def format_speed(row: LeaderboardRow, unit: str = "") -> str:
+    """Return the seconds for 1,000 items, a dash if no answer was timed."""
+    return "–" if row.seconds_per_1000 is None else f"{format_seconds(row.seconds_per_1000)}{unit}"
 
 
 def fees_note(row: LeaderboardRow, pricer_type: str) -> str:
@@ -399,7 +404,7 @@ def leaderboard_cells(row: LeaderboardRow, currency: str) -> list[str]:
         f"{row.rmsle:.3f}",
         f"{row.within_20:.1%}",
         f"{row.n_unanswered:,}",
-        format_seconds(row.seconds_per_1000),
+        format_speed(row),
         f"{row.coverage.point:.1%}{'*' * miscovered}" if row.coverage else "",
         f"÷ {row.lower_factor:.2f} to × {row.upper_factor:.2f}" if row.lower_factor and row.upper_factor else "",
     ]

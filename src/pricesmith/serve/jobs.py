@@ -420,12 +420,10 @@ class JobStore:
                 pass
             except PricesmithError as error:
                 self.fail(job, error)
-            except OSError as error:
-                log.exception("job %s failed", job.record.id)
-                self.fail(job, PricesmithError("The file cannot be stored or read", got=error.strerror or ""))
-            except Exception:
-                log.exception("job %s failed", job.record.id)
-                self.fail(job, PricesmithError("The server failed", hint=f"Its log has the reason: {job.record.id}."))
+            except Exception as error:
+                if not job.deleted:  # else its files were removed while it stored its state
+                    log.exception("job %s failed", job.record.id)
+                    self.fail(job, describe_failure(job, error))
             if job.deleted:
                 with self.change:
                     self.remove(job)
@@ -437,7 +435,8 @@ class JobStore:
         try:
             job.set_state("failed", error=shown, ended_at=self.now())
         except OSError:
-            log.exception("the end of job %s cannot be stored", job.record.id)
+            if not job.deleted:
+                log.exception("the end of job %s cannot be stored", job.record.id)
             job.record = job.record.model_copy(update={"state": "failed", "error": shown, "ended_at": self.now()})
 
     def work(self, job: FileJob) -> None:
@@ -475,6 +474,13 @@ class JobStore:
             return
         facts.pop("to", None)
         job.set_state("done", rows=facts["rows"], rows_done=facts["rows"], facts=facts, ended_at=self.now())
+
+
+def describe_failure(job: FileJob, error: Exception) -> PricesmithError:
+    """The message for an error that is not about the file."""
+    if isinstance(error, OSError):
+        return PricesmithError("The file cannot be stored or read", got=error.strerror or "")
+    return PricesmithError("The server failed", hint=f"Its log has the reason: {job.record.id}.")
 
 
 def translate_error(text: str, folder: Path) -> str:

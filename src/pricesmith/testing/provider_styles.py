@@ -196,6 +196,34 @@ class OpenRouterStyle(ProviderStyle):
         return {"error": {"code": status, "message": message, "metadata": {"provider_name": "Made"}}}
 
 
+class DeepSeekStyle(ProviderStyle):
+    """DeepSeek: reasoning stands beside the content, and the input is counted by what the cache had."""
+
+    def usage(self, reply: FakeReply) -> dict[str, Any]:
+        read = reply.tokens_in // 2
+        counts = {"prompt_cache_hit_tokens": read, "prompt_cache_miss_tokens": reply.tokens_in - read}
+        return super().usage(reply) | counts
+
+    def reply(self, reply: FakeReply, usage: dict[str, Any] | None) -> dict[str, Any]:
+        value = super().reply(reply, usage)
+        value["choices"][0]["message"]["reasoning_content"] = "About 30, or 40?"
+        return value
+
+
+class MistralStyle(ProviderStyle):
+    """Mistral: reasoning is a part of the content, and errors have a list of details."""
+
+    def reply(self, reply: FakeReply, usage: dict[str, Any] | None) -> dict[str, Any]:
+        value = super().reply(reply, usage)
+        thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "About 30, or 40?"}]}
+        value["choices"][0]["message"]["content"] = [thinking, {"type": "text", "text": reply.text}]
+        return value
+
+    def error(self, status: int, message: str) -> Any:
+        details = {"detail": [{"type": "extra_forbidden", "loc": ["body"], "msg": message}]}
+        return {"object": "error", "message": details, "type": "invalid_request_error", "code": None}
+
+
 class GroqStyle(ProviderStyle):
     """Groq: an answer that is not in the asked form is an error."""
 
@@ -266,6 +294,8 @@ STYLES: dict[str, ProviderStyle] = {
     "google": GoogleStyle(),
     "xai": XaiStyle(),
     "openrouter": OpenRouterStyle(),
+    "deepseek": DeepSeekStyle(),
+    "mistral": MistralStyle(),
     "groq": GroqStyle(),
     "azure": AzureStyle(),
     "bedrock": BedrockStyle(),

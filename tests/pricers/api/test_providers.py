@@ -210,6 +210,8 @@ def test_a_classic_deployment_of_azure_has_its_version_in_the_query(monkeypatch:
     assert endpoint.url == AZURE
     assert endpoint.question_url() == f"{AZURE}/chat/completions?api-version=2024-10-21"
     assert endpoint.headers() == {"api-key": "made-azure-key-0123"}
+    preview = find_endpoint("mine", url="https://made.openai.azure.com/openai/v1/?api-version=preview", key="AZURE_KEY")
+    assert preview.question_url() == "https://made.openai.azure.com/openai/v1/chat/completions?api-version=preview"
     newer = find_endpoint("mine", url="https://made.openai.azure.com/openai/v1/", key="AZURE_KEY")
     assert newer.question_url() == "https://made.openai.azure.com/openai/v1/chat/completions"
     assert newer.headers() == {"Authorization": "Bearer made-azure-key-0123"}

@@ -1,1 +1,1 @@
-"""Models behind an OpenAI-compatible endpoint: `pricer` is the pricer, the other modules ask, budget and cache."""
+"""Models behind an API: `pricer` is the pricer, the other modules ask, budget and cache."""

@@ -1,6 +1,6 @@
 """API models as the command line names them, and the settings that all API models of a command share.
 
-    api:gpt-6-luna                                  a model behind an OpenAI-compatible API
+    api:gpt-6-luna                                  a model of a provider in the table
     api:MODEL@comparables=5,reasoning_effort=low    the same, shown the 5 nearest training listings first
 
     with ApiSettings(budget=5.0) as settings:
@@ -48,7 +48,7 @@ OPTIONS_MARK = re.compile(r"@(?=[a-z_]+=)")  # an @ can also be part of a model'
 class ApiOptions(PromptOptions):
     """The options after the @ of `api:MODEL@name=value,...`."""
 
-    url: str = Field("", description="base URL of an OpenAI-compatible endpoint, usually ending in /v1")
+    url: str = Field("", description="base URL of an endpoint, usually ending in /v1")
     key: str = Field("", description="environment variable that holds the key")
     format: Literal["", "openai", "anthropic", "gemini"] = Field("", description="API format of the url")
     price: str = Field("", description="IN/OUT in dollars per million tokens, such as 2/10")

@@ -1,4 +1,4 @@
-"""An API model as a pricer: any endpoint that speaks the OpenAI chat API, with the prompt of the local models.
+"""An API model as a pricer: an endpoint in one of the API formats, with the prompt of the local models.
 
     with ResponseCache(default_cache_path()) as cache:
         pricer = ApiPricer(find_endpoint("gpt-6-luna"), PromptOptions(), cache, Budget(5.0), currency="USD")

@@ -42,7 +42,7 @@ FILE_VARIABLE = "PRICESMITH_PROVIDERS"
 UNKNOWN_PROVIDER = "URL"  # the name of an endpoint that no table lists
 COMPATIBLE_SUFFIX = "/v1beta/openai"  # of the URL of Google's OpenAI-compatible API
 VARIABLE_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")  # a key does not look like this
-API_VERSION = re.compile(r"api-version=[0-9]{4}-[0-9]{2}-[0-9]{2}(?:-preview)?")
+API_VERSION = re.compile(r"api-version=(?:[0-9]{4}-[0-9]{2}-[0-9]{2}(?:-preview)?|preview|latest|v1)")  # of Azure
 LimitName = Literal["max_tokens", "max_completion_tokens"]
 
 
@@ -100,7 +100,7 @@ class Endpoint:
     def headers(self) -> dict[str, str]:
         """Return the headers of a request: the key, and the extra ones."""
         with_key = get_format(self.format).headers(self.key)
-        if self.query and self.key:  # a classic deployment of Azure
+        if self.query and self.key:  # Azure, whose classic deployments take no other
             with_key = {"api-key": self.key}
         extra = {header.name: value for header in self.extra_headers if (value := read_variable(header))}
         return with_key | extra
@@ -335,7 +335,7 @@ def is_same_url(first: str, second: str) -> bool:
 
 
 def split_url(url: str) -> tuple[str, str]:
-    """Return a base URL and its query, which only a classic deployment of Azure has: `api-version=2024-10-21`."""
+    """Return a base URL and its query, which only Azure has: `api-version=2024-10-21`."""
     base, mark, query = url.partition("?")
     return (check_url(base), query) if mark and API_VERSION.fullmatch(query) else (check_url(url), "")
 
