@@ -21,17 +21,20 @@ from pricesmith.catalog.summary import catalog_summary
 from pricesmith.core.errors import UsageError
 
 ROLES = {
-    "plain": "price, Price (INR), Variant Price, Verkaufspreis, selling_price, Fiyatlar, 販売価格",
+    "plain": "price, Price (INR), Variant Price, Verkaufspreis, selling_price, Fiyatlar, 販売価格, Precio al público, "
+    "Prezzo al pubblico, Preço de venda, SATIŞ FİYATI, preço de",
     "list": "list_price, Regular price, original_price, Was price, Compare-at price, Regulärer Preis, Precio normal, "
-    "Tarif régulier, price before, stara cena, prix barré",
+    "Tarif régulier, price before, stara cena, prix barré, Prezzo di listino, Precio de lista, Liste fiyatı, "
+    "Streichpreis, prezzo vecchio",
     "sale": "sale_price, saleprice, Special Price, discounted_price, new_price, Angebotspreis, Precio rebajado, "
-    "Tarif promo, cena promocyjna, prezzo scontato, preço promocional, indirimli fiyat, aanbiedingsprijs",
+    "Tarif promo, cena promocyjna, prezzo scontato, preço promocional, indirimli fiyat, aanbiedingsprijs, "
+    "Preço por, İndirimli fiyat, İNDİRİMLİ FİYAT, Precio especial, prix spécial, özel fiyat, Rabattpreis, precio ahora",
     "current": "current_price, final price, prix actuel",
     "purchase": "cost, Cost per item, purchase_price, wholesale price, Einkaufspreis, EK netto, prix d'achat, "
     "cena zakupu, Inkoopprijs, prezzo acquisto",
     "recommended": "MSRP, RRP, UVP, map_price, suggested retail price, adviesprijs, 希望小売価格",
     "per unit": "unit_price, Grundpreis, price per kg, price_per_100g, Preis/kg, EUR/kg, €/l, prix au kilo, "
-    "cena jednostkowa, kiloprijs",
+    "cena jednostkowa, kiloprijs, preço por kg, preço por unidade",
     "shipping": "shipping cost, delivery fee, Versandkosten, shipping_price, postage, 送料",
     "deposit": "deposit, Pfand, bottle deposit price",
     "other": "Price / International, price range, price group, Date sale price starts, actual_price",
@@ -77,6 +80,9 @@ def test_other_columns_are_no_prices(column: str) -> None:
 CHOICES = [
     (["price", "sale_price"], "price", "sale_price"),
     (["list_price", "sale_price"], "list_price", "sale_price"),
+    (["Preço de", "Preço por", "Custo"], "Preço de", "Preço por"),
+    (["Prezzo di listino", "Prezzo scontato"], "Prezzo di listino", "Prezzo scontato"),
+    (["Fiyat", "İndirimli fiyat", "KDV dahil fiyat"], "KDV dahil fiyat", "İndirimli fiyat"),
     (["old_price", "new_price"], "old_price", "new_price"),
     (["original_price", "price"], "price", ""),
     (["price", "regular_price", "sale_price"], "price", "sale_price"),
@@ -227,6 +233,17 @@ def test_prices_that_are_not_what_their_names_say_are_refused_with_hints_that_wo
     for hint, price in zip(caught.value.hint.split(" or "), columns, strict=True):
         assert shlex.split(hint.removesuffix("."))[-1] == f"price={price}"
         assert preview([path], mapping={"price": price}).files[0].columns.price == price
+
+
+def test_sale_prices_that_are_no_prices_are_refused_with_a_hint_that_works(tmp_path: Path) -> None:
+    """Shares such as 20% would reject their rows one by one."""
+    rows = [[name, 20 + n, "20%" if n % 2 else ""] for n, name in enumerate(wares(30))]
+    path = table(tmp_path, ["name", "price", "sale price"], rows)
+    with pytest.raises(UsageError, match="'sale price' has few prices") as caught:
+        preview([path])
+    assert caught.value.got == "'20%' and others in 15 of 15 sample rows with a value"
+    assert caught.value.hint == "Use --map price=price."
+    assert preview([path], mapping={"price": "price"}).files[0].columns.price == "price"
 
 
 def test_the_decimal_marks_of_sale_prices_are_those_of_the_file(tmp_path: Path) -> None:

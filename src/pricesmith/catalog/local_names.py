@@ -25,7 +25,7 @@ LOCAL = {
         beschreibung produktbeschreibung artikelbeschreibung langbeschreibung kurzbeschreibung
         descrizione descrizioneprodotto
         opis opisproduktu pełnyopisproduktu pełnyopis
-        açıklama aciklama ürünaçıklaması urunaciklamasi
+        açıklama aciklama açiklama ürünaçıklaması ürünaçiklamasi urunaciklamasi
         omschrijving productomschrijving
         商品説明 説明 商品詳細""",
     "price": """preço preços preco precos preçodevenda precodevenda preçovenda precovenda preçounitário preçonormal
@@ -34,7 +34,8 @@ LOCAL = {
         preis preise verkaufspreis vkpreis bruttopreis preisbrutto preiseur regulärerpreis
         prezzo prezzi prezzodivendita prezzofinale
         cena ceny cenabrutto cenasprzedaży cenasprzedażybrutto cenasprzedażynetto cenaregularna
-        fiyat fiyatlar fiyatı satışfiyatı satisfiyati ürünfiyatı urunfiyati
+        fiyat fiyatlar fiyatı fiyati satışfiyatı satişfiyati satisfiyati ürünfiyatı ürünfiyati
+        urunfiyati
         prijs verkoopprijs
         価格 販売価格 税込価格 値段""",
     "currency": "moeda moneda devise währung waehrung valuta waluta parabirimi 通貨",
@@ -64,4 +65,6 @@ CURRENCIES = {
 
 def currencies_of(name: str) -> tuple[str, ...]:
     """The currencies that a price column's language suggests, the likeliest first; none for English."""
-    return next((tuple(codes.split()) for word, codes in CURRENCIES.items() if word in name.casefold()), ())
+    return next(
+        (tuple(codes.split()) for word, codes in CURRENCIES.items() if word in name.replace("İ", "i").casefold()), ()
+    )

@@ -43,7 +43,7 @@ LABELS = {
 # What a price is called, alone or as a part of a word: Angebotspreis, cenabrutto, saleprice.
 STEMS = word_set(
     """prices price preise preis prijzen prijs prix precios precio prezzi prezzo preços preço precos preco ceny cena
-    fiyatları fiyatlar fiyatı fiyati fiyat tarifa tarif pris"""
+    fiyatları fiyatlari fiyatlar fiyatı fiyati fiyat tarifa tarif pris"""
 )
 LONGEST_FIRST = sorted({*STEMS, "kosten"}, key=lambda stem: (-len(stem), stem))
 # Names of prices that have no such stem: (word, role).
@@ -57,7 +57,7 @@ NAMES = {
 UNCLEAR = (["tarif"], ["tarifa"])  # by themselves: `tarif` is a recipe in Turkish
 FEES = word_set("fee fees charge charges amount amt gebühr gebühren frais koszt koszty")
 FILLER = word_set(
-    "variant product produkt producto produit prodotto produto item artikel the in of a de du do da del des della "
+    "variant product produkt producto produit prodotto produto item artikel the in of a de di du do da del des della "
     "im st con com mit avec amount value eur € $ £"
 )
 WORDS = {
@@ -66,15 +66,17 @@ WORDS = {
         """sale special promo promotion promotional promotionnel promotionnelle discounted discount deal offer reduced
         clearance new now angebots angebot aktions aktion sonder soldé solde soldes promotions réduit remisé oferta
         rebajado promocional descuento desconto scontato offerta promocyjna indirimli kampanya kampanyalı aanbiedings
-        aanbieding actie nouveau neuer nuevo nuovo nowa novo"""
+        aanbieding actie nouveau neuer nuevo nuovo nowa novo rabatt especial spécial speciale specjalna özel ridotto
+        kortings kampanyali jetzt ahora agora adesso maintenant teraz"""
     ),
     LIST: word_set(
         """list regular original old compare compared at was before strike striked base standard normal retail catalog
         regulärer regulär alter alt statt ursprünglicher listen régulier ancien avant barré tachado anterior antes
-        listino originale originaal pieno regularna katalogowa stara eski liste van oude normale antigo"""
+        listino originale originaal pieno regularna katalogowa stara eski liste van oude normale antigo lista initial
+        d'origine streich vorher vecchio intero cheio standardowa önceki"""
     ),
     PLAIN: word_set(
-        """selling sell sales verkaufs verkauf vente venta vendita venda sprzedaży sprzedazy satış satis verkoop
+        """selling sell sales verkaufs verkauf vente venta vendita venda sprzedaży sprzedazy satış satis satiş verkoop
         detaliczna"""
     ),
     MSRP: word_set(
@@ -83,7 +85,7 @@ WORDS = {
     ),
     COST: word_set(
         """cost purchase wholesale dealer trade reseller buying einkaufs einkauf ek d'achat achat costo coste custo
-        compra acquisto zakupu zakup alış alis inkoop inkoops supplier"""
+        compra acquisto zakupu zakup alış alis aliş inkoop inkoops supplier"""
     ),
     UNIT: word_set(
         """unit per kg g gram kilo liter litre l lb oz grund unitaire unitario unitaria unitário unitária
@@ -95,6 +97,8 @@ WORDS = {
     ),
     DEPOSIT: word_set("deposit pfand statiegeld consigne kaucja kaucji"),
 }
+# What all buyers pay: `precio al público`, `prezzo al pubblico`.
+PUBLIC = word_set("público publico pubblico public consumidor consumatore")
 NET_WORDS = word_set("net nett netto neto netta ht htva excl exc exkl exclu excluding exclusive zzgl exvat extax exgst")
 GROSS_WORDS = word_set("gross brutto bruto ttc incl inc inkl including inclusive ivato incvat inctax incgst tvac")
 WITHOUT_TAX = word_set("ex before without ohne sin sans senza bez zonder sem hors hariç haric esclusa escluso")
@@ -152,6 +156,10 @@ def describe_name(column: str) -> PriceName | None:
     paid_shipping = not WORDS[SHIPPING].isdisjoint(parts) and not FEES.isdisjoint(parts)
     if (not stems and not named and not paid_shipping) or parts in UNCLEAR:
         return None
+    if parts[-1] == "por" and len(parts) > 1:  # preço por: what is paid, beside preço de
+        return PriceName(column, SALE, find_tax(parts), currency_in_name(column))
+    if not PUBLIC.isdisjoint(parts):
+        parts = [part for part in parts if part not in {*PUBLIC, "al", "au"}]
     currency = currency_in_name(column)
     tax = find_tax(parts)
     known = {*FILLER, *FEES, *NAMES, *STEMS, *NET_WORDS, *GROSS_WORDS, *TAX, currency.lower()}

@@ -18,12 +18,14 @@ import shlex
 from collections.abc import Mapping, Sequence
 from statistics import median
 
+from pricesmith.catalog.clean import cell_text
 from pricesmith.catalog.columns import ColumnMap
 from pricesmith.catalog.price_columns import find_counterpart
 from pricesmith.core.errors import UsageError
 from pricesmith.text.price_parser import NO_PRICE, ZERO, parse_price
 
 SALE_ABOVE = "sale price above the regular price"
+SHOWN = 40  # characters of a value in an error
 SALE, REGULAR, DATED = "sale", "regular", "regular, the sale has dates"
 FEWEST = 5  # rows with both prices; below that, a share says nothing
 MOST_ABOVE = 0.2  # of the rows with both prices
@@ -55,9 +57,29 @@ def read_price(
 def check_price_columns(rows: Sequence[Mapping[str, object]], columns: ColumnMap, header: Sequence[str]) -> None:
     """Raise UsageError if sample rows show that sale prices, or prices without tax, are none by what they hold."""
     if columns.sale:
+        check_numbers(rows, columns)
         check_pair(rows, columns.sale, columns.price, "sale prices below the regular prices, no amounts taken off")
     if net := find_counterpart(columns.price, header):
         check_pair(rows, net, columns.price, "prices without tax below those with it, and no amounts of tax")
+
+
+def check_numbers(rows: Sequence[Mapping[str, object]], columns: ColumnMap) -> None:
+    """Raise UsageError if many sale prices in sample rows are no prices: shares that are taken off, or words."""
+    sales, regulars = (
+        [parse_price(row.get(name), marks=",.") for row in rows] for name in (columns.sale, columns.price)
+    )
+    filled = [place for place, sale in enumerate(sales) if sale not in (NO_PRICE, ZERO)]
+    priced = sum(not isinstance(regulars[place], str) for place in filled)
+    strange = [place for place in filled if isinstance(sales[place], str)]
+    if priced < FEWEST or len(strange) <= MOST_ABOVE * len(filled):
+        return
+    example = cell_text(rows[strange[0]].get(columns.sale))[:SHOWN]
+    raise UsageError(
+        f"The column {columns.sale!r} has few prices",
+        got=f"{example!r} and others in {len(strange):,} of {len(filled):,} sample rows with a value",
+        allowed="sale prices such as 24.50",
+        hint=f"Use --map {shlex.quote(f'price={columns.price}')}.",
+    )
 
 
 def check_pair(rows: Sequence[Mapping[str, object]], low: str, high: str, allowed: str) -> None:

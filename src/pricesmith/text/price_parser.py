@@ -105,7 +105,7 @@ def name_words(name: str) -> list[str]:
     """The word parts of a column's name in lower case: `listPrice`, `list_price`, `List Price` are alike."""
     if name.isascii():
         return [part.lower() for part in WORD.findall(name)]
-    spaced = CAMEL.sub(" ", unicodedata.normalize("NFC", name))
+    spaced = CAMEL.sub(" ", unicodedata.normalize("NFC", name)).replace("İ", "i")  # casefold makes two characters of it
     return ANY_WORD.findall(spaced.casefold())
 
 
