@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pydantic import Field
 
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.settings import Settings, parse_settings, read_toml, read_value, write_toml
@@ -31,6 +32,19 @@ def test_a_wrong_value_names_its_key() -> None:
         parse_settings(Shop, {"alpha": "many"}, where="shop.toml")
     assert "'alpha'" in str(caught.value)
     assert "many" in str(caught.value)
+
+
+class Account(Settings):
+    url: str = Field(description="the address")
+    secret: str = ""
+
+
+def test_a_missing_setting_is_named_and_no_other_value_is_shown() -> None:
+    """The values beside it may be secrets."""
+    with pytest.raises(UsageError, match=r"shop\.toml has no 'url', which it needs") as caught:
+        parse_settings(Account, {"secret": "hidden-value"}, where="shop.toml")
+    assert (caught.value.got, caught.value.allowed) == ("secret", "the address")
+    assert "hidden-value" not in str(caught.value)
 
 
 def test_infinity_is_not_a_setting() -> None:

@@ -44,10 +44,17 @@ def parse_settings(cls: type[S], values: Mapping[str, Any], *, where: str) -> S:
                 f"{where} has no setting {key!r}", got=key, allowed=", ".join(names) or "no settings", hint=hint
             ) from None
         description = known[key].description if key in known else None
+        if first["type"] == "missing":  # its input is the whole table, which may hold a secret
+            raise UsageError(
+                f"{where} has no {key!r}, which it needs",
+                got=", ".join(str(name) for name in values)[:200] or "no settings",
+                allowed=description or f"a table with {key}",
+                hint=f"Add {key} and run the same command again.",
+            ) from None
         raise UsageError(
             f"{where}: the setting {key!r} cannot have this value",
             got=repr(first.get("input"))[:200],
-            allowed=first["msg"] + (f" ({description})" if description else ""),
+            allowed=first["msg"].removeprefix("Value error, ") + (f" ({description})" if description else ""),
             hint=f"Change {key} and run the same command again.",
         ) from None
 

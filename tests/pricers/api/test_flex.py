@@ -108,7 +108,7 @@ def test_no_capacity_for_flex_for_long_names_the_standard_tier(tmp_path: Path) -
     [
         ("api:claude-haiku-5-5@tier=flex", "has no flex tier at api.anthropic.com", "Leave out tier="),
         ("api:m@url=http://127.0.0.1:1/v1,tier=flex", "has no flex tier", "Leave out tier="),
-        ("api:gpt-4.1@tier=flex", "No flex price of gpt-4.1 is known", "add tiers = { flex = FACTOR }"),
+        ("api:gpt-4.1@tier=flex", "No flex price of gpt-4.1 is known", "put its whole price into"),
     ],
 )
 def test_a_tier_that_is_not_there_is_refused(spec: str, what: str, hint: str, tmp_path: Path) -> None:
@@ -119,6 +119,23 @@ def test_a_tier_that_is_not_there_is_refused(spec: str, what: str, hint: str, tm
     assert caught.value.allowed
     with ApiSettings(cache_path=tmp_path / "a.sqlite") as settings:
         settings.build_pricer(parse_api_model(spec.replace("tier=flex", "json_answer=yes")), "USD")
+
+
+def test_a_whole_price_of_the_users_own_file_gives_a_model_a_flex_price(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the error about a model without one says."""
+    own = tmp_path / "own.toml"
+    monkeypatch.setenv("PRICESMITH_PROVIDERS", str(own))
+    own.write_text(
+        '[openai.models."gpt-4.1"]\ninput = 2.0\noutput = 8.0\ntiers = { flex = 0.5 }\n'
+        'date = "2026-11-29"\nsource = "made"\n',
+        encoding="utf-8",
+    )
+    with ApiSettings(cache_path=tmp_path / "a.sqlite") as settings:
+        price = settings.build_pricer(parse_api_model("api:gpt-4.1@tier=flex"), "USD").price_now()
+    assert price is not None
+    assert (price.input, price.output) == (1.0, 4.0)
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,9 @@ def test_the_users_own_file_overrides_the_shipped_one(monkeypatch: pytest.Monkey
         ('[openai]\nadress = "x"\n', "no setting 'adress'"),
         ('[openai.models."m"]\ninput = -1\noutput = 2\n', "cannot have this value"),
         ("openai = 3\n", "not a table"),
+        ("[openai]\nmodels = 3\n", "not a table"),
+        ('[openai.models]\nm = "2/10"\n', "not a table"),
+        ('[made]\nkey = "MADE_KEY"\n', "no 'url', which it needs"),
         ('[openai.models."m"]\ninput = 1\noutput = 2\nsource = "s"\ndate = "2026-13-45"\n', "invalid date"),
         ("not toml [", "docs/api-models.md"),
     ],
@@ -103,6 +106,17 @@ def test_a_wrong_own_file_is_refused(text: str, what: str, monkeypatch: pytest.M
     own(text, monkeypatch, tmp_path)
     with pytest.raises((UsageError, InputError), match=what):
         find_endpoint("gpt-6-luna")
+
+
+def test_a_provider_without_a_url_is_refused_without_showing_its_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One of them may be a secret that was written into the file."""
+    own('[made]\nextra_headers = { x-key = "sk-0123456789abcdef" }\n', monkeypatch, tmp_path)
+    with pytest.raises(UsageError, match="no 'url'") as caught:
+        find_endpoint("made/m")
+    assert caught.value.got == "extra_headers"
+    assert "sk-0123456789abcdef" not in str(caught.value)
 
 
 def test_a_named_own_file_must_be_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -244,5 +244,6 @@ def check_tier(endpoint: Endpoint, tier: str) -> None:
             f"No {tier} price of {endpoint.model} is known",
             got=f"tier={tier}",
             allowed=f"standard, and the tiers with a price: {known}",
-            hint=f"Leave out tier=, or add tiers = {{ {tier} = FACTOR }} to its price in {user_prices_file()}.",
+            hint=f"Leave out tier=, or put its whole price into {user_prices_file()}: input, output, date, source, "
+            f"tiers = {{ {tier} = 0.5 }} (or the factor that its provider names).",
         )

@@ -58,16 +58,16 @@ Amount = Annotated[float, Field(ge=0, lt=MILLION)]
 class LongPromptSettings(Settings):
     """`long_prompt` of a model: factors on all prices if the prompt is longer than `above` tokens."""
 
-    above: int = Field(gt=0)
-    input_factor: float = Field(ge=0)
-    output_factor: float = Field(ge=0)
+    above: int = Field(gt=0, description="tokens of the longest prompt at the ordinary price")
+    input_factor: float = Field(ge=0, description="factor on the prices of input, such as 2")
+    output_factor: float = Field(ge=0, description="factor on the price of output, such as 1.5")
 
 
 class PriceSettings(Settings):
     """Prices in US dollars per million tokens."""
 
-    input: Amount
-    output: Amount
+    input: Amount = Field(description="dollars per million input tokens")
+    output: Amount = Field(description="dollars per million output tokens")
     cached_input: Amount | None = Field(None, description="input tokens read from the provider's prompt cache")
     cache_write: Amount | None = Field(None, description="input tokens written to the provider's prompt cache")
 
@@ -81,9 +81,7 @@ class PeriodSettings(PriceSettings):
 
     first: Day = Field(None, alias="from", description="the first day, such as 2026-12-01")
     last: Day = Field(None, alias="until", description="the last day, such as 2026-12-31")
-    hours: tuple[Annotated[str, Field(pattern=HOURS_TEXT.pattern)], ...] = Field(
-        (), description='hours of the day in UTC, such as ["01:00-04:00"]'
-    )
+    hours: tuple[str, ...] = Field((), description='hours of the day in UTC, such as ["01:00-04:00"]')
     days: Literal["all", "weekdays"] = "all"
 
 
@@ -144,7 +142,14 @@ def read_model_entry(values: Any, where: str) -> ModelFacts:
     Raises UsageError if a setting is unknown or wrong, only half of a price is given, its date or source is missing, or
     two prices apply at the same time.
     """
-    model = parse_settings(ModelSettings, values if isinstance(values, dict) else {"model": values}, where=where)
+    if not isinstance(values, dict):
+        raise UsageError(
+            f"{where} is not a table",
+            got=repr(values)[:200],
+            allowed="input, output, date and source, or other settings of a model",
+            hint='For example { input = 1.00, output = 2.00, date = "2026-11-29", source = "the page with the price" }',
+        )
+    model = parse_settings(ModelSettings, values, where=where)
     return ModelFacts(
         read_price_list(model, where),
         model.shutdown,

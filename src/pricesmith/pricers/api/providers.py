@@ -49,7 +49,7 @@ LimitName = Literal["max_tokens", "max_completion_tokens"]
 class Provider(Settings):
     """An endpoint and the API format that it speaks."""
 
-    url: str
+    url: str = Field(description="base URL of the endpoint, usually ending in /v1")
     format: FormatName = Field(
         "openai", description="openai: chat completions, anthropic: messages, gemini: generateContent"
     )
@@ -183,7 +183,10 @@ def read_provider_table() -> tuple[dict[str, Provider], dict[str, dict[str, Mode
         where = f"{path} [{name}]"
         if not isinstance(new, dict) or not isinstance(new.get("models", {}), dict):
             raise InputError(
-                f"{path} is not a table of providers", got=name, hint=f"Compare it with {SHIPPED_FILE.name}."
+                f"{path} is not a table of providers",
+                got=f"{name} = ..." if not isinstance(new, dict) else f"[{name}] models = ...",
+                allowed=f'[{name}] with url, and [{name}.models."MODEL"]',
+                hint="Compare it with the one in docs/api-models.md.",
             )
         values = {key: value for key, value in {**old, **new}.items() if key != "models"}
         providers[name] = parse_settings(Provider, values, where=where)
