@@ -29,7 +29,7 @@ from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings, parse_settings
 from pricesmith.core.types import NOT_ASKED, Evaluation, Item, Listing, Pricer, Quote
 from pricesmith.evaluation.cost_curve import ASKED, COST_CURVE, CostCurve, CurveConstraint, measure_cost_curve
-from pricesmith.evaluation.folds import MAX_ROWS_FOR_FOLDS, Search, build_plan, row_count
+from pricesmith.evaluation.folds import Search, build_plan, goes_in_folds
 from pricesmith.evaluation.results import Evals
 from pricesmith.evaluation.run_eval import Candidate, run_eval
 from pricesmith.metrics.bootstrap import encode_groups
@@ -455,7 +455,7 @@ def cancel_batches(
 
 def fold_items(catalog: Catalog) -> list[tuple[list[Item], list[Item]]]:
     """Return the evaluated items and the training items of each fold; empty if the catalog has a fixed test split."""
-    if row_count(catalog) >= MAX_ROWS_FOR_FOLDS:
+    if not goes_in_folds(catalog):
         return []
     return [(fold.items, fold.train) for fold in build_plan(catalog, "test").folds]
 

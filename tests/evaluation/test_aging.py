@@ -127,12 +127,16 @@ def test_files_of_items_of_earlier_versions_have_no_ages(tmp_path: Path) -> None
     assert ages_of(to_arrays(Evaluation("mlp", "c0ffee", rows, 1.0, "USD", (0.0, 9.0), {})), evals) is None
 
 
-def test_an_evaluation_of_a_catalog_split_by_time_has_the_days_after_the_last_training_day(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rows", [600, 2_400], ids=["small", "large"])
+def test_an_evaluation_of_a_catalog_split_by_time_has_the_days_after_the_last_training_day(
+    tmp_path: Path, rows: int
+) -> None:
+    """A small one too: it is evaluated on its test split, not in folds of which some are fitted on later prices."""
     first = datetime.date(2024, 1, 1)
     with (tmp_path / "shop.csv").open("w", newline="") as handle:
         writer = csv.writer(handle)
         writer.writerow(["sku", "name", "description", "price", "listed_at"])
-        for number, item in enumerate(make_items(2_400)[0]):
+        for number, item in enumerate(make_items(rows)[0]):
             day = first + datetime.timedelta(days=number // 10)
             writer.writerow([f"s{number}", item.listing.title, item.listing.text, f"{item.price:.2f}", day])
     catalog = curate([str(tmp_path / "shop.csv")], tmp_path / "shop", split="time", currency="USD")

@@ -248,11 +248,10 @@ def pricer_name(pricer: Any) -> str:
 
 def candidate_from_object(pricer: Pricer, name: str, catalog: Catalog, split: str) -> Candidate:
     """A pricer of the user's own. In a small catalog it answers for `split` only: it may have seen the other rows."""
-    from pricesmith.evaluation.folds import MAX_ROWS_FOR_FOLDS, row_count
+    from pricesmith.evaluation.folds import goes_in_folds
     from pricesmith.evaluation.run_eval import Candidate
 
-    small = row_count(catalog) < MAX_ROWS_FOR_FOLDS
-    only = {item.listing.id for item in catalog.items(split)} if small else None
+    only = {item.listing.id for item in catalog.items(split)} if goes_in_folds(catalog) else None
     return Candidate(name, type(pricer).__name__, pricer, item_ids=only)
 
 

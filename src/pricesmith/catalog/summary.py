@@ -132,7 +132,7 @@ def last_lines(catalog: Catalog) -> list[str]:
     if dates := catalog.ledger.get("dates"):
         days = "; ".join(f"{name} {dates[name][0]} to {dates[name][1]}" for name in SPLITS)
         lines.append(f"Split by time: a near-duplicate group goes by its latest date. {days}.")
-    return [*lines, f"Split by group: {splits}.", f"The catalog is {catalog.path}"]
+    return [*lines, f"{'Items' if dates else 'Split by group'}: {splits}.", f"The catalog is {catalog.path}"]
 
 
 def describe_kinds(ledger: Mapping[str, Any]) -> list[str]:

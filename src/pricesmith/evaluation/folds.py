@@ -1,7 +1,8 @@
 """Which items of a catalog are evaluated, and which items a pricer may be fitted on.
 
-A catalog of 2,000 rows or more is evaluated on one split. A smaller one is evaluated in 5 folds by group: every row
-once, by a pricer fitted without its fold.
+A catalog of 2,000 rows or more is evaluated on one split, and so is one that is split by time, because folds would fit
+on later prices than those they are tested on. A smaller one is evaluated in 5 folds by group: every row once, by a
+pricer fitted without its fold.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def build_plan(catalog: Catalog, split: str, *, in_folds: bool = True) -> EvalPl
             allowed=" or ".join(EVAL_SPLITS),
             hint="Pricers are fitted on the train split; evaluate on another one.",
         )
-    folded = in_folds and row_count(catalog) < MAX_ROWS_FOR_FOLDS
+    folded = in_folds and goes_in_folds(catalog)
     items: list[Item] = []
     groups: dict[str, str] = {}
     for part in SPLITS if folded else (split,):
@@ -82,6 +83,11 @@ def build_plan(catalog: Catalog, split: str, *, in_folds: bool = True) -> EvalPl
     about = {"format": 1, "catalog": catalog.fingerprint, "split": "folds" if folded else split}
     median = float(np.median(catalog.columns("train", ("price",))["price"]))
     return EvalPlan(tuple(folds), groups, median, folded, about)
+
+
+def goes_in_folds(catalog: Catalog) -> bool:
+    """Whether a catalog is evaluated in folds: it is small, and not split by time."""
+    return row_count(catalog) < MAX_ROWS_FOR_FOLDS and "dates" not in catalog.ledger
 
 
 def row_count(catalog: Catalog) -> int:

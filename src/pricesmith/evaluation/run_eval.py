@@ -30,6 +30,7 @@ from pricesmith.evaluation.folds import (
     Index,
     build_plan,
     eval_items,
+    goes_in_folds,
     limit_items,
     row_count,
 )
@@ -176,7 +177,7 @@ def evaluate_one(
         note = f"only the {split} split is evaluated, because {candidate.name} cannot be refitted in folds"
     evaluation, _ = evaluate_candidate(candidate, catalog, plan, BATCH, progress)
     rows = row_count(catalog)
-    if rows >= MAX_ROWS_FOR_FOLDS:
+    if not goes_in_folds(catalog):
         return evaluation
     notes = [f"{rows:,} rows are under {MAX_ROWS_FOR_FOLDS:,}: {note}", evaluation.note]
     return replace(evaluation, note="; ".join(text for text in notes if text))
