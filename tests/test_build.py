@@ -203,6 +203,26 @@ def test_answers_that_are_missing_are_refused_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("file", "model", "message"),
+    [
+        ("shop.csv", "gpt-6-luna", "shop.csv lacks a column"),
+        ("answers.csv", "no-such-model", "No provider of 'no-such-model' is known"),
+        ("answers.csv", "grok-9", "The price of grok-9 is unknown"),
+    ],
+)
+def test_answers_that_cannot_be_used_are_refused_before_a_model_is_fitted(
+    file: str, model: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file without the columns, and a model whose price is unknown."""
+    table = make_csv(tmp_path / "shop.csv", 300)
+    (tmp_path / "answers.csv").write_text("id,price\n1,20\n", encoding="utf-8")
+    words = ["build", str(table), "--to", str(tmp_path / "out"), "--api-answers", str(tmp_path / file)]
+    assert run([*words, "--api-model", model]) != 0
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out" / "models").exists()
+
+
 def test_other_data_or_options_are_refused_with_the_way_on(copy: Path) -> None:
     """The hint names --refit, and nothing is changed."""
     out, table = copy / "out", str(copy / "shop.csv")

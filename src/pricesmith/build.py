@@ -267,6 +267,7 @@ def run_stages(
     the best new model is significantly worse.
     """
     from pricesmith.candidates import run_candidates
+    from pricesmith.pricers.hybrid.paid import check_saved_answers
     from pricesmith.reporting import write_report
 
     write_build(folder, request.model_copy(update={"finished": False}))
@@ -274,6 +275,8 @@ def run_stages(
     curate(request.sources, folder / "catalog", progress=progress, **request.options, **extra)
     catalog = open_catalog(folder / "catalog")
     progress.note(f"{sum(catalog.ledger['splits'].values()):,} listings in {catalog.path}")
+    if request.answers is not None:
+        check_saved_answers(Path(request.answers.file), request.answers.api_model, catalog.currency)
     names = fit_models(folder, request, catalog, progress)
     everyone = [*names, *([old_model] if old_model else [])]
     validation = evaluate_on_validation(folder, everyone, catalog, progress)

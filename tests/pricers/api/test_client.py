@@ -297,6 +297,18 @@ def test_a_proxy_of_the_environment_does_not_stand_before_this_machine(
         assert run_once(fake, tmp_path / "a.sqlite").ended == "all answered"
 
 
+def test_a_url_of_another_api_is_reported_with_what_to_check(tmp_path: Path) -> None:
+    """After one request."""
+    with FakeEndpoint(answer, style="anthropic") as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
+        endpoint = replace(fake.endpoint(), format="openai")
+        pricer = ApiPricer(endpoint, PromptOptions(), cache, Budget(), currency="USD")
+        with pytest.raises(PricesmithError, match="HTTP 404") as caught:
+            pricer.price(LISTINGS)
+        pricer.close()
+        assert len(fake.requests) == 1
+    assert "format=" in caught.value.hint
+
+
 def test_a_missing_server_is_reported(tmp_path: Path) -> None:
     """A server that is not started is no reason to wait for long."""
     with FakeEndpoint(answer) as fake:

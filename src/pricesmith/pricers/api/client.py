@@ -365,6 +365,11 @@ class ApiClient:
             hint = f"Check the key in {self.endpoint.key_name}. {cached}; run the command again."
         elif error.cause in ("HTTP 401", "HTTP 403"):
             hint = "Name the environment variable that holds the key: api:MODEL@key=VARIABLE,url=URL"
+        elif error.cause == "HTTP 404":
+            hint = (
+                "Check the name of the model, the URL (most end in /v1), and format=: is it OpenAI's API? "
+                f"{cached}; run the command again."
+            )
         what = f"{self.endpoint.host} refuses requests for {self.endpoint.model}: {error.cause}"
         if error.cause == PROMPT_TRUNCATED:
             what = f"{self.endpoint.host} reads only a part of the prompt, so its answers are wrong"

@@ -33,6 +33,7 @@ from pricesmith.pricers.api.pricer import ApiPricer, ApiRequest
 from pricesmith.pricers.api.prices import TokenPrice
 from pricesmith.pricers.api.response_cache import MEMORIZATION, Completion
 from pricesmith.pricers.api.usage import BATCH, Usage
+from pricesmith.text.formatting import format_count
 from pricesmith.text.price_parser import parse_price
 from pricesmith.text.prompts import repair_unicode
 from pricesmith.text.words import split_pieces, split_words
@@ -213,8 +214,9 @@ class ApiCostReporter:
         known = facts["spent_usd"] is not None
         cost = f"cost of these answers: {at_most}{format_usd(facts['spent_usd'])}" if known else "cost: unknown"
         lines = [
-            f"{pricer.label}: {answers['requested']:,} answers in {facts['requests']:,} requests, "
-            f"{answers['cached']:,} answers from the response cache; {cost}."
+            f"{pricer.label}: {format_count(answers['requested'], 'answer')} in "
+            f"{format_count(facts['requests'], 'request')}, "
+            f"{format_count(answers['cached'], 'answer')} from the response cache; {cost}."
         ]
         if answers["from_batch_jobs"]:
             lines.append(f"{answers['from_batch_jobs']:,} answers came from batch jobs, at half the price.")

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -30,7 +31,7 @@ from pricesmith.pricers.api.prices import TokenPrice
 from pricesmith.pricers.api.providers import find_endpoint
 from pricesmith.pricers.api.response_cache import Completion
 from pricesmith.pricers.hybrid.member_spec import MemberSpec
-from pricesmith.pricers.precomputed import PrecomputedPricer
+from pricesmith.pricers.precomputed import PrecomputedPricer, read_prices
 from pricesmith.text.prompts import SYSTEM_PROMPT, Prompt
 
 RETRY_SECONDS = 60.0  # between two tries of an endpoint that did not answer
@@ -64,7 +65,8 @@ class FeeSettings:
                 f"The price of {self.api_model} is unknown",
                 got=self.api_model,
                 allowed="a model with a known price, or MODEL@price=IN/OUT in dollars per million tokens",
-                hint=f"Use api_model={self.api_model}@price=2/10, or api_cost_per_1000=USD.",
+                hint=f"Use {self.api_model}@price=2/10 (your price) in its place, or what 1,000 answers cost: "
+                "--set api_cost_per_1000=USD, and --api-cost-per-1000 USD of build.",
             )
         return price, first_estimate(endpoint, options.reasoning_effort, options.max_output_tokens).tokens
 
@@ -137,6 +139,16 @@ class SavedAnswers:
     def free_quotes(self, listings: Sequence[Listing]) -> list[Quote]:
         """The saved answers: all are paid already."""
         return self.price(listings)
+
+
+def check_saved_answers(file: Path, api_model: str, currency: str) -> None:
+    """Check saved answers before anything is fitted that is combined with them.
+
+    Raises InputError if the file cannot be read as answers in this currency, UsageError if the price of the API model
+    is unknown.
+    """
+    FeeSettings(api_model).answer_terms()
+    read_prices(file, currency)
 
 
 def clip(quote: Quote, price_range: PriceRange) -> Quote:
