@@ -177,3 +177,21 @@ def test_a_result_reads_well(result: AuditResult) -> None:
     assert "p-value" in shown
     with pytest.raises(UsageError, match="library"):
         result.to_frame("numpy")
+
+
+def test_sale_prices_that_are_amounts_taken_off_are_not_audited(
+    model: PriceModel, catalog: Catalog, tmp_path: Path
+) -> None:
+    """As `curate` refuses them: the option in the hint, given to `audit` or `price`, takes the regular prices."""
+    items = catalog.items("test")[:30]
+    path = tmp_path / "sales.csv"
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        rows = [[item.listing.title, f"{item.price:.2f}", f"{item.price / 10:.2f}"] for item in items]
+        csv.writer(handle).writerows([["title", "price", "sale_price"], *rows])
+    with pytest.raises(UsageError, match="not clear which column is the price") as caught:
+        audit_file(model, path)
+    assert "--map price=price or" in caught.value.hint
+    with pytest.raises(UsageError, match="not clear which column is the price"):
+        ps.price_file(model, path, tmp_path / "prices.csv", audit=True)
+    audited = audit_file(model, path, mapping={"price": "price"})
+    assert {row.asked for row in audited.rows} == {round(item.price, 2) for item in items}

@@ -179,8 +179,9 @@ def evaluate(
 
     The checks are those of `pricesmith eval`: a model of another catalog is refused, unless `other_catalog`, and then
     the items that it was trained on are left out. Below 2,000 rows a model of this catalog is fitted again in 5 folds
-    by near-duplicate group, and every row counts; an object of your own may have seen the other splits, so it is
-    evaluated on `split` alone. Raises UsageError if a pricer cannot be evaluated fairly.
+    by near-duplicate group, and every row counts (not if the catalog is split by time); an object of your own may
+    have seen the other splits, so it is evaluated on `split` alone. Raises UsageError if a pricer cannot be evaluated
+    fairly.
 
     Examples:
         >>> board = evaluate(model, catalog)

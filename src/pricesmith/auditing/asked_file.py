@@ -10,6 +10,7 @@ from typing import Any
 
 from pricesmith.catalog.asked_prices import AskedPriceReader
 from pricesmith.catalog.listing_reader import build_reader
+from pricesmith.catalog.price_columns import describe_choice
 from pricesmith.catalog.readers.feeds import read_inherited
 from pricesmith.catalog.readers.sources import BadRow, Limits, single_source
 from pricesmith.catalog.readers.table_copies import table_copies
@@ -42,6 +43,8 @@ def read_asked_file(
     source = single_source(str(file), progress, "Audit")
     reader = build_reader(source, info, mapping)
     prices = AskedPriceReader.open(source, reader, str(info["currency"]))
+    if prices.columns.sale:
+        progress.note(f"{source.name}: {describe_choice(prices.columns.price, prices.columns.sale, reader.header)}")
     read = AskedFile(source.name)
     progress.start(f"reading {source.name}")
     for batch in read_inherited(source, Limits(), progress, reader.variants):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from pricesmith.catalog.columns import ColumnMap, format_header
 from pricesmith.catalog.listing_reader import ListingReader
-from pricesmith.catalog.readers.sources import Source, find_marks
-from pricesmith.catalog.row_price import read_price
+from pricesmith.catalog.readers.sources import Limits, RawRow, Source, find_marks, read_rows
+from pricesmith.catalog.row_price import check_price_columns, read_price
 from pricesmith.catalog.staging import same_currency
 from pricesmith.core.errors import UsageError
 
@@ -26,7 +26,11 @@ class AskedPriceReader:
 
     @classmethod
     def open(cls, source: Source, reader: ListingReader, currency: str) -> AskedPriceReader:
-        """The reader for a file. Raises UsageError if it has no price column, InputError if it cannot be read."""
+        """The reader for a file.
+
+        Raises UsageError if it has no price column, or if its sale prices are none by what they hold (as `curate`
+        does), and InputError if it cannot be read.
+        """
         header, columns = reader.header, reader.columns
         if not columns.price or columns.price not in header:
             raise UsageError(
@@ -35,6 +39,8 @@ class AskedPriceReader:
                 allowed="a column with a usual name such as price",
                 hint="Name it: --map price=COLUMN (in Python: mapping={'price': 'COLUMN'}).",
             )
+        if columns.sale:
+            check_price_columns(first_rows(source), columns, header)
         codes = columns.currency if columns.currency in header else None
         return cls(columns, codes, currency, find_marks(source, columns.price, columns.sale))
 
@@ -46,3 +52,12 @@ class AskedPriceReader:
         price, named = parsed
         code = values.get(self.currency_column) if self.currency_column else None
         return price if same_currency(code, named, self.currency) else OTHER_CURRENCY
+
+
+def first_rows(source: Source) -> list[Mapping[str, object]]:
+    """The values of the rows of a file's first batch."""
+    batches = read_rows(source, Limits())
+    try:
+        return [row.values for row in next(batches, []) if isinstance(row, RawRow)]
+    finally:
+        getattr(batches, "close", lambda: None)()
