@@ -430,3 +430,15 @@ def test_a_budget_that_covers_no_request_sends_none(tmp_path: Path) -> None:
         outcome = run_once(fake, tmp_path / "a.sqlite", limit=1e-6)
     assert BudgetExceeded.__name__ in outcome.ended
     assert fake.requests == []
+
+
+@pytest.mark.parametrize(("spent", "hint"), [(0.0, "max_output_tokens="), (0.5, "--limit")])
+def test_a_budget_that_is_too_small_is_reported_with_what_helps(spent: float, hint: str) -> None:
+    """Fewer listings do not help if not even one request fits."""
+    budget = Budget(1.0)
+    assert budget.reserve(spent, threading.Event())
+    budget.commit(spent, spent)
+    with pytest.raises(BudgetExceeded) as caught:
+        budget.reserve(2.0, threading.Event())
+    assert hint in caught.value.hint
+    assert "higher --budget" in caught.value.hint

@@ -108,10 +108,16 @@ class Budget:
     def exceeded_error(self, worst: float) -> BudgetExceeded:
         """The error if the budget does not cover another request."""
         assert self.limit is not None
+        hint = "All answers so far are cached and free: run the command again with a higher --budget, or --limit."
+        if not self.spent:  # --limit would not help, and no answer of this command is left behind
+            hint = (
+                "Use a higher --budget (answers so far are cached and free), or a smaller max_output_tokens= after "
+                "the @, which makes the worst case of a request smaller."
+            )
         return BudgetExceeded(
             "The budget does not cover another request",
             got=f"${self.spent:.4f} of ${self.limit:g} spent; the next request costs up to ${worst:.4f}",
-            hint="All answers so far are cached and free: run the command again with a higher --budget, or --limit.",
+            hint=hint,
         )
 
 
