@@ -195,3 +195,15 @@ def test_sale_prices_that_are_amounts_taken_off_are_not_audited(
         ps.price_file(model, path, tmp_path / "prices.csv", audit=True)
     audited = audit_file(model, path, mapping={"price": "price"})
     assert {row.asked for row in audited.rows} == {round(item.price, 2) for item in items}
+
+
+def test_sale_prices_beside_the_columns_of_the_catalog_are_the_asked_prices(model: PriceModel) -> None:
+    """As curate would take them, although the catalog's own files had none."""
+    from pricesmith.catalog.asked_prices import AskedPriceReader
+    from pricesmith.catalog.listing_reader import reader_for_header
+
+    info = {**model.info, "columns": {"title": "title", "price": "price"}, "maps": []}
+    reader = reader_for_header("new.csv", ["title", "price", "sale price"], info)
+    assert (reader.columns.price, reader.columns.sale) == ("price", "sale price")
+    asked = AskedPriceReader(reader.columns, None, "USD", ".")
+    assert [asked.read({"price": "20", "sale price": sale}) for sale in ("15", "")] == [15.0, 20.0]

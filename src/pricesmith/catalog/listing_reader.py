@@ -109,6 +109,8 @@ def reader_for_header(
             columns = choose_map(header, maps, info, mapping or {}) if header else ColumnMap(price="")
         except NoTextColumn:
             raise unknown_columns(name, header, maps, hint) from None
+    elif "price" not in info.get("map", {}):
+        columns = with_own_prices(columns, header)
     if header and not (columns.title or columns.text or known.intersection(columns.extra)):
         raise unknown_columns(name, header, maps, hint)
     columns = completed(columns, header)
@@ -122,6 +124,21 @@ def reader_for_header(
         find_variants(header),
         tuple(header),
     )
+
+
+def with_own_prices(columns: ColumnMap, header: Sequence[str]) -> ColumnMap:
+    """A column map of the catalog with the prices of a header that has columns which the catalog's file did not have,
+    chosen as curate chooses them."""
+    if set(header) <= columns.names():
+        return columns
+    named = {field: name for field in ("title", "text") if (name := getattr(columns, field)) in header}
+    try:
+        own = choose_columns(header, named, priced=False)
+    except NoTextColumn:
+        return columns
+    if not own.price:
+        return columns
+    return columns.model_copy(update={"price": own.price, "sale": own.sale, "sale_dates": own.sale_dates})
 
 
 def completed(columns: ColumnMap, header: Sequence[str]) -> ColumnMap:
