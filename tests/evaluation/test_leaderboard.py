@@ -97,10 +97,15 @@ def test_a_line_of_the_leaderboard_summarizes_the_rows(evals):
 
 @pytest.mark.parametrize(
     ("kind", "seconds", "expected"),
-    [("api", [0.0, 2.0, 4.0], 3000), ("api", [0.0, 0.0], None), ("made", [0.0, 2.0], 1000)],
+    [
+        ("api", [0.0, 2.0, 4.0], 3000),
+        ("api", [0.0, 0.0], None),
+        ("api", [0.0, 0.0, 2.0], None),
+        ("made", [0.0, 2.0], 1000),
+    ],
 )
 def test_answers_that_were_not_timed_are_no_fast_answers(kind, seconds, expected):
-    """Those of batch jobs and of another service tier have 0 seconds."""
+    """Those of batch jobs and of another service tier have 0 seconds; one request beside them is no measurement."""
     rows = [EvalRow(str(k), 1.0, 1.0, seconds=value) for k, value in enumerate(seconds)]
     assert leaderboard.average_seconds(rows, {"kind": kind}) == expected
 

@@ -134,10 +134,18 @@ def build_latency(rows: tuple[EvalRow, ...], meta: Mapping[str, Any]) -> Latency
     """Seconds for a listing if the meta file says that each answer was timed by itself; else None."""
     if meta.get("latency") != EACH_REQUEST:
         return None
-    timed = np.array([row.seconds for row in rows if row.seconds > 0 and not row.raw.startswith(NO_REPLY)])
+    timed = np.array(timed_seconds(rows))
     if not len(timed):
         return None
     return Latency(float(np.median(timed)), float(np.quantile(timed, 0.95)), len(timed))
+
+
+def timed_seconds(rows: Sequence[EvalRow]) -> list[float]:
+    """The seconds of the answers that were timed; none if they are fewer than half of all answers. Those of batch jobs
+    and of slow service tiers have 0 seconds, and a few timed ones beside them are no measurement."""
+    answered = [row.seconds for row in rows if not row.raw.startswith(NO_REPLY)]
+    timed = [seconds for seconds in answered if seconds > 0]
+    return timed if 2 * len(timed) >= len(answered) else []
 
 
 def break_even(own: Cost, hosted: Cost) -> BreakEven:

@@ -21,7 +21,7 @@ import numpy as np
 
 from pricesmith.core.types import EvalRow, Evaluation
 from pricesmith.evaluation.compare import Difference, compare
-from pricesmith.evaluation.cost import fitting_seconds
+from pricesmith.evaluation.cost import fitting_seconds, timed_seconds
 from pricesmith.evaluation.cost_curve import HybridFacts, read_hybrid
 from pricesmith.evaluation.evaluate import EvalArrays
 from pricesmith.evaluation.results import EvalItem, Evals
@@ -164,13 +164,10 @@ def compare_if_common(data: EvalArrays, best: EvalArrays, seed: int) -> Differen
 
 
 def average_seconds(rows: Sequence[EvalRow], meta: Mapping[str, Any]) -> float | None:
-    """Return the seconds for 1,000 items, None if no answer was timed.
-
-    Of an API model only timed answers count: those of another service tier and of batch jobs have 0 seconds.
-    """
+    """Return the seconds for 1,000 items, None if most answers of an API model were not timed."""
     if meta.get("kind") != "api":
         return 1000 * sum(row.seconds for row in rows) / len(rows)
-    timed = [row.seconds for row in rows if row.seconds > 0]
+    timed = timed_seconds(rows)
     return 1000 * sum(timed) / len(timed) if timed else None
 
 
