@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pricesmith.core.types import Listing
 from pricesmith.pricers.features import hashing as module
 from pricesmith.pricers.features.hashing import FeatureBuffer, SparseRows, Vocabulary, build_bags, chunks, gather_rows
-from pricesmith.pricers.features.tokenizer import OTHER, find_lines, find_numbers, find_tokens, read_texts
+from pricesmith.pricers.features.tokenizer import KNOWN, OTHER, find_lines, find_numbers, find_tokens, read_texts
 from pricesmith.text.words import split_words
 
 
@@ -59,6 +59,12 @@ def near(a: str, b: str) -> float:
 def test_words_are_those_of_the_reference(text: str) -> None:
     """The same words as `split_words` finds, which are those of comparables and sketches."""
     assert words_of(make_listing(text)) == split_words(text)
+
+
+@pytest.mark.parametrize("point", [0x31FFF, 0x32000, 0x323AF, 0x323B0, 0x33479, KNOWN - 1, KNOWN, 0xE0100, 0x10FFFF])
+def test_the_last_blocks_of_unicode_are_read_as_this_python_knows_them(point: int) -> None:
+    """Python 3.12 knows Han characters that 3.11 does not, and variation selectors are part of no word."""
+    assert words_of(make_listing(f"a {chr(point)} b")) == split_words(f"a {chr(point)} b")
 
 
 @given(st.text(st.sampled_from("小米手机の カナﾃﾞ한국ABc12５٣,.：é\u0301โทศ์किताब🙂\n"), max_size=30))

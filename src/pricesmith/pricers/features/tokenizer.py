@@ -24,7 +24,7 @@ F64 = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 ASCII = 128
-KNOWN = 0x32000  # code points from here on are private or unassigned, never part of a word
+KNOWN = 0x34000  # code points from here on are private or unassigned (Unicode 17), never part of a word
 BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
 OTHER, LETTER, DIGIT = 0, 1, 2
 SPECIAL = 4  # added to the class of a code point for which a text has to be segmented first
@@ -44,6 +44,7 @@ def character_classes() -> NDArray[np.uint8]:
     table[[match.start() for match in patterns.special.finditer(characters)]] += SPECIAL
     table[ord("_")] = LETTER
     table[ord("0") : ord("9") + 1] = DIGIT
+    table[-1] = OTHER  # it stands for all code points from `KNOWN` on
     return table
 
 
