@@ -158,17 +158,21 @@ def test_what_fails_in_a_process_is_priced_here_with_its_own_error(
 
 
 def test_an_error_here_waits_for_the_part_in_work(open_pool: Callable[..., BatchPool]) -> None:
-    """Else the next batch would get the result of this one."""
+    """Else the next batch would get the result of this one. The other process may be done before this one begins."""
     pool = open_pool()
     wait_for(lambda: pool.ready == 1)
 
     def fail(part: Any) -> Any:
         raise ValueError(part)
 
+    errors = 0
     for number in range(20):
-        with pytest.raises(ValueError, match="part"):
-            pool.map(str, [f"part {number}"] * 50, fail)  # type: ignore[arg-type]
+        try:
+            pool.map(str, [f"part {number}"] * 500, fail)  # type: ignore[arg-type]
+        except ValueError:
+            errors += 1
         assert {text for _, text in pool.map(str, ["new"] * 5, here)} == {"new"}  # type: ignore[arg-type]
+    assert errors
 
 
 def test_a_process_with_another_model_is_never_used(
