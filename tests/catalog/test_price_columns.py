@@ -186,7 +186,7 @@ def table(folder: Path, header: Sequence[str], rows: Sequence[Sequence[object]])
     return str(path)
 
 
-def wares(count: int) -> list[str]:
+def titles(count: int) -> list[str]:
     places = ("garden", "kitchen", "office", "workshop", "cellar", "balcony", "garage", "attic")
     things = ("hose", "lamp", "chair", "table", "shelf", "bucket", "ladder", "carpet", "mirror", "clock", "stove")
     return [f"{things[n % 11]} number {n} of {n * 37 % 101} for the {places[n % 8]}" for n in range(count)]
@@ -194,12 +194,12 @@ def wares(count: int) -> list[str]:
 
 def test_sale_prices_fill_some_rows_and_both_are_counted(tmp_path: Path) -> None:
     """The catalog has the sale price where there is one; its card and ledger say in how many rows."""
-    rows = [[name, f"{20 + n}.00", f"{12 + n / 2:.2f}" if n % 4 == 0 else ""] for n, name in enumerate(wares(400))]
+    rows = [[name, f"{20 + n}.00", f"{12 + n / 2:.2f}" if n % 4 == 0 else ""] for n, name in enumerate(titles(400))]
     rows[1][2], rows[2][2] = "99999.00", "soon"
     notes = Notes()
     catalog = curate([table(tmp_path, ["name", "price", "sale_price"], rows)], tmp_path / "out", progress=notes)
     prices = {row["title"]: row["price"] for batch in catalog.batches(["title", "price"]) for row in batch.to_pylist()}
-    assert all(prices[name] == (12 + n / 2 if n % 4 == 0 else 20 + n) for n, name in enumerate(wares(400)) if n > 3)
+    assert all(prices[name] == (12 + n / 2 if n % 4 == 0 else 20 + n) for n, name in enumerate(titles(400)) if n > 3)
     assert catalog.ledger["sale_prices"]["shop.csv"]["rows"] == {"regular": 298, "sale": 100}
     assert catalog.ledger["rows"]["rejected"] == {SALE_ABOVE: 1, "price is not a number": 1}
     assert "price = price, sale price = sale_price" in catalog_summary(catalog)
@@ -226,7 +226,7 @@ def test_prices_that_are_not_what_their_names_say_are_refused_with_hints_that_wo
     tmp_path: Path, columns: tuple[str, str], low: int, got: str
 ) -> None:
     """Each of the two options makes a catalog."""
-    path = table(tmp_path, ["name", *columns], [[name, 20, low] for name in wares(9)])
+    path = table(tmp_path, ["name", *columns], [[name, 20, low] for name in titles(9)])
     with pytest.raises(UsageError) as caught:
         preview([path])
     assert got in str(caught.value.got)
@@ -237,7 +237,7 @@ def test_prices_that_are_not_what_their_names_say_are_refused_with_hints_that_wo
 
 def test_sale_prices_that_are_no_prices_are_refused_with_a_hint_that_works(tmp_path: Path) -> None:
     """Shares such as 20% would reject their rows one by one."""
-    rows = [[name, 20 + n, "20%" if n % 2 else ""] for n, name in enumerate(wares(30))]
+    rows = [[name, 20 + n, "20%" if n % 2 else ""] for n, name in enumerate(titles(30))]
     path = table(tmp_path, ["name", "price", "sale price"], rows)
     with pytest.raises(UsageError, match="'sale price' has few prices") as caught:
         preview([path])
@@ -248,7 +248,7 @@ def test_sale_prices_that_are_no_prices_are_refused_with_a_hint_that_works(tmp_p
 
 def test_the_decimal_marks_of_sale_prices_are_those_of_the_file(tmp_path: Path) -> None:
     """`1.299` is 1299 where sale prices have decimal commas."""
-    rows = [[name, f"{n + 2}.299", f"{n + 1},50 €" if n % 2 else ""] for n, name in enumerate(wares(300))]
+    rows = [[name, f"{n + 2}.299", f"{n + 1},50 €" if n % 2 else ""] for n, name in enumerate(titles(300))]
     catalog = curate([table(tmp_path, ["name", "price", "sale_price"], rows)], tmp_path / "out")
     assert (catalog.currency, catalog.ledger["observed_range"]) == ("EUR", [2.5, 300299.0])
     assert json.loads((tmp_path / "out" / "ledger.json").read_text())["columns"]["sale"] == "sale_price"

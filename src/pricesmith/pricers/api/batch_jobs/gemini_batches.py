@@ -6,12 +6,13 @@ Source: ai.google.dev/api/batch-api, and the package google-genai 3.6 (batches.p
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from pricesmith.pricers.api.batch_jobs.http import BatchHttp, CallFailed, OutcomeUnknown
+from pricesmith.pricers.api.batch_jobs.http import BatchHttp, OutcomeUnknown
 from pricesmith.pricers.api.batch_jobs.protocol import (
     MAX_PAGES,
     LineError,
@@ -96,13 +97,8 @@ class GeminiBatches:
                     yield read_result(line)
 
     def cancel(self, remote: str) -> None:
-        try:
-            self.http.call("POST", f"{self.url}/batches/{remote}:cancel", body={})
-        except CallFailed as error:
-            if error.status not in (400, 409):  # it has ended already
-                raise
-        except OutcomeUnknown:
-            pass
+        with contextlib.suppress(OutcomeUnknown):
+            self.http.cancel(f"{self.url}/batches/{remote}:cancel", body={})
 
     def close(self) -> None:
         self.http.close()

@@ -117,6 +117,14 @@ class BatchHttp:
             self.pause(attempt, wait)
         raise AssertionError  # the last try raises
 
+    def cancel(self, url: str, body: Any = None) -> None:
+        """Ask for the cancellation of a job; that of a job that has ended already is no error."""
+        try:
+            self.call("POST", url, body=body)
+        except CallFailed as error:
+            if error.status not in (400, 409):
+                raise
+
     def send(self, method: str, url: str, **options: Any) -> tuple[int, str, float]:
         """Send once; return the status (0: nothing was sent, -1: it may have arrived), the text, and the wait."""
         import httpx2

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from pricesmith.pricers.api.batch_jobs.http import BatchHttp, CallFailed
+from pricesmith.pricers.api.batch_jobs.http import BatchHttp
 from pricesmith.pricers.api.batch_jobs.protocol import (
     CLOCK_SKEW,
     MAX_PAGES,
@@ -93,11 +93,7 @@ class OpenAIBatches:
                     yield read_result(line)
 
     def cancel(self, remote: str) -> None:
-        try:
-            self.http.call("POST", f"{self.url}/batches/{remote}/cancel")
-        except CallFailed as error:
-            if error.status not in (400, 409):  # it has ended already
-                raise
+        self.http.cancel(f"{self.url}/batches/{remote}/cancel")
 
     def close(self) -> None:
         self.http.close()
