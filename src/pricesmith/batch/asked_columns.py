@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,20 @@ from pricesmith.pricers.price_auditor import PriceAuditor
 FDR = 0.1
 
 
+@dataclass(frozen=True)
 class AskedPrices:
-    """The asked prices of a file's rows and their p-values by a model.
+    """The asked prices of a file's rows, and their p-values by a model."""
 
-    Raises UsageError if the file has no column of prices, or if the model cannot audit.
-    """
+    auditor: PriceAuditor
+    reader: AskedPriceReader
 
-    def __init__(self, pricer: Pricer, source: Source, reader: ListingReader) -> None:
+    @classmethod
+    def open(cls, pricer: Pricer, source: Source, reader: ListingReader) -> AskedPrices:
+        """The asked prices of a file. Raises UsageError if it has no column of prices, or if the model cannot audit."""
         if not isinstance(pricer, PriceModel):
             raise UsageError("--audit needs a fitted model", got=pricer.name, hint="Leave out --audit.")
-        self.auditor = PriceAuditor(pricer)
-        self.reader = AskedPriceReader.open(source, reader, str(pricer.info["currency"]))
+        auditor = PriceAuditor(pricer)
+        return cls(auditor, AskedPriceReader.open(source, reader, str(pricer.info["currency"])))
 
     def assess(self, rows: Sequence[Mapping[str, Any]], quotes: Sequence[Quote]) -> list[dict[str, Any]]:
         """`asked_price`, `p_value` and a `reason` for each row with its quote; the reason says why there is none."""

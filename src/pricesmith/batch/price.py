@@ -10,19 +10,17 @@ on. A row that cannot be priced keeps its place, with the reason in `note`. Each
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-from array import array
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from pricesmith.batch.asked_columns import AskedPrices, read_assessments
-from pricesmith.batch.spending import RECORD, ApiSpending, open_spending
-from pricesmith.batch.writers import WRITERS, Cells, InputColumns, OutputTable, is_prices, quote_fields
+from pricesmith.batch.asked_columns import AskedPrices
+from pricesmith.batch.parts import GENERATOR, join_parts, part_path, start_parts, sweep
+from pricesmith.batch.spending import ApiSpending, open_spending
+from pricesmith.batch.writers import WRITERS, Cells, is_prices, quote_fields
 from pricesmith.catalog.clean import is_too_short, refusal
 from pricesmith.catalog.comparables import Comparable
 from pricesmith.catalog.listing_reader import ListingReader, build_reader
@@ -30,8 +28,8 @@ from pricesmith.catalog.readers.feeds import read_inherited
 from pricesmith.catalog.readers.sources import BadRow, Limits, RawRow, Source, single_source
 from pricesmith.catalog.readers.table_copies import table_copies
 from pricesmith.core.addresses import mask_password
-from pricesmith.core.atomic import atomic_file, file_lock, find_output, read_json, sweep_temporaries, write_json
-from pricesmith.core.errors import InputError, UsageError
+from pricesmith.core.atomic import atomic_file, file_lock, find_output
+from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.types import Listing, Pricer, Quote
 from pricesmith.text.formatting import round_money
@@ -40,9 +38,6 @@ if TYPE_CHECKING:
     from pricesmith.catalog.variants import Variants
 
 PART_ROWS = 5_000
-PLAN = "plan.json"
-MAX_IDS = 10_000_000  # rows whose ids are compared, at 8 bytes each
-GENERATOR = "pricesmith price"
 NOTHING = "no title and no text"
 UNLIKE = "nothing similar in the training data: the price is a guess"
 MAX_COMPARABLES = 20
@@ -171,6 +166,7 @@ def price_file(
     reader: ListingReader | None = None,
     label: str = "",
     audit: bool = False,
+    pricing: Pricing | None = None,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """Price every row of `file`, a path or another source, into `to`; the counts of rows, priced and not priced ones.
@@ -178,7 +174,8 @@ def price_file(
     `info` is the model's catalog.json (cleaning, columns, currency). `identity` names the model's content, so that
     parts made by another model are not used. `mapping` is field -> column, for columns with unusual names; `reader`
     replaces the choice of columns by the file's header; `label` is what the file is called in the plan, if its path
-    changes from run to run. `audit` adds the asked price, its assessment and its p-value. A link is written
+    changes from run to run. `audit` adds the asked price, its assessment and its p-value. `pricing`
+    writes the parts; without it this process does. A link is written
     through. Raises UsageError, before anything is written, if the file has no column that the model knows, if `to`
     is the file or one that this function did not write (unless `overwrite`, which also discards parts of other
     work), or if another process is writing `to`.
@@ -198,14 +195,15 @@ def price_file(
         if not overwrite:
             refuse_foreign(target, to)
         reading = reader or build_reader(source, info, mapping)
-        asked = AskedPrices(pricer, source, reading) if audit else None
+        asked = AskedPrices.open(pricer, source, reading) if audit else None
         done = start_parts(parts, plan, overwrite=overwrite)
         job = PricingJob(
             pricer, source, reading, parts, part_rows, str(info["currency"]), max_interval_ratio, comparables, asked
         )
         with open_spending(pricer, parts) as spending:
             try:
-                count = job.run(done, spending, progress, label or source.name)
+                name = label or source.name
+                count = pricing(job, done, progress, name) if pricing else job.run(done, spending, progress, name)
                 facts = join_parts(parts, count, part_rows, target, to.suffix.lower(), comparables, spending, audit)
             except BaseException:
                 paid = spending is not None and spending.spent > 0
@@ -267,67 +265,6 @@ def refuse_foreign(target: Path, to: Path) -> None:
         )
 
 
-def start_parts(parts: Path, plan: Mapping[str, Any], *, overwrite: bool) -> set[int]:
-    """Prepare the folder of parts; the numbers of the parts that are done already.
-
-    Raises UsageError for parts of other work, unless `overwrite`. Leftovers of a killed process are removed.
-    """
-    if parts.is_symlink() or (parts.exists() and not parts.is_dir()):
-        raise UsageError(f"{parts} is in the way", got="a link or a file", hint="Move it, or choose another --to.")
-    if (parts / PLAN).is_file():
-        old = read_json(parts / PLAN, hint="Move that folder, or choose another --to.")
-        if not isinstance(old, dict) or old.get("generator") != GENERATOR:
-            raise UsageError(f"{parts} is in the way", got=f"another {PLAN}", hint="Move it, or choose another --to.")
-        if old != plan and not overwrite:
-            differing = ", ".join(name for name in plan if old.get(name) != plan[name])
-            raise UsageError(
-                f"{parts} holds parts of other work",
-                got=f"another {differing}",
-                hint="Finish it with the command that started it, choose another --to, or start over with --overwrite.",
-            )
-        if old != plan:
-            sweep(parts)
-    elif parts.exists():
-        if not all(map(is_own_output, parts.iterdir())):
-            raise UsageError(f"{parts} is in the way", hint="Move it, or choose another --to.")
-        sweep(parts)  # of a command killed before it wrote its plan, or while it swept
-    parts.mkdir(parents=True, exist_ok=True)
-    if not (parts / PLAN).is_file():
-        write_json(parts / PLAN, dict(plan))
-    sweep_temporaries(parts, ".*.tmp")
-    return {int(path.stem.removeprefix("part-")) for path in parts.glob("part-*.parquet") if is_intact_part(path)}
-
-
-def sweep(parts: Path) -> None:
-    """Remove our files from a folder of parts, and the folder if it is then empty.
-
-    The plan goes first: after a kill the files that are left are recognized by their names, and are not taken for parts
-    of other work.
-    """
-    for path in sorted(parts.glob("*"), key=lambda path: path.name != PLAN):
-        if path.name == PLAN or is_own_output(path):
-            path.unlink()
-    with contextlib.suppress(OSError):
-        parts.rmdir()
-
-
-def is_own_output(path: Path) -> bool:
-    """Whether a file in a folder of parts is ours: a part, whole or half written, or the record of the spending."""
-    return path.is_file() and (path.match("part-*.parquet") or path.match(".*.tmp") or path.name == RECORD)
-
-
-def is_intact_part(path: Path) -> bool:
-    """Whether a part can be read. A damaged one is priced again."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        pq.read_table(path, page_checksum_verification=True)
-    except (OSError, pa.ArrowException):
-        return False
-    return True
-
-
 def read_chunks(source: Source, size: int, variants: Variants | None = None) -> Iterator[list[RawRow | BadRow]]:
     """The rows of a source in lists of `size`, the last one shorter. Variants inherit the values of their product."""
     waiting: list[RawRow | BadRow] = []
@@ -374,13 +311,15 @@ class PricingJob:
         count = 0
         for number, rows in enumerate(self.read_parts()):
             if number not in done:
-                answers = self.price_rows(rows, spending)
-                write_part(
-                    self.parts / f"part-{number:06d}.parquet", answers, self.comparables, audit=self.asked is not None
-                )
+                self.write(number, rows, spending)
             count += len(rows)
             progress.advance(len(rows))
         return count
+
+    def write(self, number: int, rows: Sequence[RawRow | BadRow], spending: ApiSpending | None = None) -> None:
+        """Price the rows of one part and write it."""
+        answers = self.price_rows(rows, spending)
+        write_part(part_path(self.parts, number), answers, self.comparables, audit=self.asked is not None)
 
     def read_row(self, row: RawRow | BadRow) -> Listing | PricedRow:
         """The listing of an input row, or its output row if there is nothing to price."""
@@ -419,6 +358,10 @@ class PricingJob:
         return answers
 
 
+# Writes the parts of a job that are not done yet; the number of rows of the file: pricing(job, done, progress, name)
+Pricing = Callable[[PricingJob, Set[int], Progress, str], int]
+
+
 def find_similar(
     pricer: Pricer, listings: Sequence[Listing], quotes: Sequence[Quote], comparables: int
 ) -> tuple[Sequence[bool | None], Sequence[Sequence[Comparable]]]:
@@ -439,61 +382,3 @@ def write_part(path: Path, answers: Sequence[PricedRow], comparables: int = 0, *
     rows = [dict(zip(schema.names, answer.values(comparables, audit=audit), strict=True)) for answer in answers]
     with atomic_file(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, write_page_checksum=True)
-
-
-def join_parts(
-    parts: Path,
-    count: int,
-    part_rows: int,
-    to: Path,
-    ending: str,
-    comparables: int = 0,
-    spending: ApiSpending | None = None,
-    audit: bool = False,
-) -> dict[str, Any]:
-    """Join all parts into one file, in order; the counts. Raises InputError if rows are missing."""
-    import numpy as np
-    import pyarrow.parquet as pq
-
-    paths = [parts / f"part-{number:06d}.parquet" for number in range(math.ceil(count / part_rows))]
-    columns = InputColumns()
-    for path in paths:
-        for text in pq.read_table(path, columns=["input"]).column("input").to_pylist():
-            columns.add(json.loads(text))
-    table = OutputTable(columns, comparables, audit=audit)
-    assessments = read_assessments(paths) if audit else []
-    facts: dict[str, Any] = {"rows": 0, "priced": 0, "not_priced": 0, "nothing_similar": 0}
-    ids = array("Q")
-
-    def read_rows() -> Iterator[Cells]:
-        for path in paths:
-            part = pq.read_table(path).to_pylist()
-            for row, name in zip(part, assessments[facts["rows"] :], strict=False):
-                row["assessment"] = name
-            facts["rows"] += len(part)
-            facts["not_priced"] += sum(row["price"] is None for row in part)
-            facts["nothing_similar"] += sum(row["nothing_similar"] is True for row in part)
-            if spending is not None:
-                spending.count(part)
-            for row in part if len(ids) < MAX_IDS else ():
-                digest = blake2b(row["id"].encode("utf-8", "replace"), digest_size=8).digest()
-                ids.append(int.from_bytes(digest))
-            for row in part:
-                yield table.join(json.loads(row["input"]), row)
-
-    with atomic_file(to) as temporary:
-        WRITERS[ending](read_rows(), temporary, table)
-        if facts["rows"] != count:
-            raise InputError(
-                f"{parts} is incomplete",
-                got=f"{facts['rows']} rows",
-                allowed=f"{count} rows",
-                hint="Run the same command again with --overwrite: it prices all rows again.",
-            )
-    facts["priced"] = facts["rows"] - facts["not_priced"]
-    facts |= {name: assessments.count(name) for name in ("over", "under", "plausible")} if audit else {}
-    facts["repeated_ids"] = len(ids) - len(np.unique(np.frombuffer(ids, dtype=np.uint64)))
-    facts["renamed"] = table.renamed()
-    if spending is not None:
-        facts["api"] = spending.facts()
-    return facts

@@ -13,12 +13,15 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from pricesmith.core.errors import InputError, UsageError
 
 PATIENCE = 0.3  # seconds until a lock counts as held: one that is being let go is free by then
+# The machine in the names of temporary files, empty if only this one writes: numbers of processes are one machine's.
+MACHINE: ContextVar[str] = ContextVar("machine", default="")
 
 
 def is_utf8(name: str) -> bool:
@@ -93,11 +96,19 @@ def find_output(path: Path) -> Path:
 
 
 def sweep_temporaries(folder: Path, pattern: str) -> None:
-    """Remove temporary files of ours, `.NAME.PID.tmp`, that match and whose process is gone."""
+    """Remove temporary files of ours, `.NAME.PID.tmp`, that match and whose process is gone. Those that other machines
+    write, `.NAME.MACHINE-PID.tmp`, are left alone."""
     for leftover in folder.glob(pattern):
-        pid = leftover.name.removesuffix(".tmp").rpartition(".")[2]
-        if leftover.name.endswith(".tmp") and pid.isdigit() and not is_process_alive(int(pid)):
+        machine, _, pid = leftover.name.removesuffix(".tmp").rpartition(".")[2].rpartition("-")
+        ours = leftover.name.endswith(".tmp") and pid.isdigit() and machine == MACHINE.get()
+        if ours and not is_process_alive(int(pid)):
             leftover.unlink(missing_ok=True)
+
+
+def temporary_path(place: Path, mark: str = "") -> Path:
+    """The temporary name of a file: `.NAME.PID.tmp`, or `.NAME.MACHINE-PID.tmp` if other machines write there too."""
+    machine = f"{name}-" if (name := MACHINE.get()) else ""
+    return place.with_name(f".{place.name}{mark}.{machine}{os.getpid()}.tmp")
 
 
 @contextlib.contextmanager
@@ -107,7 +118,7 @@ def atomic_files(*paths: Path) -> Iterator[list[Path]]:
     All are on the disk before the first is renamed. A link is written through, a file keeps its permissions.
     """
     places = [find_output(path) for path in paths]
-    temporaries = [place.with_name(f".{place.name}.{os.getpid()}.tmp") for place in places]
+    temporaries = [temporary_path(place) for place in places]
     for place in places:
         place.parent.mkdir(parents=True, exist_ok=True)
         sweep_temporaries(place.parent, f".{glob.escape(place.name)}.*.tmp")
@@ -128,7 +139,7 @@ def atomic_files(*paths: Path) -> Iterator[list[Path]]:
 
 def replace_all(temporaries: Sequence[Path], places: Sequence[Path]) -> None:
     """Rename each file to its place. If one cannot be renamed, those before it get their old content back."""
-    backups = [place.with_name(f".{place.name}.old.{os.getpid()}.tmp") for place in places]
+    backups = [temporary_path(place, ".old") for place in places]
     done: list[int] = []
     try:
         for number, place in enumerate(places[:-1]):

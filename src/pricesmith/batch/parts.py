@@ -1,0 +1,152 @@
+"""The folder of parts beside a file of prices, `OUT.parts/`: what it holds, what is done, and how it becomes one file.
+
+    done = start_parts(parts, plan, overwrite=False)
+    facts = join_parts(parts, count, part_rows, to, ".csv")
+
+`plan.json` says which work the parts belong to; `part-000000.parquet` holds the first rows, and so on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from array import array
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from pricesmith.batch.asked_columns import read_assessments
+from pricesmith.batch.spending import RECORD, ApiSpending
+from pricesmith.batch.writers import WRITERS, Cells, InputColumns, OutputTable
+from pricesmith.core.atomic import atomic_file, read_json, sweep_temporaries, write_json
+from pricesmith.core.errors import InputError, UsageError
+
+PLAN = "plan.json"
+MAX_IDS = 10_000_000  # rows whose ids are compared, at 8 bytes each
+GENERATOR = "pricesmith price"
+
+
+def part_path(parts: Path, number: int) -> Path:
+    """The file of one part."""
+    return parts / f"part-{number:06d}.parquet"
+
+
+def start_parts(parts: Path, plan: Mapping[str, Any], *, overwrite: bool) -> set[int]:
+    """Prepare the folder of parts; the numbers of the parts that are done already.
+
+    Raises UsageError for parts of other work, unless `overwrite`. Leftovers of a killed process are removed.
+    """
+    if parts.is_symlink() or (parts.exists() and not parts.is_dir()):
+        raise UsageError(f"{parts} is in the way", got="a link or a file", hint="Move it, or choose another --to.")
+    if (parts / PLAN).is_file():
+        old = read_json(parts / PLAN, hint="Move that folder, or choose another --to.")
+        if not isinstance(old, dict) or old.get("generator") != GENERATOR:
+            raise UsageError(f"{parts} is in the way", got=f"another {PLAN}", hint="Move it, or choose another --to.")
+        if old != plan and not overwrite:
+            differing = ", ".join(name for name in plan if old.get(name) != plan[name])
+            raise UsageError(
+                f"{parts} holds parts of other work",
+                got=f"another {differing}",
+                hint="Finish it with the command that started it, choose another --to, or start over with --overwrite.",
+            )
+        if old != plan:
+            sweep(parts)
+    elif parts.exists():
+        if not all(map(is_own_output, parts.iterdir())):
+            raise UsageError(f"{parts} is in the way", hint="Move it, or choose another --to.")
+        sweep(parts)  # of a command killed before it wrote its plan, or while it swept
+    parts.mkdir(parents=True, exist_ok=True)
+    if not (parts / PLAN).is_file():
+        write_json(parts / PLAN, dict(plan))
+    sweep_temporaries(parts, ".*.tmp")
+    return {int(path.stem.removeprefix("part-")) for path in parts.glob("part-*.parquet") if is_intact_part(path)}
+
+
+def sweep(parts: Path) -> None:
+    """Remove our files from a folder of parts, and the folder if it is then empty.
+
+    The plan goes first: after a kill the files that are left are recognized by their names, and are not taken for parts
+    of other work.
+    """
+    for path in sorted(parts.glob("*"), key=lambda path: path.name != PLAN):
+        if path.name == PLAN or is_own_output(path):
+            path.unlink()
+    with contextlib.suppress(OSError):
+        parts.rmdir()
+
+
+def is_own_output(path: Path) -> bool:
+    """Whether a file in a folder of parts is ours: a part, whole or half written, or the record of the spending."""
+    return path.is_file() and (path.match("part-*.parquet") or path.match(".*.tmp") or path.name == RECORD)
+
+
+def is_intact_part(path: Path) -> bool:
+    """Whether a part can be read. A damaged one is priced again."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        pq.read_table(path, page_checksum_verification=True)
+    except (OSError, pa.ArrowException):
+        return False
+    return True
+
+
+def join_parts(
+    parts: Path,
+    count: int,
+    part_rows: int,
+    to: Path,
+    ending: str,
+    comparables: int = 0,
+    spending: ApiSpending | None = None,
+    audit: bool = False,
+) -> dict[str, Any]:
+    """Join all parts into one file, in order; the counts. Raises InputError if rows are missing."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    paths = [part_path(parts, number) for number in range(math.ceil(count / part_rows))]
+    columns = InputColumns()
+    for path in paths:
+        for text in pq.read_table(path, columns=["input"]).column("input").to_pylist():
+            columns.add(json.loads(text))
+    table = OutputTable(columns, comparables, audit=audit)
+    assessments = read_assessments(paths) if audit else []
+    facts: dict[str, Any] = {"rows": 0, "priced": 0, "not_priced": 0, "nothing_similar": 0}
+    ids = array("Q")
+
+    def read_rows() -> Iterator[Cells]:
+        for path in paths:
+            part = pq.read_table(path).to_pylist()
+            for row, name in zip(part, assessments[facts["rows"] :], strict=False):
+                row["assessment"] = name
+            facts["rows"] += len(part)
+            facts["not_priced"] += sum(row["price"] is None for row in part)
+            facts["nothing_similar"] += sum(row["nothing_similar"] is True for row in part)
+            if spending is not None:
+                spending.count(part)
+            for row in part if len(ids) < MAX_IDS else ():
+                digest = blake2b(row["id"].encode("utf-8", "replace"), digest_size=8).digest()
+                ids.append(int.from_bytes(digest))
+            for row in part:
+                yield table.join(json.loads(row["input"]), row)
+
+    with atomic_file(to) as temporary:
+        WRITERS[ending](read_rows(), temporary, table)
+        if facts["rows"] != count:
+            raise InputError(
+                f"{parts} is incomplete",
+                got=f"{facts['rows']} rows",
+                allowed=f"{count} rows",
+                hint="Run the same command again with --overwrite: it prices all rows again.",
+            )
+    facts["priced"] = facts["rows"] - facts["not_priced"]
+    facts |= {name: assessments.count(name) for name in ("over", "under", "plausible")} if audit else {}
+    facts["repeated_ids"] = len(ids) - len(np.unique(np.frombuffer(ids, dtype=np.uint64)))
+    facts["renamed"] = table.renamed()
+    if spending is not None:
+        facts["api"] = spending.facts()
+    return facts
