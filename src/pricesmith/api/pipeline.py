@@ -191,6 +191,7 @@ def price_file(
     budget: float | None = None,
     concurrency: int = 8,
     timeout: float | None = None,
+    cluster: str | None = None,
     overwrite: bool = False,
     verbose: bool = False,
 ) -> dict[str, Any]:
@@ -206,6 +207,8 @@ def price_file(
     at the same time and `timeout` seconds for each; `api` in the result has what was spent, and how many listings were
     asked, or could not be asked and why. The same call after an interruption counts what was spent before it.
 
+    `cluster` is the address of a Ray cluster that prices the rows, HOST:PORT or "auto" (docs/scale.md).
+
     Examples:
         >>> from pricesmith.testing import make_csv
         >>> new = make_csv(folder / "new.csv", 30, seed=1)
@@ -213,6 +216,7 @@ def price_file(
         30
     """
     from pricesmith.batch import price
+    from pricesmith.cluster.price_file import choose_pricing
     from pricesmith.pricers.api.open_settings import open_settings
 
     loaded = load(model) if isinstance(model, str | Path) else model
@@ -231,6 +235,7 @@ def price_file(
             comparables=comparables,
             audit=audit,
             mapping=mapping,
+            pricing=choose_pricing(loaded, cluster),
             overwrite=overwrite,
             progress=progress,
         )

@@ -174,11 +174,10 @@ def price_file(
     `info` is the model's catalog.json (cleaning, columns, currency). `identity` names the model's content, so that
     parts made by another model are not used. `mapping` is field -> column, for columns with unusual names; `reader`
     replaces the choice of columns by the file's header; `label` is what the file is called in the plan, if its path
-    changes from run to run. `audit` adds the asked price, its assessment and its p-value. `pricing`
-    writes the parts; without it this process does. A link is written
-    through. Raises UsageError, before anything is written, if the file has no column that the model knows, if `to`
-    is the file or one that this function did not write (unless `overwrite`, which also discards parts of other
-    work), or if another process is writing `to`.
+    changes from run to run. `audit` adds the asked price, its assessment and its p-value. `pricing` writes the parts
+    if this process does not. A link is written through. Raises UsageError, before anything is written, if the file has
+    no column that the model knows, if `to` is the file or one that this function did not write (unless `overwrite`,
+    which also discards parts of other work), or if another process is writing `to`.
 
     A pricer that asks an API model (`asks_api`) uses the settings of the innermost `with ApiSettings(...)` block: its
     budget is spread over all rows, and it is the limit for all processes that work on the file; see `spending`.
@@ -186,8 +185,7 @@ def price_file(
     target, source = find_output(to), check_paths(str(file), to, progress)
     parts = target.with_name(target.name + ".parts")
     refuse_overwriting(source.path, to, parts)
-    shown = label or mask_password(str(file))
-    plan = {"generator": GENERATOR, "format": 3, "file": shown, "sha256": source.digest()}
+    plan = {"generator": GENERATOR, "format": 3, "file": label or mask_password(str(file)), "sha256": source.digest()}
     plan |= {"model": identity, "max_interval_ratio": max_interval_ratio, "comparables": comparables}
     plan |= {"part_rows": part_rows, "to": target.name, "map": dict(sorted((mapping or {}).items()))}
     plan |= {"audit": True} if audit else {}

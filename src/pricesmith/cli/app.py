@@ -66,6 +66,11 @@ ApiTimeout = Annotated[
     float | None, typer.Option("--timeout", help="Seconds to wait for an answer of an API model (300; flex tier: 900).")
 ]
 
+ClusterAddress = Annotated[
+    str | None,
+    typer.Option("--cluster", help="HOST:PORT of a Ray cluster that does the work, or auto for the one of this node."),
+]
+
 # Options of both `curate` and `build`
 ColumnNames = Annotated[
     list[str] | None, typer.Option("--map", help="field=column, for a column with an unusual name.")

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pricesmith.cli.app import ApiBudget, ApiConcurrency, ApiTimeout, Json, Overwrite, Quiet, app, open_console
+from pricesmith.cli.app import (
+    ApiBudget,
+    ApiConcurrency,
+    ApiTimeout,
+    ClusterAddress,
+    Json,
+    Overwrite,
+    Quiet,
+    app,
+    open_console,
+)
 from pricesmith.core.console import Console
 from pricesmith.core.errors import UsageError
 
@@ -49,6 +59,7 @@ def price(
         int | None, typer.Option(help="Similar training listings to show (default: 3 for a text, 0 for a file).")
     ] = None,
     audit: Annotated[bool, typer.Option("--audit", help="Assess the prices of --file as over or under.")] = False,
+    cluster: ClusterAddress = None,
     budget: ApiBudget = None,
     concurrency: ApiConcurrency = 8,
     timeout: ApiTimeout = None,
@@ -58,12 +69,14 @@ def price(
 ) -> None:
     """Price one thing, or every row of a file."""
     from pricesmith.batch.price import check_comparables, check_max_ratio
+    from pricesmith.cluster.price_file import choose_pricing
     from pricesmith.core.settings import read_pairs
     from pricesmith.pricers.api.open_settings import open_settings
     from pricesmith.pricers.model import load_model
 
     fields, mapping = read_pairs(field or [], "--field"), read_pairs(map or [], "--map")
     check_source(model, text, file, to, fields, audit=audit)
+    check_cluster(cluster, file, to)
     if mapping and file is None and text != STANDARD_INPUT:
         raise UsageError("--map is for --file or -", hint="Leave out --map: use --field for one listing.")
     limits: dict[str, Any] = {"budget": budget, "concurrency": concurrency, "timeout": timeout}
@@ -77,11 +90,8 @@ def price(
             shown = 3 if comparables is None else comparables
             price_words(loaded, text or "", fields, max_interval_ratio, shown, console)
             return
-        options: dict[str, Any] = {
-            "max_interval_ratio": max_interval_ratio,
-            "comparables": comparables or 0,
-            "audit": audit,
-        }
+        options: dict[str, Any] = {"max_interval_ratio": max_interval_ratio, "comparables": comparables or 0}
+        options |= {"audit": audit, "pricing": choose_pricing(loaded, cluster)}
         price_many(loaded, file, to, {**options, "mapping": mapping, "overwrite": overwrite}, console)
 
 
@@ -102,6 +112,16 @@ def check_source(
         raise UsageError("--audit is for --file", hint="Leave out --audit, or name a file of listings with prices.")
     if to is not None and file is None and text != STANDARD_INPUT:
         raise UsageError("--to is for --file or -", hint="Leave out --to: the price of one listing is printed.")
+
+
+def check_cluster(cluster: str | None, file: str | None, to: Path | None) -> None:
+    """Raises UsageError for --cluster without a file to read and one to write."""
+    if cluster is not None and (file is None or to is None):
+        raise UsageError(
+            "--cluster is for --file with --to",
+            got="no --file" if file is None else "no --to",
+            hint="Leave out --cluster, or add --file and --to with paths that every node of the cluster sees.",
+        )
 
 
 def price_words(

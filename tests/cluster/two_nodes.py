@@ -1,0 +1,121 @@
+"""A Ray cluster of two nodes on this machine: each has a network namespace of its own, and there is a token.
+
+The second node also has a folder of its own where the first has another, so it is a machine that shares all folders but
+one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+HEAD, SECOND, PORT = "10.231.7.1", "10.231.7.2", 6379
+ADDRESS = f"{HEAD}:{PORT}"
+SECONDS = 120.0
+
+
+@cache
+def missing() -> str:
+    """Why two nodes cannot be started here; empty if they can."""
+    if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None:
+        return "needs Linux, root and the program ip for network namespaces"
+    name = f"ps{os.getpid()}try"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
+    if made.returncode:
+        return f"needs network namespaces: {made.stderr.strip()[:100]}"
+    subprocess.run(["ip", "netns", "del", name], check=False)
+    return ""
+
+
+@dataclass
+class TwoNodes:
+    """The running cluster. `own` is a folder that the second node has for itself."""
+
+    names: tuple[str, str]
+    token: Path
+    own: Path
+
+    def environment(self, *, token: bool = True) -> dict[str, str]:
+        """The environment of a process on a node."""
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        plain |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore"}
+        return plain | ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token)} if token else {})
+
+    def start(self, words: Sequence[str], *, token: bool = True) -> subprocess.Popen[str]:
+        """Start Python on the first node with these arguments."""
+        command = ["ip", "netns", "exec", self.names[0], sys.executable, *words]
+        environment = self.environment(token=token)
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def run(self, words: Sequence[str], *, token: bool = True) -> tuple[int, str, str]:
+        """Run Python on the first node: exit code, standard output and standard error."""
+        process = self.start(words, token=token)
+        out, err = process.communicate(timeout=SECONDS)
+        return process.returncode, out, err
+
+    def kill_second(self) -> None:
+        """Kill every process of the second node at once, as a power cut does."""
+        kill_all(self.names[1])
+
+
+def kill_all(name: str) -> None:
+    """Kill the processes in a network namespace."""
+    listed = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True, check=False)
+    for pid in listed.stdout.split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def start_two_nodes(folder: Path) -> Iterator[TwoNodes]:
+    """Both nodes, one core each; all their processes are killed at the end. `folder` has a short path."""
+    tag = f"ps{os.getpid()}"
+    names, token = (f"{tag}a", f"{tag}b"), folder / "token"
+    token.write_text(uuid.uuid4().hex + uuid.uuid4().hex)
+    nodes = TwoNodes(names, token, folder / "own")
+    nodes.own.mkdir()
+    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus", "1"]
+    ray += ["--object-store-memory", "80000000", "--disable-usage-stats"]
+    head = [*ray, "--head", "--node-ip-address", HEAD, "--port", str(PORT), "--include-dashboard", "false"]
+    second = [*ray, "--address", ADDRESS, "--node-ip-address", SECOND]
+    try:
+        for name in names:
+            ip("netns", "add", name)
+        ip("link", "add", "eth0", "netns", names[0], "type", "veth", "peer", "name", "eth0", "netns", names[1])
+        for name, address in zip(names, (HEAD, SECOND), strict=True):
+            ip("-n", name, "addr", "add", f"{address}/24", "dev", "eth0")
+            for link in ("lo", "eth0"):
+                ip("-n", name, "link", "set", link, "up")
+        run_ray(names[0], [*head, "--temp-dir", str(folder / "r")], nodes)
+        shell = 'mount -t tmpfs -o size=64k none "$0" && exec "$@"'
+        run_ray(names[1], ["unshare", "-m", "sh", "-c", shell, str(nodes.own), *second], nodes)
+        yield nodes
+    finally:
+        for name in names:
+            kill_all(name)
+        time.sleep(0.1)
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+def run_ray(name: str, words: Sequence[str], nodes: TwoNodes) -> None:
+    """Run `ray start` in a network namespace."""
+    command = ["ip", "netns", "exec", name, *words]
+    started = subprocess.run(
+        command, env=nodes.environment(), capture_output=True, text=True, check=False, timeout=SECONDS
+    )
+    assert started.returncode == 0, started.stderr[-2000:]
