@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -44,6 +45,7 @@ from pricesmith.catalog.readers.feeds import (
 )
 from pricesmith.catalog.readers.sources import LIMITS, Limits, RawRow, resolve_sources
 from pricesmith.catalog.readers.table_copies import table_copies
+from pricesmith.catalog.shards import has_full_shard
 from pricesmith.catalog.split import check_split, parse_split
 from pricesmith.catalog.staging import (
     ASSUMED,
@@ -53,7 +55,6 @@ from pricesmith.catalog.staging import (
     RejectCounts,
     Rejects,
     Rules,
-    Stage,
     choose_currency,
 )
 from pricesmith.catalog.time_split import describe_dates
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
 LOWEST, HIGHEST = 0.01, 1e9
 FEWEST_GROUPS = 20
 FORMAT = 1
+WORK, SHARDS = "work", "shards"  # folders in an unfinished catalog
 
 
 @dataclass(frozen=True)
@@ -138,12 +140,16 @@ def curate(
     rules = Rules(cleaning, code, low, high, origin)
     splitting = SplitOptions(split, split_seed, train_rows, old or previous, old is not None)
     settings = describe_settings(feeds, reading, rules, splitting)
-    with build_folder(to, LEDGER, settings, overwrite=overwrite, noun="catalog", inputs=list_inputs(sources)) as build:
+    inputs = list_inputs(sources)
+    with build_folder(
+        to, LEDGER, settings, overwrite=overwrite, noun="catalog", inputs=inputs, restart=progress.note
+    ) as build:
         if build is None:
             progress.note(f"{to} is finished already: the same command built it.")
         else:
             remove_leftovers(build.folder)
-            build_catalog(build, feeds, rules, splitting, progress)
+            with keep_shards(build):
+                build_catalog(build, feeds, rules, splitting, reading.limits, progress)
     return note_changes(open_catalog(to), progress)
 
 
@@ -176,10 +182,24 @@ def list_inputs(sources: Sequence[str]) -> list[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what an interrupted build left in a folder that is built anew; hidden files stay."""
-    for leftover in folder.iterdir():
-        if not leftover.name.startswith("."):
+    """Remove what an interrupted build left, but for its shards; hidden files stay."""
+    work = folder / WORK
+    for leftover in (*folder.iterdir(), *(work.iterdir() if work.is_dir() else ())):
+        if not leftover.name.startswith(".") and leftover not in (work, work / SHARDS):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+
+@contextmanager
+def keep_shards(build: FolderBuild) -> Iterator[None]:
+    """If work is interrupted, keep finished shards for the same command; not if the sources or options are wrong, and
+    not for less than a whole shard."""
+    try:
+        yield
+    except (InputError, UsageError):
+        raise
+    except BaseException:
+        build.keep = has_full_shard(build.folder / WORK / SHARDS)
+        raise
 
 
 def parse_range(low: float, high: float | None) -> tuple[float, float]:
@@ -217,7 +237,12 @@ def check_settings(currency: str | None, split: str, train_rows: int | None) -> 
 
 
 def build_catalog(
-    build: FolderBuild, feeds: Sequence[Feed], rules: Rules, options: SplitOptions, progress: Progress
+    build: FolderBuild,
+    feeds: Sequence[Feed],
+    rules: Rules,
+    options: SplitOptions,
+    limits: Limits,
+    progress: Progress,
 ) -> None:
     """Both passes, the card and the ledger."""
     from pricesmith.catalog import finalize
@@ -225,34 +250,34 @@ def build_catalog(
     from pricesmith.catalog.near_duplicates import group_size_limit
     from pricesmith.catalog.summary import catalog_card
 
-    work = build.folder / "work"
-    work.mkdir()
+    work = build.folder / WORK
+    work.mkdir(exist_ok=True)
     counts = RejectCounts()
     names = [feed.name for feed in feeds]
     with Rejects(build.folder / REJECTS, counts) as rejects:
-        with Stage(work) as stage:
-            masked = stage_feeds(feeds, rules, stage, rejects, progress)
+        staged = stage_feeds(feeds, rules, work / SHARDS, limits, rejects, progress)
         with finalize.connect(work) as base:
             added = next((place for place, feed in enumerate(feeds) if feed.added), -1)
-            finalize.load_facts(base, stage.rows_path, added)
+            staged.create_view(base)
+            finalize.load_facts(base, added)
             for source, number in finalize.duplicates(base):
                 rejects.add(names[source], number, DUPLICATE)
             finalize.keep_rows(base, added)
-            left = stage.count - sum(reasons[DUPLICATE] for reasons in counts.rejected.values())
+            left = staged.count - sum(reasons[DUPLICATE] for reasons in counts.rejected.values())
             parse_split(options.split, left, counts.describe(left))
             noise = finalize.label_noise(base)
             limit = group_size_limit(left)
-            finalized = finalize.finalize(base, work, limit, options.split, options.seed, progress, options.previous)
+            finalized = finalize.finalize(
+                base, work, staged, limit, options.split, options.seed, progress, options.previous
+            )
             check_groups(finalized)
-            labels = finalize.read_labels(base, stage.rows_path) if options.train_rows is not None else []
+            labels = finalize.read_labels(base) if options.train_rows is not None else []
             mask, balanced = balance_train(finalized, labels, options.train_rows, options.seed)
             if not mask.all():
                 for source, number in drop_rows(base, mask):
                     rejects.add(names[source], number, BALANCED)
-            finalize.write_items(
-                base, finalized, mask, stage.rows_path, build.folder / ITEMS, names, rules.currency, progress
-            )
-    shutil.rmtree(work)
+            finalize.write_items(base, finalized, mask, build.folder / ITEMS, names, rules.currency, progress)
+    masked = staged.masked
     ledger = {
         "name": build.target.name,
         **describe_items(finalized, mask, rules),
@@ -274,6 +299,7 @@ def build_catalog(
         "items_sha256": sha256(build.folder / ITEMS),
     }
     (build.folder / CARD).write_text(catalog_card(ledger), encoding="utf-8")
+    shutil.rmtree(work)  # a kill after this does all again
     build.finish(ledger)
 
 

@@ -1,7 +1,7 @@
 """The second pass of curate, on the staged rows: duplicates, order, ids, groups, split; and the items written.
 
 duckdb does what needs all rows at once, within a memory limit and with its overflow in the catalog's own folder; it
-reads the staged file and nothing else. numpy finds the groups on sketches that are mapped from disk.
+reads the staged shards and nothing else. numpy finds the groups on sketches that are mapped from disk.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.catalog.dates import NO_DAY, TIME
 from pricesmith.catalog.near_duplicates import N_BANDS, N_HASHES, find_groups, join_groups, split_templates
+from pricesmith.catalog.shards import StagedFeeds
 from pricesmith.catalog.split import describe_previous, group_sides, parse_split, previous_sides, split_groups
-from pricesmith.catalog.staging import LINKS
 from pricesmith.catalog.time_split import split_by_time
 from pricesmith.core.errors import PricesmithError
 from pricesmith.core.progress import Progress
@@ -82,8 +82,9 @@ def connect(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         base.close()
 
 
-def load_facts(base: duckdb.DuckDBPyConnection, staged: Path, added: int = -1) -> None:
-    """The staged rows without their words, each with its place among rows of the same text and price: `facts`.
+def load_facts(base: duckdb.DuckDBPyConnection, added: int = -1) -> None:
+    """The rows of the view `staged` without their words, each with its place among rows of the same text and price:
+    `facts`.
 
     `added` is the place of the feed with the items of an earlier catalog, which come first; -1: there is none.
     """
@@ -92,8 +93,8 @@ def load_facts(base: duckdb.DuckDBPyConnection, staged: Path, added: int = -1) -
         SELECT row, hash, more, look, looks, words, price, given, named, product, source, number, day,
                row_number() OVER (PARTITION BY look, looks, price ORDER BY source <> $added, hash, more, source,
                                   number) AS copy
-        FROM read_parquet($staged)""",
-        {"staged": str(staged), "added": added},
+        FROM staged""",
+        {"added": added},
     )
 
 
@@ -158,6 +159,7 @@ def label_noise(base: duckdb.DuckDBPyConnection) -> dict[str, Any]:
 def finalize(
     base: duckdb.DuckDBPyConnection,
     folder: Path,
+    staged: StagedFeeds,
     limit: int,
     split: str,
     seed: int,
@@ -169,8 +171,8 @@ def finalize(
     rows = np.asarray(facts["row"], dtype=np.int64)
     hashes = np.asarray(facts["hash"], dtype=np.uint64)
     words = np.asarray(facts.pop("words"), dtype=np.uint64)
-    centers, templates = find_all_groups(base, folder, rows, words, limit, progress)
-    centers = join_groups(centers, linked(np.asarray(facts.pop("product"), dtype=np.uint64), folder / LINKS), limit)
+    centers, templates = find_all_groups(base, folder, staged, rows, words, limit, progress)
+    centers = join_groups(centers, linked(np.asarray(facts.pop("product"), dtype=np.uint64), staged.links()), limit)
     names, which, sizes = np.unique(hashes[centers], return_inverse=True, return_counts=True)
     known = None if previous is None else previous_sides(base, previous)
     fixed = None if known is None else group_sides(known, which, len(names))
@@ -185,18 +187,16 @@ def finalize(
     return Finalized(rows, hashes, more, prices, names[which], sides[which], templates, days, record)
 
 
-def read_labels(base: duckdb.DuckDBPyConnection, staged: Path) -> list[tuple[str, str]]:
+def read_labels(base: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
     """The category and the source of each kept row, in order of rank."""
     return base.execute(
         """SELECT s.category, CASE WHEN s.origin <> '' THEN s.origin ELSE CAST(k.source AS VARCHAR) END
-        FROM kept k JOIN read_parquet($staged) s ON s.row = k.row ORDER BY k.rank""",
-        {"staged": str(staged)},
+        FROM kept k JOIN staged s ON s.row = k.row ORDER BY k.rank"""
     ).fetchall()
 
 
-def linked(products: NDArray[np.uint64], links: Path) -> NDArray[np.uint64]:
+def linked(products: NDArray[np.uint64], pairs: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The product of each row, a variant's own name replaced by that of the product which lists it."""
-    pairs = np.fromfile(links, dtype=np.uint64).reshape(-1, 2)
     if not len(pairs):
         return products
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
@@ -207,6 +207,7 @@ def linked(products: NDArray[np.uint64], links: Path) -> NDArray[np.uint64]:
 def find_all_groups(
     base: duckdb.DuckDBPyConnection,
     folder: Path,
+    staged: StagedFeeds,
     rows: NDArray[np.int64],
     words: NDArray[np.uint64],
     limit: int,
@@ -223,7 +224,7 @@ def find_all_groups(
     others = np.setdiff1d(centers if not len(given) else np.arange(len(rows)), given, assume_unique=True)
     if not len(others):
         return centers, 0
-    with (folder / "sketches.bin").open("rb") as file:
+    with staged.sketches(folder).open("rb") as file:
         drawn = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     with (folder / "keys.bin").open("w+b") as room:
         room.truncate(4 * len(N_BANDS) * len(others))
@@ -254,7 +255,6 @@ def write_items(
     base: duckdb.DuckDBPyConnection,
     finalized: Finalized,
     mask: NDArray[np.bool_],
-    staged: Path,
     path: Path,
     sources: list[str],
     currency: str,
@@ -278,10 +278,10 @@ def write_items(
         f"""SELECT k.id, s.title, s.text, s.category, s.brand, k.price, $currency AS currency,
                   format('{{:016x}}', c.group) AS group, d.side AS split,
                   CASE WHEN s.origin <> '' THEN s.origin ELSE f.name END AS source{date}
-        FROM chosen c JOIN kept k ON k.rank = c.rank JOIN read_parquet($staged) s ON s.row = k.row
+        FROM chosen c JOIN kept k ON k.rank = c.rank JOIN staged s ON s.row = k.row
         JOIN files f ON f.source = k.source JOIN sides d ON d.split = c.split
         ORDER BY k.rank""",
-        {"staged": str(staged), "currency": currency},
+        {"currency": currency},
     ).to_arrow_reader(GROUP)
     text = pa.string()
     types = [*[text] * 5, pa.float64(), *[text] * (5 if dated else 4)]

@@ -1,24 +1,40 @@
-"""The first pass of curate over all feeds: batches are prepared on all cores, and staged in the order of the files.
+"""The first pass of curate over all feeds: batches are prepared on all cores, and written as shards.
 
-    with Rejects(...) as rejects, Stage(folder) as stage:
-        masked = stage_feeds(feeds, rules, stage, rejects, SILENT)
+    with Rejects(...) as rejects:
+        staged = stage_feeds(feeds, rules, folder, LIMITS, rejects, SILENT)
 
 The first rows are prepared in this process: a small table is done before another process has started. The result is
 the same with any number of processes, because each batch is prepared by a function of that batch alone (`prepare`).
+Shards that an interrupted build has finished are taken as they are (`shards`).
 """
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from pricesmith.catalog.prepare import prepare_rows
-from pricesmith.catalog.readers.sources import BadRow, RawRow
+from pricesmith.catalog.readers.sources import Limits
 from pricesmith.catalog.row_price import REGULAR, describe_prices
-from pricesmith.catalog.staging import Feed, Masked, PreparedRows, RejectCounts, Rejects, Rules, Stage
+from pricesmith.catalog.shards import (
+    LINKED,
+    PRODUCTS,
+    Batch,
+    Shard,
+    ShardWriter,
+    StagedFeeds,
+    are_whole,
+    find_shards,
+    identify_feed,
+    split_batches,
+)
+from pricesmith.catalog.staging import Feed, PreparedRows, RejectCounts, Rejects, Rules
 from pricesmith.core.cores_and_memory import available_cores
 from pricesmith.core.progress import Progress
 from pricesmith.text.formatting import format_count
@@ -27,33 +43,91 @@ MOST_PRODUCTS = 1_000_000  # names of products that are counted
 FIRST_ROWS = 20_000  # rows that are prepared here before other processes are started
 MOST_PROCESSES = 8  # more would wait for this process, which reads and writes
 AHEAD = 2  # batches in flight for each process
-Batch = Sequence[RawRow | BadRow]
 
 
-def stage_feeds(feeds: Sequence[Feed], rules: Rules, stage: Stage, rejects: Rejects, progress: Progress) -> Masked:
-    """Read every feed once. What passes is staged, what does not is refused by name."""
-    masked = Masked()
+def stage_feeds(
+    feeds: Sequence[Feed], rules: Rules, folder: Path, limits: Limits, rejects: Rejects, progress: Progress
+) -> StagedFeeds:
+    """Read every feed once and write its shards, each feed's in a folder of its own in `folder`. What passes is staged,
+    what does not is refused by name."""
+    names = [identify_feed(feed, rules, limits) for feed in feeds]
+    remove_other_shards(folder, names, progress)
+    found = [find_shards(folder / name) for name in names]
+    if finished := sum(shard.rows for shards in found for shard in shards.values()):
+        progress.note(f"Resuming: {format_count(finished, 'row')} were read and cleaned before the interruption.")
+    staged = StagedFeeds()
     with Preparation(rules, count_processes()) as preparation:
-        for place, feed in enumerate(feeds):
+        for feed, name, shards in zip(feeds, names, found, strict=True):
             progress.start(f"reading {feed.name}")
-            products = ProductCount()
-            for prepared in preparation.prepare(feed, place):
-                rejects.tally.rows[feed.name] += prepared.rows
-                rejects.tally.late.update(prepared.late)
-                for number, reason in prepared.rejected:
-                    rejects.add(feed.name, number, reason)
-                masked.add(prepared.masked)
-                if prepared.price_columns:
-                    rejects.tally.price_columns.setdefault(feed.name, Counter()).update(prepared.price_columns)
-                products.add(prepared)
-                stage.add(prepared)
+            if not are_whole(shards):
+                stage_feed(feed, folder / name, shards, preparation, progress)
+            staged.shards.append([shards[first] for first in sorted(shards)])
+            tally_shards(feed, staged.shards[-1], rejects, progress)
+    return staged
+
+
+def stage_feed(
+    feed: Feed, folder: Path, shards: dict[int, Shard], preparation: Preparation, progress: Progress
+) -> None:
+    """Write the shards of a feed that are not among the finished `shards`, and add them there."""
+    batches = UnfinishedRows(feed.read(), shards, progress)
+    for first, group in groupby(preparation.prepare(batches, feed), key=lambda entry: entry[0]):
+        with ShardWriter(folder, first) as writer:
+            for _, prepared in group:
+                writer.add(prepared)
                 progress.advance(prepared.rows)
-            rejects.tally.products[feed.name] = products.total if feed.variants else 0
-            if feed.kind:
-                progress.note(f"{feed.name}: {format_kind(feed, rejects.tally)}")
-            if (counts := rejects.tally.price_columns.get(feed.name)) and counts.keys() != {REGULAR}:
-                progress.note(f"{feed.name}: {describe_prices(feed.columns, counts)}")
-    return masked
+            shards[first] = writer.finish(last=batches.end < first + writer.shard.rows)
+    if not shards:
+        with ShardWriter(folder, 1) as writer:
+            shards[1] = writer.finish(last=True)
+
+
+class UnfinishedRows:
+    """The batches of a feed, each with the first row of its shard, without those of finished shards."""
+
+    def __init__(self, batches: Iterable[Batch], finished: Mapping[int, Shard], progress: Progress) -> None:
+        self.batches, self.finished, self.progress = batches, {*finished}, progress
+        self.end = 0  # the number of the last row that was read
+
+    def __iter__(self) -> Iterator[tuple[int, Batch]]:
+        for first, batch in split_batches(self.batches):
+            self.end = batch[-1].number
+            if first in self.finished:
+                self.progress.advance(len(batch))
+            else:
+                yield first, batch
+
+
+def remove_other_shards(folder: Path, names: Sequence[str], progress: Progress) -> None:
+    """Remove the shards of feeds that are not among `names`, and unfinished shards."""
+    others = [path for path in folder.iterdir() if path.name not in names] if folder.is_dir() else []
+    rows = sum(shard.rows for path in others for shard in find_shards(path).values())
+    if rows:
+        progress.note(
+            f"{format_count(rows, 'row')} that an interrupted build had read are read again: the files, the options or "
+            "the version have changed since."
+        )
+    unfinished = [path for name in names for path in (folder / name).glob(".*")]
+    for path in (*others, *unfinished):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def tally_shards(feed: Feed, shards: Sequence[Shard], rejects: Rejects, progress: Progress) -> None:
+    """Count a feed's rows, write down which were rejected, and say what the feed is."""
+    tally, products = rejects.tally, ProductCount()
+    for shard in shards:
+        tally.rows[feed.name] += shard.rows
+        tally.late.update(shard.late)
+        for number, reason in shard.rejects():
+            rejects.add(feed.name, number, reason)
+        if shard.price_columns:
+            tally.price_columns.setdefault(feed.name, Counter()).update(shard.price_columns)
+        products.add(shard)
+    tally.products[feed.name] = products.total if feed.variants else 0
+    if feed.kind:
+        progress.note(f"{feed.name}: {format_kind(feed, tally)}")
+    if (counts := tally.price_columns.get(feed.name)) and counts.keys() != {REGULAR}:
+        progress.note(f"{feed.name}: {describe_prices(feed.columns, counts)}")
 
 
 def count_processes() -> int:
@@ -78,43 +152,42 @@ class Preparation:
         if self.pool is not None:
             self.pool.shutdown(wait=True, kill_workers=True)
 
-    def prepare(self, feed: Feed, place: int) -> Iterator[PreparedRows]:
-        """The batches of one feed, prepared."""
-        waiting: deque[tuple[Any, Batch]] = deque()
+    def prepare(self, batches: Iterable[tuple[int, Batch]], feed: Feed) -> Iterator[tuple[int, PreparedRows]]:
+        """Batches of one feed, prepared, each with the number that came with it."""
+        waiting: deque[tuple[int, Any, Batch]] = deque()
         sent = replace(feed, read=read_nothing, kind=None)  # what the work needs, and can be sent
-        for batch in feed.read():
+        for first, batch in batches:
             self.rows += len(batch)
             if self.rows > FIRST_ROWS and self.processes > 1:
                 if self.pool is None:
                     self.pool = start_pool(self.processes)
-                waiting.append((self.submit(batch, sent, place), batch))
+                waiting.append((first, self.submit(batch, sent), batch))
             else:
-                waiting.append((None, batch))
-            if len(waiting) > AHEAD * self.processes or waiting[0][0] is None:
-                yield self.finish(*waiting.popleft(), sent, place)
+                waiting.append((first, None, batch))
+            if len(waiting) > AHEAD * self.processes or waiting[0][1] is None:
+                yield self.finish(*waiting.popleft(), sent)
         while waiting:
-            yield self.finish(*waiting.popleft(), sent, place)
+            yield self.finish(*waiting.popleft(), sent)
 
-    def submit(self, batch: Batch, feed: Feed, place: int) -> Any:
+    def submit(self, batch: Batch, feed: Feed) -> Any:
         """The future of a batch, None once a process of the pool has died."""
         from loky.process_executor import BrokenProcessPool
 
         try:
-            return self.pool.submit(prepare_rows, batch, feed, place, self.rules)
+            return self.pool.submit(prepare_rows, batch, feed, self.rules)
         except BrokenProcessPool:
             return None
 
-    def finish(self, future: Any, batch: Batch, feed: Feed, place: int) -> PreparedRows:
-        """A prepared batch. It is prepared here if a process died, for lack of memory for example."""
+    def finish(self, first: int, future: Any, batch: Batch, feed: Feed) -> tuple[int, PreparedRows]:
+        """A prepared batch and its number. It is prepared here if a process died, for lack of memory for example."""
         if future is not None:
             from loky.process_executor import BrokenProcessPool
 
             try:
-                prepared: PreparedRows = future.result()
-                return prepared
+                return first, future.result()
             except BrokenProcessPool:
                 self.processes = 1
-        return prepare_rows(batch, feed, place, self.rules)
+        return first, prepare_rows(batch, feed, self.rules)
 
 
 def start_pool(processes: int) -> Any:
@@ -138,12 +211,12 @@ class ProductCount:
         self.linked: set[int] = set()  # variants that a product's row lists
         self.unnamed = 0
 
-    def add(self, rows: PreparedRows) -> None:
-        """Count the products of a batch."""
-        self.unnamed += rows.unnamed
+    def add(self, shard: Shard) -> None:
+        """Count the products of a shard."""
+        self.unnamed += shard.unnamed
         if len(self.names) < MOST_PRODUCTS:
-            self.names |= rows.products
-            self.linked |= rows.linked
+            self.names.update(shard.hashes(PRODUCTS).tolist())
+            self.linked.update(shard.hashes(LINKED).tolist())
 
     @property
     def total(self) -> int:

@@ -1,6 +1,6 @@
 """The work of the first pass of curate on one batch of rows: examine, clean, hash and sketch. A function of the batch.
 
-    rows = prepare_rows([RawRow("shop.csv", 1, {"title": "Garden hose", "price": "24.50"})], feed, 0, rules)
+    rows = prepare_rows([RawRow("shop.csv", 1, {"title": "Garden hose", "price": "24.50"})], feed, rules)
     rows.table.num_rows, rows.rejected
 
 It runs in several processes at once (`reading`), so nothing here depends on rows of other batches.
@@ -33,8 +33,8 @@ from pricesmith.text.words import split_words
 Passed = tuple[RawRow, Listing, float]
 
 
-def prepare_rows(batch: Sequence[RawRow | BadRow], feed: Feed, place: int, rules: Rules) -> PreparedRows:
-    """A batch of the feed at `place` of all feeds, ready to be staged."""
+def prepare_rows(batch: Sequence[RawRow | BadRow], feed: Feed, rules: Rules) -> PreparedRows:
+    """A batch of a feed, ready to be staged."""
     prepared = PreparedRows(len(batch), [], Masked())
     read = [raw for raw in batch if isinstance(raw, RawRow)]
     if not feed.named:
@@ -55,7 +55,7 @@ def prepare_rows(batch: Sequence[RawRow | BadRow], feed: Feed, place: int, rules
             prepared.masked.count(amounts, price)
             passed.append((raw, listing, price))
     if passed:
-        fill_table(prepared, passed, feed, place)
+        fill_table(prepared, passed, feed)
     return prepared
 
 
@@ -75,7 +75,7 @@ def note_products(prepared: PreparedRows, rows: Sequence[RawRow], feed: Feed) ->
     prepared.links = np.array(pairs, dtype=np.uint64).tobytes()
 
 
-def fill_table(prepared: PreparedRows, passed: Sequence[Passed], feed: Feed, place: int) -> None:
+def fill_table(prepared: PreparedRows, passed: Sequence[Passed], feed: Feed) -> None:
     """Hash and sketch the rows that passed."""
     import pyarrow as pa
 
@@ -91,7 +91,6 @@ def fill_table(prepared: PreparedRows, passed: Sequence[Passed], feed: Feed, pla
             price,
             listing.id,
             *fields,
-            place,
             raw.number,
             cell_text(raw.values.get("group")) if feed.named else "",
             product_of(feed, raw.values),

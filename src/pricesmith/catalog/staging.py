@@ -1,12 +1,12 @@
 """The first pass of curate: every row is read, cleaned, refused by name or staged on disk, in constant memory.
 
-One staged row: {"row": 0, "hash": 1131..., "more": 7733..., "look": ..., "looks": ..., "words": ..., "price": 24.5,
-"given": "a1", "title": "Garden hose", "text": "25 m", "category": "garden", "brand": "", "source": 0, "number": 1,
+One staged row: {"hash": 1131..., "more": 7733..., "look": ..., "looks": ..., "words": ..., "price": 24.5,
+"given": "a1", "title": "Garden hose", "text": "25 m", "category": "garden", "brand": "", "number": 1,
 "named": "", "product": 0, "day": 19874, "origin": ""}.
 `hash` and `more` are 128 bits of the SHA-256 of the row's content; `look` and `looks` of its brand, title and text,
 without the category, which may be the file's name: one thing in two files is one.
 `words` are 64 bits of its normalized words, `named` is the group where the source itself names one, and `product` 64
-bits of the name of the product that it is a variant of (0: none); `links.bin` holds pairs (variant, product) of these.
+bits of the name of the product that it is a variant of (0: none); pairs (variant, product) of these are kept apart.
 `day` is the day of its date, if the catalog is split by time; `origin` is its source, if a column names it.
 
 The currency of all prices is chosen before: what the files say, or US dollars as an assumption. A file says it in a
@@ -26,8 +26,6 @@ from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
-
-import numpy as np
 
 from pricesmith.catalog.clean import (
     CleanSettings,
@@ -57,9 +55,7 @@ DUPLICATE = "duplicate"
 BALANCED = "balanced away"
 
 WIDE = 0.05  # an amount this near to the price would have given it away
-GROUP = 8_000  # rows of one piece of the staged file
 LONGEST_ID = 200
-LINKS = "links.bin"
 Hashes = tuple[int, int]
 
 
@@ -204,7 +200,7 @@ def digest(text: str) -> Hashes:
 
 
 def staged_schema() -> Any:
-    """The columns of staged rows, but for their numbers."""
+    """The columns of staged rows."""
     import pyarrow as pa
 
     big, text = pa.uint64(), pa.string()
@@ -212,8 +208,7 @@ def staged_schema() -> Any:
         [
             *[("hash", big), ("more", big), ("look", big), ("looks", big), ("words", big), ("price", pa.float64())],
             *[("given", text), ("title", text), ("text", text), ("category", text), ("brand", text)],
-            *[("source", pa.int32()), ("number", pa.int64()), ("named", text), ("product", big), ("day", pa.int32())],
-            ("origin", text),
+            *[("number", pa.int64()), ("named", text), ("product", big), ("day", pa.int32()), ("origin", text)],
         ]
     )
 
@@ -222,10 +217,11 @@ def staged_schema() -> Any:
 class PreparedRows:
     """One batch of rows, cleaned: a table of those to be staged, their sketches, and what was seen of the others.
 
-    `table` is a pyarrow table with `staged_schema`, None without rows; `sketches` and `links` are the bytes of
-    `sketches.bin` and `links.bin`; `rejected` are (row number, reason); `late` are columns that the header lacked;
-    `products` and `linked` are hashes of the names of products and of variants that a product's row lists; `unnamed`
-    counts the rows that name no product; `price_columns` counts whose price a row has where there are sale prices.
+    `table` is a pyarrow table with `staged_schema`, None without rows; `sketches` are the bytes of its sketches and
+    `links` those of pairs (variant, product); `rejected` are (row number, reason); `late` are columns that the header
+    lacked; `products` and `linked` are hashes of the names of products and of variants that a product's row lists;
+    `unnamed` counts the rows that name no product; `price_columns` counts whose price a row has where there are sale
+    prices.
     """
 
     rows: int
@@ -239,55 +235,6 @@ class PreparedRows:
     linked: set[int] = field(default_factory=set)
     unnamed: int = 0
     price_columns: Counter[str] = field(default_factory=Counter)
-
-
-class Stage:
-    """Writes staged rows and their sketches, a piece at a time."""
-
-    def __init__(self, folder: Path) -> None:
-        self.rows_path, self.sketch_path = folder / "staged.parquet", folder / "sketches.bin"
-        self.links_path = folder / LINKS
-        self.count = 0
-        self.waiting: list[Any] = []
-
-    def __enter__(self) -> Stage:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        schema = staged_schema().insert(0, pa.field("row", pa.int64()))
-        self.sketches = self.sketch_path.open("wb")
-        self.links = self.links_path.open("wb")
-        self.out = pq.ParquetWriter(self.rows_path, schema, compression="zstd", compression_level=1)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self.sketches, self.links, self.out:
-            if kind is None:
-                self.flush()
-
-    def add(self, rows: PreparedRows) -> None:
-        """Stage the rows of one batch."""
-        import pyarrow as pa
-
-        self.sketches.write(rows.sketches)
-        self.links.write(rows.links)
-        if rows.table is None:
-            return
-        numbers = pa.array(np.arange(self.count, self.count + rows.table.num_rows))
-        self.waiting.append(rows.table.add_column(0, "row", numbers))
-        self.count += rows.table.num_rows
-        if sum(table.num_rows for table in self.waiting) >= GROUP:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write the rows that wait as one piece."""
-        import pyarrow as pa
-
-        if self.waiting:
-            self.out.write_table(pa.concat_tables(self.waiting).combine_chunks())
-            self.waiting = []
 
 
 def examine_rows(

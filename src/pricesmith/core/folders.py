@@ -17,7 +17,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -194,13 +194,15 @@ def build_folder(
     noun: str = "folder",
     inputs: Sequence[Path] = (),
     option: str = "--overwrite",
+    restart: Callable[[str], None] | None = None,
 ) -> Iterator[FolderBuild | None]:
     """A `Build`, or None if the same command has already finished.
 
     Raises UsageError before any work if the folder, finished or not, was made with other settings, holds what is not
     ours, or holds one of the `inputs`. A block that raises leaves nothing behind, unless it set `keep`. A killed one
     leaves a hidden folder beside the target, which the same command resumes or starts over. `option` is the name
-    of the command line's option for `overwrite`.
+    of the command line's option for `overwrite`. With `restart`, an unfinished build with other settings is not
+    refused: `restart` is told, and the block finds what was left and removes what it cannot use.
     """
     settings = json.loads(json.dumps(settings))
     target = real_folder(target, noun)
@@ -217,7 +219,9 @@ def build_folder(
             yield None
             return
         check_replaceable(target, marker, noun)
-        resumed = claim_folder(beside, target, marker, settings, noun, overwrite=overwrite, option=option)
+        resumed = claim_folder(
+            beside, target, marker, settings, noun, overwrite=overwrite, option=option, restart=restart
+        )
         build = FolderBuild(target, beside, marker, settings, noun, resumed)
         try:
             yield build
@@ -318,7 +322,15 @@ def check_replaceable(target: Path, marker: str, noun: str) -> None:
 
 
 def claim_folder(
-    beside: Path, target: Path, marker: str, settings: Mapping[str, Any], noun: str, *, overwrite: bool, option: str
+    beside: Path,
+    target: Path,
+    marker: str,
+    settings: Mapping[str, Any],
+    noun: str,
+    *,
+    overwrite: bool,
+    option: str,
+    restart: Callable[[str], None] | None = None,
 ) -> bool:
     """Make the building folder ours; True if an unfinished build with the same settings can be gone on with."""
     stamp, wanted = beside / SETTINGS, build_stamp(noun, settings)
@@ -332,16 +344,20 @@ def claim_folder(
         old = values.get("settings") if isinstance(values, dict) else None
         if not isinstance(old, dict) or values != build_stamp(noun, old):
             refuse_obstacle(beside, f"another {SETTINGS}")
-        if old == settings and not overwrite:
+        if old == settings and (restart or not overwrite):
             (beside / marker).unlink(missing_ok=True)
             return True
-        if not overwrite:
+        if restart:
+            changes = describe_difference(old, settings)
+            restart(f"An unfinished build of {target} was started with other settings ({changes}).")
+        elif not overwrite:
             raise UsageError(
                 f"An unfinished build of {target} was started with other settings",
                 got=describe_difference(old, settings),
                 hint=f"Use the settings it was started with, choose another --to, or start over with {option}.",
             )
-        sweep(beside)
+        else:
+            sweep(beside)
     elif any(beside.iterdir()):  # a kill during the swap: the old folder, or the new one
         owned = owned_files(beside, marker, noun)
         if owned is not None:
