@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pricesmith.catalog import curate
-from pricesmith.catalog.curation import preview
+from pricesmith.catalog.preview import preview
 from pricesmith.catalog.readers.sources import RawRow, read_rows, resolve_sources
 from pricesmith.catalog.summary import catalog_summary
 from pricesmith.core.errors import InputError, UsageError

@@ -13,8 +13,9 @@ from tests.catalog.test_columns import AMAZON, MERCARI, MERCHANT, SHOPIFY_NEW, S
 from tests.catalog.test_curate_options import options_in
 
 from pricesmith.catalog.columns import ColumnMap
-from pricesmith.catalog.curation import curate, preview
+from pricesmith.catalog.curation import curate
 from pricesmith.catalog.kinds import BY_NAME, KINDS, SETTINGS, find_kind
+from pricesmith.catalog.preview import preview
 from pricesmith.catalog.summary import catalog_summary
 from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import Progress

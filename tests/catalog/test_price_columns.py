@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tests.catalog.test_kinds import Notes
 
 from pricesmith.catalog.columns import ColumnMap, choose_columns, exclusion_reason
-from pricesmith.catalog.curation import curate, preview
+from pricesmith.catalog.curation import curate
+from pricesmith.catalog.preview import preview
 from pricesmith.catalog.price_columns import choose_price, describe_name
 from pricesmith.catalog.row_price import DATED, REGULAR, SALE, SALE_ABOVE, read_price
 from pricesmith.catalog.summary import catalog_summary

@@ -11,7 +11,8 @@ import pytest
 from tests.catalog.test_curate_options import options_in
 from tests.catalog.test_kinds import Notes
 
-from pricesmith.catalog.curation import curate, preview
+from pricesmith.catalog.curation import curate
+from pricesmith.catalog.preview import preview
 from pricesmith.catalog.readers.sources import Limits, RawRow, read_rows, resolve_sources
 from pricesmith.core.errors import InputError, UsageError
 

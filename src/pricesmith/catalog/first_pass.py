@@ -52,12 +52,12 @@ def stage_feeds(
     what does not is refused by name."""
     names = [identify_feed(feed, rules, limits) for feed in feeds]
     remove_other_shards(folder, names, progress)
-    found = [find_shards(folder / name) for name in names]
-    if finished := sum(shard.rows for shards in found for shard in shards.values()):
+    existing = [find_shards(folder / name) for name in names]
+    if finished := sum(shard.rows for shards in existing for shard in shards.values()):
         progress.note(f"Resuming: {format_count(finished, 'row')} were read and cleaned before the interruption.")
     staged = StagedFeeds()
     with Preparation(rules, count_processes()) as preparation:
-        for feed, name, shards in zip(feeds, names, found, strict=True):
+        for feed, name, shards in zip(feeds, names, existing, strict=True):
             progress.start(f"reading {feed.name}")
             if not are_whole(shards):
                 stage_feed(feed, folder / name, shards, preparation, progress)

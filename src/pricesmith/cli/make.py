@@ -209,7 +209,7 @@ def curate_log(log: Path, to: Path, add: Path | None, options: dict[str, Any], p
 
 def show_preview(sources: Sequence[str], reading: Mapping[str, Any], console: Console) -> None:
     """Print what `curate` would read with these options, and write nothing."""
-    from pricesmith.catalog.curation import preview
+    from pricesmith.catalog.preview import preview
 
     with console.progress() as progress:
         shown = preview(sources, **reading, progress=progress)
