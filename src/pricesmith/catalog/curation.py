@@ -11,7 +11,7 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,14 +135,11 @@ def curate(
     rules = Rules(cleaning, code, low, high, origin)
     splitting = SplitOptions(split, split_seed, train_rows, old or previous, old is not None)
     settings = describe_settings(feeds, reading, rules, splitting)
-    inputs = list_inputs(sources)
-    with build_folder(
-        to, LEDGER, settings, overwrite=overwrite, noun="catalog", inputs=inputs, restart=progress.note
-    ) as build:
+    common: dict[str, Any] = {"noun": "catalog", "inputs": list_inputs(sources), "restart": progress.note}
+    with build_folder(to, LEDGER, settings, overwrite=overwrite, **common) as build:
         if build is None:
             progress.note(f"{to} is finished already: the same command built it.")
         else:
-            remove_leftovers(build.folder)
             with keep_shards(build):
                 build_catalog(build, feeds, rules, splitting, reading.limits, progress)
     return note_changes(open_catalog(to), progress)
@@ -186,8 +183,9 @@ def remove_leftovers(folder: Path) -> None:
 
 @contextmanager
 def keep_shards(build: FolderBuild) -> Iterator[None]:
-    """If work is interrupted, keep finished shards for the same command; not if the sources or options are wrong, and
-    not for less than a whole shard."""
+    """Begin with the shards of an interrupted build and nothing else of it. If work is interrupted, keep them for the
+    same command; not if the sources or options are wrong, and not for less than a whole shard."""
+    remove_leftovers(build.folder)
     try:
         yield
     except (InputError, UsageError):
@@ -272,16 +270,12 @@ def build_catalog(
                 for source, number in drop_rows(base, mask):
                     rejects.add(names[source], number, BALANCED)
             finalize.write_items(base, finalized, mask, build.folder / ITEMS, names, rules.currency, progress)
-    masked = staged.masked
     ledger = {
         "name": build.target.name,
         **describe_items(finalized, mask, rules),
-        **describe_columns(feeds, sorted(counts.late), options.previous if options.extend else None),
-        **count_rows(counts, names, int(mask.sum())),
-        "kinds": {feed.name: describe_kind(feed, counts.products.get(feed.name, 0)) for feed in feeds if feed.kind},
-        **({"sale_prices": describe_sales(feeds, counts)} if counts.price_columns else {}),
+        **describe_feeds(feeds, counts, int(mask.sum()), options.previous if options.extend else None),
         "groups": {**describe_groups(finalized, mask, limit), "label_noise": noise},
-        "masked": {"listings": masked.listings, "amounts": masked.amounts, "near_price": masked.near_price},
+        "masked": asdict(staged.masked),
         **({"balance": balanced} if balanced else {}),
         **(
             {"dates": describe_dates(feeds, finalized.days[mask], finalized.splits[mask])}
@@ -296,6 +290,18 @@ def build_catalog(
     (build.folder / CARD).write_text(catalog_card(ledger), encoding="utf-8")
     shutil.rmtree(work)  # a kill after this does all again
     build.finish(ledger)
+
+
+def describe_feeds(
+    feeds: Sequence[Feed], counts: RejectCounts, n_kept: int, extended: Catalog | None
+) -> dict[str, Any]:
+    """The ledger's entries on the sources: columns, rows, kinds and sale prices."""
+    return {
+        **describe_columns(feeds, sorted(counts.late), extended),
+        **count_rows(counts, [feed.name for feed in feeds], n_kept),
+        "kinds": {feed.name: describe_kind(feed, counts.products.get(feed.name, 0)) for feed in feeds if feed.kind},
+        **({"sale_prices": describe_sales(feeds, counts)} if counts.price_columns else {}),
+    }
 
 
 def describe_items(finalized: Any, mask: Any, rules: Rules) -> dict[str, Any]:
