@@ -250,9 +250,8 @@ def build_catalog(
     with Rejects(build.folder / REJECTS, counts) as rejects:
         staged = stage_feeds(feeds, rules, work / SHARDS, limits, rejects, progress)
         with finalize.connect(work) as base:
-            added = next((place for place, feed in enumerate(feeds) if feed.added), -1)
             staged.create_view(base)
-            finalize.load_facts(base, added)
+            finalize.load_facts(base, added := next((n for n, feed in enumerate(feeds) if feed.added), -1))
             for source, number in finalize.duplicates(base):
                 rejects.add(names[source], number, DUPLICATE)
             finalize.keep_rows(base, added)

@@ -26,9 +26,9 @@ from pricesmith.catalog.shards import (
     LINKED,
     PRODUCTS,
     Batch,
-    Shard,
     ShardWriter,
     StagedFeeds,
+    StagedShard,
     are_whole,
     find_shards,
     identify_feed,
@@ -67,7 +67,7 @@ def stage_feeds(
 
 
 def stage_feed(
-    feed: Feed, folder: Path, shards: dict[int, Shard], preparation: Preparation, progress: Progress
+    feed: Feed, folder: Path, shards: dict[int, StagedShard], preparation: Preparation, progress: Progress
 ) -> None:
     """Write the shards of a feed that are not among the finished `shards`, and add them there."""
     batches = UnfinishedRows(feed.read(), shards, progress)
@@ -85,7 +85,7 @@ def stage_feed(
 class UnfinishedRows:
     """The batches of a feed, each with the first row of its shard, without those of finished shards."""
 
-    def __init__(self, batches: Iterable[Batch], finished: Mapping[int, Shard], progress: Progress) -> None:
+    def __init__(self, batches: Iterable[Batch], finished: Mapping[int, StagedShard], progress: Progress) -> None:
         self.batches, self.finished, self.progress = batches, {*finished}, progress
         self.end = 0  # the number of the last row that was read
 
@@ -112,7 +112,7 @@ def remove_other_shards(folder: Path, names: Sequence[str], progress: Progress) 
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def tally_shards(feed: Feed, shards: Sequence[Shard], rejects: Rejects, progress: Progress) -> None:
+def tally_shards(feed: Feed, shards: Sequence[StagedShard], rejects: Rejects, progress: Progress) -> None:
     """Count a feed's rows, write down which were rejected, and say what the feed is."""
     tally, products = rejects.tally, ProductCount()
     for shard in shards:
@@ -211,7 +211,7 @@ class ProductCount:
         self.linked: set[int] = set()  # variants that a product's row lists
         self.unnamed = 0
 
-    def add(self, shard: Shard) -> None:
+    def add(self, shard: StagedShard) -> None:
         """Count the products of a shard."""
         self.unnamed += shard.unnamed
         if len(self.names) < MOST_PRODUCTS:

@@ -46,7 +46,7 @@ Batch = Sequence[RawRow | BadRow]
 
 
 @dataclass
-class Shard:
+class StagedShard:
     """A finished shard: its folder, its first row (counted from 1), how many rows it has and how many are staged.
 
     `last`: the feed ends with it. `rejected` counts rows by reason; `late`, `price_columns` and `unnamed` are those of
@@ -83,7 +83,7 @@ class Shard:
         return {**facts, "late": list(self.late), "masked": asdict(self.masked)}
 
 
-def read_shard(folder: Path) -> Shard | None:
+def read_shard(folder: Path) -> StagedShard | None:
     """The finished shard in a folder; None if it is unfinished or damaged."""
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
@@ -93,7 +93,7 @@ def read_shard(folder: Path) -> Shard | None:
         facts["masked"], facts["late"] = Masked(**facts["masked"]), dict.fromkeys(facts["late"])
         for name in ("rejected", "price_columns"):
             facts[name] = Counter(facts[name])
-        return Shard(folder, **facts)
+        return StagedShard(folder, **facts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -107,9 +107,9 @@ def describe_file(path: Path) -> dict[str, int]:
     return {"bytes": size, "crc32": checksum}
 
 
-def find_shards(folder: Path) -> dict[int, Shard]:
+def find_shards(folder: Path) -> dict[int, StagedShard]:
     """The finished shards of a feed by their first row. Damaged ones are removed."""
-    shards: dict[int, Shard] = {}
+    shards: dict[int, StagedShard] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if not path.name.startswith("."):
             if (shard := read_shard(path)) is None:
@@ -125,7 +125,7 @@ def has_full_shard(folder: Path) -> bool:
     return any(json.loads(path.read_text(encoding="utf-8"))["rows"] >= SHARD_ROWS for path in paths)
 
 
-def are_whole(shards: dict[int, Shard]) -> bool:
+def are_whole(shards: dict[int, StagedShard]) -> bool:
     """Whether shards are all of a feed: none is missing up to the last one."""
     ends = [shard.first for shard in shards.values() if shard.last]
     return len(ends) == 1 and sorted(shards) == list(range(1, ends[0] + 1, SHARD_ROWS))
@@ -151,7 +151,7 @@ class ShardWriter:
 
     def __init__(self, folder: Path, first: int) -> None:
         self.target = folder / f"{first:012d}"
-        self.shard = Shard(self.target, first)
+        self.shard = StagedShard(self.target, first)
         self.waiting: list[Any] = []
         self.products: set[int] = set()
         self.linked: set[int] = set()
@@ -207,7 +207,7 @@ class ShardWriter:
             self.out.write_table(pa.concat_tables(self.waiting).combine_chunks())
             self.waiting = []
 
-    def finish(self, *, last: bool) -> Shard:
+    def finish(self, *, last: bool) -> StagedShard:
         """Write the rest and the counts, and give the folder its name. `last`: the feed ends with this shard.
 
         A table of one shard is not synced to the disk: it is done again in seconds, and its checksums tell if it must.
@@ -269,7 +269,7 @@ class StagedFeeds:
     """All rows that the first pass has staged: the shards of each feed, in order. A row's number is its place in all of
     them together."""
 
-    shards: list[list[Shard]] = field(default_factory=list)
+    shards: list[list[StagedShard]] = field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -284,7 +284,7 @@ class StagedFeeds:
             masked.add(shard.masked)
         return masked
 
-    def ordered(self) -> list[Shard]:
+    def ordered(self) -> list[StagedShard]:
         """The shards of all feeds."""
         return [shard for shards in self.shards for shard in shards]
 
