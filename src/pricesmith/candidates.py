@@ -472,12 +472,8 @@ def comparables_search(items: Sequence[Item], groups: Mapping[str, str]) -> Sear
     index, estimate = ordered_index(items, [groups[item.listing.id] for item in items])
 
     def search(listings: Sequence[Listing], k: int) -> list[list[Comparable]]:
-        comparables = index.search(listings, k, estimate(listings))
-        closest = index.search(listings, 1)
-        return [
-            near + [listing for listing in top if listing not in near]
-            for near, top in zip(comparables, closest, strict=True)
-        ]
+        neighbors = index.search_with_closest(listings, k, estimate(listings))
+        return [near + [listing for listing in closest if listing not in near] for near, closest in neighbors]
 
     return search
 

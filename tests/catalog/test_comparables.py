@@ -54,11 +54,20 @@ def test_scores_are_the_cosines_of_tfidf() -> None:
 
 
 def test_many_at_once_are_as_one_by_one() -> None:
-    """A batch is only a matter of speed."""
+    """A batch is only a matter of speed, with estimates too; listings without a known word are among them."""
     items, _ = make_items(700)
     index = ComparablesIndex.build(items)
-    listings = [row.listing for row in items[:300]]
+    listings = [row.listing for row in items[:300]] + [Listing("", "", ""), Listing("", "qqqq", "")]
     assert index.search(listings, 5) == [index.search([listing], 5)[0] for listing in listings]
+    draw = np.random.default_rng(0)
+    index.estimates = draw.normal(4, 1, len(items))
+    logs = np.where(draw.random(len(listings)) < 0.2, np.nan, draw.normal(4, 1, len(listings)))
+    found = index.search_with_closest(listings, 5, logs)
+    assert found == [
+        index.search_with_closest([listing], 5, [log])[0] for listing, log in zip(listings, logs, strict=True)
+    ]
+    assert [near for near, _ in found] == index.search(listings, 5, logs)
+    assert [closest for _, closest in found] == index.search(listings, 1)
 
 
 def test_a_saved_index_finds_the_same(tmp_path: Path) -> None:

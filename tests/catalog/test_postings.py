@@ -37,6 +37,19 @@ def test_sums_word_by_word_and_all_at_once_are_the_same_to_the_last_bit(seed: in
     assert np.array_equal(made.dot(words, weights, binary=binary), expected)
 
 
+@given(st.integers(0, 2**32 - 1))
+def test_sums_of_a_batch_are_those_of_each_query_to_the_last_bit(seed: int) -> None:
+    """Queries without words included."""
+    rng = np.random.default_rng(seed)
+    made = make_postings(rng, 8, 40)
+    words = [rng.permutation(8)[: rng.integers(0, 9)].astype(np.int64) for _ in range(5)]
+    queries = [(own, rng.random(len(own)) + 0.1) for own in words]
+    for query, (rows, sums) in zip(queries, made.dot_batch(queries), strict=True):
+        dense = np.zeros(40)
+        dense[rows] = sums
+        assert np.array_equal(dense, made.dot(*query))
+
+
 @pytest.mark.parametrize("steps", [0, 3, postings.MAX_STEPS])
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 7, 65, 300]), st.sampled_from([1, 3]))
 def test_a_row_with_enough_words_is_found_if_there_is_one(steps: int, seed: int, n_rows: int, digits: int) -> None:

@@ -156,7 +156,7 @@ class OwnIndex:
             group = self.groups[listing.id]
             wanted = N_COMPARABLES + self.sizes[group]
             log = math.log(quote.price) if quote.price else math.nan
-            near = [other for other in self.index.nearest(listing, wanted, log) if self.groups[other.id] != group]
+            near = [other for other in self.index.search([listing], wanted, [log])[0] if self.groups[other.id] != group]
             nearest.append(near[:N_COMPARABLES])
         return nearest
 

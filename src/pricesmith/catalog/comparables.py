@@ -18,7 +18,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pricesmith.catalog.postings import DECIMALS, F64, Postings, Requirement
+from pricesmith.core.cores_and_memory import available_cores
 from pricesmith.core.model_files import Shapes, damaged_file, read_arrays, read_names, read_settings, report_damage
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, render
@@ -47,6 +49,7 @@ POOL = 64  # most similar rows that are ordered by estimated price as well
 FLAGGED_SHARE = 0.01  # share of validation listings that may be called unlike all training listings
 VALIDATION_ROWS = 2_000  # listings that the threshold is learnt from, at most
 STRIPE = 64  # scores whose highest is looked at first
+BATCH = 64  # listings whose cosines are one product of sparse matrices; fewer need no import of scipy
 TINY = 1e-9
 
 
@@ -151,26 +154,55 @@ class ComparablesIndex:
 
         With `estimates`, log prices of the listings (NaN: not known), those of a like estimate come first.
         """
-        logs = np.full(len(listings), np.nan) if estimates is None else np.asarray(estimates, dtype=np.float64)
-        return [self.nearest(listing, k, float(log)) for listing, log in zip(listings, logs, strict=True)]
+        return [near for near, _ in self.search_with_closest(listings, k, estimates)]
 
-    def nearest(self, listing: Listing, k: int, log: float) -> list[Comparable]:
-        """`search` of one listing, `log` being its estimate or NaN."""
-        vector = self.vector(listing)
-        if not len(vector.places) or k < 1:
-            return []
-        scores = self.postings.dot(vector.places, vector.weights / vector.norm)
-        ordered = self.estimates is not None and math.isfinite(log)
-        rows, scores = highest(scores, max(k, POOL) if ordered else k)
-        if ordered:
-            assert self.estimates is not None
-            ratios = np.exp(-abs(self.estimates[rows] - log))
-            order = np.lexsort((rows, -np.round(scores * ratios, 5)))[:k]
-            rows, scores = rows[order], scores[order]
+    def search_with_closest(
+        self, listings: Sequence[Listing], k: int, estimates: Any = None
+    ) -> list[tuple[list[Comparable], list[Comparable]]]:
+        """The answer of `search` for each listing, and its single nearest training listing by words alone: none or
+        one."""
+        if k < 1:
+            return [([], []) for _ in listings]
+        logs = np.full(len(listings), np.nan) if estimates is None else np.asarray(estimates, dtype=np.float64)
+        neighbors: list[tuple[list[Comparable], list[Comparable]]] = []
+        size = k if self.estimates is None else max(k, POOL)
+        for (rows, scores), log in zip(self.most_similar(listings, size), logs.tolist(), strict=True):
+            closest = self.comparables(rows[:1], scores[:1])
+            if self.estimates is not None and math.isfinite(log):
+                ratios = np.exp(-abs(self.estimates[rows] - log))
+                order = np.lexsort((rows, -np.round(scores * ratios, 5)))[:k]
+                rows, scores = rows[order], scores[order]
+            neighbors.append((self.comparables(rows[:k], scores[:k]), closest))
+        return neighbors
+
+    def comparables(self, rows: Any, scores: Any) -> list[Comparable]:
+        """Training rows with their cosines as comparables."""
         return [
             Comparable(self.ids[row], self.titles[row], float(self.prices[row]), min(1.0, round(float(score), 5)))
             for row, score in zip(rows, scores, strict=True)
         ]
+
+    def most_similar(self, listings: Sequence[Listing], k: int) -> Iterator[tuple[Any, Any]]:
+        """For each listing the rows with the k highest cosines, highest first, and these."""
+        vectors = [self.vector(listing) for listing in listings]
+        if len(vectors) < BATCH:
+            for vector in vectors:
+                if not len(vector.places):
+                    yield np.zeros(0, dtype=np.int64), np.zeros(0)
+                    continue
+                yield highest(self.postings.dot(vector.places, vector.weights / vector.norm), k)
+            return
+        blocks = [vectors[start : start + BATCH] for start in range(0, len(vectors), BATCH)]
+        with ThreadPoolExecutor(available_cores()) as pool:
+            for block in pool.map(lambda block: self.most_similar_of_batch(block, k), blocks):
+                yield from block
+
+    def most_similar_of_batch(self, vectors: Sequence[Vector], k: int) -> list[tuple[Any, Any]]:
+        """`most_similar` of some vectors by one product of sparse matrices, which adds in the same order."""
+        queries = [
+            (vector.places, vector.weights / vector.norm if vector.norm else vector.weights) for vector in vectors
+        ]
+        return [highest_of(rows, scores, k) for rows, scores in self.postings.dot_batch(queries)]
 
     def overlap(self, listings: Sequence[Listing]) -> F64:
         """How much of each listing the closest training listing has: the share of its words' squared weights.
@@ -273,6 +305,15 @@ def highest(scores: Any, k: int) -> tuple[Any, Any]:
     top = scores[rows]
     order = np.lexsort((rows, -np.round(top, 5)))[:k]
     return rows[order], top[order]
+
+
+def highest_of(rows: Any, scores: Any, k: int) -> tuple[Any, Any]:
+    """`highest` for the scores of some rows, all others being 0."""
+    if len(scores) > k:
+        chosen = scores >= float(np.partition(scores, len(scores) - k)[len(scores) - k]) - 1e-5
+        rows, scores = rows[chosen], scores[chosen]
+    order = np.lexsort((rows, -np.round(scores, 5)))[:k]
+    return rows[order], scores[order]
 
 
 def select_rows(listing: Listing) -> str:

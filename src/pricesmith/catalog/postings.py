@@ -1,15 +1,18 @@
 """Which training listings have each word: sums over these rows, and whether one row has enough of some words.
 
 postings.dot(words, weights)                       for each row the sum over its words
+postings.dot_batch([(words, weights)])              the same for many listings at once, only rows that have a word
 postings.any_row_meets(words, weights, Requirement(common=0.0, total=30.0, share=0.75))
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +62,7 @@ class BitSet:
         return cls(data, int.from_bytes(data.tobytes(), "little"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Postings:
     """The rows that have each word, as a sparse matrix [words, rows] in scipy's CSR layout, rows in ascending order.
 
@@ -87,6 +90,29 @@ class Postings:
         if not binary:
             values = values * self.data[entries]
         return np.asarray(np.bincount(self.indices[entries], values, minlength=self.n_rows), dtype=np.float64)
+
+    def dot_batch(self, queries: Sequence[tuple[NDArray[np.int64], F64]]) -> Iterator[tuple[RowNumbers, F64]]:
+        """For each query, which is words and their weights, the rows with a word of it and their sums: those of `dot`.
+
+        Much faster than query by query, and threads can do it at the same time.
+        """
+        from scipy.sparse import csr_matrix
+
+        ends = np.cumsum([0, *(len(words) for words, _ in queries)], dtype=np.int32)
+        words = np.concatenate([words for words, _ in queries]).astype(np.int32)
+        weights = np.concatenate([weights for _, weights in queries])
+        matrix = self.matrix
+        products = csr_matrix((weights, words, ends), shape=(len(queries), matrix.shape[0])) @ matrix
+        for start, end in zip(products.indptr, products.indptr[1:], strict=False):
+            yield products.indices[start:end], products.data[start:end]
+
+    @cached_property
+    def matrix(self) -> Any:
+        """The same as scipy's matrix [words, rows], in double precision so that products need not convert it."""
+        from scipy.sparse import csr_matrix
+
+        arrays = (self.data.astype(np.float64), self.indices, self.indptr)
+        return csr_matrix(arrays, shape=(len(self.indptr) - 1, self.n_rows))
 
     def any_row_meets(self, words: NDArray[np.int64], weights: F64, requirement: Requirement) -> bool:
         """Whether some row has enough of `words`: what the highest sum of `dot` says too, in several times the time.

@@ -30,8 +30,9 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,6 +50,8 @@ MOST_DAYS = 10_000_000
 LARGEST = 1e100  # a number above it is damage, and its square would overflow
 CLOSE = 0.8  # similarity from which a training listing counts as nearly the same product
 NOTE_KEY = b"pricesmith"
+ROW_NAMES = tuple(field.name for field in fields(EvalRow))
+ROW_FIELDS = frozenset(ROW_NAMES)
 HINT = "Run `pricesmith eval` again with another --to."
 
 
@@ -138,15 +141,29 @@ def build_comparables(comparables: Sequence[ComparableRow]) -> tuple[Near, ...]:
 
 def write_items(folder: Path, items: Iterable[EvalItem], about: Mapping[str, Any]) -> None:
     """Write items.parquet. `about` (catalog fingerprint, split, ...) is stored in the file's metadata."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     metadata = {NOTE_KEY: json.dumps(dict(about), sort_keys=True, allow_nan=False).encode()}
-    schema = items_schema().with_metadata(metadata)
-    table = pa.Table.from_pylist([asdict(item) for item in items], schema=schema)
+    table = items_table(list(items)).replace_schema_metadata(metadata)
     sweep_temporaries(folder, f".{ITEMS}.*.tmp")
     with atomic_file(folder / ITEMS) as temporary:
         pq.write_table(table, temporary, write_page_checksum=True)
+
+
+def items_table(items: Sequence[EvalItem]) -> Any:
+    """Evaluated items as an Arrow table."""
+    import numpy as np
+    import pyarrow as pa
+
+    schema = items_schema()
+    columns = {name: [getattr(item, name) for item in items] for name in schema.names if name != "near"}
+    near = [row for item in items for row in item.near]
+    ends = np.cumsum([0, *(len(item.near) for item in items)], dtype=np.int32)
+    kinds = schema.field("near").type
+    parts = [pa.array([getattr(row, part.name) for row in near], part.type) for part in kinds.value_type]
+    rows = pa.StructArray.from_arrays(parts, fields=list(kinds.value_type))
+    columns["near"] = pa.ListArray.from_arrays(pa.array(ends), rows, type=kinds)
+    return pa.table(columns, schema=schema)
 
 
 def items_schema() -> Any:
@@ -239,7 +256,7 @@ def check_number(
 ) -> None:
     """Raises ValueError unless `row[name]` is a number above `above`, at least `least`, and not absurdly large."""
     value = row[name]
-    if value is None and optional:
+    if (type(value) is float and above < value <= LARGEST and value >= least) or (value is None and optional):
         return
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
     if not (is_number and value > above and value >= least):
@@ -281,7 +298,11 @@ def write_evaluation(folder: Path, evaluation: Evaluation, facts: Mapping[str, A
     An older evaluation of that name remains until the meta file replaces it, in one step.
     """
     # ASCII, so that any answer, even half a surrogate pair, is read back unchanged.
-    rows = "".join(json.dumps(asdict(row), allow_nan=False) + "\n" for row in evaluation.rows).encode("ascii")
+    get_values = attrgetter(*ROW_NAMES)
+    rows = "".join(
+        json.dumps(dict(zip(ROW_NAMES, get_values(row), strict=True)), allow_nan=False) + "\n"
+        for row in evaluation.rows
+    )
     meta = {
         "format": FORMAT,
         "pricer": evaluation.pricer,
@@ -293,7 +314,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, facts: Mapping[str, A
         "note": evaluation.note,
         "seconds": sum(row.seconds for row in evaluation.rows),
     }
-    write_result_files(folder, file_name(evaluation.pricer), rows, {**facts, **meta})
+    write_result_files(folder, file_name(evaluation.pricer), rows.encode("ascii"), {**facts, **meta})
 
 
 def read_evaluation(folder: Path, name: str, items: Mapping[str, EvalItem]) -> tuple[Evaluation, dict[str, Any]] | None:
@@ -312,7 +333,8 @@ def read_evaluation(folder: Path, name: str, items: Mapping[str, EvalItem]) -> t
         )
     try:
         lines = data.decode("ascii").splitlines()
-        rows = tuple(read_row(json.loads(line, parse_constant=refuse_constant)) for line in lines)
+        decode = json.JSONDecoder(parse_constant=refuse_constant).decode
+        rows = tuple(read_row(decode(line)) for line in lines)
     except (ValueError, TypeError, RecursionError) as error:
         raise damaged_evals(folder / f"{name}.jsonl", error) from None
     unknown = next((row.id for row in rows if row.id not in items), None)
@@ -364,7 +386,7 @@ def read_meta(path: Path) -> dict[str, Any]:
 
 def read_row(values: Mapping[str, Any]) -> EvalRow:
     """A row from its JSON. Raises ValueError if a field is missing, new, or cannot be right."""
-    if not isinstance(values, dict) or set(values) != {field.name for field in fields(EvalRow)}:
+    if not isinstance(values, dict) or values.keys() != ROW_FIELDS:
         raise ValueError(f"a row with the fields {', '.join(values) if isinstance(values, dict) else values!r}")
     if not isinstance(values["id"], str) or not isinstance(values["raw"], str):
         raise ValueError(f"a row with id {values['id']!r}")

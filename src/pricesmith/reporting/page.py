@@ -366,9 +366,9 @@ def method_lines(data: ReportData) -> list[str]:
         "counted; it is never scored as 0 or left out.",
         f"All quotes are clipped to the catalog's price range, {format_price(low, data.currency)} to {top}. True "
         "prices are neither rounded nor clipped.",
-        "Confidence intervals and comparisons resample near-duplicate groups (bootstrap, 2,000 resamples or more, "
-        "fixed seed), because errors within a group are correlated. A paired difference is significant if its 95 % "
-        "confidence interval excludes 0.",
+        "Confidence intervals and comparisons resample near-duplicate groups (bootstrap, 2,000 resamples or more, down "
+        "to 500 for more than 10,000 groups, fixed seed), because errors within a group are correlated. A paired "
+        "difference is significant if its 95 % confidence interval excludes 0.",
         "The conclusion uses simultaneous 95 % confidence intervals: single-step min-P on the studentized bootstrap "
         "(Westfall & Young 1993; Beran 1988). Ranks in the leaderboard use each pair's own 95 % test.",
         "“Items needed” is the sample size at which the simultaneous test over all comparisons detects the observed "
