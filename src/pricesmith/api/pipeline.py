@@ -196,7 +196,7 @@ def price_file(
     verbose: bool = False,
 ) -> dict[str, Any]:
     """Price every row of a file (.csv, .jsonl, .parquet, .xlsx) or a table (`sqlite:`, `postgresql://`, `hf://`) of any
-    length into the file `to`; returns the counts.
+    length into the file `to`, or each file of a folder into the folder `to`; returns the counts.
 
     A row whose interval reaches further than price ÷ or × `max_interval_ratio` gets no price. `comparables` similar
     training listings are added to each row. `audit` adds `asked_price`, `assessment` and `p_value` for the prices in
@@ -216,7 +216,7 @@ def price_file(
         30
     """
     from pricesmith.batch import price
-    from pricesmith.cluster.price_file import choose_pricing
+    from pricesmith.cluster.price_folder import price_files
     from pricesmith.pricers.api.open_settings import open_settings
 
     loaded = load(model) if isinstance(model, str | Path) else model
@@ -225,17 +225,15 @@ def price_file(
     limits: dict[str, Any] = {"budget": budget, "concurrency": concurrency, "timeout": timeout}
     api_settings = open_settings(loaded, str(loaded.path), **limits, fallback=True)
     with api_settings, Console(quiet=not verbose).progress() as progress:
-        return price.price_file(
+        return price_files(
             loaded,
-            loaded.info,
             file,
             Path(to),
-            identity=loaded.identity,
+            cluster=cluster,
             max_interval_ratio=max_interval_ratio,
             comparables=comparables,
             audit=audit,
             mapping=mapping,
-            pricing=choose_pricing(loaded, cluster),
             overwrite=overwrite,
             progress=progress,
         )

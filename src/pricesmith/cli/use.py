@@ -43,7 +43,7 @@ def price(
         list[str] | None, typer.Option("--field", help="name=value: a column of the catalog, such as pieces=1351.")
     ] = None,
     file: Annotated[
-        str | None, typer.Option("--file", help="Price every row of a file, or of a table of a database.")
+        str | None, typer.Option("--file", help="Price every row of a file, of all files of a folder, or of a table.")
     ] = None,
     to: Annotated[
         Path | None,
@@ -69,7 +69,6 @@ def price(
 ) -> None:
     """Price one thing, or every row of a file."""
     from pricesmith.batch.price import check_comparables, check_max_ratio
-    from pricesmith.cluster.price_file import choose_pricing
     from pricesmith.core.settings import read_pairs
     from pricesmith.pricers.api.open_settings import open_settings
     from pricesmith.pricers.model import load_model
@@ -91,8 +90,8 @@ def price(
             price_words(loaded, text or "", fields, max_interval_ratio, shown, console)
             return
         options: dict[str, Any] = {"max_interval_ratio": max_interval_ratio, "comparables": comparables or 0}
-        options |= {"audit": audit, "pricing": choose_pricing(loaded, cluster)}
-        price_many(loaded, file, to, {**options, "mapping": mapping, "overwrite": overwrite}, console)
+        options |= {"audit": audit, "mapping": mapping, "overwrite": overwrite, "cluster": cluster}
+        price_many(loaded, file, to, options, console)
 
 
 def check_source(
@@ -110,6 +109,12 @@ def check_source(
         raise UsageError("--field is for one listing", hint="Leave out --field: the file's columns are used.")
     if audit and file is None:
         raise UsageError("--audit is for --file", hint="Leave out --audit, or name a file of listings with prices.")
+    if file is not None and to is None and Path(file).is_dir():
+        raise UsageError(
+            "--file with a folder needs --to",
+            got=file,
+            hint=f"Name a folder for the prices, such as --to {Path(file).name}-prices.",
+        )
     if to is not None and file is None and text != STANDARD_INPUT:
         raise UsageError("--to is for --file or -", hint="Leave out --to: the price of one listing is printed.")
 
@@ -147,8 +152,8 @@ def price_words(
 def price_many(model: PriceModel, file: str | None, to: Path | None, options: dict[str, Any], console: Console) -> None:
     """Price the rows of a file or of standard input; print the prices if there is no `to`."""
     from pricesmith.batch import price_one
-    from pricesmith.batch.price import price_file
     from pricesmith.batch.spending import describe_spending
+    from pricesmith.cluster.price_folder import price_files
 
     with tempfile.TemporaryDirectory(prefix="pricesmith-", ignore_cleanup_errors=True) as name:
         folder, reader, label = Path(name), None, ""
@@ -161,10 +166,10 @@ def price_many(model: PriceModel, file: str | None, to: Path | None, options: di
             if reader is not None and options["mapping"]:
                 raise UsageError("--map is for rows with columns", got="lines of text", hint="Leave out --map.")
         target = to or folder / ("prices.jsonl" if console.json else "prices.csv")
-        options = {**options, "identity": model.identity, "reader": reader, "label": label}
+        options |= {"reader": reader, "label": label} if file is None else {}
         with progress_beside(console, prices_printed=to is None, asks_api=model.asks_api) as progress:
             assert source is not None
-            result = price_file(model, model.info, source, target, progress=progress, **options)
+            result = price_files(model, source, target, progress=progress, **options)
             for line in describe_spending(result["api"]) if "api" in result and not console.json else ():
                 progress.note(line)
         if to is not None:
@@ -199,7 +204,8 @@ def progress_beside(console: Console, *, prices_printed: bool, asks_api: bool) -
 
 def say_counts(result: dict[str, Any], console: Console) -> None:
     """Print how many rows were priced."""
-    console.say("{rows:,} rows: {priced:,} priced, {not_priced:,} not priced: {to}".format(**result))
+    files = "{files:,} files, ".format(**result) if "files" in result else ""
+    console.say(files + "{rows:,} rows: {priced:,} priced, {not_priced:,} not priced: {to}".format(**result))
     if result["not_priced"]:
         console.say("The column note says why a row has no price.")
     if "plausible" in result:

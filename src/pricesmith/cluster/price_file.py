@@ -40,13 +40,13 @@ class ModelOnNodes:
     identity: str
 
     @classmethod
-    def of(cls, model: PriceModel) -> ModelOnNodes:
-        """The folder of a loaded model. Raises UsageError if it asks an API model."""
+    def of(cls, model: PriceModel, option: str = "--cluster") -> ModelOnNodes:
+        """The folder of a loaded model. Raises UsageError, with the `option`, if the model asks an API model."""
         if model.asks_api:
             raise UsageError(
-                f"{model.path} asks an API model, which --cluster does not",
+                f"{model.path} asks an API model, which {option} does not",
                 got=str(model.manifest["kind"]),
-                hint="Leave out --cluster: one machine sends requests as fast as the API model allows.",
+                hint="Price one file after another, without --cluster: a budget is kept for each file.",
             )
         return cls(str(model.path.resolve()), model.identity)
 
@@ -81,11 +81,6 @@ class FileWork:
     model: ModelOnNodes
     job: PricingJob
     asked: AskedPriceReader | None = None
-
-
-def choose_pricing(model: PriceModel, address: str | None) -> Pricing | None:
-    """How parts are written on the cluster at `address`; None, for this process, without one."""
-    return None if address is None else price_on_cluster(model, address)
 
 
 def price_on_cluster(model: PriceModel, address: str, shard_rows: int | None = None) -> Pricing:
