@@ -24,6 +24,7 @@ DOCUMENTED = (
     "pricesmith.api.evaluate",
     "pricesmith.api.estimator",
     "pricesmith.api.suggest",
+    "pricesmith.api.sweep",
     "pricesmith.catalog.dataframes",
     "pricesmith.core.tables",
     "pricesmith.pricers.predict",

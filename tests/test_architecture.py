@@ -24,6 +24,7 @@ LEVELS = (
     {"candidates"},
     {"reporting", "base_models", "learning_curve", "human", "auditing", "batch", "exporting"},
     {"cluster"},
+    {"sweeping"},
     {"serve", "api", "client"},
     {"build", "testing"},
     {"demo"},

@@ -33,8 +33,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 COMMANDS = [
-    "build", "demo", "curate", "show", "fit", "eval", "report", "price", "export", "quiz", "learning-curve", "bases",
-    "recipe", "recipe ls", "recipe cp", "doctor", "keys", "keys add", "keys ls", "keys rm", "drift",
+    "build", "demo", "curate", "show", "fit", "eval", "report", "price", "export", "quiz", "learning-curve", "sweep",
+    "bases", "recipe", "recipe ls", "recipe cp", "doctor", "keys", "keys add", "keys ls", "keys rm", "drift",
     "log", "log show", "log rm",
 ]  # fmt: skip
 VERBS = [

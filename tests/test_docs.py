@@ -114,6 +114,9 @@ def test_the_commands_and_the_python_of_a_page_run(
     subprocess.run(make, check=True)
     write_answers(Path("shop.csv"), Path("llm_answers.csv"))
     use_fast_models(monkeypatch)
+    for block in blocks(page, "toml"):
+        if name := re.match(r"# (\w+\.toml)\n", block):  # the block is this file
+            Path(name[1]).write_text(block)
     for words in commands(page):
         monkeypatch.setattr("sys.stdin", io.StringIO("40\n" * 1000))
         if words[0] in LONG:
@@ -165,7 +168,7 @@ def use_fast_models(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Examples of the Python API need a catalog and models, or a server: tests/test_api.py and tests/serve run them.
-API = {"audit", "evaluate", "pipeline", "estimator", "predict", "suggest", "http_client"}
+API = {"audit", "evaluate", "pipeline", "estimator", "predict", "suggest", "sweep", "http_client"}
 MODULES = [
     path
     for path in sorted((ROOT / "src").rglob("*.py"))

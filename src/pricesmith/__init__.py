@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pricesmith.api.pipeline import price_file as price_file
     from pricesmith.api.suggest import AnswerSuggestion as AnswerSuggestion
     from pricesmith.api.suggest import suggest_answers as suggest_answers
+    from pricesmith.api.sweep import sweep as sweep
     from pricesmith.auditing.result import AuditResult as AuditResult
     from pricesmith.catalog.catalog import Catalog as Catalog
     from pricesmith.catalog.comparables import Comparable as Comparable
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from pricesmith.evaluation.leaderboard import LeaderboardRow as LeaderboardRow
     from pricesmith.learning_curve.curve import LearningCurve as LearningCurve
     from pricesmith.pricers.model import PriceModel as PriceModel
+    from pricesmith.sweeping.result import SweepResult as SweepResult
 
 # Libraries send no usage statistics, unless the user decides otherwise.
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -63,6 +65,7 @@ LAZY = {
     "PriceAnswer": "client.steps",
     "PriceModel": "pricers.model",
     "PriceRegressor": "api.estimator",
+    "SweepResult": "sweeping.result",
     "audit": "api.audit",
     "bases": "api.pipeline",
     "curate": "api.pipeline",
@@ -74,6 +77,7 @@ LAZY = {
     "price_file": "api.pipeline",
     "report": "api.evaluate",
     "suggest_answers": "api.suggest",
+    "sweep": "api.sweep",
 }
 __all__ = [
     "AnswerSuggestion",
@@ -98,6 +102,7 @@ __all__ = [
     "PricesmithError",
     "Quote",
     "Recipe",
+    "SweepResult",
     "UsageError",
     "audit",
     "bases",
@@ -112,6 +117,7 @@ __all__ = [
     "render",
     "report",
     "suggest_answers",
+    "sweep",
 ]
 
 

@@ -12,6 +12,7 @@ from pricesmith.api.audit import audit
 from pricesmith.api.evaluate import Leaderboard, evaluate, report
 from pricesmith.api.pipeline import bases, curate, export, fit, load, measure_learning_curve, price_file
 from pricesmith.api.suggest import AnswerSuggestion, suggest_answers
+from pricesmith.api.sweep import sweep
 
 __all__ = [
     "AnswerSuggestion",
@@ -27,4 +28,5 @@ __all__ = [
     "price_file",
     "report",
     "suggest_answers",
+    "sweep",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from pricesmith.api.pipeline import CatalogLike, open_or_same
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.core.console import Console
 from pricesmith.core.errors import UsageError
+from pricesmith.core.frames import to_native_frame
 from pricesmith.core.tables import html_table
 from pricesmith.core.types import Evaluation, Pricer
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from pricesmith.pricers.api.model_spec import ApiSettings
 
 WIDTH = 120  # characters of a leaderboard's repr
-LIBRARIES = ("pandas", "polars", "pyarrow")
 
 
 class Leaderboard:
@@ -97,16 +96,8 @@ class Leaderboard:
             >>> board.to_frame("polars").columns[:3]
             ['name', 'kind', 'group']
         """
-        import narwhals as nw
-
-        if library is None:
-            library = next(name for name in LIBRARIES if find_spec(name))
-        if library not in LIBRARIES:
-            raise UsageError(f"There is no DataFrame library {library!r}", got=library, allowed=", ".join(LIBRARIES))
         rows = [flatten_row(row) for row in self.rows]
-        columns = {name: [row.get(name) for row in rows] for name in rows[0]} if rows else {}
-        backend: Any = library
-        return nw.from_dict(columns, backend=backend).to_native()
+        return to_native_frame({name: [row.get(name) for row in rows] for name in rows[0]} if rows else {}, library)
 
     def tables(self) -> tuple[list[Any], list[str]]:
         """What a terminal shows: the tables, one for each set of items, and the notes below them."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Any
 
 from pricesmith.catalog.comparables import Comparable
-from pricesmith.core.errors import UsageError
+from pricesmith.core.frames import choose_library
 from pricesmith.core.tables import html_table
 from pricesmith.pricers.asked_price import OVER, PLAUSIBLE, UNDER
 from pricesmith.text.formatting import format_count, format_money, to_single_line
@@ -23,7 +22,6 @@ COLUMNS = (
 )  # fmt: skip
 TEXTS = ("id", "title", "category", "assessment", "currency", "possible_error", "note")
 NUMBERS = frozenset(name for name in COLUMNS if name not in TEXTS and not name.endswith(("_id", "_title")))
-LIBRARIES = ("pandas", "polars", "pyarrow")
 
 
 @dataclass(frozen=True)
@@ -115,10 +113,7 @@ class AuditResult:
         import narwhals as nw
         import pyarrow as pa
 
-        if library is None:
-            library = next(name for name in LIBRARIES if find_spec(name))
-        if library not in LIBRARIES:
-            raise UsageError(f"There is no DataFrame library {library!r}", got=library, allowed=", ".join(LIBRARIES))
+        library = choose_library(library)
         schema = pa.schema([(name, pa.float64() if name in NUMBERS else pa.string()) for name in COLUMNS])
         table = pa.Table.from_pylist([row.to_dict(self.currency) for row in self.rows], schema=schema)
         backend: Any = library

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pricesmith.cli.app import Json, Quiet, app, open_console
-from pricesmith.core.build_file import BUILD_FILE, resolve_model_folder
+from pricesmith.core.build_file import BUILD_FILE, SWEEP_FILE, resolve_model_folder
 from pricesmith.core.console import Console
 
 if TYPE_CHECKING:
@@ -119,8 +119,8 @@ def bases(
 
 
 def is_model(folder: Path) -> bool:
-    """Whether a folder is a model folder, or a build folder, which stands for its chosen model."""
-    return (folder / MODEL_MARKER).is_file() or (folder / BUILD_FILE).is_file()
+    """Whether a folder is a model folder, or a build or sweep folder, which stands for its chosen model."""
+    return any((folder / marker).is_file() for marker in (MODEL_MARKER, BUILD_FILE, SWEEP_FILE))
 
 
 def is_evals(folder: Path) -> bool:

@@ -2,7 +2,8 @@
 
     resolve_model_folder(Path("out/shop"))    # out/shop/models/ridge
 
-Every command that takes a model folder takes a build folder too, and uses its chosen model.
+Every command that takes a model folder takes a build folder too, and uses its chosen model; and the folder of a sweep,
+whose model is in `model`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pricesmith.core.errors import InputError
 from pricesmith.core.settings import Settings, write_toml
 
 BUILD_FILE = "build.toml"
+SWEEP_FILE = "sweep.json"  # the marker of a folder of `pricesmith sweep`
+SWEEP_MODEL = "model"
 GENERATOR = "pricesmith build"
 FORMAT = 1
 
@@ -117,7 +120,12 @@ def write_build(folder: Path, build: BuildFile) -> None:
 
 
 def resolve_model_folder(folder: Path) -> Path:
-    """The chosen model of a build folder; any other folder as it is. Raises InputError if the build is unfinished."""
+    """The chosen model of a build folder, the model of a sweep; any other folder as it is.
+
+    Raises InputError if the build is unfinished.
+    """
+    if (folder / SWEEP_FILE).is_file() and (folder / SWEEP_MODEL).is_dir():
+        return folder / SWEEP_MODEL
     build = read_build(folder) if folder.is_dir() else None
     if build is None:
         return folder

@@ -195,6 +195,7 @@ def build_folder(
     inputs: Sequence[Path] = (),
     option: str = "--overwrite",
     restart: Callable[[str], None] | None = None,
+    resume: bool = False,
 ) -> Iterator[FolderBuild | None]:
     """A `Build`, or None if the same command has already finished.
 
@@ -202,7 +203,8 @@ def build_folder(
     ours, or holds one of the `inputs`. A block that raises leaves nothing behind, unless it set `keep`. A killed one
     leaves a hidden folder beside the target, which the same command resumes or starts over. `option` is the name
     of the command line's option for `overwrite`. With `restart`, an unfinished build with other settings is not
-    refused: `restart` is told, and the block finds what was left and removes what it cannot use.
+    refused: `restart` is told, and the block finds what was left and removes what it cannot use. With `resume`, an
+    unfinished build with the same settings is not started over by `overwrite`.
     """
     settings = json.loads(json.dumps(settings))
     target = real_folder(target, noun)
@@ -219,9 +221,8 @@ def build_folder(
             yield None
             return
         check_replaceable(target, marker, noun)
-        resumed = claim_folder(
-            beside, target, marker, settings, noun, overwrite=overwrite, option=option, restart=restart
-        )
+        fresh = overwrite and not (resume and is_unfinished(beside, settings, noun))
+        resumed = claim_folder(beside, target, marker, settings, noun, overwrite=fresh, option=option, restart=restart)
         build = FolderBuild(target, beside, marker, settings, noun, resumed)
         try:
             yield build
@@ -367,6 +368,12 @@ def claim_folder(
         beside.mkdir()
     write_json(stamp, wanted)
     return False
+
+
+def is_unfinished(beside: Path, settings: Mapping[str, Any], noun: str) -> bool:
+    """Whether a folder is an unfinished build of ours with these settings."""
+    stamp = beside / SETTINGS
+    return stamp.is_file() and not beside.is_symlink() and bool(read_json(stamp) == build_stamp(noun, settings))
 
 
 def build_stamp(noun: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -169,16 +169,8 @@ def run_task(task: FitTask, material: FitMaterial, recipe: Recipe, folder: Path,
     if path.is_file():
         with np.load(path, allow_pickle=False) as arrays:
             return FitResult(arrays["evaluated"], arrays["left_out"], float(arrays["seconds"]))
-    selected = select_rows(material.train_groups, task)
-    train = [item for item, inside in zip(material.train, selected, strict=True) if inside]
-    started, model_folder = time.time(), folder / f"{task.name}.fitting"
-    if not getattr(recipe, "resumes", False):
-        shutil.rmtree(model_folder, ignore_errors=True)
-    model_folder.mkdir(parents=True, exist_ok=True)
-    progress.start(f"fitting {recipe.kind} on {task.description}")
-    write_json(model_folder / CATALOG, catalog_info(material.catalog, train))
-    build = scratch_build(model_folder)
-    seconds = fit_recipe(recipe, FitData(train, material.tune, []), build, started, progress)
+    selected, model_folder = select_rows(material.train_groups, task), folder / f"{task.name}.fitting"
+    seconds = fit_part(recipe, material, selected, model_folder, progress, task.description)
     pricer = recipe.load(model_folder)
     left_out = [] if task.part == 1 else [material.train[row] for row in left_out_rows(material, task.repeat)]
     progress.start(f"evaluating {recipe.kind} on {task.description}", len(material.evaluated) + len(left_out))
@@ -188,6 +180,28 @@ def run_task(task: FitTask, material: FitMaterial, recipe: Recipe, folder: Path,
         np.savez(handle, evaluated=result.evaluated, left_out=result.left_out, seconds=np.float64(seconds))
     shutil.rmtree(model_folder, ignore_errors=True)
     return result
+
+
+def fit_part(
+    recipe: Recipe,
+    material: FitMaterial,
+    selected: np.ndarray[Any, np.dtype[np.bool_]],
+    folder: Path,
+    progress: Progress,
+    description: str,
+) -> float:
+    """Fit a recipe on the `selected` training rows, shape (rows,), into a folder of its own; the seconds it took.
+
+    A recipe that resumes goes on with the checkpoints in `folder`. `description` says which part of the rows it is.
+    """
+    started = time.time()
+    if not getattr(recipe, "resumes", False):
+        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    train = [item for item, inside in zip(material.train, selected, strict=True) if inside]
+    progress.start(f"fitting {recipe.kind} on {description}")
+    write_json(folder / CATALOG, catalog_info(material.catalog, train))
+    return fit_recipe(recipe, FitData(train, material.tune, []), scratch_build(folder), started, progress)
 
 
 def price_items(pricer: Pricer, items: Sequence[Item], material: FitMaterial, progress: Progress) -> Array:

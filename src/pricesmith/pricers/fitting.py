@@ -69,13 +69,15 @@ def fit_model(
     to: Path,
     *,
     weight_by: str = "",
+    fitted: FittedFiles | None = None,
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> None:
     """Fit a recipe on a catalog into the model folder `to`; a finished fit with the same settings is not repeated.
 
-    `weight_by` names the sample weights (`weighting.POWERS`), empty for none. Raises UsageError for a recipe that takes
-    none, and for a catalog of a single source.
+    `weight_by` names the sample weights (`weighting.POWERS`), empty for none; `fitted` are the files of the same fit,
+    which is then not repeated. Raises UsageError for a recipe that takes no weights, and for a catalog of a single
+    source.
     """
     if weight_by:
         check_weighting(weight_by, recipe)
@@ -86,8 +88,21 @@ def fit_model(
     sources = item_sources(catalog) if weight_by else {}
     rows = FitData(catalog.items("train"), catalog.tune_half(), catalog.calibrate_half(), groups, sources)
     info = catalog_info(catalog, rows.train)
-    options: dict[str, Any] = {"weight_by": weight_by, "overwrite": overwrite, "progress": progress}
+    options: dict[str, Any] = {"weight_by": weight_by, "fitted": fitted, "overwrite": overwrite, "progress": progress}
     fit_rows(recipe, rows, info, Path(to), inputs=[catalog.path], **options)
+
+
+@dataclass(frozen=True)
+class FittedFiles:
+    """The model files of a finished fit of the same recipe on the same rows, and the seconds that it took."""
+
+    folder: Path
+    seconds: float
+
+    def copy_to(self, folder: Path) -> float:
+        """Copy the files into a folder; the seconds of the fit."""
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        return self.seconds
 
 
 @dataclass(frozen=True)
@@ -121,6 +136,7 @@ def fit_rows(
     *,
     inputs: Sequence[Path] = (),
     weight_by: str = "",
+    fitted: FittedFiles | None = None,
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> None:
@@ -135,7 +151,7 @@ def fit_rows(
             progress.note(f"{to} is already fitted with these settings.")
             return
         folder = build.folder
-        if estimate := format_estimate(recipe.kind, len(rows.train)):
+        if fitted is None and (estimate := format_estimate(recipe.kind, len(rows.train))):
             progress.note(estimate)
         progress.start(f"fitting {recipe.kind} on {len(rows.train):,} listings")
         write_json(folder / CATALOG, dict(info))  # first: a blend compares its members with it
@@ -146,7 +162,7 @@ def fit_rows(
             n_tune = n_calibrate = fit_on_validation(recipe, rows, folder, progress)
             seconds = time.perf_counter() - started
         else:
-            seconds = fit_recipe(recipe, rows, build, begun, progress)
+            seconds = fitted.copy_to(folder) if fitted else fit_recipe(recipe, rows, build, begun, progress)
             quoted = calibrate_folder(recipe, rows, folder, info, progress)
             n_tune, n_calibrate = len(rows.tune), len(quoted.items)
         progress.start("indexing comparables")

@@ -1,0 +1,369 @@
+"""Sweeps: pruned and finished trials, a kill and a resumption, budgets, the model of the best trial, no test split."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pricesmith as ps
+from pricesmith.catalog.catalog import Catalog
+from pricesmith.cli import run
+from pricesmith.core.errors import InputError, PricesmithError, UsageError
+from pricesmith.core.progress import Progress
+from pricesmith.pricers.model import load_model
+from pricesmith.pricers.recipes import read_recipe
+from pricesmith.sweeping import halving as halving_module
+from pricesmith.sweeping import run as run_module
+from pricesmith.sweeping import run_sweep
+from pricesmith.sweeping import trials as trials_module
+from pricesmith.sweeping.budget import SweepClock, rung_sizes
+from pricesmith.sweeping.result import SweepResult
+from pricesmith.sweeping.search import Trial
+from pricesmith.sweeping.space import SearchSpace, parse_space
+from pricesmith.testing import make_catalog
+
+from .stand_in import StandInRecipe
+
+RATES = [0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]
+
+
+class Notes(Progress):
+    """Keeps the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@pytest.fixture
+def space(stand_in: str) -> SearchSpace:
+    """A grid of eight rates of the stand-in."""
+    return parse_space({"recipe": [{"name": stand_in, "space": {"rate": RATES}}]}, "the space")
+
+
+def summary(result: SweepResult) -> list[tuple[Any, ...]]:
+    """What must not depend on interruptions: everything but times."""
+    return [
+        (trial.number, trial.settings, trial.status, trial.errors, trial.mae, trial.difference)
+        for trial in result.trials
+    ]
+
+
+def test_a_grid_is_halved_and_the_best_becomes_the_model(shop: Catalog, space: SearchSpace, tmp_path: Path) -> None:
+    """Eight trials on an eighth, four on a quarter, two on half: those two are fitted on all rows, the best is kept."""
+    result = run_sweep(shop, tmp_path / "out", space)
+    assert result.parts == (8, 4, 2, 1)
+    assert [len([1 for trial in result.trials if part in trial.errors]) for part in result.parts] == [8, 4, 0, 2]
+    assert result.best.settings == {"rate": 1.0}
+    assert [trial.settings["rate"] for trial in result.finished] == [1.0, 3.0]
+    assert {trial.note for trial in result.trials if trial.status == "pruned"} == {
+        "pruned at 1/8 of the rows",
+        "pruned at 1/4 of the rows",
+    }
+    assert sum(rows == len(shop.items("train")) for _, rows in StandInRecipe.fits) == 2  # the best one is not refitted
+    second = result.finished[1]
+    assert second.is_worse
+    assert second.difference.low > 0
+    assert second.difference.point == pytest.approx(second.errors[1] - result.best.errors[1])
+    model = load_model(tmp_path / "out")
+    assert model.recipe == StandInRecipe(rate=1.0)
+    items = shop.calibrate_half()
+    quotes = np.array([quote.price for quote in model.price([item.listing for item in items])])
+    error = np.abs(quotes - [item.price for item in items]).mean()
+    assert error == pytest.approx(result.best.mae.point)  # the evaluated model is the one that is kept
+    assert result.n == len(items)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model", "sweep.json", "trials"]
+    assert all(path.suffix == ".npz" for path in (tmp_path / "out" / "trials").iterdir())
+
+
+@pytest.mark.parametrize("method", ["grid", "tpe"])
+def test_an_interrupted_sweep_resumes_with_the_same_result(
+    method: str, shop: Catalog, stand_in: str, tmp_path: Path
+) -> None:
+    """Finished fits are not repeated, and trials, errors and the best are those of an uninterrupted sweep."""
+    axes = {"rate": {"low": 0.01, "high": 100.0, "log": True, "steps": 5}, "depth": [1, 2]}
+    space = parse_space({"recipe": [{"name": stand_in, "space": axes}]}, "the space")
+    options: dict[str, Any] = {"method": method, "trials": 10}
+    whole = run_sweep(shop, tmp_path / "whole", space, **options)
+    fits = len(StandInRecipe.fits)
+    for breaks_at in (fits + 4, fits + 12):
+        StandInRecipe.breaks_at = breaks_at
+        with pytest.raises(KeyboardInterrupt):
+            run_sweep(shop, tmp_path / "again", space, **options)
+    assert not (tmp_path / "again").exists()
+    with pytest.raises(UsageError, match="other settings"):
+        run_sweep(shop, tmp_path / "again", space, **options, seed=1)
+    again = run_sweep(shop, tmp_path / "again", space, **options)
+    assert len(StandInRecipe.fits) == 2 * fits
+    assert summary(again) == summary(whole)
+    assert load_model(tmp_path / "again").identity == load_model(tmp_path / "whole").identity
+
+
+def test_an_interrupt_before_the_first_fit_leaves_nothing(shop: Catalog, space: SearchSpace, tmp_path: Path) -> None:
+    """There is nothing to resume."""
+    StandInRecipe.breaks_at = 1
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(shop, tmp_path / "out", space)
+    assert [path.name for path in tmp_path.iterdir()] == ["stand_in.toml"]
+
+
+def test_a_finished_sweep_is_read_again_and_goes_on_with_more_trials(
+    shop: Catalog, space: SearchSpace, tmp_path: Path
+) -> None:
+    """The fits that were done are used again, also if the first try to go on was interrupted."""
+    options: dict[str, Any] = {"method": "grid", "seed": 3}
+    first = run_sweep(shop, tmp_path / "out", space, trials=4, **options)
+    fits = len(StandInRecipe.fits)
+    assert run_sweep(shop, tmp_path / "out", space, trials=4, **options) == first
+    assert run_sweep(shop, tmp_path / "out", space, trials=2, **options) == first
+    assert len(StandInRecipe.fits) == fits
+    StandInRecipe.breaks_at = fits + 3
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(shop, tmp_path / "out", space, trials=8, **options)
+    assert load_model(tmp_path / "out").recipe.kind == "stand_in"  # the finished sweep is still there
+    more = run_sweep(shop, tmp_path / "out", space, trials=8, **options)
+    assert more.best.settings == {"rate": 1.0}
+    assert len(more.trials) == 8
+    assert load_model(tmp_path / "out").recipe == StandInRecipe(rate=1.0)
+    eighths = [rate for rate, rows in StandInRecipe.fits if rows < 100]
+    assert sorted(eighths) == RATES
+    assert len(StandInRecipe.fits) == len(set(StandInRecipe.fits))
+    run_sweep(shop, tmp_path / "out", space, trials=4, method="grid", seed=4, overwrite=True)
+    with pytest.raises(UsageError, match="seed: 4 -> 3"):
+        run_sweep(shop, tmp_path / "out", space, trials=8, **options)
+
+
+def test_the_test_split_is_not_read(
+    shop: Catalog, space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stays unused until `eval`, also by the fit of the model."""
+    columns = Catalog.columns
+
+    def spy(self: Catalog, split: str, names: Any) -> Any:
+        assert split != "test"
+        return columns(self, split, names)
+
+    monkeypatch.setattr(Catalog, "columns", spy)
+    run_sweep(shop, tmp_path / "out", space, trials=3)
+    assert load_model(tmp_path / "out").calibrated
+
+
+def slow_fits(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let a fit on all rows take some seconds by the clock of the sweep, and parts of it as much less."""
+    run_trial = trials_module.run_trial
+
+    def timed(trial: Trial, part: int, *others: Any) -> Any:
+        fit = replace(run_trial(trial, part, *others), seconds=seconds / part, fit_seconds=seconds / part)
+        others[1].save(trial, part, fit)
+        return fit
+
+    monkeypatch.setattr(halving_module, "run_trial", timed)
+
+
+def test_no_fit_starts_that_would_not_end_in_time(
+    shop: Catalog, space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best of the trials that were begun is finished within the minutes, and more minutes finish the rest."""
+    slow_fits(monkeypatch, 80.0)
+    notes = Notes()
+    result = run_sweep(shop, tmp_path / "out", space, minutes=2.5, progress=notes)
+    assert result.seconds <= 150
+    assert result.stopped == "the minutes were over"
+    assert [trial.status for trial in result.trials].count("finished") == 1
+    assert any("1/8 of the rows would not have been fitted in time" in trial.note for trial in result.trials)
+    assert any(trial.status == "unfinished" for trial in result.trials)
+    assert any("left" in note for note in notes.notes)
+    fits = len(StandInRecipe.fits)
+    more = run_sweep(shop, tmp_path / "out", space, minutes=30)
+    assert more.stopped == ""
+    assert more.best.settings == {"rate": 1.0}
+    assert more.seconds == 80 * (8 / 8 + 4 / 4 + 2)
+    assert len(StandInRecipe.fits) < fits + 14
+
+
+def test_an_interrupted_budget_counts_what_was_spent(
+    shop: Catalog, space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill does not give more minutes: the result is that of an uninterrupted sweep."""
+    slow_fits(monkeypatch, 80.0)
+    whole = run_sweep(shop, tmp_path / "whole", space, minutes=2.5)
+    StandInRecipe.breaks_at = len(StandInRecipe.fits) + 4
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(shop, tmp_path / "out", space, minutes=2.5)
+    again = run_sweep(shop, tmp_path / "out", space, minutes=2.5)
+    assert summary(again) == summary(whole)
+
+
+def test_too_few_minutes_for_one_fit_are_refused(shop: Catalog, tmp_path: Path) -> None:
+    """By the measured figures, before anything is fitted; the hint is enough time."""
+    space = parse_space({"recipe": [{"name": "ridge"}]}, "the space")
+    with pytest.raises(UsageError, match="too short for a single fit") as caught:
+        run_sweep(shop, tmp_path / "out", space, minutes=0.001)
+    assert "Use --minutes" in caught.value.hint
+    assert not list(tmp_path.glob("*out*/*"))
+
+
+def test_no_trial_in_time_is_an_error_and_keeps_the_fits(
+    shop: Catalog, space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With more minutes the same command goes on, as the hint says."""
+    slow_fits(monkeypatch, 600.0)
+    with pytest.raises(PricesmithError, match="No trial was fitted on all rows") as caught:
+        run_sweep(shop, tmp_path / "out", space, minutes=2)
+    assert "more --minutes" in caught.value.hint
+    fits = len(StandInRecipe.fits)
+    assert fits >= 1
+    result = run_sweep(shop, tmp_path / "out", space, minutes=200)
+    assert result.best.settings == {"rate": 1.0}
+    assert len(StandInRecipe.fits) == 14
+
+
+def test_a_failed_trial_is_named_and_the_rest_goes_on(shop: Catalog, stand_in: str, tmp_path: Path) -> None:
+    """If all fail, the first reason is the error."""
+    space = parse_space({"recipe": [{"name": stand_in, "space": {"fails": [True, False]}}]}, "the space")
+    result = run_sweep(shop, tmp_path / "out", space)
+    assert [(trial.status, trial.note) for trial in result.trials] == [
+        ("finished", ""),
+        ("failed", "The training diverged (a loss of nan)"),
+    ]
+    space = parse_space({"recipe": [{"name": stand_in, "space": {"fails": True, "rate": [1.0, 2.0]}}]}, "the space")
+    with pytest.raises(PricesmithError, match="No trial could be fitted, 2 failed") as caught:
+        run_sweep(shop, tmp_path / "none", space)
+    assert "The training diverged" in caught.value.got
+
+
+def test_a_recipe_is_fitted_on_all_rows_once_before_it_is_pruned(shop: Catalog, stand_in: str, tmp_path: Path) -> None:
+    """The median is worse than all others on an eighth of the rows, and has a line on the leaderboard all the same."""
+    entries = [{"name": stand_in, "space": {"rate": [1.0, 1.2, 1.5, 2.0]}}, {"name": "median"}]
+    result = run_sweep(shop, tmp_path / "out", parse_space({"recipe": entries}, "the space"))
+    assert {trial.recipe for trial in result.finished} == {"stand_in", "median"}
+    assert result.evaluated_on == "rows of validation that no fit learns from"
+    whole = run_sweep(shop, tmp_path / "median", parse_space({"recipe": [{"name": "median"}]}, "the space"))
+    assert (whole.evaluated_on, whole.n) == ("rows of validation", len(shop.items("validation")))
+
+
+def test_a_small_catalog_is_not_divided(tmp_path: Path) -> None:
+    """Errors of fits on a few rows say little."""
+    small = ps.catalog.open(make_catalog(tmp_path / "small", 300))
+    space = parse_space({"recipe": [{"name": "median", "space": {"min_rows": [5, 10, 20, 40]}}]}, "the space")
+    result = run_sweep(small, tmp_path / "out", space)
+    assert result.parts == (1,)
+    assert len(result.finished) == len(result.trials)
+
+
+def test_a_catalog_without_validation_rows_is_refused(
+    shop: Catalog, space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is nothing to choose by."""
+    whole = Catalog.items_and_groups
+
+    def without(self: Catalog, split: str) -> Any:
+        return ([], []) if split == "validation" else whole(self, split)
+
+    monkeypatch.setattr(Catalog, "items_and_groups", without)
+    with pytest.raises(InputError, match="too few validation rows") as caught:
+        run_sweep(shop, tmp_path / "none", space)
+    assert "--split" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"trials": 0}, "--trials"), ({"minutes": 0.0}, "--minutes"), ({"minutes": float("nan")}, "--minutes")],
+)
+def test_wrong_limits_are_refused(
+    options: dict[str, Any], message: str, shop: Catalog, space: SearchSpace, tmp_path: Path
+) -> None:
+    """Before anything is read."""
+    with pytest.raises(UsageError, match=message):
+        run_sweep(shop, tmp_path / "out", space, **options)
+
+
+def test_a_missing_base_model_is_reported_before_anything_is_fitted(
+    shop: Catalog, stand_in: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base model is a setting like others; all of them are looked for first."""
+
+    def plan(recipe: Any, progress: Progress | None = None) -> Any:
+        if recipe.base == "missing":
+            raise InputError("There is no base model 'missing'")
+        return recipe
+
+    monkeypatch.setattr(run_module, "plan_for_hardware", plan)
+    entry = {"name": stand_in, "space": {"base": ["present", "missing"]}}
+    with pytest.raises(InputError, match="no base model 'missing'"):
+        run_sweep(shop, tmp_path / "out", parse_space({"recipe": [entry]}, "the space"))
+    assert not StandInRecipe.fits
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_clock_learns_from_what_fits_took() -> None:
+    """Kinds with measured figures are corrected by their ratio, others count by row; a recipe's minutes are a limit."""
+    clock = SweepClock(None, 52_469)
+    ridge = Trial(1, "ridge", read_recipe("ridge"), {})
+    other = Trial(2, "ridge", read_recipe("ridge", {"alpha": 2.0}), {})
+    measured = clock.expect(ridge, 1)
+    assert measured == pytest.approx(5.7)
+    clock.record(ridge, 8, 2 * clock.expect(ridge, 8))
+    assert clock.expect(ridge, 1) == pytest.approx(2 * measured)
+    assert clock.expect(other, 1) == pytest.approx(2 * measured)
+    clock.record(other, 8, clock.expect(other, 8) / 2)
+    assert clock.expect(ridge, 1) == pytest.approx(2 * measured)  # by its own fits
+    unknown = Trial(3, "stand_in", StandInRecipe(), {})
+    assert clock.expect(unknown, 1) is None
+    clock.record(unknown, 4, 10.0)
+    assert clock.expect(unknown, 1) == pytest.approx(40.0)
+    assert clock.expect(Trial(4, "stand_in", StandInRecipe(minutes=0.5), {}), 1) == 30.0
+
+
+def test_rungs_halve_down_to_the_least() -> None:
+    """A part on which nothing would be pruned is left out."""
+    assert rung_sizes(16, (8, 4, 2, 1), 2) == [(8, 16), (4, 8), (2, 4), (1, 2)]
+    assert rung_sizes(3, (8, 4, 2, 1), 2) == [(8, 3), (1, 2)]
+    assert rung_sizes(2, (8, 4, 2, 1), 2) == [(1, 2)]
+
+
+def test_the_result_prints_and_becomes_a_frame(shop: Catalog, space: SearchSpace, tmp_path: Path) -> None:
+    """In a terminal, in a notebook and as a DataFrame with a column for each setting."""
+    result = ps.sweep(shop, tmp_path / "out", {str(tmp_path / "stand_in.toml"): {"rate": RATES, "depth": 2}})
+    text = repr(result)
+    assert "Best: trial 6 (stand_in, rate 1)" in text
+    assert "its MAE is optimistic" in text
+    assert "<table>" in result._repr_html_()
+    frame = result.to_frame("polars")
+    assert frame["settings.rate"].to_list()[0] == 1.0
+    assert frame["status"].to_list().count("pruned") == 6
+    assert len(result.to_frame("pandas")) == 8
+
+
+def test_the_command_prints_one_object_and_its_folder_is_a_model(
+    shop: Catalog, stand_in: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """--json is one object; show and price take the folder; without arguments the shipped space is printed."""
+    monkeypatch.chdir(tmp_path)
+    Path("space.toml").write_text('[[recipe]]\nname = "stand_in.toml"\n[recipe.space]\nrate = [1.0, 3.0, 9.0]\n')
+    words = ["sweep", str(shop.path), "--space", "space.toml", "--to", "out"]
+    assert run([*words, "--json"]) == 0
+    result = json.loads(capfd.readouterr().out)
+    assert result["trials"][0]["settings"] == {"rate": 1.0}
+    assert result["model"] == "out/model"
+    assert run(words) == 0
+    out = capfd.readouterr().out
+    assert "already finished" in out
+    assert "Price something: pricesmith price out" in out
+    assert run([*words, "--quiet"]) == 0
+    assert capfd.readouterr() == ("", "")
+    assert run(["show", "out"]) == 0
+    assert "rate = 1.0" in capfd.readouterr().out
+    assert run(["price", "out", "Cobalt drill, 12 kg", "--quiet"]) == 0
+    capfd.readouterr()
+    assert run(["sweep"]) == 0
+    assert "[[recipe]]" in capfd.readouterr().out
+    assert run(["sweep", str(shop.path)]) == 2
+    assert "sweep needs --to" in capfd.readouterr().err
