@@ -121,7 +121,7 @@ def join_parts(
     def read_rows() -> Iterator[Cells]:
         for path in paths:
             part = pq.read_table(path).to_pylist()
-            for row, name in zip(part, assessments[facts["rows"] :], strict=False):
+            for row, name in zip(part, assessments[facts["rows"] : facts["rows"] + len(part)], strict=False):
                 row["assessment"] = name
             facts["rows"] += len(part)
             facts["not_priced"] += sum(row["price"] is None for row in part)

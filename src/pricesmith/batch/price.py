@@ -301,7 +301,7 @@ class PricingJob:
             progress.start(f"counting the rows of {name}")
             sizes, total = [], 0
             for rows in self.read_parts():
-                sizes.append(sum(isinstance(self.read_row(row), Listing) for row in rows))
+                sizes.append(sum(isinstance(listing, Listing) for listing in self.read_listings(rows)))
                 total += len(rows)
         if spending is not None:
             spending.start(sizes, done, progress)
@@ -319,11 +319,18 @@ class PricingJob:
         answers = self.price_rows(rows, spending)
         write_part(part_path(self.parts, number), answers, self.comparables, audit=self.asked is not None)
 
-    def read_row(self, row: RawRow | BadRow) -> Listing | PricedRow:
+    def read_listings(self, rows: Sequence[RawRow | BadRow]) -> list[Listing | PricedRow]:
+        """The listing of each input row, or its output row if there is nothing to price."""
+        listings = iter(self.reading.listings([row for row in rows if isinstance(row, RawRow)]))
+        return [
+            self.check_listing(row, next(listings))
+            if isinstance(row, RawRow)
+            else PricedRow(str(row.number), None, None, None, self.currency, row.reason)
+            for row in rows
+        ]
+
+    def check_listing(self, row: RawRow, listing: Listing) -> Listing | PricedRow:
         """The listing of an input row, or its output row if there is nothing to price."""
-        if isinstance(row, BadRow):
-            return PricedRow(str(row.number), None, None, None, self.currency, row.reason)
-        listing = self.reading.listing(row)
         says_nothing = self.reading.says_nothing(row, listing)
         if says_nothing or is_too_short(listing, self.reading.cleaning):
             note = NOTHING if says_nothing else refusal(self.reading.cleaning)
@@ -332,7 +339,7 @@ class PricingJob:
 
     def price_rows(self, rows: Sequence[RawRow | BadRow], spending: ApiSpending | None) -> list[PricedRow]:
         """One priced row for each input row, in order."""
-        read = [self.read_row(row) for row in rows]
+        read = self.read_listings(rows)
         listings = [listing for listing in read if isinstance(listing, Listing)]
         if spending is not None:
             spending.start_part(len(listings))

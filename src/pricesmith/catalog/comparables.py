@@ -49,6 +49,7 @@ POOL = 64  # most similar rows that are ordered by estimated price as well
 FLAGGED_SHARE = 0.01  # share of validation listings that may be called unlike all training listings
 VALIDATION_ROWS = 2_000  # listings that the threshold is learnt from, at most
 STRIPE = 64  # scores whose highest is looked at first
+CHUNK = 512  # listings of which the rare words are looked at together
 BATCH = 64  # listings whose cosines are one product of sparse matrices; fewer need no import of scipy
 TINY = 1e-9
 
@@ -241,11 +242,20 @@ class ComparablesIndex:
         """Whether no training listing is like each listing: its overlap is lower than that of 99 % of the validation
         listings, or nothing."""
         least = max(self.threshold or 0.0, TINY)
-        return [not self.reaches(listing, least) for listing in listings]
+        if len(listings) < BATCH or not self.ids:
+            return [not self.reaches(*self.vector_and_total(listing), least) for listing in listings]
+        flags: list[bool] = []
+        for start in range(0, len(listings), CHUNK):
+            vectors = [self.vector_and_total(listing) for listing in listings[start : start + CHUNK]]
+            # For most listings the words that few rows have are enough, and quickly added up.
+            sums = self.postings.highest_rare_sums([(vector.places, vector.weights**2) for vector, _ in vectors])
+            for (vector, total), shared in zip(vectors, sums, strict=True):
+                enough = total > 0 and Requirement(vector.common, total, least).is_met(shared)
+                flags.append(not (enough or self.reaches(vector, total, least)))
+        return flags
 
-    def reaches(self, listing: Listing, least: float) -> bool:
-        """Whether the overlap of a listing is at least `least`, without computing it."""
-        vector, total = self.vector_and_total(listing)
+    def reaches(self, vector: Vector, total: float, least: float) -> bool:
+        """Whether the overlap of a listing, by its `vector_and_total`, is at least `least`, without computing it."""
         if not total or not self.ids:
             return least <= 0
         return self.postings.any_row_meets(vector.places, vector.weights**2, Requirement(vector.common, total, least))

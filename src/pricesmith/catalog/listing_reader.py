@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pricesmith.catalog.clean import CleanSettings, build_listing, cell_text, field_text
+from pricesmith.catalog.clean import CleanSettings, build_listing, cell_text, clean_rows, field_text
 from pricesmith.catalog.columns import (
     USUAL,
     ColumnMap,
@@ -53,6 +53,13 @@ class ListingReader:
         """A row as curate makes a listing of it. Its id is its own, else the row's number."""
         name = get_id(row.values, self.columns) or str(row.number)
         return build_listing(row.values, self.columns, self.cleaning, id=name, category=self.category)
+
+    def listings(self, rows: Sequence[RawRow]) -> list[Listing]:
+        """`listing` of each row, column by column, which is faster."""
+        names = [get_id(row.values, self.columns) or str(row.number) for row in rows]
+        values = [row.values for row in rows]
+        cleaned = clean_rows(values, self.columns, self.cleaning, ids=names, category=self.category)
+        return [listing for listing, _ in cleaned]
 
     def says_nothing(self, row: RawRow, listing: Listing) -> bool:
         """Whether there is nothing to price by: neither title nor text, nor a value in a column the catalog had."""

@@ -24,6 +24,7 @@ RowNumbers = NDArray[np.int32]
 
 DECIMALS = 9  # shares are rounded, so that the order of a sum does not decide
 FREQUENT = 64  # a word in at least 1 of so many rows gets a bit set: all of these need no more memory than the postings
+RARE = 64  # a word in fewer than 1 of so many rows is rare: such words are added up before all others
 MAX_STEPS = 500  # words that a search tries before it gives up and adds up all rows
 FEW_ROWS = 64  # so few are not thinned out any further
 
@@ -113,6 +114,34 @@ class Postings:
 
         arrays = (self.data.astype(np.float64), self.indices, self.indptr)
         return csr_matrix(arrays, shape=(len(self.indptr) - 1, self.n_rows))
+
+    def highest_rare_sums(self, queries: Sequence[tuple[NDArray[np.int64], F64]]) -> list[float]:
+        """For each query the highest sum of weights that a row reaches with its rare words alone: at most the highest
+        sum of `dot`, binary, and several times as fast."""
+        from scipy.sparse import csr_matrix
+
+        rare, matrix = self.rare_words
+        chosen = [rare[words] for words, _ in queries]
+        ends = np.cumsum([0, *map(np.count_nonzero, chosen)], dtype=np.int32)
+        words = np.concatenate([words[own] for (words, _), own in zip(queries, chosen, strict=True)]).astype(np.int32)
+        weights = np.concatenate([weights[own] for (_, weights), own in zip(queries, chosen, strict=True)])
+        products = csr_matrix((weights, words, ends), shape=(len(queries), matrix.shape[0])) @ matrix
+        highest = np.zeros(len(queries))
+        filled = np.flatnonzero(np.diff(products.indptr))
+        if len(filled):
+            highest[filled] = np.maximum.reduceat(products.data, products.indptr[filled])
+        return highest.tolist()
+
+    @cached_property
+    def rare_words(self) -> tuple[NDArray[np.bool_], Any]:
+        """Which words are rare, and the matrix [words, rows] with a 1 for each row that has a rare word."""
+        from scipy.sparse import csr_matrix
+
+        counts = np.diff(self.indptr)
+        rare = counts * RARE < self.n_rows
+        indices = self.indices[np.repeat(rare, counts)]
+        ends = np.concatenate([[0], np.cumsum(np.where(rare, counts, 0))]).astype(np.int32)
+        return rare, csr_matrix((np.ones(len(indices)), indices, ends), shape=(len(counts), self.n_rows))
 
     def any_row_meets(self, words: NDArray[np.int64], weights: F64, requirement: Requirement) -> bool:
         """Whether some row has enough of `words`: what the highest sum of `dot` says too, in several times the time.

@@ -18,6 +18,7 @@ whole price range.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -80,7 +81,7 @@ class ClippedPricer:
 
     def clip(self, quote: Quote) -> Quote:
         """A quote inside the price range."""
-        if quote.price is None or not np.isfinite(quote.price):
+        if quote.price is None or not math.isfinite(quote.price):
             return replace(quote, price=None, low=None, high=None)
         low, high = self.price_range
         bounds = [None if end is None else min(max(end, low), high) for end in (quote.low, quote.high)]
@@ -186,7 +187,7 @@ class ConformalPricer:
         if quote.price is None:
             return quote
         bottom, top = self.price_range
-        band = int(np.searchsorted(np.array(self.table.edges), quote.price, side="right"))
+        band = bisect_right(self.table.edges, quote.price)
         lower, upper = self.table.lower[band], self.table.upper[band]
         has_bounds = quote.low is not None and quote.high is not None
         if lower is None or upper is None or (self.table.own_bounds and not has_bounds):

@@ -6,9 +6,10 @@ TfidfWeights(get_vocabulary(vectorizer), vectorizer.idf_).dot(["Garden hose"], w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -57,9 +58,7 @@ class TfidfWeights:
         """The product of the TF-IDF rows of length 1 with a weight for each word, [n]; 0 without a known word."""
         products = np.zeros(len(texts))
         for row, text in enumerate(texts):
-            counts: dict[int, int] = {}
-            for column in self.known_columns(text):
-                counts[column] = counts.get(column, 0) + 1
+            counts = self.known_columns(text)
             if counts:
                 columns = np.fromiter(counts, np.int64, len(counts))
                 values = (1 + np.log(np.fromiter(counts.values(), np.float64, len(counts)))) * self.idf[columns]
@@ -67,12 +66,11 @@ class TfidfWeights:
                 products[row] = (values @ weights[columns]) / length if length else 0.0
         return products
 
-    def known_columns(self, text: str) -> Iterator[int]:
-        """The column of each word and each pair of neighboring words that the vocabulary has."""
-        words = split_words(text)
-        for word in words:
-            if (column := self.columns.get(word)) is not None:
-                yield column
-        for first, second in pairwise(words):
-            if (column := self.columns.get(f"{first} {second}")) is not None:
-                yield column
+    def known_columns(self, text: str) -> dict[int, int]:
+        """The columns of the words and of the pairs of neighboring words that the vocabulary has, in the order of their
+        first appearance, words first, and how often each appears."""
+        words, column = split_words(text), self.columns.get
+        counts: dict[int | None, int] = Counter(map(column, words))
+        counts.update(Counter(map(column, map(" ".join, pairwise(words)))))
+        counts.pop(None, None)
+        return cast("dict[int, int]", counts)
