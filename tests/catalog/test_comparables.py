@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pricesmith.catalog.comparables import TINY, Comparable, ComparablesIndex, highest
+from pricesmith.catalog.comparables import BATCH, TINY, Comparable, ComparablesIndex, highest
 from pricesmith.core.errors import InputError
 from pricesmith.core.types import Item, Listing, render
 from pricesmith.testing import make_items, odd_listings
@@ -224,7 +224,10 @@ def test_listings_of_any_catalog_are_flagged_as_their_overlap_says(
     listings = [Listing("", describe(numbers), "") for numbers in asked]
     index.calibrate(listings, [str(place) for place in range(len(listings))])
     least = max(index.threshold or 0.0, TINY)
-    assert index.nothing_similar(listings) == (index.overlap(listings) < least).tolist()
+    flags = (index.overlap(listings) < least).tolist()
+    assert index.nothing_similar(listings) == flags
+    times = -(-BATCH // len(listings))
+    assert index.nothing_similar(listings * times) == flags * times  # many are looked at together
 
 
 def test_a_saved_rule_says_the_same(tmp_path: Path) -> None:

@@ -243,19 +243,25 @@ class ComparablesIndex:
         listings, or nothing."""
         least = max(self.threshold or 0.0, TINY)
         if len(listings) < BATCH or not self.ids:
-            return [not self.reaches(*self.vector_and_total(listing), least) for listing in listings]
+            return [not self.reaches(listing, least) for listing in listings]
         flags: list[bool] = []
         for start in range(0, len(listings), CHUNK):
             vectors = [self.vector_and_total(listing) for listing in listings[start : start + CHUNK]]
             # For most listings the words that few rows have are enough, and quickly added up.
-            sums = self.postings.highest_rare_sums([(vector.places, vector.weights**2) for vector, _ in vectors])
-            for (vector, total), shared in zip(vectors, sums, strict=True):
-                enough = total > 0 and Requirement(vector.common, total, least).is_met(shared)
-                flags.append(not (enough or self.reaches(vector, total, least)))
+            queries = [(vector.places, vector.weights**2) for vector, _ in vectors]
+            sums = self.postings.highest_rare_sums(queries)
+            for (vector, total), query, shared in zip(vectors, queries, sums, strict=True):
+                if not total:
+                    flags.append(True)
+                    continue
+                requirement = Requirement(vector.common, total, least)
+                enough = requirement.is_met(shared)
+                flags.append(not (enough or requirement.is_met(float(self.postings.dot(*query, binary=True).max()))))
         return flags
 
-    def reaches(self, vector: Vector, total: float, least: float) -> bool:
-        """Whether the overlap of a listing, by its `vector_and_total`, is at least `least`, without computing it."""
+    def reaches(self, listing: Listing, least: float) -> bool:
+        """Whether the overlap of a listing is at least `least`, without computing it."""
+        vector, total = self.vector_and_total(listing)
         if not total or not self.ids:
             return least <= 0
         return self.postings.any_row_meets(vector.places, vector.weights**2, Requirement(vector.common, total, least))

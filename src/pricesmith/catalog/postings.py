@@ -122,7 +122,7 @@ class Postings:
 
         rare, matrix = self.rare_words
         chosen = [rare[words] for words, _ in queries]
-        ends = np.cumsum([0, *map(np.count_nonzero, chosen)], dtype=np.int32)
+        ends = np.cumsum([0, *(int(own.sum()) for own in chosen)], dtype=np.int32)
         words = np.concatenate([words[own] for (words, _), own in zip(queries, chosen, strict=True)]).astype(np.int32)
         weights = np.concatenate([weights[own] for (_, weights), own in zip(queries, chosen, strict=True)])
         products = csr_matrix((weights, words, ends), shape=(len(queries), matrix.shape[0])) @ matrix
