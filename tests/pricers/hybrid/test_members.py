@@ -282,6 +282,15 @@ def test_with_a_fallback_the_reason_is_in_the_note_else_it_is_an_error(fake: Fak
     assert fake.requests == []
 
 
+def test_a_budget_that_is_renewed_is_spent_again(fake: FakeEndpoint) -> None:
+    """As that of a server at midnight: the model is asked as before."""
+    with ApiSettings(1e-6, fallback=True) as settings:
+        api = member(fake)
+        assert api.price(LISTINGS[:1])[0].note == "not asked: the budget is spent"
+        settings.shared_budget.limit = 9.0
+        assert api.price(LISTINGS[:1])[0].price is not None
+
+
 def test_a_missing_key_or_price_is_an_error_even_with_a_fallback(
     fake: FakeEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

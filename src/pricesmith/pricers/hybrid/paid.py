@@ -229,8 +229,8 @@ class ApiMember:
                 raise
             spent = isinstance(error, BudgetExceeded) and not pricer.budget.overrun
             self._reason = BUDGET_SPENT if spent else error.what
-            final = isinstance(error, BudgetExceeded)
-            self._silent_until = float("inf") if final else time.monotonic() + RETRY_SECONDS
+            # A budget may be renewed, as a server's is at midnight; without one nothing is sent.
+            self._silent_until = time.monotonic() + (0.0 if isinstance(error, BudgetExceeded) else RETRY_SECONDS)
             return self.cached_quotes(requests)
         return [self.quote(results[request.key]) for request in requests]
 
