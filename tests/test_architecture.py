@@ -22,7 +22,7 @@ LEVELS = (
     {"catalog"},
     {"pricers", "evaluation"},
     {"candidates"},
-    {"reporting", "base_models", "learning_curve", "human", "auditing", "batch", "exporting"},
+    {"reporting", "base_models", "learning_curve", "human", "auditing", "batch", "exporting", "rewriting"},
     {"cluster"},
     {"sweeping"},
     {"serve", "api", "client"},
@@ -39,7 +39,12 @@ PRICERS = {tuple(where.split(":")[0].split(".")[2:]) for where in KINDS.values()
 PRICERS |= {("hosted", "api")}
 # A group of pricers with parts of its own: no other pricer may import them.
 GROUPS = {"api", "ensemble", "hybrid", "llm"}
-PARTS = {"hybrid": {"api"}, "blend": {"hybrid"}, "cascade": {"hybrid"}}  # but these are made of such parts
+PARTS = {
+    "hybrid": {"api"},
+    "blend": {"hybrid"},
+    "cascade": {"hybrid"},
+    "rewriting": {"api", "llm"},
+}  # but these are made of such parts
 HEAVY = ("torch", "transformers", "sklearn", "scipy", "duckdb", "pandas", "fastapi", "lightgbm", "plotly", "numpy")
 
 

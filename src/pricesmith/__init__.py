@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pricesmith.api.pipeline import load as load
     from pricesmith.api.pipeline import measure_learning_curve as measure_learning_curve
     from pricesmith.api.pipeline import price_file as price_file
+    from pricesmith.api.rewrite import rewrite as rewrite
     from pricesmith.api.suggest import AnswerSuggestion as AnswerSuggestion
     from pricesmith.api.suggest import suggest_answers as suggest_answers
     from pricesmith.api.sweep import sweep as sweep
@@ -76,6 +77,7 @@ LAZY = {
     "measure_learning_curve": "api.pipeline",
     "price_file": "api.pipeline",
     "report": "api.evaluate",
+    "rewrite": "api.rewrite",
     "suggest_answers": "api.suggest",
     "sweep": "api.sweep",
 }
@@ -116,6 +118,7 @@ __all__ = [
     "price_file",
     "render",
     "report",
+    "rewrite",
     "suggest_answers",
     "sweep",
 ]

@@ -44,6 +44,7 @@ from pricesmith.pricers.hybrid.model import AskRecord, HybridPricer, count_asked
 from pricesmith.pricers.hybrid.paid import ApiMember, FeeSettings, SavedAnswers
 from pricesmith.pricers.model import WEIGHT_BY, PriceModel, load_model, read_manifest
 from pricesmith.pricers.precomputed import PrecomputedPricer, read_prices
+from pricesmith.pricers.rewriting.costs import add_rewriting_costs
 from pricesmith.pricers.weighting import item_sources
 
 HUMAN_PREFIX, ZERO_SHOT_PREFIX, ANSWERS_PREFIX = "human:", "zero-shot:", "answers:"
@@ -178,7 +179,8 @@ def model_candidate(model: PriceModel, name: str, catalog: Catalog, progress: Pr
     """Return a loaded model as a candidate. Without its comparables it is unknown which listings it was trained on."""
 
     def refit(train: list[Item], validation: list[Item]) -> Pricer:
-        return refit_model(model, fold_data(train, validation, catalog, is_weighted(model.manifest, members)))
+        data = fold_data(train, validation, catalog, is_weighted(model.manifest, members))
+        return add_rewriting_costs(refit_model(model, data))
 
     members = find_members(model.path)
     facts: dict[str, Any] = {"manifest": model.identity, "fit_seconds": model.manifest["fit_seconds"]}
@@ -188,12 +190,13 @@ def model_candidate(model: PriceModel, name: str, catalog: Catalog, progress: Pr
     candidate = Candidate(
         name,
         str(model.manifest["kind"]),
-        model,
+        add_rewriting_costs(model),
         fitted_on=str(model.info["fingerprint"]),
         currency=str(model.info["currency"]),
         facts=facts,
         refit=refit,
         is_trained_on=(lambda listings: is_in_training(model, listings)) if model.has_comparables else None,
+        rewriting=model.rewriting,
     )
     hybrid = find_hybrid(model)
     return candidate if hybrid is None else hybrid_candidate(candidate, model, hybrid, progress)

@@ -106,7 +106,8 @@ def test_the_plan_and_the_cost_are_reported(tmp_path: Path) -> None:
     assert read_notes(tmp_path / "prices.csv")[3] == DOWN
     assert describe_spending(facts["api"]) == [
         "The API model was asked about 18 listings; cost: US$0.28 of the budget of US$5.00.",
-        "It could not be asked about 2 (localhost does not answer); these have the price of the model's other members.",
+        "It could not be asked about 2 (localhost does not answer); these have the price of the model's other members, "
+        "or none: see the column note.",
     ]
 
 

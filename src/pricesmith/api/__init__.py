@@ -11,6 +11,7 @@ Every function takes `verbose=True` to show progress and notes on standard error
 from pricesmith.api.audit import audit
 from pricesmith.api.evaluate import Leaderboard, evaluate, report
 from pricesmith.api.pipeline import bases, curate, export, fit, load, measure_learning_curve, price_file
+from pricesmith.api.rewrite import rewrite
 from pricesmith.api.suggest import AnswerSuggestion, suggest_answers
 from pricesmith.api.sweep import sweep
 
@@ -27,6 +28,7 @@ __all__ = [
     "measure_learning_curve",
     "price_file",
     "report",
+    "rewrite",
     "suggest_answers",
     "sweep",
 ]

@@ -13,6 +13,7 @@ import hashlib
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -293,7 +294,7 @@ def split_items(items: Sequence[Item]) -> FitData:
 
 def with_id(listing: Listing, id: str) -> Listing:
     """The listing under another id."""
-    return Listing(id, listing.title, listing.text, listing.category, listing.brand)
+    return replace(listing, id=id)
 
 
 def find_item_groups(items: Sequence[Item]) -> list[int]:

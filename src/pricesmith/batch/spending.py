@@ -172,5 +172,6 @@ def describe_spending(facts: Mapping[str, Any]) -> list[str]:
     lines = [f"The API model was asked about {asked}; cost: {format_usd(facts['spent_usd'])}{limit}{lost}."]
     if facts["not_asked"]:
         reasons = ", ".join(f"{count:,} ({reason})" for reason, count in facts["not_asked"].items())
-        lines.append(f"It could not be asked about {reasons}; these have the price of the model's other members.")
+        rest = "these have the price of the model's other members, or none: see the column note"
+        lines.append(f"It could not be asked about {reasons}; {rest}.")
     return lines

@@ -43,6 +43,13 @@ def open_added(add: Catalog | Path | str | None, to: Path) -> Catalog | None:
     if add is None:
         return None
     old = add if isinstance(add, Catalog) else open_catalog(add)
+    if old.rewriting:
+        raise UsageError(
+            "Listings cannot be added to a rewritten catalog: the new ones are in other words",
+            got=f"--add {old.path}",
+            allowed="a catalog that `pricesmith curate` made",
+            hint="Add them to the original catalog, and run `pricesmith rewrite` on the result.",
+        )
     if old.path.resolve() == to.resolve():
         raise UsageError(
             "--add is the folder to write",

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import ColumnMap
+from pricesmith.catalog.rewriting import Rewriting, read_rewriting_facts
 from pricesmith.core.atomic import is_complete, sha256
 from pricesmith.core.errors import InputError
 from pricesmith.core.model_files import (
@@ -66,6 +67,7 @@ class LedgerFacts(Settings):
     splits: dict[Literal["train", "validation", "test"], Annotated[int, Field(ge=0)]]
     items_bytes: int = Field(ge=0)
     items_sha256: str = ""
+    rewriting: Rewriting | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,6 +94,12 @@ class Catalog:
     def price_range(self) -> tuple[float, float]:
         low, high = self.ledger["price_range"]
         return float(low), float(high)
+
+    @property
+    def rewriting(self) -> str:
+        """Identifies how a language model has rewritten the titles and texts; empty: they are as they were cleaned."""
+        facts = read_rewriting_facts(self.ledger)
+        return facts.id if facts else ""
 
     def __repr__(self) -> str:
         low, high = self.price_range
@@ -151,7 +159,8 @@ class Catalog:
             raise InputError(f"A catalog has no split {split!r}", got=split, allowed=", ".join(SPLITS))
         data = self.columns(split, ("id", "title", "text", "category", "brand", "price", "group"))
         rows = zip(*(data[name] for name in ("id", "title", "text", "category", "brand", "price")), strict=True)
-        items = [Item(Listing(i, t, x, c, b), p) for i, t, x, c, b, p in rows]
+        rewriting = self.rewriting
+        items = [Item(Listing(i, t, x, c, b, rewriting), p) for i, t, x, c, b, p in rows]
         return items, data["group"]
 
     def tune_half(self) -> list[Item]:

@@ -21,7 +21,7 @@ from pricesmith.catalog.templates import Templates, describe_templates, find_tem
 from pricesmith.core.console import CONTROL
 from pricesmith.core.model_files import report_damage
 from pricesmith.core.tables import Column, FittedTable
-from pricesmith.text.formatting import format_money
+from pricesmith.text.formatting import format_money, format_price, format_range, format_usd
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -127,12 +127,38 @@ def last_lines(catalog: Catalog) -> list[str]:
     """Columns, groups, masked amounts, split and folder."""
     splits = ", ".join(f"{count:,} {name}" for name, count in catalog.ledger["splits"].items())
     kinds = describe_kinds(catalog.ledger)
-    lines = [*kinds, *describe_columns(catalog.ledger["columns"]), *describe_sale_prices(catalog.ledger)]
+    lines = [
+        *describe_rewriting(catalog.ledger),
+        *kinds,
+        *describe_columns(catalog.ledger["columns"]),
+        *describe_sale_prices(catalog.ledger),
+    ]
     lines += describe_groups(catalog)
     if dates := catalog.ledger.get("dates"):
         days = "; ".join(f"{name} {dates[name][0]} to {dates[name][1]}" for name in SPLITS)
         lines.append(f"Split by time: a near-duplicate group goes by its latest date. {days}.")
     return [*lines, f"{'Items' if dates else 'Split by group'}: {splits}.", f"The catalog is {catalog.path}"]
+
+
+def describe_rewriting(ledger: Mapping[str, Any]) -> list[str]:
+    """Which language model rewrote how many listings, what they cost, and the change of the error in its trial."""
+    facts = ledger.get("rewriting")
+    if not facts:
+        return []
+    trial, spent = facts["trial"], facts["cost"]["spent_usd"]
+    currency = ledger["currency"]
+    before, after, change = (
+        format_price(trial[name], currency) for name in ("mae_as_written", "mae_rewritten", "change")
+    )
+    interval = format_range(trial["low"], trial["high"], currency) or "unknown"
+    significant = "" if trial["improves"] else ", which is not a significant fall"
+    cost = "" if spent == 0 else f" Its answers cost {format_usd(spent)}."
+    return [
+        f"Titles and texts are rewritten by {facts['model']} (prompt version {facts['prompt_version']}): "
+        f"{facts['rewritten']:,} of {facts['listings']:,} listings; the others keep their words.{cost}",
+        f"In its trial, {trial['recipe']} out of fold on {trial['rows']:,} listings, the MAE changed from {before} to "
+        f"{after}, by {change} (95 % CI {interval}){significant}.",
+    ]
 
 
 def describe_kinds(ledger: Mapping[str, Any]) -> list[str]:
@@ -296,6 +322,7 @@ def catalog_card(ledger: Mapping[str, Any]) -> str:
     )
     cleaning, masked = ledger["cleaning"], ledger["masked"]
     part_numbers = "removed" if cleaning["drop_part_numbers"] else "kept"
+    rewriting = "".join(f"{line}\n\n" for line in describe_rewriting(ledger))
     return f"""# {code_span(ledger["name"])}
 
 A Pricesmith catalog: {rows["kept"]:,} items priced in {ledger["currency"]}, from {low} to {high}.
@@ -329,7 +356,7 @@ A text has at most {cleaning["max_chars"]:,} characters; part numbers are {part_
 Every amount of money is masked: {masked["amounts"]:,} in {masked["listings"]:,} listings, of which
 {masked["near_price"]:,} had an amount within 5 % of their own price.
 
-Fingerprint: `{ledger["fingerprint"]}`
+{rewriting}Fingerprint: `{ledger["fingerprint"]}`
 """
 
 

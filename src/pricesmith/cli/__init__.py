@@ -9,7 +9,7 @@ from pricesmith.cli.app import app, install_interrupt_guard, run
 __all__ = ["app", "main", "run"]
 
 # In the order in which --help shows them.
-for module in ("make", "sweep", "evaluate", "audit", "use", "serve", "keys", "drift", "logs", "look"):
+for module in ("make", "rewrite", "sweep", "evaluate", "audit", "use", "serve", "keys", "drift", "logs", "look"):
     import_module(f"pricesmith.cli.{module}")
 
 

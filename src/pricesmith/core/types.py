@@ -19,13 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The input of a pricer. It has no price, so that no pricer can read it."""
+    """The input of a pricer. It has no price, so that no pricer can read it.
+
+    `rewriting` identifies how a language model has rewritten its title and text; empty: they are as they were cleaned.
+    """
 
     id: str
     title: str
     text: str
     category: str = ""
     brand: str = ""
+    rewriting: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

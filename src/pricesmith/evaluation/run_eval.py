@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pricesmith.catalog.catalog import Catalog
+from pricesmith.catalog.summary import describe_rewriting
 from pricesmith.core.atomic import describe_difference, read_json
 from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.core.progress import SILENT, Progress
@@ -62,8 +63,9 @@ class Candidate:
     distinguishes this pricer from another of its name, such as `manifest`, a hash. `refit(train, validation)` fits the
     same kind of pricer for a fold. `item_ids` are the items it is evaluated on, None for all (a person's answers cover
     some). `is_trained_on` says for each listing whether it was in the training rows, for another catalog; None if this
-    is unknown. Rows of its own validation split are not recognized. `analysis(evaluation)` returns further facts for
-    the meta file.
+    is unknown. Rows of its own validation split are not recognized. `rewriting` says how the listings
+    that it was fitted on were rewritten (empty: not at all), None if it was not fitted. `analysis(evaluation)` returns
+    further facts for the meta file.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Candidate:
     item_ids: Collection[str] | None = None
     is_trained_on: TrainingFilter | None = None
     cost_reporter: CostReporter | None = None
+    rewriting: str | None = None
     analysis: Callable[[Evaluation], Mapping[str, Any]] | None = None
 
 
@@ -146,6 +149,7 @@ def build_facts(
         **(candidate.cost_reporter.after() if candidate.cost_reporter is not None else {}),
         "kind": candidate.kind,
         "catalog_name": catalog.name,
+        **({"catalog_rewriting": " ".join(describe_rewriting(catalog.ledger))} if catalog.rewriting else {}),
         "date": time.strftime("%Y-%m-%d"),
         "split": plan.about["split"],
         "limit": limit,
@@ -202,6 +206,8 @@ def check(candidates: Sequence[Candidate], catalog: Catalog, limit: int | None, 
                 allowed=catalog.currency,
                 hint="Evaluate it on a catalog in its own currency.",
             )
+        if candidate.rewriting is not None and candidate.rewriting != catalog.rewriting:
+            raise rewriting_error(candidate, catalog)
         if candidate.fitted_on is None or candidate.fitted_on == catalog.fingerprint:
             continue
         if not other_catalog:
@@ -218,6 +224,21 @@ def check(candidates: Sequence[Candidate], catalog: Catalog, limit: int | None, 
                 allowed="on another catalog, a model folder with comparables/",
                 hint="Evaluate it on its own catalog, or name the model folder that it was copied from.",
             )
+
+
+def rewriting_error(candidate: Candidate, catalog: Catalog) -> UsageError:
+    """The error for a model whose training listings were not rewritten as those of the catalog were."""
+    return UsageError(
+        f"{candidate.name} was fitted on listings in another form than those of {catalog.name}",
+        got=f"{describe_form(candidate.rewriting)} and {describe_form(catalog.rewriting)}",
+        allowed="a catalog whose listings were rewritten as those of the model's catalog were",
+        hint="Evaluate it on its own catalog, or fit the recipe on this one.",
+    )
+
+
+def describe_form(rewriting: str | None) -> str:
+    """In which form listings are, in words."""
+    return f"rewriting {rewriting}" if rewriting else "listings as written"
 
 
 def check_folds(candidates: Sequence[Candidate], catalog: Catalog, plan: EvalPlan) -> None:

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.catalog.comparables import ComparablesIndex
+from pricesmith.catalog.rewriting import read_rewriting_facts
 from pricesmith.core.atomic import inventory, read_json, write_atomic, write_json
 from pricesmith.core.folders import FolderBuild, build_folder
 from pricesmith.core.progress import SILENT, Progress
@@ -353,6 +354,7 @@ def refit_into(model: PriceModel, rows: FitData, to: Path) -> Path:
 
 def catalog_info(catalog: Catalog, train: Sequence[Item]) -> dict[str, Any]:
     """The facts of a catalog that a model stores, so that it can price raw rows without the catalog."""
+    rewriting = read_rewriting_facts(catalog.ledger)
     return {
         "name": catalog.name,
         "fingerprint": catalog.fingerprint,
@@ -363,6 +365,7 @@ def catalog_info(catalog: Catalog, train: Sequence[Item]) -> dict[str, Any]:
         "map": catalog.ledger.get("settings", {}).get("map", {}),
         "price_range": list(catalog.price_range),
         "currency": catalog.currency,
+        **({"rewriting": rewriting.model_dump(mode="json")} if rewriting else {}),
         "median": float(np.median([item.price for item in train])),
     }
 

@@ -10,13 +10,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field
 
 from pricesmith.catalog.clean import CleanSettings, is_too_short, refusal
 from pricesmith.catalog.columns import ColumnMap
 from pricesmith.catalog.comparables import Comparable, ComparablesIndex
+from pricesmith.catalog.rewriting import Rewriting, check_form, read_rewriting_facts
 from pricesmith.core.atomic import is_complete, verify
 from pricesmith.core.build_file import resolve_model_folder
 from pricesmith.core.errors import InputError, UsageError
@@ -30,12 +31,16 @@ from pricesmith.core.model_files import (
     report_damage,
 )
 from pricesmith.core.settings import Settings, parse_settings
-from pricesmith.core.types import Listing, Pricer, Quote, Recipe
+from pricesmith.core.types import NOT_ASKED, Listing, Pricer, Quote, Recipe
 from pricesmith.pricers import KINDS, plugin_kinds
 from pricesmith.pricers.conformal import CalibrationTable, ClippedPricer, ConformalPricer, format_intervals
 from pricesmith.pricers.predict import PredictMixin
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.pricers.reference import Reference
+
+if TYPE_CHECKING:
+    from pricesmith.pricers.rewriting.form import RewrittenListing
+    from pricesmith.pricers.rewriting.rewriter import ListingRewriter
 
 MANIFEST = "manifest.json"
 RECIPE = "recipe.toml"
@@ -91,6 +96,7 @@ class CatalogFacts(Settings):
     price_range: Annotated[tuple[float, float], AfterValidator(check_range)]
     currency: str = Field(min_length=1)
     median: float = Field(gt=0)
+    rewriting: Rewriting | None = None
 
 
 class PriceModel(PredictMixin):
@@ -101,6 +107,7 @@ class PriceModel(PredictMixin):
     ):
         self.path, self.recipe, self.pricer, self.info, self.manifest = path, recipe, pricer, info, manifest
         self.reference: Reference | None = None  # quotes and errors at training time
+        self.rewriter: ListingRewriter | None = None  # of a model of a rewritten catalog
         self._index: ComparablesIndex | None = None
 
     @property
@@ -131,6 +138,8 @@ class PriceModel(PredictMixin):
     @property
     def asks_api(self) -> bool:
         """Whether quotes may need answers of an API model, which cost money."""
+        if self.rewriter is not None and self.rewriter.asks_api:
+            return True
         pricer: Any = self.pricer
         while pricer is not None and not hasattr(pricer, "asks_api"):
             pricer = getattr(pricer, "pricer", None)
@@ -140,18 +149,36 @@ class PriceModel(PredictMixin):
         """One quote for each listing, in order, clipped to the catalog's range, with an interval.
 
         A listing that curate would refuse as too short is unanswered, with the reason in `raw`. With
-        `check_similarity` each quote has `nothing_similar`.
+        `check_similarity` each quote has `nothing_similar`. If the model's catalog was rewritten by a language model,
+        listings are rewritten first; one that cannot be is unanswered.
         """
+        check_form(listings, self.rewriting)
         cleaning = parse_settings(CleanSettings, self.info["cleaning"], where=CATALOG)
         accepted = [listing for listing in listings if not is_too_short(listing, cleaning)]
-        quotes = iter(self.pricer.price(accepted) if accepted else [])
+        rewritten = self.rewriter.rewrite(accepted) if self.rewriter is not None else None
+        ready = accepted if rewritten is None else [answer.listing for answer in rewritten if not answer.error]
+        quotes = iter(self.pricer.price(ready) if ready else [])
         if check_similarity:
-            flags = self.nothing_similar(accepted)
+            flags = self.nothing_similar(ready)
             quotes = iter([replace(quote, nothing_similar=flag) for quote, flag in zip(quotes, flags, strict=True)])
+        if rewritten is not None:
+            quotes = iter([add_rewriting(None if answer.error else next(quotes), answer) for answer in rewritten])
         refused = Quote(None, raw=refusal(cleaning))
         if len(accepted) == len(listings):
             return list(quotes)
         return [refused if is_too_short(listing, cleaning) else next(quotes) for listing in listings]
+
+    @property
+    def rewriting(self) -> str:
+        """Identifies how the listings of the model's catalog were rewritten; empty: they were not."""
+        facts = read_rewriting_facts(self.info)
+        return facts.id if facts else ""
+
+    def rewrite(self, listings: Sequence[Listing]) -> list[Listing]:
+        """The listings as the model reads them: rewritten, if those of its catalog were, and as far as they can be."""
+        if self.rewriter is None:
+            return list(listings)
+        return [answer.listing for answer in self.rewriter.rewrite(listings)]
 
     @property
     def has_comparables(self) -> bool:
@@ -174,6 +201,7 @@ class PriceModel(PredictMixin):
         """
         if self.index is None:
             return [[] for _ in listings]
+        listings = self.rewrite(listings)
         if quotes is None:
             quotes = self.price(listings)
         logs = [math.log(quote.price) if quote.price else math.nan for quote in quotes]
@@ -184,7 +212,17 @@ class PriceModel(PredictMixin):
         exported without its training rows."""
         if self.index is None or not self.index.calibrated:
             return [None for _ in listings]
-        return list(self.index.nothing_similar(listings))
+        return list(self.index.nothing_similar(self.rewrite(listings)))
+
+
+def add_rewriting(quote: Quote | None, answer: RewrittenListing) -> Quote:
+    """The quote of a rewritten listing with the cost of rewriting it; unanswered if it could not be rewritten."""
+    if quote is None:
+        reason = answer.error
+        note = f"{NOT_ASKED}: {reason}"
+        return Quote(None, raw="the listing could not be rewritten", cost_usd=answer.cost_usd, note=note)
+    known = quote.cost_usd is not None and answer.cost_usd is not None
+    return replace(quote, cost_usd=(quote.cost_usd or 0.0) + (answer.cost_usd or 0.0) if known else None)
 
 
 def content_identity(files: Mapping[str, Mapping[str, Any]], *, skip: str = "") -> str:
@@ -210,10 +248,16 @@ def load_model(path: Path | str) -> PriceModel:
     table = read_settings(folder / CALIBRATION, CalibrationTable)
     with report_damage(folder):
         pricer: Pricer = ConformalPricer(ClippedPricer(recipe.load(folder), (low, high)), table, (low, high))
-        if getattr(recipe, "probed", True):
-            pricer.price([PROBE])  # detect files that do not belong together
+        rewriting = read_rewriting_facts(info)
+        if getattr(recipe, "probed", True):  # detect files that do not belong together
+            pricer.price([replace(PROBE, rewriting=rewriting.id if rewriting else "")])
     model = PriceModel(folder, recipe, pricer, info, manifest)
     model.reference = read_settings(folder / REFERENCE, Reference) if REFERENCE in files else None
+    if rewriting is not None:
+        from pricesmith.pricers.rewriting.rewriter import ListingRewriter  # loads what asks API models
+
+        cleaning = parse_settings(CleanSettings, info["cleaning"], where=CATALOG)
+        model.rewriter = ListingRewriter(rewriting, cleaning, str(info["currency"]))
     return model
 
 
@@ -293,7 +337,9 @@ def format_model(model: PriceModel) -> str:
     seconds = model.manifest["fit_seconds"]
     weighted = f", weighted by {model.weight_by}" if model.weight_by else ""
     fitted = f"{model.manifest['kind']} fitted on {rows['train']:,} listings{weighted} in {seconds:.1f} s"
-    return f"{model.path}: {fitted}{interval}"
+    rewriting = read_rewriting_facts(model.info)
+    rewritten = f"; listings are rewritten by {rewriting.model} before they are priced" if rewriting else ""
+    return f"{model.path}: {fitted}{interval}{rewritten}"
 
 
 def to_dict(model: PriceModel) -> dict[str, Any]:

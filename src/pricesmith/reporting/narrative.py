@@ -32,6 +32,7 @@ from pricesmith.text.formatting import (
 MAX_SENTENCES = 4  # hosted models that get a sentence each; the table has them all
 MAX_NAMES = 3
 MAX_NAME_LENGTH = 48
+MAX_NOTE_LENGTH = 800
 NOT_COMPARED = ("other items", "too few items")
 SAME = "no significant difference"
 OUTCOMES: dict[Outcome, str] = {
@@ -46,6 +47,8 @@ OUTCOMES: dict[Outcome, str] = {
 def conclusion_paragraph(conclusion: Conclusion, meta: Mapping[str, Any]) -> list[str]:
     """Return the sentences of the conclusion in order. `meta` is the reference's: `catalog_name`, `split`, `folds`."""
     sentences = [opening_sentence(conclusion, meta)]
+    if rewriting := meta.get("catalog_rewriting"):
+        sentences.append(to_single_line(str(rewriting), MAX_NOTE_LENGTH))
     sentences += hybrid_sentences(conclusion, [conclusion.reference])
     if not conclusion.comparisons:
         sentences.append("No other pricer was evaluated, so there is nothing to compare it with.")

@@ -121,8 +121,8 @@ class LoadedModel:
 
 def can_divide(model: PriceModel) -> bool:
     """Whether the batches of a model can be divided between processes: neither it nor a member asks an API model or is
-    a language model, which uses all cores by itself."""
-    return not model.asks_api and all(kind in DIVISIBLE for kind in find_kinds(model))
+    a language model, which uses all cores by itself, and no listing is rewritten by one."""
+    return not model.asks_api and model.rewriter is None and all(kind in DIVISIBLE for kind in find_kinds(model))
 
 
 def find_kinds(pricer: Any) -> Iterator[str]:

@@ -109,6 +109,8 @@ def find_obstacle(old: PriceModel, new: PriceModel, catalog: Catalog) -> str:
         currency = str(model.info["currency"])
         if currency != catalog.currency:
             return f"the {name} model quotes in {currency}, the catalog {catalog.name} is in {catalog.currency}"
+        if model.rewriting != catalog.rewriting:
+            return f"the {name} model and the catalog {catalog.name} have listings that were not rewritten alike"
         if model.asks_api:
             return f"the {name} model asks an API model, and pricing the test items would cost money"
         if model.info["fingerprint"] != catalog.fingerprint and not model.has_comparables:

@@ -11,14 +11,10 @@ the first requests of the run. It limits nothing: the budget reserves the worst 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from pricesmith.pricers.api.pricer import JSON_ANSWER_TOKENS, ApiPricer
 from pricesmith.pricers.api.providers import Endpoint
 
-if TYPE_CHECKING:
-    from pricesmith.pricers.api.pricer import ApiPricer
-
-JSON_ANSWER_TOKENS = 8.0  # {"price": 24.5}
 REASONING_TOKENS = 832.0  # of one price, documented in docs/api-models.md
 MIN_ANSWERS = 5  # of which a mean is taken
 WITHOUT_REASONING = ("none",)  # values of reasoning_effort
@@ -40,17 +36,20 @@ class OutputEstimate:
 def estimate_output_tokens(pricer: ApiPricer) -> OutputEstimate:
     """Return the expected number of output tokens of a reply: as in the cached ones, or before there are any."""
     endpoint, options = pricer.endpoint, pricer.options
-    mean = pricer.cache.mean_output_tokens(endpoint.url, endpoint.model, options.reasoning_effort)
+    mean = pricer.cache.mean_output_tokens(endpoint.url, endpoint.model, options.reasoning_effort, pricer.purpose)
     if mean is not None:
         return OutputEstimate(mean, "as in its cached replies", measured=True)
-    return first_estimate(endpoint, options.reasoning_effort, options.max_output_tokens)
+    return first_estimate(endpoint, options.reasoning_effort, options.max_output_tokens, pricer.answer_tokens)
 
 
-def first_estimate(endpoint: Endpoint, reasoning_effort: str, max_output_tokens: int) -> OutputEstimate:
-    """Return the expected number of output tokens of a model without any reply, at most the limit of the request."""
+def first_estimate(
+    endpoint: Endpoint, reasoning_effort: str, max_output_tokens: int, answer_tokens: float = JSON_ANSWER_TOKENS
+) -> OutputEstimate:
+    """Return the expected number of output tokens of a model without any reply, at most the limit of the request.
+    `answer_tokens` are those of the answer without reasoning."""
     if not endpoint.reasoning or reasoning_effort in WITHOUT_REASONING:
-        return OutputEstimate(JSON_ANSWER_TOKENS, "without reasoning")
-    tokens = min(JSON_ANSWER_TOKENS + REASONING_TOKENS, float(max_output_tokens))
+        return OutputEstimate(answer_tokens, "without reasoning")
+    tokens = min(answer_tokens + REASONING_TOKENS, float(max_output_tokens))
     return OutputEstimate(tokens, "it may reason; corrected after the first answers")
 
 

@@ -136,8 +136,10 @@ class ApiSettings:
         train: Callable[[], Sequence[Item]] = tuple,
         groups: Mapping[str, str] | None = None,
         progress: Progress = SILENT,
+        cls: type[ApiPricer] = ApiPricer,
     ) -> ApiPricer:
         """Return the pricer of an API model, which is closed with these settings; `train` and `groups` as in ApiPricer.
+        `cls` is its class.
 
         Raises UsageError if its provider is unknown or has no flex tier, or if there is a budget and no token price. A
         missing key is an error only when a request must be sent.
@@ -152,7 +154,7 @@ class ApiSettings:
             keyless=True,
         )
         check_tier(endpoint, options.tier)
-        pricer = ApiPricer(
+        pricer = cls(
             endpoint,
             PromptOptions(**{option: getattr(options, option) for option in PromptOptions.model_fields}),
             self.response_cache(),

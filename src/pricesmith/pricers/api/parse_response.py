@@ -97,22 +97,9 @@ def parse_response(text: str, finish: str, currency: str) -> float | str:
 
     `finish` is the endpoint's finish reason; `currency` is the catalog's currency code.
     """
-    finish = finish.casefold()
-    if finish == "rejected":
-        return REJECTED
-    if finish == JSON_FAILED:
-        return BROKEN_JSON
-    if any(mark in finish for mark in ("length", "max", "window_exceeded")):
-        return TRUNCATED
-    if finish not in COMPLETE:
-        return REFUSAL if any(mark in finish for mark in FILTERED) else INTERRUPTED_REPLY
-    answer = strip_reasoning(text)
-    if answer is None:
-        return UNENDED_REASONING
-    if fenced := CODE_FENCE.fullmatch(answer):
-        answer = fenced[1]
-    if not answer:
-        return EMPTY
+    answer, reason = read_answer(text, finish)
+    if reason:
+        return reason
     if answer[0] in "{[":
         return parse_json_price(answer, currency)
     answer = answer.strip("*_` ").removesuffix(".") if not answer.endswith("..") else answer
@@ -120,6 +107,29 @@ def parse_response(text: str, finish: str, currency: str) -> float | str:
     answer = (answer[lead.end() :] if lead else answer).strip("*_` ")
     unit = OUTPUT_FORMATS.get(currency)
     return parse_amount(re.sub(rf"\s*\b{unit}s?$", "", answer, flags=re.IGNORECASE) if unit else answer, currency)
+
+
+def read_answer(text: str, finish: str) -> tuple[str, str]:
+    """Return the answer in a reply, without reasoning and code fence; or an empty text and the reason why there is none
+    that is complete."""
+    finish = finish.casefold()
+    reason = ""
+    if finish == "rejected":
+        reason = REJECTED
+    elif finish == JSON_FAILED:
+        reason = BROKEN_JSON
+    elif any(mark in finish for mark in ("length", "max", "window_exceeded")):
+        reason = TRUNCATED
+    elif finish not in COMPLETE:
+        reason = REFUSAL if any(mark in finish for mark in FILTERED) else INTERRUPTED_REPLY
+    if reason:
+        return "", reason
+    answer = strip_reasoning(text)
+    if answer is None:
+        return "", UNENDED_REASONING
+    if fenced := CODE_FENCE.fullmatch(answer):
+        answer = fenced[1]
+    return answer, "" if answer else EMPTY
 
 
 def strip_reasoning(text: str) -> str | None:

@@ -49,6 +49,7 @@ from pricesmith.text.prompts import (
     repair_unicode,
 )
 
+JSON_ANSWER_TOKENS = 8.0  # {"price": 24.5}
 MAX_LISTING_CHARS = 8_000  # of a listing that is priced: a megabyte would cost dollars
 MAX_MESSAGE_TOKENS = 16  # of a chat's format around each message, at worst
 MAX_SCHEMA_TOKENS = 200  # that an endpoint may add for the schema of the reply, at worst
@@ -107,8 +108,12 @@ class ApiPricer:
 
     `train` returns the priced listings that may be shown as examples, `groups` maps ids to near-duplicate groups;
     `label` is its name in notes, before the model's. `tier` is the service tier that is asked for, empty for the
-    standard one. `after_answers` is called after requests were answered.
+    standard one. `after_answers` is called after requests were answered. `purpose` is what its answers are for, and
+    `answer_tokens` is about how long they are.
     """
+
+    purpose = PRICE
+    answer_tokens = JSON_ANSWER_TOKENS
 
     def __init__(
         self,
@@ -232,7 +237,7 @@ class ApiPricer:
         ]
 
     def request(
-        self, messages: Messages, *, schema: bool | None = None, n_shared: int = 0, purpose: str = PRICE
+        self, messages: Messages, *, schema: bool | None = None, n_shared: int = 0, purpose: str = ""
     ) -> ApiRequest:
         """Return a request with its worst-case cost: a token for each byte, and the longest reply allowed."""
         max_output = self.options.max_output_tokens
@@ -246,7 +251,7 @@ class ApiPricer:
         key = cache_key(self.endpoint.url, self.endpoint.model, messages, settings)
         price = self.worst_price()
         worst = price.cost(Usage(max_input_tokens(messages), max_output)) if price else None
-        return ApiRequest(key, messages, worst or 0.0, n_shared, purpose)
+        return ApiRequest(key, messages, worst or 0.0, n_shared, purpose or self.purpose)
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
         """Return one quote per listing, in order. Cached replies are not requested again.
@@ -318,6 +323,19 @@ class ApiPricer:
 
     def quote(self, result: Completion | RequestFailed) -> Quote:
         """Return a reply as a quote and count it; a failed request gives the reason as `raw`."""
+        result = self.record(result)
+        if isinstance(result, RequestFailed):
+            return Quote(None, raw=f"no reply: {result.got}", cost_usd=result.cost_usd)
+        price = parse_response(result.text, result.finish, self.prompt.currency)
+        if isinstance(price, str):
+            self.usage.unanswered[price] += 1
+        number = None if isinstance(price, str) else price
+        seconds = result.seconds if is_timed(self.tier, result) else 0.0  # 0: not timed
+        return Quote(number, raw=result.text[:MAX_RAW_CHARS], cost_usd=result.cost_usd, seconds=seconds)
+
+    def record(self, result: Completion | RequestFailed) -> Completion | RequestFailed:
+        """Count a reply or a failed request in `usage`; return it, a reply with its cost by the price list known
+        now."""
         usage = self.usage
         result = result if isinstance(result, RequestFailed) else self.reprice(result)
         cost = result.cost_usd
@@ -326,15 +344,10 @@ class ApiPricer:
         usage.failed_tries_usd += (cost or 0.0) if isinstance(result, RequestFailed) else result.failed_tries_usd
         if isinstance(result, RequestFailed):
             usage.no_reply[result.got] += 1
-            return Quote(None, raw=f"no reply: {result.got}", cost_usd=cost)
+            return result
         usage.tokens.update({"input": result.tokens_in or 0, "output": result.tokens_out or 0})
         usage.answers.add(result)
-        price = parse_response(result.text, result.finish, self.prompt.currency)
-        if isinstance(price, str):
-            usage.unanswered[price] += 1
-        number = None if isinstance(price, str) else price
-        seconds = result.seconds if is_timed(self.tier, result) else 0.0  # 0: not timed
-        return Quote(number, raw=result.text[:MAX_RAW_CHARS], cost_usd=cost, seconds=seconds)
+        return result
 
     def reprice(self, completion: Completion) -> Completion:
         """Return a reply with its cost by the price list known now, which may have been incomplete when it was cached.
@@ -375,7 +388,7 @@ class ApiPricer:
             raise PricesmithError(
                 f"{self.endpoint.host} has not answered any request",
                 got=f"no reply to any of {usage.no_reply.total():,} listings: {causes}",
-                hint="No evaluation was written. Run the same command again when the endpoint is up.",
+                hint="Nothing was written. Run the same command again when the endpoint is up.",
             )
 
 
@@ -420,7 +433,7 @@ class RequestBatch:
         finally:
             cache.release(request.key)
         self.add(request.key, completion, "requested")
-        if request.purpose == PRICE and completion.tokens_out:
+        if request.purpose == pricer.purpose and completion.tokens_out:
             with self.lock:
                 pricer.usage.n_counted += 1
                 pricer.usage.output_tokens += completion.tokens_out
@@ -466,7 +479,8 @@ def in_batch_job_error(pricer: ApiPricer, count: int) -> PricesmithError:
     return PricesmithError(
         f"{requests} in an unfinished batch job at {pricer.endpoint.host}",
         got=pricer.label,
-        hint="Run `pricesmith eval ... --batch` to collect its answers, or with --cancel-batch to cancel it.",
+        hint="Run the command that submitted it again, with --batch, to collect its answers; with --cancel-batch in "
+        "its place, to cancel it.",
     )
 
 

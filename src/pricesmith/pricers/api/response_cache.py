@@ -69,7 +69,7 @@ ADDED_COLUMNS = (
     *(("answers", f"{name} TEXT") for name in ("tier", "response_model", "purpose", "effort")),
     ("asked", "pid INTEGER"),
 )
-PRICE, MEMORIZATION = "price", "memorization"  # what a reply is for
+PRICE, MEMORIZATION, REWRITING = "price", "memorization", "rewriting"  # what a reply is for
 
 
 @dataclass(frozen=True)
@@ -293,7 +293,7 @@ class ResponseCache:
     ) -> None:
         """Store a reply, with API keys already masked, and end its claim; the first reply of a key stays.
 
-        `purpose` (price, memorization) and `effort` (of reasoning) are kept for `mean_output_tokens`.
+        `purpose` (price, memorization, rewriting) and `effort` (of reasoning) are kept for `mean_output_tokens`.
         """
         with self.transaction():
             self.insert(key, endpoint, model, completion, purpose=purpose, effort=effort)
@@ -411,15 +411,15 @@ class ResponseCache:
         row = (endpoint, model, json.dumps(dict(capabilities)))
         self.run("INSERT OR REPLACE INTO capabilities VALUES (?, ?, ?)", row)
 
-    def mean_output_tokens(self, endpoint: str, model: str, effort: str = "") -> float | None:
-        """Return the mean number of output tokens of a model's cached prices; None below 5 of them.
+    def mean_output_tokens(self, endpoint: str, model: str, effort: str = "", purpose: str = PRICE) -> float | None:
+        """Return the mean number of output tokens of a model's cached replies of a purpose; None below 5 of them.
 
         Replies with another reasoning effort do not count. Those of older versions do: theirs is unknown.
         """
         (row,) = self.run(
             "SELECT COUNT(*), AVG(tokens_out) FROM answers WHERE endpoint = ? AND model = ? AND tokens_out > 0"
             " AND COALESCE(purpose, ?) = ? AND COALESCE(effort, ?) = ?",
-            (endpoint, model, PRICE, PRICE, effort, effort),
+            (endpoint, model, PRICE, purpose, effort, effort),
         )
         return float(row[1]) if row[0] >= 5 else None
 

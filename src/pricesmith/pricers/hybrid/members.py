@@ -66,7 +66,9 @@ def load_member(
     if spec.kind == "api":
         return ApiMember(spec, currency, progress, (low, high))
     if spec.kind == "folder":
-        return load_model(path or spec.text)
+        model = load_model(path or spec.text)
+        model.rewriter = None  # the whole rewrites a listing once, for all members
+        return model
     quotes = read_prices(path or Path(spec.text), currency)
     return SavedAnswers(quotes, spec.name, fees, currency, (low, high))
 

@@ -80,8 +80,8 @@ class BatchRun:
         self.failures: dict[str, RequestFailed] = {}
         self.answered: set[str] = set()
         self.asked: set[str] = set()
-        self.n_kept, self.cost = 0, 0.0
-        self.run_id = ""
+        self.n_kept, self.cost, self.run_id = 0, 0.0, ""
+        self.effort, self.purposes = pricer.options.reasoning_effort, dict[str, str]()
         self.token_limit = math.inf
         self.last_success = 0.0
         self.cancelling = False
@@ -98,6 +98,7 @@ class BatchRun:
         Raises BudgetExceeded if not even one fits, PricesmithError if the provider refuses them.
         """
         self.requests = {request.key: request for request in requests}
+        self.purposes = {request.key: request.purpose for request in requests}
         self.run_id = hashlib.sha256("\n".join(sorted(self.requests)).encode()).hexdigest()
         cached = self.pricer.cache.find(self.requests)
         pending = [key for key in self.requests if key not in cached]
@@ -121,7 +122,7 @@ class BatchRun:
         if spent:
             with self.budget.change:
                 self.budget.spent += spent
-            self.note(f"Batch jobs of this evaluation have cost up to ${spent:,.4f} before; that counts as spent.")
+            self.note(f"Batch jobs of this command have cost up to ${spent:,.4f} before; that counts as spent.")
 
     def settle_parameters(self) -> None:
         """Ask the first request by itself at the standard price: a refused parameter would fail every line of a job."""
@@ -357,7 +358,7 @@ class BatchRun:
     def settle(self, id: str, outcomes: Sequence[Outcome]) -> None:
         """Store outcomes, replace their reservations by their costs, and put what can be asked again into the queue."""
         open_job = self.jobs[id]
-        settled = {outcome.key for outcome in self.store.settle(id, outcomes, self.pricer.options.reasoning_effort)}
+        settled = {outcome.key for outcome in self.store.settle(id, outcomes, self.effort, self.purposes)}
         for outcome in outcomes:
             line = open_job.lines[outcome.key]
             cost = outcome.cost if outcome.key in settled else 0.0  # else another command has settled it

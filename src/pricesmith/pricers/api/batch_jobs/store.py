@@ -22,11 +22,11 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pricesmith.pricers.api.response_cache import Completion, ResponseCache
+from pricesmith.pricers.api.response_cache import PRICE, Completion, ResponseCache
 
 JobState = Literal["prepared", "creating", "submitted", "closed", "void"]
 LineState = Literal["open", "answered", "failed", "expired", "void"]
@@ -180,11 +180,14 @@ class BatchStore:
         """Return the provider's ids of all jobs of this cache."""
         return {remote for (remote,) in self.cache.run("SELECT remote FROM batch_jobs WHERE remote != ''")}
 
-    def settle(self, job: str, outcomes: Sequence[Outcome], effort: str = "") -> list[Outcome]:
+    def settle(
+        self, job: str, outcomes: Sequence[Outcome], effort: str = "", purposes: Mapping[str, str] | None = None
+    ) -> list[Outcome]:
         """Store replies and end their lines; returns the outcomes of lines that were still open.
 
         A line is settled once: an outcome for a line that is not open in this job changes nothing. With its last line
-        the job is closed. `effort` is the reasoning effort that was asked for.
+        the job is closed. `effort` is the reasoning effort that was asked for; `purposes` are what the replies are for,
+        by key, if that is not a price.
         """
         cache, settled = self.cache, []
         known = self.get(job)
@@ -198,7 +201,10 @@ class BatchStore:
                 if not changed:
                     continue
                 if outcome.completion is not None:
-                    cache.insert(outcome.key, known.endpoint, known.model, outcome.completion, effort=effort)
+                    purpose = (purposes or {}).get(outcome.key, PRICE)
+                    cache.insert(
+                        outcome.key, known.endpoint, known.model, outcome.completion, purpose=purpose, effort=effort
+                    )
                 settled.append(outcome)
             if not cache.run("SELECT 1 FROM batch_lines WHERE job = ? AND state = 'open' LIMIT 1", (job,)):
                 cache.run(
