@@ -134,6 +134,20 @@ def test_actors_live_as_long_as_the_run(faults: dict[str, Any]) -> None:
     assert len({result["pid"] for result in results}) <= 2
 
 
+def test_two_nodes_build_the_catalog_that_one_machine_builds(nodes: TwoNodes, shop: Shop) -> None:
+    """Every file of it; the two sources are read by the nodes."""
+    make_csv(shop.folder / "more.csv", 300, seed=2)
+    sources = [str(shop.folder / name) for name in ("new.csv", "more.csv")]
+    one, two = shop.folder / "one" / "shop", shop.folder / "two" / "shop"
+    assert run(["curate", *sources, "--to", str(one), "--quiet"]) == 0
+    words = ["curate", *sources, "--to", str(two), "--cluster", ADDRESS, "--quiet"]
+    code, _, err = nodes.run(["-c", COMMAND, *words])
+    assert code == 0, err
+    names = sorted(path.name for path in one.iterdir())
+    assert sorted(path.name for path in two.iterdir()) == names
+    assert all((one / name).read_bytes() == (two / name).read_bytes() for name in names)
+
+
 def test_two_nodes_write_the_file_that_one_machine_writes(nodes: TwoNodes, shop: Shop) -> None:
     """Byte for byte, from the command line."""
     paths = [str(shop.folder / "median"), "--file", str(shop.folder / "new.csv"), "--to", str(shop.folder / "two.csv")]

@@ -1,7 +1,7 @@
 """A Ray cluster of two nodes on this machine: each has a network namespace of its own, and there is a token.
 
-The second node also has a folder of its own where the first has another, so it is a machine that shares all folders but
-one.
+The second node has two folders of its own where the first has others: Ray's, since two nodes that share one mistake
+each other's addresses, and a small one, so that it is a machine that does not share all folders.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def start_two_nodes(folder: Path) -> Iterator[TwoNodes]:
             for link in ("lo", "eth0"):
                 ip("-n", name, "link", "set", link, "up")
         run_ray(names[0], [*head, "--temp-dir", str(folder / "r")], nodes)
-        shell = 'mount -t tmpfs -o size=64k none "$0" && exec "$@"'
-        run_ray(names[1], ["unshare", "-m", "sh", "-c", shell, str(nodes.own), *second], nodes)
+        own = f"mount -t tmpfs -o size=64k none {nodes.own} && mount -t tmpfs none {folder / 'r'}"
+        run_ray(names[1], ["unshare", "-m", "sh", "-c", f'{own} && exec "$@"', "sh", *second], nodes)
         yield nodes
     finally:
         for name in names:

@@ -42,24 +42,23 @@ def curate(
     add: Path | str | None = None,
     kind: str = "",
     sheet: str = "",
+    cluster: str | None = None,
     overwrite: bool = False,
     verbose: bool = False,
 ) -> Catalog:
     """Make a catalog in the folder `to` from files, folders, globs or DataFrames, or from several of them.
 
-    A DataFrame of pandas, polars or pyarrow is read, cleaned, split and checked exactly as a file is. The same call
-    again opens the finished catalog.
+    A DataFrame of pandas, polars or pyarrow is treated as a file is. The same call again opens the finished catalog.
 
     Args:
         mapping: field to column, for columns with unusual names, such as `{"price": "amount"}`.
-        currency: ISO code of the prices (default: the one that the files name, else USD).
-        min_price, max_price: the lowest and the highest price to keep (default: all prices).
+        currency, min_price, max_price: ISO code of the prices (default: what files name, else USD), and their range.
         split: `auto`, `time`, or shares such as `90/5/5`; another `split_seed` gives another.
-        train_rows: keep this many training rows, balanced over sources, prices and categories.
-        drop_part_numbers: take part numbers out of the text.
+        train_rows, drop_part_numbers: keep so many training rows, balanced; take part numbers out of the text.
         keep, drop: columns to keep although they give the price away, and columns to ignore.
         add: the folder of an earlier catalog, whose items are added and keep their split.
         delimiter, sheet, kind: of a CSV file, of a workbook, and of any file such as `shopify` (default: recognized).
+        cluster: address of a Ray cluster that cleans the rows, HOST:PORT or "auto" (docs/scale.md).
         overwrite, verbose: replace a catalog that was made with other settings; show progress.
 
     Raises UsageError for a wrong option, a table without a price column, or a folder `to` that holds something else,
@@ -72,7 +71,7 @@ def curate(
         >>> catalog.currency, len(catalog.items("train"))
         ('EUR', 120)
     """
-    from pricesmith.catalog.curation import curate as curate_files
+    from pricesmith.cluster.curate import curate as curate_files
 
     with (
         tempfile.TemporaryDirectory(prefix="pricesmith-") as folder,
@@ -83,6 +82,7 @@ def curate(
             paths, Path(to), mapping=mapping, currency=currency, min_price=min_price, max_price=max_price, split=split,
             split_seed=split_seed, train_rows=train_rows, drop_part_numbers=drop_part_numbers, keep=keep, drop=drop,
             delimiter=delimiter, kind=kind, sheet=sheet, add=add, overwrite=overwrite, progress=progress,
+            cluster=cluster,
         )  # fmt: skip
 
 

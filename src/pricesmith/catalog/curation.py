@@ -190,8 +190,9 @@ def keep_shards(build: FolderBuild) -> Iterator[None]:
         yield
     except (InputError, UsageError):
         raise
-    except BaseException:
-        build.keep = has_full_shard(build.folder / WORK / SHARDS)
+    except BaseException as error:
+        resumable = isinstance(error, PricesmithError) and error.keeps_work
+        build.keep = resumable or has_full_shard(build.folder / WORK / SHARDS)
         raise
 
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -43,6 +44,9 @@ MOST_PRODUCTS = 1_000_000  # names of products that are counted
 FIRST_ROWS = 20_000  # rows that are prepared here before other processes are started
 MOST_PROCESSES = 8  # more would wait for this process, which reads and writes
 AHEAD = 2  # batches in flight for each process
+# Who writes the shards of unfinished feeds, (feed, folder), if not this process alone: staging(feeds, rules, progress).
+Staging = Callable[[Sequence[tuple[Feed, Path]], Rules, Progress], None]
+STAGING: ContextVar[Staging | None] = ContextVar("staging", default=None)
 
 
 def stage_feeds(
@@ -55,6 +59,10 @@ def stage_feeds(
     existing = [find_shards(folder / name) for name in names]
     if finished := sum(shard.rows for shards in existing for shard in shards.values()):
         progress.note(f"Resuming: {format_count(finished, 'row')} were read and cleaned before the interruption.")
+    if (staging := STAGING.get()) is not None:
+        entries = zip(feeds, names, existing, strict=True)
+        staging([(feed, folder / name) for feed, name, shards in entries if not are_whole(shards)], rules, progress)
+        existing = [find_shards(folder / name) for name in names]
     staged = StagedFeeds()
     with Preparation(rules, count_processes()) as preparation:
         for feed, name, shards in zip(feeds, names, existing, strict=True):

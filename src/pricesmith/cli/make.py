@@ -15,6 +15,7 @@ from pricesmith.cli.app import (
     ApiCost,
     ApiModelName,
     ApiTimeout,
+    ClusterAddress,
     ColumnNames,
     Currency,
     Delimiter,
@@ -156,13 +157,14 @@ def curate(
     add: Annotated[
         Path | None, typer.Option("--add", help="An earlier catalog, whose items are added and keep their split.")
     ] = None,
+    cluster: ClusterAddress = None,
     overwrite: Rebuild = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Build a catalog: clean, without leaks, near-duplicates in one split."""
-    from pricesmith.catalog.curation import curate as build
     from pricesmith.catalog.summary import catalog_summary
+    from pricesmith.cluster.curate import curate as build
     from pricesmith.core.settings import read_pairs
 
     console = open_console(json=json, quiet=quiet)
@@ -178,23 +180,24 @@ def curate(
     options |= {"split_seed": split_seed, "train_rows": train_rows, "drop_part_numbers": drop_part_numbers}
     options |= {"overwrite": overwrite}
     if from_feedback:
-        check_feedback(sources, map, delimiter, preview)
+        check_feedback(sources, map, delimiter, preview, cluster)
     with console.progress() as progress:
         if from_feedback:
             catalog = curate_log(Path(sources[0]), to, add, {**reading, **options}, progress)
         else:
-            catalog = build(sources, to, **reading, **options, add=add, progress=progress)
+            catalog = build(sources, to, cluster=cluster, **reading, **options, add=add, progress=progress)
     console.say(catalog_summary(catalog))
     console.result(catalog.ledger)
 
 
-def check_feedback(sources: Sequence[str], map: list[str] | None, delimiter: str | None, preview: bool) -> None:
+def check_feedback(
+    sources: Sequence[str], map: list[str] | None, delimiter: str | None, preview: bool, cluster: str | None
+) -> None:
     """Raises UsageError for options that do not go with --from-feedback."""
     if len(sources) != 1:
         raise UsageError("--from-feedback reads one log", got=f"{len(sources)} sources", allowed="the log of a server")
-    wrong = next(
-        (name for name, value in (("--map", map), ("--delimiter", delimiter), ("--preview", preview)) if value), ""
-    )
+    options = {"--map": map, "--delimiter": delimiter, "--preview": preview, "--cluster": cluster}
+    wrong = next((name for name, value in options.items() if value), "")
     if wrong:
         raise UsageError(f"{wrong} is not for --from-feedback", hint=f"Leave out {wrong}.")
 

@@ -51,6 +51,8 @@ class ShardResult:
 class ShardsFailed(PricesmithError):
     """Some shards failed; all others are finished and kept."""
 
+    keeps_work = True
+
 
 def run_here(function: ShardFunction, context: Any, shards: Iterable[Shard]) -> Iterator[ShardResult]:
     """Run every shard in this process, one after another. After a full disk no further shard is begun."""

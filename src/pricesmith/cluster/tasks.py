@@ -30,7 +30,7 @@ ATTEMPTS = 4
 AHEAD = 2  # shards that wait on the cluster for a free core
 POLL = 5.0  # seconds between two looks at the nodes
 CHECK_SECONDS = 120.0  # for the check of all nodes, in which each starts its first process
-EMPTY_SECONDS = 120.0  # without any core in the cluster before the work is given up
+STALL_SECONDS = 120.0  # without a core, or with all of them idle, before the work is given up
 CHECKED: dict[str, str] = {}  # in a process of a node: what is wrong with it, by the id of the check
 
 
@@ -100,6 +100,11 @@ class Cluster:
         """The cores of all nodes that are alive."""
         return sum(int(node["Resources"].get("CPU", 0)) for node in self.nodes())
 
+    def is_working(self) -> bool:
+        """Whether any core is busy."""
+        total = self.ray.cluster_resources().get("CPU", 0.0)
+        return bool(self.ray.available_resources().get("CPU", 0.0) < total)
+
     def check_nodes(self) -> list[str]:
         """Compare every node with this machine; their names. Raises UsageError with the name of one that differs."""
         names = {node["NodeID"]: str(node["NodeManagerAddress"]) for node in self.nodes()}
@@ -131,7 +136,7 @@ class Cluster:
         pool = ActorPool(self, work) if actors else TaskPool(self, work)
         waiting, source = deque[tuple[Shard, int]](), iter(shards)
         running: dict[Any, tuple[Shard, int]] = {}
-        more, empty_since = True, None
+        more, last_sign = True, time.monotonic()
         try:
             while True:
                 while pool.has_room(len(running)) and (waiting or more):
@@ -155,12 +160,14 @@ class Cluster:
                     if result.disk_full:
                         more = False
                         waiting.clear()
-                empty_since = None if self.count_cores() else empty_since or time.monotonic()
-                if empty_since and time.monotonic() - empty_since > EMPTY_SECONDS:
+                if self.is_working():
+                    last_sign = time.monotonic()
+                elif time.monotonic() - last_sign > STALL_SECONDS:
                     raise PricesmithError(
-                        "The cluster has no node left that works",
-                        got=f"no core for {EMPTY_SECONDS:.0f} seconds",
-                        hint="Start Ray on its nodes again, then run the same command again: it resumes.",
+                        "The cluster has stopped working",
+                        got=f"no core that is busy for {STALL_SECONDS:.0f} seconds",
+                        allowed="nodes that reach each other and this process on all ports",
+                        hint="Look at `ray status`, start Ray again, then run the same command again: it resumes.",
                     )
         finally:
             pool.close(list(running))

@@ -18,6 +18,7 @@ class PricesmithError(Exception):
     """An error with its four parts. `str(error)` is the text for a terminal."""
 
     exit_code = 1
+    keeps_work = False  # whether what was done before is kept for the same command, however little
 
     def __init__(self, what: str, *, got: str = "", allowed: str = "", hint: str = "") -> None:
         self.what, self.got, self.allowed, self.hint = what, got, allowed, hint
