@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,14 @@ import pytest
 import pricesmith as ps
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.cli import run
+from pricesmith.cluster.shards import run_here
 from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.core.progress import Progress
 from pricesmith.pricers.model import load_model
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.sweeping import halving as halving_module
+from pricesmith.sweeping import remote, run_sweep
 from pricesmith.sweeping import run as run_module
-from pricesmith.sweeping import run_sweep
 from pricesmith.sweeping import trials as trials_module
 from pricesmith.sweeping.budget import SweepClock, rung_sizes
 from pricesmith.sweeping.result import SweepResult
@@ -367,3 +370,39 @@ def test_the_command_prints_one_object_and_its_folder_is_a_model(
     assert "[[recipe]]" in capfd.readouterr().out
     assert run(["sweep", str(shop.path)]) == 2
     assert "sweep needs --to" in capfd.readouterr().err
+
+
+def test_a_cluster_gives_the_result_of_one_machine(
+    shop: Catalog, space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rung is sent at once, what failed is named, and a sweep that was begun here goes on there."""
+
+    class HereCluster:
+        """Runs shards in this process, as a node does."""
+
+        def run(self, function: Any, context: Any, shards: list[Any], *, actors: bool) -> Any:
+            sizes.append(len(shards))
+            return run_here(function, context, shards)
+
+    @contextmanager
+    def open_here(address: str, **options: Any) -> Iterator[HereCluster]:
+        assert address == "auto"
+        yield HereCluster()
+
+    sizes: list[int] = []
+    monkeypatch.setattr(remote, "open_cluster", open_here)
+    whole = run_sweep(shop, tmp_path / "whole", space)
+    fits = len(StandInRecipe.fits)
+    assert summary(run_sweep(shop, tmp_path / "nodes", space, cluster="auto")) == summary(whole)
+    assert sizes == [8, 4, 2]
+    assert load_model(tmp_path / "nodes").identity == load_model(tmp_path / "whole").identity
+    StandInRecipe.breaks_at = 2 * fits + 4
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(shop, tmp_path / "both", space)
+    assert summary(run_sweep(shop, tmp_path / "both", space, cluster="auto")) == summary(whole)
+    assert sizes[3:] == [5, 4, 2]
+    rates = {"rate": [1.0, 2.0], "fails": [True, False]}
+    failing = parse_space({"recipe": [{"name": str(tmp_path / "stand_in.toml"), "space": rates}]}, "the space")
+    result = run_sweep(shop, tmp_path / "failing", failing, cluster="auto")
+    failed = [trial for trial in result.trials if trial.status == "failed"]
+    assert [trial.note for trial in failed] == ["The training diverged (a loss of nan)"] * 2

@@ -23,6 +23,7 @@ def sweep(
     minutes: float | None = None,
     method: str = "auto",
     seed: int = 0,
+    cluster: str | None = None,
     overwrite: bool = False,
     verbose: bool = False,
 ) -> SweepResult:
@@ -30,9 +31,10 @@ def sweep(
 
     `space` is a TOML file, or the values by recipe: a list, a range `{"low": 0.1, "high": 10, "log": True}`, or a
     single value (default: four fast recipes). `trials` limits the number of trials (default: 24, or a whole small
-    grid), `minutes` the time of all fits. `method` is `grid`, `tpe` (needs Optuna) or `auto`. Trials are compared on
-    validation; the test split is not read. The same call again resumes, reads the finished result, or goes on if
-    `trials` or `minutes` is larger.
+    grid), `minutes` the time of all fits. `method` is `grid`, `tpe` (needs Optuna) or `auto`. `cluster` is the address
+    of a Ray cluster that does the fits, HOST:PORT or "auto" (docs/scale.md). Trials are compared on validation; the
+    test split is not read. The same call again resumes, reads the finished result, or goes on if `trials` or `minutes`
+    is larger.
 
     Raises UsageError for a wrong setting or too few minutes, MissingExtra for `tpe` without Optuna, and PricesmithError
     if no trial could be fitted.
@@ -50,7 +52,7 @@ def sweep(
     with Console(quiet=not verbose).progress() as progress:
         return run_sweep(
             open_or_same(catalog), Path(to), open_space(space), trials=trials, minutes=minutes, method=method,
-            seed=seed, overwrite=overwrite, progress=progress,
+            seed=seed, cluster=cluster, overwrite=overwrite, progress=progress,
         )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pricesmith.cli.app import Json, Quiet, Rebuild, app, open_console
+from pricesmith.cli.app import ClusterAddress, Json, Quiet, Rebuild, app, open_console
 from pricesmith.core.errors import UsageError
 
 USAGE = """pricesmith sweep CATALOG --to OUT tries settings of several recipes and fits the best one into OUT/model.
@@ -35,6 +35,7 @@ def sweep(
         typer.Option("--method", help="grid, tpe (needs Optuna), or auto: a grid if all values are lists and few."),
     ] = "auto",
     seed: Annotated[int, typer.Option("--seed", help="Another seed tries other values.")] = 0,
+    cluster: ClusterAddress = None,
     overwrite: Rebuild = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -57,8 +58,8 @@ def sweep(
     chosen, opened = read_space(space), open_catalog(catalog)
     with console.progress() as progress:
         result = run_sweep(
-            opened, to, chosen, trials=trials, minutes=minutes, method=method, seed=seed, overwrite=overwrite,
-            progress=progress,
+            opened, to, chosen, trials=trials, minutes=minutes, method=method, seed=seed, cluster=cluster,
+            overwrite=overwrite, progress=progress,
         )  # fmt: skip
     for part in format_sweep(result):
         console.say(part)

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pricesmith.core.atomic import find_output, sync_folder
-from pricesmith.core.build_file import BUILD_FILE
+from pricesmith.core.build_file import BUILD_FILE, SWEEP_FILE, SWEEP_MODEL
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.serve.log_records import LogUnavailable
 
@@ -23,7 +23,7 @@ APPLICATION_ID = 0x5053_4C47
 FORMAT = 1
 SUFFIX = ".requests.db"
 WAIT_SECONDS = 2.0  # for a lock of another program on the file
-MARKERS = ("manifest.json", "ledger.json", "export.json", "base.json", ".settings.json")
+MARKERS = ("manifest.json", "ledger.json", "export.json", "base.json", "sweep.json", ".settings.json")
 PARTS_OF_A_BUILD = ("models", "catalog", "evals")
 
 TABLES = """
@@ -51,8 +51,10 @@ CREATE TABLE spending (day TEXT PRIMARY KEY, usd REAL NOT NULL) WITHOUT ROWID;
 
 
 def default_log_path(model: Path | str) -> Path:
-    """The log of a model folder: `NAME.requests.db` beside it, or beside the build folder that the model is in."""
+    """The log of a model folder: `NAME.requests.db` beside it, or beside the build or sweep folder that it is in."""
     folder = Path(os.path.realpath(model))
+    if folder.name == SWEEP_MODEL and (folder.parent / SWEEP_FILE).is_file():
+        folder = folder.parent
     if folder.parent.name == "models" and (folder.parent.parent / BUILD_FILE).is_file():
         folder = folder.parent.parent
     return folder.with_name(f"{folder.name}{SUFFIX}")

@@ -20,6 +20,7 @@ from pricesmith.core.progress import Progress, format_duration
 from pricesmith.learning_curve.fits import FitMaterial
 from pricesmith.metrics.metrics import Array
 from pricesmith.sweeping.budget import SweepClock, rung_sizes
+from pricesmith.sweeping.remote import FitWorkers
 from pricesmith.sweeping.search import Trial
 from pricesmith.sweeping.trials import TrialFit, TrialFolder, describe_part, run_trial
 from pricesmith.text.formatting import format_money
@@ -31,7 +32,7 @@ LEAST = 2  # trials of a round that are always fitted on all rows
 class Halving:
     """Runs the trials of a sweep. `quotes` and `fit_seconds` are those of the fits on all rows, by key of the trial.
 
-    `max_trials` is for the estimate of the time that is left.
+    `max_trials` is for the estimate of the time that is left. With `workers` the fits of a rung run at the same time.
     """
 
     material: FitMaterial
@@ -45,6 +46,8 @@ class Halving:
     fit_seconds: dict[str, float] = field(default_factory=dict)
     best: Trial | None = None
     is_stopped: bool = False
+    workers: FitWorkers | None = None
+    sent: dict[tuple[str, int], str] = field(default_factory=dict)  # fits of workers: why each failed, or nothing
 
     def run_round(self, trials: Sequence[Trial]) -> None:
         """Fit the trials of a round on more and more rows, the better ones each time, and write what came of them."""
@@ -53,6 +56,8 @@ class Halving:
         for part in self.parts:
             if part != 1 and len(self.select(alive)) == len(alive):
                 continue  # nothing would be pruned
+            if self.workers is not None:
+                self.send(alive, part, self.workers)
             tried = [trial for place, trial in enumerate(alive) if self.fit(trial, part, alive, place)]
             if part == 1:
                 break
@@ -76,15 +81,27 @@ class Halving:
             done.add(trial.name)
         return selected
 
+    def send(self, alive: Sequence[Trial], part: int, workers: FitWorkers) -> None:
+        """Let workers fit those trials for which there is time; `fit` reads their results."""
+        missing: list[Trial] = []
+        for trial in alive:
+            if self.results.load(trial, part) is None and self.has_time(trial, part, alive, missing):
+                missing.append(trial)
+        failures = workers(missing, part) if missing else {}
+        self.sent |= {(trial.key, part): failures.get(trial.key, "") for trial in missing}
+
     def fit(self, trial: Trial, part: int, alive: Sequence[Trial], place: int) -> bool:
         """Fit a trial on a part of the rows, or read its result; False if it failed or there is no time for it.
 
         `alive` are the trials of the round that are left, `place` the position of this one.
         """
         fit = self.results.load(trial, part)
-        is_new = fit is None
+        is_new = fit is None or (trial.key, part) in self.sent
         if fit is None:
-            if not self.has_time(trial, part, alive):
+            if failure := self.sent.get((trial.key, part), ""):
+                self.fail(trial, part, failure)
+                return False
+            if self.workers is not None or not self.has_time(trial, part, alive):
                 self.is_stopped, trial.note = True, f"{describe_part(part)} would not have been fitted in time"
                 return False
             fit = self.try_fit(trial, part)
@@ -99,10 +116,12 @@ class Halving:
             self.finish(trial, fit)
         return True
 
-    def has_time(self, trial: Trial, part: int, alive: Sequence[Trial]) -> bool:
-        """Whether a fit on a part of the rows fits into the minutes, and one on all rows after it."""
+    def has_time(self, trial: Trial, part: int, alive: Sequence[Trial], before: Sequence[Trial] = ()) -> bool:
+        """Whether a fit on a part of the rows fits into the minutes after those of `before`, and one on all rows after
+        it."""
         known = [seconds for other in alive if (seconds := self.clock.expect(other, 1)) is not None]
-        return self.clock.allows(trial, part, reserve=min(known, default=0.0) if part != 1 else 0.0)
+        first = sum(self.clock.expect(other, part) or 0.0 for other in before)
+        return self.clock.allows(trial, part, reserve=first + (min(known, default=0.0) if part != 1 else 0.0))
 
     def try_fit(self, trial: Trial, part: int) -> TrialFit | None:
         """Fit and evaluate; None, with a note, if the fit fails for a reason that is no defect."""
@@ -111,11 +130,14 @@ class Halving:
             return run_trial(trial, part, self.material, self.results, self.progress)
         except PricesmithError as error:
             self.clock.spent += time.perf_counter() - started
-            got = f" ({error.got})" if error.got else ""
-            trial.status, trial.note = "failed", f"{error.what}{got}"
-            self.progress.note(f"Trial {trial.number} ({trial.label}) failed: {trial.note}")
-            shutil.rmtree(self.results.model_folder(trial, part), ignore_errors=True)
+            self.fail(trial, part, f"{error.what} ({error.got})" if error.got else error.what)
             return None
+
+    def fail(self, trial: Trial, part: int, reason: str) -> None:
+        """Count a trial as failed, and say why."""
+        trial.status, trial.note = "failed", reason
+        self.progress.note(f"Trial {trial.number} ({trial.label}) failed: {reason}")
+        shutil.rmtree(self.results.model_folder(trial, part), ignore_errors=True)
 
     def finish(self, trial: Trial, fit: TrialFit) -> None:
         """Count a trial as finished, and keep the model files of the best one only."""

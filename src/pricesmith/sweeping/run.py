@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from pricesmith.pricers.recipes import get_settings
 from pricesmith.sweeping.budget import SweepClock, rung_sizes
 from pricesmith.sweeping.halving import LEAST, Halving
 from pricesmith.sweeping.records import build_records
+from pricesmith.sweeping.remote import open_workers
 from pricesmith.sweeping.result import NO_MORE, NO_TIME, SweepResult
 from pricesmith.sweeping.search import SMALL_GRID, TRIALS, Method, Trial, choose_method, rounds
 from pricesmith.sweeping.space import SearchSpace, ValueList
@@ -44,13 +46,15 @@ def run_sweep(
     minutes: float | None = None,
     method: str = "auto",
     seed: int = 0,
+    cluster: str | None = None,
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> SweepResult:
     """Search the settings of the recipes of `space` on a catalog, write the folder `to` and return the result.
 
     `trials` is the number of trials (default: 24, or the whole grid with method `grid`), `minutes` the time for all
-    fits, those of interrupted processes included. The model of the best trial is written to `to`/model.
+    fits, those of interrupted processes and of all nodes of a `cluster` included. The model of the best trial is
+    written to `to`/model.
 
     Raises UsageError for a wrong option, too few minutes for one fit, or a folder made with other settings,
     MissingExtra without Optuna for method `tpe`, PricesmithError if no trial could be fitted.
@@ -73,11 +77,15 @@ def run_sweep(
             if goes_on:
                 copy_results(to / TRIALS_FOLDER, results.folder)
             check_bases(space)
-            material = build_sweep_material(catalog, space)
+            material = build_sweep_material(catalog, space.kinds)
             n_rows = len(material.train)
             clock = SweepClock(None if minutes is None else 60 * minutes, n_rows)
             halving = Halving(material, results, clock, usable_parts(n_rows), max_trials, progress)
-            search(halving, space, chosen, seed)
+            with ExitStack() as stack:
+                if cluster is not None:
+                    workers = open_workers(cluster, catalog, space.kinds, results, progress)
+                    halving.workers = stack.enter_context(workers)
+                search(halving, space, chosen, seed)
             progress.start("comparing the trials")
             result = build_result(halving, space, chosen, seed, minutes)
             fit_best(halving, catalog, build, to, previous if goes_on else None)

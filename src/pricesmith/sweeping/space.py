@@ -157,6 +157,11 @@ class SearchSpace:
         return sum(recipe.grid_size for recipe in self.recipes)
 
     @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of all recipes."""
+        return frozenset(recipe.base.kind for recipe in self.recipes)
+
+    @property
     def has_ranges(self) -> bool:
         """Whether some setting has a range."""
         return any(isinstance(axis, ValueRange) for recipe in self.recipes for axis in recipe.axes.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,6 @@ from pricesmith.learning_curve.fits import (
 from pricesmith.metrics.metrics import Array
 from pricesmith.pricers.recipes import get_settings
 from pricesmith.sweeping.search import Trial
-from pricesmith.sweeping.space import SearchSpace
 
 PARTS = (8, 4, 2, 1)
 MIN_PART = 200  # training rows; errors of fits on fewer say little about fits on all
@@ -45,15 +45,14 @@ class TrialFit:
     seconds: float
 
 
-def build_sweep_material(catalog: Catalog, space: SearchSpace) -> FitMaterial:
-    """The rows of a sweep. All trials are evaluated on the same ones: on validation if no recipe learns from it, else
-    on the half that no fit learns from.
+def build_sweep_material(catalog: Catalog, kinds: Set[str]) -> FitMaterial:
+    """The rows of a sweep of recipes of some `kinds`. All trials are evaluated on the same ones: on validation if no
+    recipe learns from it, else on the half that no fit learns from; on fewer with language models.
 
     Raises InputError if validation is too small.
     """
     train, train_groups = catalog.items_and_groups("train")
     items, groups = catalog.items_and_groups("validation")
-    kinds = {recipe.base.kind for recipe in space.recipes}
     is_whole = kinds <= WITHOUT_VALIDATION
     evaluated = [
         (item, group) for item, group in zip(items, groups, strict=True) if is_whole or half_of(group) == "calibrate"
