@@ -159,6 +159,21 @@ def test_two_nodes_write_the_file_that_one_machine_writes(nodes: TwoNodes, shop:
     assert not (shop.folder / "two.csv.parts").exists()
 
 
+def test_a_sweep_on_the_nodes_gives_the_result_of_one_machine(nodes: TwoNodes, shop: Shop) -> None:
+    """The same trials with the same errors, and the same model."""
+    (shop.folder / "space.toml").write_text('[[recipe]]\nname = "ridge"\n[recipe.space]\nalpha = [0.5, 1.0, 2.0]\n')
+    words = ["sweep", str(shop.folder / "catalog"), "--space", str(shop.folder / "space.toml"), "--json", "--to"]
+    assert run([*words[:-2], "--quiet", "--to", str(shop.folder / "sweep-here")]) == 0
+    code, out, err = nodes.run(["-c", COMMAND, *words, str(shop.folder / "sweep-there"), "--cluster", ADDRESS])
+    assert code == 0, err[-3000:]
+    there = json.loads(out)
+    here = json.loads((shop.folder / "sweep-here" / "sweep.json").read_text())["sweep"]
+    assert "2 nodes" in err
+    assert [trial["errors"] for trial in there["trials"]] == [trial["errors"] for trial in here["trials"]]
+    manifests = [shop.folder / name / "model" / "manifest.json" for name in ("sweep-here", "sweep-there")]
+    assert len({json.loads(path.read_text())["identity"] for path in manifests}) == 1
+
+
 def test_after_a_node_is_killed_at_half_the_other_finishes_the_same_file(nodes: TwoNodes, shop: Shop) -> None:
     """The shards that the dead node had are run again; then the driver is killed, and the same command resumes."""
     process = nodes.start(shop.price("killed.csv", 0.5))

@@ -49,6 +49,27 @@ def test_overwrite_builds_beside_and_swaps(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
+def test_an_interrupted_overwrite_starts_over_unless_it_resumes(tmp_path: Path) -> None:
+    """With `resume`, what an interrupted build with the same settings left is found again."""
+    write_output(tmp_path / "a")
+
+    def begin(resume: bool) -> list[str]:
+        with (
+            pytest.raises(KeyboardInterrupt),
+            build_folder(tmp_path / "a", "done.json", {}, overwrite=True, noun="thing", resume=resume) as build,
+        ):
+            names = [path.name for path in build.folder.iterdir() if path.name != SETTINGS]
+            (build.folder / f"part-{len(names)}").write_text("work")
+            build.keep = True
+            raise KeyboardInterrupt
+        return names
+
+    assert begin(resume=True) == []
+    assert begin(resume=True) == ["part-0"]
+    assert begin(resume=False) == []
+    assert (tmp_path / "a" / "file.txt").read_text() == "one"
+
+
 def test_a_folder_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
     """A user's own folder is never built into, not even with --overwrite."""
     (tmp_path / "photos").mkdir()

@@ -20,6 +20,7 @@ from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.core.progress import Progress
 from pricesmith.pricers.model import load_model
 from pricesmith.pricers.recipes import read_recipe
+from pricesmith.serve.log_file import default_log_path, find_log_file
 from pricesmith.sweeping import halving as halving_module
 from pricesmith.sweeping import remote, run_sweep
 from pricesmith.sweeping import run as run_module
@@ -366,6 +367,9 @@ def test_the_command_prints_one_object_and_its_folder_is_a_model(
     assert "rate = 1.0" in capfd.readouterr().out
     assert run(["price", "out", "Cobalt drill, 12 kg", "--quiet"]) == 0
     capfd.readouterr()
+    assert default_log_path(Path("out")) == default_log_path(Path("out/model")) == tmp_path / "out.requests.db"
+    with pytest.raises(UsageError, match="inside a folder of Pricesmith"):
+        find_log_file(Path("out/mine.db"))
     assert run(["sweep"]) == 0
     assert "[[recipe]]" in capfd.readouterr().out
     assert run(["sweep", str(shop.path)]) == 2
