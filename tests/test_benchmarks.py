@@ -5,6 +5,8 @@ They must work on the day that a GPU is at hand. What they print here is no figu
 
 from __future__ import annotations
 
+import gzip
+import importlib
 import json
 import os
 import re
@@ -12,6 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pricesmith.testing import make_catalog, make_csv, make_items, make_model
@@ -48,6 +53,35 @@ def test_the_reference_ridge_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
     items, _ = make_items(900)
     quotes = fit_reference(items[:700])([item.listing for item in items[700:704]])
     assert quotes.tolist() == pytest.approx([135.78367, 138.05149, 137.28646, 504.40178], rel=1e-6)
+
+
+def test_the_scale_script_plants_groups_and_finds_them_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Members differ in two words of the title; a group counts if a catalog's group is the same rows."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    scale = importlib.import_module("scale")
+    monkeypatch.setattr(scale, "CHUNK", 50)
+    items, _ = make_items(60)
+    lines = [
+        {"title": item.listing.title, "description": f"{item.listing.text}. It ships today.", "price": item.price}
+        for item in items
+    ]
+    with gzip.open(tmp_path / "real.jsonl.gz", "wt", encoding="utf-8") as out:
+        out.writelines(f"{json.dumps(line)}\n" for line in lines)
+    real = scale.read_listings([str(tmp_path / "real.jsonl.gz")], np.array([1, 1, 3]))
+    rows = scale.make_chunk(real, 100, np.random.default_rng(0)).to_pylist()
+    groups = [row["id"].split("-")[0] for row in rows]
+    assert {groups.count(group) for group in groups} == {1, 3}
+    members = [row for row in rows if groups.count(row["id"].split("-")[0]) == 3][:3]
+    assert len({row["title"] for row in members}) == 3
+    assert len({row["description"] for row in members}) == 1
+    split = [group if row["id"] != members[0]["id"] else "other" for group, row in zip(groups, rows, strict=True)]
+    pq.write_table(pa.table({"id": [row["id"] for row in rows], "group": split}), tmp_path / "items.parquet")
+    figures = scale.compare_groups(tmp_path / "items.parquet")
+    count = len({group for group in groups if groups.count(group) == 3})
+    assert figures["planted_groups_of_several"] == count
+    assert figures["share_found_whole"] == round(1 - 1 / count, 5)
+    assert figures["share_of_single_rows_left_alone"] == 1
+    assert scale.memory_of(os.getpid())[0] > 1e7
 
 
 @pytest.mark.slow

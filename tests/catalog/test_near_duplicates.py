@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricesmith.catalog import near_duplicates
+from pricesmith.catalog.mapped_arrays import MappedArrays
 from pricesmith.catalog.near_duplicates import (
     ALIKE,
     N_BANDS,
     N_HASHES,
+    band_keys,
     find_groups,
     group_size_limit,
     sketch,
@@ -55,6 +60,19 @@ def by_hand(sketches: np.ndarray) -> list[int]:
     return center_of
 
 
+def by_hand_with_cap(sketches: np.ndarray, cap: int) -> list[int]:
+    """The documented rule with its cap: of each of its bands a row is compared with the first `cap` rows."""
+    keys = band_keys(sketches)
+    rows = [row for row in range(len(sketches)) if not (sketches[:row] == sketches[row]).all(axis=1).any()]
+    center_of: dict[int, int] = {}
+    for place, row in enumerate(rows):
+        buckets = [[other for other in rows[:place] if key[other] == key[row]][:cap] for key in keys]
+        near = [other for other in sorted(set().union(*buckets)) if (sketches[other] == sketches[row]).sum() >= ALIKE]
+        center_of[row] = next((other for other in near if center_of[other] == other), row)
+    firsts = [int((sketches == sketches[row]).all(axis=1).argmax()) for row in range(len(sketches))]
+    return [center_of[first] for first in firsts]
+
+
 def likeness(a: str, b: str) -> float:
     """The exact Jaccard of word-3-shingles."""
     first, other = ({tuple(w[i : i + 3]) for i in range(max(1, len(w) - 2))} for w in (split_words(a), split_words(b)))
@@ -96,6 +114,35 @@ def test_groups_are_those_of_the_rule(base: list[list[str]], seed: int) -> None:
         texts.append(" ".join(changed))
     sketches = sketch(texts)
     assert find_groups(sketches).tolist() == by_hand(sketches)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=60),
+    st.integers(1, 4),
+    st.sampled_from([2, 5, 8_192]),
+    st.integers(0, 99),
+)
+def test_the_cap_is_by_hash_order_alone(changes: list[tuple[int, int]], cap: int, block: int, seed: int) -> None:
+    """Groups are those of the rule with any block, in memory or in files, and in whatever order rows were staged."""
+    draw = np.random.default_rng(seed)
+    rows = [draw.integers(0, 2**16, N_HASHES, dtype=np.uint16)]
+    for parent, count in changes:
+        row = rows[parent % len(rows)].copy()
+        row[draw.permutation(N_HASHES)[:count]] = draw.integers(0, 2**16, count, dtype=np.uint16)
+        rows.append(row)
+    sketches = np.array(rows)
+    staged = draw.permutation(len(rows))
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr(near_duplicates, "CAP", cap)
+        patch.setattr(near_duplicates, "BLOCK", block)
+        groups = find_groups(sketches).tolist()
+        with MappedArrays(Path(folder)) as arrays:
+            on_disk = find_groups(
+                sketches[np.argsort(staged)], staged, arrays.allocate, release=arrays.release
+            ).tolist()
+        assert list(Path(folder).iterdir()) == []
+    assert groups == on_disk == by_hand_with_cap(sketches, cap)
 
 
 @pytest.mark.parametrize("block", [16, 50, 8192])

@@ -193,6 +193,7 @@ def keep_shards(build: FolderBuild) -> Iterator[None]:
     except BaseException as error:
         resumable = isinstance(error, PricesmithError) and error.keeps_work
         build.keep = resumable or has_full_shard(build.folder / WORK / SHARDS)
+        remove_leftovers(build.folder)
         raise
 
 

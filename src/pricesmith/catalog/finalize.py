@@ -7,7 +7,6 @@ reads the staged shards and nothing else. numpy finds the groups on sketches tha
 from __future__ import annotations
 
 import hashlib
-import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from numpy.typing import NDArray
 
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.catalog.dates import NO_DAY, TIME
-from pricesmith.catalog.near_duplicates import N_BANDS, N_HASHES, find_groups, join_groups, split_templates
+from pricesmith.catalog.mapped_arrays import MappedArrays
+from pricesmith.catalog.near_duplicates import N_HASHES, find_groups, join_groups, split_templates
 from pricesmith.catalog.shards import StagedFeeds
 from pricesmith.catalog.split import describe_previous, group_sides, parse_split, previous_sides, split_groups
 from pricesmith.catalog.time_split import split_by_time
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MEMORY = "600MB"  # of duckdb; a catalog of two million rows then holds under 1.5 GB in all
 THREADS = 2
 GROUP = 10_000  # rows of one row group of items.parquet
+PIECE = 100_000  # rows that are read from duckdb at once
 MOST_PAIRS = 50  # rows of one text whose pairs are counted
 
 
@@ -167,24 +168,40 @@ def finalize(
     previous: Catalog | None = None,
 ) -> Finalized:
     """Groups and split of the kept rows. Items of the catalog `previous` keep their split."""
-    facts = base.execute("SELECT row, hash, more, price, words, product, day FROM kept ORDER BY rank").fetchnumpy()
-    rows = np.asarray(facts["row"], dtype=np.int64)
-    hashes = np.asarray(facts["hash"], dtype=np.uint64)
-    words = np.asarray(facts.pop("words"), dtype=np.uint64)
-    centers, templates = find_all_groups(base, folder, staged, rows, words, limit, progress)
-    centers = join_groups(centers, linked(np.asarray(facts.pop("product"), dtype=np.uint64), staged.links()), limit)
+    rows = read_column(base, "row", np.int64)
+    centers, templates = find_all_groups(base, folder, staged, rows, limit, progress)
+    if has_values(base, "product <> 0"):
+        centers = join_groups(centers, linked(read_column(base, "product", np.uint64), staged.links()), limit)
+    hashes = read_column(base, "hash", np.uint64)
     names, which, sizes = np.unique(hashes[centers], return_inverse=True, return_counts=True)
+    del centers
     known = None if previous is None else previous_sides(base, previous)
     fixed = None if known is None else group_sides(known, which, len(names))
-    days = np.asarray(facts["day"], dtype=np.int64)
+    is_dated = has_values(base, f"day <> {NO_DAY}")
+    days = read_column(base, "day", np.int64) if is_dated else np.broadcast_to(np.int64(NO_DAY), len(rows))
     if split == TIME:
         shares = parse_split(split, len(rows))
         sides = split_by_time(days, which, sizes, (shares.validation, shares.test))
     else:
         sides = split_groups(names, sizes, split, seed, fixed)
     record = describe_previous(known, sides[which], previous) if previous is not None and known is not None else None
-    more, prices = np.asarray(facts["more"]), np.asarray(facts["price"])
-    return Finalized(rows, hashes, more, prices, names[which], sides[which], templates, days, record)
+    groups, splits = names[which], sides[which]
+    del names, which, sizes
+    more, prices = read_column(base, "more", np.uint64), read_column(base, "price", np.float64)
+    return Finalized(rows, hashes, more, prices, groups, splits, templates, days, record)
+
+
+def read_column(base: duckdb.DuckDBPyConnection, name: str, dtype: Any) -> NDArray[Any]:
+    """One column of all kept rows, in order of rank."""
+    values = np.empty(base.execute("SELECT count(*) FROM kept").fetchall()[0][0], dtype=dtype)
+    for batch in base.execute(f"SELECT rank, {name} FROM kept").to_arrow_reader(PIECE):
+        values[batch.column(0).to_numpy()] = batch.column(1).to_numpy()
+    return values
+
+
+def has_values(base: duckdb.DuckDBPyConnection, condition: str) -> bool:
+    """Whether any kept row meets a condition."""
+    return bool(base.execute(f"SELECT count(*) FROM kept WHERE {condition}").fetchall()[0][0])
 
 
 def read_labels(base: duckdb.DuckDBPyConnection) -> list[tuple[str, str]]:
@@ -209,38 +226,46 @@ def find_all_groups(
     folder: Path,
     staged: StagedFeeds,
     rows: NDArray[np.int64],
-    words: NDArray[np.uint64],
     limit: int,
     progress: Progress,
 ) -> tuple[NDArray[np.int64], int]:
     """The center of every kept row, and how many groups were template text. Rows whose source names their groups
     go by that name, all others by their words."""
-    centers = np.arange(len(rows), dtype=np.int64)
     named = base.execute(
         """SELECT rank, min(rank) OVER (PARTITION BY named) AS first FROM kept WHERE named <> ''"""
     ).fetchnumpy()
     given = np.asarray(named["rank"], dtype=np.int64)
+    if not len(given):
+        return find_near_duplicates(base, folder, staged, rows, None, limit, progress)
+    centers = np.arange(len(rows), dtype=np.int64)
+    others = np.setdiff1d(centers, given, assume_unique=True)
     centers[given] = np.asarray(named["first"], dtype=np.int64)
-    others = np.setdiff1d(centers if not len(given) else np.arange(len(rows)), given, assume_unique=True)
     if not len(others):
         return centers, 0
-    with staged.sketches(folder).open("rb") as file:
-        drawn = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    with (folder / "keys.bin").open("w+b") as room:
-        room.truncate(4 * len(N_BANDS) * len(others))
-        banded = mmap.mmap(room.fileno(), 0)
-    sketches = np.frombuffer(drawn, dtype=np.uint16).reshape(-1, N_HASHES)
-    keys = np.frombuffer(banded, dtype=np.uint32).reshape(len(N_BANDS), len(others))
-
-    def release() -> None:
-        """Release mapped pages from memory; they stay in the files."""
-        drawn.madvise(mmap.MADV_DONTNEED)
-        banded.madvise(mmap.MADV_DONTNEED)
-
-    center_rows = find_groups(sketches, rows[others], keys, progress, release)
-    center_rows, templates = split_templates(center_rows, words[others], limit)
+    center_rows, templates = find_near_duplicates(base, folder, staged, rows[others], others, limit, progress)
     centers[others] = others[center_rows]
     return centers, templates
+
+
+def find_near_duplicates(
+    base: duckdb.DuckDBPyConnection,
+    folder: Path,
+    staged: StagedFeeds,
+    rows: NDArray[np.int64],
+    ranks: NDArray[np.int64] | None,
+    limit: int,
+    progress: Progress,
+) -> tuple[NDArray[np.int64], int]:
+    """The center of each of these rows, by their words, and how many groups were template text. `ranks` are the ranks
+    of the rows, None if these are all."""
+    with MappedArrays(folder) as arrays:
+        sketches = arrays.read(staged.sketches(folder), np.uint16, N_HASHES)
+        centers = find_groups(sketches, rows, arrays.allocate, progress, arrays.release)
+        del sketches
+    if np.bincount(centers).max() <= limit:
+        return centers, 0
+    words = read_column(base, "words", np.uint64)
+    return split_templates(centers, words if ranks is None else words[ranks], limit)
 
 
 def fingerprint(finalized: Finalized, mask: NDArray[np.bool_], currency: str) -> str:

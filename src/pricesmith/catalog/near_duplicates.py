@@ -7,8 +7,9 @@
 A group is built round a center. Rows come in ascending order of their content hash; a row joins the first center
 that it is alike to (estimated Jaccard of word-3-shingles at least 0.8), or becomes a center. There is no chaining.
 Centers of a row are looked for where a band of the sketches agrees; see `N_BANDS` for why that loses none.
-Where many rows share a band (the text of a template) not all are compared: a row with the first `CAP` centers of each
-of its bands, and, among rows of one block that none of these took, with the first `CAP` of those rows in the band.
+Rows with the same sketch are one: the first stands for all. Where many different rows share a band (the text of a
+template) not all are compared: a row with the first `CAP` of each of its bands, in the order of their hashes. So the
+groups depend on the rows alone, not on how many are looked at together.
 
 Similarity is estimated on sketches of 128 numbers: MinHash by rensa (R-MinHash), of which the low 16 bits of each
 minimum are kept (b-bit minwise hashing, Li and König, 2010). Two different texts agree in one of them by chance once in
@@ -29,8 +30,8 @@ from pricesmith.core.progress import SILENT, Progress
 from pricesmith.text.words import split_words
 
 Ints = NDArray[np.int64]
-FIRST_BLOCK, BLOCK = 256, 8_192  # rows; large groups have their center in the index before blocks are large
-CAP = 64
+FIRST_BLOCK, BLOCK = 256, 8_192  # rows; large groups have their center before blocks are large
+CAP = 64  # rows of one bucket, at most 255
 CHUNK = 50_000
 N_HASHES = 128
 SEED = 1
@@ -40,156 +41,138 @@ ALIKE = 103  # places of 128: the least that estimates a Jaccard of 0.8
 N_BANDS = (*((start, start + 5) for start in range(0, 120, 5)), (120, 124), (124, 128))
 
 
+def allocate_memory(name: str, dtype: Any, shape: tuple[int, ...]) -> Any:
+    """A new array in memory."""
+    return np.empty(shape, dtype=dtype)
+
+
 def find_groups(
     sketches: Any,
     rows: Ints | None = None,
-    keys: Any = None,
+    allocate: Callable[[str, Any, tuple[int, ...]], Any] = allocate_memory,
     progress: Progress = SILENT,
     release: Callable[[], None] = lambda: None,
-) -> NDArray[np.int64]:
+) -> Ints:
     """The center of each row, as a position in `rows`; (rows,).
 
     `sketches` is (n, 128), in memory or mapped from disk; `rows` are the numbers of the rows to look at in ascending
-    order of content hash (all of them as they stand, without it). `keys` is room for (26, rows) numbers of 32 bits.
-    `release` is called now and then: what is mapped from disk may leave memory.
+    order of content hash (all of them as they stand, without it). `allocate` makes the arrays that need 14 bytes for
+    each band of a row, in memory or in files; `release` is called now and then: what is mapped may leave memory.
     """
     rows = np.arange(len(sketches), dtype=np.int64) if rows is None else rows
-    count = len(rows)
-    keys = np.empty((len(N_BANDS), count), dtype=np.uint32) if keys is None else keys
-    progress.start("finding groups", len(N_BANDS) + count)
-    for start in range(0, count, CHUNK):
-        here = rows[start : start + CHUNK]
-        keys[:, start : start + CHUNK] = band_keys(np.asarray(sketches[here]))
+    progress.start("finding groups", 2 * len(N_BANDS) + len(rows))
+    keys = allocate("keys", np.uint32, (len(N_BANDS), len(sketches)))
+    hashes = np.empty(len(sketches), dtype=np.uint64)
+    for start in range(0, len(sketches), CHUNK):
+        keys[:, start : start + CHUNK] = band = band_keys(np.asarray(sketches[start : start + CHUNK]))
+        hashes[start : start + CHUNK] = hash_keys(band)
         release()
-    buckets = keys.view(np.int32)
-    center_index = CenterIndex(number_buckets(keys, buckets, progress))
-    centers = np.arange(count, dtype=np.int64)
+    again, firsts = find_equal(sketches, rows, hashes[rows])
+    del hashes
+    different = np.delete(np.arange(len(rows)), again)  # one row of each sketch
+    numbers = rows[different]
+    progress.advance(len(N_BANDS))
+    index = BandIndex(keys, numbers, allocate, progress, release)
+    leaders = np.arange(len(different), dtype=np.int64)
     start, size = 0, min(FIRST_BLOCK, BLOCK)
-    while start < count:
-        here = np.arange(start, min(start + size, count), dtype=np.int64)
-        block = np.asarray(buckets[:, start : start + size]).astype(np.int64).T
-        shared = (block >= 0).any(axis=1)
-        assign_block(sketches, rows, here[shared], block[shared], center_index, centers)
-        progress.advance(len(here))
+    while start < len(different):
+        assign_block(sketches, numbers, start, min(start + size, len(different)), index, leaders)
+        progress.advance(size)
         start, size = start + size, min(2 * size, BLOCK)
         release()
+    centers = np.empty(len(rows), dtype=np.int64)
+    centers[different] = different[leaders]
+    centers[again] = centers[firsts]
     return centers
 
 
-def number_buckets(keys: Any, buckets: Any, progress: Progress) -> NDArray[np.int32]:
-    """Turn keys, in place, into bucket numbers: -1 where a row is alone with its key. The size of each bucket."""
-    sizes: list[NDArray[np.int32]] = []
-    first = 0
-    for band in range(len(keys)):
-        key = np.asarray(keys[band])
-        order = np.argsort(key, kind="stable")
-        ordered = key[order]
-        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(key) else np.empty(0, np.int64)
-        counts = np.diff(np.r_[starts, len(key)])
-        shared = counts > 1
-        number = np.where(shared, first + np.cumsum(shared) - 1, -1).astype(np.int32)
-        placed = np.empty(len(key), dtype=np.int32)
-        placed[order] = np.repeat(number, counts)
-        buckets[band] = placed
-        sizes.append(counts[shared].astype(np.int32))
-        first += int(shared.sum())
-        progress.advance()
-    return np.concatenate(sizes) if sizes else np.empty(0, np.int32)
+def find_equal(sketches: Any, rows: Ints, hashes: NDArray[np.uint64]) -> tuple[Ints, Ints]:
+    """The positions in `rows` of rows whose sketch an earlier row has, and of the first row that has it. `hashes` are
+    those of the rows' sketches."""
+    order = np.argsort(hashes, kind="stable")
+    hashes = hashes[order]
+    is_new = np.r_[True, hashes[1:] != hashes[:-1]]
+    repeated = np.flatnonzero(~is_new[: len(order)])
+    begins = np.flatnonzero(is_new)
+    again, firsts = order[repeated], order[begins[np.searchsorted(begins, repeated, side="right") - 1]]
+    same = np.ones(len(again), dtype=np.bool_)
+    for start in range(0, len(again), CHUNK):
+        here = slice(start, start + CHUNK)
+        same[here] = (sketches[rows[again[here]]] == sketches[rows[firsts[here]]]).all(axis=1)
+    return again[same], firsts[same]
 
 
-class CenterIndex:
-    """The centers found so far, by bucket: at most `CAP` in each, in ascending order.
+class BandIndex:
+    """The rows that share a band with each row: for each band the positions of all rows in the order of its key, and
+    for each row where the first one of the same key stands there, and how many of these come before it, up to `CAP`.
 
-    Millions of rows have tens of millions of buckets: their numbers are as short as they can be.
+    The arrays may be in files; one band is sorted at a time.
     """
 
-    def __init__(self, sizes: NDArray[np.int32]) -> None:
-        room = np.minimum(sizes, CAP)
-        total = int(room.sum(dtype=np.int64))
-        self.starts: NDArray[Any] = np.zeros(len(sizes) + 1, dtype=np.int32 if total < 2**31 else np.int64)
-        np.cumsum(room, out=self.starts[1:])
-        self.filled = np.zeros(len(sizes), dtype=np.uint8)
-        self.held = np.zeros(total, dtype=np.int32)
+    def __init__(
+        self,
+        keys: Any,
+        rows: Ints,
+        allocate: Callable[[str, Any, tuple[int, ...]], Any],
+        progress: Progress = SILENT,
+        release: Callable[[], None] = lambda: None,
+    ) -> None:
+        shape = (len(keys), len(rows))
+        self.order = allocate("order", np.uint32, shape)
+        self.starts = allocate("starts", np.uint32, shape)
+        self.earlier = allocate("earlier", np.uint8, shape)
+        for band in range(len(keys)):
+            codes = np.asarray(keys[band])[rows].astype(np.uint64) << np.uint64(32)
+            codes |= np.arange(len(rows), dtype=np.uint64)
+            codes.sort()
+            order = codes.astype(np.uint32)
+            codes >>= np.uint64(32)
+            begins = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]]) if len(rows) else np.empty(0, np.int64)
+            del codes
+            starts = np.repeat(begins.astype(np.uint32), np.diff(np.r_[begins, len(rows)]))
+            self.order[band], self.starts[band, order] = order, starts
+            self.earlier[band, order] = np.minimum(np.arange(len(rows), dtype=np.uint32) - starts, CAP)
+            progress.advance()
+            release()
 
-    def pairs(self, block: Ints) -> tuple[Ints, Ints]:
-        """For rows with the buckets `block` (rows, bands): every different pair (place in block, center), sorted."""
-        place, band = np.nonzero(block >= 0)
-        bucket = block[place, band]
-        count = self.filled[bucket].astype(np.int64)
-        place, bucket, count = place[count > 0], bucket[count > 0], count[count > 0]
-        if not len(place):
-            return np.empty(0, np.int64), np.empty(0, np.int64)
+    def pairs(self, start: int, stop: int, keep: Callable[[Ints], NDArray[np.bool_]]) -> Ints:
+        """The pairs (row, earlier row that shares a band) of the rows from `start` to `stop`, as one sorted number
+        each: the row's in the upper 32 bits. Only earlier rows that `keep` says are looked at."""
+        counts = np.asarray(self.earlier[:, start:stop])
+        band, place = np.nonzero(counts)
+        count = counts[band, place].astype(np.int64)
+        first = band * self.order.shape[1] + self.starts[band, start + place]
         inside = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
-        center = self.held[np.repeat(self.starts[bucket], count) + inside].astype(np.int64)
-        code = np.unique(np.repeat(place, count) << 32 | center)
-        return code >> 32, code & 0xFFFFFFFF
-
-    def add(self, centers: Ints, block: Ints) -> None:
-        """Put new centers, ascending, into their buckets `block` (centers, bands), as long as there is room."""
-        band, place = np.nonzero(block.T >= 0)
-        bucket, center = block[place, band], centers[place]
-        order = np.lexsort((center, bucket))
-        bucket, center = bucket[order], center[order]
-        where = self.starts[bucket] + self.filled[bucket] + pairs_within_buckets(bucket)
-        fits = where < self.starts[bucket + 1]
-        self.held[where[fits]] = center[fits]
-        np.add.at(self.filled, bucket[fits], 1)
+        earlier = self.order.reshape(-1)[np.repeat(first, count) + inside].astype(np.int64)
+        later = np.repeat(start + place, count)
+        kept = keep(earlier)
+        return np.unique(later[kept] << 32 | earlier[kept])
 
 
-def pairs_within_buckets(ordered: Ints) -> Ints:
-    """How many equal values stand before each one, in sorted values."""
-    if not len(ordered):
-        return np.empty(0, np.int64)
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    counts = np.diff(np.r_[starts, len(ordered)])
-    return np.arange(len(ordered)) - np.repeat(starts, counts)
+def assign_block(sketches: Any, rows: Ints, start: int, stop: int, index: BandIndex, centers: Ints) -> None:
+    """Find the centers of the rows from `start` to `stop`; those of all earlier rows are known.
 
-
-def assign_block(sketches: Any, rows: Ints, here: Ints, block: Ints, center_index: CenterIndex, centers: Ints) -> None:
-    """Find the center of each row of a block, which follows all earlier rows; add new centers to the index."""
-    if not len(here):
-        return
-    step = 1_024  # rows whose pairs are held at once
-    open_rows = np.ones(len(here), dtype=np.bool_)
-    for start in range(0, len(here), step):
-        place, center = center_index.pairs(block[start : start + step])
-        place += start
-        good = is_similar(sketches, rows[here[place]], rows[center])
-        first, index = np.unique(place[good], return_index=True)
-        centers[here[first]] = center[good][index]
-        open_rows[first] = False
-    left = np.flatnonzero(open_rows)
-    assign_rest(sketches, rows, here, left, block[left], centers)
-    new = left[centers[here[left]] == here[left]]
-    center_index.add(here[new], block[new])
-
-
-def assign_rest(sketches: Any, rows: Ints, here: Ints, left: Ints, block: Ints, centers: Ints) -> None:
-    """Rows of a block that no earlier center took: among themselves, in order.
-
-    A row is compared with the first `CAP` such rows of each bucket, members of groups as well as centers: in a larger
-    bucket a center further on is not met there.
+    A row goes to the first center that it is alike to: among earlier rows, then, if there is none, in the block.
     """
-    codes: list[Ints] = []
-    for band in range(block.shape[1]):
-        order = np.argsort(block[:, band], kind="stable")
-        bucket = block[order, band]
-        order, bucket = order[bucket >= 0], bucket[bucket >= 0]
-        inside = pairs_within_buckets(bucket)
-        # Each row with the rows before it in its bucket, at most CAP of them: the first ones.
-        count = np.minimum(inside, CAP)
-        starts = np.arange(len(bucket)) - inside
-        later = np.repeat(np.arange(len(bucket)), count)
-        step = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
-        codes.append(np.unique(order[later] << 32 | order[np.repeat(starts, count) + step]))
-    code = np.unique(np.concatenate(codes))
-    later, before = code >> 32, code & 0xFFFFFFFF
-    good = is_similar(sketches, rows[here[left[later]]], rows[here[left[before]]])
-    is_member: set[int] = set()
-    for row, other in zip(later[good].tolist(), before[good].tolist(), strict=True):
-        if row not in is_member and other not in is_member:
-            centers[here[left[row]]] = here[left[other]]
-            is_member.add(row)
+    step = 1_024  # rows whose pairs are held at once
+    within: list[Ints] = []
+    for low in range(start, stop, step):
+        high = min(low + step, stop)
+        codes = index.pairs(low, high, lambda earlier: (earlier >= start) | (centers[earlier] == earlier))
+        later, earlier = codes >> 32, codes & 0xFFFFFFFF
+        known = earlier < start
+        alike = np.flatnonzero(known)[is_similar(sketches, rows[later[known]], rows[earlier[known]])]
+        members, first = np.unique(later[alike], return_index=True)
+        centers[members] = earlier[alike][first]
+        within.append(codes[~known])
+    codes = np.concatenate(within)
+    later, earlier = codes >> 32, codes & 0xFFFFFFFF
+    free = (centers[later] == later) & (centers[earlier] == earlier)
+    later, earlier = later[free], earlier[free]
+    good = is_similar(sketches, rows[later], rows[earlier])
+    for row, other in zip(later[good].tolist(), earlier[good].tolist(), strict=True):
+        if centers[row] == row and centers[other] == other:
+            centers[row] = other
 
 
 def group_size_limit(rows: int) -> int:
@@ -286,6 +269,15 @@ def band_keys(sketches: NDArray[np.uint16]) -> NDArray[np.uint32]:
             mixed ^= mixed >> np.uint64(32)
         keys[band] = (mixed >> np.uint64(16)).astype(np.uint32)
     return keys
+
+
+def hash_keys(keys: NDArray[np.uint32]) -> NDArray[np.uint64]:
+    """64 bits for the band keys of each text, (texts,), from (bands, texts)."""
+    mixed = np.full(keys.shape[1], 0x9E3779B97F4A7C15, dtype=np.uint64)
+    for key in keys:
+        mixed = (mixed ^ key) * np.uint64(0xFF51AFD7ED558CCD)
+        mixed ^= mixed >> np.uint64(32)
+    return mixed
 
 
 def is_similar(sketches: Any, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.bool_]:

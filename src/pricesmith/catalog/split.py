@@ -101,7 +101,7 @@ def split_groups(
     if fixed is not None:
         chosen = np.maximum(fixed, TRAIN).astype(np.int8)
         left = {side: max(0, size - int(sizes[fixed == side].sum())) for side, size in left.items()}
-    for place in np.argsort(mix_hashes(seed, groups), kind="stable").tolist():
+    for place in map(int, np.argsort(mix_hashes(seed, groups), kind="stable")):
         if fixed is not None and fixed[place] >= 0:
             continue
         size = int(sizes[place])
