@@ -244,12 +244,12 @@ def compare_groups(items: Path) -> dict[str, Any]:
     """How many planted groups of several rows there are, and the share of which a catalog's group is the same rows."""
     table = pq.read_table(items, columns=["id", "group"])
     planted = pc.list_element(pc.split_pattern(table["id"], "-"), 0).cast(pa.int64()).to_numpy()
-    found = pc.dictionary_encode(table["group"]).combine_chunks().indices.to_numpy()
+    groups = pc.dictionary_encode(table["group"]).combine_chunks().indices.to_numpy()
     del table
     sizes = np.bincount(planted)
-    pairs = np.unique(planted.astype(np.int64) << 32 | found.astype(np.int64), return_counts=True)
+    pairs = np.unique(planted.astype(np.int64) << 32 | groups.astype(np.int64), return_counts=True)
     whole = pairs[1] == sizes[pairs[0] >> 32]
-    pure = np.bincount(found)[pairs[0] & 0xFFFFFFFF] == pairs[1]
+    pure = np.bincount(groups)[pairs[0] & 0xFFFFFFFF] == pairs[1]
     several = sizes[pairs[0] >> 32] > 1
     count = int((sizes > 1).sum())
     alone = int((sizes == 1).sum())

@@ -145,8 +145,8 @@ class BandIndex:
         inside = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
         earlier = self.order.reshape(-1)[np.repeat(first, count) + inside].astype(np.int64)
         later = np.repeat(start + place, count)
-        kept = keep(earlier)
-        return np.unique(later[kept] << 32 | earlier[kept])
+        is_kept = keep(earlier)
+        return np.unique(later[is_kept] << 32 | earlier[is_kept])
 
 
 def assign_block(sketches: Any, rows: Ints, start: int, stop: int, index: BandIndex, centers: Ints) -> None:
