@@ -13,6 +13,7 @@ from pricesmith.core.types import Listing
 from pricesmith.pricers.features import hashing as module
 from pricesmith.pricers.features.hashing import FeatureBuffer, SparseRows, Vocabulary, build_bags, chunks, gather_rows
 from pricesmith.pricers.features.tokenizer import KNOWN, OTHER, find_lines, find_numbers, find_tokens, read_texts
+from pricesmith.testing import make_items, odd_listings
 from pricesmith.text.words import split_words
 
 
@@ -181,3 +182,19 @@ def test_a_row_of_the_vocabulary_has_length_one_or_is_empty() -> None:
     rows = words.rows(gather_rows(listings))
     lengths = [float(np.square(rows.weights[a:b]).sum()) for a, b in zip(rows.starts, rows.starts[1:], strict=False)]
     assert lengths == pytest.approx([1, 1, 0], abs=1e-6)
+
+
+def test_rows_in_parts_and_in_blocks_are_the_same_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts and blocks only save memory: vocabulary and columns have the same bits."""
+    listings = [row.listing for row in make_items(90)[0]] + odd_listings()
+    whole = gather_rows(listings)
+    vocabulary = Vocabulary.from_rows(whole, 2, 1 << 12)
+    expected = vocabulary.rows(whole)
+    for size in (1, 7, 40):
+        monkeypatch.setattr(module, "BLOCK", size)
+        monkeypatch.setattr(module, "CHUNK", size)
+        parts = module.gather_parts(listings)
+        again = Vocabulary.from_parts(parts, 2, 1 << 12)
+        for rows in (vocabulary.rows(whole), again.rows_of_parts(parts)):
+            for name in ("indices", "weights", "starts"):
+                assert np.array_equal(getattr(rows, name), getattr(expected, name)), (size, name)

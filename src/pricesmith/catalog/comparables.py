@@ -114,7 +114,7 @@ class ComparablesIndex:
         items = sorted(items, key=lambda item: item.listing.id)
         reader = CountVectorizer(analyzer=split_words, dtype=np.float32)
         try:
-            counts = reader.fit_transform([select_rows(item.listing) for item in items]).tocsr()
+            counts = reader.fit_transform(select_rows(item.listing) for item in items).tocsr()
             names = reader.get_feature_names_out()
         except ValueError:  # no words at all
             counts, names = csr_matrix((len(items), 1), dtype=np.float32), np.array(["?"])

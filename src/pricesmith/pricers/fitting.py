@@ -38,7 +38,7 @@ from pricesmith.core.settings import write_toml
 from pricesmith.core.types import Item, Listing, Pricer, Quote, Recipe
 from pricesmith.pricers import plugin_package
 from pricesmith.pricers.conformal import ClippedPricer, ConformalPricer, calibrate, own_bounds_table
-from pricesmith.pricers.features.hashing import SparseRows, Vocabulary, gather_rows
+from pricesmith.pricers.features.hashing import SparseRows, Vocabulary, gather_parts, gather_rows
 from pricesmith.pricers.features.tokenizer import F64
 from pricesmith.pricers.model import (
     CALIBRATION,
@@ -431,9 +431,9 @@ def cross_fit(items: Sequence[Item], groups: Sequence[str]) -> tuple[F64, Estima
     from sklearn.linear_model import Ridge
 
     logs = np.log([item.price for item in items])
-    buckets = gather_rows([item.listing for item in items])
-    vocabulary = Vocabulary.from_rows(buckets, 2, MAX_FEATURES)
-    matrix = feature_matrix(buckets, vocabulary)
+    parts = gather_parts([item.listing for item in items])
+    vocabulary = Vocabulary.from_parts(parts, 2, MAX_FEATURES)
+    matrix = vocabulary.rows_of_parts(parts).csr(vocabulary.size)
     fold = assign_folds(groups)
     mean = float(logs.mean())
     estimates = np.full(len(items), mean)

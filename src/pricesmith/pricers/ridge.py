@@ -18,7 +18,7 @@ from pricesmith.core.model_files import Shapes, array_names, read_arrays, read_n
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer, Quote, render
-from pricesmith.pricers.features.tfidf import TfidfWeights, fit_vectorizer, get_vocabulary
+from pricesmith.pricers.features.tfidf import RenderedTexts, TfidfWeights, fit_vectorizer, get_vocabulary
 from pricesmith.pricers.training import LARGEST_LOG, get_weights, require_log_prices
 
 WORDS = "words.json"
@@ -39,7 +39,7 @@ class RidgeRecipe(Settings):
         """Write the vocabulary and the coefficients."""
         from sklearn.linear_model import Ridge
 
-        vectorizer, matrix = fit_vectorizer([render(item.listing) for item in train], self.min_df)
+        vectorizer, matrix = fit_vectorizer(RenderedTexts([item.listing for item in train]), self.min_df)
         model = Ridge(alpha=self.alpha).fit(
             matrix, np.log([item.price for item in train]), sample_weight=get_weights(train)
         )

@@ -25,7 +25,14 @@ from pricesmith.core.model_files import Shapes, check_arrays, report_damage
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer, Quote
-from pricesmith.pricers.features.hashing import SparseRows, Vocabulary, chunks, gather_rows, hash_to_buckets
+from pricesmith.pricers.features.hashing import (
+    SparseRows,
+    Vocabulary,
+    chunks,
+    gather_parts,
+    gather_rows,
+    hash_to_buckets,
+)
 from pricesmith.pricers.training import (
     LARGEST_LOG,
     N_CORES,
@@ -80,10 +87,9 @@ class SparseMlpRecipe(Settings):
 
         from pricesmith.pricers.sparse_training import NetSettings, NetTrainer, TrainableNet, ValidationRows
 
-        buckets = gather_rows([item.listing for item in train])
-        vocabulary = Vocabulary.from_rows(buckets, self.min_count, self.max_features)
-        matrix = vocabulary.rows(buckets).csr(vocabulary.size)
-        del buckets
+        parts = gather_parts([item.listing for item in train])
+        vocabulary = Vocabulary.from_parts(parts, self.min_count, self.max_features)
+        matrix = vocabulary.rows_of_parts(parts).csr(vocabulary.size)
         prices = PriceScale.from_prices([item.price for item in train])
         later = ValidationRows(
             vocabulary.rows(gather_rows([item.listing for item in validation])),

@@ -48,6 +48,7 @@ from pricesmith.pricers.training import N_CORES
 
 F32 = NDArray[np.float32]
 CHUNK = 1024  # listings processed at once
+BLOCK = 1 << 15  # rows that become columns of a vocabulary at once
 CHUNK_CHARS = 1 << 19
 BUCKETS = 3  # of magnitude, for each doubling
 
@@ -183,6 +184,12 @@ class SparseRows:
     weights: F32
     starts: I64
 
+    def block(self, first: int) -> SparseRows:
+        """`BLOCK` rows from the row `first` on, or as many as there are."""
+        starts = self.starts[first : first + BLOCK + 1]
+        own = slice(starts[0], starts[-1])
+        return SparseRows(self.indices[own], self.weights[own], starts - starts[0])
+
     def csr(self, columns: int) -> Any:
         """The rows as a scipy matrix."""
         from scipy.sparse import csr_matrix
@@ -199,14 +206,27 @@ def hash_to_buckets(listings: Sequence[Listing]) -> SparseRows:
 
 def gather_rows(listings: Sequence[Listing]) -> SparseRows:
     """The features of any number of listings, as rows of buckets."""
+    return concatenate_rows(gather_parts(listings))
+
+
+def gather_parts(listings: Sequence[Listing]) -> list[SparseRows]:
+    """The features of any number of listings, as rows of buckets in parts of at most `CHUNK` rows."""
     with ThreadPoolExecutor(N_CORES) as pool:
-        parts = list(pool.map(hash_to_buckets, chunks(listings)))
+        return list(pool.map(hash_to_buckets, chunks(listings)))
+
+
+def concatenate_rows(parts: list[SparseRows]) -> SparseRows:
+    """The rows of all parts. The list is emptied on the way, so that the rows are not held twice."""
     counts = np.concatenate([np.diff(part.starts) for part in parts])
-    return SparseRows(
-        np.concatenate([part.indices for part in parts]),
-        np.concatenate([part.weights for part in parts]),
-        np.concatenate((np.zeros(1, np.int64), np.cumsum(counts))),
-    )
+    starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts)))
+    indices, weights = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.float32)
+    end = len(weights)
+    while parts:
+        part = parts.pop()
+        start = end - len(part.indices)
+        indices[start:end], weights[start:end] = part.indices, part.weights
+        end = start
+    return SparseRows(indices, weights, starts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +240,15 @@ class Vocabulary:
     @classmethod
     def from_rows(cls, rows: SparseRows, min_count: int, max_features: int) -> Vocabulary:
         """The buckets that occur `min_count` times or more, and the most frequent `max_features` of these."""
-        counts = np.bincount(rows.indices, minlength=1 << BITS)
-        n_rows = len(rows.starts) - 1
+        return cls.from_parts([rows], min_count, max_features)
+
+    @classmethod
+    def from_parts(cls, parts: Sequence[SparseRows], min_count: int, max_features: int) -> Vocabulary:
+        """`from_rows` of the rows of all parts."""
+        counts = np.zeros(1 << BITS, np.int64)
+        for part in parts:
+            np.add.at(counts, part.indices, 1)
+        n_rows = sum(len(part.starts) - 1 for part in parts)
         min_count = min(min_count, max(1, n_rows // 2))
         sizes = np.cumsum(np.bincount(counts)[::-1])[::-1]  # sizes[n]: the buckets that occur n times or more
         while min_count + 1 < len(sizes) and sizes[min_count] > max_features:
@@ -244,6 +271,22 @@ class Vocabulary:
 
     def rows(self, buckets: SparseRows) -> SparseRows:
         """Rows of buckets as weighted columns of the vocabulary, each row of length 1; unknown buckets are dropped."""
+        count = len(buckets.starts) - 1
+        if count <= BLOCK:
+            return self.rows_of_part(buckets)
+        # A block at a time: what is computed on the way takes five times the memory of the rows.
+        return concatenate_rows([self.rows_of_part(buckets.block(start)) for start in range(0, count, BLOCK)])
+
+    def rows_of_parts(self, parts: list[SparseRows]) -> SparseRows:
+        """`rows` of all parts. The list is emptied on the way, so that buckets and columns are not both held."""
+        parts.reverse()
+        columns = []
+        while parts:
+            columns.append(self.rows_of_part(parts.pop()))
+        return concatenate_rows(columns)
+
+    def rows_of_part(self, buckets: SparseRows) -> SparseRows:
+        """`rows`, all at once."""
         indices = self.columns[buckets.indices]
         known = indices >= 0
         ends = np.concatenate((np.zeros(1, np.int64), np.cumsum(known, dtype=np.int64)))

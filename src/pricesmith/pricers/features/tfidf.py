@@ -7,12 +7,13 @@ TfidfWeights(get_vocabulary(vectorizer), vectorizer.idf_).dot(["Garden hose"], w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
 
+from pricesmith.core.types import Listing, render
 from pricesmith.pricers.features.tokenizer import F64
 from pricesmith.text.words import split_words
 
@@ -27,7 +28,20 @@ def build_vectorizer(**options: Any) -> Any:
     )
 
 
-def fit_vectorizer(texts: Sequence[str], min_df: int = 2) -> tuple[Any, Any]:
+class RenderedTexts:
+    """The rendered texts of listings, one after the other, so that not all are held at once."""
+
+    def __init__(self, listings: Sequence[Listing]) -> None:
+        self.listings = listings
+
+    def __len__(self) -> int:
+        return len(self.listings)
+
+    def __iter__(self) -> Iterator[str]:
+        return map(render, self.listings)
+
+
+def fit_vectorizer(texts: Sequence[str] | RenderedTexts, min_df: int = 2) -> tuple[Any, Any]:
     """A vectorizer fitted on texts, and their matrix [n, words].
 
     If the texts share no word, `min_df` is 1; if they have no word at all, the matrix has one column of zeros.
