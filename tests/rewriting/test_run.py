@@ -163,6 +163,8 @@ def test_a_rewritten_catalog_is_not_rewritten_nor_added_to(rewritten: Rewritten,
         (["--rows", "3"], "A trial needs more listings"),
         (["--recipe", "blend"], "A trial cannot fit a blend"),
         (["--no-wait"], "--no-wait needs --batch"),
+        (["--model", "gpt-6-luna"], "gpt-6-luna is an API model"),
+        (["--model", "gemma-3-270m", "--budget", "1"], "--budget is for API models"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_sent(
@@ -258,6 +260,17 @@ def test_a_blend_rewrites_a_listing_once_for_all_members(rewritten: Rewritten, r
         (quote,) = blend.price([Listing("new", "Aster hose X12", "Size: 8 kg", "hose", "Aster")])
     assert len(rewritten.fake.requests) == sent + 1
     assert quote.price is not None
+
+
+def test_exports_say_that_listings_are_rewritten(
+    rewritten: Rewritten, ridge: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another program must rewrite new listings as well; a model that is read from an export does."""
+    ps.export(ridge, tmp_path / "hub", "hub")
+    assert "any other program that uses the model must do the same" in (tmp_path / "hub" / "README.md").read_text()
+    assert load_model(tmp_path / "hub").asks_api
+    assert run(["export", str(rewritten.catalog.path), "--format", "sft", "--to", str(tmp_path / "rows.jsonl")]) == 0
+    assert "needs new listings rewritten alike" in capsys.readouterr().out
 
 
 def test_the_listings_of_all_splits_are_marked(shop: Catalog, rewritten: Rewritten) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pricesmith import __version__
+from pricesmith.catalog.rewriting import read_rewriting_facts
 from pricesmith.core.atomic import read_json, write_atomic, write_json
 from pricesmith.core.errors import UsageError
 from pricesmith.core.folders import build_folder
@@ -284,6 +285,11 @@ def describe_training(model: PriceModel, base: str, license: License) -> str:
             f"{name} = {base if name == 'base' else value}" for name, value in shown_settings(model.manifest).items()
         ),
     ]
+    if rewriting := read_rewriting_facts(model.info):
+        lines.append(
+            f"* Listings are rewritten by `{rewriting.model}` (prompt version {rewriting.prompt_version}) before they "
+            "are priced; Pricesmith does so, and any other program that uses the model must do the same."
+        )
     return "\n".join(lines)
 
 

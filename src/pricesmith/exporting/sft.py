@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from pricesmith.catalog.catalog import Catalog, open_catalog
+from pricesmith.catalog.rewriting import read_rewriting_facts
 from pricesmith.core.atomic import atomic_files, find_output
 from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import Progress
@@ -52,6 +53,11 @@ def export_sft(source: Path, to: Path, style: str, progress: Progress, *, overwr
                 allowed="a path that does not exist yet, or an earlier export",
                 hint=f"Choose another name, such as --to {to.stem}-sft.jsonl.",
             )
+    if rewriting := read_rewriting_facts(catalog.ledger):
+        progress.note(
+            f"These listings are rewritten by {rewriting.model}: a model that is trained on them needs new listings "
+            "rewritten alike."
+        )
     counts = dict.fromkeys(files, 0)
     with atomic_files(*files.values()) as temporaries:
         for (split, path), temporary in zip(files.items(), temporaries, strict=True):

@@ -9,18 +9,20 @@ asker.finish()                               notes and returns what it cost
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.rewriting import Rewriting
-from pricesmith.core.errors import UsageError
+from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.core.progress import Progress
 from pricesmith.core.settings import parse_settings
 from pricesmith.core.types import Listing
 from pricesmith.pricers.api.answer_facts import UsageStats
 from pricesmith.pricers.api.eval_report import CHUNK, ApiCostReporter
 from pricesmith.pricers.api.model_spec import API_PREFIX, ApiSettings
+from pricesmith.pricers.api.providers import find_endpoint
 from pricesmith.pricers.api.usage import Usage
 from pricesmith.pricers.rewriting.api_rewriter import ApiRewriter, open_api_rewriter, parse_rewriter_model
 from pricesmith.pricers.rewriting.form import PROMPT_VERSION, FormRules, RewrittenListing
@@ -75,7 +77,24 @@ def open_asker(model: str, catalog: Catalog, settings: ApiSettings, progress: Pr
             allowed=f"{option} with --model api:MODEL",
             hint=f"Leave out {option}.",
         )
+    check_base(model)
     return LocalAsker(model, LocalRewriter(model, settings.response_cache(), progress=progress), cleaning, progress)
+
+
+def check_base(model: str) -> None:
+    """Raise UsageError for the name of a known API model without `api:`; it would be looked for on the Hub."""
+    if "/" in model or Path(model).exists():
+        return
+    try:
+        find_endpoint(model, keyless=True)
+    except PricesmithError:
+        return
+    raise UsageError(
+        f"{model} is an API model",
+        got=f"--model {model}",
+        allowed=f"--model {API_PREFIX}MODEL, or a base that runs on this machine",
+        hint=f"Use --model {API_PREFIX}{model}.",
+    )
 
 
 class ApiAsker:

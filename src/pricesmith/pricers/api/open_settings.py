@@ -33,7 +33,7 @@ def open_settings(
         raise UsageError(
             "There is nothing to spend --budget on",
             got=f"{name} asks no API model",
-            allowed="a blend or cascade with a member api:MODEL",
+            allowed="a blend or cascade with a member api:MODEL, or a model whose listings one rewrites",
             hint="Leave out --budget.",
         )
     return nullcontext()
