@@ -49,6 +49,7 @@ def misbehave(folders: tuple[str, str], number: int) -> dict[str, Any]:
     if number == 2:
         os.kill(os.getpid(), 9)
     if number >= 10:
+        time.sleep(0.1)
         (Path(folders[1]) / "large").write_bytes(bytes(1_000_000))
     (Path(folders[0]) / f"{number}.txt").write_text("done")
     return {"number": number, "pid": os.getpid()}
@@ -87,7 +88,7 @@ def faults(folder: str, own: str) -> None:
         with tasks.open_cluster(ADDRESS, folders=[here]) as cluster:
             shards = [Shard(f"shard {number}", number) for number in (0, 1, 2, 4, 5)]
             facts["poisoned"] = [describe(result) for result in cluster.run(misbehave, (folder, own), shards)]
-            full = [Shard(f"shard {number}", number, own) for number in range(10, 60)]
+            full = [Shard(f"shard {number}", number, own) for number in range(10, 90)]
             facts["disk full"] = [describe(result) for result in cluster.run(misbehave, (folder, own), full)]
             many = [Shard(f"shard {number}", number) for number in range(6)]
             facts["actors"] = [describe(result) for result in cluster.run(name_process, None, many, actors=True)]

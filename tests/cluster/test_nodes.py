@@ -73,3 +73,10 @@ def test_a_folder_that_cannot_be_written_differs(tmp_path: Path, monkeypatch: py
     with shared_folders([tmp_path]) as check:
         monkeypatch.setattr(nodes, "write_atomic", refuse)
         assert f"{tmp_path} cannot be written there (Read-only file system)" in check.find_difference()
+
+
+def test_the_error_for_a_node_that_does_not_answer_names_it() -> None:
+    """With the two ways out."""
+    error = nodes.silent_node("10.0.0.2", "NodeDiedError: gone")
+    assert (error.exit_code, error.what) == (2, "Node 10.0.0.2 does not answer")
+    assert "ray stop" in error.hint

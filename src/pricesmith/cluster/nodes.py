@@ -116,3 +116,12 @@ def differing_node(node: str, difference: str) -> UsageError:
         allowed="folders that every node reads and writes under the same path, such as a network file system",
         hint=f"Mount the folder on {node} under the same path, or name one that is mounted there.",
     )
+
+
+def silent_node(node: str, reason: str) -> UsageError:
+    """The error for a node that is listed as alive and does not answer."""
+    return UsageError(
+        f"Node {node} does not answer",
+        got=reason,
+        hint=f"Look at `ray status`; start Ray on {node} again, or stop it there with `ray stop`.",
+    )

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pricesmith.cluster.connection import NO_TOKEN, asks_for_token, connect
-from pricesmith.cluster.nodes import NodeCheck, differing_node, shared_folders
+from pricesmith.cluster.nodes import NodeCheck, differing_node, shared_folders, silent_node
 from pricesmith.cluster.shards import Shard, ShardFunction, ShardResult, run_here, run_shard
 from pricesmith.core.atomic import MACHINE
 from pricesmith.core.errors import PricesmithError
@@ -29,7 +29,7 @@ from pricesmith.text.formatting import format_count
 ATTEMPTS = 4
 AHEAD = 2  # shards that wait on the cluster for a free core
 POLL = 5.0  # seconds between two looks at the nodes
-CHECK_SECONDS = 120.0  # for the check of all nodes, in which each starts its first process
+CHECK_SECONDS = 120.0  # until every node must have started its first process and answered
 STALL_SECONDS = 120.0  # without a core, or with all of them idle, before the work is given up
 CHECKED: dict[str, str] = {}  # in a process of a node: what is wrong with it, by the id of the check
 
@@ -106,22 +106,37 @@ class Cluster:
         return bool(self.ray.available_resources().get("CPU", 0.0) < total)
 
     def check_nodes(self) -> list[str]:
-        """Compare every node with this machine; their names. Raises UsageError with the name of one that differs."""
-        names = {node["NodeID"]: str(node["NodeManagerAddress"]) for node in self.nodes()}
+        """Compare every node with this machine; their names. Raises UsageError with the name of one that differs.
+
+        A node that has just died may be listed as alive for some seconds: it is asked again until it answers or is
+        listed as dead.
+        """
         task = self.ray.remote(num_cpus=0, max_retries=0)(check_node)
-        running = {
-            name: task.options(scheduling_strategy=affinity(node)).remote(self.id, self.check)
-            for node, name in names.items()
-        }
-        self.ray.wait(list(running.values()), num_returns=len(running), timeout=CHECK_SECONDS)
-        for name, ref in running.items():
-            try:
-                difference = self.ray.get(ref, timeout=0.1)
-            except self.ray.exceptions.RayError as error:
-                difference = f"versions: {describe_ray_error(error)}"
-            if difference:
-                raise differing_node(name, difference)
-        return sorted(names.values())
+        checked: set[str] = set()
+        until = time.monotonic() + CHECK_SECONDS
+        while True:
+            names = {node["NodeID"]: str(node["NodeManagerAddress"]) for node in self.nodes()}
+            running = {
+                node: task.options(scheduling_strategy=affinity(node)).remote(self.id, self.check)
+                for node in names
+                if node not in checked
+            }
+            if not running:
+                return sorted(names.values())
+            self.ray.wait(list(running.values()), num_returns=len(running), timeout=max(0.0, until - time.monotonic()))
+            for node, ref in running.items():
+                try:
+                    difference = self.ray.get(ref, timeout=0.1)
+                except self.ray.exceptions.RayTaskError as error:
+                    difference = f"versions: {describe_ray_error(error)}"
+                except self.ray.exceptions.RayError as error:
+                    if time.monotonic() > until:
+                        raise silent_node(names[node], describe_ray_error(error)) from None
+                    continue
+                if difference:
+                    raise differing_node(names[node], difference)
+                checked.add(node)
+            time.sleep(0.0 if checked.issuperset(names) else 1.0)
 
     def run(
         self, function: ShardFunction, context: Any, shards: Iterable[Shard], *, actors: bool = False
