@@ -72,7 +72,7 @@ class Rewritten:
     before: dict[str, str]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def rewritten(shop: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rewritten]:
     """The catalog rewritten by the fake endpoint."""
     folder = tmp_path_factory.mktemp("rewritten")
