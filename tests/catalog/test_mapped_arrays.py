@@ -22,6 +22,17 @@ def test_an_array_keeps_its_values_when_its_pages_are_released(tmp_path: Path) -
         assert list(tmp_path.iterdir()) == []
 
 
+def test_files_are_one_array(tmp_path: Path) -> None:
+    """Also if one of them is empty; a single file is mapped as it is."""
+    paths = [tmp_path / name for name in "abc"]
+    for path, count in zip(paths, (2, 0, 3), strict=True):
+        np.full((count, 4), count, dtype=np.uint16).tofile(path)
+    with MappedArrays(tmp_path) as arrays:
+        assert arrays.read_all("values", paths, np.uint16, 4)[:, 0].tolist() == [2, 2, 3, 3, 3]
+        assert arrays.read_all("values", paths[:1], np.uint16, 4).shape == (2, 4)
+    assert sorted(tmp_path.iterdir()) == paths
+
+
 def test_an_array_of_nothing_needs_no_file(tmp_path: Path) -> None:
     with MappedArrays(tmp_path) as arrays:
         (tmp_path / "empty.bin").touch()

@@ -259,7 +259,7 @@ def find_near_duplicates(
     """The center of each of these rows, by their words, and how many groups were template text. `ranks` are the ranks
     of the rows, None if these are all."""
     with MappedArrays(folder) as arrays:
-        sketches = arrays.read(staged.sketches(folder), np.uint16, N_HASHES)
+        sketches = arrays.read_all("sketches", staged.sketches(), np.uint16, N_HASHES)
         centers = find_groups(sketches, rows, arrays.allocate, progress, arrays.release)
         del sketches
     if np.bincount(centers).max() <= limit:

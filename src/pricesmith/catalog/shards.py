@@ -304,16 +304,9 @@ class StagedFeeds:
             FROM read_parquet([{files}], filename = true, file_row_number = true) s JOIN shards f USING (filename)"""
         )
 
-    def sketches(self, work: Path) -> Path:
-        """One file with the sketches of all rows: that of the only shard, or a new one in the folder `work`."""
-        paths = [shard.folder / SKETCHES for shard in self.ordered() if shard.staged]
-        if len(paths) == 1:
-            return paths[0]
-        with (work / SKETCHES).open("wb") as out:
-            for path in paths:
-                with path.open("rb") as handle:
-                    shutil.copyfileobj(handle, out, PIECE)
-        return work / SKETCHES
+    def sketches(self) -> list[Path]:
+        """The files with the sketches of all rows, in order."""
+        return [shard.folder / SKETCHES for shard in self.ordered()]
 
     def links(self) -> Any:
         """Pairs (variant, product) of all rows, (pairs, 2)."""
