@@ -144,6 +144,24 @@ def test_a_finished_sweep_is_read_again_and_goes_on_with_more_trials(
         run_sweep(shop, tmp_path / "out", space, trials=8, **options)
 
 
+def test_damaged_results_are_fitted_again(shop: Catalog, space: SearchSpace, tmp_path: Path) -> None:
+    """A file that is cut off, of another catalog or not an archive counts as missing."""
+    run_sweep(shop, tmp_path / "out", space, trials=4, method="grid")
+    fits = len(StandInRecipe.fits)
+    paths = sorted((tmp_path / "out" / "trials").glob("*part-8.npz"))
+    assert len(paths) == 4
+    paths[0].write_bytes(paths[0].read_bytes()[:100])
+    paths[1].write_text("no archive")
+    np.savez(paths[2], quotes=np.ones(3), fit_seconds=1.0, seconds=1.0)
+    sizes = {path.name: {"bytes": path.stat().st_size} for path in paths}
+    marker = json.loads((tmp_path / "out" / "sweep.json").read_text())
+    marker["inventory"] |= {f"trials/{name}": size for name, size in sizes.items()}
+    (tmp_path / "out" / "sweep.json").write_text(json.dumps(marker))
+    more = run_sweep(shop, tmp_path / "out", space, trials=5, method="grid")
+    assert len(more.trials) == 5
+    assert [rows < 100 for _, rows in StandInRecipe.fits[fits:]].count(True) == 4  # three again, and the fifth
+
+
 def test_the_test_split_is_not_read(
     shop: Catalog, space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,7 +382,11 @@ def test_the_command_prints_one_object_and_its_folder_is_a_model(
     assert run([*words, "--quiet"]) == 0
     assert capfd.readouterr() == ("", "")
     assert run(["show", "out"]) == 0
-    assert "rate = 1.0" in capfd.readouterr().out
+    shown = capfd.readouterr().out
+    assert "rate = 1.0" in shown
+    assert "difference to the best" in shown
+    assert run(["show", "out", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["sweep"]["trials"] == result["trials"]
     assert run(["price", "out", "Cobalt drill, 12 kg", "--quiet"]) == 0
     capfd.readouterr()
     assert default_log_path(Path("out")) == default_log_path(Path("out/model")) == tmp_path / "out.requests.db"

