@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ from pricesmith.core.types import Item
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+T = TypeVar("T")
+R = TypeVar("R")
 LARGEST_LOG = 300.0  # |log price| is clipped here, so that a quote is finite and above 0
 
 
@@ -68,6 +71,16 @@ def require_log_prices(present: bool, folder: Path) -> None:
 
 
 N_CORES = 2
+FEW_ROWS = 32  # work on fewer rows is done before threads have started
+
+
+def map_in_threads(function: Callable[[T], R], values: Iterable[T]) -> list[R]:
+    """The function of each value, in order, computed in `N_CORES` threads if there are several values."""
+    values = list(values)
+    if len(values) < 2:
+        return [function(value) for value in values]
+    with ThreadPoolExecutor(N_CORES) as pool:
+        return list(pool.map(function, values))
 
 
 class SingleThreadedPool:

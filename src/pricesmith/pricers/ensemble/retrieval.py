@@ -35,6 +35,7 @@ from pricesmith.core.model_files import Shapes, read_arrays, sparse_rows
 from pricesmith.core.types import Item, Listing, render
 from pricesmith.pricers.features.hashing import BITS, F32, SparseRows, Vocabulary, gather_rows
 from pricesmith.pricers.features.tokenizer import F64, I64
+from pricesmith.pricers.training import map_in_threads
 
 MAX_SHARE = 0.04  # a feature of more of the listings separates none of them, and costs the most
 MIN_ROWS = 1_000  # with fewer listings every feature counts
@@ -104,7 +105,8 @@ class NeighborIndex:
         count = vectors.shape[0]
         indices, cosines = np.full((count, k), -1, dtype=np.int64), np.zeros((count, k), dtype=np.float32)
         size = max(1, min(BLOCK, MAX_CELLS // max(1, len(self.logs))))
-        for start in range(0, count, size):
+
+        def search_block(start: int) -> None:
             product = (vectors[start : start + size] @ self.transposed).tocsr()
             for row in range(product.shape[0]):
                 begin, end = product.indptr[row], product.indptr[row + 1]
@@ -114,6 +116,8 @@ class NeighborIndex:
                     near, scores = near[other], scores[other]
                 near, scores = top_k(near, scores, k)
                 indices[start + row, : len(near)], cosines[start + row, : len(near)] = near, scores
+
+        map_in_threads(search_block, range(0, count, size))
         return Neighbors(indices, cosines)
 
     def columns(self, neighbors: Neighbors, pairs: F32 | None = None, mean_log: float | None = None) -> F32:
@@ -160,11 +164,13 @@ class NeighborIndex:
             to_them = np.where(present[here], BIAS + neighbors.cosines[here], 0.0)
             cosines = self.pairwise_cosines(neighbors.indices[here]) if pairs is None else pairs[here]
             # A missing neighbor has a variance of its own and no covariance.
-            both = present[here][:, :, None] & present[here][:, None, :]
-            among = np.where(both, BIAS + cosines.astype(np.float64), 0.0)
+            among = cosines.astype(np.float64)
+            among += BIAS
+            if not present[here].all():
+                among[~(present[here][:, :, None] & present[here][:, None, :])] = 0.0
             for column, k in enumerate(RIDGES):
-                noise = np.where(present[here, :k], NOISE, 1.0)
-                system = among[:, :k, :k] + np.eye(k) * noise[:, :, None]
+                system = among[:, :k, :k].copy()
+                system[:, np.arange(k), np.arange(k)] += np.where(present[here, :k], NOISE, 1.0)
                 solved = np.linalg.solve(system, np.stack([errors[:, :k], to_them[:, :k]], axis=-1))
                 answers[here, 2 * column] = (to_them[:, :k] * solved[..., 0]).sum(axis=1) + center
                 left = BIAS + 1.0 + NOISE - (to_them[:, :k] * solved[..., 1]).sum(axis=1)

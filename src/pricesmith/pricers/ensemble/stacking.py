@@ -34,7 +34,7 @@ from pricesmith.pricers.features.hashing import F32, chunks, gather_rows
 from pricesmith.pricers.features.tokenizer import F64
 from pricesmith.pricers.features.trees import TabularFields, TreeEnsemble, TreeParams, fit_trees, tree_files
 from pricesmith.pricers.recipes import measured_figures, split_commas
-from pricesmith.pricers.training import N_CORES
+from pricesmith.pricers.training import FEW_ROWS, N_CORES
 
 GATE_BINS = 10
 MIN_BIN_ROWS = 200  # of a bin
@@ -370,13 +370,25 @@ class StackingPricer:
 
     def features(self, listings: Sequence[Listing]) -> StackedFeatures:
         """The inputs of the trees."""
-        buckets = gather_rows(listings)
-        neighbors = self.index.search(self.index.encode(buckets), N_NEIGHBORS)
-        columns = self.index.columns(neighbors)
-        quotes = np.array([log_prices(pricer, listings) for pricer in self.estimators])
-        networks = self.nets.log_prices(self.nets.encode(buckets, neighbors, columns))
-        quotes = quotes.reshape(len(self.estimators), len(listings)).T
-        return StackedFeatures(self.tabular.columns(listings), columns, quotes, networks)
+
+        def look_at_neighbors() -> tuple[F32, F64]:
+            buckets = gather_rows(listings)
+            neighbors = self.index.search(self.index.encode(buckets), N_NEIGHBORS)
+            columns = self.index.columns(neighbors)
+            return columns, self.nets.log_prices(self.nets.encode(buckets, neighbors, columns))
+
+        def read_listings() -> tuple[F32, F64]:
+            quotes = np.array([log_prices(pricer, listings) for pricer in self.estimators])
+            return self.tabular.columns(listings), quotes.reshape(len(self.estimators), len(listings)).T
+
+        if len(listings) < FEW_ROWS:
+            (columns, networks), (tabular, quotes) = look_at_neighbors(), read_listings()
+        else:  # the first computes outside of Python's lock, the second mostly in Python: together they use two cores
+            with ThreadPoolExecutor(1) as pool:
+                reading = pool.submit(read_listings)
+                columns, networks = look_at_neighbors()
+                tabular, quotes = reading.result()
+        return StackedFeatures(tabular, columns, quotes, networks)
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
         """One quote for each listing, with `low` and `high`."""

@@ -32,7 +32,7 @@ from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.types import Listing, render
 from pricesmith.pricers.features.hashing import F32
 from pricesmith.pricers.features.tokenizer import F64
-from pricesmith.pricers.training import N_CORES, TrainingPoint, write_curve
+from pricesmith.pricers.training import FEW_ROWS, N_CORES, TrainingPoint, map_in_threads, write_curve
 from pricesmith.text.words import segment_text, unit_pattern
 
 MAX_CHARS = 20_000
@@ -326,7 +326,12 @@ class TreeEnsemble:
         """One prediction for each row [n]."""
         if not len(table):
             return np.zeros(0)
-        predictions = [booster.predict(table, num_threads=1) for booster in self.boosters]
+
+        def predict(booster: Any) -> Any:
+            return booster.predict(table, num_threads=1)
+
+        few = len(table) < FEW_ROWS
+        predictions = [*map(predict, self.boosters)] if few else map_in_threads(predict, self.boosters)
         return np.asarray(np.mean(predictions, axis=0), dtype=np.float64)
 
     @property
