@@ -117,11 +117,11 @@ class Halving:
         return True
 
     def has_time(self, trial: Trial, part: int, alive: Sequence[Trial], before: Sequence[Trial] = ()) -> bool:
-        """Whether a fit on a part of the rows fits into the minutes after those of `before`, and one on all rows after
-        it."""
-        known = [seconds for other in alive if (seconds := self.clock.expect(other, 1)) is not None]
+        """Whether a fit on a part of the rows fits into the minutes after those of `before`, and the fit of the same
+        trial on all rows after it."""
+        known = [seconds for other in (trial, *alive) if (seconds := self.clock.expect(other, 1)) is not None]
         first = sum(self.clock.expect(other, part) or 0.0 for other in before)
-        return self.clock.allows(trial, part, reserve=first + (min(known, default=0.0) if part != 1 else 0.0))
+        return self.clock.allows(trial, part, reserve=first + (known[0] if known and part != 1 else 0.0))
 
     def try_fit(self, trial: Trial, part: int) -> TrialFit | None:
         """Fit and evaluate; None, with a note, if the fit fails for a reason that is no defect."""
