@@ -112,20 +112,36 @@ def keep_rows(base: duckdb.DuckDBPyConnection, added: int = -1) -> None:
     An id is the file's where no other row has it, else 16 figures of the row's SHA-256 (32 where those are taken).
     Items of an earlier catalog (the feed `added`) keep their ids.
     """
+    base.execute("CREATE VIEW firsts AS SELECT * EXCLUDE (copy) FROM facts WHERE copy = 1")
+    find_repeated(base, "given", "firsts")
+    base.execute(
+        f"""CREATE VIEW named AS SELECT *, CASE WHEN given <> '' AND (source = {int(added)} OR given NOT IN
+        (SELECT value FROM repeated_given)) THEN given ELSE format('{{:016x}}', hash) END AS short FROM firsts"""
+    )
+    find_repeated(base, "short", "named")
+    # A window over all rows in order would need memory for all of them; a sort does not, and its rows are counted.
     base.execute(
         """CREATE TABLE kept AS
-        WITH first AS (
-            SELECT *, CASE WHEN given <> '' AND (source = $added OR count(*) OVER (PARTITION BY given) = 1) THEN given
-                      ELSE format('{:016x}', hash) END AS short
-            FROM facts WHERE copy = 1)
         SELECT row, hash, more, look, looks, words, price, named, product, source, number, day,
-               CASE WHEN count(*) OVER (PARTITION BY short) = 1 THEN short
+               CASE WHEN short NOT IN (SELECT value FROM repeated_short) THEN short
                     ELSE format('{:016x}{:016x}', hash, more) END AS id,
-               row_number() OVER (ORDER BY hash, more, source, number) - 1 AS rank
-        FROM first""",
-        {"added": added},
+               row_number() OVER () - 1 AS rank
+        FROM (SELECT * FROM named ORDER BY hash, more, source, number)"""
     )
-    base.execute("DROP TABLE facts")
+    base.execute("DROP VIEW named; DROP VIEW firsts; DROP TABLE facts; DROP TABLE repeated_given")
+    base.execute("DROP TABLE repeated_short")
+
+
+def find_repeated(base: duckdb.DuckDBPyConnection, column: str, rows: str) -> None:
+    """The texts in a column that several rows have: `repeated_COLUMN`. Numbers that stand for them come first: they
+    need less memory than the texts."""
+    base.execute(
+        f"""CREATE TABLE repeated_{column} AS
+        WITH shared AS (
+            SELECT hash({column}) AS code FROM {rows} WHERE {column} <> '' GROUP BY code HAVING count(*) > 1)
+        SELECT {column} AS value FROM {rows} WHERE {column} <> '' AND hash({column}) IN (SELECT code FROM shared)
+        GROUP BY value HAVING count(*) > 1"""
+    )
 
 
 def label_noise(base: duckdb.DuckDBPyConnection) -> dict[str, Any]:
@@ -136,10 +152,10 @@ def label_noise(base: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     """
     base.execute(
         """CREATE TEMP TABLE alike AS
+        WITH repeated AS (SELECT look, looks FROM kept GROUP BY look, looks HAVING count(*) > 1)
         SELECT look, looks, price, rank, row_number() OVER (PARTITION BY look, looks ORDER BY rank) AS place,
-               count(*) OVER (PARTITION BY look, looks) AS copies,
                median(price) OVER (PARTITION BY look, looks) AS middle
-        FROM kept QUALIFY copies > 1"""
+        FROM kept SEMI JOIN repeated USING (look, looks)"""
     )
     pairs, difference = base.execute(
         """SELECT count(*), median(2 * abs(a.price - b.price) / (a.price + b.price))
