@@ -23,6 +23,7 @@ DOCUMENTED = (
     "pricesmith.api.audit",
     "pricesmith.api.evaluate",
     "pricesmith.api.estimator",
+    "pricesmith.api.rewrite",
     "pricesmith.api.suggest",
     "pricesmith.api.sweep",
     "pricesmith.catalog.dataframes",

@@ -168,7 +168,7 @@ def use_fast_models(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Examples of the Python API need a catalog and models, or a server: tests/test_api.py and tests/serve run them.
-API = {"audit", "evaluate", "pipeline", "estimator", "predict", "suggest", "sweep", "http_client"}
+API = {"audit", "evaluate", "pipeline", "estimator", "predict", "suggest", "sweep", "rewrite", "http_client"}
 MODULES = [
     path
     for path in sorted((ROOT / "src").rglob("*.py"))
