@@ -57,10 +57,10 @@ class TwoNodes:
         environment = self.environment(token=token)
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def run(self, words: Sequence[str], *, token: bool = True) -> tuple[int, str, str]:
+    def run(self, words: Sequence[str], *, token: bool = True, seconds: float = SECONDS) -> tuple[int, str, str]:
         """Run Python on the first node: exit code, standard output and standard error."""
         process = self.start(words, token=token)
-        out, err = process.communicate(timeout=SECONDS)
+        out, err = process.communicate(timeout=seconds)
         return process.returncode, out, err
 
     def kill_second(self) -> None:
@@ -81,17 +81,19 @@ def ip(*words: str) -> None:
 
 
 @contextlib.contextmanager
-def start_two_nodes(folder: Path) -> Iterator[TwoNodes]:
-    """Both nodes, one core each; all their processes are killed at the end. `folder` has a short path."""
+def start_two_nodes(folder: Path, cores: tuple[int, int] = (1, 1)) -> Iterator[TwoNodes]:
+    """Both nodes with their cores, the second one only if it has any; all their processes are killed at the end.
+    `folder` has a short path."""
     tag = f"ps{os.getpid()}"
     names, token = (f"{tag}a", f"{tag}b"), folder / "token"
     token.write_text(uuid.uuid4().hex + uuid.uuid4().hex)
     nodes = TwoNodes(names, token, folder / "own")
     nodes.own.mkdir()
-    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus", "1"]
+    ray = [sys.executable, "-m", "ray.scripts.scripts", "start"]
     ray += ["--object-store-memory", "80000000", "--disable-usage-stats"]
     head = [*ray, "--head", "--node-ip-address", HEAD, "--port", str(PORT), "--include-dashboard", "false"]
-    second = [*ray, "--address", ADDRESS, "--node-ip-address", SECOND]
+    head += ["--num-cpus", str(cores[0])]
+    second = [*ray, "--address", ADDRESS, "--node-ip-address", SECOND, "--num-cpus", str(cores[1])]
     try:
         for name in names:
             ip("netns", "add", name)
@@ -102,7 +104,8 @@ def start_two_nodes(folder: Path) -> Iterator[TwoNodes]:
                 ip("-n", name, "link", "set", link, "up")
         run_ray(names[0], [*head, "--temp-dir", str(folder / "r")], nodes)
         own = f"mount -t tmpfs -o size=64k none {nodes.own} && mount -t tmpfs none {folder / 'r'}"
-        run_ray(names[1], ["unshare", "-m", "sh", "-c", f'{own} && exec "$@"', "sh", *second], nodes)
+        if cores[1]:
+            run_ray(names[1], ["unshare", "-m", "sh", "-c", f'{own} && exec "$@"', "sh", *second], nodes)
         yield nodes
     finally:
         for name in names:
