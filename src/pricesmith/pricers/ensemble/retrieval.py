@@ -20,6 +20,7 @@ and its standard deviation grows with the distance from all training listings.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -131,7 +132,8 @@ class NeighborIndex:
         logs = np.where(present, self.logs[np.maximum(neighbors.indices, 0)] if len(self.logs) else 0.0, np.nan)
         weights = np.where(present, np.maximum(neighbors.cosines, 1e-6).astype(np.float64) ** SHARPNESS, 0.0)
         center = self.mean_log if mean_log is None else mean_log
-        columns: list[Any] = [self.local_ridges(neighbors, present, logs, pairs, center)]
+        with blas_libraries().limit(limits=1):
+            columns: list[Any] = [self.local_ridges(neighbors, present, logs, pairs, center)]
         any_neighbor = present.any(axis=1)
         for k in MEANS:
             share, near = weights[:, :k], np.nan_to_num(logs[:, :k])
@@ -221,6 +223,14 @@ class NeighborIndex:
         parts = (arrays["data"], arrays["indices"], arrays["indptr"])
         matrix = sparse_rows(path, parts, (len(arrays["logs"]), vocabulary.size))
         return cls(vocabulary, matrix, arrays["logs"])
+
+
+@functools.cache
+def blas_libraries() -> Any:
+    """The BLAS libraries of this process. Their threads wait for each other longer than matrices of 64 rows take."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
 
 
 def normalize_rows(matrix: Any) -> Any:
@@ -330,7 +340,8 @@ class RetrievalSet:
         parts = []
         for start in range(0, len(self.logs), CHUNK):
             rows = slice(start, start + CHUNK)
-            cosines = self.index.pairwise_cosines(self.wide.indices[rows])
+            with blas_libraries().limit(limits=1):
+                cosines = self.index.pairwise_cosines(self.wide.indices[rows])
             row, columns = np.arange(len(cosines))[:, None, None], []
             for fold in (None, *self.folds):
                 neighbors, order = self.select_neighbors(fold, rows)
