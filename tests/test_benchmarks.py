@@ -81,7 +81,7 @@ def test_the_scale_script_plants_groups_and_finds_them_again(monkeypatch: pytest
     assert figures["planted_groups_of_several"] == count
     assert figures["share_found_whole"] == round(1 - 1 / count, 5)
     assert figures["share_of_single_rows_left_alone"] == 1
-    assert scale.memory_of(os.getpid())[0] > 1e7
+    assert sys.platform != "linux" or scale.memory_of(os.getpid())[0] > 1e7
 
 
 @pytest.mark.slow

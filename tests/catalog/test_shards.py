@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,45 @@ def test_nothing_is_left_by_wrong_input_or_by_less_than_a_shard(
             with pytest.raises(type(error)):
                 curate([source], tmp_path / "catalog")
         assert not unfinished(tmp_path).exists()
+
+
+def test_small_files_that_are_a_shard_together_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepared: list[int]
+) -> None:
+    """Hours of work may be in many files, none of which fills a shard."""
+    names = [str(make_csv(tmp_path / f"{name}.csv", 70, seed=name)) for name in range(3)]
+    with monkeypatch.context() as patch:
+        interrupt(patch, 2, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            curate(names, tmp_path / "catalog")
+    del prepared[:]
+    assert curate(names, tmp_path / "catalog").ledger["rows"]["in"] == 210
+    assert prepared == list(range(1, 71))
+
+
+def test_tables_of_one_file_have_shards_of_their_own(tmp_path: Path) -> None:
+    """They have the same bytes and columns, as have the files in an archive and the sheets of a workbook."""
+    rows = [
+        "title,price,category\n" + "".join(f"{word} {n} lamp no {n},{n + 1},x\n" for n in range(60)) for word in "ab"
+    ]
+    for name, text in zip("ab", rows, strict=True):
+        (tmp_path / f"{name}.csv").write_text(text)
+    with zipfile.ZipFile(tmp_path / "both.zip", "w") as archive:
+        for name in "ab":
+            archive.write(tmp_path / f"{name}.csv", f"{name}.csv")
+    apart = curate([str(tmp_path / f"{name}.csv") for name in "ab"], tmp_path / "apart")
+    packed = curate([str(tmp_path / "both.zip")], tmp_path / "packed")
+    assert packed.ledger["rows"]["in"] == 120
+    assert packed.fingerprint == apart.fingerprint
+
+
+def test_the_rows_of_a_copy_are_duplicates(tmp_path: Path) -> None:
+    """A file that was given twice under two names is read twice, and its rows are in the catalog once."""
+    for name in "ab":
+        lines = "".join(f"lamp {n} of {n * n} watts,{n + 1},x\n" for n in range(120))
+        (tmp_path / f"{name}.csv").write_text("title,price,category\n" + lines)
+    rows = curate([str(tmp_path / f"{name}.csv") for name in "ab"], tmp_path / "catalog").ledger["rows"]
+    assert (rows["in"], rows["kept"], rows["rejected"]) == (240, 120, {"duplicate": 120})
 
 
 def test_products_are_counted_over_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

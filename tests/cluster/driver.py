@@ -23,7 +23,8 @@ ADDRESS = "10.231.7.1:6379"
 
 
 def price(model_path: str, file: str, out: str, seconds: str) -> None:
-    """Price a file in shards of 100 rows, each of which takes `seconds` longer."""
+    """Price a file in shards of 100 rows, each of which takes `seconds` longer; one line of JSON with the counts and
+    the numbers of the parts that were sent."""
     from pricesmith.batch.price import price_file as price_rows
     from pricesmith.pricers.model import load_model
 
@@ -33,13 +34,21 @@ def price(model_path: str, file: str, out: str, seconds: str) -> None:
         time.sleep(wait)
         return do(work, parts)
 
+    sent: list[int] = []
+    make_shard = price_file.FileShards.shard
+
+    def record(shards: price_file.FileShards, parts: list[tuple[int, price_file.Rows]]) -> Shard:
+        sent.extend(number for number, _ in parts)
+        return make_shard(shards, parts)
+
+    price_file.FileShards.shard = record  # type: ignore[method-assign]
     price_file.price_parts = slowly
     model = load_model(model_path)
     pricing = price_file.price_on_cluster(model, ADDRESS, shard_rows=100)
     facts = price_rows(
         model, model.info, file, Path(out), identity=model.identity, pricing=pricing, part_rows=100, comparables=1
     )
-    print(json.dumps(facts))
+    print(json.dumps({**facts, "sent": sent}))
 
 
 def misbehave(folders: tuple[str, str], number: int) -> dict[str, Any]:

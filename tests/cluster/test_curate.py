@@ -12,11 +12,13 @@ import pytest
 from pricesmith.catalog import shards as staged_shards
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.catalog.curation import curate as curate_here
+from pricesmith.catalog.readers.feeds import ReadOptions, open_feeds
 from pricesmith.cli import run
 from pricesmith.cluster import curate as module
 from pricesmith.cluster.curate import curate
 from pricesmith.cluster.shards import Shard, ShardsFailed, run_here
 from pricesmith.core.errors import UsageError
+from pricesmith.core.progress import SILENT
 from pricesmith.testing import make_csv
 
 NAMES = ["a.csv", "b.csv", "c.csv"]
@@ -117,6 +119,43 @@ def test_after_a_failure_the_same_command_reads_only_what_is_missing(
     cluster.broken, cluster.names = "-", []
     assert curate(sources, tmp_path / "shop", cluster="auto").fingerprint == here.fingerprint
     assert cluster.names == ["b.csv"]
+
+
+def test_a_cluster_that_is_not_there_costs_no_finished_shard(
+    sources: list[str], here: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is wrong with the sources: once the cluster runs, the same command resumes."""
+    cluster = use_cluster(monkeypatch, cores=1)
+    cluster.broken = "b.csv"
+    with pytest.raises(ShardsFailed):
+        curate(sources, tmp_path / "shop", cluster="auto")
+
+    def refuse(address: str, **_: Any) -> None:
+        raise UsageError("No Ray cluster runs on this machine")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "open_cluster", refuse)
+        with pytest.raises(UsageError, match="No Ray cluster"):
+            curate(sources, tmp_path / "shop", cluster="auto")
+        with pytest.raises(UsageError, match="No Ray cluster"):
+            curate(sources, tmp_path / "other", cluster="auto")
+    assert sorted(path.name for path in tmp_path.glob(".*.building")) == [".shop.building"]
+    cluster.broken, cluster.names = "-", []
+    assert curate(sources, tmp_path / "shop", cluster="auto").fingerprint == here.fingerprint
+    assert cluster.names == ["b.csv"]
+
+
+def test_a_node_with_another_file_under_the_path_does_not_read_it(tmp_path: Path) -> None:
+    """Its rows are sent by the command instead."""
+    path = make_csv(tmp_path / "a.csv", 30)
+    [feed] = open_feeds([str(path)], ReadOptions(), SILENT)
+    file = module.describe_file(feed, tmp_path / "shards")
+    assert file is not None
+    assert module.sees_file(file)
+    make_csv(path, 30, seed=9)
+    assert module.stage_file(None, file) == {"missing": str(tmp_path / "shards")}
+    path.unlink()
+    assert not module.sees_file(file)
 
 
 def test_the_address_is_checked_before_anything_is_read(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import pytest
 from pricesmith.batch.price import price_file
 from pricesmith.cli import run
 from pricesmith.cluster import price_folder
-from pricesmith.cluster.price_folder import price_files
+from pricesmith.cluster.price_folder import price_files, price_one_file
 from pricesmith.cluster.shards import ShardsFailed, run_here
-from pricesmith.core.errors import UsageError
+from pricesmith.core.errors import InputError, UsageError
 from pricesmith.pricers.model import PriceModel, load_model
 from pricesmith.testing import make_catalog, make_csv
 
@@ -68,7 +69,9 @@ def test_each_file_becomes_one_of_the_same_name(model: PriceModel, inputs: Path,
         assert (tmp_path / "out" / name).read_bytes() == alone.read_bytes()
     record = json.loads((tmp_path / "out" / "records" / "b.jsonl.json").read_text())
     assert (record["input"], record["rows"], record["priced"]) == ("b.jsonl", 5, 5)
-    assert json.loads((tmp_path / "out" / "prices.json").read_text())["rows"] == 17
+    marker = json.loads((tmp_path / "out" / "prices.json").read_text())
+    assert marker["rows"] == 17
+    assert "building" not in json.dumps(marker)
 
 
 def test_after_a_broken_file_the_same_command_prices_only_that_one(
@@ -133,6 +136,38 @@ def test_two_inputs_with_one_output_are_refused(model: PriceModel, inputs: Path,
     (inputs / "c.tsv.csv").write_text("name,x\nOak lamp,1\n")
     with pytest.raises(UsageError, match=r"Two outputs would be called c\.tsv\.csv"):
         price_files(model, inputs, tmp_path / "out")
+
+
+def test_links_to_files_of_one_name_are_refused(model: PriceModel, tmp_path: Path) -> None:
+    """One output would replace the other."""
+    (tmp_path / "new").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        make_csv(tmp_path / name / "export.csv", 3)
+        (tmp_path / "new" / f"{name}.csv").symlink_to(tmp_path / name / "export.csv")
+    with pytest.raises(UsageError, match=r"Two outputs would be called export\.csv") as caught:
+        price_files(model, tmp_path / "new", tmp_path / "out")
+    assert caught.value.got == f"{tmp_path}/one/export.csv and {tmp_path}/two/export.csv"
+
+
+def test_a_file_that_is_another_one_on_a_node_is_not_taken_for_the_input(
+    model: PriceModel, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, priced: list[str]
+) -> None:
+    """It is named, and priced again."""
+
+    def read_another(work: Any, file: price_folder.InputFile) -> dict[str, Any]:
+        if file.path.name != "a.csv":
+            return price_one_file(work, file)
+        (tmp_path / "node").mkdir()
+        return price_one_file(work, replace(file, path=make_csv(tmp_path / "node" / "a.csv", 9, seed=4)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(price_folder, "price_one_file", read_another)
+        with pytest.raises(InputError, match=r"a\.csv was changed .* or is another file on a node"):
+            price_files(model, inputs, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert price_files(model, inputs, tmp_path / "out")["rows"] == 17
+    assert priced == ["a.csv", "b.jsonl", "a.csv"]
 
 
 def test_the_command_prices_a_folder_and_asks_for_a_place(

@@ -7,7 +7,9 @@ each other's addresses, and a small one, so that it is a machine that does not s
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,20 +23,39 @@ from pathlib import Path
 
 HEAD, SECOND, PORT = "10.231.7.1", "10.231.7.2", 6379
 ADDRESS = f"{HEAD}:{PORT}"
-SECONDS = 120.0
+SECONDS = 300.0
+NAME = "pricesmith-"  # and the number of the process that has made it: network namespaces
 
 
 @cache
 def missing() -> str:
     """Why two nodes cannot be started here; empty if they can."""
-    if sys.platform != "linux" or os.geteuid() != 0 or shutil.which("ip") is None:
-        return "needs Linux, root and the program ip for network namespaces"
-    name = f"ps{os.getpid()}try"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
-    if made.returncode:
-        return f"needs network namespaces: {made.stderr.strip()[:100]}"
-    subprocess.run(["ip", "netns", "del", name], check=False)
+    if importlib.util.find_spec("ray") is None:
+        return "needs the extra cluster"
+    if sys.platform != "linux" or os.geteuid() != 0 or not all(map(shutil.which, ("ip", "unshare", "mount"))):
+        return "needs Linux, root and the programs ip, unshare and mount, for network namespaces"
+    if not Path("/dev/shm").is_dir():
+        return "needs /dev/shm, where Ray looks for room"
+    name = f"{NAME}{os.getpid()}-try"
+    try:
+        ip("netns", "add", name)
+        ip("-n", name, "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
+        ip("netns", "exec", name, "unshare", "-m", "mount", "-t", "tmpfs", "none", "/tmp")
+    except subprocess.CalledProcessError as error:
+        return f"needs network namespaces with veth and mounts: {error.stderr.decode(errors='replace').strip()[:100]}"
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
     return ""
+
+
+def remove_leftovers() -> None:
+    """Remove the namespaces, with the processes in them, that a killed test run has left."""
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False)
+    for line in listed.stdout.splitlines():
+        match = re.match(rf"{NAME}(\d+)-\w+\b", line)
+        if match and not Path("/proc", match[1]).exists():
+            kill_all(match[0])
+            subprocess.run(["ip", "netns", "del", match[0]], check=False, capture_output=True)
 
 
 @dataclass
@@ -84,8 +105,8 @@ def ip(*words: str) -> None:
 def start_two_nodes(folder: Path, cores: tuple[int, int] = (1, 1)) -> Iterator[TwoNodes]:
     """Both nodes with their cores, the second one only if it has any; all their processes are killed at the end.
     `folder` has a short path."""
-    tag = f"ps{os.getpid()}"
-    names, token = (f"{tag}a", f"{tag}b"), folder / "token"
+    remove_leftovers()
+    names, token = (f"{NAME}{os.getpid()}-a", f"{NAME}{os.getpid()}-b"), folder / "token"
     token.write_text(uuid.uuid4().hex + uuid.uuid4().hex)
     nodes = TwoNodes(names, token, folder / "own")
     nodes.own.mkdir()

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +41,7 @@ from pricesmith.catalog.readers.feeds import (
 )
 from pricesmith.catalog.readers.sources import Limits, resolve_sources
 from pricesmith.catalog.readers.table_copies import table_copies
-from pricesmith.catalog.shards import has_full_shard
+from pricesmith.catalog.shards import is_worth_keeping
 from pricesmith.catalog.split import check_split, parse_split
 from pricesmith.catalog.staging import (
     BALANCED,
@@ -58,9 +58,6 @@ from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.core.folders import FolderBuild, build_folder
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.text.currency import CODES
-
-if TYPE_CHECKING:
-    pass
 
 LOWEST, HIGHEST = 0.01, 1e9
 FEWEST_GROUPS = 20
@@ -184,16 +181,16 @@ def remove_leftovers(folder: Path) -> None:
 @contextmanager
 def keep_shards(build: FolderBuild) -> Iterator[None]:
     """Begin with the shards of an interrupted build and nothing else of it. If work is interrupted, keep them for the
-    same command; not if the sources or options are wrong, and not for less than a whole shard."""
+    same command; not if the sources or options are wrong, and not if they have fewer rows than one full shard, unless
+    the error says that they are kept (`keeps_work`)."""
     remove_leftovers(build.folder)
     try:
         yield
-    except (InputError, UsageError):
-        raise
     except BaseException as error:
         resumable = isinstance(error, PricesmithError) and error.keeps_work
-        build.keep = resumable or has_full_shard(build.folder / WORK / SHARDS)
-        remove_leftovers(build.folder)
+        if resumable or not isinstance(error, InputError | UsageError):
+            build.keep = is_worth_keeping(build.folder / WORK / SHARDS, 1 if resumable else None)
+            remove_leftovers(build.folder)
         raise
 
 

@@ -10,7 +10,6 @@ Shards that an interrupted build has finished are taken as they are (`shards`).
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -33,6 +32,7 @@ from pricesmith.catalog.shards import (
     are_whole,
     find_shards,
     identify_feed,
+    remove,
     split_batches,
 )
 from pricesmith.catalog.staging import Feed, PreparedRows, RejectCounts, Rejects, Rules
@@ -54,7 +54,7 @@ def stage_feeds(
 ) -> StagedFeeds:
     """Read every feed once and write its shards, each feed's in a folder of its own in `folder`. What passes is staged,
     what does not is refused by name."""
-    names = [identify_feed(feed, rules, limits) for feed in feeds]
+    names = name_folders(feeds, rules, limits)
     remove_other_shards(folder, names, progress)
     existing = [find_shards(folder / name) for name in names]
     if finished := sum(shard.rows for shards in existing for shard in shards.values()):
@@ -72,6 +72,17 @@ def stage_feeds(
             staged.shards.append([shards[first] for first in sorted(shards)])
             tally_shards(feed, staged.shards[-1], rejects, progress)
     return staged
+
+
+def name_folders(feeds: Sequence[Feed], rules: Rules, limits: Limits) -> list[str]:
+    """The folder of each feed's shards: its identity, with a number if an earlier feed has the same rows, as copies of
+    a file do."""
+    names, seen = list[str](), Counter[str]()
+    for feed in feeds:
+        identity = identify_feed(feed, rules, limits)
+        seen[identity] += 1
+        names.append(identity if seen[identity] == 1 else f"{identity}-{seen[identity]}")
+    return names
 
 
 def stage_feed(
@@ -117,7 +128,7 @@ def remove_other_shards(folder: Path, names: Sequence[str], progress: Progress) 
         )
     unfinished = [path for name in names for path in (folder / name).glob(".*")]
     for path in (*others, *unfinished):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        remove(path)
 
 
 def tally_shards(feed: Feed, shards: Sequence[StagedShard], rejects: Rejects, progress: Progress) -> None:

@@ -45,7 +45,7 @@ class MappedArrays:
                 reserve(file.fileno(), size)
                 whole = mmap.mmap(file.fileno(), size)
         finally:
-            path.unlink()
+            path.unlink(missing_ok=True)
         self.maps.append(whole)
         return np.frombuffer(whole, dtype=dtype).reshape(shape)
 

@@ -113,16 +113,23 @@ def find_shards(folder: Path) -> dict[int, StagedShard]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if not path.name.startswith("."):
             if (shard := read_shard(path)) is None:
-                shutil.rmtree(path)
+                remove(path)
             else:
                 shards[shard.first] = shard
     return shards
 
 
-def has_full_shard(folder: Path) -> bool:
-    """Whether any feed in a folder has a finished shard of `SHARD_ROWS` rows: one that is worth keeping."""
+def remove(path: Path) -> None:
+    """Remove a file or a folder with all that is in it."""
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def is_worth_keeping(folder: Path, least: int | None = None) -> bool:
+    """Whether the finished shards of all feeds in a folder have at least `least` rows together, by default as many as a
+    full shard."""
     paths = folder.glob(f"*/[0-9]*/{FACTS}")
-    return any(json.loads(path.read_text(encoding="utf-8"))["rows"] >= SHARD_ROWS for path in paths)
+    rows = sum(json.loads(path.read_text(encoding="utf-8"))["rows"] for path in paths)
+    return rows >= (SHARD_ROWS if least is None else least)
 
 
 def are_whole(shards: dict[int, StagedShard]) -> bool:
@@ -243,8 +250,8 @@ def sync_files(folder: Path) -> None:
 
 
 def identify_feed(feed: Feed, rules: Rules, limits: Limits) -> str:
-    """16 figures that stand for everything that the shards of a feed depend on: its content, how it is read, the rules,
-    and the versions of the programs. The feed's name does not count."""
+    """16 hexadecimal digits that stand for everything that the shards of a feed depend on: its content, how it is read,
+    the rules, and the versions of the programs. The feed's name does not count."""
     from importlib.metadata import version
 
     parts = {
@@ -252,6 +259,7 @@ def identify_feed(feed: Feed, rules: Rules, limits: Limits) -> str:
         "shard_rows": SHARD_ROWS,
         "versions": {name: version(name) for name in ("pricesmith", "rensa")} | {"python": sys.version_info[:2]},
         "facts": feed.facts,
+        "reading": feed.reading,
         "category": feed.category,
         "columns": feed.columns.model_dump(),
         "named": feed.named,

@@ -66,10 +66,11 @@ NOT_SCANNED = PriceScan()
 class Feed:
     """One source of raw rows: a file or the demo goods.
 
-    `facts` identify its content. `named` says that its rows name their own groups; `marks` are the decimal marks that
-    its prices show (`price_parser.find_decimal_marks`); `prices` counts the currencies that they name; `variants` says
-    how its rows name their product; `added` that they are the items of an earlier catalog (`additions`); `dates` is the
-    column of dates, for a split by time.
+    `facts` identify the content of its file; `reading` says what of the file it is and how it is read (format,
+    delimiter, member of an archive, table, sheet). `named` says that its rows name their own groups; `marks` are the
+    decimal marks that its prices show (`price_parser.find_decimal_marks`); `prices` counts the currencies that they
+    name; `variants` says how its rows name their product; `added` that they are the items of an earlier catalog
+    (`additions`); `dates` is the column of dates, for a split by time.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Feed:
     added: bool = False
     kind: Kind | None = None
     dates: DateColumn | None = None
+    reading: tuple[str, ...] = ()
 
 
 @dataclass

@@ -26,6 +26,7 @@ from pricesmith.catalog.staging import Feed, Rules
 from pricesmith.cluster.connection import check_address
 from pricesmith.cluster.shards import Shard, ShardResult, raise_failures
 from pricesmith.cluster.tasks import open_cluster
+from pricesmith.core.errors import InputError, PricesmithError
 from pricesmith.core.progress import SILENT, Progress
 
 Unfinished = Sequence[tuple[Feed, Path]]  # feeds, each with the folder of its shards
@@ -67,9 +68,22 @@ def curate(sources: Sequence[str], to: Path, *, cluster: str | None = None, **op
 
 
 def stage_on_cluster(address: str, unfinished: Unfinished, rules: Rules, progress: Progress) -> None:
-    """Write all shards of the feeds that are missing. Raises ShardsFailed if some cannot be written."""
+    """Write all shards of the feeds that are missing. Raises ShardsFailed if some cannot be written.
+
+    An error of the cluster, which is not one of the sources, costs no shard that is finished.
+    """
     if not unfinished:
         return
+    try:
+        results = stage_on_nodes(address, unfinished, rules, progress)
+    except PricesmithError as error:
+        error.keeps_work = not isinstance(error, InputError)
+        raise
+    raise_failures(results, "curated")
+
+
+def stage_on_nodes(address: str, unfinished: Unfinished, rules: Rules, progress: Progress) -> list[ShardResult]:
+    """Write all shards of the feeds that are missing; the result of each."""
     for _, folder in unfinished:
         folder.mkdir(parents=True, exist_ok=True)
     root = unfinished[0][1].parent.resolve()
@@ -91,7 +105,7 @@ def stage_on_cluster(address: str, unfinished: Unfinished, rules: Rules, progres
         for result in cluster.run(stage_rows, rules, read_shards(others, progress)):
             count_rows(result, progress)
             results.append(result)
-    raise_failures(results, "curated")
+    return results
 
 
 def count_rows(result: ShardResult, progress: Progress) -> None:
@@ -115,8 +129,9 @@ def without_reading(feed: Feed) -> Feed:
 
 
 def stage_file(rules: Rules, file: FileToStage) -> dict[str, Any]:
-    """Read a file on a node and write its shards; `missing` names the folder if the node does not see the file."""
-    if not all(path.is_file() for path in file.source.paths):
+    """Read a file on a node and write its shards; `missing` names the folder if the node does not see the file, or sees
+    another one under its path."""
+    if not sees_file(file):
         return {"missing": str(file.folder)}
     notes = NoteKeeper()
     read = partial(read_inherited, file.source, file.limits, notes, file.feed.variants)
@@ -124,6 +139,14 @@ def stage_file(rules: Rules, file: FileToStage) -> dict[str, Any]:
     with Preparation(rules, processes=1) as preparation:
         stage_feed(replace(file.feed, read=read), file.folder, shards, preparation, SILENT)
     return {"rows": sum(shard.rows for shard in shards.values()), "notes": notes.texts}
+
+
+def sees_file(file: FileToStage) -> bool:
+    """Whether this machine has the file that the command looked at."""
+    try:
+        return file.source.facts() == file.feed.facts
+    except OSError:
+        return False
 
 
 def read_shards(feeds: Unfinished, progress: Progress) -> Iterator[Shard]:

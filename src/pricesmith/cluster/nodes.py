@@ -105,7 +105,7 @@ def shared_folders(folders: Sequence[Path], files: Sequence[Path] = ()) -> Itera
 
 
 def differing_node(node: str, difference: str) -> UsageError:
-    """The error for a node that `NodeCheck.find_difference` versions something wrong with."""
+    """The error for a node with which `NodeCheck.find_difference` found something wrong."""
     kind, _, what = difference.partition(": ")
     if kind == "versions":
         hint = f"Install the same versions on {node} (`pip install -c constraints.txt`), and start Ray there again."

@@ -111,6 +111,7 @@ def price_folder(
                 results.append(result)
                 progress.advance()
         raise_failures(results, "priced", "file")
+        check_inputs(build.folder, files)
         return finish(build, files, to)
 
 
@@ -133,14 +134,14 @@ def list_inputs(folder: Path, progress: Progress) -> list[InputFile]:
     for source in resolve_sources([str(folder)], progress):
         paths |= dict.fromkeys(source.paths)
     files = [InputFile(path, output_name(path)) for path in sorted(paths)]
-    outputs: dict[str, str] = {MARKER.casefold(): MARKER, RECORDS: RECORDS}
+    outputs: dict[str, Path] = {}
     for file in files:
-        other = outputs.setdefault(file.output.casefold(), file.path.name)
-        if other != file.path.name:
+        other = outputs.setdefault(file.output.casefold(), file.path)
+        if other != file.path:  # of one folder, or links to files of the same name in two
             raise UsageError(
                 f"Two outputs would be called {file.output}",
-                got=f"{other} and {file.path.name}",
-                hint="Rename one of the two inputs.",
+                got=f"{other} and {file.path}",
+                hint="Rename one of the two files.",
             )
     return files
 
@@ -188,9 +189,25 @@ def is_done(folder: Path, file: InputFile) -> bool:
     record = read_record(folder, file)
     if record is None or not (folder / file.output).is_file():
         return False
+    return is_input_of(record, file) and record.get("output_sha256") == sha256(folder / file.output)
+
+
+def is_input_of(record: Mapping[str, Any], file: InputFile) -> bool:
+    """Whether a record is that of a file as it is now."""
     same = all(record.get(name) == value for name, value in file.facts().items())
-    same = same or record.get("sha256") == sha256(file.path)
-    return same and record.get("output_sha256") == sha256(folder / file.output)
+    return same or record.get("sha256") == sha256(file.path)
+
+
+def check_inputs(folder: Path, files: Sequence[InputFile]) -> None:
+    """Raises InputError unless all files that were priced, which a node may have read, are those of this machine."""
+    others = [file for file in files if not is_input_of(read_record(folder, file) or {}, file)]
+    if others:
+        raise InputError(
+            f"{others[0].path} was changed while the folder was priced, or is another file on a node",
+            got=f"{len(others):,} of {len(files):,} files",
+            allowed="files that every node reads under the same path, such as on a network file system",
+            hint="Run the same command again: it prices these files again.",
+        )
 
 
 def remove_leftovers(folder: Path, outputs: set[str]) -> None:
@@ -216,7 +233,7 @@ def check_unchanged(files: Sequence[InputFile], folder: Path, to: Path, progress
             hint="Choose another --to, or price all files again with --overwrite.",
         )
     progress.note(f"{to} is finished already.")
-    return count_rows(to, files)
+    return {**count_rows(to, files), "to": str(to)}
 
 
 def finish(build: FolderBuild, files: Sequence[InputFile], to: Path) -> dict[str, Any]:
@@ -227,10 +244,10 @@ def finish(build: FolderBuild, files: Sequence[InputFile], to: Path) -> dict[str
     return {**counts, "to": str(to)}
 
 
-def count_rows(folder: Path, files: Sequence[InputFile]) -> dict[str, Any]:
+def count_rows(folder: Path, files: Sequence[InputFile]) -> dict[str, int]:
     """The counts of all files together."""
     records = [record for file in files if (record := read_record(folder, file)) is not None]
     totals = {name: sum(record.get(name, 0) for record in records) for name in COUNTS}
     audited = any("plausible" in record for record in records)
     names = COUNTS if audited else COUNTS[:4]
-    return {"files": len(files), **{name: totals[name] for name in names}, "to": str(folder)}
+    return {"files": len(files), **{name: totals[name] for name in names}}

@@ -44,10 +44,6 @@ class Work:
     context: Any
 
 
-class WrongNode(PricesmithError):
-    """A node that joined later differs from this machine."""
-
-
 def run_shards(
     function: ShardFunction,
     context: Any,
@@ -163,9 +159,11 @@ class Cluster:
                         waiting.append((shard, 1))
                     entry = waiting.popleft()
                     running[pool.submit(entry[0])] = entry
+                    last_sign = time.monotonic()  # to read a shard may take long
                 if not running and not waiting and not more:
                     return
                 for ref in pool.wait(list(running), POLL):
+                    last_sign = time.monotonic()
                     shard, attempt = running.pop(ref)
                     result = self.collect(ref, shard, attempt, pool)
                     if result is None:

@@ -249,12 +249,13 @@ def file_feed(source: Source, options: ReadOptions, progress: Progress) -> Feed:
         source.name,
         "" if columns.category else source.category,
         partial(read_inherited, source, limits, progress, variants),
-        f"{source.size} bytes, SHA-256 {source.digest()}",
+        source.facts(),
         columns,
         marks=prices.marks,
         variants=variants,
         prices=prices,
         kind=kind,
+        reading=source.reading(),
     )
 
 

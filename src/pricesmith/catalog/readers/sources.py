@@ -128,6 +128,14 @@ class Source:
         lines = "".join(f"{sha256(page)}  {page.name}\n" for page in self.pages)
         return hashlib.sha256(lines.encode()).hexdigest()
 
+    def facts(self) -> str:
+        """What identifies the content of its files: their size and their SHA-256."""
+        return f"{self.size} bytes, SHA-256 {self.digest()}"
+
+    def reading(self) -> tuple[str, ...]:
+        """What of its files is read, and how: two sources of the same bytes may have other rows."""
+        return (self.format, self.delimiter, self.member, self.table, self.sheet)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
