@@ -10,7 +10,15 @@ from rich.console import Console
 
 from pricesmith.core.errors import InputError
 from pricesmith.pricers.boosting import BoostingRecipe
-from pricesmith.pricers.training import CURVE, TrainingPoint, draw_curve, read_curve, sparkline, write_curve
+from pricesmith.pricers.training import (
+    CURVE,
+    SingleThreadedBlas,
+    TrainingPoint,
+    draw_curve,
+    read_curve,
+    sparkline,
+    write_curve,
+)
 from pricesmith.testing import make_items
 
 POINTS = [
@@ -32,6 +40,32 @@ def test_a_damaged_curve_is_refused(tmp_path: Path) -> None:
     (tmp_path / CURVE).write_text('{"epoch": 1}\n{"epoch": "one"}\n', encoding="utf-8")
     with pytest.raises(InputError, match="line 2"):
         read_curve(tmp_path)
+
+
+class BlasStandIn:
+    """Libraries with four threads."""
+
+    threads = 4
+
+    def limit(self, limits: int) -> BlasStandIn:
+        self.before, self.threads = self.threads, limits
+        return self
+
+    def restore_original_limits(self) -> None:
+        self.threads = self.before
+
+
+def test_threads_of_blas_come_back_when_the_last_user_is_done() -> None:
+    """Whoever came first may leave first: two models in one server do."""
+    context, blas = SingleThreadedBlas(), BlasStandIn()
+    context.libraries = blas
+    for _ in range(2):
+        context.__enter__()
+        context.__enter__()
+        context.__exit__()
+        assert blas.threads == 1
+        context.__exit__()
+        assert blas.threads == 4
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])

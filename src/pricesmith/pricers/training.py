@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +112,38 @@ class SingleThreadedPool:
 
 
 single_threaded = SingleThreadedPool()
+
+
+class SingleThreadedBlas:
+    """Context in which BLAS computes in the calling thread: its threads wait for each other longer than matrices of 64
+    rows take.
+
+    Several threads may enter; the last to leave restores the number of threads.
+    """
+
+    def __init__(self) -> None:
+        self.lock, self.inside = threading.Lock(), 0
+        self.libraries: Any = None  # found at the first use, which takes milliseconds
+        self.limit: Any = None
+
+    def __enter__(self) -> None:
+        from threadpoolctl import ThreadpoolController
+
+        with self.lock:
+            if not self.inside:
+                if self.libraries is None:
+                    self.libraries = ThreadpoolController().select(user_api="blas")
+                self.limit = self.libraries.limit(limits=1)
+            self.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.limit.restore_original_limits()
+
+
+single_threaded_blas = SingleThreadedBlas()
 
 
 CURVE = "training.jsonl"

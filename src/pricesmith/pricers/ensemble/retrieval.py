@@ -20,7 +20,6 @@ and its standard deviation grows with the distance from all training listings.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -36,7 +35,7 @@ from pricesmith.core.model_files import Shapes, read_arrays, sparse_rows
 from pricesmith.core.types import Item, Listing, render
 from pricesmith.pricers.features.hashing import BITS, F32, SparseRows, Vocabulary, gather_rows
 from pricesmith.pricers.features.tokenizer import F64, I64
-from pricesmith.pricers.training import map_in_threads
+from pricesmith.pricers.training import map_in_threads, single_threaded_blas
 
 MAX_SHARE = 0.04  # a feature of more of the listings separates none of them, and costs the most
 MIN_ROWS = 1_000  # with fewer listings every feature counts
@@ -132,7 +131,7 @@ class NeighborIndex:
         logs = np.where(present, self.logs[np.maximum(neighbors.indices, 0)] if len(self.logs) else 0.0, np.nan)
         weights = np.where(present, np.maximum(neighbors.cosines, 1e-6).astype(np.float64) ** SHARPNESS, 0.0)
         center = self.mean_log if mean_log is None else mean_log
-        with blas_libraries().limit(limits=1):
+        with single_threaded_blas:
             columns: list[Any] = [self.local_ridges(neighbors, present, logs, pairs, center)]
         any_neighbor = present.any(axis=1)
         for k in MEANS:
@@ -223,14 +222,6 @@ class NeighborIndex:
         parts = (arrays["data"], arrays["indices"], arrays["indptr"])
         matrix = sparse_rows(path, parts, (len(arrays["logs"]), vocabulary.size))
         return cls(vocabulary, matrix, arrays["logs"])
-
-
-@functools.cache
-def blas_libraries() -> Any:
-    """The BLAS libraries of this process. Their threads wait for each other longer than matrices of 64 rows take."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController().select(user_api="blas")
 
 
 def normalize_rows(matrix: Any) -> Any:
@@ -340,7 +331,7 @@ class RetrievalSet:
         parts = []
         for start in range(0, len(self.logs), CHUNK):
             rows = slice(start, start + CHUNK)
-            with blas_libraries().limit(limits=1):
+            with single_threaded_blas:
                 cosines = self.index.pairwise_cosines(self.wide.indices[rows])
             row, columns = np.arange(len(cosines))[:, None, None], []
             for fold in (None, *self.folds):
