@@ -23,7 +23,7 @@ import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
@@ -127,8 +127,10 @@ def remove(path: Path) -> None:
 def is_worth_keeping(folder: Path, least: int | None = None) -> bool:
     """Whether the finished shards of all feeds in a folder have at least `least` rows together, by default as many as a
     full shard."""
-    paths = folder.glob(f"*/[0-9]*/{FACTS}")
-    rows = sum(json.loads(path.read_text(encoding="utf-8"))["rows"] for path in paths)
+    rows = 0
+    for path in folder.glob(f"*/[0-9]*/{FACTS}"):
+        with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one does not count
+            rows += json.loads(path.read_text(encoding="utf-8"))["rows"]
     return rows >= (SHARD_ROWS if least is None else least)
 
 
