@@ -41,7 +41,7 @@ def price(model_path: str, file: str, out: str, seconds: str) -> None:
         sent.extend(number for number, _ in parts)
         return make_shard(shards, parts)
 
-    price_file.FileShards.shard = record  # type: ignore[method-assign]
+    price_file.FileShards.shard = record  # type: ignore[assignment, method-assign]
     price_file.price_parts = slowly
     model = load_model(model_path)
     pricing = price_file.price_on_cluster(model, ADDRESS, shard_rows=100)
