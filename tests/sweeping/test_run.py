@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +18,7 @@ from pricesmith.catalog.catalog import Catalog
 from pricesmith.cli import run
 from pricesmith.cluster.shards import run_here
 from pricesmith.core.errors import InputError, PricesmithError, UsageError
+from pricesmith.core.folders import FolderBuild
 from pricesmith.core.progress import Progress
 from pricesmith.pricers.model import load_model
 from pricesmith.pricers.recipes import read_recipe
@@ -27,6 +29,7 @@ from pricesmith.sweeping import run as run_module
 from pricesmith.sweeping import trials as trials_module
 from pricesmith.sweeping.budget import SweepClock, rung_sizes
 from pricesmith.sweeping.result import SweepResult
+from pricesmith.sweeping.run import limit_trials
 from pricesmith.sweeping.search import Trial
 from pricesmith.sweeping.space import SearchSpace, parse_space
 from pricesmith.testing import make_catalog
@@ -144,6 +147,53 @@ def test_a_finished_sweep_is_read_again_and_goes_on_with_more_trials(
         run_sweep(shop, tmp_path / "out", space, trials=8, **options)
 
 
+def find_seed(space: SearchSpace) -> int:
+    """A seed whose best rate of four is also the best of five, and not of seven."""
+    for seed in range(1_000):
+        order = [point["rate"] for _, point in space.grid(7, seed)]
+        best = [min(order[:count], key=lambda rate: abs(np.log10(rate))) for count in (4, 5, 7)]
+        if best[0] == best[1] != best[2] and len({abs(np.log10(rate)) for rate in order[:5]}) == 5:
+            return seed
+    raise AssertionError
+
+
+def test_an_interrupted_extension_never_leaves_the_model_of_another_trial(
+    shop: Catalog, space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it ended before its marker was written or while the model was copied: the model is that of the best
+    trial of the leaderboard, with all of its files."""
+    seed = find_seed(space)
+    options: dict[str, Any] = {"method": "grid", "seed": seed}
+    first = run_sweep(shop, tmp_path / "out", space, trials=4, **options)
+    finish, copy_tree = FolderBuild.finish, shutil.copytree
+
+    def interrupt_sweep(build: FolderBuild, facts: Any) -> None:
+        if build.noun == run_module.NOUN:
+            raise KeyboardInterrupt
+        finish(build, facts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderBuild, "finish", interrupt_sweep)
+        with pytest.raises(KeyboardInterrupt):
+            run_sweep(shop, tmp_path / "out", space, trials=7, **options)
+    assert load_model(tmp_path / ".out.building" / "model").recipe.rate != first.best.settings["rate"]
+
+    def interrupt_copy(source: Path, to: Path, **_: Any) -> None:
+        to.mkdir()
+        shutil.copyfile(source / "manifest.json", to / "manifest.json")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copytree", interrupt_copy)
+        with pytest.raises(KeyboardInterrupt):
+            run_sweep(shop, tmp_path / "out", space, trials=5, **options)
+    assert shutil.copytree is copy_tree
+    second = run_sweep(shop, tmp_path / "out", space, trials=5, **options)
+    assert second.best.settings == first.best.settings
+    assert load_model(tmp_path / "out").recipe.rate == second.best.settings["rate"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["model", "sweep.json", "trials"]
+
+
 def test_damaged_results_are_fitted_again(shop: Catalog, space: SearchSpace, tmp_path: Path) -> None:
     """A file that is cut off, of another catalog or not an archive counts as missing."""
     run_sweep(shop, tmp_path / "out", space, trials=4, method="grid")
@@ -202,6 +252,8 @@ def test_no_fit_starts_that_would_not_end_in_time(
     assert any("1/8 of the rows would not have been fitted in time" in trial.note for trial in result.trials)
     assert any(trial.status == "unfinished" for trial in result.trials)
     assert any("left" in note for note in notes.notes)
+    begun = sum(bool(trial.errors) for trial in result.trials)
+    assert f"{begun} of 8 trials were begun" in repr(result)
     fits = len(StandInRecipe.fits)
     more = run_sweep(shop, tmp_path / "out", space, minutes=30)
     assert more.stopped == ""
@@ -247,6 +299,17 @@ def test_no_trial_in_time_is_an_error_and_keeps_the_fits(
     assert len(StandInRecipe.fits) == 14
 
 
+def test_a_grid_that_nobody_can_finish_is_refused(shop: Catalog, stand_in: str, tmp_path: Path) -> None:
+    """Its combinations are counted and never listed; the hint works."""
+    axes = {"rate": {"low": 0.1, "high": 9.0, "steps": 100}, "minutes": {"low": 1.0, "high": 9.0, "steps": 100}}
+    space = parse_space({"recipe": [{"name": stand_in, "space": {**axes, "depth": [1, 2]}}]}, "the space")
+    with pytest.raises(UsageError, match="too many trials") as caught:
+        run_sweep(shop, tmp_path / "out", space, method="grid")
+    assert caught.value.got == "a grid of 20,000 combinations"
+    assert caught.value.hint == "Use --trials 24."
+    assert limit_trials(24, space, "grid", "grid") == 24
+
+
 def test_a_failed_trial_is_named_and_the_rest_goes_on(shop: Catalog, stand_in: str, tmp_path: Path) -> None:
     """If all fail, the first reason is the error."""
     space = parse_space({"recipe": [{"name": stand_in, "space": {"fails": [True, False]}}]}, "the space")
@@ -259,6 +322,15 @@ def test_a_failed_trial_is_named_and_the_rest_goes_on(shop: Catalog, stand_in: s
     with pytest.raises(PricesmithError, match="No trial could be fitted, 2 failed") as caught:
         run_sweep(shop, tmp_path / "none", space)
     assert "The training diverged" in caught.value.got
+    assert "--overwrite" in caught.value.hint
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"sweep": []}', '{"sweep": {"trials": []}}', "not JSON"])
+def test_a_damaged_leaderboard_is_named(text: str, tmp_path: Path) -> None:
+    """`show` reads any folder with a file of this name."""
+    (tmp_path / "sweep.json").write_text(text)
+    with pytest.raises(InputError, match=r"sweep\.json is damaged"):
+        run_module.read_result(tmp_path)
 
 
 def test_a_recipe_is_fitted_on_all_rows_once_before_it_is_pruned(shop: Catalog, stand_in: str, tmp_path: Path) -> None:
@@ -297,7 +369,12 @@ def test_a_catalog_without_validation_rows_is_refused(
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"trials": 0}, "--trials"), ({"minutes": 0.0}, "--minutes"), ({"minutes": float("nan")}, "--minutes")],
+    [
+        ({"trials": 0}, "--trials"),
+        ({"trials": 20_000, "method": "tpe"}, "too many trials"),
+        ({"minutes": 0.0}, "--minutes"),
+        ({"minutes": float("nan")}, "--minutes"),
+    ],
 )
 def test_wrong_limits_are_refused(
     options: dict[str, Any], message: str, shop: Catalog, space: SearchSpace, tmp_path: Path
@@ -396,6 +473,23 @@ def test_the_command_prints_one_object_and_its_folder_is_a_model(
     assert "[[recipe]]" in capfd.readouterr().out
     assert run(["sweep", str(shop.path)]) == 2
     assert "sweep needs --to" in capfd.readouterr().err
+    assert run(["sweep", "--to", "other"]) == 2
+    assert "sweep needs a catalog" in capfd.readouterr().err
+
+
+def test_a_result_that_a_node_has_not_left_in_the_folder_is_named(
+    shop: Catalog, space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not taken for a lack of time."""
+
+    @contextmanager
+    def open_idle(*_: Any) -> Iterator[Any]:
+        yield lambda trials, part: {}
+
+    monkeypatch.setattr(run_module, "open_workers", open_idle)
+    with pytest.raises(PricesmithError, match="No trial could be fitted, 8 failed") as caught:
+        run_sweep(shop, tmp_path / "out", space, cluster="auto")
+    assert "not in the shared folder" in caught.value.got
 
 
 def test_a_cluster_gives_the_result_of_one_machine(

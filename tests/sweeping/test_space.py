@@ -106,9 +106,12 @@ def test_a_wrong_file_is_refused(text: str, message: str, tmp_path: Path) -> Non
         read_space(write(tmp_path, text))
 
 
-def test_a_recipe_file_lies_beside_the_space(tmp_path: Path) -> None:
-    """A relative path is relative to the space file."""
+def test_a_recipe_file_lies_beside_the_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path is relative to the space file, also if the current folder has a file of this name."""
     (tmp_path / "mine.toml").write_text('kind = "ridge"\nalpha = 5.0\n')
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "mine.toml").write_text('kind = "ridge"\nalpha = 7.0\n')
+    monkeypatch.chdir(tmp_path / "here")
     (recipe,) = read_space(write(tmp_path, '[[recipe]]\nname = "mine.toml"\n')).recipes
     assert (recipe.name, get_settings(recipe.base)["alpha"]) == ("mine", 5.0)
 

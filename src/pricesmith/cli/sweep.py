@@ -45,6 +45,11 @@ def sweep(
 
     console = open_console(json=json, quiet=quiet)
     if catalog is None:
+        if to is not None or space is not None:
+            option = f"--to {to}" if to is not None else f"--space {space}"
+            raise UsageError(
+                "sweep needs a catalog", got=f"{option} and no catalog", hint="pricesmith sweep CATALOG --to OUT"
+            )
         text = DEFAULT_SPACE.read_text(encoding="utf-8")
         console.say(f"{USAGE}\n{text}")
         console.result({"space": text})

@@ -26,6 +26,7 @@ from pricesmith.sweeping.trials import TrialFit, TrialFolder, describe_part, run
 from pricesmith.text.formatting import format_money
 
 LEAST = 2  # trials of a round that are always fitted on all rows
+NO_RESULT = "its node has ended the fit, but its result is not in the shared folder"
 
 
 @dataclass
@@ -98,8 +99,8 @@ class Halving:
         fit = self.results.load(trial, part)
         is_new = fit is None or (trial.key, part) in self.sent
         if fit is None:
-            if failure := self.sent.get((trial.key, part), ""):
-                self.fail(trial, part, failure)
+            if (trial.key, part) in self.sent:
+                self.fail(trial, part, self.sent[trial.key, part] or NO_RESULT)
                 return False
             if self.workers is not None or not self.has_time(trial, part, alive):
                 self.is_stopped, trial.note = True, f"{describe_part(part)} would not have been fitted in time"

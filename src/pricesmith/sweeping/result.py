@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from pricesmith.core.frames import to_native_frame
 from pricesmith.core.progress import format_duration
@@ -81,9 +81,18 @@ class SweepResult(Settings):
     n_groups: int
     evaluated_on: str
     settings: dict[str, Any]
-    trials: tuple[TrialRecord, ...]
+    trials: tuple[TrialRecord, ...] = Field(min_length=1)
     stopped: str = ""
     seconds: float = 0.0
+
+    @model_validator(mode="after")
+    def check_best(self) -> SweepResult:
+        """Raise ValueError unless the first trial is finished, and a sweep that time has ended has a limit."""
+        if self.trials[0].status != "finished" or self.trials[0].mae is None:
+            raise ValueError("the first trial is not finished")
+        if self.stopped == NO_TIME and self.minutes is None:
+            raise ValueError("minutes are missing")
+        return self
 
     @property
     def best(self) -> TrialRecord:
@@ -228,8 +237,9 @@ def format_notes(result: SweepResult) -> list[str]:
             f"{trial.fit_seconds:,.1f} s instead of {best.fit_seconds:,.1f} s."
         )
     if result.stopped == NO_TIME:
+        begun = sum(bool(trial.errors) or trial.status == "failed" for trial in result.trials)
         notes.append(
-            f"The sweep ended because {result.stopped} (--minutes {result.minutes:g}): {len(result.trials)} of "
+            f"The sweep ended because {result.stopped} (--minutes {result.minutes:g}): {begun} of "
             f"{result.max_trials} trials were begun. The same command with more --minutes goes on."
         )
     elif result.stopped:

@@ -16,13 +16,15 @@ from typing import Any
 
 from pricesmith.base_models.memory import plan_for_hardware
 from pricesmith.catalog.catalog import Catalog
-from pricesmith.core.atomic import is_complete, read_json
+from pricesmith.core.atomic import atomic_file, is_complete, read_json
 from pricesmith.core.build_file import SWEEP_FILE, SWEEP_MODEL
 from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.core.folders import FolderBuild, build_folder
+from pricesmith.core.model_files import read_object, report_damage
 from pricesmith.core.progress import SILENT, Progress, format_duration
-from pricesmith.core.settings import parse_settings
+from pricesmith.core.types import Recipe
 from pricesmith.pricers.fitting import FittedFiles, fit_model
+from pricesmith.pricers.model import MANIFEST
 from pricesmith.pricers.recipes import get_settings
 from pricesmith.sweeping.budget import SweepClock, rung_sizes
 from pricesmith.sweeping.halving import LEAST, Halving
@@ -35,6 +37,7 @@ from pricesmith.sweeping.trials import TrialFolder, build_sweep_material, has_wo
 
 TRIALS_FOLDER = "trials"
 NOUN = "sweep folder"
+MAX_TRIALS = 10_000
 
 
 def run_sweep(
@@ -123,10 +126,18 @@ def check_limits(trials: int | None, minutes: float | None) -> None:
 
 
 def limit_trials(trials: int | None, space: SearchSpace, method: str, chosen: Method) -> int:
-    """The number of trials of a sweep, at most those of a grid."""
+    """The number of trials of a sweep, at most those of a grid. Raises UsageError for more than `MAX_TRIALS`."""
     is_whole = method == "grid" or (not space.has_ranges and space.grid_size <= SMALL_GRID)
     wanted = trials or (space.grid_size if chosen == "grid" and is_whole else TRIALS)
-    return min(wanted, space.grid_size) if chosen == "grid" else wanted
+    count = min(wanted, space.grid_size) if chosen == "grid" else wanted
+    if count > MAX_TRIALS:
+        raise UsageError(
+            "The sweep would have too many trials",
+            got=f"--trials {trials}" if trials else f"a grid of {space.grid_size:,} combinations",
+            allowed=f"{MAX_TRIALS:,} or fewer",
+            hint=f"Use --trials {TRIALS}.",
+        )
+    return count
 
 
 def check_bases(space: SearchSpace) -> None:
@@ -223,7 +234,7 @@ def no_trial(halving: Halving) -> PricesmithError:
         return PricesmithError(
             f"No trial could be fitted, {len(failed)} failed",
             got=f"trial {failed[0].number} ({failed[0].label}): {failed[0].note}",
-            hint="Change the space and run the command again.",
+            hint="Change the space and run the command again with --overwrite.",
         )
     limit = halving.clock.limit or 0.0
     return PricesmithError(
@@ -239,22 +250,42 @@ def fit_best(halving: Halving, catalog: Catalog, build: FolderBuild, to: Path, p
     assert best is not None
     files = halving.results.model_folder(best, 1)
     is_there = previous is not None and previous.settings == get_settings(best.recipe)
-    if is_there and not model.exists() and (to / SWEEP_MODEL).is_dir():
-        shutil.copytree(to / SWEEP_MODEL, model)
-    fitted = FittedFiles(files, halving.fit_seconds[best.key]) if files.is_dir() else None
     recipe = plan_for_hardware(best.recipe, halving.progress)
-    # Overwritten, because an interrupted sweep may have written the model of another trial.
-    same = is_there and is_complete(model, "manifest.json")
-    if not same:
-        fit_model(recipe, catalog, model, fitted=fitted, overwrite=True, progress=halving.progress)
+    # An interrupted sweep may have written this model before, or that of another trial.
+    if not is_model_of(model, recipe, catalog):
+        if is_there and is_complete(to / SWEEP_MODEL, MANIFEST):
+            copy_folder(to / SWEEP_MODEL, model)
+        else:
+            fitted = FittedFiles(files, halving.fit_seconds[best.key]) if files.is_dir() else None
+            fit_model(recipe, catalog, model, fitted=fitted, overwrite=True, progress=halving.progress)
+    for unfinished in ("building", "copy"):
+        shutil.rmtree(build.folder / f".{SWEEP_MODEL}.{unfinished}", ignore_errors=True)
     (build.folder / f".{SWEEP_MODEL}.lock").unlink(missing_ok=True)
+
+
+def is_model_of(folder: Path, recipe: Recipe, catalog: Catalog) -> bool:
+    """Whether a folder is the finished model of a recipe that was fitted on a catalog."""
+    if not is_complete(folder, MANIFEST):
+        return False
+    settings = read_object(folder / MANIFEST).get("settings")
+    return bool(settings == {**get_settings(recipe), "catalog": catalog.fingerprint})
+
+
+def copy_folder(source: Path, to: Path) -> None:
+    """Replace the folder `to` by a copy of `source`; an interruption leaves no part of a copy in its place."""
+    part = to.with_name(f".{to.name}.copy")
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(source, part)
+    shutil.rmtree(to, ignore_errors=True)
+    part.rename(to)
 
 
 def copy_results(source: Path, to: Path) -> None:
     """Copy the results of finished fits that `to` does not have."""
     for path in source.glob("*.npz"):
         if not (to / path.name).exists():
-            shutil.copy2(path, to / path.name)
+            with atomic_file(to / path.name) as temporary:
+                shutil.copyfile(path, temporary)
 
 
 def is_extended(previous: SweepResult, max_trials: int, minutes: float | None) -> bool:
@@ -275,5 +306,6 @@ def read_previous(to: Path, settings: Mapping[str, Any]) -> SweepResult | None:
 
 def read_result(folder: Path) -> SweepResult:
     """Read the result of a finished sweep. Raises InputError if it is damaged."""
-    values = read_json(folder / SWEEP_FILE).get("sweep", {})
-    return parse_settings(SweepResult, values, where=str(folder / SWEEP_FILE))
+    values = read_object(folder / SWEEP_FILE)
+    with report_damage(folder / SWEEP_FILE):
+        return SweepResult.model_validate(values.get("sweep"))

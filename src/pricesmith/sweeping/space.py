@@ -227,7 +227,7 @@ def parse_entry(values: Settable, number: int, source: str, text: str, folder: P
     here = f"{source}, {find_line(text, number)}" if text else f"{source}, recipe {number + 1}"
     entry = parse_settings(RecipeEntry, values, where=here)
     name = entry.name
-    if name.endswith(".toml") and folder is not None and not Path(name).is_file():
+    if name.endswith(".toml") and folder is not None and ((folder / name).is_file() or not Path(name).is_file()):
         name = str(folder / name)
     fixed = {key: value for key, value in entry.space.items() if not isinstance(value, list | dict)}
     check_kind(name, here)

@@ -151,9 +151,10 @@ def run_trial(trial: Trial, part: int, material: FitMaterial, results: TrialFold
     recipe: Recipe = plan_for_hardware(trial.recipe, progress)
     selected = select_rows(material.train_groups, FitTask(part, 0))
     fit_seconds = fit_part(recipe, material, selected, folder, progress, describe_part(part))
+    earlier = max(0.0, fit_seconds - (time.perf_counter() - started))  # in processes that were interrupted
     progress.start(f"evaluating {recipe.kind} on {describe_part(part)}", len(material.evaluated))
     quotes = price_items(recipe.load(folder), material.evaluated, material, progress)
-    fit = TrialFit(quotes, fit_seconds, time.perf_counter() - started)
+    fit = TrialFit(quotes, fit_seconds, earlier + time.perf_counter() - started)
     results.save(trial, part, fit)
     if part != 1:
         shutil.rmtree(folder, ignore_errors=True)
