@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,17 @@ import pricesmith as ps
 from pricesmith.catalog.catalog import CARD, SPLITS, Catalog
 from pricesmith.cli import run
 from pricesmith.core.errors import UsageError
-from pricesmith.core.types import Listing
+from pricesmith.core.progress import SILENT
+from pricesmith.core.types import Listing, Quote
 from pricesmith.evaluation.results import read_evals
 from pricesmith.pricers.api.limits import BudgetExceeded
 from pricesmith.pricers.api.model_spec import ApiSettings
 from pricesmith.pricers.model import PriceModel, load_model
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.rewriting import run as rewriting_run
+from pricesmith.rewriting.askers import open_asker
 from pricesmith.rewriting.run import NotKept, RewriteOptions, rewrite_catalog
-from pricesmith.testing import FakeEndpoint
+from pricesmith.testing import FakeEndpoint, make_model
 
 OPTIONS = RewriteOptions(rows=80)
 KEPT = ("id", "category", "brand", "price", "currency", "group", "split", "source")
@@ -60,7 +63,7 @@ def test_ledger_and_card_say_what_was_done_and_by_how_much_the_error_changed(rew
     assert facts["trial"]["high"] < 0
     assert facts["trial"]["rows"] <= 80
     assert facts["listings"] == ROWS
-    assert facts["rewritten"] + facts["kept_words"]["an answer of another form"] == ROWS
+    assert facts["rewritten"] + facts["unchanged"]["an answer in another format"] == ROWS
     assert facts["cost"]["spent_usd"] == pytest.approx(rewritten.fake.billed_usd(1.0, 2.0))
     assert facts["usd_per_listing"] == pytest.approx(facts["cost"]["spent_usd"] / ROWS)
     card = (rewritten.catalog.path / CARD).read_text(encoding="utf-8")
@@ -135,6 +138,20 @@ def test_without_yes_the_command_stops_after_the_trial(
         assert "Run the same command again with --yes" in output.err
         assert len(fake.requests) <= 60
         assert not (tmp_path / "clean").exists()
+        assert run([*command, "--json"]) == 2
+        result = json.loads(capsys.readouterr().out)
+        assert (result["catalog"], result["trial"]["improves"]) == (None, True)
+        assert result["missing"] == ROWS - result["trial"]["rows"]
+
+
+def test_the_same_texts_of_another_model_are_another_catalog(shop: Catalog, tmp_path: Path) -> None:
+    """A model that was fitted on one would ask the wrong language model about new listings."""
+    with FakeEndpoint(lambda question: "I am not able to do that.") as fake:
+        options: dict[str, Any] = {"rows": 50, "keep_anyway": True}
+        first = ps.rewrite(shop, spec_of(fake), tmp_path / "first", **options)
+        second = ps.rewrite(shop, f"{spec_of(fake)},max_output_tokens=500", tmp_path / "second", **options)
+    assert rows_of(first, ("title", "text")) == rows_of(second, ("title", "text")) == rows_of(shop, ("title", "text"))
+    assert first.fingerprint != second.fingerprint
 
 
 def test_the_budget_is_never_exceeded(shop: Catalog, tmp_path: Path) -> None:
@@ -174,6 +191,16 @@ def test_wrong_options_are_refused_before_anything_is_sent(
     command = ["rewrite", str(shop.path), "--to", str(tmp_path / "clean"), "--model", "api:made@url=http://127.0.0.1:9"]
     assert run([*command, *options]) == 2
     assert what in capsys.readouterr().err
+
+
+def test_a_base_is_recorded_by_its_absolute_path(
+    shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model of the rewritten catalog is used from other folders too."""
+    make_model(tmp_path / "tiny")
+    monkeypatch.chdir(tmp_path)
+    with ApiSettings() as settings:
+        assert open_asker("tiny", shop, settings, SILENT).rewriting.model == str((tmp_path / "tiny").resolve())
 
 
 # Models of a rewritten catalog
@@ -223,6 +250,18 @@ def test_a_listing_that_cannot_be_rewritten_has_no_price(rewritten: Rewritten, o
     assert quote.raw == "the listing could not be rewritten"
     assert short.raw.startswith("too short")
     assert len(rewritten.fake.requests) == sent
+    priced: list[Listing] = []
+    price = opened.pricer.price
+
+    def record(ready: Sequence[Listing]) -> list[Quote]:
+        priced.extend(ready)
+        return price(ready)
+
+    with ApiSettings(budget=1e-9, cache_path=rewritten.cache, fallback=True), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opened.pricer, "price", record)
+        (near,) = opened.find_comparables(listings[:1])
+    assert near
+    assert not priced  # comparables are not ordered by a price of its own words either
 
 
 def test_an_evaluation_uses_the_rewritten_listings_and_counts_the_cost(

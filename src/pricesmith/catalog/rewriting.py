@@ -20,14 +20,16 @@ from pricesmith.core.types import Listing
 class Rewriting(Settings):
     """The language model (`api:MODEL@...` or a base on this machine), its prompt, and the fingerprint of a base.
 
-    `usd_per_listing` and `seconds_per_listing` are what rewriting a listing took on average: None if unknown, and the
-    seconds also for an API model. Other entries, such as the counts of a ledger, are allowed.
+    `base_revision` is the commit of a base from the Hub. `usd_per_listing` and `seconds_per_listing` are what rewriting
+    a listing took on average: None if unknown, and the seconds also for an API model. Other entries, such as the counts
+    of a ledger, are allowed.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
     model: str = Field(min_length=1, max_length=1_000)
     prompt_version: int = Field(ge=1)
     base_fingerprint: str = ""
+    base_revision: str | None = None
     usd_per_listing: float | None = Field(None, ge=0)
     seconds_per_listing: float | None = Field(None, ge=0)
 

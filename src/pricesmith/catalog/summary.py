@@ -155,7 +155,7 @@ def describe_rewriting(ledger: Mapping[str, Any]) -> list[str]:
     cost = "" if spent == 0 else f" Its answers cost {format_usd(spent)}."
     return [
         f"Titles and texts are rewritten by {facts['model']} (prompt version {facts['prompt_version']}): "
-        f"{facts['rewritten']:,} of {facts['listings']:,} listings; the others keep their words.{cost}",
+        f"{facts['rewritten']:,} of {facts['listings']:,} listings; the others keep their original text.{cost}",
         f"In its trial, {trial['recipe']} out of fold on {trial['rows']:,} listings, the MAE changed from {before} to "
         f"{after}, by {change} (95 % CI {interval}){significant}.",
     ]

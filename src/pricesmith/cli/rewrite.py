@@ -49,7 +49,7 @@ def rewrite(
     from pricesmith.cli.evaluate import check_batch, show_cancelled
     from pricesmith.pricers.api.model_spec import ApiSettings
     from pricesmith.pricers.recipes import read_recipe
-    from pricesmith.rewriting.run import NotKept, RewriteOptions, rewrite_catalog
+    from pricesmith.rewriting.run import NotKept, NotRewritten, RewriteOptions, rewrite_catalog
 
     console = open_console(json=json, quiet=quiet)
     check_batch([model], batch=batch, no_wait=no_wait, cancel=cancel_batch, suggest=False)
@@ -64,10 +64,11 @@ def rewrite(
             made = rewrite_catalog(
                 open_catalog(catalog), model, to, read_recipe(recipe), settings, options, progress=progress
             )
-    except NotKept as error:
+    except (NotKept, NotRewritten) as error:
         if not json:
             raise
-        console.result({"catalog": None, "kept": False, "trial": error.trial.to_dict()})
+        missing = {"missing": error.missing} if isinstance(error, NotRewritten) else {}
+        console.result({"catalog": None, "kept": False, **missing, "trial": error.trial.to_dict()})
         raise typer.Exit(error.exit_code) from None
     for line in describe_rewriting(made.ledger):
         console.say(line)

@@ -201,9 +201,9 @@ class PriceModel(PredictMixin):
         """
         if self.index is None:
             return [[] for _ in listings]
-        listings = self.rewrite(listings)
         if quotes is None:
-            quotes = self.price(listings)
+            quotes = self.price(listings)  # before they are rewritten: one that cannot be has no price
+        listings = self.rewrite(listings)
         logs = [math.log(quote.price) if quote.price else math.nan for quote in quotes]
         return self.index.search(listings, k, logs)
 

@@ -78,7 +78,7 @@ def open_asker(model: str, catalog: Catalog, settings: ApiSettings, progress: Pr
             hint=f"Leave out {option}.",
         )
     check_base(model)
-    return LocalAsker(model, LocalRewriter(model, settings.response_cache(), progress=progress), cleaning, progress)
+    return LocalAsker(LocalRewriter(model, settings.response_cache(), progress=progress), cleaning, progress)
 
 
 def check_base(model: str) -> None:
@@ -177,8 +177,8 @@ class LocalAsker:
 
     chunk = LOCAL_CHUNK
 
-    def __init__(self, model: str, rewriter: LocalRewriter, cleaning: CleanSettings, progress: Progress) -> None:
-        self.model, self.rewriter, self.progress = model, rewriter, progress
+    def __init__(self, rewriter: LocalRewriter, cleaning: CleanSettings, progress: Progress) -> None:
+        self.model, self.rewriter, self.progress = rewriter.base.name, rewriter, progress  # a path is absolute
         self.rules = FormRules(cleaning, self.rewriting.id)
         self.remaining = self.total = 0
 
@@ -190,6 +190,7 @@ class LocalAsker:
             model=self.model,
             prompt_version=PROMPT_VERSION,
             base_fingerprint=self.rewriter.fingerprint,
+            base_revision=self.rewriter.base.revision,
             usd_per_listing=0.0,
             seconds_per_listing=round(seconds / written, 4) if written else None,
         )

@@ -29,7 +29,7 @@ from pricesmith.pricers.api.model_spec import ApiSettings
 from pricesmith.pricers.recipes import get_settings
 from pricesmith.pricers.rewriting.form import RewrittenListing
 from pricesmith.rewriting.askers import Asker, open_asker
-from pricesmith.rewriting.trial import RewritingTrial, check_trial, describe_kept, draw_sample, measure_trial
+from pricesmith.rewriting.trial import RewritingTrial, check_trial, describe_unchanged, draw_sample, measure_trial
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,6 +64,18 @@ class NotKept(PricesmithError):
         )
 
 
+class NotRewritten(UsageError):
+    """The trial is over, and `missing` other listings are not rewritten because the options ask for the trial only."""
+
+    def __init__(self, trial: RewritingTrial, missing: int, cost: str) -> None:
+        self.trial, self.missing = trial, missing
+        super().__init__(
+            f"{missing:,} listings are not rewritten yet, which takes {cost}",
+            got=f"a trial of {trial.rows:,} listings, whose answers are cached",
+            hint="Run the same command again with --yes.",
+        )
+
+
 @dataclass
 class Counts:
     """What became of the listings that were written."""
@@ -71,21 +83,21 @@ class Counts:
     listings: int = 0
     masked: int = 0
     chars: int = 0
-    kept_words: Counter[str] = field(default_factory=Counter)
+    unchanged: Counter[str] = field(default_factory=Counter)
 
     def add(self, answer: RewrittenListing) -> None:
         """Count a listing."""
         self.listings += 1
         self.masked += answer.masked
         self.chars += len(answer.listing.title) + len(answer.listing.text)
-        self.kept_words.update([answer.reason] if answer.reason else [])
+        self.unchanged.update([answer.reason] if answer.reason else [])
 
     def to_dict(self) -> dict[str, Any]:
         """The counts for the ledger."""
         return {
             "listings": self.listings,
-            "rewritten": self.listings - sum(self.kept_words.values()),
-            "kept_words": dict(sorted(self.kept_words.items())),
+            "rewritten": self.listings - sum(self.unchanged.values()),
+            "unchanged": dict(sorted(self.unchanged.items())),
             "masked_amounts": self.masked,
             "mean_chars": round(self.chars / max(1, self.listings), 1),
         }
@@ -103,8 +115,8 @@ def rewrite_catalog(
     """Rewrite a sample of a catalog, measure the error of a recipe on both texts, and write the rewritten catalog `to`.
 
     `model` is `api:MODEL` or a base on this machine. Raises NotKept if the error does not fall significantly (unless
-    `keep_anyway`), UsageError if the catalog was rewritten before or `to` holds something else, BudgetExceeded and
-    BatchPending as an evaluation does.
+    `keep_anyway`), NotRewritten after a trial without the rest, UsageError if the catalog was rewritten before or `to`
+    holds something else, BudgetExceeded and BatchPending as an evaluation does.
     """
     options = options or RewriteOptions()
     check_trial(recipe, options.rows)
@@ -176,14 +188,10 @@ def rewrite_all(asker: Asker, listings: Sequence[Listing], what: str, progress: 
 
 
 def check_rest(catalog: Catalog, asker: Asker, trial: RewritingTrial, options: RewriteOptions) -> None:
-    """Raise UsageError if listings outside the trial are to be rewritten and the options ask for the trial only."""
+    """Raise NotRewritten if listings outside the trial are to be rewritten and the options ask for the trial only."""
     missing = asker.count_missing(read_listings(catalog)) if options.trial_only else 0
     if missing:
-        raise UsageError(
-            f"{missing:,} listings are not rewritten yet, which takes {asker.describe_cost(missing)}",
-            got=f"a trial of {trial.rows:,} listings, whose answers are cached",
-            hint="Run the same command again with --yes.",
-        )
+        raise NotRewritten(trial, missing, asker.describe_cost(missing))
 
 
 def read_listings(catalog: Catalog) -> Iterator[Listing]:
@@ -202,7 +210,8 @@ def write_catalog(
     if asker.count_missing(listings):
         asker.announce(listings, len(listings))
     del listings
-    counts, digest = Counts(), hashlib.sha256(f"pricesmith rewritten catalog 1 {catalog.fingerprint}\n".encode())
+    identity = f"pricesmith rewritten catalog 1 {catalog.fingerprint} {asker.rewriting.id}\n"
+    counts, digest = Counts(), hashlib.sha256(identity.encode())
     write_items(build.folder / ITEMS, catalog, asker, counts, digest, progress)
     cost = asker.finish()
     if (catalog.path / REJECTS).is_file():
@@ -226,8 +235,8 @@ def write_catalog(
     }
     with report_damage(catalog.path / LEDGER):
         (build.folder / CARD).write_text(catalog_card(ledger), encoding="utf-8")
-    if counts.kept_words:
-        progress.note(f"{describe_kept(counts.kept_words)} of all {counts.listings:,}.")
+    if counts.unchanged:
+        progress.note(f"{describe_unchanged(counts.unchanged)} of all {counts.listings:,}.")
     build.finish(ledger)
 
 

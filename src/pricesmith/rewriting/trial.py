@@ -43,11 +43,10 @@ AS_WRITTEN, REWRITTEN = "as written", "rewritten"
 
 @dataclass(frozen=True)
 class TrialSample:
-    """Items of a catalog with their near-duplicate groups by id, and how many items its trial could have."""
+    """Items of a catalog with their near-duplicate groups by id."""
 
     items: list[Item]
     groups: Mapping[str, str]
-    available: int
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class RewritingTrial:
     """What a trial has measured, in the catalog's currency. `change` is the MAE rewritten minus the MAE as written,
     `low` and `high` bound its 95 % confidence interval (None below 5 groups).
 
-    `kept_words` counts the listings whose answer was not usable, by reason; `n_needed` is the number of listings that
+    `unchanged` counts the listings whose answer was not usable, by reason; `n_needed` is the number of listings that
     would show this change with 80 % power, None if there is no change.
     """
 
@@ -71,7 +70,7 @@ class RewritingTrial:
     n_needed: int | None
     chars_as_written: float
     chars_rewritten: float
-    kept_words: Mapping[str, int]
+    unchanged: Mapping[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """The trial for a ledger and --json."""
@@ -86,8 +85,8 @@ class RewritingTrial:
             f"{describe_change(self, currency)}.",
             f"A listing has {self.chars_as_written:,.0f} characters as written, {self.chars_rewritten:,.0f} rewritten.",
         ]
-        if self.kept_words:
-            lines.append(f"{describe_kept(self.kept_words)} of the {self.rows:,}.")
+        if self.unchanged:
+            lines.append(f"{describe_unchanged(self.unchanged)} of the {self.rows:,}.")
         if not self.improves and self.change < 0 and self.n_needed is not None:
             lines.append(f"About {self.n_needed:,} listings would be needed to show a change of this size.")
         return lines
@@ -102,11 +101,11 @@ def describe_change(trial: RewritingTrial, currency: str) -> str:
     return f"{text} (95 % CI of the change: {format_range(trial.low, trial.high, currency)})"
 
 
-def describe_kept(kept_words: Mapping[str, int]) -> str:
-    """How many listings keep their words, and why."""
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(kept_words.items()))
-    total = sum(kept_words.values())
-    return f"{total:,} {'listing keeps its' if total == 1 else 'listings keep their'} words ({reasons})"
+def describe_unchanged(unchanged: Mapping[str, int]) -> str:
+    """How many listings keep their original text, and why."""
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(unchanged.items()))
+    total = sum(unchanged.values())
+    return f"{total:,} {'listing keeps its' if total == 1 else 'listings keep their'} original text ({reasons})"
 
 
 def check_trial(recipe: Recipe, rows: int) -> None:
@@ -142,7 +141,7 @@ def draw_sample(catalog: Catalog, rows: int) -> TrialSample:
         chosen.add(group)
         room -= sizes[group]
     sample = [item for item in items if groups[item.listing.id] in chosen]
-    return TrialSample(sample, {item.listing.id: groups[item.listing.id] for item in sample}, len(items))
+    return TrialSample(sample, {item.listing.id: groups[item.listing.id] for item in sample})
 
 
 def measure_trial(

@@ -13,6 +13,7 @@ from pricesmith.catalog.rewriting import Rewriting
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.pricers.api.model_spec import ApiSettings
 from pricesmith.pricers.api.response_cache import ResponseCache
+from pricesmith.pricers.llm import base_model
 from pricesmith.pricers.rewriting import local_rewriter
 from pricesmith.pricers.rewriting.form import PROMPT_VERSION, FormRules
 from pricesmith.pricers.rewriting.local_rewriter import LocalRewriter
@@ -93,6 +94,24 @@ def test_other_weights_under_the_same_name_are_refused(base: Path) -> None:
     with ApiSettings(), pytest.raises(InputError) as error:
         ListingRewriter(rewriting, CleanSettings(), "USD").rewrite(LISTINGS[:1])
     assert "is not the one that rewrote" in error.value.what
+
+
+def test_a_base_of_the_hub_is_used_in_the_version_that_rewrote_the_catalog(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its newest version may be another one by now."""
+    revisions: list[str | None] = []
+
+    def find_base(name: str, revision: str | None = None, *others: Any) -> Any:
+        revisions.append(revision)
+        return found(name, None, *others)
+
+    found = base_model.find_base
+    monkeypatch.setattr(base_model, "find_base", find_base)
+    rewriting = Rewriting(model=str(base), prompt_version=PROMPT_VERSION, base_fingerprint="", base_revision="abc123")
+    with ApiSettings(), pytest.raises(InputError):
+        ListingRewriter(rewriting, CleanSettings(), "USD").rewrite(LISTINGS[:1])
+    assert revisions == ["abc123"]
 
 
 def test_a_context_without_room_for_a_listing_is_refused(base: Path, cache: ResponseCache) -> None:

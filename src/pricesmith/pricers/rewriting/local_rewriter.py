@@ -46,14 +46,17 @@ ENDPOINT = "this machine"
 class LocalRewriter:
     """A base model with its prompt. The weights are loaded when the first answer is not in the cache.
 
-    Raises InputError if the base cannot be found or used.
+    `revision` is the commit of a base from the Hub (None: its newest). Raises InputError if the base cannot be found or
+    used.
     """
 
-    def __init__(self, base: str, cache: ResponseCache, *, progress: Progress = SILENT) -> None:
+    def __init__(
+        self, base: str, cache: ResponseCache, *, revision: str | None = None, progress: Progress = SILENT
+    ) -> None:
         from pricesmith.pricers.llm.base_model import base_fingerprint, find_base, load_tokenizer, tokenizer_fingerprint
 
         self.cache, self.progress = cache, progress
-        self.base: PretrainedBase = find_base(base, progress=progress)
+        self.base: PretrainedBase = find_base(base, revision, progress)
         self.fingerprint = base_fingerprint(self.base)
         self.tokenizer = load_tokenizer(self.base)
         self.identity = f"{self.fingerprint} {tokenizer_fingerprint(self.tokenizer)}"

@@ -111,7 +111,7 @@ class ListingRewriter:
 
 def open_local(rewriting: Rewriting, settings: ApiSettings) -> LocalRewriter:
     """The base model of a rewriting. Raises InputError if it is not the one that rewrote the catalog."""
-    asker = LocalRewriter(rewriting.model, settings.response_cache())
+    asker = LocalRewriter(rewriting.model, settings.response_cache(), revision=rewriting.base_revision)
     if asker.fingerprint != rewriting.base_fingerprint:
         raise InputError(
             f"The base {rewriting.model} is not the one that rewrote the listings of the catalog",
