@@ -23,7 +23,7 @@ from pricesmith.pricers.api.model_spec import ApiSettings
 from pricesmith.pricers.model import PriceModel, load_model
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.rewriting import run as rewriting_run
-from pricesmith.rewriting.askers import open_asker
+from pricesmith.rewriting.catalog_rewriters import open_catalog_rewriter
 from pricesmith.rewriting.run import NotKept, RewriteOptions, rewrite_catalog
 from pricesmith.testing import FakeEndpoint, make_model
 
@@ -200,7 +200,9 @@ def test_a_base_is_recorded_by_its_absolute_path(
     make_model(tmp_path / "tiny")
     monkeypatch.chdir(tmp_path)
     with ApiSettings() as settings:
-        assert open_asker("tiny", shop, settings, SILENT).rewriting.model == str((tmp_path / "tiny").resolve())
+        assert open_catalog_rewriter("tiny", shop, settings, SILENT).rewriting.model == str(
+            (tmp_path / "tiny").resolve()
+        )
 
 
 # Models of a rewritten catalog

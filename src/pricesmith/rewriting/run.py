@@ -28,7 +28,7 @@ from pricesmith.pricers.api.limits import BudgetExceeded
 from pricesmith.pricers.api.model_spec import ApiSettings
 from pricesmith.pricers.recipes import get_settings
 from pricesmith.pricers.rewriting.form import RewrittenListing
-from pricesmith.rewriting.askers import Asker, open_asker
+from pricesmith.rewriting.catalog_rewriters import CatalogRewriter, open_catalog_rewriter
 from pricesmith.rewriting.trial import RewritingTrial, check_trial, describe_unchanged, draw_sample, measure_trial
 
 if TYPE_CHECKING:
@@ -121,8 +121,8 @@ def rewrite_catalog(
     options = options or RewriteOptions()
     check_trial(recipe, options.rows)
     check_original(catalog)
-    asker = open_asker(model, catalog, settings, progress)
-    identity = asker.rewriting
+    rewriter = open_catalog_rewriter(model, catalog, settings, progress)
+    identity = rewriter.rewriting
     build_settings = {
         "rewritten": catalog.fingerprint,
         "model": identity.model,
@@ -138,9 +138,9 @@ def rewrite_catalog(
             progress.note(f"{to} is finished already: the same command built it.")
             return open_catalog(to)
         try:
-            trial = run_trial(catalog, asker, recipe, options, progress)
-            check_rest(catalog, asker, trial, options)
-            write_catalog(build, catalog, asker, trial, progress)
+            trial = run_trial(catalog, rewriter, recipe, options, progress)
+            check_rest(catalog, rewriter, trial, options)
+            write_catalog(build, catalog, rewriter, trial, progress)
         except BudgetExceeded as error:
             raise budget_error(error) from None
     return open_catalog(to)
@@ -158,14 +158,17 @@ def check_original(catalog: Catalog) -> None:
 
 
 def run_trial(
-    catalog: Catalog, asker: Asker, recipe: Recipe, options: RewriteOptions, progress: Progress
+    catalog: Catalog, rewriter: CatalogRewriter, recipe: Recipe, options: RewriteOptions, progress: Progress
 ) -> RewritingTrial:
-    """Rewrite a sample and measure the change of the error. Raises NotKept if it does not fall (but `keep_anyway`)."""
+    """Rewrite a sample and measure the change of the error.
+
+    Raises NotKept if it does not fall significantly (unless `keep_anyway`).
+    """
     sample = draw_sample(catalog, options.rows)
     listings = [item.listing for item in sample.items]
-    asker.announce(listings, sum(catalog.ledger["splits"].values()))
-    rewritten = rewrite_all(asker, listings, "rewriting listings for the trial", progress)
-    asker.finish()
+    rewriter.announce(listings, sum(catalog.ledger["splits"].values()))
+    rewritten = rewrite_all(rewriter, listings, "rewriting listings for the trial", progress)
+    rewriter.finish()
     trial = measure_trial(sample, rewritten, catalog, recipe, progress)
     for line in trial.describe(catalog.currency):
         progress.note(line)
@@ -176,22 +179,24 @@ def run_trial(
     return trial
 
 
-def rewrite_all(asker: Asker, listings: Sequence[Listing], what: str, progress: Progress) -> list[RewrittenListing]:
+def rewrite_all(
+    rewriter: CatalogRewriter, listings: Sequence[Listing], what: str, progress: Progress
+) -> list[RewrittenListing]:
     """Return listings in clean form, with progress."""
     progress.start(what, len(listings))
     rewritten: list[RewrittenListing] = []
-    for start in range(0, len(listings), asker.chunk):
-        part = listings[start : start + asker.chunk]
-        rewritten += asker.rewrite(part)
+    for start in range(0, len(listings), rewriter.chunk):
+        part = listings[start : start + rewriter.chunk]
+        rewritten += rewriter.rewrite(part)
         progress.advance(len(part))
     return rewritten
 
 
-def check_rest(catalog: Catalog, asker: Asker, trial: RewritingTrial, options: RewriteOptions) -> None:
+def check_rest(catalog: Catalog, rewriter: CatalogRewriter, trial: RewritingTrial, options: RewriteOptions) -> None:
     """Raise NotRewritten if listings outside the trial are to be rewritten and the options ask for the trial only."""
-    missing = asker.count_missing(read_listings(catalog)) if options.trial_only else 0
+    missing = rewriter.count_missing(read_listings(catalog)) if options.trial_only else 0
     if missing:
-        raise NotRewritten(trial, missing, asker.describe_cost(missing))
+        raise NotRewritten(trial, missing, rewriter.describe_cost(missing))
 
 
 def read_listings(catalog: Catalog) -> Iterator[Listing]:
@@ -202,21 +207,21 @@ def read_listings(catalog: Catalog) -> Iterator[Listing]:
 
 
 def write_catalog(
-    build: FolderBuild, catalog: Catalog, asker: Asker, trial: RewritingTrial, progress: Progress
+    build: FolderBuild, catalog: Catalog, rewriter: CatalogRewriter, trial: RewritingTrial, progress: Progress
 ) -> None:
     """Rewrite the listings that are left, and write the items, the card and the ledger."""
-    asker.restart()
+    rewriter.restart()
     listings = list(read_listings(catalog))
-    if asker.count_missing(listings):
-        asker.announce(listings, len(listings))
+    if rewriter.count_missing(listings):
+        rewriter.announce(listings, len(listings))
     del listings
-    identity = f"pricesmith rewritten catalog 1 {catalog.fingerprint} {asker.rewriting.id}\n"
+    identity = f"pricesmith rewritten catalog 1 {catalog.fingerprint} {rewriter.rewriting.id}\n"
     counts, digest = Counts(), hashlib.sha256(identity.encode())
-    write_items(build.folder / ITEMS, catalog, asker, counts, digest, progress)
-    cost = asker.finish()
+    write_items(build.folder / ITEMS, catalog, rewriter, counts, digest, progress)
+    cost = rewriter.finish()
     if (catalog.path / REJECTS).is_file():
         shutil.copyfile(catalog.path / REJECTS, build.folder / REJECTS)
-    rewriting = asker.rewriting
+    rewriting = rewriter.rewriting
     ledger = {
         **{name: value for name, value in catalog.ledger.items() if name not in OWNERSHIP},
         "format": FORMAT,
@@ -240,7 +245,9 @@ def write_catalog(
     build.finish(ledger)
 
 
-def write_items(path: Path, catalog: Catalog, asker: Asker, counts: Counts, digest: Any, progress: Progress) -> None:
+def write_items(
+    path: Path, catalog: Catalog, rewriter: CatalogRewriter, counts: Counts, digest: Any, progress: Progress
+) -> None:
     """Write items.parquet with the titles and texts in clean form; all other columns and the order stay."""
     import pyarrow.parquet as pq
 
@@ -253,9 +260,9 @@ def write_items(path: Path, catalog: Catalog, asker: Asker, counts: Counts, dige
             rows = zip(*(columns[name] for name in TEXTS), strict=True)
             listings = [Listing(*row) for row in rows]
             answers: list[RewrittenListing] = []
-            for start in range(0, len(listings), asker.chunk):
-                part = listings[start : start + asker.chunk]
-                answers += asker.rewrite(part)
+            for start in range(0, len(listings), rewriter.chunk):
+                part = listings[start : start + rewriter.chunk]
+                answers += rewriter.rewrite(part)
                 progress.advance(len(part))
             for answer in answers:
                 counts.add(answer)

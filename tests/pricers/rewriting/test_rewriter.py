@@ -92,15 +92,15 @@ def test_an_endpoint_that_is_down_is_not_asked_again_at_once(monkeypatch: pytest
     with FakeEndpoint(clean_form, faults=lambda number, again: "503") as fake:
         rewriter = build_rewriter(fake, monkeypatch)
         with ApiSettings(fallback=True):
-            assert rewriter.asker.name == "api:made"
-            rewriter.asker.client.max_tries = 1  # type: ignore[union-attr]
+            assert rewriter.language_model.name == "api:made"
+            rewriter.language_model.client.max_tries = 1  # type: ignore[union-attr]
             first, sent = rewriter.rewrite(LISTINGS), len(fake.requests)
             assert all("does not answer" in answer.error for answer in first)
             rewriter.rewrite(LISTINGS)
             assert len(fake.requests) == sent
         with ApiSettings():
-            assert rewriter.asker.name == "api:made"
-            rewriter.asker.client.max_tries = 1  # type: ignore[union-attr]
+            assert rewriter.language_model.name == "api:made"
+            rewriter.language_model.client.max_tries = 1  # type: ignore[union-attr]
             with pytest.raises(PricesmithError, match="does not answer"):
                 rewriter.rewrite(LISTINGS)
 

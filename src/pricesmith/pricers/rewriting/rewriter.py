@@ -40,7 +40,7 @@ class ListingRewriter:
         self.rewriting, self.currency = rewriting, currency
         self.rules = FormRules(cleaning, rewriting.id)
         self.api_model = parse_rewriter_model(rewriting.model) if self.asks_api else None
-        self._asker: ApiRewriter | LocalRewriter | None = None
+        self._language_model: ApiRewriter | LocalRewriter | None = None
         self._settings: ApiSettings | None = None
         self._own_settings: ApiSettings | None = None  # outside any block of settings
         self._silent_until, self._reason = float("-inf"), ""
@@ -51,21 +51,21 @@ class ListingRewriter:
         return self.rewriting.model.startswith(API_PREFIX)
 
     @property
-    def asker(self) -> ApiRewriter | LocalRewriter:
+    def language_model(self) -> ApiRewriter | LocalRewriter:
         """The language model under the current settings."""
         settings = CURRENT.get() or self._own_settings
         if settings is None:
             settings = self._own_settings = ApiSettings()
             weakref.finalize(self, settings.exit_stack.close)  # no block of settings closes them
-        if self._asker is None or self._settings is not settings:
+        if self._language_model is None or self._settings is not settings:
             if self.api_model is not None:
-                self._asker = open_api_rewriter(self.api_model, settings, self.currency)
-            elif isinstance(self._asker, LocalRewriter):
-                self._asker.cache = settings.response_cache()
+                self._language_model = open_api_rewriter(self.api_model, settings, self.currency)
+            elif isinstance(self._language_model, LocalRewriter):
+                self._language_model.cache = settings.response_cache()
             else:
-                self._asker = open_local(self.rewriting, settings)
+                self._language_model = open_local(self.rewriting, settings)
             self._settings, self._silent_until = settings, float("-inf")
-        return self._asker
+        return self._language_model
 
     def rewrite(self, listings: Sequence[Listing]) -> list[RewrittenListing]:
         """The listings in clean form, in order.
@@ -77,30 +77,34 @@ class ListingRewriter:
         raw = [listing for listing in listings if not listing.rewriting]
         if not raw:
             return [RewrittenListing(listing) for listing in listings]
-        asker = self.asker
-        answers = iter(self.ask(asker, raw) if isinstance(asker, ApiRewriter) else asker.rewrite(raw, self.rules))
+        language_model = self.language_model
+        answers = iter(
+            self.ask(language_model, raw)
+            if isinstance(language_model, ApiRewriter)
+            else language_model.rewrite(raw, self.rules)
+        )
         return [RewrittenListing(listing) if listing.rewriting else next(answers) for listing in listings]
 
-    def ask(self, asker: ApiRewriter, listings: Sequence[Listing]) -> list[RewrittenListing]:
+    def ask(self, language_model: ApiRewriter, listings: Sequence[Listing]) -> list[RewrittenListing]:
         """The listings as an API model rewrites them."""
         assert self._settings is not None
         if time.monotonic() >= self._silent_until:
             try:
-                return asker.rewrite(listings, self.rules)
+                return language_model.rewrite(listings, self.rules)
             except UsageError:
                 raise
             except PricesmithError as error:
                 if not self._settings.fallback:
                     raise
                 spent = isinstance(error, BudgetExceeded)
-                self._reason = BUDGET_SPENT if spent and not asker.budget.overrun else error.what
+                self._reason = BUDGET_SPENT if spent and not language_model.budget.overrun else error.what
                 self._silent_until = time.monotonic() + (0.0 if spent else RETRY_SECONDS)  # it may be renewed
-        requests = asker.requests(listings)
-        cached = asker.find_cached(request.key for request in requests)
+        requests = language_model.requests(listings)
+        cached = language_model.find_cached(request.key for request in requests)
         pairs = list(zip(listings, requests, strict=True))
         known = [(listing, request) for listing, request in pairs if request.key in cached]
         own = ([listing for listing, _ in known], [request for _, request in known])
-        answers = iter(asker.read(*own, dict(cached), self.rules))
+        answers = iter(language_model.read(*own, dict(cached), self.rules))
         return [
             next(answers)
             if request.key in cached
@@ -111,15 +115,15 @@ class ListingRewriter:
 
 def open_local(rewriting: Rewriting, settings: ApiSettings) -> LocalRewriter:
     """The base model of a rewriting. Raises InputError if it is not the one that rewrote the catalog."""
-    asker = LocalRewriter(rewriting.model, settings.response_cache(), revision=rewriting.base_revision)
-    if asker.fingerprint != rewriting.base_fingerprint:
+    language_model = LocalRewriter(rewriting.model, settings.response_cache(), revision=rewriting.base_revision)
+    if language_model.fingerprint != rewriting.base_fingerprint:
         raise InputError(
             f"The base {rewriting.model} is not the one that rewrote the listings of the catalog",
-            got=f"base {asker.fingerprint[:16]}",
+            got=f"base {language_model.fingerprint[:16]}",
             allowed=rewriting.base_fingerprint[:16],
             hint="Restore that version of the base, or rewrite the catalog and fit again.",
         )
-    return asker
+    return language_model
 
 
 def check_version(rewriting: Rewriting) -> None:

@@ -1,9 +1,9 @@
-"""The language model of a rewriting with what it takes: noted before, counted after.
+"""Language models that rewrite the listings of a catalog, with an estimate before and the cost after.
 
-asker = open_asker("api:gpt-6-luna", catalog, settings, progress)
-asker.announce(listings)                     notes requests, tokens and dollars; submits batch jobs
-asker.rewrite(listings[: asker.chunk])
-asker.finish()                               notes and returns what it cost
+rewriter = open_catalog_rewriter("api:gpt-6-luna", catalog, settings, progress)
+rewriter.announce(listings)                     notes requests, tokens and dollars; submits batch jobs
+rewriter.rewrite(listings[: rewriter.chunk])
+rewriter.finish()                               notes and returns what it cost
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pricesmith.text.formatting import format_usd
 LOCAL_CHUNK = 32  # listings between two steps of progress
 
 
-class Asker(Protocol):
+class CatalogRewriter(Protocol):
     """A language model that rewrites the listings of a catalog, `chunk` of them at a time."""
 
     chunk: int
@@ -42,7 +42,7 @@ class Asker(Protocol):
         """The model, its prompt, and what a listing took on average so far."""
 
     def announce(self, listings: Sequence[Listing], total: int) -> None:
-        """Note what rewriting these takes, and what all `total` listings take."""
+        """Note the estimated cost of rewriting these listings, and of all `total` listings."""
 
     def rewrite(self, listings: Sequence[Listing]) -> list[RewrittenListing]:
         """Return the listings in clean form."""
@@ -51,24 +51,24 @@ class Asker(Protocol):
         """Return how many answers are not in the response cache."""
 
     def describe_cost(self, count: int) -> str:
-        """Return what so many answers cost at the rate of the answers so far, in words."""
+        """Return the cost of `count` answers at the mean cost of the answers so far, as text."""
 
     def finish(self) -> dict[str, Any]:
         """Note what the answers so far cost; return it for the ledger."""
 
     def restart(self) -> None:
-        """Count answers anew: those of the trial are read again."""
+        """Reset the counts: the answers of the trial are read again."""
 
 
-def open_asker(model: str, catalog: Catalog, settings: ApiSettings, progress: Progress) -> Asker:
-    """Return the asker of `api:MODEL` or of a base on this machine, which is closed with `settings`.
+def open_catalog_rewriter(model: str, catalog: Catalog, settings: ApiSettings, progress: Progress) -> CatalogRewriter:
+    """Return the rewriter that uses `api:MODEL` or a base on this machine; closing `settings` closes it.
 
     Raises UsageError for options that a model does not have, InputError if a base cannot be found.
     """
     cleaning = parse_settings(CleanSettings, catalog.ledger["cleaning"], where="ledger.json")
     if model.startswith(API_PREFIX):
         rewriter = open_api_rewriter(parse_rewriter_model(model), settings, catalog.currency, progress)
-        return ApiAsker(model, rewriter, settings, cleaning)
+        return ApiCatalogRewriter(model, rewriter, settings, cleaning)
     if settings.budget is not None or settings.batch:
         option = "--budget" if settings.budget is not None else "--batch"
         raise UsageError(
@@ -78,7 +78,7 @@ def open_asker(model: str, catalog: Catalog, settings: ApiSettings, progress: Pr
             hint=f"Leave out {option}.",
         )
     check_base(model)
-    return LocalAsker(LocalRewriter(model, settings.response_cache(), progress=progress), cleaning, progress)
+    return LocalCatalogRewriter(LocalRewriter(model, settings.response_cache(), progress=progress), cleaning, progress)
 
 
 def check_base(model: str) -> None:
@@ -97,7 +97,7 @@ def check_base(model: str) -> None:
     )
 
 
-class ApiAsker:
+class ApiCatalogRewriter:
     """An API model that rewrites the listings of a catalog, in batch jobs if the settings say so."""
 
     def __init__(self, model: str, rewriter: ApiRewriter, settings: ApiSettings, cleaning: CleanSettings) -> None:
@@ -156,7 +156,7 @@ class ApiAsker:
         return len(keys - self.rewriter.cache.find(keys).keys())
 
     def describe_cost(self, count: int) -> str:
-        """Return the dollars of so many answers at the rate of the answers so far."""
+        """Return the dollars of `count` answers at the mean cost of the answers so far."""
         usage = self.rewriter.usage
         if not usage.cost_known or not self.answers:
             return "an unknown cost"
@@ -168,11 +168,11 @@ class ApiAsker:
         return {name: facts[name] for name in ("spent_usd", "tokens", "answers", "requests")}
 
     def restart(self) -> None:
-        """Count answers anew."""
+        """Reset the counts."""
         self.rewriter.usage, self.answers = UsageStats(), 0
 
 
-class LocalAsker:
+class LocalCatalogRewriter:
     """A base model on this machine that rewrites the listings of a catalog."""
 
     chunk = LOCAL_CHUNK
@@ -222,7 +222,7 @@ class LocalAsker:
         return len(self.rewriter.find_missing(list(listings)))
 
     def describe_cost(self, count: int) -> str:
-        """Return how long so many answers take at the rate of the answers so far."""
+        """Return how long `count` answers take at the mean time of the answers so far."""
         time = self.rewriter.describe_time(count)
         return f"about {time}" if time else "an unknown time"
 
