@@ -325,6 +325,29 @@ def test_a_failed_trial_is_named_and_the_rest_goes_on(shop: Catalog, stand_in: s
     assert "--overwrite" in caught.value.hint
 
 
+def test_a_trial_without_enough_memory_fails_and_a_defect_ends_the_sweep(
+    shop: Catalog, stand_in: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A base can be too large for a machine; an error that nobody expects is shown."""
+    fit, errors = StandInRecipe.fit, dict[str, Exception](error=MemoryError())
+
+    def fail(recipe: StandInRecipe, *others: Any) -> None:
+        if recipe.fails:
+            raise errors["error"]
+        fit(recipe, *others)
+
+    monkeypatch.setattr(StandInRecipe, "fit", fail)
+    space = parse_space({"recipe": [{"name": stand_in, "space": {"fails": [True, False]}}]}, "the space")
+    result = run_sweep(shop, tmp_path / "out", space)
+    assert [(trial.status, trial.note) for trial in result.trials] == [
+        ("finished", ""),
+        ("failed", "there is not enough memory"),
+    ]
+    errors["error"] = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        run_sweep(shop, tmp_path / "other", space)
+
+
 @pytest.mark.parametrize("text", ["[]", "{}", '{"sweep": []}', '{"sweep": {"trials": []}}', "not JSON"])
 def test_a_damaged_leaderboard_is_named(text: str, tmp_path: Path) -> None:
     """`show` reads any folder with a file of this name."""

@@ -129,10 +129,12 @@ class Halving:
         started = time.perf_counter()
         try:
             return run_trial(trial, part, self.material, self.results, self.progress)
-        except PricesmithError as error:
-            self.clock.spent += time.perf_counter() - started
-            self.fail(trial, part, f"{error.what} ({error.got})" if error.got else error.what)
-            return None
+        except Exception as error:
+            if (reason := describe_failure(error)) is None:
+                raise
+        self.clock.spent += time.perf_counter() - started
+        self.fail(trial, part, reason)
+        return None
 
     def fail(self, trial: Trial, part: int, reason: str) -> None:
         """Count a trial as failed, and say why."""
@@ -184,3 +186,12 @@ class Halving:
                 return None
             total += seconds * count / len(trials)
         return total
+
+
+def describe_failure(error: Exception) -> str | None:
+    """Why a fit failed, for errors that depend on its settings, such as too little memory; None for a defect."""
+    if isinstance(error, PricesmithError):
+        return f"{error.what} ({error.got})" if error.got else error.what
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # of PyTorch
+        return "there is not enough memory"
+    return None
