@@ -41,3 +41,18 @@ def test_a_catalog_is_rewritten_in_batch_jobs_across_commands(
             assert cache.mean_output_tokens(*cache.run("SELECT endpoint, model FROM answers LIMIT 1")[0]) is None
         assert run([*command[:-2], "--cancel-batch"]) == 0
         assert "has no unfinished batch jobs" in capsys.readouterr().out
+
+
+def test_unfinished_batch_jobs_are_cancelled(
+    shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those that ask for the clean form too, not only those that ask for prices."""
+    with FakeBatchServer("openai", write_form) as fake:
+        (tmp_path / "providers.toml").write_text(fake.providers_toml())
+        monkeypatch.setenv("PRICESMITH_PROVIDERS", str(tmp_path / "providers.toml"))
+        monkeypatch.setattr(runner, "FIRST_PAUSE", 0.01)
+        command = ["rewrite", str(shop.path), "--to", str(tmp_path / "clean"), "--model", SPEC, "--rows", "80"]
+        assert run([*command, "--batch", "--no-wait"]) == 75
+        capsys.readouterr()
+        assert run([*command, "--cancel-batch"]) == 0
+        assert "1 batch job with" in capsys.readouterr().out
