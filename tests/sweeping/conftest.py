@@ -9,9 +9,10 @@ import pytest
 from pricesmith.catalog.catalog import Catalog, open_catalog
 from pricesmith.pricers import KINDS
 from pricesmith.sweeping import trials
+from pricesmith.sweeping.space import SearchSpace, parse_space
 from pricesmith.testing import make_catalog
 
-from .stand_in import StandInRecipe
+from .stand_in import RATES, StandInRecipe
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +40,9 @@ def stand_in(shop: Catalog, tmp_path: Path) -> str:
     path = tmp_path / "stand_in.toml"
     path.write_text('kind = "stand_in"\n')
     return str(path)
+
+
+@pytest.fixture
+def space(stand_in: str) -> SearchSpace:
+    """A grid of eight rates of the stand-in."""
+    return parse_space({"recipe": [{"name": stand_in, "space": {"rate": RATES}}]}, "the space")

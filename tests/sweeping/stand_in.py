@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -14,6 +14,9 @@ from pricesmith.core.atomic import read_json, write_json
 from pricesmith.core.errors import PricesmithError
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Quote
+from pricesmith.sweeping.result import SweepResult
+
+RATES = [0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]
 
 
 class StandInRecipe(Settings):
@@ -57,3 +60,11 @@ class StandInPricer:
             Quote(truths.get(listing.id, 10.0) * math.exp(self.error * random.Random(listing.id).uniform(-1, 1)))
             for listing in listings
         ]
+
+
+def summary(result: SweepResult) -> list[tuple[Any, ...]]:
+    """What must not depend on interruptions: everything but times."""
+    return [
+        (trial.number, trial.settings, trial.status, trial.errors, trial.mae, trial.difference)
+        for trial in result.trials
+    ]

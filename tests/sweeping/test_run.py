@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ import pytest
 import pricesmith as ps
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.cli import run
-from pricesmith.cluster.shards import run_here
 from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.core.folders import FolderBuild
 from pricesmith.core.progress import Progress
@@ -24,19 +21,16 @@ from pricesmith.pricers.model import load_model
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.serve.log_file import default_log_path, find_log_file
 from pricesmith.sweeping import halving as halving_module
-from pricesmith.sweeping import remote, run_sweep
 from pricesmith.sweeping import run as run_module
+from pricesmith.sweeping import run_sweep
 from pricesmith.sweeping import trials as trials_module
 from pricesmith.sweeping.budget import SweepClock, rung_sizes
-from pricesmith.sweeping.result import SweepResult
 from pricesmith.sweeping.run import limit_trials
 from pricesmith.sweeping.search import Trial
 from pricesmith.sweeping.space import SearchSpace, parse_space
 from pricesmith.testing import make_catalog
 
-from .stand_in import StandInRecipe
-
-RATES = [0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]
+from .stand_in import RATES, StandInRecipe, summary
 
 
 class Notes(Progress):
@@ -47,20 +41,6 @@ class Notes(Progress):
 
     def note(self, text: str) -> None:
         self.notes.append(text)
-
-
-@pytest.fixture
-def space(stand_in: str) -> SearchSpace:
-    """A grid of eight rates of the stand-in."""
-    return parse_space({"recipe": [{"name": stand_in, "space": {"rate": RATES}}]}, "the space")
-
-
-def summary(result: SweepResult) -> list[tuple[Any, ...]]:
-    """What must not depend on interruptions: everything but times."""
-    return [
-        (trial.number, trial.settings, trial.status, trial.errors, trial.mae, trial.difference)
-        for trial in result.trials
-    ]
 
 
 def test_a_grid_is_halved_and_the_best_becomes_the_model(shop: Catalog, space: SearchSpace, tmp_path: Path) -> None:
@@ -498,54 +478,3 @@ def test_the_command_prints_one_object_and_its_folder_is_a_model(
     assert "sweep needs --to" in capfd.readouterr().err
     assert run(["sweep", "--to", "other"]) == 2
     assert "sweep needs a catalog" in capfd.readouterr().err
-
-
-def test_a_result_that_a_node_has_not_left_in_the_folder_is_named(
-    shop: Catalog, space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is not taken for a lack of time."""
-
-    @contextmanager
-    def open_idle(*_: Any) -> Iterator[Any]:
-        yield lambda trials, part: {}
-
-    monkeypatch.setattr(run_module, "open_workers", open_idle)
-    with pytest.raises(PricesmithError, match="No trial could be fitted, 8 failed") as caught:
-        run_sweep(shop, tmp_path / "out", space, cluster="auto")
-    assert "not in the shared folder" in caught.value.got
-
-
-def test_a_cluster_gives_the_result_of_one_machine(
-    shop: Catalog, space: SearchSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A rung is sent at once, what failed is named, and a sweep that was begun here goes on there."""
-
-    class HereCluster:
-        """Runs shards in this process, as a node does."""
-
-        def run(self, function: Any, context: Any, shards: list[Any], *, actors: bool) -> Any:
-            sizes.append(len(shards))
-            return run_here(function, context, shards)
-
-    @contextmanager
-    def open_here(address: str, **options: Any) -> Iterator[HereCluster]:
-        assert address == "auto"
-        yield HereCluster()
-
-    sizes: list[int] = []
-    monkeypatch.setattr(remote, "open_cluster", open_here)
-    whole = run_sweep(shop, tmp_path / "whole", space)
-    fits = len(StandInRecipe.fits)
-    assert summary(run_sweep(shop, tmp_path / "nodes", space, cluster="auto")) == summary(whole)
-    assert sizes == [8, 4, 2]
-    assert load_model(tmp_path / "nodes").identity == load_model(tmp_path / "whole").identity
-    StandInRecipe.breaks_at = 2 * fits + 4
-    with pytest.raises(KeyboardInterrupt):
-        run_sweep(shop, tmp_path / "both", space)
-    assert summary(run_sweep(shop, tmp_path / "both", space, cluster="auto")) == summary(whole)
-    assert sizes[3:] == [5, 4, 2]
-    rates = {"rate": [1.0, 2.0], "fails": [True, False]}
-    failing = parse_space({"recipe": [{"name": str(tmp_path / "stand_in.toml"), "space": rates}]}, "the space")
-    result = run_sweep(shop, tmp_path / "failing", failing, cluster="auto")
-    failed = [trial for trial in result.trials if trial.status == "failed"]
-    assert [trial.note for trial in failed] == ["The training diverged (a loss of nan)"] * 2
