@@ -53,10 +53,10 @@ def test_the_installed_command_works_outside_the_checkout(dist: Path, tmp_path: 
     """The wheel in a fresh environment: the console script makes a catalog and a model from a table."""
     (wheel,) = dist.glob("*.whl")
     environment = tmp_path / "environment"
-    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     python = environment / "bin" / "python"
-    install = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
-    subprocess.run(install, check=True, cwd=tmp_path)
+    install = [sys.executable, "-m", "pip", f"--python={python}", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*install, str(wheel)], check=True, cwd=tmp_path)
     # The dependencies are those of this environment; the package itself is the installed one.
     site = Path(
         subprocess.check_output(

@@ -20,6 +20,9 @@ FEED = """item_group_id,id,title,description,price,sku
 """
 
 
+ROWS = 4_100  # three batches, the last one small
+
+
 @pytest.fixture
 def few_rows_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other processes start after the first rows."""
@@ -38,7 +41,7 @@ def make_feed(path: Path) -> str:
     rows = [
         f"p{number // 3},{number},garden hose {number // 3} of {number} m,with $5 fittings {number % 7},"
         f"{'' if number % 50 == 0 else number % 90 + 1},s{number}"
-        for number in range(6_000)
+        for number in range(ROWS)
     ]
     path.write_text(FEED.format(rows="\n".join(rows)))
     return str(path)
@@ -48,7 +51,7 @@ def make_feed(path: Path) -> str:
 def test_two_processes_build_the_same_catalog_as_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_rows_first: None, kind: str
 ) -> None:
-    source = make_feed(tmp_path / "feed.csv") if kind == "products" else str(make_csv(tmp_path / "goods.csv", 6_000))
+    source = make_feed(tmp_path / "feed.csv") if kind == "products" else str(make_csv(tmp_path / "goods.csv", ROWS))
     catalogs = []
     for processes in (1, 2):
         monkeypatch.setattr(first_pass, "count_processes", lambda processes=processes: processes)
@@ -60,7 +63,7 @@ def test_two_processes_build_the_same_catalog_as_one(
 def test_rows_of_a_process_that_died_are_prepared_here(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, few_rows_first: None
 ) -> None:
-    source = str(make_csv(tmp_path / "goods.csv", 8_000))
+    source = str(make_csv(tmp_path / "goods.csv", ROWS))
     monkeypatch.setattr(first_pass, "count_processes", lambda: 1)
     alone = files_of(curate([source], tmp_path / "one" / "catalog"))
     monkeypatch.setattr(first_pass, "count_processes", lambda: 2)
@@ -84,7 +87,7 @@ print(curate(["goods.csv"], "catalog").ledger["rows"]["kept"])
 
 
 def test_a_script_without_a_guard_of_its_main_module_runs_once(tmp_path: Path) -> None:
-    make_csv(tmp_path / "goods.csv", 5_000)
+    make_csv(tmp_path / "goods.csv", ROWS)
     (tmp_path / "script.py").write_text(SCRIPT)
     done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -25,6 +25,8 @@ HEAD, SECOND, PORT = "10.231.7.1", "10.231.7.2", 6379
 ADDRESS = f"{HEAD}:{PORT}"
 SECONDS = 300.0
 NAME = "pricesmith-"  # and the number of the process that has made it: network namespaces
+# A node that does not answer is dead after 5 checks, by default one every 3 s. How long an answer may take stays 10 s.
+CHECKS = {"RAY_health_check_initial_delay_ms": "500", "RAY_health_check_period_ms": "300"}
 
 
 @cache
@@ -69,7 +71,7 @@ class TwoNodes:
     def environment(self, *, token: bool = True) -> dict[str, str]:
         """The environment of a process on a node."""
         plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        plain |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore"}
+        plain |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONWARNINGS": "ignore", **CHECKS}
         return plain | ({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token)} if token else {})
 
     def start(self, words: Sequence[str], *, token: bool = True) -> subprocess.Popen[str]:

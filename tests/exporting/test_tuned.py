@@ -191,7 +191,7 @@ def test_an_export_draws_no_bar_of_a_library(shop: Path, tmp_path: Path, capfd: 
 
 def test_the_path_of_an_evals_folder_is_not_exported(shop: Path, tmp_path: Path) -> None:
     """The marker of an export goes with it."""
-    run_candidates([str(shop / "bins")], open_catalog(shop / "catalog"), tmp_path / "evals")
+    run_candidates([str(shop / "bins")], open_catalog(shop / "catalog"), tmp_path / "evals", limit=4)
     export_model(shop / "bins", tmp_path / "out", "adapter", evals=tmp_path / "evals")
     assert str(tmp_path) not in (tmp_path / "out" / "export.json").read_text()
     export_model(shop / "bins", tmp_path / "out", "adapter", evals=tmp_path / "evals")

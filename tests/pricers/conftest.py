@@ -17,15 +17,15 @@ from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import make_catalog, make_model
 
 SMALL: dict[str, dict[str, Any]] = {"sparse_mlp": {"ensemble_size": 1, "embedding_dim": 16, "hidden_dim": 16}}
-ONE_EACH = {"folds": 2, "ensemble_size": 1, "fold_ensemble_size": 1, "n_forests": 1, "n_estimators": 60}
-SMALL["best"] = {**ONE_EACH, **SMALL["sparse_mlp"], "key_dim": 8, "epochs": 3}
+ONE_EACH = {"folds": 2, "ensemble_size": 1, "fold_ensemble_size": 1, "n_forests": 1, "n_estimators": 30}
+SMALL["best"] = {**ONE_EACH, **SMALL["sparse_mlp"], "key_dim": 8, "epochs": 2}
 SMALL["best"] |= {"tree_learning_rate": 0.1, "num_leaves": 31}
 TUNED: dict[str, Any] = {
     "tokens_per_batch": 1024,
     "max_length": 64,
     "learning_rate": 1e-2,
     "minutes": 0,
-    "n_evals": 2,
+    "n_evals": 1,
     "lora_r": 8,
 }
 TUNED["dtype"] = "float32"  # in bf16, how much a batch is padded moves the last digits of a quote
@@ -76,7 +76,7 @@ class FittedModels(Mapping[str, Path]):
     def settings(self, kind: str) -> dict[str, Any]:
         """The settings that make a kind small; a blend has a member of every other kind."""
         if kind in ("lora_tokens", "lora_bins"):
-            more = {"epochs": 0.1, "n_evals": 1} if kind == "lora_tokens" else {"epochs": 2, "bins": 32}
+            more = {"epochs": 0.1} if kind == "lora_tokens" else {"epochs": 1.2, "bins": 32}
             return {**TUNED, "base": str(self.base()), **more}
         if kind == "precomputed":
             return {"file": str(self.guesses)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 
@@ -14,7 +15,7 @@ from pricesmith.catalog.catalog import Catalog
 from pricesmith.core.types import Listing, Pricer
 from pricesmith.pricers import KINDS
 from pricesmith.pricers.fitting import fit_model
-from pricesmith.pricers.model import load_model
+from pricesmith.pricers.model import PriceModel, load_model
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import check_pricer, make_items, make_model, odd_listings
 
@@ -27,21 +28,38 @@ print(json.dumps({run: [[q.low, q.price, q.high] for q in load_model(run).price(
 """
 
 
+class LoadedModels(dict[str, PriceModel]):
+    """The model of each kind, loaded when it is first asked for."""
+
+    def __init__(self, runs: Mapping[str, Path]) -> None:
+        self.runs = runs
+
+    def __missing__(self, kind: str) -> PriceModel:
+        self[kind] = load_model(self.runs[kind])
+        return self[kind]
+
+
+@pytest.fixture(scope="module")
+def loaded(runs: Mapping[str, Path]) -> LoadedModels:
+    """One of each kind for all tests."""
+    return LoadedModels(runs)
+
+
 def known(quotes: list[list[float | None]]) -> list[float]:
     return [number for quote in quotes for number in quote if number is not None]
 
 
 def listings_of(shop: Catalog) -> list[Listing]:
-    return [item.listing for item in shop.items("test")[:30]]
+    return [item.listing for item in shop.items("test")[:12]]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_fitted_run_keeps_every_promise_of_a_pricer(kind: str, runs: dict[str, Path], shop: Catalog) -> None:
+def test_a_fitted_run_keeps_every_promise_of_a_pricer(kind: str, loaded: LoadedModels, shop: Catalog) -> None:
     """Length, order, batches, determinism, range and odd text."""
-    check_pricer(load_model(runs[kind]), listings_of(shop), price_range=shop.price_range)
+    check_pricer(loaded[kind], listings_of(shop), price_range=shop.price_range)
 
 
-def test_quotes_are_the_same_in_a_new_process(runs: dict[str, Path], shop: Catalog) -> None:
+def test_quotes_are_the_same_in_a_new_process(runs: Mapping[str, Path], loaded: LoadedModels, shop: Catalog) -> None:
     """Loading a model in a new process changes no quote by more than 1e-9."""
     listings = [*listings_of(shop), *odd_listings()]
     fields = json.dumps(
@@ -49,8 +67,8 @@ def test_quotes_are_the_same_in_a_new_process(runs: dict[str, Path], shop: Catal
     )
     command = [sys.executable, "-c", LOAD_AND_PRICE, *map(str, runs.values())]
     there = json.loads(subprocess.run(command, input=fields, text=True, capture_output=True, check=True).stdout)
-    for run in runs.values():
-        here = [[quote.low, quote.price, quote.high] for quote in load_model(run).price(listings)]
+    for kind, run in runs.items():
+        here = [[quote.low, quote.price, quote.high] for quote in loaded[kind].price(listings)]
         assert [quote.count(None) for quote in here] == [quote.count(None) for quote in there[str(run)]]
         assert known(here) == pytest.approx(known(there[str(run)]), rel=1e-9)
 
@@ -62,7 +80,7 @@ SHARES = {"knn": 0.75, "lora_bins": 0.8}
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in UNLEARNED])
-def test_a_pricer_learns_the_simulated_prices(kind: str, runs: dict[str, Path], shop: Catalog) -> None:
+def test_a_pricer_learns_the_simulated_prices(kind: str, loaded: LoadedModels, shop: Catalog) -> None:
     """Prices of the generated catalog depend on item, brand and size: pricers that use the text have lower errors."""
     items = shop.items("test")
 
@@ -70,7 +88,7 @@ def test_a_pricer_learns_the_simulated_prices(kind: str, runs: dict[str, Path], 
         quotes = pricer.price([item.listing for item in items])
         return sum(abs((quote.price or 0.0) - item.price) for quote, item in zip(quotes, items, strict=True))
 
-    assert error(load_model(runs[kind])) < error(load_model(runs["median"])) * SHARES.get(kind, 0.5)
+    assert error(loaded[kind]) < error(loaded["median"]) * SHARES.get(kind, 0.5)
 
 
 @pytest.mark.slow
@@ -95,7 +113,7 @@ def test_a_model_that_writes_the_price_learns_the_simulated_prices(shop: Catalog
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_prices_without_its_catalog(kind: str, runs: dict[str, Path]) -> None:
+def test_a_run_prices_without_its_catalog(kind: str, runs: Mapping[str, Path]) -> None:
     """A run folder holds all that it needs, its own copy of whatever it was made from."""
     text = (runs[kind] / "catalog.json").read_text(encoding="utf-8")
     assert {"name", "fingerprint", "cleaning", "columns", "price_range", "currency", "median"} <= set(json.loads(text))
