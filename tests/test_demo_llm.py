@@ -11,6 +11,7 @@ import pytest
 from pricesmith import demo as demo_llm
 from pricesmith.catalog.catalog import open_catalog
 from pricesmith.core.progress import SILENT
+from pricesmith.evaluation import folds
 from pricesmith.evaluation.results import read_evals
 from pricesmith.pricers import fitting, recipes
 from pricesmith.pricers.recipes import read_recipe
@@ -31,7 +32,8 @@ def test_the_base_is_evaluated_untuned_tuned_and_blended_on_the_same_items(
     monkeypatch.setattr(demo_llm, "BASE", str(make_model(tmp_path / "base")))
     monkeypatch.setattr(recipes, "read_recipe", read_small_recipe)
     monkeypatch.setattr(demo_llm, "UNTUNED_ITEMS", 12)
-    catalog, to = open_catalog(make_catalog(tmp_path / "catalog", 2100)), tmp_path / "demo"
+    monkeypatch.setattr(folds, "MAX_ROWS_FOR_FOLDS", 0)
+    catalog, to = open_catalog(make_catalog(tmp_path / "catalog", 900)), tmp_path / "demo"
     for kind in ("ridge", "sparse_mlp"):
         settings = {"ensemble_size": 1, "epochs": 1} if kind == "sparse_mlp" else {}
         fitting.fit_model(read_recipe(kind, settings), catalog, to / "models" / kind)

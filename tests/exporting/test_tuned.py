@@ -13,6 +13,7 @@ from pricesmith.candidates import run_candidates
 from pricesmith.catalog.catalog import open_catalog
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.progress import Progress
+from pricesmith.evaluation import folds
 from pricesmith.exporting import export_model, models
 from pricesmith.exporting.models import find_license, model_card
 from pricesmith.pricers import fitting, model
@@ -189,9 +190,12 @@ def test_an_export_draws_no_bar_of_a_library(shop: Path, tmp_path: Path, capfd: 
     assert output.out + output.err == ""
 
 
-def test_the_path_of_an_evals_folder_is_not_exported(shop: Path, tmp_path: Path) -> None:
+def test_the_path_of_an_evals_folder_is_not_exported(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The marker of an export goes with it."""
-    run_candidates([str(shop / "bins")], open_catalog(shop / "catalog"), tmp_path / "evals", limit=4)
+    monkeypatch.setattr(folds, "MAX_ROWS_FOR_FOLDS", 0)  # in folds, the model would be tuned again for each
+    run_candidates([str(shop / "bins")], open_catalog(shop / "catalog"), tmp_path / "evals")
     export_model(shop / "bins", tmp_path / "out", "adapter", evals=tmp_path / "evals")
     assert str(tmp_path) not in (tmp_path / "out" / "export.json").read_text()
     export_model(shop / "bins", tmp_path / "out", "adapter", evals=tmp_path / "evals")
