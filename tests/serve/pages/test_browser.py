@@ -210,7 +210,7 @@ def test_five_thousand_rows_are_uploaded_priced_and_downloaded(browser: Any, url
 def test_the_page_of_a_file_goes_on_after_a_restart_of_the_server(
     browser: Any, served_models: dict[str, Path], tmp_path: Path
 ) -> None:
-    path, uploads = make_csv(tmp_path / "many.csv", 8_000), tmp_path / "uploads"
+    path, uploads = make_csv(tmp_path / "many.csv", 20_000), tmp_path / "uploads"
     with serve(served_models, uploads=uploads) as address:
         visit = Visit(browser, address)
         page = visit.go("/file")
@@ -219,7 +219,7 @@ def test_the_page_of_a_file_goes_on_after_a_restart_of_the_server(
         page.wait_for_selector("progress[max], a.button.main")
     with serve(served_models, uploads=uploads, port=int(address.rpartition(":")[2])):
         page.wait_for_selector("a.button.main", timeout=120_000)
-        assert "8,000 of 8,000 rows have a price" in page.inner_text("#job")
+        assert "20,000 of 20,000 rows have a price" in page.inner_text("#job")
     visit.close()
 
 
