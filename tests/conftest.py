@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 from tests.postgresql_server import PASSWORD, Server, find_programs, run_server
 
+from pricesmith.core.cores_and_memory import available_cores
 from pricesmith.pricers import KINDS
 
 # Threads of OpenMP that share cores with other work spin: tuning a made model took minutes for seconds.
@@ -20,6 +21,17 @@ settings.load_profile("tests")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--run-slow", action="store_true", help="also run tests that take over ten seconds")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more process than cores: tests of servers and of child processes often wait."""
+    return available_cores() + 1
+
+
+@pytest.fixture(scope="session")
+def is_thorough(request: pytest.FixtureRequest) -> bool:
+    """Whether slow tests were asked for. Tests of many random or similar cases then take all of them."""
+    return bool(request.config.getoption("--run-slow"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -18,7 +18,7 @@ from pricesmith.evaluation.results import read_evals
 from pricesmith.pricers.model import load_model
 from pricesmith.testing import make_csv
 
-KILLS = 20
+KILLS, MANY_KILLS = 8, 40
 NEW_ROWS = 600
 
 # Forks children that have everything imported already, so that the random moments fall into the work and not into
@@ -56,15 +56,15 @@ for number in range(kills):
 """
 
 
-def after_each_kill(words: list[str], again: list[str], out: Path) -> Iterator[bool]:
-    """Start the command KILLS times, kill each at a random moment, and hand over after each kill: was there an old?"""
-    command = [sys.executable, "-c", KILLER, json.dumps(words), json.dumps(again), str(KILLS), str(out)]
+def after_each_kill(words: list[str], again: list[str], out: Path, kills: int) -> Iterator[bool]:
+    """Start the command `kills` times, kill each at a random moment, and say after each whether there was an old."""
+    command = [sys.executable, "-c", KILLER, json.dumps(words), json.dumps(again), str(kills), str(out)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
     ) as killer:
         assert killer.stdin is not None
         assert killer.stdout is not None
-        for _ in range(KILLS):
+        for _ in range(kills):
             state = killer.stdout.readline().strip()
             assert state in ("old", "none")
             yield state == "old"
@@ -125,16 +125,19 @@ def words_of(stage: str, folder: Path) -> tuple[list[str], list[str], Path]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_killed_stage_is_never_torn(stage: str, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 20 kills at random moments none leaves something half under the final name, and the stage then ends well.
+def test_a_killed_stage_is_never_torn(
+    stage: str, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_thorough: bool
+) -> None:
+    """Of 8 kills at random moments (40 with --run-slow) none leaves something half under the final name, and the stage
+    then ends well.
 
     Where an old output stood, a whole one, old or new, stands after every kill.
     """
     monkeypatch.chdir(shop)
     words, again, out = words_of(stage, tmp_path)
     check = STAGES[stage][1]
-    torn, looked = 0, 0
-    for old in after_each_kill(words, again, out):
+    torn, looked, kills = 0, 0, MANY_KILLS if is_thorough else KILLS
+    for old in after_each_kill(words, again, out, kills):
         # An evals folder grows by one evaluation after another: before the first it is whole and empty.
         if old or (is_there(out) and (stage != "eval" or read_evals(out).evaluations)):
             looked += 1
@@ -144,7 +147,7 @@ def test_a_killed_stage_is_never_torn(stage: str, shop: Path, tmp_path: Path, mo
                 torn += 1
                 print(f"{stage} torn: {error!r}")
     assert torn == 0
-    assert looked >= KILLS // 2
+    assert looked >= kills // 2
     assert run(words) == 0
     check(out)
 
