@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +95,36 @@ def test_a_script_without_a_guard_of_its_main_module_runs_once(tmp_path: Path) -
     done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
+
+
+def test_processes_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    """Nothing is left running after kill -9."""
+    code = """if True:
+        import os, signal, time
+        from pricesmith.catalog.first_pass import start_pool
+        pool = start_pool(2)
+        for _ in range(2):
+            pool.submit(time.sleep, 2)
+        time.sleep(1)
+        print(*pool._processes, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    with (tmp_path / "numbers").open("w") as out:  # a pipe would be read until the children have closed it
+        killed = subprocess.run([sys.executable, "-c", code], stdout=out, stderr=subprocess.DEVNULL)
+    assert killed.returncode == -signal.SIGKILL
+    children, deadline = [int(number) for number in (tmp_path / "numbers").read_text().split()], time.monotonic() + 30
+    assert len(children) == 2
+    try:
+        while any(is_alive(child) for child in children):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process of this number exists and runs."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True).stdout.strip()
+    return bool(state) and not state.startswith("Z")

@@ -10,6 +10,9 @@ Shards that an interrupted build has finished are taken as they are (`shards`).
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -44,6 +47,7 @@ MOST_PRODUCTS = 1_000_000  # names of products that are counted
 FIRST_ROWS = 20_000  # rows that are prepared here before other processes are started
 MOST_PROCESSES = 8  # more would wait for this process, which reads and writes
 AHEAD = 2  # batches in flight for each process
+POLL = 1.0  # seconds between two looks at whether the parent lives
 # Who writes the shards of unfinished feeds, (feed, folder), if not this process alone: staging(feeds, rules, progress).
 Staging = Callable[[Sequence[tuple[Feed, Path]], Rules, Progress], None]
 STAGING: ContextVar[Staging | None] = ContextVar("staging", default=None)
@@ -214,7 +218,18 @@ def start_pool(processes: int) -> Any:
     from loky.backend import get_context
     from loky.process_executor import ProcessPoolExecutor
 
-    return ProcessPoolExecutor(processes, context=get_context("loky"))
+    return ProcessPoolExecutor(processes, context=get_context("loky"), initializer=end_with, initargs=(os.getpid(),))
+
+
+def end_with(parent: int) -> None:
+    """End this process once its parent has died: one that is killed cannot end its pool, which would wait for ever."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def read_nothing() -> Iterable[Batch]:
