@@ -43,6 +43,7 @@ from pricesmith.text.price_parser import word_set
 
 Batch = list[RawRow | BadRow]
 DEMO = "demo:"
+LARGE_MB = 1_000  # of text, two million listings and more
 SECONDS_A_MB = 0.5
 STARTUP_SECONDS = 1.5  # for each file: the processes that read it
 FEW_SECONDS = 10
@@ -108,7 +109,8 @@ def estimate(sources: Sequence[Source]) -> str:
     seconds += STARTUP_SECONDS * len(sources)
     time = f"about {format_duration(seconds)}" if seconds > FEW_SECONDS else "a few seconds"
     count = f"{len(sources)} file{'s' * (len(sources) > 1)}"
-    return f"{count}, {size:,.1f} MB of text: {time} on two cores, under 1.5 GB of memory."
+    memory = "2 GB of memory beside the file cache" if size > LARGE_MB else "1.5 GB of memory"
+    return f"{count}, {size:,.1f} MB of text: {time} on two cores, under {memory}."
 
 
 def demo_feed(name: str) -> Feed:
