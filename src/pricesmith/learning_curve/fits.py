@@ -192,7 +192,7 @@ def fit_part(
 ) -> float:
     """Fit a recipe on the `selected` training rows, shape (rows,), into a folder of its own; the seconds it took.
 
-    A recipe that resumes goes on with the checkpoints in `folder`. `description` says which part of the rows it is.
+    A recipe that resumes starts from the checkpoints in `folder`. `description` says which part of the rows it is.
     """
     started = time.time()
     if not getattr(recipe, "resumes", False):

@@ -289,7 +289,7 @@ def copy_results(source: Path, to: Path) -> None:
 
 
 def is_extended(previous: SweepResult, max_trials: int, minutes: float | None) -> bool:
-    """Whether a finished sweep goes on with these limits."""
+    """Whether these limits extend a finished sweep."""
     if previous.stopped == NO_TIME and (minutes is None or minutes > (previous.minutes or math.inf)):
         return True
     return max_trials > previous.max_trials and previous.stopped != NO_MORE and previous.stopped != NO_TIME
