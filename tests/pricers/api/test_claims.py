@@ -33,7 +33,7 @@ endpoint = Endpoint("made", url, "made-model", PriceList.flat(1.0, 2.0, "2026-11
 listings = [item.listing for item in make_items(int(count), seed=3)[0]]
 with ResponseCache(folder / "a.sqlite") as cache:
     budget = Budget(float(limit) or None)
-    pricer = ApiPricer(endpoint, PromptOptions(), cache, budget, currency="USD", timeout=20.0)
+    pricer = ApiPricer(endpoint, PromptOptions(), cache, budget, currency="USD", timeout=120.0)
     print("ready", flush=True)
     while not (folder / "go").exists():
         time.sleep(0.001)
@@ -64,7 +64,7 @@ def wait_for(process: subprocess.Popen[str]) -> None:
 
 def outcome(process: subprocess.Popen[str]) -> tuple[list[float] | str, int, int]:
     """The prices that a process has got, or its error, with how many were asked and remembered."""
-    prices, asked, remembered = json.loads(process.communicate(timeout=120)[0])
+    prices, asked, remembered = json.loads(process.communicate(timeout=240)[0])
     return prices, asked, remembered
 
 
@@ -105,7 +105,7 @@ def test_the_claims_of_a_killed_process_are_free(tmp_path: Path) -> None:
         process = started(tmp_path, fake)
         wait_for(process)
         (tmp_path / "go").touch()
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while not fake.requests:
             assert time.monotonic() < until
             time.sleep(0.005)
@@ -123,7 +123,7 @@ def test_the_claims_of_a_killed_process_are_free(tmp_path: Path) -> None:
                 note(text)
                 if f"process {process.pid}" in text:
                     process.send_signal(signal.SIGKILL)
-                    process.wait(60)
+                    process.wait(240)
 
             notes.note = kill  # type: ignore[method-assign]
             quotes = pricer.price(LISTINGS)

@@ -45,7 +45,7 @@ def judged(
     """Quotes, facts and the budget of twelve listings."""
     budget, price = Budget(), more.pop("price", (1.0, 2.0))
     with ResponseCache(store) as cache:
-        options: dict[str, Any] = {"currency": "USD", "concurrency": 1, "timeout": 0.3, **more}
+        options: dict[str, Any] = {"currency": "USD", "concurrency": 1, "timeout": 120.0, **more}
         pricer = ApiPricer(fake.endpoint(price), PromptOptions(), cache, budget, **options)
         pricer.client.back_off = 0.001
         bill = ApiCostReporter(pricer, lambda: BY_ID, n_memorization)

@@ -236,7 +236,7 @@ from pricesmith.pricers.api.response_cache import ClaimOwner
 owner = ClaimOwner(Path(sys.argv[1]))
 owner.lock()
 print(owner.name, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -261,7 +261,7 @@ def test_an_owner_dies_with_its_process(tmp_path: Path) -> None:
     owner = ClaimOwner(tmp_path)
     assert owner.is_alive(name)
     process.kill()
-    process.wait(60)
+    process.wait(240)
     process.stdout.close()
     assert not owner.is_alive(name)
     assert list(tmp_path.iterdir()) == []

@@ -208,13 +208,13 @@ def test_ctrl_c_leaves_the_job_at_the_provider(command: Any, tmp_path: Path) -> 
             stderr=subprocess.PIPE,
             text=True,
         )
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while fake.events.count("status") < 1:
             assert process.poll() is None, process.communicate()[1]
             assert time.monotonic() < until
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=240)
         assert (process.returncode, "Traceback" in errors) == (130, False)
         assert "The batch job keeps running at" in output + errors
         fake.jobs["job_1"].polls = 0

@@ -22,7 +22,7 @@ def fake() -> Iterator[FakeBatchServer]:
 def open_http(fake: FakeBatchServer, key: str = "") -> BatchHttp:
     """Calls to the fake provider, whose pauses take no time."""
     endpoint = fake.endpoint()
-    return BatchHttp(replace(endpoint, key=key or endpoint.key), timeout=5.0, clock=StepClock())
+    return BatchHttp(replace(endpoint, key=key or endpoint.key), timeout=120.0, clock=StepClock())
 
 
 def test_a_call_that_changes_nothing_is_repeated(fake: FakeBatchServer) -> None:

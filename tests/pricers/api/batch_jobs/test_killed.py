@@ -113,7 +113,7 @@ def processes() -> Iterator[Processes]:
     """One starter of processes for all tests."""
     starter = Processes()
     yield starter
-    starter.process.communicate(timeout=60)
+    starter.process.communicate(timeout=240)
 
 
 def price_of_single(fake: FakeBatchServer, count: int) -> float:
