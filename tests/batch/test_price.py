@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import zip_longest
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from pricesmith.batch import parts, price
 from pricesmith.batch.price import UNLIKE, check_comparables, check_max_ratio, price_file, price_row
 from pricesmith.batch.writers import unescape_csv
 from pricesmith.catalog.clean import CleanSettings
@@ -162,6 +164,49 @@ def test_parts_of_other_work_are_refused(tmp_path: Path) -> None:
     (tmp_path / "prices.csv.parts" / "plan.json").write_text('{"generator": "pricesmith price", "run": "other"}')
     with pytest.raises(UsageError, match="other work"):
         price_file(ByLength(), INFO, file, tmp_path / "prices.csv", identity="a")
+
+
+def test_a_part_that_a_node_wrote_late_for_other_work_is_never_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task of a killed command may still write its part after --overwrite: it is priced again, or an error."""
+    file = write_rows(tmp_path / "new.jsonl", rows(30))
+    late = tmp_path / "late.parquet"
+
+    def interrupt(folder: Path, *_: Any) -> dict[str, Any]:
+        shutil.copyfile(folder / "part-000001.parquet", late)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(price, "join_parts", interrupt)
+        price_file(ByLength(), INFO, file, tmp_path / "prices.csv", identity="a", part_rows=10)
+    start = parts.start_parts
+
+    def write_late(folder: Path, plan: Any, **options: Any) -> set[int]:
+        start(folder, plan, **options)
+        shutil.copyfile(late, folder / "part-000001.parquet")
+        return start(folder, plan, overwrite=False)
+
+    options: dict[str, Any] = {"identity": "b", "part_rows": 10, "overwrite": True}
+    second = ByLength()
+    with monkeypatch.context() as patch:
+        patch.setattr(price, "start_parts", write_late)
+        price_file(second, INFO, file, tmp_path / "prices.csv", **options)
+    assert second.asked == 30  # and the part that came late was replaced
+    join = parts.join_parts
+
+    def replace_part(folder: Path, *arguments: Any) -> dict[str, Any]:
+        shutil.copyfile(late, folder / "part-000001.parquet")
+        return join(folder, *arguments)
+
+    before = (tmp_path / "prices.csv").read_bytes()
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="replaced by another command"):
+        patch.setattr(price, "join_parts", replace_part)
+        price_file(ByLength(), INFO, file, tmp_path / "prices.csv", **options)
+    assert (tmp_path / "prices.csv").read_bytes() == before
+    third = ByLength()
+    price_file(third, INFO, file, tmp_path / "prices.csv", identity="b", part_rows=10)
+    assert third.asked == 10  # only the rows of that part
 
 
 def test_a_formula_in_an_id_does_not_run(tmp_path: Path) -> None:

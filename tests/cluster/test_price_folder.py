@@ -130,6 +130,22 @@ def test_a_cluster_gets_the_files_that_are_missing(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.csv", "b.jsonl", "prices.json", "records"]
 
 
+def test_a_cluster_that_cannot_be_reached_leaves_nothing(
+    model: PriceModel, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file is priced, so there is nothing to resume."""
+
+    @contextmanager
+    def refuse(address: str, **_: Any) -> Iterator[None]:
+        raise UsageError("There is no Ray cluster", got=address)
+        yield
+
+    monkeypatch.setattr(price_folder, "open_cluster", refuse)
+    with pytest.raises(UsageError, match="no Ray cluster"):
+        price_files(model, inputs, tmp_path / "out", cluster="auto")
+    assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
+
+
 def test_two_inputs_with_one_output_are_refused(model: PriceModel, inputs: Path, tmp_path: Path) -> None:
     """Before anything is priced."""
     (inputs / "c.tsv").write_text("name\tx\nOak lamp\t1\n")

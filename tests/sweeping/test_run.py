@@ -28,6 +28,7 @@ from pricesmith.sweeping.budget import SweepClock, rung_sizes
 from pricesmith.sweeping.run import limit_trials
 from pricesmith.sweeping.search import Trial
 from pricesmith.sweeping.space import SearchSpace, parse_space
+from pricesmith.sweeping.trials import TrialFolder
 from pricesmith.testing import make_catalog
 
 from .stand_in import RATES, StandInRecipe, summary
@@ -125,6 +126,24 @@ def test_a_finished_sweep_is_read_again_and_goes_on_with_more_trials(
     run_sweep(shop, tmp_path / "out", space, trials=4, method="grid", seed=4, overwrite=True)
     with pytest.raises(UsageError, match="seed: 4 -> 3"):
         run_sweep(shop, tmp_path / "out", space, trials=8, **options)
+
+
+def test_more_trials_never_prune_one_that_was_fitted_on_all_rows(
+    shop: Catalog, space: SearchSpace, tmp_path: Path
+) -> None:
+    """Even if it is the worst on an eighth of the rows: its error on all rows is known."""
+    options: dict[str, Any] = {"method": "grid", "seed": find_seed(space)}
+    first = run_sweep(shop, tmp_path / "out", space, trials=5, **options)
+    results = TrialFolder(tmp_path / "out" / "trials", first.n)
+    recipe = StandInRecipe(rate=first.best.settings["rate"])
+    best = Trial(1, "stand_in", recipe, dict(first.best.settings))
+    eighth = results.load(best, 8)
+    assert eighth is not None
+    results.save(best, 8, replace(eighth, quotes=eighth.quotes * 1_000))
+    more = run_sweep(shop, tmp_path / "out", space, trials=6, **options)
+    assert len(more.trials) == 6
+    assert first.best.settings in [trial.settings for trial in more.finished]
+    assert more.best.mae.point <= first.best.mae.point
 
 
 def find_seed(space: SearchSpace) -> int:

@@ -11,7 +11,7 @@ from pricesmith.core.errors import MissingExtra, UsageError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.sweeping import search
 from pricesmith.sweeping.search import Trial, choose_method, propose, rounds
-from pricesmith.sweeping.space import SearchSpace, parse_space
+from pricesmith.sweeping.space import RecipeSpace, SearchSpace, parse_space
 
 optuna = pytest.importorskip("optuna")
 
@@ -64,6 +64,19 @@ def test_no_trial_is_proposed_twice_and_a_small_space_is_exhausted(space: Search
     assert len({trial.key for trial in run_search(space, 40)}) == 40
     small = parse_space({"recipe": [{"name": stand_in, "space": {"depth": [1, 2, 3]}}]}, "the space")
     assert {trial.settings["depth"] for trial in run_search(small, 24)} == {1, 2, 3}
+
+
+def test_a_space_without_any_valid_combination_says_what_does_not_fit(
+    space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Instead of ending without a trial, as if there had been too little time."""
+
+    def refuse(*_: object) -> None:
+        raise UsageError("rate must be below depth", got="rate 3, depth 2", hint="Change the space.")
+
+    monkeypatch.setattr(RecipeSpace, "build", refuse)
+    with pytest.raises(UsageError, match="rate must be below depth"):
+        next(iter(rounds(space, "tpe", 8, 0)))
 
 
 def test_later_rounds_learn_from_finished_and_pruned_trials(space: SearchSpace) -> None:

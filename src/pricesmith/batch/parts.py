@@ -3,7 +3,8 @@
     done = start_parts(parts, plan, overwrite=False)
     facts = join_parts(parts, count, part_rows, to, ".csv")
 
-`plan.json` says which work the parts belong to; `part-000000.parquet` holds the first rows, and so on.
+`plan.json` says which work the parts belong to; `part-000000.parquet` holds the first rows, and so on. Each part also
+has the hash of its plan: a node of a cluster may still write one for work that was started over since.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import json
 import math
 from array import array
 from collections.abc import Iterator, Mapping
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pricesmith.batch.asked_columns import read_assessments
 from pricesmith.batch.spending import RECORD, ApiSpending
@@ -23,14 +24,23 @@ from pricesmith.batch.writers import WRITERS, Cells, InputColumns, OutputTable
 from pricesmith.core.atomic import atomic_file, read_json, sweep_temporaries, write_json
 from pricesmith.core.errors import InputError, UsageError
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 PLAN = "plan.json"
 MAX_IDS = 10_000_000  # rows whose ids are compared, at 8 bytes each
 GENERATOR = "pricesmith price"
+WORK = b"pricesmith.work"  # in the metadata of a part: the hash of the plan it was written for
 
 
 def part_path(parts: Path, number: int) -> Path:
     """The file of one part."""
     return parts / f"part-{number:06d}.parquet"
+
+
+def hash_plan(plan: Mapping[str, Any]) -> str:
+    """The hash of a plan."""
+    return sha256(json.dumps(plan, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def start_parts(parts: Path, plan: Mapping[str, Any], *, overwrite: bool) -> set[int]:
@@ -61,7 +71,8 @@ def start_parts(parts: Path, plan: Mapping[str, Any], *, overwrite: bool) -> set
     if not (parts / PLAN).is_file():
         write_json(parts / PLAN, dict(plan))
     sweep_temporaries(parts, ".*.tmp")
-    return {int(path.stem.removeprefix("part-")) for path in parts.glob("part-*.parquet") if is_intact_part(path)}
+    paths, work = parts.glob("part-*.parquet"), hash_plan(plan)
+    return {int(path.stem.removeprefix("part-")) for path in paths if is_intact_part(path, work)}
 
 
 def sweep(parts: Path) -> None:
@@ -82,16 +93,21 @@ def is_own_output(path: Path) -> bool:
     return path.is_file() and (path.match("part-*.parquet") or path.match(".*.tmp") or path.name == RECORD)
 
 
-def is_intact_part(path: Path) -> bool:
-    """Whether a part can be read. A damaged one is priced again."""
+def is_intact_part(path: Path, work: str) -> bool:
+    """Whether a part can be read and belongs to the work with this hash. Any other is priced again."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        pq.read_table(path, page_checksum_verification=True)
+        table = pq.read_table(path, page_checksum_verification=True)
     except (OSError, pa.ArrowException):
         return False
-    return True
+    return is_part_of(table, work)
+
+
+def is_part_of(table: pa.Table, work: str) -> bool:
+    """Whether the table of a part belongs to the work with this hash."""
+    return bool((table.schema.metadata or {}).get(WORK) == work.encode())
 
 
 def join_parts(
@@ -100,11 +116,15 @@ def join_parts(
     part_rows: int,
     to: Path,
     ending: str,
-    comparables: int = 0,
+    comparables: int,
+    work: str,
     spending: ApiSpending | None = None,
     audit: bool = False,
 ) -> dict[str, Any]:
-    """Join all parts into one file, in order; the counts. Raises InputError if rows are missing."""
+    """Join all parts into one file, in order; the counts.
+
+    Raises InputError if rows are missing, or if a part belongs to another `work`.
+    """
     import numpy as np
     import pyarrow.parquet as pq
 
@@ -120,7 +140,13 @@ def join_parts(
 
     def read_rows() -> Iterator[Cells]:
         for path in paths:
-            part = pq.read_table(path).to_pylist()
+            table_of_part = pq.read_table(path)
+            if not is_part_of(table_of_part, work):
+                raise InputError(
+                    f"{path} was replaced by another command while this one ran",
+                    hint="Run the same command again: it prices these rows again.",
+                )
+            part = table_of_part.to_pylist()
             for row, name in zip(part, assessments[facts["rows"] : facts["rows"] + len(part)], strict=False):
                 row["assessment"] = name
             facts["rows"] += len(part)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pricesmith.batch.asked_columns import AskedPrices
-from pricesmith.batch.parts import GENERATOR, join_parts, part_path, start_parts, sweep
+from pricesmith.batch.parts import GENERATOR, WORK, hash_plan, join_parts, part_path, start_parts, sweep
 from pricesmith.batch.spending import ApiSpending, open_spending
 from pricesmith.batch.writers import WRITERS, Cells, is_prices, quote_fields
 from pricesmith.catalog.clean import is_too_short, refusal
@@ -185,7 +185,7 @@ def price_file(
     target, source = find_output(to), check_paths(str(file), to, progress)
     parts = target.with_name(target.name + ".parts")
     refuse_overwriting(source.path, to, parts)
-    plan = {"generator": GENERATOR, "format": 3, "file": label or mask_password(str(file)), "sha256": source.digest()}
+    plan = {"generator": GENERATOR, "format": 4, "file": label or mask_password(str(file)), "sha256": source.digest()}
     plan |= {"model": identity, "max_interval_ratio": max_interval_ratio, "comparables": comparables}
     plan |= {"part_rows": part_rows, "to": target.name, "map": dict(sorted((mapping or {}).items()))}
     plan |= {"audit": True} if audit else {}
@@ -195,14 +195,17 @@ def price_file(
         reading = reader or build_reader(source, info, mapping)
         asked = AskedPrices.open(pricer, source, reading) if audit else None
         done = start_parts(parts, plan, overwrite=overwrite)
+        currency, work = str(info["currency"]), hash_plan(plan)
         job = PricingJob(
-            pricer, source, reading, parts, part_rows, str(info["currency"]), max_interval_ratio, comparables, asked
+            pricer, source, reading, parts, part_rows, currency, max_interval_ratio, comparables, work, asked
         )
         with open_spending(pricer, parts) as spending:
             try:
                 name = label or source.name
                 count = pricing(job, done, progress, name) if pricing else job.run(done, spending, progress, name)
-                facts = join_parts(parts, count, part_rows, target, to.suffix.lower(), comparables, spending, audit)
+                facts = join_parts(
+                    parts, count, part_rows, target, to.suffix.lower(), comparables, work, spending, audit
+                )
             except BaseException:
                 paid = spending is not None and spending.spent > 0
                 if not paid and not any(parts.glob("part-*.parquet")):  # nothing to resume: it would be in the way
@@ -277,7 +280,7 @@ def read_chunks(source: Source, size: int, variants: Variants | None = None) -> 
 
 @dataclass(frozen=True)
 class PricingJob:
-    """The rows of a file, and how they are priced into parts in the folder `parts`."""
+    """The rows of a file, and how they are priced into parts in the folder `parts`; `work` is the hash of its plan."""
 
     pricer: Pricer
     source: Source
@@ -287,6 +290,7 @@ class PricingJob:
     currency: str
     max_interval_ratio: float | None
     comparables: int
+    work: str
     asked: AskedPrices | None = None
 
     def read_parts(self) -> Iterator[list[RawRow | BadRow]]:
@@ -317,7 +321,8 @@ class PricingJob:
     def write(self, number: int, rows: Sequence[RawRow | BadRow], spending: ApiSpending | None = None) -> None:
         """Price the rows of one part and write it."""
         answers = self.price_rows(rows, spending)
-        write_part(part_path(self.parts, number), answers, self.comparables, audit=self.asked is not None)
+        path, audit = part_path(self.parts, number), self.asked is not None
+        write_part(path, answers, self.comparables, work=self.work, audit=audit)
 
     def read_listings(self, rows: Sequence[RawRow | BadRow]) -> list[Listing | PricedRow]:
         """The listing of each input row, or its output row if there is nothing to price."""
@@ -377,13 +382,16 @@ def find_similar(
     return pricer.nothing_similar(listings), near
 
 
-def write_part(path: Path, answers: Sequence[PricedRow], comparables: int = 0, *, audit: bool = False) -> None:
-    """Write one part, whole or not at all. The input's columns are one column of JSON."""
+def write_part(
+    path: Path, answers: Sequence[PricedRow], comparables: int = 0, *, work: str = "", audit: bool = False
+) -> None:
+    """Write one part, whole or not at all. The input's columns are one column of JSON; `work` is its plan's hash."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     paid = [("cost_usd", pa.float64()), ("quote_note", pa.string())]
-    schema = pa.schema([("id", pa.string()), ("input", pa.string()), *quote_fields(comparables, audit=audit), *paid])
+    fields = [("id", pa.string()), ("input", pa.string()), *quote_fields(comparables, audit=audit), *paid]
+    schema = pa.schema(fields, metadata={WORK: work})
     rows = [dict(zip(schema.names, answer.values(comparables, audit=audit), strict=True)) for answer in answers]
     with atomic_file(path) as temporary:
         pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, write_page_checksum=True)

@@ -143,6 +143,6 @@ def price_parts(work: FileWork, parts: list[tuple[int, Rows]]) -> dict[str, Any]
     asked = AskedPrices(PriceAuditor(model), work.asked) if work.asked else None
     job = replace(work.job, pricer=model, asked=asked)
     for number, rows in parts:
-        if not is_intact_part(part_path(job.parts, number)):
+        if not is_intact_part(part_path(job.parts, number), job.work):
             job.write(number, rows)
     return {"rows": sum(len(rows) for _, rows in parts)}

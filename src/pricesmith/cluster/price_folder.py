@@ -97,22 +97,32 @@ def price_folder(
         if build is None:
             return check_unchanged(files, folder, to, progress)
         remove_leftovers(build.folder, {file.output for file in files})
-        build.keep = True
         (build.folder / RECORDS).mkdir(exist_ok=True)
         missing = [file for file in files if not is_done(build.folder, file)]
         if done := len(files) - len(missing):
             progress.note(f"{done:,} of {len(files):,} files are priced already.")
         work = FolderWork(place, options, build.folder.resolve())
         shards = [Shard(file.path.name, file, str(build.folder)) for file in missing]
-        results = []
-        with open_runner(cluster, model, work, shards, progress) as running:
-            progress.start(f"pricing {len(missing):,} files", len(missing))
-            for result in running:
-                results.append(result)
-                progress.advance()
+        try:
+            results = run_files(cluster, model, work, shards, progress)
+        finally:
+            build.keep = any(build.folder.glob(f"{RECORDS}/*.json"))
         raise_failures(results, "priced", "file")
         check_inputs(build.folder, files)
         return finish(build, files, to)
+
+
+def run_files(
+    cluster: str | None, model: PriceModel, work: FolderWork, shards: Sequence[Shard], progress: Progress
+) -> list[ShardResult]:
+    """Price the files; the result of each."""
+    results = []
+    with open_runner(cluster, model, work, shards, progress) as running:
+        progress.start(f"pricing {len(shards):,} files", len(shards))
+        for result in running:
+            results.append(result)
+            progress.advance()
+    return results
 
 
 @contextmanager

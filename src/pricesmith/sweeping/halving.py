@@ -72,12 +72,13 @@ class Halving:
                 alive = [trial for trial in alive if trial.status != "failed"]
 
     def select(self, ranked: Sequence[Trial]) -> list[Trial]:
-        """The better half of ranked trials, at least `LEAST`, and the best of each recipe without a finished trial."""
+        """The better half of ranked trials, at least `LEAST`, the best of each recipe without a finished trial, and
+        those whose fit on all rows is there, from a sweep of fewer trials."""
         count = max(LEAST, (len(ranked) + 1) // 2)
         done = {trial.name for trial in self.trials if trial.status == "finished"}
         selected = []
         for place, trial in enumerate(ranked):
-            if place < count or trial.name not in done:
+            if place < count or trial.name not in done or self.results.load(trial, 1) is not None:
                 selected.append(trial)
             done.add(trial.name)
         return selected

@@ -123,11 +123,14 @@ def number_trials(
 def propose(space: SearchSpace, history: list[Trial], count: int, seed: int) -> list[Trial]:
     """The next trials of TPE: in the first round each recipe as it is, if that is in the space, then what the sampler
     proposes; fewer than `count` if the space has no more.
+
+    Raises UsageError, that of the last combination, if the values of no combination fit together.
     """
     from optuna.samplers import RandomSampler
 
     keys = {trial.key for trial in history}
     trials: list[Trial] = []
+    refused: UsageError | None = None
     with open_study(space, history, seed) as study:
         if not history:
             for recipe in space.recipes[:count]:
@@ -142,14 +145,16 @@ def propose(space: SearchSpace, history: list[Trial], count: int, seed: int) -> 
             number = len(history) + len(trials) + 1
             try:
                 trial = Trial(number, recipe.name, recipe.build(point), point, dict(proposal.params))
-            except UsageError:  # values that do not fit together
-                trial = None
+            except UsageError as error:  # values that do not fit together
+                trial, refused = None, error
             if trial is None or trial.key in keys:
                 repeated += 1
                 continue
             repeated = 0 if repeated < ATTEMPTS else repeated
             keys.add(trial.key)
             trials.append(trial)
+    if refused is not None and not trials and not history:
+        raise refused
     return trials
 
 
