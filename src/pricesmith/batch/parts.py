@@ -110,6 +110,20 @@ def is_part_of(table: pa.Table, work: str) -> bool:
     return bool((table.schema.metadata or {}).get(WORK) == work.encode())
 
 
+def read_part(path: Path, work: str) -> list[dict[str, Any]]:
+    """The rows of a part. Raises InputError if it belongs to another work."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    if not is_part_of(table, work):
+        raise InputError(
+            f"{path} was replaced by another command while this one ran",
+            hint="Run the same command again: it prices these rows again.",
+        )
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
 def join_parts(
     parts: Path,
     count: int,
@@ -140,13 +154,7 @@ def join_parts(
 
     def read_rows() -> Iterator[Cells]:
         for path in paths:
-            table_of_part = pq.read_table(path)
-            if not is_part_of(table_of_part, work):
-                raise InputError(
-                    f"{path} was replaced by another command while this one ran",
-                    hint="Run the same command again: it prices these rows again.",
-                )
-            part = table_of_part.to_pylist()
+            part = read_part(path, work)
             for row, name in zip(part, assessments[facts["rows"] : facts["rows"] + len(part)], strict=False):
                 row["assessment"] = name
             facts["rows"] += len(part)

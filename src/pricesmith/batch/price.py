@@ -195,17 +195,13 @@ def price_file(
         reading = reader or build_reader(source, info, mapping)
         asked = AskedPrices.open(pricer, source, reading) if audit else None
         done = start_parts(parts, plan, overwrite=overwrite)
-        currency, work = str(info["currency"]), hash_plan(plan)
-        job = PricingJob(
-            pricer, source, reading, parts, part_rows, currency, max_interval_ratio, comparables, work, asked
-        )
+        rules = (part_rows, str(info["currency"]), max_interval_ratio, comparables)
+        job = PricingJob(pricer, source, reading, parts, *rules, hash_plan(plan), asked)
         with open_spending(pricer, parts) as spending:
             try:
                 name = label or source.name
                 count = pricing(job, done, progress, name) if pricing else job.run(done, spending, progress, name)
-                facts = join_parts(
-                    parts, count, part_rows, target, to.suffix.lower(), comparables, work, spending, audit
-                )
+                facts = job.join(count, target, to.suffix.lower(), spending)
             except BaseException:
                 paid = spending is not None and spending.spent > 0
                 if not paid and not any(parts.glob("part-*.parquet")):  # nothing to resume: it would be in the way
@@ -323,6 +319,11 @@ class PricingJob:
         answers = self.price_rows(rows, spending)
         path, audit = part_path(self.parts, number), self.asked is not None
         write_part(path, answers, self.comparables, work=self.work, audit=audit)
+
+    def join(self, count: int, to: Path, ending: str, spending: ApiSpending | None) -> dict[str, Any]:
+        """Join the parts, of `count` rows in all, into `to`; the counts."""
+        audit = self.asked is not None
+        return join_parts(self.parts, count, self.part_rows, to, ending, self.comparables, self.work, spending, audit)
 
     def read_listings(self, rows: Sequence[RawRow | BadRow]) -> list[Listing | PricedRow]:
         """The listing of each input row, or its output row if there is nothing to price."""
