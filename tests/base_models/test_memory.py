@@ -6,7 +6,7 @@ import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,22 +14,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pricesmith.base_models import memory
-from pricesmith.base_models.hardware import Hardware
+from pricesmith.base_models.hardware import Hardware, detect_hardware
 from pricesmith.base_models.memory import (
     NF4,
     Workload,
     best_mode,
     choose_mode,
+    evaluation_peak,
     infeasible_reason,
     largest_batch,
     layer_activation_bytes,
     peak_memory_estimate,
     plan_for_hardware,
     plan_modes,
+    scoring_peak,
+    training_peak,
     weight_bytes,
 )
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.progress import Progress
+from pricesmith.pricers.llm.device_memory import pricing_tokens
 from pricesmith.pricers.llm.lora import LoraBins, LoraTokens
 from pricesmith.pricers.llm.registry import Architecture, architecture_from_config, registry
 from pricesmith.pricers.recipes import read_recipe
@@ -163,6 +167,75 @@ def test_the_largest_batch_fits_and_one_listing_more_does_not(name: str, gigabyt
     assert tokens > 130_000 or peak_memory_estimate(shape, purpose, grown).total > memory
 
 
+@pytest.mark.parametrize("gigabytes", [24, 80])
+@pytest.mark.parametrize("name", sorted(registry()))
+def test_the_largest_batch_of_a_training_can_be_evaluated_too(name: str, gigabytes: int) -> None:
+    """Validation items are priced with the unmerged adapter while Adam's moments stay, after a tenth of the training.
+    Batches of four times the size, as they were before, do not fit beside the larger models."""
+    shape, memory = registry()[name].shape, card(gigabytes).usable
+    for mode in plan_modes(shape, memory, "train", Workload(2048, rank=32, dropout=0.0)):
+        work = Workload(
+            mode.tokens,
+            rank=32,
+            dropout=0.0,
+            gradient_checkpointing=mode.gradient_checkpointing,
+            quantization=mode.quantization,
+        )
+        if mode.tokens:
+            assert training_peak(shape, work).total <= memory
+            assert evaluation_peak(shape, work).total <= memory
+
+
+@pytest.mark.parametrize("name", ["qwen3-8b", "gemma-3-4b"])
+def test_an_evaluation_may_take_more_than_a_step_that_computes_activations_again(name: str) -> None:
+    """The plan is that of the larger one, with the memory of the adapter's training in both."""
+    shape = registry()[name].shape
+    work = Workload(512, rank=32, gradient_checkpointing=True)
+    step, evaluation = training_peak(shape, work), evaluation_peak(shape, work)
+    assert evaluation.total > step.total
+    assert evaluation.adapters == step.adapters > 0
+    assert peak_memory_estimate(shape, "train", work) == evaluation
+
+
+@pytest.mark.parametrize("gigabytes", [24, 80])
+@pytest.mark.parametrize("name", sorted(registry()))
+def test_what_is_priced_at_once_fits_beside_the_weights(name: str, gigabytes: int) -> None:
+    """Every base whose weights leave 2 GB can be evaluated: 32,768 tokens, as before, are too many for an 8B on
+    24 GB."""
+    shape, memory = registry()[name].shape, gigabytes * 10**9
+    free = memory - weight_bytes(shape, "none") - 600_000_000
+    if free < 2 * 10**9:
+        return
+    config = SimpleNamespace(
+        hidden_size=shape.hidden,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head,
+    )
+    tokens = pricing_tokens(config, free)
+    assert scoring_peak(shape, Workload(tokens)).total <= memory
+    assert tokens >= 1024
+
+
+def test_a_plan_uses_a_part_of_what_is_free_on_a_gpu_and_all_of_a_machines_memory() -> None:
+    assert Hardware(24 * 10**9, gpu=True).usable == pytest.approx(22.08e9)
+    assert Hardware(24 * 10**9, gpu=False).usable == 24 * 10**9
+
+
+def test_a_gpu_is_planned_with_what_is_free_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with its whole memory: other programs may use it."""
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (10 * 10**9, 24 * 10**9))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda *_: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda *_: 0)
+    assert detect_hardware() == Hardware(10 * 10**9, gpu=True, dtype_bytes=2)
+
+
 def test_memory_grows_with_tokens_and_shrinks_by_recomputing_and_by_four_bits() -> None:
     """The modes are what they are for."""
     shape = registry()["llama-3.1-8b"].shape
@@ -228,7 +301,7 @@ def test_without_a_gpu_the_benchmark_says_that_nothing_was_measured() -> None:
 def test_a_packed_row_pays_for_its_mask() -> None:
     """Listings in one row are kept apart by a mask of tokens x tokens in every layer."""
     shape = Architecture(64, 2, 4, 2, 128, 100, True)
-    few, many = (sum(layer_activation_bytes(shape, Workload(tokens))) for tokens in (1000, 2000))
+    few, many = (sum(layer_activation_bytes(shape, Workload(tokens, packed=True))) for tokens in (1000, 2000))
     assert many - few == 2 * 1000
     assert sum(layer_activation_bytes(shape, ON_CPU)) == sum(
         layer_activation_bytes(shape, Workload(9000, rank=8, gpu=False, packed=False))
@@ -274,7 +347,8 @@ def test_without_bitsandbytes_4_bits_are_no_choice(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(memory, "has_nf4", lambda: False)
     chosen, reason = choose_mode(read_recipe("lora_bins_8b"), LLAMA_8B, card(16))
     assert chosen.name == "bf16, checkpointing"
-    assert "more than the 16.0 GB of this GPU: it will probably run out of memory" in reason
+    assert "more than the 14.7 GB of this GPU that can be planned with (92% of what is free)" in reason
+    assert "it will probably run out of memory" in reason
     assert "Choose a smaller base" in reason
 
 

@@ -85,7 +85,6 @@ def choose_base(
         tokens=facts["batch"],
         listing=facts["listing"],
         gpu=hardware.gpu,
-        packed=hardware.gpu,
         dtype_bytes=hardware.dtype_bytes,
     )
     facts["matmul_flops"] = None
@@ -93,9 +92,9 @@ def choose_base(
         progress.start("measuring the speed of this machine")
         facts["matmul_flops"] = measure_matmul_flops()
     meant = cast(Purpose, purpose)
-    models = [plan_base(choice, hardware.memory, meant, work, facts) for choice in choices]
+    models = [plan_base(choice, hardware.usable, meant, work, facts) for choice in choices]
     facts["models"] = sorted(models, key=sort_key)
-    facts["limits"] = largest_models(choices, hardware.memory, meant, work)
+    facts["limits"] = largest_models(choices, hardware.usable, meant, work)
     return facts
 
 

@@ -17,6 +17,7 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from pricesmith.core.cores_and_memory import memory_bytes
 from pricesmith.core.errors import UsageError
+from pricesmith.pricers.llm.device_memory import USABLE, free_gpu_memory
 
 SMALLEST, LARGEST = 10**6, 10**15  # bytes of memory that a machine may have
 MATMUL_SECONDS = 1.0  # for measuring the speed of matrix products
@@ -30,16 +31,22 @@ class Hardware:
     gpu: bool
     dtype_bytes: int = 2
 
+    @property
+    def usable(self) -> int:
+        """The bytes that a plan may use: of a GPU a part, since other programs and unusable blocks take some."""
+        return int(USABLE * self.memory) if self.gpu else self.memory
+
 
 def detect_hardware() -> Hardware:
-    """The first GPU, or the machine with the memory that this process may use; bf16 if it computes in bf16."""
+    """The current GPU with its free memory, or the machine with the memory that this process may use; bf16 if it
+    computes in bf16."""
     import torch
 
     from pricesmith.pricers.llm.base_model import best_dtype
 
     dtype_bytes = best_dtype().itemsize
     if torch.cuda.is_available():
-        return Hardware(int(torch.cuda.get_device_properties(0).total_memory), True, dtype_bytes)
+        return Hardware(free_gpu_memory(), True, dtype_bytes)
     return Hardware(memory_bytes() or 0, False, dtype_bytes)
 
 

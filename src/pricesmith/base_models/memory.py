@@ -42,6 +42,7 @@ from pricesmith.base_models.hardware import Hardware, detect_hardware, format_si
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.types import Recipe
+from pricesmith.pricers.llm.device_memory import USABLE, evaluation_tokens
 from pricesmith.pricers.llm.registry import Architecture, architecture_from_folder
 
 Purpose = Literal["train", "serve"]
@@ -77,7 +78,8 @@ class Workload:
 
     `tokens` is the size of a batch, in listings of `listing` tokens. `answer` is the number of tokens of an answer that
     are trained, `branches` the number of nodes of the tree that an answer is read from: 99 are all numbers of two
-    digits; 0 if a number is one token. `packed`: one row of many listings on a GPU, with a mask of tokens x tokens.
+    digits; 0 if a number is one token. `packed`: one row of many listings on a GPU, with a mask of tokens x tokens;
+    `fit` pads instead.
     `dtype_bytes`: bytes of a weight and of a state, 2 in bf16, 4 in fp32.
     """
 
@@ -91,7 +93,7 @@ class Workload:
     quantization: Quantization = "none"
     branches: int = 99
     gpu: bool = True
-    packed: bool = True
+    packed: bool = False
 
     @property
     def listings(self) -> int:
@@ -193,7 +195,7 @@ def training_peak(shape: Architecture, work: Workload) -> PeakMemory:
     runtime = CONTEXT + round(CUDA_SLACK * (activations + head + unpack)) if work.gpu else slack
     return PeakMemory(
         weights=weight_bytes(shape, work.quantization, work.dtype_bytes),
-        adapters=(ADAM + (BF16 if work.dtype_bytes == BF16 else 0)) * shape.adapters(work.rank),
+        adapters=adapter_bytes(shape, work),
         activations=activations,
         head=head,
         cache=0,
@@ -226,9 +228,25 @@ def scoring_peak(shape: Architecture, work: Workload) -> PeakMemory:
     )
 
 
+def evaluation_peak(shape: Architecture, work: Workload) -> PeakMemory:
+    """The peak of pricing validation items during training: the adapter is not merged, and its gradients and Adam's
+    moments stay."""
+    batch = replace(work, tokens=evaluation_tokens(work.tokens))
+    unmerged = work.dtype_bytes * max(shape.intermediate, shape.queries) * batch.tokens  # the adapter's own states
+    peak = scoring_peak(shape, batch)
+    return replace(peak, adapters=adapter_bytes(shape, work), activations=peak.activations + unmerged)
+
+
+def adapter_bytes(shape: Architecture, work: Workload) -> int:
+    """Bytes of the adapters while they are trained."""
+    return (ADAM + (BF16 if work.dtype_bytes == BF16 else 0)) * shape.adapters(work.rank)
+
+
 def peak_memory_estimate(shape: Architecture, purpose: Purpose, work: Workload) -> PeakMemory:
-    """The peak of tuning (`train`) or of serving."""
-    return training_peak(shape, work) if purpose == "train" else scoring_peak(shape, work)
+    """The peak of tuning (`train`), of its steps or of its evaluations, whichever is larger; or of serving."""
+    if purpose == "serve":
+        return scoring_peak(shape, work)
+    return max(training_peak(shape, work), evaluation_peak(shape, work), key=lambda peak: peak.total)
 
 
 @dataclass(frozen=True)
@@ -365,14 +383,18 @@ def choose_mode(settings: Any, shape: Architecture, hardware: Hardware) -> tuple
         answer=1 if hasattr(settings, "bins") else 4,
         rank=settings.lora_r,
         dropout=settings.lora_dropout,
+        branches=0 if hasattr(settings, "bins") else 99,
         gpu=hardware.gpu,
-        packed=hardware.gpu,
         dtype_bytes=hardware.dtype_bytes,
     )
-    modes = [mode for mode in plan_modes(shape, hardware.memory, "train", work) if is_allowed(mode, settings)]
+    modes = [mode for mode in plan_modes(shape, hardware.usable, "train", work) if is_allowed(mode, settings)]
     modes = [mode for mode in modes if mode.quantization == "none" or settings.quantization == "nf4" or has_nf4()]
     chosen = best_mode(modes)
-    available = f"the {format_size(hardware.memory)} of this {'GPU' if hardware.gpu else 'machine'}"
+    available = (
+        f"the {format_size(hardware.usable)} of this GPU that can be planned with ({USABLE:.0%} of what is free)"
+        if hardware.gpu
+        else f"the {format_size(hardware.memory)} of this machine"
+    )
     batch = f"with batches of {work.tokens:,} tokens"
     if chosen is None:
         nearest = min(modes, key=lambda mode: mode.peak.total)

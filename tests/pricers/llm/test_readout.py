@@ -192,6 +192,63 @@ def test_every_architecture_that_is_packed_keeps_items_apart(load_tiny: LoadTiny
     assert packed_apart(architecture(kind, len(tokenizer)), Prompt().encode(tokenizer, LISTINGS)) < 1e-4
 
 
+REGISTERED = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "phi3", "olmo2", "smollm3")  # families in bases.toml
+
+
+def wide_architecture(kind: str, vocabulary: int) -> Any:
+    """A small model of this architecture whose sliding window, if it has one, is longer than any listing."""
+    own = OWN.get(kind, {})
+    wide = {"sliding_window": 512} if "sliding_window" in own else {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(OWN, kind, {**own, **wide})
+        return architecture(kind, vocabulary)
+
+
+@pytest.mark.parametrize("kind", REGISTERED)
+def test_padded_batches_need_no_mask_and_packed_ones_do(
+    load_tiny: LoadTiny, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a mask torch's flash attention runs on a GPU; with one attention is dense, and keys and values are
+    repeated for each head. Training and reading both pad."""
+    _, tokenizer = load_tiny()
+    model = wide_architecture(kind, len(tokenizer))
+    prompts = Prompt().encode(tokenizer, LISTINGS)
+    masks: list[bool] = []
+    attention = torch.nn.functional.scaled_dot_product_attention
+
+    def spy(*given: Any, **named: Any) -> Any:
+        masks.append(named.get("attn_mask", given[3] if len(given) > 3 else None) is not None)
+        return attention(*given, **named)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+    examples = [Example(prompt, [40, 41], 10.0) for prompt in prompts]
+    token_losses(model, collate(examples, 0)).mean().backward()
+    assert masks
+    assert not any(masks)
+    masks.clear()
+    token_losses(model, collate(examples, 0, packed=True))
+    assert all(masks)
+    masks.clear()
+    TokenReader(tokenizer, (1, 9), min_mass=0).read(model, prompts)
+    assert not any(masks[: model.config.num_hidden_layers])
+
+
+@pytest.mark.parametrize("kind", REGISTERED)
+def test_with_a_cache_packed_items_would_see_each_other(
+    load_tiny: LoadTiny, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers finds the items of a packed row only if there is no cache: so states are always computed without
+    one, whatever the model's config says."""
+    _, tokenizer = load_tiny()
+    model = architecture(kind, len(tokenizer))
+    prompts = Prompt().encode(tokenizer, LISTINGS)
+    model.config.use_cache = True
+    assert packed_apart(model, prompts) < 1e-4
+    forward = model.base_model.forward
+    monkeypatch.setattr(model.base_model, "forward", lambda **given: forward(**{**given, "use_cache": True}))
+    assert packed_apart(model, prompts) > 1e-3
+
+
 def test_one_that_has_no_positions_lets_packed_items_see_each_other(load_tiny: LoadTiny) -> None:
     """ALiBi counts along the row: so only the architectures above are packed."""
     _, tokenizer = load_tiny()

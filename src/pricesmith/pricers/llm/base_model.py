@@ -29,6 +29,7 @@ from pricesmith.core.atomic import read_json
 from pricesmith.core.errors import InputError, MissingExtra, UsageError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.types import Listing
+from pricesmith.pricers.llm.device_memory import is_out_of_memory, out_of_memory
 from pricesmith.pricers.llm.presets import fetch_snapshot, gguf_folder, preset_folder, read_presets
 from pricesmith.text.prompts import Prompt, steering_ids
 
@@ -255,6 +256,8 @@ def loading_arguments(base: PretrainedBase, dtype: str, quantization: str) -> di
         "attn_implementation": "eager" if capped else "sdpa",
         "use_safetensors": True,
     }
+    if torch.cuda.is_available():  # straight to the GPU: the main memory may be smaller than the model
+        arguments["device_map"] = {"": torch.cuda.current_device()}
     if quantization == "nf4":
         if importlib.util.find_spec("bitsandbytes") is None:
             raise MissingExtra("4-bit weights (nf4) need bitsandbytes", "qlora")
@@ -264,7 +267,6 @@ def loading_arguments(base: PretrainedBase, dtype: str, quantization: str) -> di
             )
         from transformers import BitsAndBytesConfig
 
-        arguments["device_map"] = {"": torch.cuda.current_device()}
         arguments["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
@@ -283,9 +285,9 @@ def loading_arguments(base: PretrainedBase, dtype: str, quantization: str) -> di
 
 
 def best_dtype() -> torch.dtype:
-    """bf16 if the device computes in it, else fp32."""
+    """bf16 if the device computes in it, else fp32. GPUs before Ampere (T4, V100) emulate bf16, which is slow."""
     if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return torch.bfloat16 if any(getattr(torch.cpu, name, bool)() for name in checks) else torch.float32
 
@@ -315,7 +317,11 @@ def describe_base(base: PretrainedBase, what: str) -> Iterator[None]:
     """Turn any error of loading into one InputError that names the base."""
     try:
         yield
-    except LOADING_ERRORS as error:
+    except (*LOADING_ERRORS, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(
+                f"load the {what} of {base.name}", error, "`pricesmith bases` lists smaller bases, and what fits."
+            ) from None
         shapes = "ignore_mismatched_sizes" in str(error)  # transformers logs the names, which are hidden here
         got = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise InputError(

@@ -60,8 +60,9 @@ from pricesmith.pricers.llm.checkpoints import (
     read_history,
     validation_maes,
 )
+from pricesmith.pricers.llm.device_memory import catch_out_of_memory, evaluation_tokens
 from pricesmith.pricers.llm.pricer import PRICE_CONFIG, LlmPricer, load_adapter, prompt_style, read_config
-from pricesmith.pricers.llm.readout import TREE_CACHE, PriceBins, TokenReader
+from pricesmith.pricers.llm.readout import PriceBins, TokenReader
 from pricesmith.pricers.llm.trainer import (
     FAR,
     MEDIAN,
@@ -77,10 +78,10 @@ from pricesmith.text.prompts import Prompt
 PLAN, UNTUNED_FILE, CURVE = "plan.json", "untuned.json", "training.jsonl"
 MAX_EVAL_ITEMS = 500  # validation items in an evaluation
 MIN_HEAD_ROWS = 50  # fewer rows do not fit a head of price bins
+PROBE_ITEMS = 32  # validation items that are priced to measure the speed, at least
 PROBE_STEPS = 20  # that are timed before the training
 PROBE_TIME_SHARE = 0.1  # of the minutes, for timing them
 HEAD_SHARE = 0.15  # of the time left then, for the rows that the head of price bins is initialized from
-PACKED = torch.cuda.is_available()  # else padded: on a CPU attention is quadratic in a packed row
 
 
 class TunedRecipe(Settings):
@@ -128,12 +129,18 @@ class TunedRecipe(Settings):
         if (folder / PRICE_CONFIG).is_file():  # written last
             progress.note("The adapter is tuned already.")
             return
-        with preserve_rng():
+        with preserve_rng(), catch_out_of_memory(f"tune {self.base}", self.less_memory()):
             set_seed(self.seed)
             tuning = TuningRun(self, train, validation, folder, progress)
             with mixed_precision(tuning.model):
                 tuning.train()
             tuning.finish()
+
+    def less_memory(self) -> str:
+        """What to do if memory runs out during the training."""
+        smaller = max(16, self.tokens_per_batch // 2)
+        checkpointing = "" if self.gradient_checkpointing is True else " --set gradient_checkpointing=true"
+        return f"Add --set tokens_per_batch={smaller}{checkpointing} --overwrite, or choose a smaller base."
 
     def calibration_rows(self, folder: Path) -> int | None:
         """The number of rows that the minutes allow to calibrate on; None: all."""
@@ -231,19 +238,19 @@ class TuningRun:
             folder, settings.learning_rate, settings.lr_scheduler_type, settings.seed, settings.report_to
         )
         lengths = [len(example) for example in self.examples]
-        kind = getattr(self.model.config, "model_type", "")
-        sigma, packed = getattr(settings, "sigma", 1.0), PACKED and kind in TREE_CACHE.split()
-        self.pricer = LlmPricer(
-            settings.base, self.model, self.tokenizer, self.prompt, self.reader, 4 * settings.tokens_per_batch
-        )
+        tokens = evaluation_tokens(settings.tokens_per_batch)
+        self.pricer = LlmPricer(settings.base, self.model, self.tokenizer, self.prompt, self.reader, tokens)
         try:
             return PriceTrainer(
                 self.model,
                 args,
                 examples=self.examples,
-                batches=PlannedBatches(lengths, settings.seed, settings.tokens_per_batch, PROBE_STEPS, packed=packed),
+                # Not packed: a row of several listings needs a mask, and with a mask attention is dense on a GPU too.
+                batches=PlannedBatches(lengths, settings.seed, settings.tokens_per_batch, PROBE_STEPS),
                 pad=int(self.tokenizer.pad_token_id or 0),
-                loss=BinLoss(self.reader, sigma) if isinstance(self.reader, PriceBins) else token_losses,
+                loss=BinLoss(self.reader, getattr(settings, "sigma", 1.0))
+                if isinstance(self.reader, PriceBins)
+                else token_losses,
                 validate=self.validate,
                 curve=TrainingCurve(self.folder / CURVE),
                 patience=settings.patience,
@@ -283,7 +290,8 @@ class TuningRun:
         settings = self.settings
         self.progress.start("timing a few steps")
         at_most = 60 * PROBE_TIME_SHARE * settings.minutes or math.inf
-        pace = self.trainer.probe(PROBE_STEPS, len(self.validation_items[:32]), at_most=at_most)
+        items = len(self.validation_items[: self.probe_items()])
+        pace = self.trainer.probe(PROBE_STEPS, items, at_most=at_most)
         wanted = min(len(self.examples), getattr(settings, "head_init_rows", 0))
         rows = wanted if wanted >= MIN_HEAD_ROWS else 0
         self.refuse_short(pace, min(rows, MIN_HEAD_ROWS))
@@ -291,6 +299,13 @@ class TuningRun:
             rows = min(rows, max(MIN_HEAD_ROWS, int(HEAD_SHARE * self.seconds_left() / max(pace.item_seconds, 1e-9))))
         self.init_head(rows)
         return self.build_schedule(pace, self.seconds_left(), rows)
+
+    def probe_items(self) -> int:
+        """How many validation items are priced to measure the speed: on a GPU a full batch, to try its memory too."""
+        if not torch.cuda.is_available():
+            return PROBE_ITEMS
+        shortest = min(len(example.prompt) for example in self.examples)
+        return max(PROBE_ITEMS, self.pricer.tokens_per_batch // shortest + 1)
 
     def build_schedule(self, pace: Throughput, left: float, head_rows: int) -> Schedule:
         """The schedule that fits into `left` seconds."""

@@ -35,6 +35,13 @@ from pricesmith.pricers.llm.base_model import (
     quiet_transformers,
     tokenizer_fingerprint,
 )
+from pricesmith.pricers.llm.device_memory import (
+    catch_out_of_memory,
+    default_pricing_tokens,
+    is_out_of_memory,
+    out_of_memory,
+    release_gpu_memory,
+)
 from pricesmith.pricers.llm.distribution import PriceDistribution
 from pricesmith.pricers.llm.readout import PriceBins, TokenReader, get_head, hidden_states_at
 from pricesmith.text.prompts import Prompt, Style, few_shot_messages
@@ -95,7 +102,7 @@ class LlmPricer:
         self.name = name
         self.facts, self.progress = dict(facts or {}), progress
         self.model, self.tokenizer, self.prompt, self.reader = model, tokenizer, prompt, reader
-        self.tokens_per_batch = tokens_per_batch or (32_768 if torch.cuda.is_available() else 2048)
+        self.tokens_per_batch = tokens_per_batch or default_pricing_tokens(model)
         self.pad = int(tokenizer.pad_token_id or 0)
         check_length(model, tokenizer, prompt)
 
@@ -106,7 +113,7 @@ class LlmPricer:
         for indexes in pricing_batches([len(prompt) for prompt in prompts], self.tokens_per_batch):
             began = time.perf_counter()
             batch = [prompts[index] for index in indexes]
-            distributions = self.read(batch)
+            distributions = self.read_in_memory(batch)
             self.note_speed(time.perf_counter() - began, batch, prompts)
             for index, distribution in zip(indexes, distributions, strict=True):
                 quotes[index] = self.build_quote(distribution)
@@ -125,6 +132,29 @@ class LlmPricer:
         each = seconds / sum(map(len, batch)) * sum(map(len, prompts)) / len(prompts)
         thousand = f"{1000 * each / 60:.0f} minutes" if each > 0.1 else f"{1000 * each:.0f} s"
         progress.note(f"{self.name}: about {each:.2g} s a listing, {thousand} for 1,000.")
+
+    def read_in_memory(self, prompts: Sequence[Sequence[int]]) -> list[PriceDistribution | None]:
+        """The price distribution of each prompt; a batch that memory is too small for is read in halves, and later ones
+        are as small. Raises PricesmithError if one prompt is too large."""
+        size = max(1, self.tokens_per_batch // max(map(len, prompts)))  # it may have been lowered since the batch began
+        if len(prompts) <= size:
+            try:
+                return list(self.read(prompts))
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if len(prompts) == 1:
+                    raise out_of_memory(
+                        "price one listing",
+                        error,
+                        "Use a smaller base, a lower max_length when tuning, or a GPU with more memory.",
+                    ) from None
+            # Outside of the except block, whose traceback keeps the tensors of the failed batch.
+            release_gpu_memory()
+            size = len(prompts) // 2
+            self.tokens_per_batch = size * max(map(len, prompts))
+        parts = [prompts[start : start + size] for start in range(0, len(prompts), size)]
+        return [distribution for part in parts for distribution in self.read_in_memory(part)]
 
     @torch.inference_mode()
     def read(self, prompts: Sequence[Sequence[int]]) -> Sequence[PriceDistribution | None]:
@@ -286,7 +316,11 @@ def apply_adapter(model: Any, folder: Path, merged: bool) -> Any:
             hint="Fit again with --overwrite.",
         )
     try:
-        with quiet_transformers(), warnings.catch_warnings():
+        with (
+            catch_out_of_memory("apply the adapter", "Use a GPU with more memory, or a smaller base."),
+            quiet_transformers(),
+            warnings.catch_warnings(),
+        ):
             # peft 0.21 asks transformers 5.23 for an attribute under its old name
             warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
             adapted: Any = PeftModel.from_pretrained(model, folder)

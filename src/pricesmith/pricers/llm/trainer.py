@@ -43,6 +43,7 @@ from pricesmith.pricers.llm.checkpoints import (
     validation_maes,
     write_marker,
 )
+from pricesmith.pricers.llm.device_memory import is_out_of_memory
 
 Loss = Callable[[nn.Module, Batch], Tensor]  # the loss of each example of a batch [examples]
 FAR = 1.25  # times the MAE of a reference; a model that is so much worse than the median is of no use
@@ -284,6 +285,8 @@ class PriceTrainer(Trainer):
                 write_marker(folder)
         except (OSError, RuntimeError, SafetensorError) as error:
             shutil.rmtree(folder, ignore_errors=True)
+            if is_out_of_memory(error):
+                raise
             raise PricesmithError(
                 f"The checkpoint of step {self.state.global_step} could not be written",
                 got=str(error).splitlines()[0][:200] if str(error) else type(error).__name__,
