@@ -5,8 +5,8 @@
 
 Each catalog of made listings (`made_catalog.py`) is written once; each fit is the command line in a process of its own.
 Seconds and memory are those of the whole command, which calibrates the model and indexes comparables after the recipe;
-`recipe s` is the fit time of the manifest. Memory is the highest of the process and its children together, sampled 20
-times a second; pages of mapped files count.
+`CPU s` are those of all its processes, `recipe s` is the fit time of the manifest. Memory is the highest of the process
+and its children together, sampled 20 times a second; pages of mapped files count.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -27,11 +28,11 @@ from made_catalog import read_goods, write_catalog
 COMMAND = str(Path(sys.executable).with_name("pricesmith"))
 
 
-def measure(recipe: str, catalog: Path, model: Path) -> tuple[float, float, float]:
-    """Seconds of the command, seconds of the recipe, and the highest memory in MB, of one fit."""
+def measure(recipe: str, catalog: Path, model: Path) -> tuple[float, float, float, float]:
+    """Seconds of the command, its CPU seconds, seconds of the recipe, and the highest memory in MB, of one fit."""
     shutil.rmtree(model, ignore_errors=True)
     command = [COMMAND, "fit", recipe, "--catalog", str(catalog), "--to", str(model)]
-    started, peak = time.perf_counter(), 0
+    started, peak, cpu = time.perf_counter(), 0, children_cpu()
     with subprocess.Popen([*command, "--quiet"], stdout=subprocess.DEVNULL) as child:
         while child.poll() is None:
             peak = max(peak, tree_memory(child.pid))
@@ -39,7 +40,14 @@ def measure(recipe: str, catalog: Path, model: Path) -> tuple[float, float, floa
     if child.returncode:
         raise SystemExit(child.returncode)
     manifest = json.loads((model / "manifest.json").read_text(encoding="utf-8"))
-    return time.perf_counter() - started, float(manifest["fit_seconds"]), peak / 1e6
+    seconds = time.perf_counter() - started
+    return seconds, children_cpu() - cpu, float(manifest["fit_seconds"]), peak / 1e6
+
+
+def children_cpu() -> float:
+    """CPU seconds of all children that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def main() -> None:
@@ -52,15 +60,14 @@ def main() -> None:
     real = read_goods(options.source)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
-        print("| recipe | rows | seconds | us a row | recipe s | peak MB | KB a row |")
-        print("|---|--:|--:|--:|--:|--:|--:|")
+        print("| recipe | rows | seconds | CPU s | CPU us a row | recipe s | peak MB | KB a row |")
+        print("|---|--:|--:|--:|--:|--:|--:|--:|")
         for rows in map(int, options.rows.split(",")):
             catalog = write_catalog(real, folder / f"catalog-{rows}", rows)
             for recipe in options.recipes.split(","):
-                seconds, fit, peak = measure(recipe, catalog, folder / "model")
-                figures = (
-                    f"{seconds:.0f} | {1e6 * seconds / rows:.0f} | {fit:.0f} | {peak:,.0f} | {1e3 * peak / rows:.1f}"
-                )
+                seconds, cpu, fit, peak = measure(recipe, catalog, folder / "model")
+                times = f"{seconds:.0f} | {cpu:.0f} | {1e6 * cpu / rows:.0f} | {fit:.0f}"
+                figures = f"{times} | {peak:,.0f} | {1e3 * peak / rows:.1f}"
                 print(f"| {recipe} | {rows:,} | {figures} |", flush=True)
 
 
