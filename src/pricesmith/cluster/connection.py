@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pricesmith.cluster.head_watch import watch_head
 from pricesmith.core.errors import MissingExtra, UsageError
 
 AUTO = "auto"
@@ -63,7 +64,8 @@ def connect(address: str) -> Iterator[Any]:
     # A thread of Ray prints what happened to processes and nodes on standard output, where prices and JSON go.
     ray._private.worker._worker_logs_enabled = False
     try:
-        yield ray
+        with watch_head(ray.get_runtime_context().gcs_address):
+            yield ray
     finally:
         ray.shutdown()
         ray._private.worker._worker_logs_enabled = printing
