@@ -14,6 +14,7 @@ import pytest
 
 from pricesmith.base_models import choose as module
 from pricesmith.base_models.choose import choose_base, format_choice
+from pricesmith.base_models.gpus import read_gpus
 from pricesmith.base_models.hardware import Hardware, format_size, measure_matmul_flops
 from pricesmith.base_models.measure import audit_tokens
 from pricesmith.base_models.memory import estimate_tokens_per_second
@@ -103,6 +104,68 @@ def test_there_is_no_time_for_a_gpu_whose_speed_is_not_known() -> None:
     facts = choose_base(memory="24GB")
     assert {row["estimated_seconds"] for row in facts["models"]} == {None}
     assert "not shown with --memory" in render_tables(facts)
+
+
+def test_a_kind_of_gpu_gives_memory_and_times() -> None:
+    """Its published peak takes the place of the measured speed, and the legend says that no GPU was measured."""
+    facts = choose_base(gpu="H200")
+    assert facts["memory"] == 141 * 10**9
+    shape = registry()["llama-3.1-8b"].shape
+    seconds = next(row["estimated_seconds"] for row in facts["models"] if row["name"] == "llama-3.1-8b")
+    assert seconds == pytest.approx(10_000 * 180 * 4 * shape.blocks / (0.33 * 990e12), rel=1e-3)
+    assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+    assert "on one h200" in render_tables(facts)
+    assert "no GPU was measured" in render_tables(facts)
+    half = choose_base("70GB", gpu="h200")
+    assert (half["memory"], half["matmul_flops"]) == (70 * 10**9, facts["matmul_flops"])
+
+
+def test_an_unknown_kind_of_gpu_is_an_error_with_the_kinds() -> None:
+    """Its hint is the memory, which plans for any GPU."""
+    with pytest.raises(UsageError) as caught:
+        choose_base(gpu="gtx-9999")
+    assert "h200" in (caught.value.allowed or "")
+    assert "--memory" in (caught.value.hint or "")
+
+
+def test_every_kind_of_gpu_has_a_source_and_a_date() -> None:
+    """Bytes, operations a second, address and day."""
+    kinds = read_gpus()
+    assert {"h200", "h100", "a100", "l40s", "rtx-4090"} <= set(kinds)
+    assert all(10**10 < kind.memory < 10**12 and 1e14 < kind.flops < 1e16 for kind in kinds.values())
+
+
+@pytest.mark.parametrize(("sort", "benchmark"), [("mmlu", "MMLU"), ("mmlu-pro", "MMLU-Pro")])
+def test_the_list_is_sorted_by_a_published_score(sort: str, benchmark: str) -> None:
+    """The higher one of base and instruct; models without a score come last, and MMLU-Pro is not MMLU."""
+    facts = choose_base(gpu="h200", sort=sort)
+    scores = [
+        max((score["value"] for score in row["scores"] if re.split("[ ,]", score["on"])[0] == benchmark), default=-1)
+        for row in facts["models"]
+    ]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] > 70 > 0 > scores[-1]
+    assert len({row["name"] for row in facts["models"]}) == len(registry())
+    assert f"{benchmark} " in render_tables(facts) or f"{benchmark}, " in render_tables(facts)
+
+
+def test_the_list_is_sorted_by_time_if_there_are_times() -> None:
+    """The fastest first; with the memory of a GPU alone there are none, and the error says how to get them."""
+    times = [row["estimated_seconds"] for row in choose_base(gpu="h200", sort="time")["models"]]
+    assert times == sorted(times)
+    with pytest.raises(UsageError) as caught:
+        choose_base("24GB", sort="time")
+    assert "--gpu h200" in (caught.value.hint or "")
+    with pytest.raises(UsageError) as caught:
+        choose_base("24GB", sort="beauty")
+    assert "mmlu" in (caught.value.allowed or "")
+
+
+def test_a_hybrid_model_is_planned_as_approximate() -> None:
+    """A tilde before its memory, and a line that explains it."""
+    text = render_tables(choose_base(gpu="h200"))
+    assert re.search(r"qwen3.5-2b .* ~ \d", text)
+    assert "approximate" in text
 
 
 def test_the_speed_of_this_machine_is_measured_in_a_moment() -> None:

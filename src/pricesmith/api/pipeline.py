@@ -281,10 +281,13 @@ def bases(
     names: Sequence[str] = (),
     measure: bool = False,
     minutes: float = 10.0,
+    gpu: str | None = None,
+    sort: str = "size",
     verbose: bool = False,
 ) -> dict[str, Any]:
     """The open base models that fit this machine, or a GPU with `memory` such as "24GB", as plain values.
 
+    `gpu` is a kind of GPU, such as h200, with its memory and published speed; `sort` is size, mmlu, mmlu-pro or time.
     `purpose` is train or serve. With a `catalog` its tokens are counted; with `measure` the bases at hand (or `names`)
     price some of its rows untuned, for at most `minutes`.
 
@@ -297,7 +300,17 @@ def bases(
 
     folder = catalog.path if isinstance(catalog, Catalog) else None if catalog is None else Path(catalog)
     with Console(quiet=not verbose).progress() as progress:
-        return choose_base(memory, purpose, folder, names=names, measure=measure, minutes=minutes, progress=progress)
+        return choose_base(
+            memory,
+            purpose,
+            folder,
+            names=names,
+            measure=measure,
+            minutes=minutes,
+            gpu=gpu,
+            sort=sort,
+            progress=progress,
+        )
 
 
 def measure_learning_curve(

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from pricesmith.base_models.gpus import GpuKind, find_gpu
 from pricesmith.base_models.hardware import Hardware, detect_hardware, measure_matmul_flops, parse_size
 from pricesmith.base_models.memory import (
     TOKENS_PER_LISTING,
@@ -24,6 +25,7 @@ from pricesmith.base_models.memory import (
     infeasible_reason,
     plan_modes,
 )
+from pricesmith.base_models.tables import bases_tables, scores_on
 from pricesmith.core.atomic import read_json
 from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.core.progress import SILENT, Progress
@@ -39,6 +41,7 @@ from pricesmith.pricers.llm.registry import (
 
 BATCH = {"train": 2048, "serve": 8192}  # tokens
 LISTINGS = 10_000  # that an estimated time is for, if no catalog is given
+SORTS = ("size", "mmlu", "mmlu-pro", "time")
 
 
 @dataclass(frozen=True)
@@ -58,24 +61,26 @@ def choose_base(
     names: Sequence[str] = (),
     measure: bool = False,
     minutes: float = 10.0,
+    gpu: str | None = None,
+    sort: str = "size",
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
     """The facts of `pricesmith bases`, as plain values.
 
-    `memory` is that of a GPU, such as 24GB; without it, this machine is planned for, and times are estimated from its
-    measured speed (null with `memory`, since the speed of that GPU is not known). `names` are further bases (a Hub id,
-    a folder, a .gguf file); `measure` measures them, or without names the installed and cached bases. Raises UsageError
-    if an argument is wrong, InputError if the shape of a base cannot be read.
+    `memory` is that of a GPU, such as 24GB, and `gpu` its kind, such as h200, with its memory and published speed;
+    without both, this machine is planned for, and times are estimated from its measured speed (null with `memory`
+    alone, since the speed of that GPU is not known). `names` are further bases (a Hub id, a folder, a .gguf file);
+    `measure` measures them, or without names the installed and cached bases. `sort` is size (those that fit first),
+    mmlu or mmlu-pro (the higher published score of base and instruct), or time. Raises UsageError if an argument is
+    wrong, InputError if the shape of a base cannot be read.
     """
-    if purpose not in ("train", "serve"):
-        raise UsageError("--for must be train or serve", got=purpose, allowed="train, serve", hint="Use --for train.")
-    if measure and catalog is None:
-        raise UsageError("Measuring needs a catalog", hint="Add --catalog CATALOG.")
-    hardware = detect_hardware() if memory is None else Hardware(parse_size(memory), gpu=True)
+    check_options(purpose, sort, memory, gpu, measure, catalog)
+    kind = None if gpu is None else find_gpu(gpu)
+    hardware = choose_hardware(memory, kind)
     choices = [BaseChoice(model.name, model.shape, model) for model in registry().values()]
     choices += [build_choice(name) for name in names if find_model(name) is None]
     facts: dict[str, Any] = {**asdict(hardware), "for": purpose, "batch": BATCH[purpose], "listing": TOKENS_PER_LISTING}
-    facts["listings"] = LISTINGS
+    facts |= {"listings": LISTINGS, "sort": sort, "gpu_kind": kind.model_dump(mode="json") if kind else None}
     if catalog is not None:
         available = list(names) or available_bases()
         facts |= measure_on_catalog(catalog, available, measure, minutes, progress)
@@ -87,21 +92,47 @@ def choose_base(
         gpu=hardware.gpu,
         dtype_bytes=hardware.dtype_bytes,
     )
-    facts["matmul_flops"] = None
-    if memory is None:
+    facts["matmul_flops"] = kind.flops if kind else None
+    if memory is None and kind is None:
         progress.start("measuring the speed of this machine")
         facts["matmul_flops"] = measure_matmul_flops()
     meant = cast(Purpose, purpose)
     models = [plan_base(choice, hardware.usable, meant, work, facts) for choice in choices]
-    facts["models"] = sorted(models, key=sort_key)
+    facts["models"] = sort_models(models, sort)
     facts["limits"] = largest_models(choices, hardware.usable, meant, work)
     return facts
 
 
+def check_options(
+    purpose: str, sort: str, memory: str | None, gpu: str | None, measure: bool, catalog: Path | None
+) -> None:
+    """Raises UsageError if an option is wrong, or two do not go together."""
+    if purpose not in ("train", "serve"):
+        raise UsageError("--for must be train or serve", got=purpose, allowed="train, serve", hint="Use --for train.")
+    if sort not in SORTS:
+        raise UsageError(
+            "The list cannot be sorted by this", got=sort, allowed=", ".join(SORTS), hint="Use --sort mmlu."
+        )
+    if sort == "time" and memory is not None and gpu is None:
+        raise UsageError(
+            "Without the speed of the GPU there are no times to sort by",
+            got="--sort time --memory",
+            allowed="--gpu KIND",
+            hint="Use --gpu h200, or --sort mmlu.",
+        )
+    if measure and catalog is None:
+        raise UsageError("Measuring needs a catalog", hint="Add --catalog CATALOG.")
+
+
+def choose_hardware(memory: str | None, kind: GpuKind | None) -> Hardware:
+    """A GPU with this memory or of this kind, or this machine if neither is given."""
+    if memory is not None:
+        return Hardware(parse_size(memory), gpu=True)
+    return Hardware(kind.memory, gpu=True) if kind else detect_hardware()
+
+
 def format_choice(facts: dict[str, Any]) -> Any:
     """The facts as rich tables."""
-    from pricesmith.base_models.tables import bases_tables
-
     return bases_tables(facts)
 
 
@@ -213,6 +244,7 @@ def plan_base(
     row["best"] = mode_facts(best) if best else None
     row["why_not"] = "" if best else infeasible_reason(modes)
     row["estimated_tokens_per_second"] = row["estimated_seconds"] = None
+    row["approximate"] = choice.shape.approximate
     if best and facts["matmul_flops"]:
         speed = estimate_tokens_per_second(
             choice.shape, purpose, facts["matmul_flops"], gradient_checkpointing=best.gradient_checkpointing
@@ -238,9 +270,21 @@ def mode_facts(mode: TuningMode) -> dict[str, Any]:
     }
 
 
-def sort_key(row: dict[str, Any]) -> tuple[bool, int]:
-    """Models that fit first, the largest of them first."""
-    return row["best"] is None, -int(row["parameters"])
+def sort_models(rows: list[dict[str, Any]], sort: str) -> list[dict[str, Any]]:
+    """Models that fit first, and of these the largest, the fastest, or the one with the highest published score first;
+    those without a score last."""
+    if sort == "size":
+        return sorted(rows, key=lambda row: (row["best"] is None, -int(row["parameters"])))
+    if sort == "time":
+        return sorted(rows, key=lambda row: (row["best"] is None, row["estimated_seconds"] or 0.0))
+    scores = [best_score(row, sort) for row in rows]
+    order = sorted(range(len(rows)), key=lambda index: (rows[index]["best"] is None, -scores[index]))
+    return [rows[index] for index in order]
+
+
+def best_score(row: dict[str, Any], benchmark: str) -> float:
+    """The higher published score of base and instruct on a benchmark; -1 if none was found."""
+    return max((score["value"] for score in scores_on(row, benchmark)), default=-1.0)
 
 
 def largest_models(

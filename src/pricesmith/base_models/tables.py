@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,9 +53,9 @@ def models_table(facts: Facts) -> FittedTable:
             str(model["license"]["name"]) if "license" in model else "see its own page",
             mode["mode"] if mode else "does not fit",
             f"{model['parameters'] / 1e9:.2f}",
-            format_size(mode["peak"]) if mode else "",
+            ("~ " if model["approximate"] else "") + format_size(mode["peak"]) if mode else "",
             f"{mode['largest_batch']:,}" if mode else "",
-            format_scores(model),
+            format_scores(model, "mmlu-pro" if facts["sort"] == "mmlu-pro" else "mmlu"),
         ]
         if facts["matmul_flops"]:
             row.insert(6, format_time(model["estimated_seconds"]))
@@ -69,14 +70,21 @@ def format_time(seconds: float | None) -> str:
     return format_duration(seconds) if seconds < 100 * 3600 else f"{seconds / 86400:,.0f} days"
 
 
-def format_scores(model: Facts) -> str:
-    """The first published score, and the other variant's on the same benchmark if there is one."""
-    scores = model.get("scores", [])
+def format_scores(model: Facts, benchmark: str = "mmlu") -> str:
+    """The published score on a benchmark with its setting, and the other variant's in the same setting if there is one:
+    MMLU or MMLU-Pro, or the first benchmark if neither was found."""
+    other = "mmlu" if benchmark == "mmlu-pro" else "mmlu-pro"
+    scores = scores_on(model, benchmark) or scores_on(model, other) or model.get("scores", [])
     if not scores:
         return ""
-    benchmark = scores[0]["on"]
-    values = {score["variant"]: score["value"] for score in scores if score["on"] == benchmark}
-    return f"{benchmark} {values.get('base', '-')} / {values.get('instruct', '-')}"
+    setting = scores[0]["on"]
+    values = {score["variant"]: score["value"] for score in scores if score["on"] == setting}
+    return f"{setting} {values.get('base', '-')} / {values.get('instruct', '-')}"
+
+
+def scores_on(model: Facts, benchmark: str) -> list[dict[str, Any]]:
+    """The published scores on `mmlu` or `mmlu-pro`, in any setting, in the registry's order."""
+    return [score for score in model.get("scores", []) if re.split(r"[ ,]", score["on"])[0].lower() == benchmark]
 
 
 def format_limit(row: Facts) -> str:
@@ -94,16 +102,34 @@ def format_legend(facts: Facts) -> str:
         "checkpointing: activations are computed again in the backward pass (gradient checkpointing), a third slower.",
         "nf4: 4-bit weights (QLoRA), needs [qlora].",
     ]
-    if facts["matmul_flops"]:
-        work = "one epoch of tuning on" if facts["for"] == "train" else "pricing"
-        lines.append(
-            f"est. time: {work} {facts['listings']:,} listings on this machine, estimated from its measured speed of "
-            f"{facts['matmul_flops'] / 1e12:.2g} TFLOP/s in matrix products; the fit measures it before it starts."
-        )
-    else:
-        lines.append("est. time: not shown with --memory, because the speed of that GPU is not known.")
-    lines.append("published: base / instruct, as found; sources, duties of the licenses and shapes: --json.")
+    lines.append(describe_time(facts))
+    if any(model["approximate"] for model in facts["models"]):
+        lines.append("~: planned as a dense decoder of its widths, which it is not: approximate.")
+    lines.append(
+        "published: base / instruct, as found; compare only scores of the same setting (shots, thinking). Sources, "
+        "duties of the licenses and shapes: --json."
+    )
     return "\n".join(lines)
+
+
+def describe_time(facts: Facts) -> str:
+    """What the estimated times are for, and what they are computed from."""
+    if not facts["matmul_flops"]:
+        return (
+            "est. time: not shown with --memory, because the speed of that GPU is not known (--gpu h200 names a kind)."
+        )
+    work = "one epoch of tuning on" if facts["for"] == "train" else "pricing"
+    speed = f"{facts['matmul_flops'] / 1e12:.2g} TFLOP/s"
+    if kind := facts["gpu_kind"]:
+        return (
+            f"est. time: {work} {facts['listings']:,} listings on one {kind['name']}, at the share of its published "
+            f"peak of {kind['flops'] / 1e12:,.0f} TFLOP/s (bf16) that a CPU reaches; no GPU was measured: an order of "
+            f"magnitude."
+        )
+    return (
+        f"est. time: {work} {facts['listings']:,} listings on this machine, estimated from its measured speed of "
+        f"{speed} in matrix products; the fit measures it before it starts."
+    )
 
 
 def tokens_table(audits: Sequence[Facts]) -> FittedTable:

@@ -104,6 +104,10 @@ def bases(
         ),
     ] = False,
     minutes: Annotated[float, typer.Option(help="Minutes that --measure may take.")] = 10.0,
+    gpu: Annotated[
+        str | None, typer.Option(help="Plan for a kind of GPU, such as h200, a100, l40s or rtx-4090.")
+    ] = None,
+    sort: Annotated[str, typer.Option(help="size, mmlu, mmlu-pro (published scores) or time.")] = "size",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -113,7 +117,15 @@ def bases(
     console = open_console(json=json, quiet=quiet)
     with console.progress() as progress:
         choice = choose.choose_base(
-            memory, purpose, catalog, names=names or (), measure=measure, minutes=minutes, progress=progress
+            memory,
+            purpose,
+            catalog,
+            names=names or (),
+            measure=measure,
+            minutes=minutes,
+            gpu=gpu,
+            sort=sort,
+            progress=progress,
         )
     console.say(choose.format_choice(choice))
     console.result(choice)

@@ -15,6 +15,7 @@ from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.pricers.llm.registry import (
     REGISTRY,
     Architecture,
+    architecture_from_config,
     architecture_from_folder,
     architecture_from_gguf,
     find_model,
@@ -166,6 +167,7 @@ def test_the_registry_has_models_that_one_machine_can_tune() -> None:
     assert list(known)[:2] == ["llama-3.1-8b", "llama-3.2-3b"]
     assert all(0.1e9 <= model.shape.parameters <= 15e9 for model in known.values())
     families = {"Llama 3.1", "Llama 3.2", "Qwen2.5", "Qwen3", "Gemma 3", "Phi", "Mistral", "SmolLM2", "OLMo 2"}
+    families |= {"Qwen3.5", "Ministral 3", "Granite 4.1", "SmolLM3", "Olmo 3"}
     assert {model.row.family for model in known.values()} == families
 
 
@@ -174,6 +176,36 @@ def test_shapes_make_the_published_parameters() -> None:
     for model in registry().values():
         if model.row.parameters_billion:
             assert model.shape.parameters / 1e9 == pytest.approx(model.row.parameters_billion, rel=0.025), model.name
+
+
+def test_transformers_has_the_architecture_of_every_model() -> None:
+    """The installed version can load each of them as a causal language model."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    architectures = {model.row.architecture for model in registry().values()}
+    assert architectures <= set(CONFIG_MAPPING_NAMES)
+    assert architectures <= set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("smollm3-3b", {}),
+        ("ministral-3-8b", {}),
+        ("qwen3.5-9b", {"linear_num_value_heads": 32, "linear_num_key_heads": 16}),
+    ],
+)
+def test_a_shape_has_the_parameters_that_transformers_counts(name: str, changes: dict[str, int]) -> None:
+    """To the last parameter, and in the matrices to a hundredth, for models that are the default of their config."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    model = registry()[name]
+    config = CONFIG_MAPPING[model.row.architecture](**changes)
+    shape = architecture_from_config(config, name)
+    assert shape.parameters == model.shape.parameters
+    assert shape.blocks == pytest.approx(model.shape.blocks, rel=0.01)
+    assert shape.approximate == model.shape.approximate == (name == "qwen3.5-9b")
 
 
 def test_every_fact_names_a_source_that_was_opened() -> None:
@@ -187,7 +219,7 @@ def test_every_fact_names_a_source_that_was_opened() -> None:
         assert facts["ids_source"] in facts["sources"]
         assert all(score["source"] in facts["sources"] and score["date"] for score in facts["scores"])
         opened = [datetime.date.fromisoformat(source["opened"]) for source in facts["sources"].values()]
-        assert all(datetime.date(2026, 1, 1) <= day <= max(today, datetime.date(2026, 11, 23)) for day in opened)
+        assert all(datetime.date(2026, 1, 1) <= day <= max(today, datetime.date(2026, 11, 29)) for day in opened)
 
 
 def test_every_listed_source_is_used() -> None:

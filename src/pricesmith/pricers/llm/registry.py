@@ -18,7 +18,7 @@ import datetime
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,7 @@ NAMES = {
     "context": ("max_position_embeddings",),
 }
 OPTIONAL = ("head_size", "context")
+SAME_MATRICES = 0.01  # a model whose matrices differ by more than this share is not a dense decoder
 # Layers that differ from Llama's in their activations: number of norms, norms of queries and keys, fused projections.
 KINDS: dict[str, dict[str, Any]] = {
     "llama": {},
@@ -52,6 +53,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "phi3": {"fused": True},
     "olmo2": {"qk_norm": "full"},
     "olmo3": {"qk_norm": "full"},
+    "ministral3": {},
+    "granite": {},
 }
 
 
@@ -66,7 +69,11 @@ class LinearLayer:
 
 @dataclass(frozen=True)
 class Architecture:
-    """The shape of a dense decoder. `head_size` 0 means hidden / heads; `counted` is the exact number of parameters."""
+    """The shape of a dense decoder. `head_size` 0 means hidden / heads; `counted` is the exact number of parameters.
+
+    `matrices` is the number of parameters in the matrices of all layers, if these are not the matrices of a dense
+    decoder, such as layers of linear attention; 0 if they are.
+    """
 
     hidden: int
     layers: int
@@ -82,6 +89,12 @@ class Architecture:
     qkv_bias: bool = False
     fused: bool = False
     counted: int = 0
+    matrices: int = 0
+
+    @property
+    def approximate(self) -> bool:
+        """Whether memory is planned as for a dense decoder of these widths, which this model is not."""
+        return self.matrices > 0
 
     @property
     def head(self) -> int:
@@ -110,7 +123,7 @@ class Architecture:
     @property
     def blocks(self) -> int:
         """Parameters in the matrices of all layers."""
-        return self.layers * sum(layer.inputs * layer.outputs for layer in self.linears)
+        return self.matrices or self.layers * sum(layer.inputs * layer.outputs for layer in self.linears)
 
     @property
     def embedding(self) -> int:
@@ -159,10 +172,20 @@ def architecture_from_config(config: Any, name: str) -> Architecture:
         raise InputError(
             f"transformers cannot build {name}", got=str(error).splitlines()[0][:200], hint="Choose another base."
         ) from None
-    counts = sum(parameter.numel() for parameter in model.parameters())
     values: dict[str, Any] = {field: int(value or 0) for field, value in fields.items()}
-    tied = bool(getattr(text, "tie_word_embeddings", False))
-    return Architecture(**values, tied=tied, counted=counts, **KINDS.get(str(text.model_type), {}))
+    values |= {"tied": bool(getattr(text, "tie_word_embeddings", False)), **KINDS.get(str(text.model_type), {})}
+    values["counted"] = sum(parameter.numel() for parameter in model.parameters())
+    dense, matrices = Architecture(**values), count_matrices(model)
+    return dense if abs(matrices / dense.blocks - 1) < SAME_MATRICES else replace(dense, matrices=matrices)
+
+
+def count_matrices(model: Any) -> int:
+    """The number of parameters in the linear layers of a model's blocks, without the head."""
+    from torch import nn
+
+    head = model.get_output_embeddings()
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear) and module is not head]
+    return sum(module.weight.numel() for module in linear)
 
 
 def first_present(config: Any, names: tuple[str, ...]) -> Any:
@@ -288,6 +311,7 @@ class ModelEntry(Settings):
     """A model's entry in the file."""
 
     name: str = Field(pattern="^[a-z0-9.-]+$")
+    architecture: str = Field(pattern="^[a-z0-9_]+$", description="its model type in transformers")
     family: str
     base: str = ""
     instruct: str = ""
