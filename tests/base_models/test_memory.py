@@ -367,11 +367,18 @@ def test_settings_override_the_planner(settings: dict[str, Any], mode: str) -> N
     assert chosen.name == mode
 
 
-def test_4_bits_without_a_gpu_are_refused_and_not_passed_over() -> None:
-    """A setting is used, or refused before any weights are loaded."""
-    settings = LoraBins(base="llama-3.1-8b", quantization="nf4")
-    with pytest.raises(UsageError, match="need a CUDA device"):
-        choose_mode(settings, registry()["llama-3.1-8b"].shape, Hardware(64 * 10**9, False))
+def test_4_bits_without_a_gpu_are_used_if_they_are_set_and_never_chosen(tmp_path: Path) -> None:
+    """They save memory there, and a warning says that they save no time."""
+    shape, machine = registry()["llama-3.1-8b"].shape, Hardware(24 * 10**9, False, dtype_bytes=4)
+    chosen, _ = choose_mode(LoraBins(base="llama-3.1-8b", quantization="nf4"), shape, machine)
+    assert chosen.quantization == "nf4"
+    assert choose_mode(LoraBins(base="llama-3.1-8b"), shape, machine)[0].quantization == "none"
+    notes = Notes()
+    base = str(make_model(tmp_path / "base"))
+    planned: Any = memory.plan_for_hardware(LoraBins(base=base, quantization="nf4"), notes)
+    assert planned.quantization == "nf4"
+    if not detect_hardware().gpu:
+        assert "save memory, not time" in notes.notes[-1]
 
 
 def test_a_batch_that_is_too_large_gets_advice_that_fits() -> None:

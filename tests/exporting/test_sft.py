@@ -55,6 +55,20 @@ def test_a_chat_row_reads_as_our_own_chat_prompt(catalog: Path, tmp_path: Path) 
     assert tokenizer.decode(whole) == tokenizer.decode(ours) + str(format_whole_price(item.price))
 
 
+def test_messages_are_whole_conversations(catalog: Path, tmp_path: Path) -> None:
+    """Rows as OpenAI's fine-tuning reads them, the same words as the chat prompt; an earlier export is replaced."""
+    for _ in range(2):
+        export_model(catalog, tmp_path / "chat.jsonl", "messages")
+    items, rows = open_catalog(catalog).items("train"), rows_of(tmp_path / "chat.jsonl")
+    assert len(rows) == len(items)
+    for item, row in zip(items, rows, strict=True):
+        *asked, answer = Prompt(style="chat").messages(item.listing)
+        answer["content"] += str(format_whole_price(item.price))
+        assert row == {"messages": [*asked, answer]}
+    export_model(catalog, tmp_path / "chat.jsonl", "sft")
+    assert set(rows_of(tmp_path / "chat.jsonl")[0]) == {"prompt", "completion"}
+
+
 @pytest.mark.parametrize(("name", "style"), [("sft.csv", "plain"), ("sft.jsonl", "song")])
 def test_a_wrong_file_or_style_is_refused(catalog: Path, tmp_path: Path, name: str, style: str) -> None:
     """No file is written if the name is wrong."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
+import httpx2 as httpx
 import numpy as np
 import pytest
 import torch
@@ -13,13 +15,16 @@ from pricesmith.candidates import run_candidates
 from pricesmith.catalog.catalog import open_catalog
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.progress import Progress
+from pricesmith.core.types import Listing, render
 from pricesmith.evaluation import folds
 from pricesmith.exporting import export_model, models
 from pricesmith.exporting.models import find_license, model_card
 from pricesmith.pricers import fitting, model
+from pricesmith.pricers.llm.base_model import quiet_transformers
 from pricesmith.pricers.llm.pricer import LlmPricer, load_adapter
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import make_catalog, make_model
+from pricesmith.testing.endpoint import ChatServer
 
 READOUTS = ("bins", "tokens")
 
@@ -90,8 +95,74 @@ def test_price_bins_are_named_by_their_prices(shop: Path, tmp_path: Path) -> Non
     export_model(shop / "bins", tmp_path / "out", "merged")
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     edges = json.loads((tmp_path / "out" / "price_config.json").read_text())["edges"]
-    assert config["id2label"]["0"] == f"{edges[0]:.2f} to {edges[1]:.2f} USD"
-    assert len(config["id2label"]) == len(edges) - 1
+    names = [config["id2label"][str(number)] for number in range(len(edges) - 1)]
+    assert len(config["id2label"]) == len(set(names)) == len(edges) - 1
+    for name, low, high in zip(names, edges[:-1], edges[1:], strict=True):
+        assert name.endswith(" USD")
+        assert [float(part) for part in name.split(" ")[0:3:2]] == pytest.approx([low, high], rel=1e-5)
+
+
+def test_a_stock_pipeline_gives_price_and_interval(shop: Path, tmp_path: Path) -> None:
+    """Labels and probabilities of transformers alone are the model folder's quote to 1e-4, with the exported script."""
+    from transformers import pipeline
+
+    to = tmp_path / "out"
+    export_model(shop / "bins", to, "merged")
+    spec = importlib.util.spec_from_file_location("exported_labels", to / "price_labels.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    with quiet_transformers():
+        classify = pipeline("text-classification", str(to), top_k=None)
+    listings = [item.listing for item in open_catalog(shop / "catalog").items("test")[:30]]
+    listings.append(Listing("x", "Lamp 3 W", "Glass <pad> </s> white"))
+    wanted = model.load_model(shop / "bins").price(listings)
+    raw = load_adapter(shop / "bins").price(listings)
+    for listing, whole, own in zip(listings, wanted, raw, strict=True):
+        answer = classify(script.build_prompt(render(listing), to))
+        scores = answer[0] if isinstance(answer[0], list) else answer
+        assert script.quote(scores, to) == script.quote(answer, to)
+        assert script.quote(scores, to) == pytest.approx((whole.price, whole.low, whole.high), rel=1e-4)
+        assert script.quote(scores) == pytest.approx((own.price, own.low, own.high), rel=1e-4)
+        order = {name: row["score"] for row in scores for name in [row["label"]]}
+        names = json.loads((to / "config.json").read_text())["id2label"]
+        probabilities = [order[names[str(number)]] for number in range(len(names))]
+        assert script.quote(script.label_scores(probabilities, to), to) == script.quote(scores, to)
+
+
+def test_a_chat_server_answers_as_the_model_does(shop: Path, tmp_path: Path) -> None:
+    """The exported folder behind the test server and in stock transformers writes what our own model writes, for 100
+    listings, all read from one prompt."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    fitted = load_adapter(shop / "tokens")
+    export_model(shop / "tokens", tmp_path / "out", "merged")
+    items = open_catalog(shop / "catalog").items("train")[:100]
+    assert len(items) == 100
+    stock = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    with ChatServer(tmp_path / "out") as server, httpx.Client(timeout=60) as client:
+        for item, ids in zip(items, fitted.prompt.encode(fitted.tokenizer, [i.listing for i in items]), strict=True):
+            text = fitted.prompt.text(item.listing)
+            asked, _, begun = text.rpartition("\n\n")
+            messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": begun}]
+            body = {"model": "m", "messages": messages, "max_tokens": 2, "continue_final_message": True}
+            reply = client.post(f"{server.url}/chat/completions", json=body).json()["choices"][0]["message"]["content"]
+            own, theirs = (greedy(each, ids) for each in (fitted.model, stock))
+            assert own == theirs
+            assert tokenizer.decode(own, skip_special_tokens=True).strip() == reply.strip()
+
+
+def greedy(model: torch.nn.Module, prompt: list[int]) -> list[int]:
+    """Two tokens, or one if it is the end token, each the most likely one."""
+    ids = list(prompt)
+    with torch.inference_mode():
+        for _ in range(2):
+            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+            if ids[-1] == model.config.eos_token_id:
+                break
+    return ids[len(prompt) :]
 
 
 @pytest.mark.parametrize("form", ["merged", "adapter", "hub"])

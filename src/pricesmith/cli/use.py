@@ -217,8 +217,10 @@ def say_counts(result: dict[str, Any], console: Console) -> None:
 @app.command()
 def export(
     source: Annotated[Path, typer.Argument(help="A model folder or a catalog folder.")],
-    to: Annotated[Path, typer.Option("--to", help="The folder to write; for sft a .jsonl file.")],
-    form: Annotated[str, typer.Option("--format", help="For a model: merged, adapter or hub. For a catalog: sft.")],
+    to: Annotated[Path, typer.Option("--to", help="The folder to write; for a catalog a .jsonl file.")],
+    form: Annotated[
+        str, typer.Option("--format", help="For a model: merged, adapter or hub. For a catalog: sft or messages.")
+    ],
     evals: Annotated[
         Path | None, typer.Option(help="An evals folder, whose leaderboard goes into the model card.")
     ] = None,

@@ -14,7 +14,7 @@ from pricesmith.core.progress import SILENT, Progress
 from pricesmith.pricers.model import MANIFEST
 
 MODEL_FORMATS = ("merged", "adapter", "hub")
-CATALOG_FORMATS = ("sft",)
+CATALOG_FORMATS = ("messages", "sft")
 
 
 def export_model(
@@ -27,10 +27,10 @@ def export_model(
     overwrite: bool = False,
     progress: Progress = SILENT,
 ) -> dict[str, Any]:
-    """Export a model folder (`merged`, `adapter`, `hub`) or a catalog (`sft`); the facts of what was written.
+    """Export a model folder (`merged`, `adapter`, `hub`) or a catalog (`sft`, `messages`); returns what was written.
 
     Raises UsageError if the source has no such format, or `to` exists and is not the same export. `overwrite` replaces
-    another export, and for sft any files of these names.
+    another export, and for a catalog any files of these names.
     """
     is_catalog, is_model = (source / LEDGER).is_file(), (source / MANIFEST).is_file()
     if not is_catalog and not is_model:
@@ -48,10 +48,10 @@ def export_model(
             allowed=", ".join(formats),
             hint=f"Use --format {formats[-1]}.",
         )
-    if format == "sft":
+    if is_catalog:
         from pricesmith.exporting import sft
 
-        return sft.export_sft(source, to, style, progress, overwrite=overwrite)
+        return sft.export_sft(source, to, style, progress, overwrite=overwrite, messages=format == "messages")
     from pricesmith.exporting import models
 
     return models.write_export(source, to, format, evals, progress, overwrite=overwrite)

@@ -12,8 +12,9 @@ from the model folder and, if one is given, an evals folder. The front matter is
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -28,8 +29,11 @@ from pricesmith.core.model_files import read_object
 from pricesmith.core.progress import Progress
 from pricesmith.evaluation.leaderboard import LeaderboardRow, build_leaderboard
 from pricesmith.evaluation.results import read_evals
+from pricesmith.exporting import price_labels
+from pricesmith.exporting.price_labels import PROMPT
 from pricesmith.pricers.model import COMPARABLES, MANIFEST, PriceModel, load_model
 from pricesmith.text.formatting import decimal_places, format_money
+from pricesmith.text.prompts import LETTERS, Prompt, steering_ids
 
 PRICE_CONFIG = "price_config.json"
 CARD = "README.md"
@@ -129,17 +133,40 @@ def write_merged(model: PriceModel, to: Path) -> None:
     pricer = load_adapter(model.path, merged=True)
     edges = getattr(pricer.reader, "edges", None)
     if edges:  # so that a stock pipeline returns prices instead of LABEL_7
-        code = str(model.info["currency"])
-        ends = [f"{edge:.{decimal_places(edge, code)}f}" for edge in edges]
-        names = [f"{low} to {high} {code}" for low, high in pairwise(ends)]
+        names = name_bins(edges, str(model.info["currency"]))
         pricer.model.config.id2label = dict(enumerate(names))
         pricer.model.config.label2id = {name: number for number, name in enumerate(names)}
+        write_json(to / PROMPT, describe_prompt(pricer.prompt, pricer.tokenizer))
+        shutil.copyfile(Path(price_labels.__file__), to / Path(price_labels.__file__).name)
     with quiet_transformers():
         pricer.model.save_pretrained(to)
         pricer.tokenizer.save_pretrained(to)
     for name in ADAPTER_FILES[2:]:
         shutil.copyfile(model.path / name, to / name)
     rename_base(to / PRICE_CONFIG, "base", model)
+
+
+def name_bins(edges: Sequence[float], currency: str) -> list[str]:
+    """Names of price bins by their edges, each with at least six digits, so that a quote can be read from the names."""
+    digits = [max(decimal_places(edge, currency), 5 - math.floor(math.log10(edge))) for edge in edges]
+    ends = [f"{edge:.{places}f}" for edge, places in zip(edges, digits, strict=True)]
+    return [f"{low} to {high} {currency}" for low, high in pairwise(ends)]
+
+
+def describe_prompt(prompt: Prompt, tokenizer: Any) -> dict[str, Any]:
+    """What stands before and after a listing's text, as text, for servers that tokenize a whole prompt.
+
+    `add_special_tokens`: whether the tokenizer puts its own tokens before it; a chat template has them already.
+    """
+    before, after = prompt.chat_parts(tokenizer) if prompt.style == "chat" else prompt.plain_parts()
+    special = {tokenizer.convert_ids_to_tokens(token) for token in steering_ids(tokenizer)}
+    return {
+        "before": before,
+        "after": after,
+        "add_special_tokens": prompt.style == "plain",
+        "max_characters": LETTERS * prompt.max_length,
+        "special_tokens": sorted(special, key=lambda token: (-len(token), token)),
+    }
 
 
 def write_adapter(model: PriceModel, to: Path) -> None:

@@ -5,6 +5,8 @@ One row of the file, plain:
 and as a chat:
     {"prompt": [{"role": "system", "content": ...}, {"role": "user", "content": ...}],
      "completion": [{"role": "assistant", "content": "Price is $24"}]}
+With `messages`, one conversation a row, as OpenAI's fine-tuning reads it and many trainers do too:
+    {"messages": [{"role": "system", "content": ...}, {"role": "user", ...}, {"role": "assistant", ...}]}
 Training rows go to the named file, validation rows to one beside it; test rows are not exported.
 """
 
@@ -26,8 +28,12 @@ QUESTION = Prompt().question.rpartition(" ")[0]  # without the currency
 MAX_LINE = 1 << 20  # characters of the first line of an export
 
 
-def export_sft(source: Path, to: Path, style: str, progress: Progress, *, overwrite: bool = False) -> dict[str, Any]:
+def export_sft(
+    source: Path, to: Path, style: str, progress: Progress, *, overwrite: bool = False, messages: bool = False
+) -> dict[str, Any]:
     """Write training rows to `to` and validation rows to `NAME.validation.jsonl` beside it; the files and their rows.
+
+    `messages`: whole conversations (which have no `style`) instead of prompt and completion.
 
     Both files are replaced together. Raises UsageError if one exists and is not an sft export, unless `overwrite`.
     """
@@ -63,7 +69,7 @@ def export_sft(source: Path, to: Path, style: str, progress: Progress, *, overwr
         for (split, path), temporary in zip(files.items(), temporaries, strict=True):
             progress.start(f"writing {path.name}", catalog.ledger["splits"][split])
             with temporary.open("w", encoding="utf-8", newline="\n") as out:
-                for row in sft_rows(catalog, split, prompt):
+                for row in (message_rows if messages else sft_rows)(catalog, split, prompt):
                     out.write(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace").decode() + "\n")
                     counts[split] += 1
                     progress.advance()
@@ -84,16 +90,27 @@ def sft_rows(catalog: Catalog, split: str, prompt: Prompt) -> Iterator[dict[str,
             yield {"prompt": prompt.text(item.listing), "completion": number}
 
 
+def message_rows(catalog: Catalog, split: str, prompt: Prompt) -> Iterator[dict[str, Any]]:
+    """The rows of a split as conversations, in the catalog's order."""
+    for item in catalog.items(split):
+        *messages, answer = prompt.messages(item.listing)
+        answer["content"] += str(format_whole_price(item.price))
+        yield {"messages": [*messages, answer]}
+
+
 def is_export(path: Path) -> bool:
-    """Whether a file begins with a row of `sft_rows`, by its question, or is empty."""
+    """Whether a file begins with a row of `sft_rows` or `message_rows`, by its question, or is empty."""
     if not path.stat().st_size:
         return True
     try:
         with path.open(encoding="utf-8") as handle:
             row = json.loads(handle.readline(MAX_LINE))
-        if set(row) != {"prompt", "completion"}:
+        if set(row) == {"messages"}:
+            question = row["messages"][-2]["content"]
+        elif set(row) == {"prompt", "completion"}:
+            question = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
+        else:
             return False
-        question = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
         return str(question).startswith(QUESTION)
     except (OSError, ValueError, TypeError, LookupError):
         return False

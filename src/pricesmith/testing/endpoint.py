@@ -336,7 +336,7 @@ class ChatServer:
 
         messages = [{"role": str(message["role"]), "content": str(message["content"])} for message in body["messages"]]
         limit = min(MAX_TOKENS, int(body.get("max_completion_tokens") or body.get("max_tokens") or MAX_TOKENS))
-        prompt = self.encode_chat(messages)
+        prompt = self.encode_chat(messages, bool(body.get("continue_final_message")))
         with self.lock, torch.inference_mode():
             self.n_requests += 1
             if (body.get("response_format") or {}).get("type") == "json_schema":
@@ -349,14 +349,18 @@ class ChatServer:
         facts = {"id": f"chat-{self.n_requests}", "object": "chat.completion", "created": int(time.time())}
         return {**facts, "model": str(body["model"]), "choices": [choice], "usage": usage}
 
-    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
-        """Return the chat as token ids; for a base model without a template, as paragraphs."""
+    def encode_chat(self, messages: list[dict[str, str]], continues: bool = False) -> list[int]:
+        """Return the chat as token ids; for a base model without a template, as paragraphs.
+
+        `continues`: the last message is the beginning of the answer, as vLLM's `continue_final_message` has it.
+        """
+        begun = messages.pop()["content"] if continues else ""
         if getattr(self.tokenizer, "chat_template", None):
             text = apply_chat_template(self.tokenizer, messages)
             if text is not None:
-                return encode_text(self.tokenizer, text)
+                return encode_text(self.tokenizer, text + begun)
         text = "\n\n".join(message["content"] for message in messages)
-        return encode_text(self.tokenizer, f"{text}\n\n", special=True)
+        return encode_text(self.tokenizer, f"{text}\n\n{begun}", special=True)
 
     def write_price(self, prompt: Sequence[int]) -> tuple[str, int]:
         """Return a JSON object with the number of the most likely digits, and its number of tokens."""

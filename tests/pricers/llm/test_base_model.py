@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pricesmith.core.atomic import sha256
-from pricesmith.core.errors import InputError, MissingExtra, PricesmithError, UsageError
+from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.core.progress import SILENT
 from pricesmith.pricers.llm import presets as presets_module
 from pricesmith.pricers.llm.base_model import (
@@ -149,13 +149,6 @@ def test_settings_that_do_not_exist_are_refused(tiny_base: Path) -> None:
         load_language_model(base, "int3")
     with pytest.raises(UsageError, match="no such quantization"):
         load_language_model(base, quantization="int3")
-    with pytest.raises(UsageError):  # no bitsandbytes, or no CUDA
-        load_language_model(base, quantization="nf4") if not torch.cuda.is_available() else refused()
-
-
-def refused() -> None:
-    """Stands for a refusal where the machine could do it."""
-    raise MissingExtra("", "")
 
 
 @pytest.mark.parametrize("name", ["no such thing!", "../nowhere", "a/b/c", ""])

@@ -214,7 +214,7 @@ def check_prompt(base: PretrainedBase, tokenizer: Any, prompt: Prompt) -> None:
 def load_language_model(base: PretrainedBase, dtype: str = "auto", quantization: str = "none") -> Any:
     """The base as AutoModelForCausalLM, in eval mode, on the GPU if there is one.
 
-    `dtype`: auto, bfloat16, float16 or float32; `quantization`: none, or nf4 (4 bits, CUDA only).
+    `dtype`: auto, bfloat16, float16 or float32; `quantization`: none, or nf4 (4 bits; on a CPU it saves memory only).
     """
     arguments = loading_arguments(base, dtype, quantization)
     with quiet_transformers(), describe_base(base, "weights"):
@@ -261,10 +261,7 @@ def loading_arguments(base: PretrainedBase, dtype: str, quantization: str) -> di
     if quantization == "nf4":
         if importlib.util.find_spec("bitsandbytes") is None:
             raise MissingExtra("4-bit weights (nf4) need bitsandbytes", "qlora")
-        if not torch.cuda.is_available():
-            raise UsageError(
-                "4-bit weights need a CUDA device", got="nf4", allowed="none", hint="Use quantization none."
-            )
+        arguments.setdefault("device_map", {"": "cpu"})
         from transformers import BitsAndBytesConfig
 
         arguments["quantization_config"] = BitsAndBytesConfig(

@@ -1,0 +1,125 @@
+"""Tuning on a base with 4-bit weights (QLoRA), which bitsandbytes computes on a CPU too: from loading to the export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.pricers.llm.conftest import SMALL
+from tests.pricers.llm.test_lora import Interrupting
+
+from pricesmith.catalog.catalog import Catalog, open_catalog
+from pricesmith.core.types import Listing
+from pricesmith.exporting import export_model
+from pricesmith.pricers.fitting import fit_model
+from pricesmith.pricers.llm.base_model import find_base, load_classifier
+from pricesmith.pricers.llm.checkpoints import ADAPTER
+from pricesmith.pricers.llm.lora import LoraBins
+from pricesmith.pricers.llm.pricer import load_adapter, read_config
+from pricesmith.pricers.model import load_model
+from pricesmith.testing import make_catalog, make_model
+
+pytest.importorskip("bitsandbytes")
+HIDDEN = 64  # NF4 has a constant for every 64 weights
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("base") / "tiny", hidden=HIDDEN)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
+    return open_catalog(make_catalog(tmp_path_factory.mktemp("shop") / "catalog", 160))
+
+
+def recipe(base: Path) -> LoraBins:
+    small: dict[str, Any] = {
+        **SMALL,
+        "epochs": 0.6,
+        "n_evals": 3,
+        "tokens_per_batch": 128,
+        "max_length": 24,
+        "base": str(base),
+        "dtype": "float32",
+    }
+    return LoraBins(**small, quantization="nf4", gradient_checkpointing=True)
+
+
+@pytest.fixture(scope="module")
+def fitted(base: Path, shop: Catalog, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A model folder of a fit that was interrupted and resumed, and the notes of the second part."""
+    run, second = tmp_path_factory.mktemp("runs") / "resumed", Interrupting()
+    with pytest.raises(KeyboardInterrupt):
+        fit_model(recipe(base), shop, run, progress=Interrupting(steps=11))
+    fit_model(recipe(base), shop, run, progress=second)
+    return run, second.notes
+
+
+def listings(shop: Catalog) -> list[Listing]:
+    return [item.listing for item in shop.items("test")[:20]]
+
+
+def test_linear_layers_are_stored_in_4_bits_and_the_head_is_not(base: Path) -> None:
+    """Every matrix of the layers; embeddings, norms and the head stay as they are."""
+    from bitsandbytes.nn import Linear4bit
+
+    model = load_classifier(find_base(str(base)), 8, "float32", "nf4")
+    packed = {name for name, module in model.named_modules() if isinstance(module, Linear4bit)}
+    assert len(packed) == 7 * model.config.num_hidden_layers
+    assert all(".layers." in name for name in packed)
+    assert model.score.weight.dtype == model.model.embed_tokens.weight.dtype == torch.float32
+    weight = model.model.layers[0].mlp.up_proj.weight
+    assert weight.numel() == HIDDEN * 2 * HIDDEN // 2  # two weights a byte
+    assert weight.quant_state.quant_type == "nf4"
+    assert weight.quant_state.nested
+
+
+def test_an_interrupted_4_bit_fit_ends_with_the_weights_of_one_in_a_single_go(
+    base: Path, shop: Catalog, fitted: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    """With gradient checkpointing; the adapter's bytes are the same, and nothing of the base is in it."""
+    run, notes = fitted
+    fit_model(recipe(base), shop, tmp_path / "straight")
+    assert [note for note in notes if note.startswith("Resuming from step")]
+    assert (run / ADAPTER).read_bytes() == (tmp_path / "straight" / ADAPTER).read_bytes()
+    assert read_config(run).quantization == "nf4"
+
+
+def test_a_4_bit_model_prices_on_the_4_bit_base(shop: Catalog, fitted: tuple[Path, list[str]]) -> None:
+    """A loaded folder has the packed base with its adapter beside it, and quotes the same twice."""
+    from bitsandbytes.nn import Linear4bit
+
+    run, _ = fitted
+    own = load_adapter(run)
+    assert any(isinstance(module, Linear4bit) for module in own.model.modules())
+    quotes = load_model(run).price(listings(shop))
+    assert quotes == load_model(run).price(listings(shop))
+    assert all(quote.price for quote in quotes)
+
+
+def test_a_4_bit_model_is_merged_into_the_published_base(
+    shop: Catalog, fitted: tuple[Path, list[str]], tmp_path: Path
+) -> None:
+    """The export is a stock model without quantization; its quotes are near those on the 4-bit base."""
+    from transformers import AutoModelForSequenceClassification
+
+    run, _ = fitted
+    export_model(run, tmp_path / "out", "merged")
+    assert "quantization_config" not in json.loads((tmp_path / "out" / "config.json").read_text())
+    stock = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    merged, packed = load_adapter(run, merged=True), load_adapter(run)
+    prompts = merged.prompt.encode(merged.tokenizer, listings(shop))
+    with torch.inference_mode():
+        for prompt in prompts:
+            logits = stock(torch.tensor([prompt])).logits
+            assert torch.allclose(logits, merged.model(torch.tensor([prompt])).logits, atol=1e-3)
+    ratios = [
+        (ours.price or 0.0) / (theirs.price or 1.0)
+        for ours, theirs in zip(merged.price(listings(shop)), packed.price(listings(shop)), strict=True)
+    ]
+    assert 0.5 < min(ratios) <= max(ratios) < 2
+    assert ratios != pytest.approx([1.0] * len(ratios), rel=1e-6)
