@@ -15,7 +15,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pricesmith.core.errors import InputError, MissingExtra, PricesmithError, UsageError
-from pricesmith.core.types import Evaluation, Item, Listing, Pricer, Quote, Recipe, render
 
 if TYPE_CHECKING:
     from pricesmith import catalog as catalog
@@ -41,6 +40,13 @@ if TYPE_CHECKING:
     from pricesmith.client.http_client import AsyncClient as AsyncClient
     from pricesmith.client.http_client import Client as Client
     from pricesmith.client.steps import PriceAnswer as PriceAnswer
+    from pricesmith.core.types import Evaluation as Evaluation
+    from pricesmith.core.types import Item as Item
+    from pricesmith.core.types import Listing as Listing
+    from pricesmith.core.types import Pricer as Pricer
+    from pricesmith.core.types import Quote as Quote
+    from pricesmith.core.types import Recipe as Recipe
+    from pricesmith.core.types import render as render
     from pricesmith.evaluation.compare import Difference as Difference
     from pricesmith.evaluation.leaderboard import LeaderboardRow as LeaderboardRow
     from pricesmith.learning_curve.curve import LearningCurve as LearningCurve
@@ -60,12 +66,18 @@ LAZY = {
     "Client": "client.http_client",
     "Comparable": "catalog.comparables",
     "Difference": "evaluation.compare",
+    "Evaluation": "core.types",
+    "Item": "core.types",
     "Leaderboard": "api.evaluate",
     "LeaderboardRow": "evaluation.leaderboard",
     "LearningCurve": "learning_curve.curve",
+    "Listing": "core.types",
     "PriceAnswer": "client.steps",
     "PriceModel": "pricers.model",
     "PriceRegressor": "api.estimator",
+    "Pricer": "core.types",
+    "Quote": "core.types",
+    "Recipe": "core.types",
     "SweepResult": "sweeping.result",
     "audit": "api.audit",
     "bases": "api.pipeline",
@@ -76,6 +88,7 @@ LAZY = {
     "load": "api.pipeline",
     "measure_learning_curve": "api.pipeline",
     "price_file": "api.pipeline",
+    "render": "core.types",
     "report": "api.evaluate",
     "rewrite": "api.rewrite",
     "suggest_answers": "api.suggest",

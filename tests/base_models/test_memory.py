@@ -156,7 +156,7 @@ def test_nf4_takes_half_a_byte_and_its_constants() -> None:
     assert weight_bytes(shape, "none") == 2 * shape.parameters
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.sampled_from(sorted(registry())), st.integers(4, 140), st.sampled_from(["train", "serve"]))
 def test_the_largest_batch_fits_and_one_listing_more_does_not(name: str, gigabytes: int, purpose: Any) -> None:
     """A batch is bounded by memory alone, up to the ceiling."""

@@ -35,13 +35,13 @@ def test_a_killed_file_is_resumed_within_its_budget(
         before, billed = len(fake.requests), fake.billed_usd(*PRICE)
         words = ["price", "blend", "--file", "new.csv", "--to", "prices.csv", "--budget", str(BUDGET)]
         process = subprocess.Popen([sys.executable, "-c", SCRIPT, *words], stdout=subprocess.DEVNULL)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while len(fake.requests) < before + 25:
             assert process.poll() is None
             assert time.monotonic() < until
             time.sleep(0.005)
         process.kill()
-        process.wait(60)
+        process.wait(240)
         assert (tmp_path / "prices.csv.parts").is_dir()
         paid_by_killed = fake.billed_usd(*PRICE) - billed
         assert paid_by_killed > 0

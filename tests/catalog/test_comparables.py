@@ -110,14 +110,16 @@ def test_a_long_title_is_cut_and_a_missing_one_is_the_text() -> None:
 
 
 def test_one_search_among_thousands_takes_milliseconds() -> None:
-    """Fast enough to show while a person waits."""
-    index = ComparablesIndex.build(make_items(8000)[0])
-    listing = make_items(1, seed=3)[0][0].listing
-    index.search([listing], 3)
-    start = time.perf_counter()
+    """Fast enough to show while a person waits: much faster than the index is built, on a machine of any speed."""
+    items, listing = make_items(8000)[0], make_items(1, seed=3)[0][0].listing
+    start = time.process_time()
+    index = ComparablesIndex.build(items)
+    build_seconds, seconds = time.process_time() - start, []
     for _ in range(5):
+        start = time.process_time()
         index.search([listing], 3)
-    assert (time.perf_counter() - start) / 5 < 0.05
+        seconds.append(time.process_time() - start)
+    assert min(seconds) < build_seconds / 10
 
 
 def test_of_like_words_the_one_estimated_alike_comes_first() -> None:

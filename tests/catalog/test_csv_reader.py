@@ -99,7 +99,7 @@ def test_a_short_row_of_a_quoted_file_stays_one() -> None:
 cells = st.text(st.sampled_from('ab "\\,;\t\n5'), min_size=1, max_size=12)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(st.lists(st.tuples(cells, cells, st.integers(1, 999)), min_size=1, max_size=8), st.sampled_from(",;\t"))
 def test_what_csv_writes_is_read_as_it_was(table: list[tuple[str, str, int]], separator: str) -> None:
     """Proper CSV, with every sign in its cells."""
@@ -112,7 +112,7 @@ def test_what_csv_writes_is_read_as_it_was(table: list[tuple[str, str, int]], se
 line = st.text(st.sampled_from('ab "5,'), max_size=10)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(st.lists(st.tuples(line, line, st.integers(1, 999)), min_size=1, max_size=20))
 def test_no_line_of_an_unquoted_export_is_lost(table: list[tuple[str, str, int]]) -> None:
     """One row for each line, of the line's own text or rejected by name."""

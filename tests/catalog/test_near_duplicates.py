@@ -100,7 +100,7 @@ def test_a_sketch_estimates_jaccard() -> None:
     assert np.mean(errors) < 0.05
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.lists(st.sampled_from(WORDS), min_size=4, max_size=14), min_size=1, max_size=60), st.integers(0, 9))
 def test_groups_are_those_of_the_rule(base: list[list[str]], seed: int) -> None:
     """The quick way finds what comparing every row with every center finds."""
@@ -116,7 +116,7 @@ def test_groups_are_those_of_the_rule(base: list[list[str]], seed: int) -> None:
     assert find_groups(sketches).tolist() == by_hand(sketches)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=60),
     st.integers(1, 4),

@@ -37,7 +37,7 @@ def test_auto_is_a_thousand_items_between_5_and_20_percent() -> None:
     assert parse_split("auto", 60_000) == Shares(54_000, 3_000, 3_000)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(0, 99), st.integers(400, 3_000), st.sampled_from(["auto", "90/5/5", "70/10/20", "80/15/5"]))
 def test_each_share_is_within_half_a_point(seed: int, groups: int, split: str) -> None:
     """With groups of up to 50 items among many small ones."""

@@ -224,7 +224,7 @@ def test_variants_that_a_later_row_lists_are_one_group(tmp_path: Path) -> None:
     assert all(len(ids) == 1 for ids in groups.values())
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 6)), min_size=1, max_size=50))
 def test_rows_of_one_product_and_of_one_group_have_one_center(pairs: list[tuple[int, int]]) -> None:
     """The first row of the group; without a product's name nothing changes."""

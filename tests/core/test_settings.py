@@ -81,7 +81,7 @@ def test_a_command_line_value_is_toml_or_bare_text(text: str, value: object) -> 
         ),
     )
 )
-@hypothesis_settings(deadline=None, max_examples=50)
+@hypothesis_settings(max_examples=50)
 def test_what_is_written_is_read_back(values: dict[str, object]) -> None:
     """write_toml and read_toml are inverse."""
     import tomllib

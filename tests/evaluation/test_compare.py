@@ -73,7 +73,7 @@ def test_a_pricer_does_not_differ_from_itself():
     )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.lists(st.tuples(prices, prices), min_size=6, max_size=40),
     st.sampled_from(["MAE", "within 20 %"]),
@@ -87,7 +87,7 @@ def test_comparing_the_other_way_round_mirrors(data, metric):
     assert (first.n, first.n_needed) == (second.n, second.n_needed)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.floats(0.5, 999.0), st.lists(st.floats(0.5, 999.0), min_size=5, max_size=30))
 def test_abstaining_never_beats_the_constant(median, truths):
     """A pricer that answers nothing is exactly as good as the median, by every metric that ranks."""

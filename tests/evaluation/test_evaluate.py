@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pricesmith.core.errors import InputError, PricesmithError
@@ -76,7 +76,6 @@ def test_quotes_are_clipped_to_the_range_and_truths_are_not():
     ]
 
 
-@settings(deadline=None, max_examples=100)
 @given(*(st.none() | st.floats() for _ in range(3)), st.floats())
 def test_whatever_is_quoted_a_usable_quote_is_a_price_in_range_or_none(price, low, high, cost):
     """Price, low and high are all finite and in range, or None; an interval is whole and ordered."""

@@ -41,7 +41,7 @@ def make_evaluation(name="mlp"):
     return Evaluation(name, "c0ffee", rows, 30.0, groups=GROUPS)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.builds(
@@ -155,7 +155,7 @@ def test_a_name_cannot_leave_the_folder(name, tmp_path):
     assert safe != file_name(name + "!")
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.text(), st.text())
 def test_two_names_are_two_files(first, second):
     """Two names that become the same safe name still get different files."""

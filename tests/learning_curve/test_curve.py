@@ -43,7 +43,7 @@ def forecast(errors, codes, resamples=300):
     return forecast_doubling(points, draw_curves(errors, codes, resamples=resamples))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(some.floats(0, 80), some.floats(1, 100), some.sampled_from(EXPONENTS.tolist()))
 def test_a_curve_without_noise_is_recovered(floor: float, fall: float, exponent: float) -> None:
     """If errors follow a power law exactly, the next error follows it too."""
@@ -52,7 +52,7 @@ def test_a_curve_without_noise_is_recovered(floor: float, fall: float, exponent:
     assert law.error(16_000)[0] == pytest.approx(floor + fall * 16**-exponent, rel=1e-6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(some.lists(some.floats(0.1, 1000), min_size=4, max_size=4))
 def test_a_fitted_curve_never_rises_and_is_never_negative(errors: list[float]) -> None:
     """For any curve, the fitted error does not rise with more rows and is not below 0."""

@@ -21,7 +21,7 @@ from pricesmith.metrics.bands import (
 prices = st.lists(st.floats(0.01, 1e7), min_size=1, max_size=80)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(prices, st.floats(1e-3, 1e3))
 def test_price_bands_hold_every_item_once(values, scale):
     """Whatever the prices and the currency, bands are few, rising and round."""

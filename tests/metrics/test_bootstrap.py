@@ -83,7 +83,7 @@ def test_the_bootstrap_agrees_with_scipys_on_plain_means():
 
 
 @pytest.mark.parametrize("aggregate", ["mean", "root", "median"])
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.floats(0, 1e5), st.floats(0, 1e5), st.integers(0, 8)), min_size=9, max_size=60))
 def test_a_paired_difference_mirrors_when_the_two_change_places(aggregate, data):
     """a - b is the negative of b - a, point and interval; the interval holds the point."""
@@ -99,7 +99,7 @@ def test_a_paired_difference_mirrors_when_the_two_change_places(aggregate, data)
         assert (first.low, first.high) == pytest.approx((-two.high, -two.low), rel=1e-6, abs=1e-6)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=40))
 def test_a_pricer_does_not_differ_from_itself(values):
     """The difference, its interval and its standard error are 0."""
@@ -272,7 +272,7 @@ def test_few_groups_carry_no_interval():
     assert (interval.low, interval.high, interval.groups) == (None, None, 4)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(0, 10_000), st.integers(2, 12))
 def test_the_level_of_each_lies_between_bonferroni_and_the_whole(seed, count):
     """And it does not depend on the order in which differences stand."""

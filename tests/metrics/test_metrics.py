@@ -37,7 +37,7 @@ def test_rmsle_is_scikit_learns():
     assert METRICS["RMSLE"].value(TRUTH, QUOTE) == pytest.approx(root_mean_squared_log_error(TRUTH, QUOTE))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(pairs)
 def test_no_error_is_below_zero_and_no_share_outside_one(data):
     """Errors are at least 0, shares between 0 and 1, and a perfect quote has no error."""
@@ -49,7 +49,7 @@ def test_no_error_is_below_zero_and_no_share_outside_one(data):
         assert metric.value(truth, truth) == (1 if metric.better == "higher" else 0)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(pairs, prices)
 def test_an_item_without_an_answer_costs_what_the_constant_costs(data, median):
     """To abstain is to quote the constant, whatever the metric: no better and no worse."""

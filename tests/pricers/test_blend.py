@@ -38,7 +38,7 @@ class Fixed:
 
 
 @given(arrays(np.float64, (30, 3), elements=PRICES), arrays(np.float64, (30,), elements=PRICES))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_on_its_own_rows_a_blend_is_never_worse_than_a_member(values: np.ndarray, truth: np.ndarray) -> None:
     """Each member alone is one of the choices, so the best mix errs no more than the best of them."""
     weights = fit_weights(values, truth)

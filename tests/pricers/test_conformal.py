@@ -200,7 +200,7 @@ def test_a_doubt_of_nothing_can_still_be_widened() -> None:
     assert (bounded.low, bounded.high) == pytest.approx((10 * math.exp(-0.1), 10 * math.exp(0.1)))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     prices=st.lists(st.floats(0.5, 999.49), min_size=0, max_size=400),
     factor=st.floats(0.01, 100),
@@ -215,7 +215,7 @@ def test_a_quote_is_always_inside_its_interval(prices: list[float], factor: floa
     assert RANGE[0] <= quote.low <= asked <= quote.high <= RANGE[1]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(prices=st.lists(st.floats(0.01, 1e6), min_size=1, max_size=600))
 def test_bands_have_a_hundred_rows_or_are_one(prices: list[float]) -> None:
     """A band under 100 rows joins its neighbor until none is left or there is one band."""

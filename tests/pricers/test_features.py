@@ -56,7 +56,7 @@ def near(a: str, b: str) -> float:
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_words_are_those_of_the_reference(text: str) -> None:
     """The same words as `split_words` finds, which are those of comparables and sketches."""
     assert words_of(make_listing(text)) == split_words(text)
@@ -69,7 +69,6 @@ def test_the_last_blocks_of_unicode_are_read_as_this_python_knows_them(point: in
 
 
 @given(st.text(st.sampled_from("小米手机の カナﾃﾞ한국ABc12５٣,.：é\u0301โทศ์किताब🙂\n"), max_size=30))
-@settings(max_examples=100, deadline=None)
 def test_words_of_other_scripts_are_those_of_the_reference(text: str) -> None:
     """Character pairs, marks with their letters and digits of other scripts, in the buffer as everywhere."""
     assert words_of(make_listing(text)) == split_words(text)
@@ -91,7 +90,7 @@ def test_near_texts_of_a_script_without_spaces_are_near() -> None:
 
 
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=4), st.text(max_size=30), st.text(max_size=30))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_features_do_not_depend_on_the_neighbors(others: list[str], text: str, title: str) -> None:
     """A listing alone has the features it has in a batch, wherever it stands."""
     listing = make_listing(text, title, "lamp")

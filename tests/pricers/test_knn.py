@@ -15,7 +15,7 @@ from pricesmith.testing import make_items
 
 
 @given(st.lists(st.tuples(st.floats(-5, 5), st.floats(0.01, 1)), min_size=1, max_size=20))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_weighted_median_lies_among_its_values(pairs: list[tuple[float, float]]) -> None:
     """It is between the lowest and the highest value."""
     values, weights = np.array(pairs).T

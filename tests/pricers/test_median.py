@@ -39,7 +39,7 @@ def test_items_without_a_category_are_no_category(tmp_path: Path) -> None:
     assert quoted(MedianRecipe(min_rows=2), items, "", tmp_path) == 9.0
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.floats(0.01, 1e5), min_size=1, max_size=50), st.floats(0.01, 1e5))
 def test_no_other_constant_has_a_smaller_error(prices: list[float], other: float) -> None:
     """The median is the constant with the least mean absolute error."""

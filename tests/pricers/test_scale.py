@@ -92,7 +92,7 @@ def test_at_a_thousandth_as_many_quotes_are_near_the_truth(kind: str, tmp_path: 
 
 
 @given(st.sampled_from([1e-9, 1e-3, 1.0, 1e6]), st.integers(0, 100))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_weights_of_a_blend_are_the_same_in_any_unit(factor: float, seed: int) -> None:
     """The solver's tolerances are absolute: it is shown prices in units of their median."""
     draw = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pricesmith.evaluation.cost_curve import CostCurve, CostPoint, CurveConstraint, read_cost_curve
@@ -119,7 +119,6 @@ curves = st.builds(
 
 
 @given(curves)
-@settings(max_examples=100)
 def test_labels_hide_neither_each_other_nor_a_marked_point(made: tuple[Any, float, float, float]) -> None:
     """On a phone, for curves that fall or rise at once or slowly, wherever the chosen point is."""
     (start, end), bend, chosen, second = made

@@ -74,10 +74,10 @@ class ServerProcess:
 
 @pytest.fixture(scope="session")
 def server(served_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """`pricesmith serve` with both models, on a free port; a request must arrive within two seconds."""
+    """`pricesmith serve` with both models, on a free port; a request must arrive within five seconds."""
     folder = tmp_path_factory.mktemp("server")
     models = [str(path) for path in served_models.values()]
-    options = ["--port", "0", "--json", "--body-timeout", "2", "--max-upload", "3", "--log", str(folder / "log.db")]
+    options = ["--port", "0", "--json", "--body-timeout", "5", "--max-upload", "3", "--log", str(folder / "log.db")]
     code = "import sys; from pricesmith.cli import main; sys.exit(main())"
     with (folder / "errors.txt").open("w") as errors:
         process = subprocess.Popen(
@@ -90,7 +90,7 @@ def server(served_models: dict[str, Path], tmp_path_factory: pytest.TempPathFact
         url = json.loads(line)["url"]
         yield ServerProcess(url, int(url.rpartition(":")[2]), process.pid)
         process.terminate()
-        assert process.wait(30) in (0, -signal.SIGTERM)
+        assert process.wait(240) in (0, -signal.SIGTERM)
         assert "Traceback" not in (folder / "errors.txt").read_text()
     finally:
         process.kill()

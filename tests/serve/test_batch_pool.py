@@ -59,7 +59,7 @@ def open_pool() -> Iterator[Callable[..., BatchPool]]:
         pool.close()
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 240.0) -> None:
     """Wait until a condition holds; fails after `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
@@ -75,7 +75,7 @@ def map_after_taken(
 
     def take_in_turn(queue: PartQueue) -> int | None:
         if threading.current_thread() is threading.main_thread():
-            assert taken.wait(60)
+            assert taken.wait(240)
             return take(queue)
         number = take(queue)
         taken.set()

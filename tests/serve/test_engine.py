@@ -34,7 +34,7 @@ class GatedModel:
     def price(self, listings: Sequence[Listing], **options: Any) -> list[Quote]:
         self.batches.append(len(listings))
         self.entered.set()
-        assert self.gate.wait(30)
+        assert self.gate.wait(240)
         if self.fails_at and any(self.fails_at in listing.title for listing in listings):
             raise RuntimeError("a listing that the model cannot price")
         return self.model.price(listings, **options)

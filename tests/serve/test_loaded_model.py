@@ -86,7 +86,7 @@ def comparable_form(answers: list[list[Answer]]) -> list[list[Any]]:
 
 def wait_until_ready(loaded: LoadedModel, processes: int) -> None:
     """Wait until so many processes can price."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + 240
     while loaded.processes < processes:
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -24,7 +24,7 @@ BODY = {"text": "Cobalt drill, size 12 kg"}
 COMMAND = [sys.executable, "-c", "from pricesmith.cli import main; main()", "serve"]
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 240.0) -> None:
     """Wait until a condition holds; fails after `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
@@ -50,16 +50,16 @@ class Server:
         self.url = self.facts["url"]
 
     def get(self, path: str, **options: Any) -> httpx2.Response:
-        return httpx2.get(self.url + path, timeout=30, **options)
+        return httpx2.get(self.url + path, timeout=240, **options)
 
     def post(self, path: str, body: Any, **options: Any) -> httpx2.Response:
-        return httpx2.post(self.url + path, json=body, timeout=30, **options)
+        return httpx2.post(self.url + path, json=body, timeout=240, **options)
 
     def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """The exit code and the error output after a signal."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        _, errors = self.process.communicate(timeout=30)
+        _, errors = self.process.communicate(timeout=240)
         return self.process.returncode, errors
 
 

@@ -35,7 +35,7 @@ def test_requests_are_accepted_up_to_the_limit(per_minute: int) -> None:
 
 
 @given(st.integers(1, 100), st.lists(st.floats(0, 30), max_size=200))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_no_more_than_the_limit_is_ever_accepted(per_minute: int, pauses: list[float]) -> None:
     clock = Clock()
     limiter = RateLimiter(clock)

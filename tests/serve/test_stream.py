@@ -77,7 +77,7 @@ def test_a_client_that_asks_before_it_sends_gets_100_continue(server: ServerProc
     body = json.dumps(TEXT).encode() + b"\n"
     head = "POST /v1/price/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
     head += f"Expect: 100-continue\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=240) as connection:
         connection.sendall(head.encode())
         assert connection.recv(1_000).startswith(b"HTTP/1.1 100")
         connection.sendall(body)
@@ -103,8 +103,8 @@ class Body:
 
 
 async def ask(models: dict[str, Path], path: str, kind: bytes, body: Body) -> tuple[dict[str, Any], bytes]:
-    """The start and the content of a response of a server that waits 0.05 seconds for a body."""
-    service = Service(models, ServeSettings(body_timeout=0.05))
+    """The start and the content of a response of a server that waits 0.3 seconds for a body."""
+    service = Service(models, ServeSettings(body_timeout=0.3))
     app = create_app(service)
     await service.start()
     sent: list[dict[str, Any]] = []

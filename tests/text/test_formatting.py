@@ -58,7 +58,6 @@ def test_an_amount_has_the_minor_digits_of_its_currency() -> None:
 
 
 @given(st.sampled_from(sorted(CODES)), st.floats(1e-11, 1e12))
-@settings(deadline=None, max_examples=300)
 def test_no_positive_amount_reads_as_nothing(code: str, value: float) -> None:
     """Whatever the currency and the size, a digit other than 0 shows."""
     assert set(format_number(value, code)) & set("123456789")
@@ -114,7 +113,7 @@ def test_a_cost_that_is_not_known_is_no_zero() -> None:
 
 
 @given(st.text(max_size=300))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_no_text_is_markup_in_a_picture(text: str) -> None:
     """Whatever a title holds, Plotly gets text and our line ends only."""
     shown = format_chart_label(text).replace("<br>", "")
@@ -123,7 +122,7 @@ def test_no_text_is_markup_in_a_picture(text: str) -> None:
 
 
 @given(st.text(max_size=300))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_plain_text_is_one_line_without_controls(text: str) -> None:
     """Nothing that turns text round or hides it gets through."""
     shown = to_single_line(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pricesmith.text.currency import CODES, SHOP_SIGNS
@@ -105,7 +105,6 @@ def test_signs_of_other_currencies_that_are_also_words_stay() -> None:
         max_size=12,
     ),
 )
-@settings(deadline=None, max_examples=300)
 def test_masking_what_is_masked_changes_nothing(currency: str, parts: list[str]) -> None:
     """Whatever stands side by side, one call is enough."""
     signs = SHOP_SIGNS.get(currency, "").replace("#", "").split()
@@ -168,7 +167,6 @@ PIECES = [
 
 
 @given(st.sampled_from(["", *sorted(CODES)]), st.lists(st.lists(st.sampled_from(PIECES), max_size=9), max_size=6))
-@settings(max_examples=400)
 def test_many_texts_are_masked_as_each_of_them_is(currency: str, parts: list[list[str]]) -> None:
     signs = SHOP_SIGNS.get(currency, "").replace("#", "").split()
     texts = ["".join([*pieces, *signs[:1]]) for pieces in parts] + ["".join(pieces) for pieces in parts]
@@ -178,7 +176,6 @@ def test_many_texts_are_masked_as_each_of_them_is(currency: str, parts: list[lis
 
 
 @given(st.sampled_from(["", *sorted(CODES)]), st.lists(st.sampled_from(PIECES), max_size=9))
-@settings(max_examples=400)
 def test_the_quick_look_misses_no_amount(currency: str, pieces: list[str]) -> None:
     """But for the dotted capital I, which no word of money has."""
     text = "".join(pieces).replace("İ", "I")

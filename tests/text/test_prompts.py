@@ -123,7 +123,7 @@ def test_cutting_never_touches_the_question(tokenizer: Any, style: Any) -> None:
 
 
 @pytest.mark.parametrize("style", ["plain", "chat"])
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(texts=st.lists(st.sampled_from(["</s>", "<|turn|>", "<s>", "<pad>", "hose", "$", "\ud83d", "\x00", "\n"])))
 def test_no_text_can_steer_the_model(tokenizer: Any, style: Any, texts: list[str]) -> None:
     """A listing's text brings no special token, and leaves the prompt round it as it is."""
@@ -134,7 +134,7 @@ def test_no_text_can_steer_the_model(tokenizer: Any, style: Any, texts: list[str
     assert ids[-3:] == empty[-3:]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(text=st.text(alphabet=st.characters(), max_size=40))
 def test_any_text_can_be_written(text: str) -> None:
     """Half a surrogate pair becomes a character; sound text stays as it is."""

@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pricesmith.text.words import (
@@ -32,7 +32,6 @@ SCRIPTS = st.text(
 
 
 @given(PLAIN)
-@settings(max_examples=200, deadline=None)
 def test_plain_text_has_the_words_of_a_regular_expression(text: str) -> None:
     """Western text gives exactly the runs of `\\w`, and is not changed by segmentation."""
     text = text.replace("İ", "")  # its lower case has a combining dot
@@ -99,7 +98,6 @@ def test_other_forms_of_letters_and_digits_are_read_as_the_usual_ones(text: str,
 
 
 @given(SCRIPTS)
-@settings(max_examples=300, deadline=None)
 def test_segmenting_twice_changes_nothing(text: str) -> None:
     """The words of a segmented text are those of the text, each a run of letters, digits and marks."""
     segmented = segment_text(text)
@@ -145,7 +143,6 @@ def test_wide_characters_count_twice(text: str, count: int) -> None:
 
 
 @given(st.one_of(PLAIN, SCRIPTS))
-@settings(max_examples=100, deadline=None)
 def test_pieces_join_to_the_text(text: str) -> None:
     """Nothing is lost between pieces; plain text is cut after its spaces."""
     assert "".join(split_pieces(text)) == text

@@ -7,11 +7,12 @@ catalog.items("test")[0]
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from pricesmith.catalog.catalog import Catalog as Catalog
     from pricesmith.catalog.catalog import open_catalog as open
 
@@ -20,6 +21,8 @@ __all__ = ["Catalog", "curate", "open"]
 
 def curate(sources: Sequence[str | Path] | str | Path, to: Path | str, **options: Any) -> Catalog:
     """A catalog from files, folders or globs. The options are those of `pricesmith.catalog.curation.curate`."""
+    from pathlib import Path
+
     from pricesmith.catalog.curation import curate as run
 
     several = [sources] if isinstance(sources, str | Path) else sources

@@ -19,7 +19,7 @@ from functools import cached_property
 
 from pricesmith.catalog.clean import cell_text
 from pricesmith.catalog.columns import USUAL, column_key
-from pricesmith.catalog.readers.sandbox import Value
+from pricesmith.catalog.readers.messages import Value
 from pricesmith.catalog.readers.sources import BadRow, RawRow
 from pricesmith.text.price_parser import NO_PRICE
 

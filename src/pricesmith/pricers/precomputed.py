@@ -18,7 +18,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from pricesmith.catalog.clean import cell_text
-from pricesmith.catalog.readers.sandbox import BLANK
+from pricesmith.catalog.readers.messages import BLANK
 from pricesmith.catalog.readers.sources import BadRow, Limits, RawRow, find_marks, read_rows, resolve_sources
 from pricesmith.catalog.staging import clean_id, same_currency
 from pricesmith.core.atomic import sha256

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pricesmith.pricers.api import limits
@@ -35,7 +35,6 @@ from pricesmith.testing import FakeEndpoint, make_items
 
 
 @given(st.lists(st.tuples(st.floats(0.001, 1), st.floats(0, 1)), max_size=40), st.floats(0.5, 5), st.integers(1, 6))
-@settings(deadline=None, max_examples=100)
 def test_the_budget_holds_for_any_costs(requests: list[tuple[float, float]], limit: float, workers: int) -> None:
     """At every moment what is spent and what is reserved is within the budget, to rounding."""
     budget = Budget(limit)
@@ -67,7 +66,6 @@ def test_the_budget_holds_for_any_costs(requests: list[tuple[float, float]], lim
 
 
 @given(st.floats(0.01, 100), st.lists(st.tuples(st.integers(0, 50), st.floats(0, 1)), min_size=1, max_size=30))
-@settings(deadline=None, max_examples=200)
 def test_allowances_spread_the_whole_budget_and_no_more(limit: float, batches: list[tuple[int, float]]) -> None:
     """What batches spend of their allowances stays within the budget; if they spend all, the budget is all spent."""
     for spends_all in (False, True):
@@ -343,7 +341,7 @@ def test_a_body_without_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may not fill the memory."""
     monkeypatch.setattr(limits, "MAX_BYTES", 10_000)
     with pytest.raises(httpx2.DecodingError, match="over 10,000 bytes"):
-        list(LimitedStream(Endless(), REQUEST, time.monotonic() + 60))
+        list(LimitedStream(Endless(), REQUEST, time.monotonic() + 240))
 
 
 def test_a_packed_body_is_not_unpacked(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pricesmith.pricers.api.parse_response import (
@@ -158,7 +158,6 @@ def test_the_currency_is_the_catalogs() -> None:
 
 
 @given(st.floats(0.01, 1e7, allow_nan=False))
-@settings(deadline=None, max_examples=100)
 def test_a_price_in_json_comes_back_as_it_was(price: float) -> None:
     """The number that was written is the number that is read, to the last digit."""
     assert parse_response(json.dumps({"price": price}), "stop", "USD") == price
@@ -170,7 +169,6 @@ def test_a_price_in_json_comes_back_as_it_was(price: float) -> None:
     st.sampled_from(["\n", "\r\n", "\t", "\n\n", "\v", "\f", "\x85", "\u2028", "\u2029", "; ", " | ", " \n- "]),
     st.sampled_from(["", "$"]),
 )
-@settings(deadline=None, max_examples=200)
 def test_two_numbers_that_are_parted_are_never_one(first: int, second: int, between: str, sign: str) -> None:
     """199 and 149 on two lines are no 199149."""
     parsed = parse_response(f"{sign}{first}{between}{sign}{second}", "stop", "USD")
@@ -178,7 +176,6 @@ def test_two_numbers_that_are_parted_are_never_one(first: int, second: int, betw
 
 
 @given(st.text(max_size=60), st.sampled_from(["stop", "length", "refusal", "other"]))
-@settings(deadline=None, max_examples=300)
 def test_every_answer_is_a_price_above_0_or_a_reason(text: str, finish: str) -> None:
     """No text breaks the reader, and none becomes 0."""
     parsed = parse_response(text, finish, "USD")

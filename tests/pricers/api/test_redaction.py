@@ -8,7 +8,7 @@ import json
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pricesmith.pricers.api.redaction import mask_key
@@ -56,7 +56,6 @@ def test_a_key_is_masked_in_every_form(form: str) -> None:
 
 
 @given(KEYS, st.sampled_from(sorted(FORMS)), st.text(max_size=20), st.text(max_size=20))
-@settings(deadline=None, max_examples=300)
 def test_no_form_of_any_key_is_left(key: str, form: str, before: str, after: str) -> None:
     """Whatever letters it has and whatever stands round it; no key has the signs that begin an escape."""
     form_of_key = FORMS[form](key)
@@ -64,7 +63,6 @@ def test_no_form_of_any_key_is_left(key: str, form: str, before: str, after: str
 
 
 @given(PRINTABLE, st.text(max_size=20), st.text(max_size=20))
-@settings(deadline=None, max_examples=200)
 def test_no_key_is_left_as_it_is(key: str, before: str, after: str) -> None:
     """Also one that holds escapes, and right after the sign that begins one."""
     if key not in "[key]" * 20:

@@ -268,9 +268,9 @@ def test_with_a_fallback_the_reason_is_in_the_note_else_it_is_an_error(fake: Fak
             (locked, 9.0, "refuses requests"),
             (fake, 1e-6, "budget"),
         ):
-            with ApiSettings(budget, timeout=5) as _, pytest.raises(PricesmithError, match=reason):
+            with ApiSettings(budget, timeout=120) as _, pytest.raises(PricesmithError, match=reason):
                 member(endpoint).price(LISTINGS)
-            with ApiSettings(budget, timeout=5, fallback=True):
+            with ApiSettings(budget, timeout=120, fallback=True):
                 api = member(endpoint)
                 quotes = api.price(LISTINGS)
                 assert {quote.price for quote in quotes} == {None}

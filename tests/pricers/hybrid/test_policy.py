@@ -48,7 +48,6 @@ def mae(policy: CascadePolicy, facts: Evidence) -> float:
 
 
 @given(GAINS, COSTS, SHARES)
-@settings(deadline=None, max_examples=100)
 def test_the_share_that_is_asked_about_is_never_above_the_limit(
     gains: np.ndarray, costs: np.ndarray, share: float
 ) -> None:
@@ -60,7 +59,6 @@ def test_the_share_that_is_asked_about_is_never_above_the_limit(
 
 
 @given(GAINS, COSTS, st.floats(0, 12))
-@settings(deadline=None, max_examples=100)
 def test_the_cost_is_never_above_the_limit(gains: np.ndarray, costs: np.ndarray, limit: float) -> None:
     """In US dollars for 1,000 listings."""
     facts = evidence(np.round(gains, -1), costs)
@@ -71,7 +69,6 @@ def test_the_cost_is_never_above_the_limit(gains: np.ndarray, costs: np.ndarray,
 
 
 @given(GAINS, COSTS, SHARES)
-@settings(deadline=None, max_examples=100)
 def test_listings_without_an_expected_gain_are_not_asked_about(
     gains: np.ndarray, costs: np.ndarray, share: float
 ) -> None:
@@ -86,7 +83,7 @@ def test_listings_without_an_expected_gain_are_not_asked_about(
 
 
 @given(GAINS, COSTS, SHARES, SHARES)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_larger_limit_asks_about_a_superset(gains: np.ndarray, costs: np.ndarray, a: float, b: float) -> None:
     """Of shares and of dollars."""
     facts = evidence(np.round(gains), costs)
@@ -133,7 +130,6 @@ def test_a_policy_is_the_same_after_it_was_written() -> None:
 
 
 @given(GAINS, COSTS, ERRORS, st.floats(0.1, 100))
-@settings(deadline=None, max_examples=150)
 def test_the_mae_is_reached_or_the_lowest_one_is_named(
     gains: np.ndarray, costs: np.ndarray, saved: np.ndarray, target: float
 ) -> None:
@@ -166,7 +162,6 @@ def test_a_number_is_rounded_up_to_four_digits(value: float) -> None:
 
 
 @given(GAINS, COSTS, SHARES, st.floats(0, 0.2))
-@settings(deadline=None, max_examples=100)
 def test_an_allowance_is_never_exceeded(gains: np.ndarray, fees: np.ndarray, share: float, allowance: float) -> None:
     """Only wanted listings are asked about, the best ones first; free ones always."""
     score = scores(gains, fees)

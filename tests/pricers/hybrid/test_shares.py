@@ -46,7 +46,7 @@ def mae(model: ShareModel, inputs: HybridInputs, truth: np.ndarray) -> float:
 
 
 @given(arrays(np.float64, (12, 3), elements=PRICES), arrays(np.bool_, (12, 3)), arrays(np.float64, 12, elements=PRICES))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_hybrid_price_is_between_the_lowest_and_the_highest_answer(
     prices: np.ndarray, answered: np.ndarray, truth: np.ndarray
 ) -> None:
@@ -147,7 +147,7 @@ def test_the_order_of_rows_changes_nothing() -> None:
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=80), st.integers(0, 5), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_a_group_is_in_one_fold_whatever_the_order(groups: list[int], seed: int, random: object) -> None:
     """At most ten folds, none of them empty."""
     names = [str(group) for group in groups]

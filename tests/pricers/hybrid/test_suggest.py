@@ -62,7 +62,7 @@ def test_the_order_of_asking_does_not_depend_on_the_order_of_rows() -> None:
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_counts_double_and_end_with_all_listings(n_listings: int, wanted: int) -> None:
     """The wanted number is one of them."""
     counts = answer_counts(n_listings, min(wanted, n_listings))

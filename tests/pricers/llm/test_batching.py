@@ -13,7 +13,7 @@ from pricesmith.pricers.llm.batching import Example, PlannedBatches, collate, co
 LENGTHS = st.lists(st.integers(1, 200), min_size=1, max_size=300)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(LENGTHS, st.integers(0, 2**31), st.integers(0, 5), st.integers(1, 2000), st.booleans())
 def test_an_epoch_has_every_example_once_within_the_budget(
     lengths: list[int], seed: int, epoch: int, budget: int, packed: bool
@@ -26,7 +26,7 @@ def test_an_epoch_has_every_example_once_within_the_budget(
         assert (sum(sizes) if packed else max(sizes) * len(sizes)) <= budget or len(batch) == 1
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(LENGTHS, st.integers(0, 2**31), st.booleans())
 def test_a_plan_is_a_function_of_seed_and_epoch(lengths: list[int], seed: int, packed: bool) -> None:
     """Asked again it is the same, whatever was asked between."""

@@ -107,7 +107,7 @@ class Forge:
         """A fit that is killed `delay` seconds after the line of step `after` was written; -9 where it was alive."""
         child = self.start(run, kind, settings)
         curve = run / "training.jsonl"
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while time.monotonic() < until and not (run / "price_config.json").exists():
             if curve.exists() and f'"step": {after},' in curve.read_text():
                 break

@@ -326,7 +326,7 @@ def test_an_answer_is_the_whole_number_and_one_end(load_tiny: LoadTiny, numbers:
     reader = TokenReader(tokenizer, (1, 99_999))
     ending = Prompt().ending
 
-    @settings(deadline=None, max_examples=60)
+    @settings(max_examples=60)
     @given(price=st.floats(0.01, 99_999))
     def holds(price: float) -> None:
         *ids, end = reader.answer(price)
@@ -419,7 +419,7 @@ def test_soft_labels_are_a_normal_cut_into_bins() -> None:
     assert float(bins.loss(torch.zeros(5, 24), torch.tensor(targets))) == pytest.approx(np.log(24))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(price=st.floats(1.01, 990), k=st.integers(8, 200), sigma=st.floats(0.3, 2))
 def test_a_soft_label_reads_back_as_its_price(price: float, k: int, sigma: float) -> None:
     """A head that learnt its target perfectly quotes the price, to a fraction of a bin away from the ends."""

@@ -37,7 +37,7 @@ def serve(folders: Mapping[str, Path], *, port: int = 0, **settings: Any) -> Ite
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=2))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
-        until = time.monotonic() + 60
+        until = time.monotonic() + 240
         while not server.started:
             if not thread.is_alive() or time.monotonic() > until:
                 raise RuntimeError("the server did not start")
@@ -46,7 +46,7 @@ def serve(folders: Mapping[str, Path], *, port: int = 0, **settings: Any) -> Ite
             yield f"http://127.0.0.1:{port}"
         finally:
             server.should_exit = True
-            thread.join(20)
+            thread.join(240)
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def open_browser(executable: str) -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"], timeout=240_000)
         try:
             yield browser
         finally:
@@ -77,6 +77,7 @@ class Visit:
             reduced_motion="reduce",
             **options,
         )
+        self.context.set_default_timeout(240_000)  # milliseconds: a busy machine takes its time
         self.page: Page = self.context.new_page()
         self.problems: list[str] = []
         self.page.on("console", lambda message: self.problems.append(f"console: {message.text}"))
@@ -113,7 +114,7 @@ class Visit:
             page.wait_for_selector(shown)
         return page
 
-    def upload(self, path: Path, seconds: float = 60) -> Page:
+    def upload(self, path: Path, seconds: float = 240) -> Page:
         """Upload a file and wait until it is priced."""
         page = self.go("/file")
         page.set_input_files("#file", path)
@@ -124,7 +125,7 @@ class Visit:
     def quality(self) -> Page:
         """The figures of the evaluations, when they are computed."""
         page = self.go("/quality")
-        page.wait_for_selector("table.board", timeout=120_000)
+        page.wait_for_selector("table.board", timeout=240_000)
         return page
 
     def overflow(self) -> int:

@@ -218,7 +218,7 @@ def test_the_page_of_a_file_goes_on_after_a_restart_of_the_server(
         page.click("button.main")
         page.wait_for_selector("progress[max], a.button.main")
     with serve(served_models, uploads=uploads, port=int(address.rpartition(":")[2])):
-        page.wait_for_selector("a.button.main", timeout=120_000)
+        page.wait_for_selector("a.button.main", timeout=240_000)
         assert "20,000 of 20,000 rows have a price" in page.inner_text("#job")
     visit.close()
 

@@ -31,7 +31,7 @@ def upload(client: TestClient, content: bytes, name: str = "new.csv", **values: 
 
 def wait_until_done(client: TestClient, path: str) -> str:
     """The page of a file when the work on it has ended."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 240
     while "hx-trigger" in (page := client.get(path).text):
         assert time.monotonic() < until
         time.sleep(0.05)

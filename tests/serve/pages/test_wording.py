@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pricesmith.serve.pages.strip import build_strip
@@ -54,7 +54,6 @@ def test_amounts_have_two_or_three_significant_figures(value: float, currency: s
 
 
 @given(st.floats(0.01, 1e9), st.floats(0.01, 1e9), st.sampled_from(["USD", "JPY", "KWD"]))
-@settings(max_examples=300, deadline=None)
 def test_a_larger_amount_is_never_shown_smaller(first: float, second: float, currency: str) -> None:
     def shown(value: float) -> float:
         return float(format_rounded(value, currency).strip("$¥KWD \N{NO-BREAK SPACE}").replace(",", ""))
@@ -107,7 +106,6 @@ def test_the_note_of_a_model_that_asks_another_is_a_sentence() -> None:
 
 
 @given(st.floats(0.01, 1e6), st.floats(1.0001, 1e4), st.lists(st.floats(0.01, 1e6), max_size=5))
-@settings(max_examples=200, deadline=None)
 def test_a_drawing_stays_inside_the_page(low: float, ratio: float, near: list[float]) -> None:
     price, high = low * ratio**0.5, low * ratio
     drawing = build_strip(price, low, high, near, "USD")

@@ -16,7 +16,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from pricesmith.catalog.readers.sandbox import TOO_LARGE, FileRefused
+from pricesmith.catalog.readers.messages import TOO_LARGE, FileRefused
 
 BROKEN_QUOTES = "broken quotes"
 SAMPLED = 400  # lines of the head that show what a row looks like

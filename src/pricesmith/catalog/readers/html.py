@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from pricesmith.catalog.readers import schema_org
 from pricesmith.catalog.readers.jsonl import ObjectWriter
-from pricesmith.catalog.readers.sandbox import TOO_LARGE, FileRefused, MessageWriter
+from pricesmith.catalog.readers.messages import TOO_LARGE, FileRefused, MessageWriter
 from pricesmith.catalog.readers.text_file import encoding_of
 
 ALIVE = 100  # pages between signs of life

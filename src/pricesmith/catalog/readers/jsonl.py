@@ -15,7 +15,7 @@ import json
 from typing import Any, TextIO
 
 from pricesmith.catalog.readers import schema_org
-from pricesmith.catalog.readers.sandbox import TOO_LARGE, FileRefused, MessageWriter, Value
+from pricesmith.catalog.readers.messages import TOO_LARGE, FileRefused, MessageWriter, Value
 from pricesmith.text.price_parser import find_price_word
 
 DEEPEST = 64  # levels of nesting

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from pricesmith.catalog.readers.jsonl import flatten_value
-from pricesmith.catalog.readers.sandbox import FileRefused, MessageWriter
+from pricesmith.catalog.readers.messages import FileRefused, MessageWriter
 
 SHOWN_TABLES = 12
 BATCH_BYTES = 4_000_000  # that the driver gathers before it hands rows on

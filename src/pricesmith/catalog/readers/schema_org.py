@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from html import unescape
 from typing import Any
 
-from pricesmith.catalog.readers.sandbox import Value
+from pricesmith.catalog.readers.messages import Value
 from pricesmith.text.price_parser import word_set
 
 PRODUCTS = word_set("Product IndividualProduct ProductModel SomeProducts ProductGroup Vehicle Car Motorcycle")

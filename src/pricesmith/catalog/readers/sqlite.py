@@ -12,7 +12,7 @@ import sqlite3
 from typing import Any
 from urllib.parse import quote
 
-from pricesmith.catalog.readers.sandbox import TOO_LARGE, FileRefused, MessageWriter, Value
+from pricesmith.catalog.readers.messages import TOO_LARGE, FileRefused, MessageWriter, Value
 from pricesmith.text.price_parser import word_set
 
 SHOWN_TABLES = 12

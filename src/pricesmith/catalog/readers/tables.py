@@ -11,7 +11,7 @@ import os
 from typing import Any, BinaryIO
 
 from pricesmith.catalog.readers.jsonl import flatten_value
-from pricesmith.catalog.readers.sandbox import FREE, TOO_LARGE, WRONG_FIELDS, FileRefused, MessageWriter, Scan, Value
+from pricesmith.catalog.readers.messages import FREE, TOO_LARGE, WRONG_FIELDS, FileRefused, MessageWriter, Scan, Value
 
 PARQUET_ROWS = 64  # read at a time: a cell may be a million times larger than the file says
 

@@ -14,12 +14,12 @@ import io
 import itertools
 import os
 import re
-import zipfile
+import sys
 import zlib
 from typing import Any, BinaryIO
 
 from pricesmith.catalog.readers.csv import CsvReader, RowShape, is_number
-from pricesmith.catalog.readers.sandbox import (
+from pricesmith.catalog.readers.messages import (
     BLANK,
     FREE,
     TOO_LARGE,
@@ -55,7 +55,7 @@ class SizeMeter(io.RawIOBase):
         """The next bytes of the file. Raises FileRefused over a limit and where the packing is damaged."""
         try:
             data = bytes(self.inner.read(size))
-        except (EOFError, OSError, zlib.error, zipfile.BadZipFile) as error:
+        except packing_errors() as error:
             raise FileRefused("it is damaged or cut short", str(error), "", "Fetch or write it again.") from None
         self.count += len(data)
         if self.count > self.limits.bytes:
@@ -83,9 +83,17 @@ class SizeMeter(io.RawIOBase):
         return len(data)
 
 
+def packing_errors() -> tuple[type[Exception], ...]:
+    """What reading a damaged packed file raises; `zipfile` is loaded for a zip archive alone."""
+    zipfile = sys.modules.get("zipfile")
+    return (EOFError, OSError, zlib.error, *([zipfile.BadZipFile] if zipfile else []))
+
+
 def unpacked(file: BinaryIO, packing: str, member: str = "") -> Any:
     """What `read(size)` gives unpacked bytes."""
     if packing == "zip":
+        import zipfile
+
         return zipfile.ZipFile(file).open(member)
     if packing == "gz":
         return gzip.GzipFile(fileobj=file)
@@ -99,6 +107,8 @@ def unpacked(file: BinaryIO, packing: str, member: str = "") -> Any:
 
 def list_members(file: BinaryIO) -> list[str]:
     """The names of the files in a zip archive. Raises FileRefused for too many."""
+    import zipfile
+
     with zipfile.ZipFile(file) as archive:
         names = [member.filename for member in archive.infolist() if not member.is_dir()]
     if len(names) > MOST_MEMBERS:
@@ -110,6 +120,8 @@ def packed_size_of(file: BinaryIO, packing: str, member: str) -> int:
     """The packed size of a file in bytes; 0 if it is not packed. Raises FileRefused for an encrypted one."""
     if packing != "zip":
         return os.fstat(file.fileno()).st_size if packing else 0
+    import zipfile
+
     info = zipfile.ZipFile(file).getinfo(member)
     if info.flag_bits & 1:
         raise FileRefused("it is encrypted", "", "", "Unpack it with its password and give the unpacked file.")

@@ -23,7 +23,7 @@ import sys
 from types import SimpleNamespace
 from typing import Any, BinaryIO
 
-from pricesmith.catalog.readers.sandbox import FileRefused, MessageWriter, Scan
+from pricesmith.catalog.readers.messages import FileRefused, MessageWriter, Scan
 
 ADDRESSES = 3_000_000_000  # bytes of address space above the limit on data
 NEW_NETWORK = 0x40000000  # CLONE_NEWNET
@@ -80,10 +80,12 @@ def parse(task: dict[str, Any], file: BinaryIO, answer: MessageWriter) -> None:
 
         xml.xml(text_file.opened_bytes(file, task, limits, answer)[0], limits, answer)
     else:
-        from pricesmith.catalog.readers import jsonl, text_file
+        from pricesmith.catalog.readers import text_file
 
         text, head = text_file.opened(file, task, limits, answer)
         if task["format"] in ("jsonl", "json"):
+            from pricesmith.catalog.readers import jsonl
+
             jsonl.jsonl(text, head, limits, answer, is_json=task["format"] == "json")
         else:
             text_file.separated(

@@ -26,7 +26,7 @@ from functools import cache
 from typing import Any, BinaryIO
 
 from pricesmith.catalog.readers.csv import is_number
-from pricesmith.catalog.readers.sandbox import HEADER_AGAIN, FileRefused, MessageWriter
+from pricesmith.catalog.readers.messages import HEADER_AGAIN, FileRefused, MessageWriter
 from pricesmith.catalog.readers.tables import check_unpacked_size, write_row
 from pricesmith.text.currency import find_currencies, normalize_sign
 from pricesmith.text.price_parser import find_price_word

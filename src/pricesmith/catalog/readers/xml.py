@@ -13,7 +13,7 @@ import io
 from typing import Any
 
 from pricesmith.catalog.readers.jsonl import ObjectWriter
-from pricesmith.catalog.readers.sandbox import TOO_LARGE, FileRefused, MessageWriter, Value
+from pricesmith.catalog.readers.messages import TOO_LARGE, FileRefused, MessageWriter, Value
 from pricesmith.text.price_parser import find_price_word
 
 ITEMS = frozenset(["item", "entry", "product", "offer"])  # elements that are one product each
