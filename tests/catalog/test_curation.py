@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pricesmith.catalog import curate
+from pricesmith.catalog import curate, item_writer, near_duplicates, sketch_file
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.catalog.clean import CleanSettings, build_listing
 from pricesmith.catalog.columns import ColumnMap
@@ -106,6 +106,18 @@ def test_every_fault_is_refused_by_name(shop: Catalog) -> None:
         "price is zero": 1,
         "too short": 1,
     }
+
+
+def test_a_catalog_larger_than_memory_is_the_same(
+    shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Byte for byte, if sketches and texts are sorted by way of files and groups are found block after block."""
+    monkeypatch.setattr(item_writer, "MOST_BYTES", 20_000)
+    monkeypatch.setattr(sketch_file, "MOST_IN_MEMORY", 0)
+    monkeypatch.setattr(near_duplicates, "BLOCK_ROWS", 100)
+    other = curate([str(shop.path.parent / "in")], tmp_path / "out", min_price=0.5, max_price=4_500.0)
+    assert (other.path / "items.parquet").read_bytes() == (shop.path / "items.parquet").read_bytes()
+    assert sorted(path.name for path in other.path.iterdir()) == sorted(path.name for path in shop.path.iterdir())
 
 
 def test_the_same_text_at_another_price_is_label_noise(shop: Catalog) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricesmith.catalog import near_duplicates
+from pricesmith.catalog import band_index, near_duplicates, sketch_file
 from pricesmith.catalog.mapped_arrays import MappedArrays
 from pricesmith.catalog.near_duplicates import (
     ALIKE,
@@ -121,9 +121,12 @@ def test_groups_are_those_of_the_rule(base: list[list[str]], seed: int) -> None:
     st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=1, max_size=60),
     st.integers(1, 4),
     st.sampled_from([2, 5, 8_192]),
+    st.sampled_from([1, 3, 16, 500_000]),
     st.integers(0, 99),
 )
-def test_the_cap_is_by_hash_order_alone(changes: list[tuple[int, int]], cap: int, block: int, seed: int) -> None:
+def test_the_cap_is_by_hash_order_alone(
+    changes: list[tuple[int, int]], cap: int, block: int, rows_in_memory: int, seed: int
+) -> None:
     """Groups are those of the rule with any block, in memory or in files, and in whatever order rows were staged."""
     draw = np.random.default_rng(seed)
     rows = [draw.integers(0, 2**16, N_HASHES, dtype=np.uint16)]
@@ -136,12 +139,21 @@ def test_the_cap_is_by_hash_order_alone(changes: list[tuple[int, int]], cap: int
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
         patch.setattr(near_duplicates, "CAP", cap)
         patch.setattr(near_duplicates, "BLOCK", block)
+        patch.setattr(near_duplicates, "BLOCK_ROWS", rows_in_memory)
+        patch.setattr(near_duplicates, "CHUNK", 7)
+        patch.setattr(near_duplicates, "MOST_PAIRS", 4)
+        patch.setattr(band_index, "PAIRS", 3)
+        patch.setattr(sketch_file, "MOST_IN_MEMORY", 0)
+        patch.setattr(sketch_file, "RANGE", 5)
         groups = find_groups(sketches).tolist()
-        with MappedArrays(Path(folder)) as arrays:
-            on_disk = find_groups(
-                sketches[np.argsort(staged)], staged, arrays.allocate, release=arrays.release
-            ).tolist()
-        assert list(Path(folder).iterdir()) == []
+        path = Path(folder) / "shard.bin"
+        sketches[np.argsort(staged)].tofile(path)
+        with (
+            MappedArrays(Path(folder)) as arrays,
+            sketch_file.sort_sketches([path], staged, Path(folder)) as sorted_sketches,
+        ):
+            on_disk = find_groups(sorted_sketches, arrays.allocate, release=arrays.release).tolist()
+        assert list(Path(folder).iterdir()) == [path]
     assert groups == on_disk == by_hand_with_cap(sketches, cap)
 
 

@@ -239,6 +239,7 @@ def build_catalog(
     """Both passes, the card and the ledger."""
     from pricesmith.catalog import finalize
     from pricesmith.catalog.balance import balance_train
+    from pricesmith.catalog.item_writer import write_items
     from pricesmith.catalog.near_duplicates import group_size_limit
     from pricesmith.catalog.summary import catalog_card
 
@@ -267,7 +268,7 @@ def build_catalog(
             if not mask.all():
                 for source, number in drop_rows(base, mask):
                     rejects.add(names[source], number, BALANCED)
-            finalize.write_items(base, finalized, mask, build.folder / ITEMS, names, rules.currency, progress)
+            write_items(base, work, staged, finalized, mask, build.folder / ITEMS, names, rules.currency, progress)
     ledger = {
         "name": build.target.name,
         **describe_items(finalized, mask, rules),
@@ -350,8 +351,10 @@ def count_rows(counts: RejectCounts, names: Sequence[str], n_kept: int) -> dict[
 
 def check_groups(finalized: Any) -> None:
     """Raise InputError where near-duplicates leave a split without rows, or too few groups to judge by."""
+    from pricesmith.catalog.finalize import group_sizes
+
     rows = np.bincount(finalized.splits, minlength=len(SPLITS))
-    sizes = np.unique(finalized.groups, return_counts=True)[1]
+    sizes = group_sizes(finalized.groups)
     if len(sizes) < FEWEST_GROUPS or not rows.all():
         raise InputError(
             "The rows are too much alike for a catalog",
@@ -363,13 +366,15 @@ def check_groups(finalized: Any) -> None:
 
 def describe_groups(finalized: Any, mask: Any, limit: int) -> dict[str, Any]:
     """How many groups there are among the kept items, and how large."""
-    _, which, sizes = np.unique(finalized.groups[mask], return_inverse=True, return_counts=True)
+    from pricesmith.catalog.finalize import group_sizes
+
+    sizes = group_sizes(finalized.groups[mask])
     return {
         "count": len(sizes),
         "largest": int(sizes.max()),
         "template_limit": limit,
         "templates_split": finalized.templates,
-        "share_with_relatives": round(float((sizes[which] > 1).mean()), 4),
+        "share_with_relatives": round(float(sizes[sizes > 1].sum() / sizes.sum()), 4),
     }
 
 

@@ -1,4 +1,4 @@
-"""The second pass of curate, on the staged rows: duplicates, order, ids, groups, split; and the items written.
+"""The second pass of curate, on the staged rows: duplicates, order, ids, groups and split.
 
 duckdb does what needs all rows at once, within a memory limit and with its overflow in the catalog's own folder; it
 reads the staged shards and nothing else. numpy finds the groups on sketches that are mapped from disk.
@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.catalog.dates import NO_DAY, TIME
 from pricesmith.catalog.mapped_arrays import MappedArrays
-from pricesmith.catalog.near_duplicates import N_HASHES, find_groups, join_groups, split_templates
+from pricesmith.catalog.near_duplicates import find_groups, join_groups, split_templates
 from pricesmith.catalog.shards import StagedFeeds
+from pricesmith.catalog.sketch_file import sort_sketches
 from pricesmith.catalog.split import describe_previous, group_sides, parse_split, previous_sides, split_groups
 from pricesmith.catalog.time_split import split_by_time
 from pricesmith.core.errors import PricesmithError
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 MEMORY = "600MB"  # of duckdb; a catalog of two million rows then holds under 1.5 GB in all
 THREADS = 2
-GROUP = 10_000  # rows of one row group of items.parquet
 PIECE = 100_000  # rows that are read from duckdb at once
 MOST_PAIRS = 50  # rows of one text whose pairs are counted
 
@@ -189,7 +189,7 @@ def finalize(
     if has_values(base, "product <> 0"):
         centers = join_groups(centers, linked(read_column(base, "product", np.uint64), staged.links()), limit)
     hashes = read_column(base, "hash", np.uint64)
-    names, which, sizes = np.unique(hashes[centers], return_inverse=True, return_counts=True)
+    names, which, sizes = name_groups(hashes, centers)
     del centers
     known = None if previous is None else previous_sides(base, previous)
     fixed = None if known is None else group_sides(known, which, len(names))
@@ -205,6 +205,21 @@ def finalize(
     del names, which, sizes
     more, prices = read_column(base, "more", np.uint64), read_column(base, "price", np.float64)
     return Finalized(rows, hashes, more, prices, groups, splits, templates, days, record)
+
+
+def name_groups(
+    hashes: NDArray[np.uint64], centers: NDArray[np.int64]
+) -> tuple[NDArray[np.uint64], NDArray[np.int32], NDArray[np.int64]]:
+    """The names of all groups, which are the hashes of their centers, in ascending order; which of them each row has;
+    and how many rows each has. `hashes` ascend, `centers` are the centers of the rows."""
+    is_center = np.zeros(len(hashes), dtype=np.bool_)
+    is_center[centers] = True
+    is_new = np.zeros(len(hashes), dtype=np.bool_)  # two centers may have one hash
+    where = np.flatnonzero(is_center)
+    is_new[where] = np.r_[True, hashes[where[1:]] != hashes[where[:-1]]][: len(where)]
+    numbers = np.cumsum(is_new, dtype=np.int32) - np.int32(1)
+    which = numbers[centers]
+    return hashes[is_new], which, np.bincount(which, minlength=int(is_new.sum()))
 
 
 def read_column(base: duckdb.DuckDBPyConnection, name: str, dtype: Any) -> NDArray[Any]:
@@ -274,9 +289,8 @@ def find_near_duplicates(
 ) -> tuple[NDArray[np.int64], int]:
     """The center of each of these rows, by their words, and how many groups were template text. `ranks` are the ranks
     of the rows, None if these are all."""
-    with MappedArrays(folder) as arrays:
-        sketches = arrays.read_all("sketches", staged.sketches(), np.uint16, N_HASHES)
-        centers = find_groups(sketches, rows, arrays.allocate, progress, arrays.release)
+    with MappedArrays(folder) as arrays, sort_sketches(staged.sketches(), rows, folder) as sketches:
+        centers = find_groups(sketches, arrays.allocate, progress, arrays.release)
         del sketches
     if np.bincount(centers).max() <= limit:
         return centers, 0
@@ -288,55 +302,14 @@ def fingerprint(finalized: Finalized, mask: NDArray[np.bool_], currency: str) ->
     """SHA-256 over the sorted content: every kept item's content hash (text, price and id), group and split."""
     whole = hashlib.sha256(f"pricesmith catalog 1 {currency}\n".encode())
     for array in (finalized.hashes, finalized.more, finalized.groups, finalized.splits):
-        whole.update(np.ascontiguousarray(array[mask]).astype(array.dtype.newbyteorder("<")).tobytes())
+        for start in range(0, len(array), PIECE):
+            here = slice(start, start + PIECE)
+            whole.update(array[here][mask[here]].astype(array.dtype.newbyteorder("<")).tobytes())
     return whole.hexdigest()
 
 
-def write_items(
-    base: duckdb.DuckDBPyConnection,
-    finalized: Finalized,
-    mask: NDArray[np.bool_],
-    path: Path,
-    sources: list[str],
-    currency: str,
-    progress: Progress,
-) -> None:
-    """Write items.parquet: the kept rows in order of content hash, the same bytes whatever order they were read in."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from pricesmith.catalog.catalog import SPLITS
-
-    progress.start("writing the items", int(mask.sum()))
-    where = np.flatnonzero(mask)
-    chosen = pa.table({"rank": where, "group": finalized.groups[where], "split": finalized.splits[where]})
-    base.register("chosen", chosen)
-    dated = bool(len(where)) and int(finalized.days[0]) != NO_DAY
-    date = ", CAST(DATE '1970-01-01' + k.day AS VARCHAR) AS date" if dated else ""
-    base.register("files", pa.table({"source": np.arange(len(sources), dtype=np.int32), "name": sources}))
-    base.register("sides", pa.table({"split": np.arange(len(SPLITS), dtype=np.int8), "side": list(SPLITS)}))
-    stream = base.execute(
-        f"""SELECT k.id, s.title, s.text, s.category, s.brand, k.price, $currency AS currency,
-                  format('{{:016x}}', c.group) AS group, d.side AS split,
-                  CASE WHEN s.origin <> '' THEN s.origin ELSE f.name END AS source{date}
-        FROM chosen c JOIN kept k ON k.rank = c.rank JOIN staged s ON s.row = k.row
-        JOIN files f ON f.source = k.source JOIN sides d ON d.split = c.split
-        ORDER BY k.rank""",
-        {"currency": currency},
-    ).to_arrow_reader(GROUP)
-    text = pa.string()
-    types = [*[text] * 5, pa.float64(), *[text] * (5 if dated else 4)]
-    schema = pa.schema(list(zip([field.name for field in stream.schema], types, strict=True)))
-    with pq.ParquetWriter(path, schema, compression="zstd", compression_level=3, write_page_checksum=True) as out:
-        waiting: list[Any] = []
-        held = 0
-        for batch in stream:
-            waiting.append(batch)
-            held += batch.num_rows
-            while held >= GROUP:
-                table = pa.Table.from_batches(waiting).cast(schema)
-                out.write_table(table.slice(0, GROUP), row_group_size=GROUP)
-                waiting, held = table.slice(GROUP).to_batches(), held - GROUP
-            progress.advance(batch.num_rows)
-        if held:
-            out.write_table(pa.Table.from_batches(waiting).cast(schema), row_group_size=GROUP)
+def group_sizes(groups: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """How many rows each group has, from the group of each row."""
+    groups = np.sort(groups)
+    begins = np.flatnonzero(np.r_[True, groups[1:] != groups[:-1]][: len(groups)])
+    return np.asarray(np.diff(np.r_[begins, len(groups)]), dtype=np.int64)

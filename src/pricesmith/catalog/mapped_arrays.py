@@ -11,7 +11,6 @@ import errno
 import math
 import mmap
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -48,27 +47,6 @@ class MappedArrays:
             path.unlink(missing_ok=True)
         self.maps.append(whole)
         return np.frombuffer(whole, dtype=dtype).reshape(shape)
-
-    def read(self, path: Path, dtype: Any, columns: int) -> Any:
-        """An array that a file holds, (rows, columns), read-only."""
-        if not path.stat().st_size:
-            return np.empty((0, columns), dtype=dtype)
-        with path.open("rb") as file:
-            whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self.maps.append(whole)
-        return np.frombuffer(whole, dtype=dtype).reshape(-1, columns)
-
-    def read_all(self, name: str, paths: Sequence[Path], dtype: Any, columns: int) -> Any:
-        """The arrays that several files hold as one, (rows, columns): that of the only file, or a new one."""
-        if len(paths) == 1:
-            return self.read(paths[0], dtype, columns)
-        rows = [path.stat().st_size // (columns * np.dtype(dtype).itemsize) for path in paths]
-        values, start = self.allocate(name, dtype, (sum(rows), columns)), 0
-        for path, count in zip(paths, rows, strict=True):
-            values[start : start + count] = np.fromfile(path, dtype=dtype).reshape(-1, columns)
-            start += count
-            self.release()
-        return values
 
     def release(self) -> None:
         """Release mapped pages from memory; they stay in the files."""

@@ -19,20 +19,23 @@ minimum are kept (b-bit minwise hashing, Li and König, 2010). Two different tex
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pricesmith.catalog.band_index import Allocate, BandIndex, BlockIndex, Ints, allocate_memory
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.text.words import split_words
 
-Ints = NDArray[np.int64]
 FIRST_BLOCK, BLOCK = 256, 8_192  # rows; large groups have their center before blocks are large
 CAP = 64  # rows of one bucket, at most 255
 CHUNK = 50_000
+BLOCK_ROWS = 500_000  # rows whose sketches are in memory at once
+MOST_PAIRS = 4_000_000  # pairs with rows of earlier blocks that are held at once
+NONE = np.iinfo(np.int64).max
 N_HASHES = 128
 SEED = 1
 ALIKE = 103  # places of 128: the least that estimates a Jaccard of 0.8
@@ -41,119 +44,134 @@ ALIKE = 103  # places of 128: the least that estimates a Jaccard of 0.8
 N_BANDS = (*((start, start + 5) for start in range(0, 120, 5)), (120, 124), (124, 128))
 
 
-def allocate_memory(name: str, dtype: Any, shape: tuple[int, ...]) -> Any:
-    """A new array in memory."""
-    return np.empty(shape, dtype=dtype)
-
-
 def find_groups(
     sketches: Any,
-    rows: Ints | None = None,
-    allocate: Callable[[str, Any, tuple[int, ...]], Any] = allocate_memory,
+    allocate: Allocate = allocate_memory,
     progress: Progress = SILENT,
     release: Callable[[], None] = lambda: None,
 ) -> Ints:
-    """The center of each row, as a position in `rows`; (rows,).
+    """The center of each row, as the number of another row or its own; (rows,).
 
-    `sketches` is (n, 128), in memory or mapped from disk; `rows` are the numbers of the rows to look at in ascending
-    order of content hash (all of them as they stand, without it). `allocate` makes the arrays that need 14 bytes for
-    each band of a row, in memory or in files; `release` is called now and then: what is mapped may leave memory.
+    `sketches` is (rows, 128), in ascending order of content hash: an array, or a `SketchFile`. It is read from front to
+    back, once for each `BLOCK_ROWS` rows. `allocate` makes the arrays that need up to 17 bytes for each band of a row,
+    in memory or in files; `release` is called now and then: what is mapped may leave memory.
     """
-    rows = np.arange(len(sketches), dtype=np.int64) if rows is None else rows
-    progress.start("finding groups", 2 * len(N_BANDS) + len(rows))
+    progress.start("finding groups", 2 * len(N_BANDS) + len(sketches))
     keys = allocate("keys", np.uint32, (len(N_BANDS), len(sketches)))
     hashes = np.empty(len(sketches), dtype=np.uint64)
     for start in range(0, len(sketches), CHUNK):
-        keys[:, start : start + CHUNK] = band = band_keys(np.asarray(sketches[start : start + CHUNK]))
+        keys[:, start : start + CHUNK] = band = band_keys(sketches[start : start + CHUNK])
         hashes[start : start + CHUNK] = hash_keys(band)
         release()
-    again, firsts = find_equal(sketches, rows, hashes[rows])
+    again, firsts = find_equal(sketches, hashes)
     del hashes
-    different = np.delete(np.arange(len(rows)), again)  # one row of each sketch
-    numbers = rows[different]
     progress.advance(len(N_BANDS))
-    index = BandIndex(keys, numbers, allocate, progress, release)
-    leaders = np.arange(len(different), dtype=np.int64)
-    start, size = 0, min(FIRST_BLOCK, BLOCK)
-    while start < len(different):
-        assign_block(sketches, numbers, start, min(start + size, len(different)), index, leaders)
-        progress.advance(size)
-        start, size = start + size, min(2 * size, BLOCK)
-        release()
-    centers = np.empty(len(rows), dtype=np.int64)
-    centers[different] = different[leaders]
+    different = np.delete(np.arange(len(sketches), dtype=np.int64), again)  # one row of each sketch
+    index = BandIndex(keys, different, CAP, allocate, progress, release)
+    del keys, different
+    centers = np.arange(len(sketches), dtype=np.int64)
+    for start in range(0, len(sketches), BLOCK_ROWS):
+        assign_rows(sketches, start, min(start + BLOCK_ROWS, len(sketches)), index, centers, progress)
     centers[again] = centers[firsts]
     return centers
 
 
-def find_equal(sketches: Any, rows: Ints, hashes: NDArray[np.uint64]) -> tuple[Ints, Ints]:
-    """The positions in `rows` of rows whose sketch an earlier row has, and of the first row that has it. `hashes` are
-    those of the rows' sketches."""
+def find_equal(sketches: Any, hashes: NDArray[np.uint64]) -> tuple[Ints, Ints]:
+    """The rows whose sketch an earlier row has, and the first row that has it. `hashes` are those of the sketches."""
     order = np.argsort(hashes, kind="stable")
     hashes = hashes[order]
     is_new = np.r_[True, hashes[1:] != hashes[:-1]]
     repeated = np.flatnonzero(~is_new[: len(order)])
     begins = np.flatnonzero(is_new)
     again, firsts = order[repeated], order[begins[np.searchsorted(begins, repeated, side="right") - 1]]
-    same = np.ones(len(again), dtype=np.bool_)
-    for start in range(0, len(again), CHUNK):
-        here = slice(start, start + CHUNK)
-        same[here] = (sketches[rows[again[here]]] == sketches[rows[firsts[here]]]).all(axis=1)
+    rows, places = np.unique(np.r_[again, firsts], return_inverse=True)
+    digests = np.empty((len(rows), 2), dtype=np.uint64)
+    for start, here, piece in read_pieces(sketches, rows):
+        whole = b"".join(hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in piece[rows[here] - start])
+        digests[here] = np.frombuffer(whole, dtype=np.uint64).reshape(-1, 2)
+    places = places.reshape(-1)
+    same = (digests[places[: len(again)]] == digests[places[len(again) :]]).all(axis=1)
     return again[same], firsts[same]
 
 
-class BandIndex:
-    """The rows that share a band with each row: for each band the positions of all rows in the order of its key, and
-    for each row where the first one of the same key stands there, and how many of these come before it, up to `CAP`.
-
-    The arrays may be in files; one band is sorted at a time.
-    """
-
-    def __init__(
-        self,
-        keys: Any,
-        rows: Ints,
-        allocate: Callable[[str, Any, tuple[int, ...]], Any],
-        progress: Progress = SILENT,
-        release: Callable[[], None] = lambda: None,
-    ) -> None:
-        shape = (len(keys), len(rows))
-        self.order = allocate("order", np.uint32, shape)
-        self.starts = allocate("starts", np.uint32, shape)
-        self.earlier = allocate("earlier", np.uint8, shape)
-        for band in range(len(keys)):
-            codes = np.asarray(keys[band])[rows].astype(np.uint64) << np.uint64(32)
-            codes |= np.arange(len(rows), dtype=np.uint64)
-            codes.sort()
-            order = codes.astype(np.uint32)
-            codes >>= np.uint64(32)
-            begins = np.flatnonzero(np.r_[True, codes[1:] != codes[:-1]]) if len(rows) else np.empty(0, np.int64)
-            del codes
-            starts = np.repeat(begins.astype(np.uint32), np.diff(np.r_[begins, len(rows)]))
-            self.order[band], self.starts[band, order] = order, starts
-            self.earlier[band, order] = np.minimum(np.arange(len(rows), dtype=np.uint32) - starts, CAP)
-            progress.advance()
-            release()
-
-    def pairs(self, start: int, stop: int, keep: Callable[[Ints], NDArray[np.bool_]]) -> Ints:
-        """The pairs (row, earlier row that shares a band) of the rows from `start` to `stop`, as one sorted number
-        each: the row's in the upper 32 bits. Only earlier rows that `keep` says are looked at."""
-        counts = np.asarray(self.earlier[:, start:stop])
-        band, place = np.nonzero(counts)
-        count = counts[band, place].astype(np.int64)
-        first = band * self.order.shape[1] + self.starts[band, start + place]
-        inside = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
-        earlier = self.order.reshape(-1)[np.repeat(first, count) + inside].astype(np.int64)
-        later = np.repeat(start + place, count)
-        is_kept = keep(earlier)
-        return np.unique(later[is_kept] << 32 | earlier[is_kept])
+def read_pieces(sketches: Any, rows: Ints) -> Iterator[tuple[int, slice, NDArray[np.uint16]]]:
+    """The pieces of the sketches that have ascending rows: the first row of a piece, which of the rows it has, and its
+    sketches."""
+    low = 0
+    while low < len(rows):
+        start = int(rows[low])
+        high = int(np.searchsorted(rows, start + CHUNK))
+        last = int(rows[high - 1])
+        yield start, slice(low, high), sketches[start : last + 1]
+        low = high
 
 
-def assign_block(sketches: Any, rows: Ints, start: int, stop: int, index: BandIndex, centers: Ints) -> None:
+def assign_rows(
+    sketches: Any, start: int, stop: int, index: BandIndex, centers: Ints, progress: Progress = SILENT
+) -> None:
     """Find the centers of the rows from `start` to `stop`; those of all earlier rows are known.
 
     A row goes to the first center that it is alike to: among earlier rows, then, if there is none, in the block.
     """
+    own = sketches[start:stop]
+    before = EarlierCenters(sketches, own, start, centers)
+    block = index.read_block(start, stop, before.add)
+    found = before.finish()
+    is_settled = found < NONE
+    block.counts[:, is_settled] = 0
+    chosen = np.where(is_settled, -1, np.arange(stop - start, dtype=np.int64))
+    low, size = 0, min(FIRST_BLOCK, BLOCK)
+    while low < len(own):
+        assign_block(own, low, min(low + size, len(own)), block, chosen)
+        progress.advance(size)
+        low, size = low + size, min(2 * size, BLOCK)
+    centers[start:stop] = np.where(is_settled, found, chosen + start)
+
+
+class EarlierCenters:
+    """Compares the rows of a block with centers before it that share a band, and finds the first one of each row that
+    is alike. Pairs are collected, and compared in the order of the centers."""
+
+    def __init__(self, sketches: Any, own: NDArray[np.uint16], start: int, centers: Ints) -> None:
+        self.sketches, self.own, self.start = sketches, own, start
+        self.is_center = centers[:start] == np.arange(start)
+        self.found = np.full(len(own), NONE, dtype=np.int64)
+        self.waiting: list[Ints] = []
+        self.held = 0
+
+    def add(self, later: Ints, earlier: Ints) -> None:
+        """Pairs (row of the block, row before it)."""
+        later = later - self.start
+        useful = self.is_center[earlier] & (earlier < self.found[later])
+        self.waiting.append(earlier[useful] << 32 | later[useful])
+        self.held += len(self.waiting[-1])
+        if self.held > MOST_PAIRS:
+            self.waiting = [np.unique(np.concatenate(self.waiting))]
+            self.held = len(self.waiting[0])
+            if self.held > MOST_PAIRS // 2:
+                self.compare()
+
+    def compare(self) -> None:
+        """Compare the pairs that wait."""
+        pairs = np.unique(np.concatenate(self.waiting))
+        self.waiting, self.held = [], 0
+        for start, here, piece in read_pieces(self.sketches, pairs >> 32):
+            earlier, later = pairs[here] >> 32, pairs[here] & 0xFFFFFFFF
+            useful = earlier < self.found[later]
+            earlier, later = earlier[useful], later[useful]
+            alike = are_alike(piece, earlier - start, self.own, later)
+            np.minimum.at(self.found, later[alike], earlier[alike])
+
+    def finish(self) -> Ints:
+        """The first center of each row of the block; `NONE` if there is none."""
+        if self.waiting:
+            self.compare()
+        return self.found
+
+
+def assign_block(sketches: Any, start: int, stop: int, index: BlockIndex, centers: Ints) -> None:
+    """Find the centers of the rows from `start` to `stop` of a block; those of its earlier rows are known. A row that
+    has one before the block (-1) stays as it is."""
     step = 1_024  # rows whose pairs are held at once
     within: list[Ints] = []
     for low in range(start, stop, step):
@@ -161,7 +179,7 @@ def assign_block(sketches: Any, rows: Ints, start: int, stop: int, index: BandIn
         codes = index.pairs(low, high, lambda earlier: (earlier >= start) | (centers[earlier] == earlier))
         later, earlier = codes >> 32, codes & 0xFFFFFFFF
         known = earlier < start
-        alike = np.flatnonzero(known)[is_similar(sketches, rows[later[known]], rows[earlier[known]])]
+        alike = np.flatnonzero(known)[is_similar(sketches, later[known], earlier[known])]
         members, first = np.unique(later[alike], return_index=True)
         centers[members] = earlier[alike][first]
         within.append(codes[~known])
@@ -169,7 +187,7 @@ def assign_block(sketches: Any, rows: Ints, start: int, stop: int, index: BandIn
     later, earlier = codes >> 32, codes & 0xFFFFFFFF
     free = (centers[later] == later) & (centers[earlier] == earlier)
     later, earlier = later[free], earlier[free]
-    good = is_similar(sketches, rows[later], rows[earlier])
+    good = is_similar(sketches, later, earlier)
     for row, other in zip(later[good].tolist(), earlier[good].tolist(), strict=True):
         if centers[row] == row and centers[other] == other:
             centers[row] = other
@@ -282,13 +300,18 @@ def hash_keys(keys: NDArray[np.uint32]) -> NDArray[np.uint64]:
 
 def is_similar(sketches: Any, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.bool_]:
     """For each pair of row numbers: whether the estimated Jaccard is at least 0.8. (pairs,)"""
+    return are_alike(sketches, left, sketches, right)
+
+
+def are_alike(first: Any, left: NDArray[np.int64], second: Any, right: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """For each pair of a row of `first` and one of `second`: whether the estimated Jaccard is at least 0.8. (pairs,)"""
     similar = np.zeros(len(left), dtype=np.bool_)
     for start in range(0, len(left), 200_000):
         here = slice(start, start + 200_000)
         a, b = left[here], right[here]
         # Half of the places are enough to turn most pairs away.
-        differ = np.count_nonzero(sketches[a, :64] != sketches[b, :64], axis=1)
+        differ = np.count_nonzero(first[a, :64] != second[b, :64], axis=1)
         likely = np.flatnonzero(differ <= N_HASHES - ALIKE)
-        rest = np.count_nonzero(sketches[a[likely], 64:] != sketches[b[likely], 64:], axis=1)
+        rest = np.count_nonzero(first[a[likely], 64:] != second[b[likely], 64:], axis=1)
         similar[start + likely] = differ[likely] + rest <= N_HASHES - ALIKE
     return similar

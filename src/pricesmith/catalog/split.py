@@ -169,7 +169,7 @@ def previous_sides(base: duckdb.DuckDBPyConnection, previous: Catalog) -> NDArra
     return sides_by_rank
 
 
-def group_sides(rows: NDArray[np.int8], group_codes: NDArray[np.int64], n_groups: int) -> NDArray[np.int8]:
+def group_sides(rows: NDArray[np.int8], group_codes: NDArray[np.integer[Any]], n_groups: int) -> NDArray[np.int8]:
     """The split of each group, (n_groups,), from the splits of its known rows; NEW for a group without any."""
     none = np.int8(len(SPLITS))
     sides = np.full(n_groups, none, dtype=np.int8)

@@ -118,7 +118,7 @@ def read_values(feed: Feed, name: str) -> Iterator[str]:
 
 
 def split_by_time(
-    days: NDArray[np.int64], group_codes: NDArray[np.int64], sizes: NDArray[np.int64], wanted: tuple[int, int]
+    days: NDArray[np.int64], group_codes: NDArray[np.integer[Any]], sizes: NDArray[np.int64], wanted: tuple[int, int]
 ) -> NDArray[np.int8]:
     """The side of each group, (groups,), as its place in `catalog.SPLITS`: by its latest day. `days` and `group_codes`
     are of the rows, `sizes` of the groups; `wanted` are the least items of validation and test.
