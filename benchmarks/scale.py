@@ -173,6 +173,25 @@ def memory_of(pid: int) -> tuple[int, int]:
     return private, mapped
 
 
+def unnamed_of(pid: int, folder: Path) -> int:
+    """Bytes of the files under a folder that a process has mapped or open and that have no name any more."""
+    sizes: dict[int, int] = {}
+    try:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            if line.endswith("(deleted)") and str(folder) in line:
+                span, _, _, _, number = line.split()[:5]
+                start, stop = (int(end, 16) for end in span.split("-"))
+                sizes[int(number)] = sizes.get(int(number), 0) + stop - start
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            target = os.readlink(link)
+            if target.endswith("(deleted)") and target.startswith(str(folder)):
+                status = os.stat(link)
+                sizes[status.st_ino] = status.st_blocks * 512
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return sum(sizes.values())
+
+
 def disk_of(folder: Path) -> int:
     """Bytes of the files under a folder."""
     total = 0
@@ -200,7 +219,7 @@ class Peaks(threading.Thread):
             self.private, self.mapped = max(self.private, private), max(self.mapped, mapped)
             self.both = max(self.both, private + mapped)
             if count % 10 == 0:
-                self.disk = max(self.disk, disk_of(self.folder))
+                self.disk = max(self.disk, disk_of(self.folder) + unnamed_of(self.pid, self.folder.resolve()))
             count += 1
 
 
@@ -242,10 +261,14 @@ def run(source: Path, folder: Path) -> dict[str, Any]:
 
 def compare_groups(items: Path) -> dict[str, Any]:
     """How many planted groups of several rows there are, and the share of which a catalog's group is the same rows."""
-    table = pq.read_table(items, columns=["id", "group"])
-    planted = pc.list_element(pc.split_pattern(table["id"], "-"), 0).cast(pa.int64()).to_numpy()
-    groups = pc.dictionary_encode(table["group"]).combine_chunks().indices.to_numpy()
-    del table
+    numbers, names = [], []
+    with pq.ParquetFile(items) as file:
+        for batch in file.iter_batches(columns=["id", "group"]):  # all of ten million rows would need a gigabyte
+            planted = pc.list_element(pc.split_pattern(batch["id"], "-"), 0)
+            numbers.append(planted.cast(pa.int32()).to_numpy())
+            names.append(np.array([int(name, 16) for name in batch["group"].to_pylist()], dtype=np.uint64))
+    planted = np.concatenate(numbers)
+    groups = np.unique(np.concatenate(names), return_inverse=True)[1].astype(np.int32)
     sizes = np.bincount(planted)
     pairs = np.unique(planted.astype(np.int64) << 32 | groups.astype(np.int64), return_counts=True)
     whole = pairs[1] == sizes[pairs[0] >> 32]

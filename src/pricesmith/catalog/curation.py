@@ -29,6 +29,7 @@ from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import ColumnMap
 from pricesmith.catalog.dates import TIME
 from pricesmith.catalog.first_pass import stage_feeds
+from pricesmith.catalog.item_writer import write_items
 from pricesmith.catalog.open_sources import open_all_feeds
 from pricesmith.catalog.readers.feeds import (
     DEMO,
@@ -239,7 +240,6 @@ def build_catalog(
     """Both passes, the card and the ledger."""
     from pricesmith.catalog import finalize
     from pricesmith.catalog.balance import balance_train
-    from pricesmith.catalog.item_writer import write_items
     from pricesmith.catalog.near_duplicates import group_size_limit
     from pricesmith.catalog.summary import catalog_card
 
@@ -268,7 +268,7 @@ def build_catalog(
             if not mask.all():
                 for source, number in drop_rows(base, mask):
                     rejects.add(names[source], number, BALANCED)
-            write_items(base, work, staged, finalized, mask, build.folder / ITEMS, names, rules.currency, progress)
+            write_items(base, build.folder, staged, finalized, mask, names, rules.currency, progress)
     ledger = {
         "name": build.target.name,
         **describe_items(finalized, mask, rules),

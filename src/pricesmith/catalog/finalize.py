@@ -204,6 +204,8 @@ def finalize(
     groups, splits = names[which], sides[which]
     del names, which, sizes
     more, prices = read_column(base, "more", np.uint64), read_column(base, "price", np.float64)
+    for name in ("hash", "more", "look", "looks", "words", "named", "product"):
+        base.execute(f"ALTER TABLE kept DROP COLUMN {name}")  # their memory is free for writing the items
     return Finalized(rows, hashes, more, prices, groups, splits, templates, days, record)
 
 

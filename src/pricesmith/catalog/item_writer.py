@@ -1,7 +1,7 @@
 """items.parquet: the kept rows in the order of their content hashes, the same bytes in whatever order they were read.
 
 Each shard is read once. If the texts are more than memory is to hold, they are sorted into ranges of the order, a file
-for each in the work folder; then each range is read and sorted. So every text is written and read once, from front to
+for each in the folder; then each range is read and sorted. So every text is written and read once, from front to
 back, however many there are.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pricesmith.catalog.catalog import SPLITS
+from pricesmith.catalog.catalog import ITEMS, SPLITS
 from pricesmith.catalog.dates import NO_DAY
 from pricesmith.catalog.shards import STAGED, StagedFeeds
 from pricesmith.core.progress import Progress
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from pricesmith.catalog.finalize import Finalized
 
 GROUP = 10_000  # rows of one row group of items.parquet
-RANGE = 20 * GROUP  # rows of one range of the order
-MOST_BYTES = 64_000_000  # of texts that are sorted at once
+RANGE = 10 * GROUP  # rows of one range of the order
+MOST_BYTES = 50_000_000  # of texts that are sorted at once
 NOWHERE = np.uint32(0xFFFFFFFF)
 TEXTS = ["title", "text", "category", "brand", "origin"]
 PLACE = "place"  # the column with the place of a row among all items
@@ -39,12 +39,11 @@ def write_items(
     staged: StagedFeeds,
     finalized: Finalized,
     mask: NDArray[np.bool_],
-    path: Path,
     sources: list[str],
     currency: str,
     progress: Progress,
 ) -> None:
-    """Write items.parquet: the kept rows of `mask` in order of content hash. `folder` is for temporary files."""
+    """Write items.parquet and, meanwhile, other files in `folder`: the kept rows of `mask` in order of content hash."""
     import pyarrow.parquet as pq
 
     ranks = np.flatnonzero(mask)
@@ -54,7 +53,7 @@ def write_items(
     dated = bool(len(ranks)) and int(finalized.days[0]) != NO_DAY
     schema = item_schema(dated)
     options: dict[str, Any] = {"compression": "zstd", "compression_level": 3, "write_page_checksum": True}
-    with TextRanges(folder, len(ranks)) as texts, pq.ParquetWriter(path, schema, **options) as out:
+    with TextRanges(folder, len(ranks)) as texts, pq.ParquetWriter(folder / ITEMS, schema, **options) as out:
         start = 0
         for shard in staged.ordered():
             texts.add_file(shard.folder / STAGED, place[start : start + shard.staged])

@@ -116,8 +116,8 @@ def assign_rows(
     own = sketches[start:stop]
     before = EarlierCenters(sketches, own, start, centers)
     block = index.read_block(start, stop, before.add)
-    found = before.finish()
-    is_settled = found < NONE
+    first = before.finish()
+    is_settled = first < NONE
     block.counts[:, is_settled] = 0
     chosen = np.where(is_settled, -1, np.arange(stop - start, dtype=np.int64))
     low, size = 0, min(FIRST_BLOCK, BLOCK)
@@ -125,7 +125,7 @@ def assign_rows(
         assign_block(own, low, min(low + size, len(own)), block, chosen)
         progress.advance(size)
         low, size = low + size, min(2 * size, BLOCK)
-    centers[start:stop] = np.where(is_settled, found, chosen + start)
+    centers[start:stop] = np.where(is_settled, first, chosen + start)
 
 
 class EarlierCenters:
@@ -135,14 +135,14 @@ class EarlierCenters:
     def __init__(self, sketches: Any, own: NDArray[np.uint16], start: int, centers: Ints) -> None:
         self.sketches, self.own, self.start = sketches, own, start
         self.is_center = centers[:start] == np.arange(start)
-        self.found = np.full(len(own), NONE, dtype=np.int64)
+        self.first = np.full(len(own), NONE, dtype=np.int64)
         self.waiting: list[Ints] = []
         self.held = 0
 
     def add(self, later: Ints, earlier: Ints) -> None:
         """Pairs (row of the block, row before it)."""
         later = later - self.start
-        useful = self.is_center[earlier] & (earlier < self.found[later])
+        useful = self.is_center[earlier] & (earlier < self.first[later])
         self.waiting.append(earlier[useful] << 32 | later[useful])
         self.held += len(self.waiting[-1])
         if self.held > MOST_PAIRS:
@@ -157,16 +157,16 @@ class EarlierCenters:
         self.waiting, self.held = [], 0
         for start, here, piece in read_pieces(self.sketches, pairs >> 32):
             earlier, later = pairs[here] >> 32, pairs[here] & 0xFFFFFFFF
-            useful = earlier < self.found[later]
+            useful = earlier < self.first[later]
             earlier, later = earlier[useful], later[useful]
             alike = are_alike(piece, earlier - start, self.own, later)
-            np.minimum.at(self.found, later[alike], earlier[alike])
+            np.minimum.at(self.first, later[alike], earlier[alike])
 
     def finish(self) -> Ints:
         """The first center of each row of the block; `NONE` if there is none."""
         if self.waiting:
             self.compare()
-        return self.found
+        return self.first
 
 
 def assign_block(sketches: Any, start: int, stop: int, index: BlockIndex, centers: Ints) -> None:
