@@ -1,13 +1,14 @@
-"""Tuning and scoring of 8B- and 3B-shaped Llama models with random weights on one GPU: ours against plain Hugging Face.
+"""Tuning and scoring of Llama models with random weights on one GPU, 8B-, 3B- and 0.3B-shaped, within ten minutes.
 
-    python benchmarks/gpu.py --shapes 8b,3b --lengths 110,180 --json gpu.json      on a GPU, about 15 minutes
+    python benchmarks/gpu.py --json gpu.json                                       on a GPU, ten minutes at most
     python benchmarks/gpu.py --shapes tiny --lengths 40 --steps 5 --tokens 512     on a CPU, to see that it works
 
-Random weights cost what trained ones cost. Ours: the product's trainer (packed listings, head at price positions, bf16,
-no checkpointing) and read-out; the peer: transformers with PEFT at the settings of the course that the idea comes from
-(batch 16, padding to 182, logits everywhere, checkpointing), and `generate` of five tokens. The share is of the bf16
-matmul measured in the same call; 4 FLOPs a block weight and token in tuning, 2 in scoring. Peak memory stands beside
-the planner's.
+Random weights cost what trained ones cost. Ours: the product's trainer (padded listings of similar length, head at
+price positions, bf16, no checkpointing) and read-out; the peer: transformers with PEFT at the settings of the course
+that the idea comes from (batch 16, padding to 182, logits everywhere, checkpointing), and `generate` of five tokens.
+The share is of the bf16 matmul measured in the same call; 4 FLOPs a block weight and token in tuning, 2 in scoring.
+Peak memory stands beside the planner's. Modes: padded (as `fit` tunes), packed (several listings in a row, kept apart
+by a mask), nf4 (padded, 4-bit weights).
 """
 
 from __future__ import annotations
@@ -24,22 +25,25 @@ from typing import Any
 import numpy as np
 import torch
 from peft import LoraConfig, TaskType, get_peft_model
-from transformers import AutoModelForCausalLM, LlamaConfig, TrainingArguments
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 from llm_speed import clock, matmul_tflops
+from memory import quantize
+from pricesmith.base_models.gpus import read_gpus
 from pricesmith.base_models.memory import Workload, peak_memory_estimate
 from pricesmith.core.progress import SILENT
-from pricesmith.pricers.llm.adapters import add_adapter
+from pricesmith.pricers.llm.adapters import add_adapter, mixed_precision
 from pricesmith.pricers.llm.batching import Example, PlannedBatches, Schedule, token_losses
 from pricesmith.pricers.llm.checkpoints import TrainingCurve
 from pricesmith.pricers.llm.readout import get_head, hidden_states_at
 from pricesmith.pricers.llm.registry import architecture_from_config
-from pricesmith.pricers.llm.trainer import PriceTrainer, ValidationResult
+from pricesmith.pricers.llm.trainer import PriceTrainer, ValidationResult, training_arguments
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SHAPES: dict[str, dict[str, int]] = {
     "8b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32},
     "3b": {"hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 28, "num_attention_heads": 24},
+    "0.3b": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 12, "num_attention_heads": 16},
     "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 8},
 }
 COURSE_BATCH, COURSE_PADDING = 16, 182
@@ -47,7 +51,7 @@ RANK, NEW_TOKENS, WARM = 32, 5, 3
 
 
 def config_of(name: str) -> LlamaConfig:
-    """The shapes of Llama 3.1 8B and 3.2 3B (8 key-value heads, 128,256 tokens), or a tiny one."""
+    """The shapes of Llama 3.1 8B and 3.2 3B and of a smaller one (8 key-value heads, 128,256 tokens), or a tiny one."""
     tiny = name == "tiny"
     return LlamaConfig(
         **SHAPES[name],
@@ -59,10 +63,13 @@ def config_of(name: str) -> LlamaConfig:
     )
 
 
-def model_of(config: LlamaConfig) -> Any:
-    """The model with random bf16 weights, on the device."""
+def model_of(config: LlamaConfig, mode: str = "padded") -> Any:
+    """The model with random bf16 weights, on the device; its layers in 4 bits for the mode nf4."""
     with torch.device(DEVICE):
-        return AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="sdpa")
+    if mode == "nf4":
+        quantize(model)
+    return model
 
 
 def examples_of(config: LlamaConfig, length: int, many: int) -> list[Example]:
@@ -88,17 +95,15 @@ def peak_gb() -> float | None:
     return torch.cuda.max_memory_allocated() / 1e9 if DEVICE == "cuda" else None
 
 
-def tune_ours(config: LlamaConfig, examples: list[Example], tokens: int, steps: int) -> dict[str, Any]:
-    """Steps of the product's trainer: whole optimizer steps on packed batches (padded on a CPU)."""
+def tune_ours(
+    config: LlamaConfig, examples: list[Example], tokens: int, steps: int, mode: str = "padded"
+) -> dict[str, Any]:
+    """Steps of the product's trainer as `fit` runs it: whole optimizer steps on padded batches, or on packed ones."""
     reset()
-    packed = DEVICE == "cuda"
-    model = add_adapter(model_of(config), lora())
-    batches = PlannedBatches([len(one) for one in examples], 0, tokens, steps, packed=packed)
+    model = add_adapter(model_of(config, mode), lora())
+    batches = PlannedBatches([len(one) for one in examples], 0, tokens, steps, packed=mode == "packed")
     with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            output_dir=folder, max_steps=steps, report_to="none", disable_tqdm=True, use_cpu=not packed,
-            logging_strategy="no", save_strategy="no", optim="adamw_torch",
-        )  # fmt: skip
+        arguments = training_arguments(Path(folder), 1e-4, "cosine", 0, "none")  # also: one GPU of several
         trainer = PriceTrainer(
             model,
             arguments,
@@ -117,7 +122,8 @@ def tune_ours(config: LlamaConfig, examples: list[Example], tokens: int, steps: 
         )
         watch = clock()
         trainer.add_callback(watch)
-        trainer.train()
+        with mixed_precision(model):
+            trainer.train()
     taken = list(batches)[WARM:steps]
     read = sum(len(examples[place]) for batch in taken for place in batch)
     return {"seconds": sum(watch.seconds[WARM:]), "listings": sum(map(len, taken)), "tokens": read, "gb": peak_gb()}
@@ -153,10 +159,12 @@ def tune_peer(config: LlamaConfig, examples: list[Example], asked: Any) -> dict[
 
 
 @torch.inference_mode()
-def score(config: LlamaConfig, examples: list[Example], tokens: int, many: int, *, ours: bool) -> dict[str, Any]:
+def score(
+    config: LlamaConfig, examples: list[Example], tokens: int, many: int, *, ours: bool = False, mode: str = "padded"
+) -> dict[str, Any]:
     """One number for each listing: the head at last positions of batches by length, or `generate` of five tokens."""
     reset()
-    model = model_of(config).eval()
+    model = model_of(config, mode).eval()
     rows = sorted((one.prompt for one in examples[:many]), key=len, reverse=True)
     size = max(1, tokens // len(rows[0]))
 
@@ -180,49 +188,96 @@ def score(config: LlamaConfig, examples: list[Example], tokens: int, many: int, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", default="8b,3b")
-    parser.add_argument("--lengths", default="110,180")
+    parser.add_argument("--shapes", default="8b,3b,0.3b")
+    parser.add_argument("--lengths", default="180")
+    parser.add_argument("--modes", default="padded,packed,nf4", help="peer: plain Hugging Face beside padded")
     parser.add_argument(
         "--tokens", type=int, default=16_384, help="of a step, and of a scoring batch; halved until it fits"
     )
     parser.add_argument("--steps", type=int, default=13)
     parser.add_argument("--scored", type=int, default=2_000)
+    parser.add_argument("--minutes", type=float, default=10.0, help="work that would not fit is left out, and said")
+    parser.add_argument("--no-peer", action="store_true")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     if asked.steps <= WARM:
         parser.error(f"--steps must be over {WARM}: the first {WARM} are not timed")
-    ceiling = matmul_tflops("bfloat16")
-    name = torch.cuda.get_device_name() if DEVICE == "cuda" else f"{platform.machine()} without a GPU"
-    print(f"{time.strftime('%Y-%m-%d')}, {name}, torch {torch.__version__}: bf16 matmul {ceiling:,.2f} TFLOP/s\n")
-    print("| work | shape | tokens | ours, listings/s | peer | ratio | tokens/s | of matmul | GB | planned GB |")
-    print("|---|---|--:|--:|--:|--:|--:|--:|--:|--:|", flush=True)
-    kept = []
+    run = Run(asked, matmul_tflops("bfloat16"))
+    print(run.heading())
+    print("| work | shape | tokens | mode | listings/s | peer | ratio | tokens/s | of matmul | GB | planned GB |")
+    print("|---|---|--:|---|--:|--:|--:|--:|--:|--:|--:|", flush=True)
     for shape in asked.shapes.split(","):
         config = config_of(shape)
-        blocks = sum(p.numel() for n, p in meta(config).named_parameters() if "layers" in n)
         for length in map(int, asked.lengths.split(",")):
-            tokens = batch_that_fits(config, asked.tokens, length)
-            many = max(asked.scored, asked.steps * max(COURSE_BATCH, 2 * tokens // length))
-            examples = examples_of(config, length, many)
-            for work, ours, peer in (
-                ("tune", tune_ours(config, examples, tokens, asked.steps), tune_peer(config, examples, asked)),
-                ("score", *(score(config, examples, tokens, asked.scored, ours=mine) for mine in (True, False))),
-            ):
-                speeds = [one["listings"] / one["seconds"] for one in (ours, peer)]
-                rate = ours["tokens"] / ours["seconds"]
-                share = rate * blocks * (4 if work == "tune" else 2) / 1e12 / ceiling
-                plan = planned(config, work, tokens, length) / 1e9
-                measured = "-" if ours["gb"] is None else f"{ours['gb']:.1f}"
-                print(
-                    f"| {work} | {shape} | {length} | {speeds[0]:,.1f} | {speeds[1]:,.1f} "
-                    f"| {speeds[0] / speeds[1]:.2f} | {rate:,.0f} | {share:.1%} | {measured} | {plan:.1f} |",
-                    flush=True,
-                )
-                row = {"work": work, "shape": shape, "length": length, "tokens": tokens, "plan": plan}
-                kept.append({**row, "ours": ours, "peer": peer})
-                if asked.json:  # after each row: a card that is full later loses nothing
-                    facts = {"device": name, "matmul_tflops": ceiling, "rows": kept}
-                    asked.json.write_text(json.dumps(facts, indent=1) + "\n")
+            for mode in asked.modes.split(","):
+                for work in ("tune", "score"):
+                    if not (work == "score" and mode == "packed"):  # listings are scored padded
+                        run.measure(work, shape, config, length, mode)
+    if run.left_out:
+        print(f"\nleft out, for lack of time or memory: {', '.join(run.left_out)}")
+
+
+class Run:
+    """The rows of one call, within its minutes."""
+
+    def __init__(self, asked: argparse.Namespace, ceiling: float) -> None:
+        self.asked, self.ceiling, self.started, self.longest = asked, ceiling, time.perf_counter(), 0.0
+        self.name = torch.cuda.get_device_name() if DEVICE == "cuda" else f"{platform.machine()} without a GPU"
+        self.rows: list[dict[str, Any]] = []
+        self.left_out: list[str] = []
+
+    def heading(self) -> str:
+        """Date, device, and the measured speed of matrix products, beside the published peak if it is known."""
+        words = self.name.lower().replace(" ", "-")
+        peak = next((kind.flops for name, kind in read_gpus().items() if name in words), None)
+        share = f", {self.ceiling * 1e12 / peak:.0%} of the published peak" if peak else ""
+        day = time.strftime("%Y-%m-%d")
+        return f"{day}, {self.name}, torch {torch.__version__}: bf16 matmul {self.ceiling:,.2f} TFLOP/s{share}\n"
+
+    def measure(self, work: str, shape: str, config: LlamaConfig, length: int, mode: str) -> None:
+        """One row, if it fits into the time that is left; a step that does not fit into memory is left out."""
+        asked, began = self.asked, time.perf_counter()
+        if began - self.started + self.longest > 60 * asked.minutes:
+            self.left_out.append(f"{work} {shape} {length} {mode}")
+            return
+        tokens = batch_that_fits(config, asked.tokens, length, mode)
+        many = max(asked.scored, asked.steps * max(COURSE_BATCH, 2 * tokens // length))
+        examples = examples_of(config, length, many)
+        peer = None
+        try:
+            if work == "tune":
+                ours = tune_ours(config, examples, tokens, asked.steps, mode)
+            else:
+                ours = score(config, examples, tokens, asked.scored, ours=True, mode=mode)
+            if mode == "padded" and not asked.no_peer:
+                tune = work == "tune"
+                peer = tune_peer(config, examples, asked) if tune else score(config, examples, tokens, asked.scored)
+        except torch.OutOfMemoryError:
+            self.left_out.append(f"{work} {shape} {length} {mode} (out of memory)")
+            return
+        self.longest = max(self.longest, time.perf_counter() - began)
+        self.keep(work, shape, config, length, mode, tokens, ours, peer)
+
+    def keep(self, work: str, shape: str, config: LlamaConfig, length: int, mode: str, tokens: int, *both: Any) -> None:
+        """Print a row, and write all of them: a card that is full later loses nothing."""
+        ours, peer = both
+        speeds = [each and each["listings"] / each["seconds"] for each in (ours, peer)]
+        rate = ours["tokens"] / ours["seconds"]
+        blocks = sum(p.numel() for n, p in meta(config).named_parameters() if "layers" in n)
+        share = rate * blocks * (4 if work == "tune" else 2) / 1e12 / self.ceiling
+        plan = planned(config, work, tokens, length, mode) / 1e9
+        measured = "-" if ours["gb"] is None else f"{ours['gb']:.1f}"
+        beside = f"{speeds[1]:,.1f} | {speeds[0] / speeds[1]:.2f}" if peer else "- | -"
+        print(
+            f"| {work} | {shape} | {length} | {mode} | {speeds[0]:,.1f} | {beside} | {rate:,.0f} | {share:.1%} "
+            f"| {measured} | {plan:.1f} |",
+            flush=True,
+        )
+        row = {"work": work, "shape": shape, "length": length, "mode": mode, "tokens": tokens, "plan": plan}
+        self.rows.append({**row, "ours": ours, "peer": peer})
+        if self.asked.json:
+            facts = {"device": self.name, "matmul_tflops": self.ceiling, "rows": self.rows}
+            self.asked.json.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def meta(config: LlamaConfig) -> Any:
@@ -231,18 +286,21 @@ def meta(config: LlamaConfig) -> Any:
         return AutoModelForCausalLM.from_config(config)
 
 
-def planned(config: LlamaConfig, work: str, tokens: int, length: int) -> int:
+def planned(config: LlamaConfig, work: str, tokens: int, length: int, mode: str = "padded") -> int:
     """What the planner says of the same work, in bytes, without the CUDA context that the allocator does not count."""
     shape = architecture_from_config(config, "the made model")
-    asked = Workload(tokens=tokens, listing=length, answer=2, rank=RANK, dropout=0.0, branches=0, gpu=DEVICE == "cuda")
+    asked = Workload(
+        tokens=tokens, listing=length, answer=2, rank=RANK, dropout=0.0, branches=0, gpu=DEVICE == "cuda",
+        packed=mode == "packed", quantization="nf4" if mode == "nf4" else "none",
+    )  # fmt: skip
     found = peak_memory_estimate(shape, "train" if work == "tune" else "serve", asked)
     return found.total - found.runtime
 
 
-def batch_that_fits(config: LlamaConfig, tokens: int, length: int) -> int:
+def batch_that_fits(config: LlamaConfig, tokens: int, length: int, mode: str = "padded") -> int:
     """The tokens asked for, halved until the planner leaves a tenth of the card free."""
     memory = torch.cuda.get_device_properties(0).total_memory if DEVICE == "cuda" else float("inf")
-    while tokens > length and planned(config, "tune", tokens, length) > 0.9 * memory:
+    while tokens > length and planned(config, "tune", tokens, length, mode) > 0.9 * memory:
         tokens //= 2
     return tokens
 

@@ -207,7 +207,7 @@ def quantize(model: Any) -> None:
                     small.weight = bnb.nn.Params4bit(
                         layer.weight.data.cpu(), requires_grad=False, quant_type="nf4", compress_statistics=True
                     )
-                    setattr(parent, name, small.to("cuda"))
+                    setattr(parent, name, small.to(layer.weight.device))
 
 
 def measured(case: dict[str, Any]) -> int:

@@ -34,15 +34,23 @@ def table(script: str, words: str, *paths: str) -> list[list[str]]:
 
 
 def test_the_gpu_script_tunes_and_scores_both_sides(tmp_path: Path) -> None:
-    """Ours and the peer, tuning and scoring, each with a speed, a ratio and a plan; the same as JSON."""
+    """Ours in every mode and the peer, tuning and scoring, each with a speed and a plan; the same as JSON."""
     path = tmp_path / "gpu.json"
     rows = table("gpu.py", "--shapes tiny --lengths 40 --steps 5 --scored 40 --tokens 512", f"--json={path}")
-    assert [row[:3] for row in rows] == [["tune", "tiny", "40"], ["score", "tiny", "40"]]
+    works = [("tune", "padded"), ("score", "padded"), ("tune", "packed"), ("tune", "nf4"), ("score", "nf4")]
+    assert [(row[0], row[3]) for row in rows] == works
     measured = json.loads(path.read_text())["rows"]
+    plans = {(figures["work"], figures["mode"]): figures["plan"] for figures in measured}
     for row, figures in zip(rows, measured, strict=True):
-        ours, peer = (figures[side]["listings"] / figures[side]["seconds"] for side in ("ours", "peer"))
-        assert min(ours, peer) > 0
-        assert float(row[5]) == pytest.approx(ours / peer, abs=0.006)
+        ours = figures["ours"]["listings"] / figures["ours"]["seconds"]
+        assert ours > 0
+        assert float(row[-1]) == pytest.approx(figures["plan"], abs=0.06)
+        if figures["mode"] == "padded":
+            peer = figures["peer"]["listings"] / figures["peer"]["seconds"]
+            assert float(row[6]) == pytest.approx(ours / peer, abs=0.006)
+        else:
+            assert row[5:7] == ["-", "-"]
+    assert plans["tune", "nf4"] < plans["tune", "padded"]
 
 
 def test_the_reference_ridge_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
