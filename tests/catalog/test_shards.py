@@ -255,6 +255,25 @@ def test_nothing_is_left_by_wrong_input_or_by_less_than_a_shard(
         assert not unfinished(tmp_path).exists()
 
 
+def test_a_damaged_file_does_not_cost_the_shards_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, prepared: list[int]
+) -> None:
+    """Once it is replaced, the same command reads it alone, and the catalog is that of a build without interruption."""
+    second = make_csv(tmp_path / "other.csv", ROWS, seed=5)
+    names = [source, str(second)]
+    expected = files_of(curate(names, tmp_path / "expected" / "catalog"))
+    sound = second.read_bytes()
+    second.write_bytes(sound[: sound.rindex(b"\n", 0, -1) + 1])
+    with monkeypatch.context() as patch:
+        interrupt(patch, 5, InputError("It is damaged"))
+        with pytest.raises(InputError, match="damaged"):
+            curate(names, tmp_path / "catalog")
+    second.write_bytes(sound)
+    del prepared[:]
+    assert files_of(curate(names, tmp_path / "catalog")) == expected
+    assert prepared == list(range(1, ROWS + 1))
+
+
 def test_small_files_that_are_a_shard_together_are_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prepared: list[int]
 ) -> None:

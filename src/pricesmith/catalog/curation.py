@@ -182,15 +182,16 @@ def remove_leftovers(folder: Path) -> None:
 @contextmanager
 def keep_shards(build: FolderBuild) -> Iterator[None]:
     """Begin with the shards of an interrupted build and nothing else of it. If work is interrupted, keep them for the
-    same command; not if the sources or options are wrong, and not if they have fewer rows than one full shard, unless
-    the error says that they are kept (`keeps_work`)."""
+    same command, but not if they have fewer rows than one full shard, unless the error says that they are kept
+    (`keeps_work`). If a source or an option is wrong, those of sources that were read to their end are kept."""
     remove_leftovers(build.folder)
     try:
         yield
     except BaseException as error:
         resumable = isinstance(error, PricesmithError) and error.keeps_work
-        if resumable or not isinstance(error, InputError | UsageError):
-            build.keep = is_worth_keeping(build.folder / WORK / SHARDS, 1 if resumable else None)
+        is_wrong = not resumable and isinstance(error, InputError | UsageError)
+        build.keep = is_worth_keeping(build.folder / WORK / SHARDS, 1 if resumable else None, whole=is_wrong)
+        if build.keep:
             remove_leftovers(build.folder)
         raise
 

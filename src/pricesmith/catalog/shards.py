@@ -124,13 +124,18 @@ def remove(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def is_worth_keeping(folder: Path, least: int | None = None) -> bool:
+def is_worth_keeping(folder: Path, least: int | None = None, *, whole: bool = False) -> bool:
     """Whether the finished shards of all feeds in a folder have at least `least` rows together, by default as many as a
-    full shard."""
+    full shard. `whole`: only feeds that are finished count."""
     rows = 0
-    for path in folder.glob(f"*/[0-9]*/{FACTS}"):
-        with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one does not count
-            rows += json.loads(path.read_text(encoding="utf-8"))["rows"]
+    for feed in folder.glob("[!.]*"):
+        shards: dict[int, StagedShard] = {}
+        for path in feed.glob(f"[0-9]*/{FACTS}"):
+            with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged one does not count
+                facts = json.loads(path.read_text(encoding="utf-8"))
+                shards[facts["first"]] = StagedShard(path.parent, facts["first"], facts["rows"], last=facts["last"])
+        if not whole or are_whole(shards):
+            rows += sum(shard.rows for shard in shards.values())
     return rows >= (SHARD_ROWS if least is None else least)
 
 
