@@ -70,6 +70,17 @@ def configs() -> dict[str, Any]:
     }
 
 
+def vision_config() -> Any:
+    """A small Gemma 3 with a vision encoder, as the 4B and larger have."""
+    import transformers as hf
+
+    text = {**configs()["gemma3"].to_dict(), "num_hidden_layers": 1, "layer_types": None}
+    vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return hf.Gemma3Config(
+        text_config=text, vision_config={**vision, "image_size": 28, "patch_size": 14}, mm_tokens_per_image=4
+    )
+
+
 def measure_saved_bytes(config: Any, layers: int, columns: int, dropout: float, dtype: str) -> int:
     """Bytes that autograd keeps of a forward of two rows, parameters left out."""
     import torch
@@ -326,7 +337,8 @@ def card(gigabytes: int) -> Hardware:
     ("gigabytes", "nf4", "mode"),
     [
         (80, True, "bf16"),
-        (24, True, "bf16, checkpointing"),
+        (24, True, "nf4, checkpointing"),
+        (32, True, "bf16, checkpointing"),
         (16, True, "nf4, checkpointing"),
         (48, True, "bf16, checkpointing"),
     ],
@@ -338,7 +350,7 @@ def test_the_first_mode_that_fits_is_taken(
     monkeypatch.setattr(memory, "has_nf4", lambda: nf4)
     chosen, reason = choose_mode(read_recipe("lora_bins_8b"), LLAMA_8B, card(gigabytes))
     assert chosen.name == mode
-    assert f"Memory: {mode} with batches of 4,096 tokens takes about" in reason
+    assert f"Memory: {mode} with batches of 8,192 tokens takes about" in reason
     assert ("because bf16 would take" in reason) == (mode != "bf16")
 
 
@@ -414,6 +426,37 @@ def test_a_note_says_that_memory_is_too_small(tmp_path: Path, monkeypatch: pytes
     notes = Notes()
     plan_for_hardware(LoraBins(base=str(make_model(tmp_path / "base")), lora_r=100_000), notes)
     assert "it will probably run out of memory" in notes.notes[0]
+
+
+@pytest.mark.parametrize("recipe", [LoraTokens(base="no/such/base"), LoraBins(base="no/such/base")])
+def test_one_of_several_processes_is_refused_before_it_takes_the_folder(
+    recipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torchrun starts the command once for each GPU, and all of them would use the first. One process goes on."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="one process on one GPU") as error:
+        plan_for_hardware(recipe)
+    assert "2 processes" in error.value.got
+    assert "CUDA_VISIBLE_DEVICES" in error.value.hint
+    ridge = read_recipe("ridge")
+    assert plan_for_hardware(ridge) is ridge, "other kinds do not use a GPU"
+    for value in ("1", "", "two"):
+        monkeypatch.setenv("WORLD_SIZE", value)
+        with pytest.raises(InputError, match="no base"):
+            plan_for_hardware(recipe)
+    monkeypatch.delenv("WORLD_SIZE")
+    with pytest.raises(InputError, match="no base"):
+        plan_for_hardware(recipe)
+
+
+def test_an_encoder_of_images_is_planned_as_weights_of_a_base() -> None:
+    """It is loaded with the language model, but no adapter is trained on it and no listing passes through it."""
+    config = vision_config()
+    shape, text = architecture_from_config(config, "made"), architecture_from_config(config.get_text_config(), "text")
+    assert shape.encoders > 0 == text.encoders
+    assert weight_bytes(shape, "none") - weight_bytes(text, "none") == 2 * shape.encoders
+    assert weight_bytes(shape, "nf4") - weight_bytes(text, "nf4") == 2 * shape.encoders
+    assert shape.adapters(8) == text.adapters(8)
 
 
 def test_a_folder_has_no_revisions(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ mapped and returned); 0.58 is within 15 % of all measurements.
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -122,10 +123,11 @@ class PeakMemory:
 
 
 def weight_bytes(shape: Architecture, quantization: Quantization, dtype_bytes: int = BF16) -> int:
-    """Bytes of the base."""
+    """Bytes of the base. Encoders of images and sound are loaded with it and not quantized in this estimate."""
+    whole = shape.parameters + shape.encoders
     if quantization == "none":
-        return dtype_bytes * shape.parameters
-    return round(NF4 * shape.blocks) + dtype_bytes * (shape.parameters - shape.blocks)
+        return dtype_bytes * whole
+    return round(NF4 * shape.blocks) + dtype_bytes * (whole - shape.blocks)
 
 
 def dequantized_bytes(shape: Architecture, quantization: Quantization, dtype_bytes: int = BF16) -> int:
@@ -352,6 +354,7 @@ def plan_for_hardware(recipe: Recipe, progress: Progress = SILENT) -> Recipe:
     """
     if not hasattr(recipe, "tokens_per_batch"):
         return recipe
+    refuse_several_processes()
     from pricesmith.pricers.llm.base_model import find_base
 
     settings: Any = recipe
@@ -376,6 +379,20 @@ def plan_for_hardware(recipe: Recipe, progress: Progress = SILENT) -> Recipe:
         update={"quantization": mode.quantization, "gradient_checkpointing": mode.gradient_checkpointing}
     )
     return changed
+
+
+def refuse_several_processes() -> None:
+    """Raises UsageError if this process is one of several that torchrun or `accelerate launch` has started: all of them
+    would tune on the first GPU, in one folder."""
+    count = os.environ.get("WORLD_SIZE", "1")
+    if count.isdecimal() and int(count) > 1:
+        raise UsageError(
+            "A language model is tuned by one process on one GPU",
+            got=f"{int(count)} processes (WORLD_SIZE={count} in the environment)",
+            allowed="one process",
+            hint="Run `pricesmith fit` without torchrun or accelerate launch (`env -u WORLD_SIZE pricesmith fit` if a "
+            "batch system sets it). CUDA_VISIBLE_DEVICES=1 chooses the second GPU.",
+        )
 
 
 def choose_mode(settings: Any, shape: Architecture, hardware: Hardware) -> tuple[TuningMode, str]:

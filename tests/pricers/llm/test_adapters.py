@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, TaskType
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from pricesmith.core.errors import InputError
 from pricesmith.core.progress import SILENT, Progress
+from pricesmith.core.types import Listing
 from pricesmith.pricers.llm.adapters import (
     add_adapter,
+    find_target_modules,
     fit_head,
     frozen_states,
     init_head_from_probe,
     softmax_regression,
     uniform_direction,
+    unmerged_precision,
 )
 from pricesmith.pricers.llm.base_model import find_base, load_classifier
 from pricesmith.pricers.llm.batching import Example
-from pricesmith.pricers.llm.readout import PriceBins, get_head, inner_model
+from pricesmith.pricers.llm.pricer import LlmPricer
+from pricesmith.pricers.llm.readout import PriceBins, get_head, hidden_states_at, inner_model
 from pricesmith.testing import make_model
+from pricesmith.text.prompts import Prompt
 
 BINS = PriceBins.from_prices([1.0, 100.0], 32, 3)
 
@@ -145,6 +153,64 @@ def test_the_solver_works_in_full_precision_on_states_of_a_bf16_base(tmp_path: P
     started = head_weight(model)
     fit_head(model, states, examples, BINS, 1.0, SILENT)
     assert torch.equal(started, head_weight(model))
+
+
+@pytest.fixture(scope="module")
+def vision_model() -> Any:
+    """A small Gemma 3 with a vision encoder."""
+    text = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 8}
+    vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = AutoConfig.for_model(
+        "gemma3",
+        text_config={**text, "num_key_value_heads": 2, "vocab_size": 120, "max_position_embeddings": 256},
+        vision_config={**vision, "image_size": 28, "patch_size": 14},
+        mm_tokens_per_image=4,
+    )
+    with torch.random.fork_rng():
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+@pytest.mark.parametrize("targets", ["all-linear", "attention", "q_proj", ("q_proj", "down_proj")])
+def test_a_vision_encoder_gets_no_adapters(vision_model: Any, targets: Any) -> None:
+    """Every trained tensor has a gradient: no image passes through the encoder."""
+    model = copy.deepcopy(vision_model)
+    modules = find_target_modules(model, targets)
+    adapted = add_adapter(model, LoraConfig(task_type=TaskType.CAUSAL_LM, r=2, target_modules=modules))
+    trained = {name: tensor for name, tensor in adapted.named_parameters() if tensor.requires_grad}
+    assert trained
+    assert not any("vision" in name or "projector" in name for name in trained)
+    hidden_states_at(adapted.train(), torch.randint(5, 100, (2, 9)), torch.tensor([3, 12])).sum().backward()
+    assert all(tensor.grad is not None for tensor in trained.values())
+    matrices = {"all-linear": 7, "attention": 4, "q_proj": 1, ("q_proj", "down_proj"): 2}[targets]
+    assert len(trained) == 2 * 2 * matrices, "A and B of each matrix of two layers, as in the language model alone"
+
+
+def test_an_unmerged_adapter_computes_in_bf16_on_a_bf16_base(tmp_path: Path) -> None:
+    """As in the training. PEFT alone casts the states of every layer to fp32 for it, as after loading in 4 bits."""
+    model = bf16_model(tmp_path / "base").eval()
+    layer = inner_model(model).model.layers[0].mlp.down_proj
+    dtypes: list[torch.dtype] = []
+    layer.lora_A.default.register_forward_hook(lambda _, given, result: dtypes.append(result.dtype))
+    ids, last = torch.randint(5, 60, (1, 6)), torch.tensor([5])
+    with torch.no_grad(), unmerged_precision(model):
+        assert hidden_states_at(model, ids, last).dtype == torch.bfloat16
+    with torch.no_grad():
+        hidden_states_at(model, ids, last)
+    assert dtypes == [torch.bfloat16, torch.float32]
+
+
+def test_a_head_of_bins_stays_fp32_while_its_base_computes_in_bf16(tmp_path: Path) -> None:
+    """Validation during a training reads the head as the loss does, also inside autocast."""
+    model = bf16_model(tmp_path / "base").eval()
+    folder = tmp_path / "base"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    dtypes: list[torch.dtype] = []
+    inner_model(model).score.register_forward_hook(lambda _, given, result: dtypes.append(result.dtype))
+    pricer = LlmPricer("bins", model, tokenizer, Prompt(max_length=20), BINS)
+    with torch.autocast("cpu", torch.bfloat16):
+        (quote,) = pricer.price([Listing("1", "Garden hose", "")])
+    assert quote.price is not None
+    assert dtypes == [torch.float32]
 
 
 def test_progress_is_shown_while_states_are_read_and_the_head_is_fitted(

@@ -12,6 +12,7 @@ Fitting the head to states of the frozen base first, and tuning everything then,
 from __future__ import annotations
 
 import contextlib
+import re
 import resource
 import warnings
 from collections.abc import Iterator, Sequence
@@ -38,6 +39,20 @@ def mixed_precision(model: nn.Module) -> Iterator[None]:
     Measured on a CPU: a fifth faster. An fp32 model is not changed.
     """
     with disable_input_dtype_casting(model, active=is_bf16(model)):
+        yield
+
+
+@contextlib.contextmanager
+def unmerged_precision(model: nn.Module) -> Iterator[None]:
+    """In the block, a bf16 or 4-bit model computes in bf16 with an fp32 adapter that is not merged, as it was tuned.
+
+    PEFT would cast the states of every layer to fp32 for the adapter. A model without an adapter is not changed.
+    """
+    if not isinstance(model, PeftModel) or not is_bf16(model):
+        yield
+        return
+    device = next(model.parameters()).device.type
+    with mixed_precision(model), torch.autocast(device, torch.bfloat16):
         yield
 
 
@@ -82,11 +97,31 @@ def add_adapter(model: Any, config: LoraConfig, *, gradient_checkpointing: bool 
 
 
 def find_target_modules(model: nn.Module, targets: str | tuple[str, ...]) -> str | list[str]:
-    """The modules that get adapters, as PEFT's `target_modules`."""
+    """The modules that get adapters, as PEFT's `target_modules`; never those of an encoder of images or sound."""
+    decoder = text_decoder_name(model)
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     if targets == "attention":
-        linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-        return sorted({name.rpartition(".")[2] for name in linear if any(word in name for word in ATTENTION)})
-    return targets if targets == "all-linear" else [targets] if isinstance(targets, str) else list(targets)
+        named = {name.rpartition(".")[2] for name in linear if any(word in name for word in ATTENTION)}
+    elif targets == "all-linear":
+        if not decoder:
+            return targets
+        named = {name.rpartition(".")[2] for name in linear if name.startswith(f"{decoder}.")}
+    else:
+        named = {targets} if isinstance(targets, str) else set(targets)
+    if not decoder:
+        return sorted(named) if targets == "attention" or isinstance(targets, str) else list(targets)
+    leaves = "|".join(map(re.escape, sorted(named)))
+    return rf"{re.escape(decoder)}\.(.*\.)?({leaves})"
+
+
+def text_decoder_name(model: nn.Module) -> str:
+    """The name of the language model inside a model that has encoders of images or sound too; empty for a language
+    model."""
+    config = getattr(model, "config", None)
+    if config is None or config.get_text_config() is config:
+        return ""
+    decoder = model.get_decoder()  # type: ignore[operator]
+    return next((name for name, module in model.named_modules() if module is decoder), "")
 
 
 PENALTIES = (0.003, 0.01, 0.03, 0.1)  # of squared weights on standardized states; chosen on held-out rows

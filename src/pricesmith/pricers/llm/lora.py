@@ -76,7 +76,7 @@ from pricesmith.text.formatting import format_money
 from pricesmith.text.prompts import Prompt
 
 PLAN, UNTUNED_FILE, CURVE = "plan.json", "untuned.json", "training.jsonl"
-MAX_EVAL_ITEMS = 500  # validation items in an evaluation
+MAX_EVAL_ITEMS, MAX_GPU_EVAL_ITEMS = 500, 2000  # validation items in an evaluation, on a CPU and on a GPU
 MIN_HEAD_ROWS = 50  # fewer rows do not fit a head of price bins
 PROBE_ITEMS = 32  # validation items that are priced to measure the speed, at least
 PROBE_STEPS = 20  # that are timed before the training
@@ -197,7 +197,8 @@ class TuningRun:
         self.load_seconds = time.perf_counter() - loading  # loaded once more at the end, for calibration
         answer = self.reader.answer if isinstance(self.reader, TokenReader) else None
         self.examples = build_examples(train, self.encode, answer, progress)
-        order = np.random.default_rng(settings.seed).permutation(len(validation))[:MAX_EVAL_ITEMS]
+        at_most = MAX_GPU_EVAL_ITEMS if torch.cuda.is_available() else MAX_EVAL_ITEMS
+        order = np.random.default_rng(settings.seed).permutation(len(validation))[:at_most]
         self.validation_items = [validation[index] for index in order]
         self.n_calibration = len(validation)  # the other half of validation is as large
         self.trainer = self.build_trainer()

@@ -24,6 +24,7 @@ from pricesmith.core.model_files import check_increasing, check_range, read_obje
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings, parse_settings
 from pricesmith.core.types import Item, Listing, Quote
+from pricesmith.pricers.llm.adapters import unmerged_precision
 from pricesmith.pricers.llm.base_model import (
     PretrainedBase,
     base_fingerprint,
@@ -160,11 +161,15 @@ class LlmPricer:
     def read(self, prompts: Sequence[Sequence[int]]) -> Sequence[PriceDistribution | None]:
         """The price distribution of each prompt of a batch; None if the model writes no number."""
         if isinstance(self.reader, TokenReader):
-            return self.reader.read(self.model, prompts)
+            with unmerged_precision(self.model):
+                return self.reader.read(self.model, prompts)
         columns = max(map(len, prompts))
         ids = torch.tensor([[*prompt, *[self.pad] * (columns - len(prompt))] for prompt in prompts])
         last = torch.tensor([row * columns + len(prompt) - 1 for row, prompt in enumerate(prompts)])
-        return self.reader.read(get_head(self.model)(hidden_states_at(self.model, ids, last)))
+        with unmerged_precision(self.model):
+            states = hidden_states_at(self.model, ids, last)
+        with torch.autocast(states.device.type, enabled=False):  # the head is fp32, as in training
+            return self.reader.read(get_head(self.model)(states))
 
     def build_quote(self, distribution: PriceDistribution | None) -> Quote:
         """The median and the 5 % and 95 % quantiles of a distribution; an unanswered quote if it is None."""

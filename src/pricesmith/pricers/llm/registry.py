@@ -90,6 +90,7 @@ class Architecture:
     fused: bool = False
     counted: int = 0
     matrices: int = 0
+    encoders: int = 0  # parameters of encoders of images and sound beside the language model, which are not used
 
     @property
     def approximate(self) -> bool:
@@ -175,8 +176,23 @@ def architecture_from_config(config: Any, name: str) -> Architecture:
     values: dict[str, Any] = {field: int(value or 0) for field, value in fields.items()}
     values |= {"tied": bool(getattr(text, "tie_word_embeddings", False)), **KINDS.get(str(text.model_type), {})}
     values["counted"] = sum(parameter.numel() for parameter in model.parameters())
+    values["encoders"] = 0 if text is config else count_encoders(config, values["counted"])
     dense, matrices = Architecture(**values), count_matrices(model)
     return dense if abs(matrices / dense.blocks - 1) < SAME_MATRICES else replace(dense, matrices=matrices)
+
+
+def count_encoders(config: Any, language_model: int) -> int:
+    """The number of parameters that a model with encoders of images or sound has beside its language model's; 0 if
+    transformers loads the language model alone."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
+    except (ValueError, KeyError, RuntimeError, TypeError, AttributeError):
+        return 0
+    return max(0, sum(int(parameter.numel()) for parameter in model.parameters()) - language_model)
 
 
 def count_matrices(model: Any) -> int:

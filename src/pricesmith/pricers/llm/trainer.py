@@ -370,7 +370,7 @@ def training_arguments(
         max_steps=1,
         learning_rate=learning_rate,
         lr_scheduler_type=lr_scheduler_type,
-        optim="adamw_torch",
+        optim="adamw_torch_fused" if cuda else "adamw_torch",
         weight_decay=0.0,
         max_grad_norm=1.0,
         seed=seed,
