@@ -51,7 +51,7 @@ HUB_NAMES = {
 }
 NF4_NOTE = (
     "\n* It was tuned and evaluated on a base in 4 bits; here the adapter is merged into the published base, so quotes "
-    "differ a little from the evaluated ones."
+    "differ from the evaluated ones (by about 14 % in the median with Gemma 3 270M)."
 )
 WITH_ROWS = "**This folder contains prices of the training rows, with titles or hashed words**: they are the model."
 WITHOUT_ROWS = "This folder contains no row of it."
@@ -99,8 +99,8 @@ def write_export(
                 )
             if format == "merged" and model.manifest["settings"].get("quantization") == "nf4":
                 progress.note(
-                    "It was evaluated on the base in 4 bits; merged into the published base, its quotes differ a "
-                    "little."
+                    "It was evaluated on the base in 4 bits; merged into the published base, its quotes differ (by "
+                    "about 14 % in the median with Gemma 3 270M): evaluate them before you rely on the measured error."
                 )
             {"merged": write_merged, "adapter": write_adapter, "hub": write_hub}[format](model, build.folder)
             write_atomic(build.folder / CARD, card)
