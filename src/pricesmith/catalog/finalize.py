@@ -30,7 +30,7 @@ from pricesmith.core.progress import Progress
 if TYPE_CHECKING:
     import duckdb
 
-MEMORY = "600MB"  # of duckdb; a catalog of two million rows then holds under 1.5 GB in all
+MEMORY = "600MB"  # of duckdb; a catalog of ten million rows then holds under 1.5 GB in all
 THREADS = 2
 PIECE = 100_000  # rows that are read from duckdb at once
 MOST_PAIRS = 50  # rows of one text whose pairs are counted

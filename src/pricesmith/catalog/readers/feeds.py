@@ -109,7 +109,7 @@ def estimate(sources: Sequence[Source]) -> str:
     seconds += STARTUP_SECONDS * len(sources)
     time = f"about {format_duration(seconds)}" if seconds > FEW_SECONDS else "a few seconds"
     count = f"{len(sources)} file{'s' * (len(sources) > 1)}"
-    memory = "2 GB of memory beside the file cache" if size > LARGE_MB else "1.5 GB of memory"
+    memory = "2 GB of memory" if size > LARGE_MB else "1.5 GB of memory"
     return f"{count}, {size:,.1f} MB of text: {time} on two cores, under {memory}."
 
 
