@@ -82,7 +82,7 @@ def test_the_scale_script_plants_groups_and_finds_them_again(monkeypatch: pytest
     members = [row for row in rows if groups.count(row["id"].split("-")[0]) == 3][:3]
     assert len({row["title"] for row in members}) == 3
     assert len({row["description"] for row in members}) == 1
-    split = [group if row["id"] != members[0]["id"] else "other" for group, row in zip(groups, rows, strict=True)]
+    split = [group if row["id"] != members[0]["id"] else "ffff" for group, row in zip(groups, rows, strict=True)]
     pq.write_table(pa.table({"id": [row["id"] for row in rows], "group": split}), tmp_path / "items.parquet")
     figures = scale.compare_groups(tmp_path / "items.parquet")
     count = len({group for group in groups if groups.count(group) == 3})

@@ -64,12 +64,17 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
 
 @dataclass
 class Rewritten:
-    """A rewritten catalog, its endpoint, which is still there, its cache, and the files of the original before."""
+    """A rewritten catalog, its endpoint, which is still there, its cache, and the files of the original before.
+
+    `questions` are those of the rewriting, `billed` its dollars: the endpoint is asked by other tests later.
+    """
 
     catalog: Catalog
     fake: FakeEndpoint
     cache: Path
     before: dict[str, str]
+    questions: list[str]
+    billed: float
 
 
 @pytest.fixture(scope="session")
@@ -83,4 +88,5 @@ def rewritten(shop: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             catalog = rewrite_catalog(
                 shop, spec_of(fake), folder / "clean", read_recipe("ridge"), settings, RewriteOptions(rows=80)
             )
-        yield Rewritten(catalog, fake, folder / "answers.sqlite", before)
+        questions = [request.question for request in fake.requests]
+        yield Rewritten(catalog, fake, folder / "answers.sqlite", before, questions, fake.billed_usd(1.0, 2.0))

@@ -50,7 +50,7 @@ def test_a_rewritten_catalog_has_other_titles_and_texts_and_nothing_else(shop: C
 
 def test_every_listing_is_asked_about_once_and_no_price_is_shown(shop: Catalog, rewritten: Rewritten) -> None:
     """The trial and the rest together; a request is the listing in its own words."""
-    questions = [request.question for request in rewritten.fake.requests]
+    questions = rewritten.questions
     assert len(questions) == len(set(questions)) == ROWS
     prices = {f"{row['price']:.2f}" for row in rows_of(shop, ("price",))}
     assert not any(price in question for question in questions for price in prices)
@@ -64,7 +64,7 @@ def test_ledger_and_card_say_what_was_done_and_by_how_much_the_error_changed(rew
     assert facts["trial"]["rows"] <= 80
     assert facts["listings"] == ROWS
     assert facts["rewritten"] + facts["unchanged"]["an answer in another format"] == ROWS
-    assert facts["cost"]["spent_usd"] == pytest.approx(rewritten.fake.billed_usd(1.0, 2.0))
+    assert facts["cost"]["spent_usd"] == pytest.approx(rewritten.billed)
     assert facts["usd_per_listing"] == pytest.approx(facts["cost"]["spent_usd"] / ROWS)
     card = (rewritten.catalog.path / CARD).read_text(encoding="utf-8")
     assert "In its trial, ridge out of fold" in card

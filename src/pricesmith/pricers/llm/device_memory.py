@@ -4,7 +4,7 @@
 ...     hidden_size, intermediate_size, num_hidden_layers = 4096, 14336, 32
 ...     num_attention_heads, num_key_value_heads = 32, 8
 >>> pricing_tokens(Config, 24 * 10**9 - 16 * 10**9)
-10240
+8192
 """
 
 from __future__ import annotations
