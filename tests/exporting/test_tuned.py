@@ -117,10 +117,11 @@ def test_a_stock_pipeline_gives_price_and_interval(shop: Path, tmp_path: Path) -
         classify = pipeline("text-classification", str(to), top_k=None)
     listings = [item.listing for item in open_catalog(shop / "catalog").items("test")[:30]]
     listings.append(Listing("x", "Lamp 3 W", "Glass <pad> </s> white"))
+    listings.append(Listing("y", "Lamp 3 W", "a long listing of many words. " * 30))
     wanted = model.load_model(shop / "bins").price(listings)
     raw = load_adapter(shop / "bins").price(listings)
     for listing, whole, own in zip(listings, wanted, raw, strict=True):
-        answer = classify(script.build_prompt(render(listing), to))
+        answer = classify(script.build_prompt(render(listing), to, classify.tokenizer))
         scores = answer[0] if isinstance(answer[0], list) else answer
         assert script.quote(scores, to) == script.quote(answer, to)
         assert script.quote(scores, to) == pytest.approx((whole.price, whole.low, whole.high), rel=1e-4)
@@ -129,6 +130,11 @@ def test_a_stock_pipeline_gives_price_and_interval(shop: Path, tmp_path: Path) -
         names = json.loads((to / "config.json").read_text())["id2label"]
         probabilities = [order[names[str(number)]] for number in range(len(names))]
         assert script.quote(script.label_scores(probabilities, to), to) == script.quote(scores, to)
+        ids = torch.tensor([script.encode_prompt(render(listing), to, classify.tokenizer)])
+        with torch.inference_mode():
+            shares = classify.model(ids).logits.softmax(-1)[0].tolist()
+        by_ids = script.quote(script.label_scores(shares, to), to)
+        assert by_ids == pytest.approx((whole.price, whole.low, whole.high), rel=1e-4)
 
 
 def test_a_chat_server_answers_as_the_model_does(shop: Path, tmp_path: Path) -> None:

@@ -154,16 +154,22 @@ def name_bins(edges: Sequence[float], currency: str) -> list[str]:
 
 
 def describe_prompt(prompt: Prompt, tokenizer: Any) -> dict[str, Any]:
-    """What stands before and after a listing's text, as text, for servers that tokenize a whole prompt.
+    """What stands before and after a listing's text: as text, for servers that tokenize a whole prompt, and as ids.
 
     `add_special_tokens`: whether the tokenizer puts its own tokens before it; a chat template has them already.
     """
     before, after = prompt.chat_parts(tokenizer) if prompt.style == "chat" else prompt.plain_parts()
-    special = {tokenizer.convert_ids_to_tokens(token) for token in steering_ids(tokenizer)}
+    special_ids = sorted(steering_ids(tokenizer))
+    special = {tokenizer.convert_ids_to_tokens(token) for token in special_ids}
+    before_ids, after_ids = prompt.fixed(tokenizer)
     return {
         "before": before,
         "after": after,
         "add_special_tokens": prompt.style == "plain",
+        "before_ids": before_ids,
+        "after_ids": after_ids,
+        "special_ids": special_ids,
+        "max_length": prompt.max_length,
         "max_characters": LETTERS * prompt.max_length,
         "special_tokens": sorted(special, key=lambda token: (-len(token), token)),
     }
