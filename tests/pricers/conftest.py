@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from pricesmith.testing import make_catalog, make_model
 SMALL: dict[str, dict[str, Any]] = {"sparse_mlp": {"ensemble_size": 1, "embedding_dim": 16, "hidden_dim": 16}}
 ONE_EACH = {"folds": 2, "ensemble_size": 1, "fold_ensemble_size": 1, "n_forests": 1, "n_estimators": 30}
 SMALL["best"] = {**ONE_EACH, **SMALL["sparse_mlp"], "key_dim": 8, "epochs": 2}
-SMALL["best"] |= {"tree_learning_rate": 0.1, "num_leaves": 31}
+SMALL["best"] |= {"tree_learning_rate": 0.1, "num_leaves": 31, "estimators": ("ridge",)}
+# Members of the blend in every run; with --run-slow each other kind is one.
+MEMBERS = ("median", "precomputed", "ridge", "boosting", "sparse_mlp")
 TUNED: dict[str, Any] = {
     "tokens_per_batch": 1024,
     "max_length": 64,
@@ -69,19 +71,19 @@ class FittedModels(Mapping[str, Path]):
     The others wait for it. The folders are not to be changed.
     """
 
-    def __init__(self, shop: Catalog, guesses: Path, folder: Path) -> None:
-        self.shop, self.guesses, self.folder = shop, guesses, folder
+    def __init__(self, shop: Catalog, guesses: Path, folder: Path, members: Sequence[str]) -> None:
+        self.shop, self.guesses, self.folder, self.members = shop, guesses, folder, members
         folder.mkdir(exist_ok=True)
 
     def settings(self, kind: str) -> dict[str, Any]:
-        """The settings that make a kind small; a blend has a member of every other kind."""
+        """The settings that make a kind small."""
         if kind in ("lora_tokens", "lora_bins"):
             more = {"epochs": 0.1} if kind == "lora_tokens" else {"epochs": 1.2, "bins": 32}
             return {**TUNED, "base": str(self.base()), **more}
         if kind == "precomputed":
             return {"file": str(self.guesses)}
         if kind == "blend":
-            return {"members": [str(self[name]) for name in KINDS if name not in ("blend", "cascade")]}
+            return {"members": [str(self[name]) for name in self.members]}
         if kind == "cascade":
             return {"first": str(self["ridge"]), "second": str(self.guesses), "share": 0.3, "api_cost_per_1000": 2}
         return SMALL.get(kind, {})
@@ -110,6 +112,7 @@ class FittedModels(Mapping[str, Path]):
 
 
 @pytest.fixture(scope="session")
-def runs(shop: Catalog, guesses: Path, shared_folder: Path) -> Mapping[str, Path]:
+def runs(shop: Catalog, guesses: Path, shared_folder: Path, is_thorough: bool) -> Mapping[str, Path]:
     """A model folder of each kind; not to be changed."""
-    return FittedModels(shop, guesses, shared_folder / "models")
+    members = [name for name in KINDS if name not in ("blend", "cascade")] if is_thorough else MEMBERS
+    return FittedModels(shop, guesses, shared_folder / "models", members)
