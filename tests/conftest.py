@@ -17,8 +17,8 @@ from pricesmith.pricers import KINDS
 
 # Threads of OpenMP that share cores with other work spin: tuning a made model took minutes for seconds.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A busy machine is no failure: the time of an example says nothing about the code. A law has 50 examples, and 300 with
-# --run-slow.
+# A busy machine is no failure: the time of an example says nothing about the code. A property has 50 examples, and 300
+# with --run-slow.
 LOADED: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("tests", max_examples=50, **LOADED)
 settings.register_profile("thorough", max_examples=300, **LOADED)
@@ -63,7 +63,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tests of laws take more examples if slow tests are asked for."""
+    """Property tests take more examples if slow tests are asked for."""
     if config.getoption("--run-slow"):
         settings.load_profile("thorough")
 

@@ -161,8 +161,13 @@ def test_parts_of_other_work_are_refused(tmp_path: Path) -> None:
     """Prices of another run are never joined with this one's."""
     file = write_rows(tmp_path / "new.jsonl", rows(5))
     (tmp_path / "prices.csv.parts").mkdir()
-    (tmp_path / "prices.csv.parts" / "plan.json").write_text('{"generator": "pricesmith price", "run": "other"}')
+    (tmp_path / "prices.csv.parts" / "plan.json").write_text(
+        '{"generator": "pricesmith price", "format": 4, "run": "other"}'
+    )
     with pytest.raises(UsageError, match="other work"):
+        price_file(ByLength(), INFO, file, tmp_path / "prices.csv", identity="a")
+    (tmp_path / "prices.csv.parts" / "plan.json").write_text('{"generator": "pricesmith price", "format": 3}')
+    with pytest.raises(UsageError, match="another version"):
         price_file(ByLength(), INFO, file, tmp_path / "prices.csv", identity="a")
 
 

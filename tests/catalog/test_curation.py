@@ -111,12 +111,19 @@ def test_every_fault_is_refused_by_name(shop: Catalog) -> None:
 def test_a_catalog_larger_than_memory_is_the_same(
     shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Byte for byte, if sketches and texts are sorted by way of files and groups are found block after block."""
+    """Byte for byte, if sketches and texts are sorted by way of files and groups are found block after block; several
+    row groups to a range of the order, and several ranges."""
+    monkeypatch.setattr(item_writer, "GROUP", 50)
+    small = curate([str(shop.path.parent / "in")], tmp_path / "small", min_price=0.5, max_price=4_500.0)
     monkeypatch.setattr(item_writer, "MOST_BYTES", 20_000)
+    monkeypatch.setattr(item_writer, "RANGE", 50)
+    monkeypatch.setattr(item_writer, "MOST_RANGES", 4)
     monkeypatch.setattr(sketch_file, "MOST_IN_MEMORY", 0)
     monkeypatch.setattr(near_duplicates, "BLOCK_ROWS", 100)
     other = curate([str(shop.path.parent / "in")], tmp_path / "out", min_price=0.5, max_price=4_500.0)
-    assert (other.path / "items.parquet").read_bytes() == (shop.path / "items.parquet").read_bytes()
+    assert (other.path / "items.parquet").read_bytes() == (small.path / "items.parquet").read_bytes()
+    assert table(other) == table(shop)
+    assert pq.ParquetFile(other.path / "items.parquet").num_row_groups > 4
     assert sorted(path.name for path in other.path.iterdir()) == sorted(path.name for path in shop.path.iterdir())
 
 

@@ -130,6 +130,23 @@ def test_a_cluster_gets_the_files_that_are_missing(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.csv", "b.jsonl", "prices.json", "records"]
 
 
+def test_an_interruption_while_finished_files_are_compared_keeps_them(
+    model: PriceModel, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also before the first new file is priced."""
+    (inputs / "b.jsonl").write_text('{"weight": 3}\n')
+    with pytest.raises(ShardsFailed):
+        price_files(model, inputs, tmp_path / "out")
+
+    def interrupt(*_: Any) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(price_folder, "is_done", interrupt)
+        price_files(model, inputs, tmp_path / "out")
+    assert (tmp_path / ".out.building" / "a.csv").is_file()
+
+
 def test_a_cluster_that_cannot_be_reached_leaves_nothing(
     model: PriceModel, inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

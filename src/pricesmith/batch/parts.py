@@ -54,6 +54,13 @@ def start_parts(parts: Path, plan: Mapping[str, Any], *, overwrite: bool) -> set
         old = read_json(parts / PLAN, hint="Move that folder, or choose another --to.")
         if not isinstance(old, dict) or old.get("generator") != GENERATOR:
             raise UsageError(f"{parts} is in the way", got=f"another {PLAN}", hint="Move it, or choose another --to.")
+        if old.get("format") != plan["format"] and not overwrite:
+            raise UsageError(
+                f"{parts} was begun by another version of Pricesmith",
+                got=f"format {old.get('format')}",
+                allowed=f"format {plan['format']}",
+                hint="Finish it with that version, or start over with --overwrite; answers of API models are cached.",
+            )
         if old != plan and not overwrite:
             differing = ", ".join(name for name in plan if old.get(name) != plan[name])
             raise UsageError(

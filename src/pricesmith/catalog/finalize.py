@@ -1,7 +1,7 @@
 """The second pass of curate, on the staged rows: duplicates, order, ids, groups and split.
 
 duckdb does what needs all rows at once, within a memory limit and with its overflow in the catalog's own folder; it
-reads the staged shards and nothing else. numpy finds the groups on sketches that are mapped from disk.
+reads the staged shards and nothing else. numpy finds the groups on sketches in their order, from a file or in memory.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from pricesmith.catalog.finalize import Finalized
 
 GROUP = 10_000  # rows of one row group of items.parquet
-RANGE = 10 * GROUP  # rows of one range of the order
+RANGE = 10 * GROUP  # rows of one range of the order, or more if there would be more than MOST_RANGES
+MOST_RANGES = 200  # each is a file that is open: macOS allows a process 256
 MOST_BYTES = 50_000_000  # of texts that are sorted at once
 NOWHERE = np.uint32(0xFFFFFFFF)
 TEXTS = ["title", "text", "category", "brand", "origin"]
@@ -127,7 +128,8 @@ class TextRanges:
         self.waiting: list[Any] = []
         self.held = 0
         self.files: list[Any] = []
-        self.sizes: NDArray[np.int64] = np.zeros(-(-rows // RANGE), dtype=np.int64)  # bytes of each range
+        self.range = max(RANGE, -(-rows // (MOST_RANGES * GROUP)) * GROUP)  # its rows, whole row groups
+        self.sizes: NDArray[np.int64] = np.zeros(-(-rows // self.range), dtype=np.int64)  # bytes of each range
 
     def __enter__(self) -> TextRanges:
         self.stack = ExitStack()
@@ -166,7 +168,7 @@ class TextRanges:
                 self.files.append(self.stack.enter_context(writer))
         table = sort_rows(self.waiting)
         self.waiting, self.held = [], 0
-        bounds = np.searchsorted(table[PLACE].to_numpy(), np.arange(len(self.files) + 1) * RANGE)
+        bounds = np.searchsorted(table[PLACE].to_numpy(), np.arange(len(self.files) + 1) * self.range)
         for number in np.flatnonzero(np.diff(bounds)).tolist():
             own = table.slice(bounds[number], bounds[number + 1] - bounds[number])
             self.files[number].write_table(own)
@@ -183,7 +185,7 @@ class TextRanges:
         self.stack.close()
         for number, size in enumerate(self.sizes.tolist()):
             path = self.folder / f"texts-{number}.arrow"
-            start, stop = number * RANGE, min((number + 1) * RANGE, self.rows)
+            start, stop = number * self.range, min((number + 1) * self.range, self.rows)
             step = max(1, int((stop - start) * MOST_BYTES / max(size, MOST_BYTES)) // GROUP) * GROUP
             for low in range(start, stop, step):
                 yield read_range(path, low, min(low + step, stop))

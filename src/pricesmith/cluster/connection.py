@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pricesmith.cluster.head_watch import watch_head
+from pricesmith.cluster.head_watch import HeadWatch, watch_head
 from pricesmith.core.errors import MissingExtra, UsageError
 
 AUTO = "auto"
@@ -63,11 +63,13 @@ def connect(address: str) -> Iterator[Any]:
     printing = ray._private.worker._worker_logs_enabled
     # A thread of Ray prints what happened to processes and nodes on standard output, where prices and JSON go.
     ray._private.worker._worker_logs_enabled = False
+    watch: HeadWatch | None = None
     try:
-        with watch_head(ray.get_runtime_context().gcs_address):
+        with watch_head(ray.get_runtime_context().gcs_address) as watch:
             yield ray
     finally:
-        ray.shutdown()
+        if watch is None or not watch.lost:  # else it would wait for the first node
+            ray.shutdown()
         ray._private.worker._worker_logs_enabled = printing
 
 

@@ -4,17 +4,17 @@
         ...
 
 Without its first node a cluster cannot work, and after 60 seconds Ray ends this process with no message at all. So a
-thread connects to that node's port every few seconds; if it cannot for `LOST_SECONDS`, the main thread is interrupted,
-and the interruption becomes the error. A main thread that waits inside Ray cannot be interrupted (measured: a driver
-whose first node was killed): then the thread writes the error to standard error and ends the process with exit code 1.
+thread connects to that node's port every few seconds; if it cannot for `LOST_SECONDS`, an exception is raised in the
+main thread, which becomes the error. A main thread that waits inside Ray does not see it (measured: a driver whose
+first node was killed): then the watching thread writes the error to standard error and ends the process with exit
+code 1.
 """
 
 from __future__ import annotations
 
-import _thread
+import ctypes
 import os
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +25,11 @@ from pricesmith.core.errors import PricesmithError
 PERIOD = 2.0  # seconds between two connections
 TIMEOUT = 5.0  # seconds for one of them
 LOST_SECONDS = 40.0  # longer than a short failure of the network, and well before Ray's 60 seconds
-GRACE = 5.0  # seconds for the main thread to take the interruption
+GRACE = 5.0  # seconds for the main thread to see the exception
+
+
+class HeadLost(BaseException):
+    """Raised in the main thread. Not an interruption: the command line would say that the user has interrupted it."""
 
 
 class HeadWatch:
@@ -34,7 +38,7 @@ class HeadWatch:
     def __init__(
         self,
         address: str,
-        interrupt: Callable[[], object] = _thread.interrupt_main,
+        interrupt: Callable[[], object] = lambda: raise_in_main(HeadLost),
         end: Callable[[int], object] = os._exit,
     ) -> None:
         self.address, self.interrupt, self.end, self.lost = address, interrupt, end, False
@@ -51,7 +55,8 @@ class HeadWatch:
                 self.lost = True
                 self.interrupt()
                 if not self.stopped.wait(GRACE):
-                    print(f"\n{self.error()}", file=sys.stderr, flush=True)
+                    # Not through sys.stderr, whose lock the main thread may hold.
+                    os.write(2, f"\n{self.error()}\n".encode())
                     self.end(1)
                 return
 
@@ -65,6 +70,13 @@ class HeadWatch:
         )
 
 
+def raise_in_main(error: type[BaseException]) -> None:
+    """Raise an exception in the main thread, at its next step in Python."""
+    main = threading.main_thread().ident
+    assert main is not None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(main), ctypes.py_object(error))
+
+
 def answers(address: str) -> bool:
     """Whether something accepts connections at HOST:PORT."""
     host, _, port = address.rpartition(":")
@@ -76,18 +88,18 @@ def answers(address: str) -> bool:
 
 
 @contextmanager
-def watch_head(address: str) -> Iterator[None]:
+def watch_head(address: str) -> Iterator[HeadWatch | None]:
     """Raises PricesmithError if the first node at HOST:PORT is lost while the block runs.
 
-    Only a block of the main thread can be interrupted; elsewhere there is no watch.
+    Only a block of the main thread is watched; elsewhere there is no watch.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield None
         return
     watch = HeadWatch(address)
     watch.thread.start()
     try:
-        yield
+        yield watch
     except BaseException as error:
         if watch.lost:
             raise watch.error() from error

@@ -98,6 +98,7 @@ def price_folder(
             return check_unchanged(files, folder, to, progress)
         remove_leftovers(build.folder, {file.output for file in files})
         (build.folder / RECORDS).mkdir(exist_ok=True)
+        build.keep = has_records(build.folder)  # an interruption while they are compared must not lose them
         missing = [file for file in files if not is_done(build.folder, file)]
         if done := len(files) - len(missing):
             progress.note(f"{done:,} of {len(files):,} files are priced already.")
@@ -106,7 +107,7 @@ def price_folder(
         try:
             results = run_files(cluster, model, work, shards, progress)
         finally:
-            build.keep = any(build.folder.glob(f"{RECORDS}/*.json"))
+            build.keep = has_records(build.folder)
         raise_failures(results, "priced", "file")
         check_inputs(build.folder, files)
         return finish(build, files, to)
@@ -178,6 +179,11 @@ def price_one_file(work: FolderWork, file: InputFile) -> dict[str, Any]:
     finally:
         shutil.rmtree(attempt, ignore_errors=True)
     return counts
+
+
+def has_records(folder: Path) -> bool:
+    """Whether any file is priced already."""
+    return any(folder.glob(f"{RECORDS}/*.json"))
 
 
 def record_path(folder: Path, file: InputFile) -> Path:
