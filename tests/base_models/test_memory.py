@@ -432,7 +432,7 @@ def test_a_note_says_that_memory_is_too_small(tmp_path: Path, monkeypatch: pytes
 def test_one_of_several_processes_is_refused_before_it_takes_the_folder(
     recipe: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """torchrun starts the command once for each GPU, and all of them would use the first. One process goes on."""
+    """Only the command `fit` joins the processes of torchrun; elsewhere all of them would use the first GPU."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="one process on one GPU") as error:
         plan_for_hardware(recipe)

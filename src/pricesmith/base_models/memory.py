@@ -41,6 +41,7 @@ from typing import Any, Literal
 
 from pricesmith.base_models.hardware import Hardware, detect_hardware, format_size
 from pricesmith.core.errors import InputError, UsageError
+from pricesmith.core.processes import ALONE, COMMAND, count_processes, current_processes
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.types import Recipe
 from pricesmith.pricers.llm.device_memory import USABLE, evaluation_tokens
@@ -354,7 +355,8 @@ def plan_for_hardware(recipe: Recipe, progress: Progress = SILENT) -> Recipe:
     """
     if not hasattr(recipe, "tokens_per_batch"):
         return recipe
-    refuse_several_processes()
+    if current_processes() is ALONE:
+        refuse_several_processes()
     from pricesmith.pricers.llm.base_model import find_base
 
     settings: Any = recipe
@@ -383,14 +385,13 @@ def plan_for_hardware(recipe: Recipe, progress: Progress = SILENT) -> Recipe:
 
 def refuse_several_processes() -> None:
     """Raises UsageError if this process is one of several that torchrun or `accelerate launch` has started: all of them
-    would tune on the first GPU, in one folder."""
-    count = os.environ.get("WORLD_SIZE", "1")
-    if count.isdecimal() and int(count) > 1:
+    would tune on the first GPU, in one folder. Only the command `fit` joins them."""
+    if (count := count_processes()) > 1:
         raise UsageError(
-            "A language model is tuned by one process on one GPU",
-            got=f"{int(count)} processes (WORLD_SIZE={count} in the environment)",
-            allowed="one process",
-            hint="Run `pricesmith fit` without torchrun or accelerate launch (`env -u WORLD_SIZE pricesmith fit` if a "
+            "Here a language model is tuned by one process on one GPU",
+            got=f"{count} processes (WORLD_SIZE={os.environ['WORLD_SIZE']} in the environment)",
+            allowed=f"one process; several for the command `fit`, as in `{COMMAND}`",
+            hint="Run the same command without torchrun or accelerate launch (with `env -u WORLD_SIZE` before it if a "
             "batch system sets it). CUDA_VISIBLE_DEVICES=1 chooses the second GPU.",
         )
 

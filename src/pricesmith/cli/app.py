@@ -25,6 +25,7 @@ from pricesmith import __version__
 from pricesmith.core.atomic import is_utf8
 from pricesmith.core.console import INTERRUPTED_MESSAGE, Console, describe_error
 from pricesmith.core.errors import UsageError
+from pricesmith.core.processes import end_command, is_follower, refuse_launch, silent_followers
 from pricesmith.core.progress import Progress
 
 ABOUT = "Build your own small model that prices things from their description, and measure how good it is."
@@ -127,6 +128,7 @@ def print_version(wanted: bool) -> None:
 
 @app.callback(help=ABOUT)
 def front(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
@@ -137,8 +139,10 @@ def front(
         Path | None, typer.Option("--log-file", help="Append the log to this file; any command takes it.")
     ] = None,
 ) -> None:
-    """Set up logging before the command runs."""
-    configure_logging(verbose, log_file)
+    """Set up logging before the command runs; the file is rank 0's if a launcher started several processes."""
+    configure_logging(verbose, None if is_follower() else log_file)
+    if context.invoked_subcommand != "fit":
+        refuse_launch(f"`pricesmith {context.invoked_subcommand}`")
 
 
 def configure_logging(verbose: bool, log_file: Path | None) -> None:
@@ -214,6 +218,17 @@ def open_console(*, json: bool = False, quiet: bool = False) -> Console:
 
 
 def run(arguments: Sequence[str]) -> int:
+    """Run one command line; its exit code. Of several processes of a launcher, only rank 0 prints."""
+    code = 1
+    try:
+        with silent_followers():
+            code = run_command(arguments)
+    finally:
+        end_command(code)
+    return code
+
+
+def run_command(arguments: Sequence[str]) -> int:
     """Run one command line; its exit code. Errors go to standard error, on one screen."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -285,5 +300,6 @@ def watch_for_interrupt(reader: socket.socket, writer: socket.socket) -> None:
     time.sleep(GRACE)
     cursor = SHOW_CURSOR if sys.stderr.isatty() else ""
     # The main thread may hold the lock of sys.stderr, so this writes to the file descriptor.
-    os.write(2, f"{cursor}{INTERRUPTED_MESSAGE}\n".encode())
+    if not is_follower():
+        os.write(2, f"{cursor}{INTERRUPTED_MESSAGE}\n".encode())
     os._exit(130)

@@ -38,6 +38,7 @@ from pricesmith.cli.app import (
 from pricesmith.core.build_file import ApiAnswers, read_answers
 from pricesmith.core.console import Console
 from pricesmith.core.errors import UsageError
+from pricesmith.core.processes import Launch, join_processes, read_launch, refuse_launch
 
 if TYPE_CHECKING:
     from pricesmith.catalog.catalog import Catalog
@@ -262,10 +263,21 @@ def fit(
     chosen = read_recipe(recipe, overrides)
     limits: dict[str, Any] = {"budget": budget, "concurrency": concurrency, "timeout": timeout}
     api_settings = open_settings(chosen, f"the recipe {chosen.kind}", **limits)
-    with api_settings, console.progress() as progress:
+    joined = join_processes(open_launch(chosen))
+    with api_settings, joined as processes, console.progress() as progress:
         opened = open_catalog(catalog)
         options: dict[str, Any] = {"weight_by": weight_by or "", "overwrite": overwrite, "progress": progress}
-        fitting.fit_model(plan_for_hardware(chosen, progress), opened, to, **options)
+        planned = plan_for_hardware(chosen, progress) if processes.leads else chosen
+        fitting.fit_model(planned, opened, to, **options)
         fitted = model.load_model(to)
     console.say(model.format_model(fitted))
     console.result(model.to_dict(fitted))
+
+
+def open_launch(recipe: Any) -> Launch | None:
+    """The processes that tune a language model together. Raises UsageError for a recipe of another kind in several
+    processes, and for a launch that cannot work."""
+    if hasattr(recipe, "tokens_per_batch"):
+        return read_launch()
+    refuse_launch(f"`pricesmith fit` with the recipe {recipe.kind}")
+    return None

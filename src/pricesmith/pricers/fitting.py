@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, NoReturn, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ from pricesmith.catalog.comparables import ComparablesIndex
 from pricesmith.catalog.rewriting import read_rewriting_facts
 from pricesmith.core.atomic import inventory, read_json, write_atomic, write_json
 from pricesmith.core.folders import FolderBuild, build_folder
+from pricesmith.core.processes import current_processes
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import write_toml
 from pricesmith.core.types import Item, Listing, Pricer, Quote, Recipe
@@ -147,6 +148,8 @@ def fit_rows(
     if weight_by:
         rows, settings = rows.weighted(weight_by), {**settings, WEIGHT_BY: weight_by}
     inputs = [*inputs, *get_paths(recipe)]
+    if not current_processes().leads:
+        follow_fit(recipe, rows)
     with build_folder(to, MANIFEST, settings, overwrite=overwrite, noun="model", inputs=inputs) as build:
         if build is None:
             progress.note(f"{to} is already fitted with these settings.")
@@ -187,6 +190,17 @@ def fit_rows(
                 "files": files,
             }
         )
+
+
+def follow_fit(recipe: Recipe, rows: FitData) -> NoReturn:
+    """Compute with rank 0, in the folder and with the settings that it shares, and end with its exit code."""
+    processes = current_processes()
+    message = processes.share()
+    kind: Any = type(recipe)
+    planned = kind(**message["settings"])
+    planned.fit(rows.train, rows.tune, Path(message["folder"]))
+    processes.share()  # rank 0 shares nothing after the training but its exit code
+    raise AssertionError("rank 0 shared a value after the training")
 
 
 @runtime_checkable

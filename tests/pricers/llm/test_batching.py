@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pricesmith.pricers.llm.batching import Example, PlannedBatches, collate, count_steps, pack_batches, padding_share
+from pricesmith.pricers.llm.batching import (
+    Example,
+    PlannedBatches,
+    collate,
+    count_steps,
+    divide_batch,
+    pack_batches,
+    padding_share,
+)
 
 LENGTHS = st.lists(st.integers(1, 200), min_size=1, max_size=300)
 
@@ -95,3 +103,20 @@ def test_bins_are_predicted_once_at_the_last_token() -> None:
     assert batch["ids"].tolist() == [[5, 6, 7], [8, 9, 0]]
     assert batch["predict_at"].tolist() == [2, 4]
     assert batch["labels"].tolist() == []
+
+
+@given(batch=st.lists(st.floats(-9, 9), min_size=1, max_size=40), size=st.integers(1, 9))
+def test_processes_divide_a_batch_and_average_to_its_mean(batch: list[float], size: int) -> None:
+    """Every example is computed once, and the mean of the weighted means is the mean of the whole batch."""
+    shares = [divide_batch(batch, rank, size) for rank in range(size)]
+    computed = [value for part, weight in shares if weight for value in part]
+    assert sorted(computed) == sorted(batch)
+    assert all(part for part, _ in shares), "each process has something to compute"
+    lengths = [len(part) for part, weight in shares if weight]
+    assert max(lengths) - min(lengths) <= 1
+    mean = sum(weight * sum(part) / len(part) for part, weight in shares) / size
+    assert mean == pytest.approx(sum(batch) / len(batch), abs=1e-9)
+
+
+def test_one_process_computes_the_whole_batch() -> None:
+    assert divide_batch([3, 1, 2], 0, 1) == ([3, 1, 2], 1.0)

@@ -17,7 +17,7 @@ import math
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from pricesmith.core.progress import SILENT, Progress, format_duration
 from pricesmith.core.types import Item, Listing
 from pricesmith.pricers.llm.readout import PriceBins, get_head, hidden_states_at
 
+T = TypeVar("T")
 EVAL_SHARE = 0.2  # of the minutes, at most
 CALIBRATION_SHARE = 0.2  # likewise, for pricing the rows that intervals are calibrated on
 MIN_EVAL_ITEMS = 100
@@ -102,6 +103,22 @@ def truncate(order: NDArray[np.int64], sizes: NDArray[np.int64], budget: int, *,
         batch.append(index)
         total, longest = total + size, max(longest, size)
     return [*batches, batch] if batch else batches
+
+
+def divide_batch(batch: Sequence[T], rank: int, size: int) -> tuple[Sequence[T], float]:
+    """What process `rank` of `size` computes of a batch, and the weight of its mean loss.
+
+    Neighbors in a batch have similar lengths, so every process gets every `size`-th element and as many tokens as the
+    others. The mean over the processes of weight x mean loss is the mean loss of the batch. A process for which there
+    is no element computes the first one with weight 0, because all processes average their gradients together.
+
+    >>> divide_batch("abc", 0, 2), divide_batch("abc", 1, 2)
+    (('ac', 1.3333333333333333), ('b', 0.6666666666666666))
+    """
+    part = batch[rank::size]
+    if not part:
+        return batch[:1], 0.0
+    return part, len(part) * size / len(batch)
 
 
 def padding_share(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> float:
@@ -282,6 +299,13 @@ class Batch(TypedDict):
     example: Tensor  # [n]: the example that each position belongs to
     prices: Tensor  # [examples], float64
     tokens: int  # positions without padding
+
+
+class StepBatch(Batch):
+    """What this process computes of a step's batch."""
+
+    weight: float  # of the mean loss
+    step_tokens: int  # positions without padding of all processes
 
 
 def collate(examples: Sequence[Example], pad: int, *, packed: bool = False) -> Batch:

@@ -9,13 +9,14 @@ and the read-out. An interrupted training resumes from `checkpoints/` in the fol
 
 from __future__ import annotations
 
+import hashlib
 import math
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -25,7 +26,8 @@ from torch import nn
 from transformers import set_seed
 
 from pricesmith.core.atomic import atomic_file, read_json, write_json
-from pricesmith.core.errors import UsageError
+from pricesmith.core.errors import PricesmithError, UsageError
+from pricesmith.core.processes import current_processes
 from pricesmith.core.progress import SILENT, Progress, format_duration
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer
@@ -126,15 +128,19 @@ class TunedRecipe(Settings):
         `folder/catalog.json` has the price range and the currency. Raises UsageError, InputError or MissingExtra if the
         base or a setting cannot be used, PricesmithError if training diverges or the disk is full.
         """
-        if (folder / PRICE_CONFIG).is_file():  # written last
-            progress.note("The adapter is tuned already.")
-            return
+        processes = current_processes()
+        if processes.leads:
+            if (folder / PRICE_CONFIG).is_file():  # written last
+                progress.note("The adapter is tuned already.")
+                return
+            processes.share({"folder": str(folder), "settings": self.model_dump(mode="json")})
         with preserve_rng(), catch_out_of_memory(f"tune {self.base}", self.less_memory()):
             set_seed(self.seed)
             tuning = TuningRun(self, train, validation, folder, progress)
             with mixed_precision(tuning.model):
                 tuning.train()
-            tuning.finish()
+            if processes.leads:
+                tuning.finish()
 
     def less_memory(self) -> str:
         """What to do if memory runs out during the training."""
@@ -234,7 +240,9 @@ class TuningRun:
     def build_trainer(self) -> PriceTrainer:
         """The trainer, with its batches, its loss and its validation."""
         settings = self.settings
-        (folder := self.folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        folder = self.folder / CHECKPOINTS
+        if current_processes().leads:
+            folder.mkdir(parents=True, exist_ok=True)
         args = training_arguments(
             folder, settings.learning_rate, settings.lr_scheduler_type, settings.seed, settings.report_to
         )
@@ -373,7 +381,32 @@ class TuningRun:
         return f"{schedule.describe(self.trainer.batches)} {weights}"
 
     def train(self) -> None:
-        """Train to the end of the schedule, from the newest complete checkpoint if there is one."""
+        """Train to the end of the schedule, from the newest complete checkpoint if there is one. Rank 0 plans; where
+        several processes train, torch copies its weights to the others."""
+        processes = current_processes()
+        plan = processes.share(self.prepare() if processes.leads else None)
+        if processes.size > 1 and plan["examples"] != self.examples_digest():
+            raise PricesmithError(
+                "The processes have read different training rows",
+                hint="Run the same command again; the catalog and the base must not change while it starts.",
+            )
+        self.trainer.set_schedule(Schedule(**plan["schedule"]), plan["done"], warmup_ratio=self.settings.warmup_ratio)
+        if plan["trains"]:
+            checkpoint = str(self.folder / CHECKPOINTS / plan["checkpoint"]) if plan["checkpoint"] else None
+            self.trainer.train(resume_from_checkpoint=checkpoint)
+
+    def examples_digest(self) -> str:
+        """A hash of the examples' token ids and prices; empty for a single process, which compares it with nobody's."""
+        if current_processes().size == 1:
+            return ""
+        digest = hashlib.sha256()
+        for example in self.examples:
+            digest.update(np.array([*example.prompt, *example.answer, -1]).tobytes() + repr(example.price).encode())
+        return digest.hexdigest()
+
+    def prepare(self) -> dict[str, Any]:
+        """Plan the training, or read its plan; the schedule, the steps done, the checkpoint to resume from, and whether
+        any steps are left."""
         folder = self.folder / CHECKPOINTS
         planned = (folder / PLAN).is_file()
         if not planned:
@@ -389,6 +422,8 @@ class TuningRun:
             self.init_head(schedule.head_rows)
         done = checkpoint_step(last) if last else 0
         self.progress.note(self.estimate(schedule))
+        if (size := current_processes().size) > 1:
+            self.progress.note(f"{size} processes: each computes its share of every batch.")
         if last is None:
             self.validate_untuned(schedule.eval_items)
         if (folder / UNTUNED_FILE).is_file():
@@ -396,12 +431,16 @@ class TuningRun:
         if last:
             self.progress.note(f"Resuming from step {done:,} of {schedule.steps:,}.")
         self.trainer.curve.resume_at(done)
-        self.trainer.set_schedule(schedule, done, warmup_ratio=self.settings.warmup_ratio)
         history = read_history(last) if last else []
         before = self.trainer.curve.before
         over = schedule.is_over(before + before / max(1, done)) or has_stalled(history, self.settings.patience)
-        if done < schedule.steps and not over:
-            self.trainer.train(resume_from_checkpoint=str(last) if last else None)
+        return {
+            "schedule": asdict(schedule),
+            "done": done,
+            "checkpoint": last.name if last else "",
+            "trains": done < schedule.steps and not over,
+            "examples": self.examples_digest(),
+        }
 
     def refuse_diverged(self) -> None:
         """Raises PricesmithError if even the best evaluation was far worse than a reference model. A model that is far

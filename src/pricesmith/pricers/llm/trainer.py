@@ -26,16 +26,28 @@ import torch
 from peft import PeftModel
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from pricesmith.core.errors import PricesmithError
+from pricesmith.core.processes import current_processes
 from pricesmith.core.progress import Progress
 from pricesmith.pricers.llm.adapters import is_bf16, peak_memory
-from pricesmith.pricers.llm.batching import Batch, Example, PlannedBatches, Schedule, Throughput, collate
+from pricesmith.pricers.llm.batching import (
+    Batch,
+    Example,
+    PlannedBatches,
+    Schedule,
+    StepBatch,
+    Throughput,
+    collate,
+    divide_batch,
+)
 from pricesmith.pricers.llm.checkpoints import (
     ERROR,
     FAR_WORSE,
+    RNG_STATE,
     TrainingCurve,
     best_step,
     has_stalled,
@@ -77,7 +89,7 @@ def preserve_rng() -> Iterator[None]:
 class ScheduleCallback(TrainerCallback):
     """Makes the Trainer log, evaluate and save by a Schedule, and stop when its time is over; advances the progress.
 
-    `seconds()` is the training time so far, in seconds."""
+    `seconds()` is the training time so far, in seconds. Clocks differ: rank 0 decides for all processes."""
 
     def __init__(self, schedule: Schedule, progress: Progress, seconds: Callable[[], float] = lambda: 0.0) -> None:
         self.schedule, self.progress, self.seconds = schedule, progress, seconds
@@ -89,7 +101,10 @@ class ScheduleCallback(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         step, last = state.global_step, state.global_step >= self.schedule.steps
         before, self.last = self.last, self.seconds()
-        if not last and self.schedule.is_over(2 * self.last - before):  # no time for another step as long as this one
+        over = not last and self.schedule.is_over(
+            2 * self.last - before
+        )  # no time for another step as long as this one
+        if current_processes().share(over):
             self.progress.note(
                 f"Training ends after step {step:,} of {self.schedule.steps:,}, because the time is over: this machine "
                 "has become slower since the steps were timed."
@@ -131,7 +146,8 @@ class PriceTrainer(Trainer):
         self.curve, self.patience, self.progress, self.format_error = curve, patience, progress, format_error
         self.references: Mapping[str, Sequence[float]] = {}  # absolute errors of the reference models
         self.pending: dict[str, Any] = {}
-        self.counts = [0, 0]  # tokens and positions since the last line
+        self.processes = current_processes()
+        self.counts = [0, 0, 0]  # tokens and positions of this process, and tokens of all, since the last line
         self.clock = time.perf_counter()
 
     def set_schedule(self, schedule: Schedule, done: int, *, warmup_ratio: float) -> None:
@@ -141,14 +157,16 @@ class PriceTrainer(Trainer):
         self.args.warmup_steps = round(warmup_ratio * schedule.steps)
         self.batches.steps = schedule.steps
         self.add_callback(ScheduleCallback(schedule, self.progress, lambda: self.curve.seconds))
-        self.counts = [0, 0]
+        self.counts = [0, 0, 0]
         self.progress.start("tuning", schedule.steps)
         self.progress.advance(done)
         self.clock = time.perf_counter()
 
-    def collate_examples(self, examples: Sequence[Example]) -> Batch:
-        """The tensors of a step's examples."""
-        return collate(examples, self.pad, packed=self.batches.packed)
+    def collate_examples(self, examples: Sequence[Example]) -> StepBatch:
+        """The tensors of what this process computes of a step's examples."""
+        part, weight = divide_batch(examples, self.processes.rank, self.processes.size)
+        batch = collate(part, self.pad, packed=self.batches.packed)
+        return StepBatch(**batch, weight=weight, step_tokens=sum(map(len, examples)))
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The planned batches, all epochs in one; without workers, because collating a batch takes a millisecond."""
@@ -158,6 +176,10 @@ class PriceTrainer(Trainer):
             collate_fn=self.collate_examples,
             pin_memory=self.args.dataloader_pin_memory,
         )
+        if (
+            self.processes.size > 1
+        ):  # `collate_examples` has divided each batch; Accelerate would divide the list of them
+            return loader
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
         return prepared
 
@@ -167,8 +189,17 @@ class PriceTrainer(Trainer):
         """The mean loss of the step's examples; the head predicts at price positions only."""
         self.counts[0] += inputs["tokens"]
         self.counts[1] += inputs["ids"].numel()
+        self.counts[2] += inputs["step_tokens"]
         with self.autocast():
-            return self.loss(model, inputs).mean()
+            return call_in_forward(model, self.loss, inputs).mean() * inputs["weight"]
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """One step. Where several processes train, the dropout is a function of the step and the process: the random
+        state of the others need not be saved."""
+        if self.processes.size > 1:
+            numbers = np.random.SeedSequence([self.args.seed, self.state.global_step, self.processes.rank])
+            torch.manual_seed(int(numbers.generate_state(1)[0]))
+        return super().training_step(*args, **kwargs)
 
     def autocast(self) -> Any:
         """Autocast to bf16 if the base is bf16."""
@@ -184,9 +215,17 @@ class PriceTrainer(Trainer):
         """0: Trainer's own count walks over all parameters at every step."""
         return 0
 
+    def store_flos(self) -> None:
+        """Nothing: the count is 0, and Trainer would add it up over all processes, which a checkpoint of rank 0 alone
+        would wait for."""
+
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """The MAE in money on validation items, by the read-out of the finished pricer. Raises PricesmithError if it is
-        not a number."""
+        """The MAE in money on validation items, by the read-out of the finished pricer; rank 0 evaluates, and decides
+        for all whether training stops. Raises PricesmithError if the MAE is not a number."""
+        if not self.processes.leads:
+            self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, {})
+            self.control.should_training_stop = self.processes.share()
+            return {}
         started = time.perf_counter()
         result = self.validate_items(self.schedule.eval_items)
         if not math.isfinite(result.mae):
@@ -197,6 +236,7 @@ class PriceTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         if has_stalled(self.state.log_history, self.patience):
             self.control.should_training_stop = True
+        self.processes.share(bool(self.control.should_training_stop))
         self.report(result, worse)
         self.clock += time.perf_counter() - started
         return metrics
@@ -235,6 +275,8 @@ class PriceTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Also collect this step's line of the training log. Raises PricesmithError if the loss or the gradient norm is
         not a number."""
+        if not self.processes.leads:
+            return
         not_finite = [name for name in ("loss", "grad_norm") if not math.isfinite(logs.get(name, 0.0))]
         if not_finite:
             what = {"loss": "loss", "grad_norm": "gradient norm"}[not_finite[0]]
@@ -242,15 +284,15 @@ class PriceTrainer(Trainer):
         super().log(logs, start_time)
         if "loss" in logs:
             now = time.perf_counter()
-            tokens, positions = self.counts
+            tokens, positions, all_tokens = self.counts
             self.pending |= {
                 "train_loss": logs["loss"],
                 "learning_rate": logs.get("learning_rate"),
                 "grad_norm": logs.get("grad_norm"),
-                "tokens_per_second": round(tokens / max(now - self.clock, 1e-9), 1),
+                "tokens_per_second": round(all_tokens / max(now - self.clock, 1e-9), 1),
                 "padding": round(1 - tokens / max(positions, 1), 4),
             }
-            self.counts, self.clock = [0, 0], now
+            self.counts, self.clock = [0, 0, 0], now
         if ERROR in logs:
             self.pending |= {"validation_mae": logs[ERROR], "answered": logs["eval_answered"]}
 
@@ -273,7 +315,11 @@ class PriceTrainer(Trainer):
         (folder / "README.md").unlink(missing_ok=True)  # an unfilled template
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write a complete checkpoint, or none: the marker is written last. Earlier checkpoints stay until then."""
+        """Write a complete checkpoint, or none: the marker is written last. Earlier checkpoints stay until then. Rank 0
+        writes it, the others wait."""
+        if not self.processes.leads:
+            self.processes.share()
+            return
         self.write_line()  # before the checkpoint, so that a training that resumes from it has the line
         started = time.perf_counter()
         checkpoints_folder = Path(self.args.output_dir or ".")
@@ -294,7 +340,20 @@ class PriceTrainer(Trainer):
                 hint="Free some space, then run the same command again: it resumes from the last complete checkpoint.",
             ) from None
         prune_checkpoints(checkpoints_folder, best_step(self.state.log_history))
+        self.processes.share()
         self.clock += time.perf_counter() - started
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Save the random state. Of several processes, that of rank 0 is saved as the one of a single process, which
+        may resume from it; several do not need it."""
+        if self.processes.size == 1:
+            super()._save_rng_state(output_dir)
+            return
+        states: dict[str, Any] = {"python": random.getstate(), "numpy": np.random.get_state()}
+        states["cpu"] = torch.random.get_rng_state()
+        if torch.cuda.is_available():
+            states["cuda"] = torch.cuda.random.get_rng_state()
+        torch.save(states, Path(output_dir, RNG_STATE))
 
     def probe(self, steps: int, items: int, at_most: float = math.inf) -> Throughput:
         """Measure the speed of training and pricing, without changing weights, gradients or the random state.
@@ -327,7 +386,29 @@ class PriceTrainer(Trainer):
             started = time.perf_counter()
             self.validate_items(count)
             item_seconds = (time.perf_counter() - started) / count
-        return Throughput(seconds, item_seconds, peak_memory())
+        return Throughput(seconds / self.processes.size, item_seconds, peak_memory())
+
+
+def call_in_forward(model: nn.Module, function: Callable[[nn.Module, Any], Tensor], inputs: Any) -> Tensor:
+    """`function(model, inputs)`, computed in the forward pass of a DistributedDataParallel model if it is one.
+
+    That averages the gradients of what its forward pass computes. The function gets the model inside, whose own forward
+    pass is replaced for this one call.
+    """
+    if not isinstance(model, DistributedDataParallel):
+        return function(model, inputs)
+    inside: nn.Module = model.module
+
+    def forward(batch: Any) -> Tensor:
+        del inside.forward
+        return function(inside, batch)
+
+    inside.forward = forward
+    try:
+        result: Tensor = model(inputs)
+    finally:
+        inside.__dict__.pop("forward", None)
+    return result
 
 
 def probe_batches(batches: Iterable[list[int]], steps: int) -> Iterator[list[int]]:
@@ -378,11 +459,12 @@ def training_arguments(
         eval_strategy="no",
         save_strategy="steps",
         save_steps=10**9,
-        report_to=report_to,
+        report_to=report_to if current_processes().leads else "none",
         disable_tqdm=True,
         logging_nan_inf_filter=False,
         dataloader_pin_memory=cuda,
         use_cpu=not cuda,
+        ddp_find_unused_parameters=False,  # every adapter and the head have a gradient in every step
     )
     args._n_gpu = min(1, args.n_gpu)  # one process, one device: no DataParallel on a machine with more
     return args
