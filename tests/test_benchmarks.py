@@ -36,7 +36,7 @@ def table(script: str, words: str, *paths: str) -> list[list[str]]:
 def test_the_gpu_script_tunes_and_scores_both_sides(tmp_path: Path) -> None:
     """Ours in every mode and the peer, tuning and scoring, each with a speed and a plan; the same as JSON."""
     path = tmp_path / "gpu.json"
-    rows = table("gpu.py", "--shapes tiny --lengths 40 --steps 5 --scored 40 --tokens 512", f"--json={path}")
+    rows = table("gpu.py", "--shapes tiny --lengths 40 --steps 4 --scored 8 --tokens 160", f"--json={path}")
     works = [("tune", "padded"), ("score", "padded"), ("tune", "packed"), ("tune", "nf4"), ("score", "nf4")]
     assert [(row[0], row[3]) for row in rows] == works
     measured = json.loads(path.read_text())["rows"]

@@ -282,6 +282,7 @@ def benchmark() -> ModuleType:
     return module
 
 
+@pytest.mark.slow  # the layers of a plan are counted exactly above
 def test_a_small_model_peaks_near_its_plan() -> None:
     """Tuning, 0.4 GB above the imports on a CPU, within a third: buffers of libraries weigh more in a small one."""
     module = benchmark()

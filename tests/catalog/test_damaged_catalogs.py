@@ -78,12 +78,12 @@ def damage_bytes(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 @pytest.mark.parametrize("name", [ITEMS, REJECTS, CARD])
-def test_damaged_bytes_are_refused_or_never_read(name: str, whole: Path, damaged: Path) -> None:
-    """Items are refused; what nothing reads changes nothing."""
+def test_damaged_bytes_are_refused_or_never_read(name: str, whole: Path, damaged: Path, is_thorough: bool) -> None:
+    """Items are refused; what nothing reads changes nothing (every eighth damage of it, all with --run-slow)."""
     expected, data = use(whole), (damaged / name).read_bytes()
     changes = list(damage_bytes(data))
     assert len(changes) > 80
-    for label, changed in changes:
+    for label, changed in changes if name == ITEMS or is_thorough else changes[::8]:
         (damaged / name).write_bytes(changed)
         result = outcome(damaged, f"{name}: {label}")
         if name == ITEMS:
@@ -173,7 +173,7 @@ def entries(ledger: Any, trail: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...
 
 
 def test_a_damaged_ledger_ends_in_no_traceback(whole: Path, damaged: Path, is_thorough: bool) -> None:
-    """Each entry in turn is missing, or of another type: an error, or the items as before. Every entry takes two of
+    """Each entry in turn is missing, or of another type: an error, or the items as before. Every entry takes one of
     seven damages in turn, all of them with --run-slow."""
     expected, text = use(whole)[2], (damaged / LEDGER).read_text()
     paths = [path for path in entries(json.loads(text)) if path[0] not in ("settings", "inventory")]
@@ -181,7 +181,7 @@ def test_a_damaged_ledger_ends_in_no_traceback(whole: Path, damaged: Path, is_th
     refused = tried = 0
     damages: tuple[Any, ...] = ("missing", None, [], {}, "text", -1, True)
     for number, path in enumerate(paths):
-        chosen = damages if is_thorough else [damages[(2 * number + step) % len(damages)] for step in range(2)]
+        chosen = damages if is_thorough else [damages[number % len(damages)]]
         for value in chosen:
             tried += 1
             ledger = inner = json.loads(text)

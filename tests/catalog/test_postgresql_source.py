@@ -330,12 +330,13 @@ def test_two_tables_and_a_file_make_one_catalog_with_the_tables_as_categories(
 
 
 def test_a_build_of_a_table_is_finished_the_second_time_and_keeps_no_password(
-    shop: Server, server: Server, tmp_path: Path
+    shop: Server, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("pricesmith.build.DEFAULT_RECIPES", ("median",))
     source = f"postgresql://owner:{PASSWORD}@127.0.0.1:{server.port}/shop?table=products"
     options = {"currency": "USD"}
-    assert build([source], tmp_path / "out", recipes=["median"], options=options)["chosen"]
-    assert build([source], tmp_path / "out", recipes=["median"], options=options)["already_done"]
+    assert build([source], tmp_path / "out", options=options)["chosen"]
+    assert build([source], tmp_path / "out", options=options)["already_done"]
     assert "owner:***@" in (tmp_path / "out" / "build.toml").read_text()
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and PASSWORD.encode() in path.read_bytes()]
 

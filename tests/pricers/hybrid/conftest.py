@@ -12,6 +12,7 @@ from pricesmith.catalog.catalog import Catalog, open_catalog
 from pricesmith.core.types import Item, render
 from pricesmith.pricers.api.client import ApiClient
 from pricesmith.pricers.fitting import fit_model
+from pricesmith.pricers.hybrid import shares
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import FakeEndpoint, make_catalog
 from pricesmith.text.prompts import Prompt
@@ -32,6 +33,12 @@ def own(goods: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind in ("median", "ridge", "knn"):
         fit_model(read_recipe(kind), goods, folder / kind)
     return folder
+
+
+@pytest.fixture
+def one_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The penalty of hybrids is chosen by one cross-validation instead of three."""
+    monkeypatch.setattr(shares, "REPEATS", 1)
 
 
 def answer_for(item: Item) -> float:

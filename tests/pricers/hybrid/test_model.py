@@ -16,6 +16,7 @@ from pricesmith.core.types import Item, Listing, Pricer, Quote
 from pricesmith.pricers.api.model_spec import ApiSettings
 from pricesmith.pricers.hybrid.member_spec import MemberSpec
 from pricesmith.pricers.hybrid.model import (
+    HybridModel,
     HybridPricer,
     collect_answers,
     count_asked,
@@ -29,6 +30,7 @@ from pricesmith.testing import FakeEndpoint
 
 from .conftest import answer_for, api_member
 
+pytestmark = pytest.mark.usefixtures("one_repeat")
 ASK_ALL = CascadePolicy(threshold=None, unit="usd", share=1.0)
 
 
@@ -45,8 +47,14 @@ class FakeModel:
         return [Quote(None) if p is None else Quote(p, p / 2, p * 2, cost_usd=0.0) for p in prices]
 
 
+@pytest.fixture(scope="module")
+def fitted_models() -> dict[object, HybridModel]:
+    """What `build` has fitted, by the options of the own model."""
+    return {}
+
+
 @pytest.fixture
-def build(goods: Catalog) -> Callable[..., HybridPricer]:
+def build(goods: Catalog, fitted_models: dict[object, HybridModel]) -> Callable[..., HybridPricer]:
     """A hybrid of an own model and another member, fitted on saved answers."""
 
     def hybrid(second: Pricer | None = None, policy: CascadePolicy | None = None, **options: object) -> HybridPricer:
@@ -56,8 +64,10 @@ def build(goods: Catalog) -> Callable[..., HybridPricer]:
         saved = SavedAnswers(quotes, "llm", FeeSettings(cost_per_1000=2.0), "USD")
         validation = goods.items("validation")
         ids = [item.listing.id for item in validation]
-        fitted = fit_hybrid(collect_answers([first, saved], validation, ids, 1000))
-        return HybridPricer([first, second or saved], fitted.model, "cascade", policy)
+        key = tuple(sorted(options.items()))
+        if key not in fitted_models:
+            fitted_models[key] = fit_hybrid(collect_answers([first, saved], validation, ids, 1000)).model
+        return HybridPricer([first, second or saved], fitted_models[key], "cascade", policy)
 
     return hybrid
 
