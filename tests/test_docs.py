@@ -22,6 +22,7 @@ from pricesmith import build
 from pricesmith.cli import run
 from pricesmith.pricers import recipes
 from pricesmith.pricers.api.batch_jobs import runner
+from pricesmith.pricers.hybrid import shares
 from pricesmith.pricers.llm import base_model
 from pricesmith.testing import make_model
 from pricesmith.testing.batch_server import FakeBatchServer
@@ -104,15 +105,23 @@ def hosted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def working_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What each page finds: two tables, saved answers, and a tiny base of the name of the real one that pages tune."""
+    folder = tmp_path_factory.mktemp("made")
+    subprocess.run([sys.executable, "-m", "pricesmith.testing", "shop.csv", "new.csv"], check=True, cwd=folder)
+    write_answers(folder / "shop.csv", folder / "llm_answers.csv")
+    make_model(folder / "gemma-3-270m")
+    return folder
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_commands_and_the_python_of_a_page_run(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers
+    page: Path, working_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, servers: Servers
 ) -> None:
     """The commands work from the first line to the last, and the Python after them."""
     monkeypatch.chdir(tmp_path)
-    make = [sys.executable, "-m", "pricesmith.testing", "shop.csv", "new.csv"]
-    subprocess.run(make, check=True)
-    write_answers(Path("shop.csv"), Path("llm_answers.csv"))
+    shutil.copytree(working_folder, tmp_path, dirs_exist_ok=True)
     use_fast_models(monkeypatch)
     for block in blocks(page, "toml"):
         if name := re.match(r"# (\w+\.toml)\n", block):  # the block is this file
@@ -153,10 +162,10 @@ FAST: dict[str, dict[str, Any]] = {
 
 
 def use_fast_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace the real base that the pages tune by a tiny one of the same name in the working folder, and the settings
-    of expensive recipes."""
+    """No base is downloaded: a name is a folder. The settings of expensive recipes are replaced, and the penalty of
+    hybrids is chosen by one cross-validation instead of three."""
     monkeypatch.setattr(base_model, "read_presets", dict)
-    make_model(Path("gemma-3-270m"))
+    monkeypatch.setattr(shares, "REPEATS", 1)
     read_recipe = recipes.read_recipe
 
     def read_fast_recipe(name: str, *rest: Any) -> Any:

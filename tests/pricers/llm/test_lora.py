@@ -177,28 +177,35 @@ def killed_and_resumed(forge: Forge, base: Path, folder: Path, kind: str, kills:
     assert went_on >= kills / 2
 
 
-def test_an_interrupted_and_resumed_training_ends_with_the_same_weights(
-    forge: Forge, base: Path, tmp_path: Path
-) -> None:
-    """SIGKILL at random points, dropout on: adapters bit for bit and all losses and errors as of a run left alone."""
-    killed_and_resumed(forge, base, tmp_path, "bins", 2)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bins", "tokens"])
 def test_killed_at_ten_random_points_it_ends_with_the_same_weights(
     forge: Forge, single: Path, tmp_path: Path, kind: str
 ) -> None:
-    """The same at ten points, for both read-outs."""
+    """SIGKILL at ten points, dropout on, for both read-outs: adapters bit for bit and all losses and errors as of a
+    run left alone."""
     killed_and_resumed(forge, single, tmp_path, kind, 10)
 
 
+@pytest.fixture(scope="module")
+def settings(base: Path) -> dict[str, Any]:
+    """A training with dropout and six evaluations, each with a checkpoint."""
+    return {**SMALL, "base": str(base), "lora_dropout": 0.2, "n_evals": 6}
+
+
+@pytest.fixture(scope="module")
+def straight(forge: Forge, settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That training, left alone."""
+    run = tmp_path_factory.mktemp("straight") / "run"
+    assert forge.fit(run, "bins", settings) == 0
+    return run
+
+
 def test_a_training_that_is_interrupted_repeatedly_ends_with_the_same_weights(
-    forge: Forge, base: Path, tmp_path: Path
+    forge: Forge, settings: dict[str, Any], straight: Path, tmp_path: Path
 ) -> None:
-    """Each leg goes on from the last whole checkpoint of the one before; the newest one broken, from that before it."""
-    settings = {**SMALL, "base": str(base), "lora_dropout": 0.2, "n_evals": 6}
-    assert forge.fit(tmp_path / "straight", "bins", settings) == 0
+    """Each leg goes on from the last whole checkpoint of the one before; the newest one broken, from that before it.
+    Adapters bit for bit and all losses and errors are those of a run left alone."""
     run = tmp_path / "often"
     for after in (8, 12):
         assert forge.kill(run, "bins", settings, after, 0.0) == -9
@@ -212,15 +219,18 @@ def test_a_training_that_is_interrupted_repeatedly_ends_with_the_same_weights(
     assert forge.fit(run, "bins", settings) == 0
     assert before
     assert (run / "training.jsonl").read_text().splitlines()[: len(before)] == before, "it started over"
-    assert last_adapter(run) == last_adapter(tmp_path / "straight")
+    assert last_adapter(run) == last_adapter(straight)
+    assert (run / ADAPTER).read_bytes() == (straight / ADAPTER).read_bytes()
+    assert lasting(run) == lasting(straight)
 
 
-def test_a_full_disk_leaves_the_last_complete_checkpoint(forge: Forge, base: Path, tmp_path: Path) -> None:
-    """A checkpoint that does not fit is one error with advice; with space again it goes on from the last whole one."""
-    settings = {**SMALL, "base": str(base), "lora_dropout": 0.2, "n_evals": 6}
-    assert forge.fit(tmp_path / "straight", "bins", settings) == 0
+def test_a_full_disk_leaves_the_last_complete_checkpoint(
+    forge: Forge, settings: dict[str, Any], straight: Path, tmp_path: Path, is_thorough: bool
+) -> None:
+    """A checkpoint that does not fit is one error with advice; with space again it goes on from the last whole one.
+    The disk is full in the adapter; in the optimizer's file and in the training curve too with --run-slow."""
     run = tmp_path / "full"
-    for most in (70_000, 20_000, 10):  # in the optimizer's file, in the adapter, in the training curve
+    for most in (70_000, 20_000, 10) if is_thorough else (20_000,):
         assert forge.fit(run, "bins", settings, limit=[10, most]) == 1
         whole = [path for path in checkpoints(run / CHECKPOINTS) if (path / MARKER).exists()]
         assert whole
@@ -229,7 +239,7 @@ def test_a_full_disk_leaves_the_last_complete_checkpoint(forge: Forge, base: Pat
     assert forge.fit(run, "bins", settings) == 0
     assert before
     assert (run / "training.jsonl").read_text().splitlines()[: len(before)] == before, "it started over"
-    assert last_adapter(run) == last_adapter(tmp_path / "straight")
+    assert last_adapter(run) == last_adapter(straight)
 
 
 class Interrupting(Progress):
