@@ -109,7 +109,15 @@ def test_the_same_command_again_changes_nothing(built: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
-@pytest.mark.parametrize("stage", ["curate", "ridge", "validation", "evals", "report"])
+def interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+SLOW_STAGES = [pytest.param(stage, marks=pytest.mark.slow) for stage in ("curate", "validation", "evals")]
+
+
+# One stage before the choice and one after it in every run: each case is two builds.
+@pytest.mark.parametrize("stage", ["ridge", "report", *SLOW_STAGES])
 def test_an_interrupted_build_resumes(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In any stage; until the choice is made the folder says that it is unfinished."""
     where = {
@@ -119,10 +127,7 @@ def test_an_interrupted_build_resumes(stage: str, tmp_path: Path, monkeypatch: p
         "evals": "pricesmith.candidates.run_candidates",
         "report": "pricesmith.reporting.write_report",
     }
-    table, out = write_table(tmp_path / "shop.csv", slice(0, 400)), tmp_path / "out"
-
-    def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+    table, out = write_table(tmp_path / "shop.csv", slice(0, 200)), tmp_path / "out"
 
     with monkeypatch.context() as patch:
         patch.setattr(where[stage], interrupt)
@@ -164,6 +169,7 @@ def test_saved_answers_add_a_blend_a_cascade_and_the_api_model_itself(
     """Own models are not fitted again and one of them stays chosen; the leaderboard, the conclusion and the costs have
     all of them; the same command again says that it is done."""
     answers, out = write_answers(copy), copy / "out"
+    monkeypatch.setattr("pricesmith.pricers.hybrid.shares.REPEATS", 1)  # one cross-validation instead of three
     monkeypatch.chdir(copy)
     words = ["build", "shop.csv", "--to", "out", "--api-answers", str(answers), "--api-cost-per-1000", "2", "--json"]
     assert run(words) == 0
@@ -182,8 +188,8 @@ def test_saved_answers_add_a_blend_a_cascade_and_the_api_model_itself(
     assert run(words) == 0
     assert json.loads(capsys.readouterr().out)["already_done"] is True
     answers.write_text(answers.read_text(encoding="utf-8") + "\nanother,1.00\n", encoding="utf-8")
-    assert run(words) == 0
-    assert json.loads(capsys.readouterr().out)["already_done"] is False
+    monkeypatch.setattr(build_module, "fit_hybrids", interrupt)
+    assert run(words) == 130  # other answers: there is work again
 
 
 @pytest.mark.parametrize(
@@ -276,7 +282,14 @@ def test_a_refit_takes_new_rows_and_keeps_the_earlier_build(copy: Path) -> None:
     assert build([str(newer)], out, refit=True)["already_done"] is True
 
 
-@pytest.mark.parametrize("stage", ["pricesmith.build.curate", "pricesmith.candidates.run_candidates", "os.replace"])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param("pricesmith.build.curate", marks=pytest.mark.slow),  # each case is two refits
+        pytest.param("pricesmith.candidates.run_candidates", marks=pytest.mark.slow),
+        "os.replace",
+    ],
+)
 def test_an_interrupted_refit_leaves_the_old_build_in_use_and_resumes(
     stage: str, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

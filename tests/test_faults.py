@@ -18,7 +18,7 @@ from pricesmith.evaluation.results import read_evals
 from pricesmith.pricers.model import load_model
 from pricesmith.testing import make_csv
 
-KILLS, MANY_KILLS = 8, 40
+KILLS, MANY_KILLS = 4, 40
 NEW_ROWS = 600
 
 # Forks children that have everything imported already, so that the random moments fall into the work and not into
@@ -128,7 +128,7 @@ def words_of(stage: str, folder: Path) -> tuple[list[str], list[str], Path]:
 def test_a_killed_stage_is_never_torn(
     stage: str, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_thorough: bool
 ) -> None:
-    """Of 8 kills at random moments (40 with --run-slow) none leaves something half under the final name, and the stage
+    """Of 4 kills at random moments (40 with --run-slow) none leaves something half under the final name, and the stage
     then ends well.
 
     Where an old output stood, a whole one, old or new, stands after every kill.

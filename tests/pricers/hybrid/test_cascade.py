@@ -30,6 +30,7 @@ from pricesmith.text.prompts import Prompt
 
 from .conftest import answer_for, api_member
 
+pytestmark = pytest.mark.usefixtures("one_repeat")
 SCRIPT = "import sys; from pricesmith.cli import run; sys.exit(run(sys.argv[1:]))"
 
 
