@@ -40,6 +40,7 @@ from pricesmith.pricers.llm.registry import (
 )
 
 BATCH = {"train": 2048, "serve": 8192}  # tokens
+RANK = 32  # of the recipes for bases of 3 and 8 billion parameters, which have no dropout
 LISTINGS = 10_000  # that an estimated time is for, if no catalog is given
 SORTS = ("size", "mmlu", "mmlu-pro", "time")
 
@@ -89,6 +90,8 @@ def choose_base(
     work = Workload(
         tokens=facts["batch"],
         listing=facts["listing"],
+        rank=RANK,
+        dropout=0.0,
         gpu=hardware.gpu,
         dtype_bytes=hardware.dtype_bytes,
     )

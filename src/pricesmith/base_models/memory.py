@@ -74,7 +74,7 @@ FORWARD, BACKWARD = 2, 2
 AUTO = "auto"
 NF4_ON_CPU = (
     "Warning: without a GPU, 4-bit weights (nf4) save memory, not time: with Gemma 3 270M on a CPU, a training step "
-    "took as long as in fp32, and pricing a tenth longer. Use --set quantization=none if memory allows."
+    "took as long as in fp32, and pricing up to a quarter longer. Use --set quantization=none if memory allows."
 )
 
 
@@ -357,7 +357,7 @@ def plan_for_hardware(recipe: Recipe, progress: Progress = SILENT) -> Recipe:
         return recipe
     if current_processes() is ALONE:
         refuse_several_processes()
-    from pricesmith.pricers.llm.base_model import find_base
+    from pricesmith.pricers.llm.base_model import check_classifier, find_base
 
     settings: Any = recipe
     base = find_base(settings.base, settings.revision, progress, weights=False)
@@ -365,6 +365,8 @@ def plan_for_hardware(recipe: Recipe, progress: Progress = SILENT) -> Recipe:
         raise UsageError(
             "Only a base of the Hub has revisions", got=settings.revision, hint="Leave revision out, or name a Hub id."
         )
+    if hasattr(settings, "bins"):
+        check_classifier(base)
     hardware = detect_hardware()
     if settings.dtype != AUTO:
         hardware = Hardware(hardware.memory, hardware.gpu, 4 if settings.dtype == "float32" else 2)

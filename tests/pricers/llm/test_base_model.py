@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pricesmith.base_models.memory import plan_for_hardware
 from pricesmith.core.atomic import sha256
 from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.core.progress import SILENT
@@ -20,6 +21,7 @@ from pricesmith.pricers.llm.base_model import (
     PretrainedBase,
     base_fingerprint,
     best_dtype,
+    check_classifier,
     detect_variant,
     find_base,
     load_classifier,
@@ -27,6 +29,7 @@ from pricesmith.pricers.llm.base_model import (
     load_tokenizer,
     tokenizer_fingerprint,
 )
+from pricesmith.pricers.llm.lora import LoraBins, LoraTokens
 from pricesmith.pricers.llm.presets import convert_gguf, read_presets
 from pricesmith.testing import make_model
 
@@ -188,6 +191,25 @@ def test_fingerprints_of_bases_and_tokenizers_differ(tiny_base: Path, base_copy:
     tokenizer = load_tokenizer(original)
     tokenizer.chat_template += " "
     assert tokenizer_fingerprint(tokenizer) != tokenizer_fingerprint(load_tokenizer(original))
+
+
+@pytest.mark.parametrize("kind", ["granite", "smollm3"])
+def test_a_family_without_a_classification_head_is_named(base_copy: Path, kind: str) -> None:
+    """The weights are not damaged: transformers has no head for Granite, and the hint names what can be tuned."""
+    edit(base_copy / "config.json", model_type=kind)
+    base = find_base(str(base_copy))
+    if kind == "smollm3":
+        assert load_classifier(base, 4, "float32").score.out_features == 4
+        return
+    for refuse in (check_classifier, lambda base: load_classifier(base, 4, "float32")):
+        with pytest.raises(InputError, match="no classification head") as error:
+            refuse(base)
+        assert "granite" in error.value.got
+        assert "lora_tokens" in error.value.hint
+    with pytest.raises(InputError, match="no classification head"):
+        plan_for_hardware(LoraBins(base=str(base_copy)))
+    planned = plan_for_hardware(LoraTokens(base=str(base_copy)))
+    assert load_language_model(base, "float32").config.model_type == "granite", planned.kind
 
 
 def test_a_missing_package_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import tomli_w
 
 from pricesmith.base_models.choose import build_choice
 from pricesmith.core.errors import InputError, PricesmithError, UsageError
+from pricesmith.pricers.llm.base_model import BIDIRECTIONAL
 from pricesmith.pricers.llm.registry import (
     REGISTRY,
     Architecture,
@@ -167,7 +168,7 @@ def test_the_registry_has_models_that_one_machine_can_tune() -> None:
     assert list(known)[:2] == ["llama-3.1-8b", "llama-3.2-3b"]
     assert all(0.1e9 <= model.shape.parameters <= 15e9 for model in known.values())
     families = {"Llama 3.1", "Llama 3.2", "Qwen2.5", "Qwen3", "Gemma 3", "Phi", "Mistral", "SmolLM2", "OLMo 2"}
-    families |= {"Qwen3.5", "Ministral 3", "Granite 4.1", "SmolLM3", "Olmo 3"}
+    families |= {"Qwen3.5", "Granite 4.1", "SmolLM3", "Olmo 3"}
     assert {model.row.family for model in known.values()} == families
 
 
@@ -179,20 +180,42 @@ def test_shapes_make_the_published_parameters() -> None:
 
 
 def test_transformers_has_the_architecture_of_every_model() -> None:
-    """The installed version can load each of them as a causal language model."""
+    """The installed version can load each of them, by the model type in its config.json, as `fit` requires."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    architectures = {model.row.architecture for model in registry().values()}
-    assert architectures <= set(CONFIG_MAPPING_NAMES)
-    assert architectures <= set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    for model in registry().values():
+        kind = model.row.checkpoint_architecture or model.row.architecture
+        assert {model.row.architecture, kind} <= set(CONFIG_MAPPING_NAMES), model.name
+        assert {model.row.architecture, kind} <= set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES), model.name
+        assert kind not in BIDIRECTIONAL.split(), model.name
+
+
+def test_checkpoints_with_encoders_are_named_by_their_own_model_type() -> None:
+    """A tower in the note means a config.json of another model type than that of the language model."""
+    for model in registry().values():
+        assert bool(model.row.checkpoint_architecture) == ("vision tower" in model.row.note), model.name
+
+
+def test_a_read_out_that_a_family_does_not_have_is_named_in_its_note() -> None:
+    """Tuning needs a classification head in transformers, or an architecture whose numbers can be read."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+
+    from pricesmith.pricers.llm.readout import TREE_CACHE
+
+    for model in registry().values():
+        kind = model.row.checkpoint_architecture or model.row.architecture
+        classifies = kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+        assert classifies != ("Tune it with lora_tokens" in model.row.note), model.name
+        assert (model.row.architecture in TREE_CACHE.split()) != ("Tune it with lora_bins" in model.row.note), (
+            model.name
+        )
 
 
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
         ("smollm3-3b", {}),
-        ("ministral-3-8b", {}),
         ("qwen3.5-9b", {"linear_num_value_heads": 32, "linear_num_key_heads": 16}),
     ],
 )

@@ -23,6 +23,7 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
 from transformers.utils import logging
 
 from pricesmith.core.atomic import read_json
@@ -226,6 +227,7 @@ def load_language_model(base: PretrainedBase, dtype: str = "auto", quantization:
 
 def load_classifier(base: PretrainedBase, labels: int, dtype: str = "auto", quantization: str = "none") -> Any:
     """The base as AutoModelForSequenceClassification with a fresh head of `labels` rows, `pad_token_id` set."""
+    check_classifier(base)
     arguments = loading_arguments(base, dtype, quantization)
     tokenizer = load_tokenizer(base)
     with quiet_transformers(), describe_base(base, "weights"):
@@ -241,6 +243,17 @@ def load_classifier(base: PretrainedBase, labels: int, dtype: str = "auto", quan
     check_weights(base, facts, model, new=("score.",))
     model.config.get_text_config().pad_token_id = model.config.pad_token_id = tokenizer.pad_token_id
     return move_to_device(model, quantization)
+
+
+def check_classifier(base: PretrainedBase) -> None:
+    """Raises InputError if transformers has no classification head for the base's architecture."""
+    kind = read_json(base.path / "config.json").get("model_type")
+    if kind not in CLASSIFIERS:
+        raise InputError(
+            f"transformers has no classification head for {base.name}, so it cannot be tuned with price bins",
+            got=f"the architecture {kind!r}",
+            hint="Use a recipe of the kind lora_tokens, which writes the price, or choose another base.",
+        )
 
 
 def loading_arguments(base: PretrainedBase, dtype: str, quantization: str) -> dict[str, Any]:

@@ -53,7 +53,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "phi3": {"fused": True},
     "olmo2": {"qk_norm": "full"},
     "olmo3": {"qk_norm": "full"},
-    "ministral3": {},
     "granite": {},
 }
 
@@ -327,7 +326,8 @@ class ModelEntry(Settings):
     """A model's entry in the file."""
 
     name: str = Field(pattern="^[a-z0-9.-]+$")
-    architecture: str = Field(pattern="^[a-z0-9_]+$", description="its model type in transformers")
+    architecture: str = Field(pattern="^[a-z0-9_]+$", description="model type of its language model in transformers")
+    checkpoint_architecture: str = Field("", description="model type in its config.json, if it has encoders too")
     family: str
     base: str = ""
     instruct: str = ""
