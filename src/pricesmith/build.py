@@ -309,8 +309,8 @@ def fit_models(folder: Path, request: BuildFile, catalog: Catalog, progress: Pro
         name = Path(recipe_name).stem
         to = folder / "models" / name
         members = [str(folder / "models" / other) for other in names if other != "median"]
-        recipe = plan_for_hardware(read_recipe(recipe_name, {"members": members} if name == "blend" else {}), progress)
-        fit_one(recipe, catalog, to, progress)
+        recipe = read_recipe(recipe_name, {"members": members} if name == "blend" else {})
+        fit_one(plan_for_hardware(recipe, progress, to=to), catalog, to, progress)
         names.append(name)
     return names
 

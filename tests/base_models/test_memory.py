@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,7 @@ from pricesmith.core.progress import Progress
 from pricesmith.pricers.llm.device_memory import pricing_tokens
 from pricesmith.pricers.llm.lora import LoraBins, LoraTokens
 from pricesmith.pricers.llm.registry import Architecture, architecture_from_config, registry
-from pricesmith.pricers.recipes import read_recipe
+from pricesmith.pricers.recipes import get_settings, read_recipe
 from pricesmith.testing import make_model
 
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "memory.py"
@@ -338,7 +339,6 @@ def card(gigabytes: int) -> Hardware:
     ("gigabytes", "nf4", "mode"),
     [
         (80, True, "bf16"),
-        (24, True, "nf4, checkpointing"),
         (32, True, "bf16, checkpointing"),
         (16, True, "nf4, checkpointing"),
         (48, True, "bf16, checkpointing"),
@@ -353,6 +353,47 @@ def test_the_first_mode_that_fits_is_taken(
     assert chosen.name == mode
     assert f"Memory: {mode} with batches of 8,192 tokens takes about" in reason
     assert ("because bf16 would take" in reason) == (mode != "bf16")
+
+
+@pytest.mark.parametrize("nf4", [True, False])
+def test_a_smaller_batch_comes_before_4_bits(nf4: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card of 24 GB tunes 8 billion parameters in bf16 with half of the recipe's batch; a note says so."""
+    monkeypatch.setattr(memory, "has_nf4", lambda: nf4)
+    chosen, reason = choose_mode(read_recipe("lora_bins_8b"), LLAMA_8B, card(24))
+    assert (chosen.name, chosen.wanted, chosen.fits) == ("bf16, checkpointing", 4096, True)
+    assert "batches of 8,192 tokens do not fit; 4,096 do: bf16, checkpointing takes about" in reason
+    small = read_recipe("lora_bins_8b", {"tokens_per_batch": 2048})
+    assert choose_mode(small, LLAMA_8B, card(16))[0].wanted == 2048, "no batch is made smaller than this"
+    fixed = read_recipe("lora_bins_8b", {"quantization": "none"})
+    assert choose_mode(fixed, LLAMA_8B, card(24))[0].wanted == 8192
+
+
+def plan_to(recipe: Any, to: Path, gigabytes: float, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The settings that are planned for a folder with so much free memory."""
+    monkeypatch.setattr(memory, "detect_hardware", lambda: Hardware(int(gigabytes * 10**9), True))
+    return get_settings(plan_for_hardware(recipe, to=to))
+
+
+@pytest.mark.parametrize("place", ["model/manifest.json", ".model.building/.settings.json"])
+def test_the_same_command_keeps_the_mode_of_its_folder(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finished or killed: free memory at another moment changes no setting. Another recipe is planned anew."""
+    recipe, to = LoraBins(base=str(make_model(tmp_path / "base")), tokens_per_batch=8192), tmp_path / "model"
+    roomy = plan_to(recipe, to, 80, monkeypatch)
+    tight = plan_to(recipe, to, 0.1, monkeypatch)
+    assert roomy["gradient_checkpointing"] is False
+    assert tight != roomy
+    for recorded in (roomy, tight, {**tight, "tokens_per_batch": 2048}):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text(json.dumps({"settings": {**recorded, "catalog": "c0ffee"}}))
+        for gigabytes in (80, 0.1):
+            assert plan_to(recipe, to, gigabytes, monkeypatch) == recorded
+    other = recipe.model_copy(update={"lora_r": 8})
+    assert plan_to(other, to, 80, monkeypatch) == {**roomy, "lora_r": 8}
+    for damaged in ("[", "[]", '{"settings": 1}', '{"settings": {"quantization": ["x"]}}'):
+        (tmp_path / place).write_text(damaged)
+        assert plan_to(recipe, to, 80, monkeypatch) == roomy
 
 
 def test_without_bitsandbytes_4_bits_are_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:

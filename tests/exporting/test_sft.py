@@ -69,6 +69,12 @@ def test_messages_are_whole_conversations(catalog: Path, tmp_path: Path) -> None
     assert set(rows_of(tmp_path / "chat.jsonl")[0]) == {"prompt", "completion"}
 
 
+@pytest.mark.parametrize("format", ["sft", "messages"])
+def test_a_wrong_suffix_names_the_format_that_was_asked_for(catalog: Path, tmp_path: Path, format: str) -> None:
+    with pytest.raises(UsageError, match=f"^{format} is written as JSON Lines"):
+        export_model(catalog, tmp_path / "rows.csv", format)
+
+
 @pytest.mark.parametrize(("name", "style"), [("sft.csv", "plain"), ("sft.jsonl", "song")])
 def test_a_wrong_file_or_style_is_refused(catalog: Path, tmp_path: Path, name: str, style: str) -> None:
     """No file is written if the name is wrong."""

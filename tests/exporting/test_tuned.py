@@ -13,14 +13,16 @@ import torch
 
 from pricesmith.candidates import run_candidates
 from pricesmith.catalog.catalog import open_catalog
-from pricesmith.core.errors import InputError, UsageError
+from pricesmith.core.errors import InputError, PricesmithError, UsageError
 from pricesmith.core.progress import Progress
 from pricesmith.core.types import Listing, render
 from pricesmith.evaluation import folds
 from pricesmith.exporting import export_model, models
 from pricesmith.exporting.models import find_license, model_card
 from pricesmith.pricers import fitting, model
+from pricesmith.pricers.llm import pricer as pricer_module
 from pricesmith.pricers.llm.base_model import quiet_transformers
+from pricesmith.pricers.llm.device_memory import out_of_memory
 from pricesmith.pricers.llm.pricer import LlmPricer, load_adapter
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import make_catalog, make_model
@@ -66,6 +68,21 @@ def test_a_merged_export_is_a_stock_model_with_the_same_answers(shop: Path, tmp_
     assert AutoTokenizer.from_pretrained(tmp_path / "out").get_vocab() == pricer.tokenizer.get_vocab()
     for prompt in prompts:
         assert logits(model, prompt) == pytest.approx(logits(pricer.model, prompt), abs=1e-3)
+
+
+def test_a_merge_that_the_gpu_is_too_small_for_names_the_processor(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base is merged in 16 bits, also if it was tuned in 4 on the same GPU."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise out_of_memory("load the weights", torch.OutOfMemoryError("CUDA out of memory."), "Choose another base.")
+
+    monkeypatch.setattr(pricer_module, "load_adapter", fail)  # a second time, merged
+    with pytest.raises(PricesmithError, match="not enough memory on the GPU") as error:
+        export_model(shop / "bins", tmp_path / "out", "merged")
+    assert f"`CUDA_VISIBLE_DEVICES= pricesmith export {shop / 'bins'} --to FOLDER --format merged`" in error.value.hint
+    assert not (tmp_path / "out").exists()
 
 
 # peft asks transformers by a name that it is about to drop.

@@ -145,7 +145,7 @@ def fit(
     limits: dict[str, Any] = {"budget": budget, "concurrency": concurrency, "timeout": timeout}
     api_settings = open_settings(chosen, f"the recipe {chosen.kind}", **limits)
     with api_settings, Console(quiet=not verbose).progress() as progress:
-        planned = plan_for_hardware(chosen, progress)
+        planned = plan_for_hardware(chosen, progress, to=None if overwrite else Path(to))
         options: dict[str, Any] = {"weight_by": weight_by, "overwrite": overwrite, "progress": progress}
         fit_model(planned, open_or_same(catalog), Path(to), **options)
         return load(to)

@@ -37,9 +37,11 @@ from __future__ import annotations
 import importlib.util
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from pricesmith.base_models.hardware import Hardware, detect_hardware, format_size
+from pricesmith.base_models.recorded_mode import AUTO, find_recorded_mode, smaller_batches
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.processes import ALONE, COMMAND, count_processes, current_processes
 from pricesmith.core.progress import SILENT, Progress
@@ -71,7 +73,6 @@ MODES: tuple[tuple[str, Quantization, bool], ...] = (
 EFFICIENCY: dict[Purpose, float] = {"train": 0.33, "serve": 0.41}
 # Floating-point operations for each weight and token. The base is frozen: tuning needs no gradient of its weights.
 FORWARD, BACKWARD = 2, 2
-AUTO = "auto"
 NF4_ON_CPU = (
     "Warning: without a GPU, 4-bit weights (nf4) save memory, not time: with Gemma 3 270M on a CPU, a training step "
     "took as long as in fp32, and pricing up to a quarter longer. Use --set quantization=none if memory allows."
@@ -347,9 +348,10 @@ def estimate_tokens_per_second(
     return EFFICIENCY[purpose] * matmul_flops / (operations * shape.blocks)
 
 
-def plan_for_hardware(recipe: Recipe, progress: Progress = SILENT) -> Recipe:
+def plan_for_hardware(recipe: Recipe, progress: Progress = SILENT, *, to: Path | None = None) -> Recipe:
     """The recipe with the mode in which it is tuned on this machine; a recipe of another kind unchanged.
 
+    If the model folder `to` was begun or finished with the same recipe, its mode is kept, whatever memory is free now.
     A note names the mode, its memory and the reason. Raises InputError if the base cannot be found, UsageError if a
     revision is set and the base has none.
     """
@@ -367,6 +369,9 @@ def plan_for_hardware(recipe: Recipe, progress: Progress = SILENT) -> Recipe:
         )
     if hasattr(settings, "bins"):
         check_classifier(base)
+    if to is not None and (recorded := find_recorded_mode(recipe, to)):
+        same_mode: Recipe = settings.model_copy(update=recorded)
+        return same_mode
     hardware = detect_hardware()
     if settings.dtype != AUTO:
         hardware = Hardware(hardware.memory, hardware.gpu, 4 if settings.dtype == "float32" else 2)
@@ -380,7 +385,11 @@ def plan_for_hardware(recipe: Recipe, progress: Progress = SILENT) -> Recipe:
     if mode.quantization == "nf4" and not hardware.gpu:
         progress.note(NF4_ON_CPU)
     changed: Recipe = settings.model_copy(
-        update={"quantization": mode.quantization, "gradient_checkpointing": mode.gradient_checkpointing}
+        update={
+            "quantization": mode.quantization,
+            "gradient_checkpointing": mode.gradient_checkpointing,
+            "tokens_per_batch": mode.wanted,
+        }
     )
     return changed
 
@@ -400,7 +409,7 @@ def refuse_several_processes() -> None:
 
 def choose_mode(settings: Any, shape: Architecture, hardware: Hardware) -> tuple[TuningMode, str]:
     """The mode for a recipe's settings, and a sentence with the reason: the first mode that the settings allow and that
-    fits, else the one that needs the least memory."""
+    fits, else the one that needs the least memory. Before 4 bits are chosen, batches are made smaller by halves."""
     work = Workload(
         settings.tokens_per_batch,
         listing=min(TOKENS_PER_LISTING, settings.max_length, settings.tokens_per_batch),
@@ -415,11 +424,25 @@ def choose_mode(settings: Any, shape: Architecture, hardware: Hardware) -> tuple
     modes = [mode for mode in plan_modes(shape, hardware.usable, "train", work) if is_allowed(mode, settings)]
     modes = [mode for mode in modes if mode.quantization == "none" or settings.quantization == "nf4" or has_nf4()]
     chosen = best_mode(modes)
+    smaller_mode = None
+    if settings.quantization == AUTO and (chosen is None or chosen.quantization == "nf4"):
+        plans = (
+            plan_modes(shape, hardware.usable, "train", replace(work, tokens=tokens))
+            for tokens in smaller_batches(work.tokens)
+        )
+        unquantized = ([m for m in plan if m.quantization == "none" and is_allowed(m, settings)] for plan in plans)
+        smaller_mode = next(filter(None, map(best_mode, unquantized)), None)
     available = (
         f"the {format_size(hardware.usable)} of this GPU that can be planned with ({USABLE:.0%} of what is free)"
         if hardware.gpu
         else f"the {format_size(hardware.memory)} of this machine"
     )
+    if smaller_mode is not None:
+        return smaller_mode, (
+            f"Memory: in {smaller_mode.name.split(',')[0]}, batches of {work.tokens:,} tokens do not fit; "
+            f"{smaller_mode.wanted:,} do: {smaller_mode.name} takes about {format_size(smaller_mode.peak.total)} of "
+            f"{available}."
+        )
     batch = f"with batches of {work.tokens:,} tokens"
     if chosen is None:
         nearest = min(modes, key=lambda mode: mode.peak.total)

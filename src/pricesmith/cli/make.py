@@ -267,7 +267,8 @@ def fit(
     with api_settings, joined as processes, console.progress() as progress:
         opened = open_catalog(catalog)
         options: dict[str, Any] = {"weight_by": weight_by or "", "overwrite": overwrite, "progress": progress}
-        planned = plan_for_hardware(chosen, progress) if processes.leads else chosen
+        folder = None if overwrite else to
+        planned = plan_for_hardware(chosen, progress, to=folder) if processes.leads else chosen
         fitting.fit_model(planned, opened, to, **options)
         fitted = model.load_model(to)
     console.say(model.format_model(fitted))

@@ -128,9 +128,18 @@ def find_license(folder: Path) -> tuple[str, License]:
 def write_merged(model: PriceModel, to: Path) -> None:
     """Write the base with the adapter merged into its weights, its tokenizer and the read-out's files."""
     from pricesmith.pricers.llm.base_model import quiet_transformers
+    from pricesmith.pricers.llm.device_memory import OutOfMemory
     from pricesmith.pricers.llm.pricer import load_adapter
 
-    pricer = load_adapter(model.path, merged=True)
+    try:
+        pricer = load_adapter(model.path, merged=True)
+    except OutOfMemory as error:
+        if error.gpu:  # a base that was tuned in 4 bits is merged in 16: the main memory is usually larger
+            error.hint = (
+                "Merge without the GPU: run the same command with `CUDA_VISIBLE_DEVICES=` before it, as in "
+                f"`CUDA_VISIBLE_DEVICES= pricesmith export {model.path} --to FOLDER --format merged`."
+            )
+        raise
     edges = getattr(pricer.reader, "edges", None)
     if edges:  # so that a stock pipeline returns prices instead of LABEL_7
         names = name_bins(edges, str(model.info["currency"]))

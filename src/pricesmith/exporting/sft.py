@@ -43,7 +43,7 @@ def export_sft(
         )
     if to.suffix != ".jsonl":
         raise UsageError(
-            "sft is written as JSON Lines",
+            f"{'messages' if messages else 'sft'} is written as JSON Lines",
             got=str(to),
             allowed="a .jsonl file",
             hint=f"Use {to.with_suffix('.jsonl')}.",

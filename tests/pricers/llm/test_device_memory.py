@@ -29,6 +29,7 @@ from pricesmith.pricers.llm.pricer import LlmPricer, apply_adapter, zero_shot_pr
 from pricesmith.testing import make_items
 
 ON_GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+IN_CUBLAS = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
 ON_CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried")
 LISTINGS = [Listing(str(index), f"Garden hose {index}", "brass " * index) for index in range(9)]
 
@@ -87,6 +88,15 @@ def test_one_listing_that_is_too_large_is_an_error_about_memory(
         untuned.price(LISTINGS)
     assert "Tried to allocate 2.00 GiB" in error.value.got
     assert "expandable_segments:True" in error.value.hint
+
+
+def test_a_library_of_the_gpu_that_gets_no_memory_is_a_lack_of_memory() -> None:
+    assert is_out_of_memory(IN_CUBLAS)
+    with (
+        pytest.raises(PricesmithError, match="not enough memory on the GPU to tune x"),
+        catch_out_of_memory("tune x", "Less."),
+    ):
+        raise IN_CUBLAS
 
 
 def test_another_error_of_torch_is_no_lack_of_memory(

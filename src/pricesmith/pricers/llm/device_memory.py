@@ -22,6 +22,7 @@ MAX_EVAL_TOKENS = 4096  # of a batch of validation items, unless a training step
 NODES = 99  # of the tree of a price that is written digit by digit, for each listing of TOKENS
 TOKENS = 180
 CPU_MESSAGES = ("can't allocate memory", "not enough memory")  # of torch's allocator, which raises RuntimeError
+GPU_MESSAGES = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDA error: out of memory")  # of libraries, as RuntimeError
 FRAGMENTATION = "PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True"
 
 
@@ -65,22 +66,28 @@ def default_pricing_tokens(model: Any) -> int:
     return pricing_tokens(model.config.get_text_config(), free_gpu_memory(), dtype_bytes)
 
 
+class OutOfMemory(PricesmithError):
+    """Memory ran out, on the GPU (`gpu`) or on this machine."""
+
+    gpu = False
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out: of the GPU, or of the machine."""
     import torch
 
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in CPU_MESSAGES)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in CPU_MESSAGES + GPU_MESSAGES)
 
 
-def out_of_memory(what: str, error: BaseException, hint: str) -> PricesmithError:
+def out_of_memory(what: str, error: BaseException, hint: str) -> OutOfMemory:
     """The error for memory that ran out while doing `what`."""
     import torch
 
-    gpu = isinstance(error, torch.OutOfMemoryError)
+    gpu = isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in GPU_MESSAGES)
     lines = str(error).strip().splitlines()
-    return PricesmithError(
+    failure = OutOfMemory(
         f"There is not enough memory {'on the GPU' if gpu else 'on this machine'} to {what}",
         got=lines[0][:200] if lines else type(error).__name__,
         hint=f"{hint} Other programs on the GPU take memory too; {FRAGMENTATION} in the environment helps if memory is "
@@ -88,6 +95,8 @@ def out_of_memory(what: str, error: BaseException, hint: str) -> PricesmithError
         if gpu
         else hint,
     )
+    failure.gpu = gpu
+    return failure
 
 
 @contextmanager
