@@ -217,7 +217,7 @@ def test_what_is_priced_at_once_fits_beside_the_weights(name: str, gigabytes: in
     shape, memory = registry()[name].shape, gigabytes * 10**9
     free = memory - weight_bytes(shape, "none") - 600_000_000
     if free < 2 * 10**9:
-        return
+        pytest.skip("its weights leave less than 2 GB")
     config = SimpleNamespace(
         hidden_size=shape.hidden,
         intermediate_size=shape.intermediate,
