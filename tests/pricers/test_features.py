@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pricesmith.core.types import Listing
 from pricesmith.pricers.features import hashing as module
 from pricesmith.pricers.features.hashing import FeatureBuffer, SparseRows, Vocabulary, build_bags, chunks, gather_rows
-from pricesmith.pricers.features.tokenizer import KNOWN, OTHER, find_lines, find_numbers, find_tokens, read_texts
+from pricesmith.pricers.features.tokenizer import find_lines, find_numbers, find_tokens, read_texts
 from pricesmith.testing import make_items, odd_listings
+from pricesmith.text.code_points import KNOWN, OTHER
 from pricesmith.text.words import split_words
 
 

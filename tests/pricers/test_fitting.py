@@ -8,9 +8,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pricesmith.catalog import curate
 from pricesmith.core.types import Item, Listing
-from pricesmith.pricers.fitting import FIT_TIME, assign_folds, cross_fit, delete_records, previous_fit_seconds
-from pricesmith.testing import make_items
+from pricesmith.pricers.fitting import (
+    FIT_TIME,
+    FitData,
+    assign_folds,
+    catalog_info,
+    cross_fit,
+    delete_records,
+    fit_model,
+    fit_rows,
+    previous_fit_seconds,
+)
+from pricesmith.pricers.model import read_manifest
+from pricesmith.pricers.recipes import read_recipe
+from pricesmith.pricers.training import CURVE
+from pricesmith.pricers.weighting import item_sources
+from pricesmith.testing import make_csv, make_items
 
 
 def written(path: Path, at: float) -> None:
@@ -87,3 +102,20 @@ def test_a_few_rows_have_estimates(count: int) -> None:
             [np.log(20)] * 2
         )
     assert len(estimator.estimate([])) == 0
+
+
+@pytest.mark.parametrize("weight_by", ["", "source"])
+@pytest.mark.parametrize("kind", ["ridge", "sparse_mlp"])
+def test_a_fit_that_reads_from_disk_is_that_of_a_list(kind: str, weight_by: str, tmp_path: Path) -> None:
+    """Model, intervals, comparables and reference have the same bytes; the training curve has other seconds."""
+    shops = [str(make_csv(tmp_path / f"{name}.csv", rows, seed=rows)) for name, rows in (("a", 300), ("b", 200))]
+    catalog = curate(shops, tmp_path / "catalog")
+    recipe = read_recipe(kind, {"ensemble_size": 1, "embedding_dim": 8} if kind == "sparse_mlp" else {})
+    fit_model(recipe, catalog, tmp_path / "read", weight_by=weight_by)
+    parts = [catalog.items_and_groups(split) for split in ("train", "validation")]
+    groups = {item.listing.id: group for items, own in parts for item, group in zip(items, own, strict=True)}
+    rows = FitData(catalog.items("train"), catalog.tune_half(), catalog.calibrate_half(), groups, item_sources(catalog))
+    fit_rows(recipe, rows, catalog_info(catalog, rows.train), tmp_path / "listed", weight_by=weight_by)
+    read, listed = (read_manifest(tmp_path / name)["files"] for name in ("read", "listed"))
+    assert len(read) > 8
+    assert {name for name in {*read, *listed} if read.get(name) != listed.get(name)} <= {CURVE}

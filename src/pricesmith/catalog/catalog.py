@@ -34,6 +34,8 @@ from pricesmith.core.types import Item, Listing
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from pricesmith.catalog.items import CatalogItems
+
 ITEMS = "items.parquet"
 LEDGER = "ledger.json"
 REJECTS = "rejects.jsonl.gz"
@@ -155,13 +157,20 @@ class Catalog:
 
     def items_and_groups(self, split: str) -> tuple[list[Item], list[str]]:
         """The items of a split and the group of each."""
-        if split not in SPLITS:
-            raise InputError(f"A catalog has no split {split!r}", got=split, allowed=", ".join(SPLITS))
+        check_split(split)
         data = self.columns(split, ("id", "title", "text", "category", "brand", "price", "group"))
         rows = zip(*(data[name] for name in ("id", "title", "text", "category", "brand", "price")), strict=True)
         rewriting = self.rewriting
         items = [Item(Listing(i, t, x, c, b, rewriting), p) for i, t, x, c, b, p in rows]
         return items, data["group"]
+
+    def read_items(self, split: str, half: str | None = None) -> CatalogItems:
+        """The items of a split, or of the half `tune` or `calibrate` of validation, read from disk when they are gone
+        through."""
+        from pricesmith.catalog.items import CatalogItems, find_rows
+
+        check_split(split)
+        return CatalogItems(self, find_rows(self, split, half))
 
     def tune_half(self) -> list[Item]:
         """The half of validation, by group, for early stopping and blending."""
@@ -174,6 +183,12 @@ class Catalog:
     def half(self, which: str) -> list[Item]:
         items, groups = self.items_and_groups("validation")
         return [item for item, group in zip(items, groups, strict=True) if half_of(group) == which]
+
+
+def check_split(split: str) -> None:
+    """Raise InputError unless a catalog has such a split."""
+    if split not in SPLITS:
+        raise InputError(f"A catalog has no split {split!r}", got=split, allowed=", ".join(SPLITS))
 
 
 def check_schema(path: Path, schema: pa.Schema) -> None:

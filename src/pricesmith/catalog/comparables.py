@@ -28,11 +28,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from pricesmith.catalog.items import get_listings, get_prices, listings_in_order
 from pricesmith.catalog.postings import DECIMALS, F64, Postings, Requirement
 from pricesmith.core.cores_and_memory import available_cores
 from pricesmith.core.model_files import Shapes, damaged_file, read_arrays, read_names, read_settings, report_damage
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, render
+from pricesmith.text.word_counts import count_words
 from pricesmith.text.words import split_words
 
 ARRAYS, WORDS, RULE, ITEMS = FILES = ("index.npz", "words.json", "rule.json", "items.parquet")
@@ -108,15 +110,18 @@ class ComparablesIndex:
     @classmethod
     def build(cls, items: Sequence[Item]) -> ComparablesIndex:
         """An index of items, sorted by id."""
-        from scipy.sparse import csr_matrix, diags
-        from sklearn.feature_extraction.text import CountVectorizer
+        return cls.build_with_order(items)[0]
 
-        items = sorted(items, key=lambda item: item.listing.id)
-        reader = CountVectorizer(analyzer=split_words, dtype=np.float32)
-        try:
-            counts = reader.fit_transform(select_rows(item.listing) for item in items).tocsr()
-            names = reader.get_feature_names_out()
-        except ValueError:  # no words at all
+    @classmethod
+    def build_with_order(cls, items: Sequence[Item]) -> tuple[ComparablesIndex, NDArray[np.int64]]:
+        """An index of items, sorted by id, and the place of each of its rows among the items."""
+        from scipy.sparse import csr_matrix, diags
+
+        ids, titles = read_names_of(items)
+        order = np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64)
+        found = count_words(listings_in_order(items, order), select_rows, dtype=np.float32)
+        counts, names = found.csr(), np.array(found.words, dtype=object)
+        if not len(names):
             counts, names = csr_matrix((len(items), 1), dtype=np.float32), np.array(["?"])
         frequency = np.bincount(counts.indices, minlength=len(names))
         idf = np.log((1 + len(items)) / (1 + frequency)) + 1
@@ -127,11 +132,11 @@ class ComparablesIndex:
         matrix = matrix @ diags(idf[specific].astype(np.float32))
         squares = np.asarray(matrix.multiply(matrix).sum(axis=1), dtype=np.float64).ravel()
         rows = diags((1 / np.sqrt(np.maximum(squares, 1e-12))).astype(np.float32)) @ matrix
-        titles = [(item.listing.title or item.listing.text)[:200] for item in items]
-        columns = ([item.listing.id for item in items], titles, np.array([item.price for item in items], np.float64))
+        places = order.tolist()
+        columns = ([ids[place] for place in places], [titles[place] for place in places], get_prices(items)[order])
         words = rows.T.tocsr()
         postings = Postings(words.data, words.indices, words.indptr, words.shape[1])
-        return cls([str(word) for word in names[specific]], idf[specific], postings, columns, common)
+        return cls(names[specific].tolist(), idf[specific], postings, columns, common), order
 
     def vector(self, listing: Listing) -> Vector:
         """A listing as a vector of this index, not scaled to length 1."""
@@ -330,6 +335,15 @@ def highest_of(rows: Any, scores: Any, k: int) -> tuple[Any, Any]:
         rows, scores = rows[chosen], scores[chosen]
     order = np.lexsort((rows, -np.round(scores, 5)))[:k]
     return rows[order], scores[order]
+
+
+def read_names_of(items: Sequence[Item]) -> tuple[list[str], list[str]]:
+    """The ids of items, and their titles or what stands for these."""
+    ids, titles = [], []
+    for listing in get_listings(items):
+        ids.append(listing.id)
+        titles.append((listing.title or listing.text)[:200])
+    return ids, titles
 
 
 def select_rows(listing: Listing) -> str:

@@ -22,12 +22,13 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from pricesmith.catalog.items import get_listings, get_prices
 from pricesmith.core.atomic import write_json
 from pricesmith.core.model_files import Shapes, check_names, damaged_file, read_arrays, read_object
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer, Quote, render
-from pricesmith.pricers.features.tfidf import TfidfWeights, fit_vectorizer, get_vocabulary
+from pricesmith.pricers.features.tfidf import TfidfWeights, fit_tfidf
 from pricesmith.pricers.features.trees import BoostingCurve, read_trees
 from pricesmith.pricers.training import get_weights, write_curve
 from pricesmith.text.words import segment_text, unit_pattern
@@ -70,9 +71,8 @@ class BoostingRecipe(Settings):
         """Write the ridge, the names of the number columns and the trees."""
         import lightgbm as lgb
 
-        logs = np.log([item.price for item in train])
-        listings = [item.listing for item in train]
-        vectorizer, matrix = fit_vectorizer([render(listing) for listing in listings])
+        logs, listings = np.log(get_prices(train)), get_listings(train)
+        words, idf, matrix = fit_tfidf(listings)
         row_weights = get_weights(train)
         weights, bias = fit_ridge(matrix, logs, row_weights)
         numbers, names = [numeric_features(listing) for listing in listings], [item_groups(item) for item in listings]
@@ -83,7 +83,7 @@ class BoostingRecipe(Settings):
         params = self.lightgbm(len(train))
         categorical = list(range(len(GROUPS)))
         data = lgb.Dataset(table, logs, weight=row_weights, params=params, categorical_feature=categorical)
-        tfidf = TfidfWeights(get_vocabulary(vectorizer), vectorizer.idf_)
+        tfidf = TfidfWeights(words, idf)
         pricer = BoostingPricer(tfidf, weights, bias, keys, groups, None)
         curve = BoostingCurve("trees")
         options: dict[str, Any] = {"num_boost_round": min(self.n_estimators, UNVALIDATED_TREES)}
@@ -94,8 +94,8 @@ class BoostingRecipe(Settings):
             options = {"num_boost_round": self.n_estimators, **curve.options(data, later, self.patience)}
         model = lgb.train(params, data, **options)
         (folder / TREES).write_text(model.model_to_string(num_iteration=model.best_iteration), encoding="utf-8")
-        np.savez(folder / ARRAYS, idf=vectorizer.idf_, weights=weights, bias=np.array([bias]))
-        columns = {"words": list(tfidf.columns), "numbers": list(keys), "groups": [list(group) for group in groups]}
+        np.savez(folder / ARRAYS, idf=idf, weights=weights, bias=np.array([bias]))
+        columns = {"words": words, "numbers": list(keys), "groups": [list(group) for group in groups]}
         write_json(folder / NAMES, {**columns, "trees": model.num_trees()})
         write_curve(folder, curve.points())
 

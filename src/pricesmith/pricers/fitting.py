@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.catalog.comparables import ComparablesIndex
+from pricesmith.catalog.items import CatalogItems, get_listings, get_prices
 from pricesmith.catalog.rewriting import read_rewriting_facts
 from pricesmith.core.atomic import inventory, read_json, write_atomic, write_json
 from pricesmith.core.folders import FolderBuild, build_folder
@@ -56,7 +57,7 @@ from pricesmith.pricers.model import (
 )
 from pricesmith.pricers.recipes import format_estimate, get_settings
 from pricesmith.pricers.reference import QuotedRows, build_reference
-from pricesmith.pricers.weighting import check_sources, check_weighting, item_sources, source_weights, weight_items
+from pricesmith.pricers.weighting import check_sources, check_weighting, read_sources, source_weights, weight_items
 
 CHECKPOINTS = "checkpoints"  # an interrupted fit resumes from it; a finished model has none
 BATCH = 200  # rows that are priced between two steps of progress
@@ -83,12 +84,8 @@ def fit_model(
     """
     if weight_by:
         check_weighting(weight_by, recipe)
-    groups: dict[str, str] = {}
-    for split in ("train", "validation"):
-        columns = catalog.columns(split, ("id", "group"))
-        groups.update(zip(columns["id"], columns["group"], strict=True))
-    sources = item_sources(catalog) if weight_by else {}
-    rows = FitData(catalog.items("train"), catalog.tune_half(), catalog.calibrate_half(), groups, sources)
+    tune, calibrate_rows = (catalog.read_items("validation", half) for half in ("tune", "calibrate"))
+    rows = FitData(catalog.read_items("train"), tune, calibrate_rows)
     info = catalog_info(catalog, rows.train)
     options: dict[str, Any] = {"weight_by": weight_by, "fitted": fitted, "overwrite": overwrite, "progress": progress}
     fit_rows(recipe, rows, info, Path(to), inputs=[catalog.path], **options)
@@ -109,7 +106,10 @@ class FittedFiles:
 
 @dataclass(frozen=True)
 class FitData:
-    """The rows to fit on, the two halves of validation, and the near-duplicate group and the source of each id."""
+    """The rows to fit on, the two halves of validation, and the near-duplicate group and the source of each id.
+
+    Rows of a catalog (`Catalog.read_items`) have their own groups and sources.
+    """
 
     train: Sequence[Item]
     tune: Sequence[Item]
@@ -119,7 +119,7 @@ class FitData:
 
     def weighted(self, weight_by: str) -> FitData:
         """These rows with sample weights by source. Raises UsageError if the training rows have a single source."""
-        own = [self.sources.get(item.listing.id, "") for item in self.train]
+        own = read_sources(self.train, self.sources)
         check_sources(weight_by, own)
         weights = source_weights(own, weight_by)
         train, tune = (weight_items(items, weights, self.sources) for items in (self.train, self.tune))
@@ -127,6 +127,8 @@ class FitData:
 
     def get_groups(self, items: Sequence[Item]) -> list[str]:
         """The near-duplicate group of each item; an item without one is a group of its own."""
+        if isinstance(items, CatalogItems):
+            return items.column("group")
         return [self.groups.get(item.listing.id, item.listing.id) for item in items]
 
 
@@ -234,7 +236,7 @@ def calibrate_folder(
     low, high = info["price_range"]
     pricer = ClippedPricer(recipe.load(folder), (low, high))
     quotes = price_rows(pricer, calibration, progress)
-    table = calibrate(quotes, [item.price for item in calibration], scaled=getattr(recipe, "scaled", False))
+    table = calibrate(quotes, get_prices(calibration).tolist(), scaled=getattr(recipe, "scaled", False))
     write_json(folder / CALIBRATION, table.model_dump(mode="json"))
     bounded = ConformalPricer(pricer, table, (low, high))
     return QuotedRows(
@@ -292,20 +294,20 @@ def index_rows(rows: FitData) -> tuple[ComparablesIndex, tuple[int, int]]:
     """The comparables index over training rows, with their estimated prices and the rule for `nothing_similar`; and how
     many of how many validation listings have nothing similar."""
     index, _ = ordered_index(rows.train, rows.get_groups(rows.train))
-    validation = [*rows.tune, *rows.calibrate]
-    return index, index.calibrate([item.listing for item in validation], rows.get_groups(validation))
+    halves = (rows.tune, rows.calibrate)
+    listings = [listing for half in halves for listing in get_listings(half)]
+    return index, index.calibrate(listings, [group for half in halves for group in rows.get_groups(half)])
 
 
 def ordered_index(
     items: Sequence[Item], groups: Sequence[str]
 ) -> tuple[ComparablesIndex, Callable[[Sequence[Listing]], Any]]:
     """A comparables index ordered by estimated prices, and the estimator of log prices for other listings."""
-    index = ComparablesIndex.build(items)
+    index, order = ComparablesIndex.build_with_order(items)
     if not items:
         return index, lambda listings: np.full(len(listings), np.nan)
-    row = {item.listing.id: index for index, item in enumerate(items)}
     estimates, estimator = cross_fit(items, groups)
-    index.estimates = estimates[[row[id] for id in index.ids]]
+    index.estimates = estimates[order]
     return index, estimator.estimate
 
 
@@ -380,7 +382,7 @@ def catalog_info(catalog: Catalog, train: Sequence[Item]) -> dict[str, Any]:
         "price_range": list(catalog.price_range),
         "currency": catalog.currency,
         **({"rewriting": rewriting.model_dump(mode="json")} if rewriting else {}),
-        "median": float(np.median([item.price for item in train])),
+        "median": float(np.median(get_prices(train))),
     }
 
 
@@ -444,11 +446,10 @@ def cross_fit(items: Sequence[Item], groups: Sequence[str]) -> tuple[F64, Estima
     """
     from sklearn.linear_model import Ridge
 
-    logs = np.log([item.price for item in items])
-    parts = gather_parts([item.listing for item in items])
+    logs, fold = np.log(get_prices(items)), assign_folds(groups)
+    parts = gather_parts(get_listings(items))
     vocabulary = Vocabulary.from_parts(parts, 2, MAX_FEATURES)
     matrix = vocabulary.rows_of_parts(parts).csr(vocabulary.size)
-    fold = assign_folds(groups)
     mean = float(logs.mean())
     estimates = np.full(len(items), mean)
     weights, biases = np.zeros(matrix.shape[1], dtype=np.float64), []

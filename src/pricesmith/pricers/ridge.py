@@ -14,11 +14,12 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from pricesmith.catalog.items import get_listings, get_prices
 from pricesmith.core.model_files import Shapes, array_names, read_arrays, read_names
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, Pricer, Quote, render
-from pricesmith.pricers.features.tfidf import RenderedTexts, TfidfWeights, fit_vectorizer, get_vocabulary
+from pricesmith.pricers.features.tfidf import TfidfWeights, fit_tfidf
 from pricesmith.pricers.training import LARGEST_LOG, get_weights, require_log_prices
 
 WORDS = "words.json"
@@ -39,14 +40,10 @@ class RidgeRecipe(Settings):
         """Write the vocabulary and the coefficients."""
         from sklearn.linear_model import Ridge
 
-        vectorizer, matrix = fit_vectorizer(RenderedTexts([item.listing for item in train]), self.min_df)
-        model = Ridge(alpha=self.alpha).fit(
-            matrix, np.log([item.price for item in train]), sample_weight=get_weights(train)
-        )
-        (folder / WORDS).write_text(json.dumps(get_vocabulary(vectorizer), ensure_ascii=False), encoding="utf-8")
-        np.savez(
-            folder / ARRAYS, idf=vectorizer.idf_, weights=model.coef_, log_bias=np.array([float(model.intercept_)])
-        )
+        words, idf, matrix = fit_tfidf(get_listings(train), self.min_df)
+        model = Ridge(alpha=self.alpha).fit(matrix, np.log(get_prices(train)), sample_weight=get_weights(train))
+        (folder / WORDS).write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
+        np.savez(folder / ARRAYS, idf=idf, weights=model.coef_, log_bias=np.array([float(model.intercept_)]))
 
     def load(self, folder: Path) -> Pricer:
         """The pricer of a model folder."""

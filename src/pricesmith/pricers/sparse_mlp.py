@@ -21,9 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from pricesmith.catalog.items import get_listings, get_prices
 from pricesmith.core.model_files import Shapes, check_arrays, report_damage
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings
+from pricesmith.core.threads import N_CORES
 from pricesmith.core.types import Item, Listing, Pricer, Quote
 from pricesmith.pricers.features.hashing import (
     SparseRows,
@@ -35,7 +37,6 @@ from pricesmith.pricers.features.hashing import (
 )
 from pricesmith.pricers.training import (
     LARGEST_LOG,
-    N_CORES,
     PriceScale,
     get_weights,
     require_log_prices,
@@ -87,14 +88,11 @@ class SparseMlpRecipe(Settings):
 
         from pricesmith.pricers.sparse_training import NetSettings, NetTrainer, TrainableNet, ValidationRows
 
-        parts = gather_parts([item.listing for item in train])
+        parts = gather_parts(get_listings(train))
         vocabulary = Vocabulary.from_parts(parts, self.min_count, self.max_features)
         matrix = vocabulary.rows_of_parts(parts).csr(vocabulary.size)
-        prices = PriceScale.from_prices([item.price for item in train])
-        later = ValidationRows(
-            vocabulary.rows(gather_rows([item.listing for item in validation])),
-            np.array([item.price for item in validation]),
-        )
+        prices = PriceScale.from_prices(get_prices(train))
+        later = ValidationRows(vocabulary.rows(gather_rows(get_listings(validation))), get_prices(validation))
         settings = NetSettings(**{name: getattr(self, name) for name in NetSettings.__dataclass_fields__})
         sizes = batch_sizes(len(train), self)
         numbers, weights = range(self.ensemble_size), get_weights(train)

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pricesmith.pricers.features.hashing import F32, I32, SparseRows
-from pricesmith.pricers.features.tokenizer import I64
 from pricesmith.pricers.training import PriceScale, TrainingPoint
+from pricesmith.text.code_points import I64
 
 BLOCK = 4096  # embedding rows updated at once, so that they stay in the cache
 DECAY = 0.9999  # of the running mean of squared gradients

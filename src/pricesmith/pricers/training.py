@@ -24,9 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, ValidationError
 
+from pricesmith.catalog.items import CatalogItems
 from pricesmith.core.errors import InputError
 from pricesmith.core.model_files import damaged_file
 from pricesmith.core.settings import Settings
+from pricesmith.core.threads import N_CORES
 from pricesmith.core.types import Item
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ LARGEST_LOG = 300.0  # |log price| is clipped here, so that a quote is finite an
 
 def get_weights(items: Sequence[Item]) -> NDArray[np.float64] | None:
     """The sample weights of items [n], None if all are 1: then a fit is the same as without weights, to the bit."""
+    if isinstance(items, CatalogItems):
+        return items.weights
     weights = np.array([item.weight for item in items], dtype=np.float64)
     return None if (weights == 1).all() else weights
 
@@ -53,7 +57,7 @@ class PriceScale:
     top: float
 
     @classmethod
-    def from_prices(cls, prices: Sequence[float]) -> PriceScale:
+    def from_prices(cls, prices: Sequence[float] | NDArray[np.float64]) -> PriceScale:
         """The scale of training prices; the spread is 1 if all prices are equal."""
         logs = np.log(np.array(prices))
         return cls(logs, float(logs.mean()), float(logs.std()) or 1.0, float(logs.max()))
@@ -70,7 +74,6 @@ def require_log_prices(present: bool, folder: Path) -> None:
         )
 
 
-N_CORES = 2
 FEW_ROWS = 32  # work on fewer rows is done before threads have started
 
 

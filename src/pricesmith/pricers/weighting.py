@@ -14,6 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from pricesmith.catalog.items import CatalogItems
 from pricesmith.core.errors import UsageError
 from pricesmith.core.types import Item, Recipe
 
@@ -40,8 +43,17 @@ def item_sources(catalog: Catalog) -> dict[str, str]:
     return sources
 
 
-def weight_items(items: Sequence[Item], weights: Mapping[str, float], sources: Mapping[str, str]) -> list[Item]:
+def read_sources(items: Sequence[Item], sources: Mapping[str, str]) -> list[str]:
+    """The source of each item: in the catalog that it is read from, else in `sources` by its id; empty if unknown."""
+    if isinstance(items, CatalogItems):
+        return items.column("source")
+    return [sources.get(item.listing.id, "") for item in items]
+
+
+def weight_items(items: Sequence[Item], weights: Mapping[str, float], sources: Mapping[str, str]) -> Sequence[Item]:
     """Items with the weights of their sources; an item of a source without a weight has the weight 1."""
+    if isinstance(items, CatalogItems):
+        return items.weighted(np.array([weights.get(source, 1.0) for source in items.column("source")]))
     return [replace(item, weight=weights.get(sources.get(item.listing.id, ""), 1.0)) for item in items]
 
 

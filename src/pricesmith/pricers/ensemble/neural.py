@@ -31,18 +31,19 @@ from torch import Tensor
 from pricesmith.core.atomic import atomic_file
 from pricesmith.core.model_files import Shapes, array_names, check_arrays, read_arrays, read_tensors
 from pricesmith.core.progress import SILENT, Progress
+from pricesmith.core.threads import N_CORES
 from pricesmith.pricers.ensemble.retrieval import Neighbors
 from pricesmith.pricers.features.hashing import BITS, F32, SparseRows, Vocabulary
-from pricesmith.pricers.features.tokenizer import F64, I64
+from pricesmith.pricers.features.tokenizer import F64
 from pricesmith.pricers.sparse_training import Adam, EmbeddingTable, PriceLoss, sum_embeddings
 from pricesmith.pricers.training import (
-    N_CORES,
     PriceScale,
     TrainingPoint,
     require_log_prices,
     single_threaded,
     write_curve,
 )
+from pricesmith.text.code_points import I64
 
 VOCABULARY, SCALE, LABELS = "vocabulary.npz", "scale.npz", "labels.safetensors"
 SHAPES: Shapes = {"means": ("float", "columns"), "spreads": ("float", "columns"), "log_span": ("float", 4)}

@@ -34,8 +34,9 @@ from pricesmith.core.atomic import atomic_file
 from pricesmith.core.model_files import Shapes, read_arrays, sparse_rows
 from pricesmith.core.types import Item, Listing, render
 from pricesmith.pricers.features.hashing import BITS, F32, SparseRows, Vocabulary, gather_rows
-from pricesmith.pricers.features.tokenizer import F64, I64
+from pricesmith.pricers.features.tokenizer import F64
 from pricesmith.pricers.training import map_in_threads, single_threaded_blas
+from pricesmith.text.code_points import I64
 
 MAX_SHARE = 0.04  # a feature of more of the listings separates none of them, and costs the most
 MIN_ROWS = 1_000  # with fewer listings every feature counts

@@ -26,6 +26,7 @@ from pricesmith.core.atomic import write_json
 from pricesmith.core.model_files import read_object, report_damage
 from pricesmith.core.progress import SILENT, Estimated, Progress
 from pricesmith.core.settings import Settings
+from pricesmith.core.threads import N_CORES
 from pricesmith.core.types import Item, Listing, Pricer, Quote, Recipe
 from pricesmith.pricers import recipe_class
 from pricesmith.pricers.ensemble.neural import NetworkEnsemble, TrainConfig, network_files, train_networks
@@ -34,7 +35,7 @@ from pricesmith.pricers.features.hashing import F32, chunks, gather_rows
 from pricesmith.pricers.features.tokenizer import F64
 from pricesmith.pricers.features.trees import TabularFields, TreeEnsemble, TreeParams, fit_trees, tree_files
 from pricesmith.pricers.recipes import measured_figures, split_commas
-from pricesmith.pricers.training import FEW_ROWS, N_CORES
+from pricesmith.pricers.training import FEW_ROWS
 
 GATE_BINS = 10
 MIN_BIN_ROWS = 200  # of a bin

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,17 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricesmith.core.model_files import Shapes, check_below, damaged_file, read_arrays
+from pricesmith.core.threads import map_ahead
 from pricesmith.core.types import Listing
 from pricesmith.pricers.features.tokenizer import (
     DASH,
-    I64,
-    LETTER,
     MAX_CHARS,
-    OTHER,
     QUOTE,
     SPACE,
     TITLE,
-    U64,
     LineSpans,
     TextBuffer,
     TokenSpans,
@@ -41,10 +37,9 @@ from pricesmith.pricers.features.tokenizer import (
     find_numbers,
     find_tokens,
     group_hashes,
-    mix_hash,
     read_texts,
 )
-from pricesmith.pricers.training import N_CORES
+from pricesmith.text.code_points import I64, LETTER, OTHER, U64, mix_hash
 
 F32 = NDArray[np.float32]
 CHUNK = 1024  # listings processed at once
@@ -62,16 +57,18 @@ class FeatureBags:
     starts: I64
 
 
-def chunks(listings: Sequence[Listing]) -> Iterator[Sequence[Listing]]:
+def chunks(listings: Iterable[Listing]) -> Iterator[list[Listing]]:
     """Split listings, in order, into parts whose arrays stay small; features do not depend on the split."""
-    start, chars = 0, 0
-    for index, listing in enumerate(listings):
+    part: list[Listing] = []
+    chars = 0
+    for listing in listings:
         length = min(len(listing.text), MAX_CHARS) + min(len(listing.title), MAX_CHARS)
-        if index - start == CHUNK or (index > start and chars + length > CHUNK_CHARS):
-            yield listings[start:index]
-            start, chars = index, 0
+        if len(part) == CHUNK or (part and chars + length > CHUNK_CHARS):
+            yield part
+            part, chars = [], 0
+        part.append(listing)
         chars += length
-    yield listings[start:]
+    yield part
 
 
 def build_bags(listings: Sequence[Listing]) -> FeatureBags:
@@ -204,15 +201,14 @@ def hash_to_buckets(listings: Sequence[Listing]) -> SparseRows:
     return SparseRows((bags.hashes >> np.uint64(64 - BITS)).astype(np.int32), bags.weights, bags.starts)
 
 
-def gather_rows(listings: Sequence[Listing]) -> SparseRows:
+def gather_rows(listings: Iterable[Listing]) -> SparseRows:
     """The features of any number of listings, as rows of buckets."""
     return concatenate_rows(gather_parts(listings))
 
 
-def gather_parts(listings: Sequence[Listing]) -> list[SparseRows]:
+def gather_parts(listings: Iterable[Listing]) -> list[SparseRows]:
     """The features of any number of listings, as rows of buckets in parts of at most `CHUNK` rows."""
-    with ThreadPoolExecutor(N_CORES) as pool:
-        return list(pool.map(hash_to_buckets, chunks(listings)))
+    return list(map_ahead(hash_to_buckets, chunks(listings)))
 
 
 def concatenate_rows(parts: list[SparseRows]) -> SparseRows:

@@ -1,13 +1,13 @@
 """TF-IDF of words and word pairs of a rendered listing, as in the reference ridge, stored without pickle.
 
-vectorizer, matrix = fit_vectorizer(["Garden hose 25 m", "Garden lamp"])        # scikit-learn's, for fitting
-TfidfWeights(get_vocabulary(vectorizer), vectorizer.idf_).dot(["Garden hose"], weights)     # without scikit-learn
+words, idf, matrix = fit_tfidf(listings)                        # scikit-learn's TF-IDF, for fitting
+TfidfWeights(words, idf).dot(["Garden hose"], weights)          # without scikit-learn
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, cast
 
@@ -15,50 +15,30 @@ import numpy as np
 
 from pricesmith.core.types import Listing, render
 from pricesmith.pricers.features.tokenizer import F64
+from pricesmith.text.word_counts import count_words
 from pricesmith.text.words import split_words
 
 
-def build_vectorizer(**options: Any) -> Any:
-    """The reference's `TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, ...)` with the words of `text/words.py`:
-    the same for plain text, character bigrams and trigrams for Chinese or Thai."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
+def fit_tfidf(listings: Sequence[Listing], min_df: int = 2) -> tuple[list[str], F64, Any]:
+    """The words and pairs of at least `min_df` listings, sorted, the idf of each, and the TF-IDF matrix [n, words].
 
-    return TfidfVectorizer(
-        ngram_range=(1, 2), sublinear_tf=True, tokenizer=split_words, token_pattern=None, lowercase=False, **options
-    )
+    They are those of the reference's `TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, ...)` with the words of
+    `text/words.py`, which has character bigrams and trigrams for Chinese or Thai.
 
-
-class RenderedTexts:
-    """The rendered texts of listings, one after the other, so that not all are held at once."""
-
-    def __init__(self, listings: Sequence[Listing]) -> None:
-        self.listings = listings
-
-    def __len__(self) -> int:
-        return len(self.listings)
-
-    def __iter__(self) -> Iterator[str]:
-        return map(render, self.listings)
-
-
-def fit_vectorizer(texts: Sequence[str] | RenderedTexts, min_df: int = 2) -> tuple[Any, Any]:
-    """A vectorizer fitted on texts, and their matrix [n, words].
-
-    If the texts share no word, `min_df` is 1; if they have no word at all, the matrix has one column of zeros.
+    If the listings share no word, `min_df` is 1; if they have no word at all, the matrix has one column of zeros.
     """
-    for least in (min_df, 1):
-        vectorizer = build_vectorizer(min_df=min(least, len(texts)))
-        try:
-            return vectorizer, vectorizer.fit_transform(texts)
-        except ValueError:  # nothing is left of the vocabulary
-            continue
-    vectorizer = build_vectorizer(vocabulary={"?": 0})
-    return vectorizer, vectorizer.fit_transform(texts)
+    from scipy.sparse import csr_matrix
+    from sklearn.feature_extraction.text import TfidfTransformer
 
-
-def get_vocabulary(vectorizer: Any) -> list[str]:
-    """The words and pairs of a vectorizer, in the order of its columns."""
-    return [str(word) for word in vectorizer.get_feature_names_out()]
+    for least in (min(min_df, len(listings)), 1):
+        counts = count_words(listings, render, pairs=True, min_texts=least)
+        words, matrix = counts.words, counts.csr()
+        if words:
+            break
+    else:
+        words, matrix = ["?"], csr_matrix((len(listings), 1), dtype=np.float64)
+    transformer = TfidfTransformer(sublinear_tf=True).fit(matrix)
+    return words, transformer.idf_, transformer.transform(matrix, copy=False)
 
 
 class TfidfWeights:

@@ -8,7 +8,6 @@ dictionary is used, so that a listing takes about ten microseconds.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,68 +15,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricesmith.core.types import Listing, text_without_repeats
-from pricesmith.text.words import segment_text, text_patterns
+from pricesmith.text.code_points import (
+    DIGIT,
+    I64,
+    SPECIAL,
+    U64,
+    classes,
+    code_points,
+    field_starts,
+    find_runs,
+    hash_spans,
+    mix_hash,
+    prefix_hashes,
+)
+from pricesmith.text.words import segment_text
 
-U64 = NDArray[np.uint64]
-I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-ASCII = 128
-KNOWN = 0x34000  # code points from here on are private or unassigned (Unicode 17), never part of a word
-BASE = 0x9E3779B97F4A7C15  # odd, so that it has an inverse modulo 2^64
-OTHER, LETTER, DIGIT = 0, 1, 2
-SPECIAL = 4  # added to the class of a code point for which a text has to be segmented first
 TITLE, TEXT, FIELDS = 0, 3, 4  # the fields of a listing in the buffer: title, category, brand, text
 MAX_CHARS = 20_000  # of a field; the rest is ignored
 LONGEST_KEY = 40  # code points before the colon of a line
 NEWLINE, SPACE, QUOTE, COMMA, DASH, DOT, COLON = (ord(character) for character in '\n ",-.:')
-
-
-@functools.cache
-def character_classes() -> NDArray[np.uint8]:
-    """The class of every code point: LETTER if `split_words` makes it part of a word, DIGIT for 0-9, else OTHER."""
-    characters = "".join(map(chr, range(KNOWN)))
-    table = np.fromiter(map(str.isalnum, characters), np.uint8, KNOWN)
-    patterns = text_patterns()
-    table[[match.start() for match in patterns.mark.finditer(characters)]] = LETTER
-    table[[match.start() for match in patterns.special.finditer(characters)]] += SPECIAL
-    table[ord("_")] = LETTER
-    table[ord("0") : ord("9") + 1] = DIGIT
-    table[-1] = OTHER  # it stands for all code points from `KNOWN` on
-    return table
-
-
-@functools.cache
-def ascii_classes() -> NDArray[np.uint8]:
-    """The first `ASCII` entries of `character_classes`."""
-    characters = [chr(point) for point in range(ASCII)]
-    classes = [DIGIT if c.isdigit() else LETTER if c.isalnum() or c == "_" else OTHER for c in characters]
-    return np.array(classes, np.uint8)
-
-
-@functools.cache
-def point_hashes() -> U64:
-    """A pseudorandom number for every code point."""
-    return mix_hash(np.arange(1, KNOWN + 1, dtype=np.uint64) * np.uint64(BASE))
-
-
-@functools.lru_cache(maxsize=4)
-def hash_powers(length: int) -> tuple[U64, U64]:
-    """BASE^0 .. BASE^(length-1) modulo 2^64, and their inverses."""
-    up, down = (np.full(length, base, dtype=np.uint64) for base in (BASE, pow(BASE, -1, 2**64)))
-    up[0] = down[0] = 1
-    return np.multiply.accumulate(up), np.multiply.accumulate(down)
-
-
-def mix_hash(values: U64) -> U64:
-    """The finaliser of splitmix64 (Steele, Lea and Flood 2014): every bit of the output depends on the whole input."""
-    values = values ^ (values >> np.uint64(30))
-    values *= np.uint64(0xBF58476D1CE4E5B9)
-    values ^= values >> np.uint64(27)
-    values *= np.uint64(0x94D049BB133111EB)
-    values ^= values >> np.uint64(31)
-    return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +51,7 @@ class TextBuffer:
 
     def hash(self, start: I64, end: I64) -> U64:
         """Hashes of the spans from `start` to `end`, independent of their position in the buffer."""
-        return mix_hash((self.sums[end] - self.sums[start]) * self.down[start])
+        return hash_spans(self.sums, self.down, start, end)
 
 
 def read_texts(listings: Sequence[Listing]) -> TextBuffer:
@@ -103,25 +62,12 @@ def read_texts(listings: Sequence[Listing]) -> TextBuffer:
         parts = (listing.title, listing.category, listing.brand, text)
         fields += [part[:MAX_CHARS].lower() for part in parts]
     raw = code_points(fields)
-    known = np.minimum(raw, KNOWN - 1)
-    # The table of all code points takes a quarter of a second, which plain text need not wait for.
-    kind = ascii_classes()[raw] if raw.max(initial=0) < ASCII else character_classes()[known]
+    kind = classes(raw)
     if kind.max(initial=0) >= SPECIAL:
         fields = [segment_text(part) for part in fields]
         raw = code_points(fields)
-        known = np.minimum(raw, KNOWN - 1)
-        kind = character_classes()[known] & np.uint8(SPECIAL - 1)
-    starts = np.zeros(len(fields) + 1, dtype=np.int64)
-    np.cumsum([len(part) + 1 for part in fields], out=starts[1:])
-    up, down = hash_powers(1 << len(raw).bit_length())
-    sums = np.zeros(len(raw) + 1, dtype=np.uint64)
-    np.cumsum(point_hashes()[known] * up[: len(raw)], out=sums[1:])
-    return TextBuffer(raw, kind, sums, down, starts)
-
-
-def code_points(fields: Sequence[str]) -> NDArray[np.uint32]:
-    """The code points of fields, each ended by a newline."""
-    return np.frombuffer(("\n".join(fields) + "\n").encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        kind = classes(raw) & np.uint8(SPECIAL - 1)
+    return TextBuffer(raw, kind, *prefix_hashes(raw), field_starts(fields))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,10 +109,7 @@ class TokenSpans:
 
 def find_tokens(text: TextBuffer, lines: LineSpans, kind: NDArray[np.uint8]) -> TokenSpans:
     """The runs of code points of one class."""
-    edge = np.flatnonzero(kind[1:] != kind[:-1]) + 1
-    start = np.concatenate((np.zeros(1, dtype=np.int64), edge))
-    inside = kind[start] != OTHER
-    start, end = start[inside], edge[inside[:-1]]  # the buffer ends with a newline, so the last run is outside
+    start, end = find_runs(kind)  # the buffer ends with a newline, so the last run is outside
     line = np.searchsorted(lines.end, start)
     field = lines.field[line]
     valued = lines.keyed[line] & (start > lines.key_end[line]) & (field % FIELDS == TEXT)

@@ -29,10 +29,11 @@ import numpy as np
 from pricesmith.core.atomic import write_atomic
 from pricesmith.core.model_files import damaged_file, report_damage
 from pricesmith.core.progress import SILENT, Progress
+from pricesmith.core.threads import N_CORES
 from pricesmith.core.types import Listing, render
 from pricesmith.pricers.features.hashing import F32
 from pricesmith.pricers.features.tokenizer import F64
-from pricesmith.pricers.training import FEW_ROWS, N_CORES, TrainingPoint, map_in_threads, write_curve
+from pricesmith.pricers.training import FEW_ROWS, TrainingPoint, map_in_threads, write_curve
 from pricesmith.text.words import segment_text, unit_pattern
 
 MAX_CHARS = 20_000
