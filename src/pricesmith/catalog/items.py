@@ -52,12 +52,14 @@ class CatalogItems(Sequence[Item]):
     @overload
     def __getitem__(self, place: slice) -> list[Item]: ...
     def __getitem__(self, place: int | slice) -> Item | list[Item]:
-        if isinstance(place, slice):
-            return [self[own] for own in range(*place.indices(len(self)))]
-        place = range(len(self))[place]
-        row = self.table.slice(place, 1)
-        weight = 1.0 if self.weights is None else float(self.weights[place])
-        return Item(next(make_listings(row, self.catalog.rewriting)), row.column("price")[0].as_py(), weight)
+        import pyarrow as pa
+
+        places = range(len(self))[place]
+        chosen = places if isinstance(places, range) else [places]
+        rows = self.table.take(pa.array(chosen, pa.int64()))
+        weights = repeat(1.0) if self.weights is None else self.weights[chosen].tolist()
+        found = [*map(Item, make_listings(rows, self.catalog.rewriting), rows.column("price").to_pylist(), weights)]
+        return found if isinstance(place, slice) else found[0]
 
     @cached_property
     def table(self) -> pa.Table:
@@ -178,6 +180,11 @@ def listings_in_order(items: Sequence[Item], order: NDArray[np.int64]) -> Sequen
 def get_listings(items: Sequence[Item]) -> Sequence[Listing]:
     """The listings of items; those of a catalog are read when they are gone through."""
     return items.listings if isinstance(items, CatalogItems) else [item.listing for item in items]
+
+
+def get_column(items: Sequence[Item], name: str) -> list[str]:
+    """One text of each item, such as its category."""
+    return items.column(name) if isinstance(items, CatalogItems) else [getattr(item.listing, name) for item in items]
 
 
 def get_prices(items: Sequence[Item]) -> NDArray[np.float64]:

@@ -165,7 +165,7 @@ def fit_ridge(matrix: Any, logs: Array, row_weights: Array | None = None) -> tup
     """Weights and bias of a ridge on log prices; three digits are precise enough for a column."""
     from sklearn.linear_model import Ridge
 
-    model = Ridge(alpha=1.0, tol=1e-2).fit(matrix, logs, sample_weight=row_weights)
+    model = Ridge(alpha=1.0, tol=1e-2, copy_X=False).fit(matrix, logs, sample_weight=row_weights)
     return model.coef_, float(model.intercept_)
 
 

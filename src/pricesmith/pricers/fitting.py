@@ -456,7 +456,7 @@ def cross_fit(items: Sequence[Item], groups: Sequence[str]) -> tuple[F64, Estima
     numbers = np.unique(fold)
     for number in numbers if len(numbers) > 1 else ():
         held_out = fold == number
-        model = Ridge(alpha=RIDGE_ALPHA, solver="sparse_cg", tol=RIDGE_TOLERANCE).fit(
+        model = Ridge(alpha=RIDGE_ALPHA, solver="sparse_cg", tol=RIDGE_TOLERANCE, copy_X=False).fit(
             matrix[~held_out], logs[~held_out].astype(np.float32)
         )
         estimates[held_out] = model.predict(matrix[held_out])

@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from pricesmith.catalog.comparables import FILES, Comparable, ComparablesIndex
+from pricesmith.catalog.items import get_prices
 from pricesmith.core.atomic import write_json
 from pricesmith.core.model_files import read_settings
 from pricesmith.core.progress import SILENT, Progress
@@ -35,7 +36,7 @@ class KnnRecipe(Settings):
     def fit(self, train: Sequence[Item], validation: Sequence[Item], folder: Path, progress: Progress = SILENT) -> None:
         """Write the index of the training listings."""
         ComparablesIndex.build(train).save(folder / FOLDER)
-        write_json(folder / OVERALL, {"median": median(item.price for item in train)})
+        write_json(folder / OVERALL, {"median": median(get_prices(train).tolist())})
 
     def load(self, folder: Path) -> Pricer:
         """The pricer of a model folder."""

@@ -11,8 +11,10 @@ from statistics import median
 from typing import Annotated, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
+from pricesmith.catalog.items import get_column, get_prices
 from pricesmith.core.atomic import write_json
 from pricesmith.core.model_files import read_settings
 from pricesmith.core.progress import SILENT, Progress
@@ -34,12 +36,16 @@ class MedianRecipe(Settings):
 
     def fit(self, train: Sequence[Item], validation: Sequence[Item], folder: Path, progress: Progress = SILENT) -> None:
         """Write the medians."""
-        groups: dict[str, list[Item]] = {}
-        for item in train:
-            groups.setdefault(item.listing.category, []).append(item)
-        large = {name: items for name, items in groups.items() if name and len(items) >= self.min_rows}
-        by_category = {name: median_price(large[name]) for name in sorted(large)} if self.by_category else {}
-        write_json(folder / MEDIANS, {"all": median_price(train), "by_category": by_category})
+        prices, weights = get_prices(train), get_weights(train)
+        groups: dict[str, list[int]] = {}
+        for row, category in enumerate(get_column(train, "category")):
+            groups.setdefault(category, []).append(row)
+        large = {name: rows for name, rows in groups.items() if name and len(rows) >= self.min_rows}
+        by_category = {}
+        for name in sorted(large) if self.by_category else ():
+            rows = large[name]
+            by_category[name] = weighted_median(prices[rows], None if weights is None else weights[rows])
+        write_json(folder / MEDIANS, {"all": weighted_median(prices, weights), "by_category": by_category})
 
     def load(self, folder: Path) -> Pricer:
         """The pricer of a model folder."""
@@ -49,10 +55,13 @@ class MedianRecipe(Settings):
 
 def median_price(items: Sequence[Item]) -> float:
     """The median price of items; with weights, the lowest price with at least half of the weight up to it."""
-    weights = get_weights(items)
-    if weights is None:
-        return median(item.price for item in items)
-    prices = np.array([item.price for item in items])
+    return weighted_median(get_prices(items), get_weights(items))
+
+
+def weighted_median(prices: NDArray[np.float64], weights: NDArray[np.float64] | None) -> float:
+    """The median of prices [n], of which some may count more than others."""
+    if weights is None or (weights == 1).all():
+        return float(median(prices.tolist()))
     order = np.argsort(prices, kind="stable")
     total = np.cumsum(weights[order])
     return float(prices[order][np.searchsorted(total, total[-1] / 2)])

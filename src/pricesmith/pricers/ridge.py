@@ -41,7 +41,9 @@ class RidgeRecipe(Settings):
         from sklearn.linear_model import Ridge
 
         words, idf, matrix = fit_tfidf(get_listings(train), self.min_df)
-        model = Ridge(alpha=self.alpha).fit(matrix, np.log(get_prices(train)), sample_weight=get_weights(train))
+        model = Ridge(alpha=self.alpha, copy_X=False).fit(
+            matrix, np.log(get_prices(train)), sample_weight=get_weights(train)
+        )
         (folder / WORDS).write_text(json.dumps(words, ensure_ascii=False), encoding="utf-8")
         np.savez(folder / ARRAYS, idf=idf, weights=model.coef_, log_bias=np.array([float(model.intercept_)]))
 

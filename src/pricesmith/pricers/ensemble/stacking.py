@@ -157,6 +157,7 @@ class StackingRecipe(Settings):
         if (folder / STACKING).is_file():  # written last; the calibration was interrupted
             progress.note("The networks and trees are fitted already.")
             return
+        train = list(train)  # its rows are asked for by number, fold by fold
         known = measured_figures(self.kind, len(train))
         progress = Estimated(progress, self.kind, self.stages(), known[0] if known else 0.0)
         cache = StageCache(folder / CHECKPOINTS)
