@@ -10,7 +10,7 @@ import pytest
 from pricesmith.catalog import curate
 from pricesmith.catalog import items as module
 from pricesmith.catalog.catalog import SPLITS, Catalog
-from pricesmith.catalog.items import CatalogItems, get_listings, get_prices, listings_in_order
+from pricesmith.catalog.items import CatalogItems, get_listings, get_prices, listings_in_order, read_items
 from pricesmith.core.errors import InputError
 from pricesmith.core.types import Item
 from pricesmith.testing import make_csv
@@ -32,7 +32,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_items_of_a_split_are_those_of_the_list(shop: Catalog, split: str) -> None:
     """In the same order, as often as they are asked for; with their listings, prices and groups."""
     expected, groups = shop.items_and_groups(split)
-    found = shop.read_items(split)
+    found = read_items(shop, split)
     assert len(found) == len(expected)
     assert list(found) == list(found) == expected
     assert list(found.listings) == [item.listing for item in expected] == get_listings(expected)
@@ -43,12 +43,12 @@ def test_the_items_of_a_split_are_those_of_the_list(shop: Catalog, split: str) -
 @pytest.mark.parametrize("half", ["tune", "calibrate"])
 def test_a_half_of_validation_is_that_of_the_list(shop: Catalog, half: str) -> None:
     """The same groups are in it."""
-    assert list(shop.read_items("validation", half)) == shop.half(half)
+    assert list(read_items(shop, "validation", half)) == shop.half(half)
 
 
 def test_single_items_and_slices_are_those_of_the_list(shop: Catalog) -> None:
     """From either end; a place that does not exist is an IndexError, as for a list."""
-    expected, found = shop.items("train"), shop.read_items("train")
+    expected, found = shop.items("train"), read_items(shop, "train")
     assert [found[place] for place in (0, 5, -1)] == [expected[place] for place in (0, 5, -1)]
     assert found[3:9:2] == expected[3:9:2]
     assert found.listings[-2:] == [item.listing for item in expected[-2:]]
@@ -60,7 +60,7 @@ def test_single_items_and_slices_are_those_of_the_list(shop: Catalog) -> None:
 
 def test_items_are_weighted_by_place(shop: Catalog) -> None:
     """Weights of 1 are none at all: a fit is then the same to the bit."""
-    found = shop.read_items("validation")
+    found = read_items(shop, "validation")
     weights = np.arange(1.0, len(found) + 1)
     expected = [Item(item.listing, item.price, weight) for item, weight in zip(found, weights.tolist(), strict=True)]
     weighted = found.weighted(weights)
@@ -71,7 +71,7 @@ def test_items_are_weighted_by_place(shop: Catalog) -> None:
 
 def test_another_order_is_that_of_the_list(shop: Catalog) -> None:
     """Of listings on disk and of a list."""
-    found = shop.read_items("train")
+    found = read_items(shop, "train")
     order = np.random.default_rng(0).permutation(len(found))
     expected = [list(found)[place].listing for place in order.tolist()]
     ordered = listings_in_order(found, order)
@@ -90,7 +90,7 @@ def test_only_what_is_needed_is_read(shop: Catalog, monkeypatch: pytest.MonkeyPa
             asked.append(tuple(names))
             yield batch
 
-    found = shop.read_items("train")
+    found = read_items(shop, "train")
     monkeypatch.setattr(Catalog, "batches", record)
     next(iter(found))
     assert len(asked) == 1
@@ -100,7 +100,7 @@ def test_only_what_is_needed_is_read(shop: Catalog, monkeypatch: pytest.MonkeyPa
 
 def test_a_changed_file_is_refused_when_it_is_read(shop: Catalog, tmp_path: Path) -> None:
     """Also after the catalog was opened."""
-    found = shop.read_items("train")
+    found = read_items(shop, "train")
     lost = CatalogItems(Catalog(tmp_path, shop.ledger), found.rows)
     (tmp_path / "items.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError):
@@ -110,4 +110,4 @@ def test_a_changed_file_is_refused_when_it_is_read(shop: Catalog, tmp_path: Path
 def test_an_unknown_split_is_refused(shop: Catalog) -> None:
     """With the splits that there are."""
     with pytest.raises(InputError, match="no split 'dev'"):
-        shop.read_items("dev")
+        read_items(shop, "dev")

@@ -34,8 +34,6 @@ from pricesmith.core.types import Item, Listing
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pricesmith.catalog.items import CatalogItems
-
 ITEMS = "items.parquet"
 LEDGER = "ledger.json"
 REJECTS = "rejects.jsonl.gz"
@@ -163,14 +161,6 @@ class Catalog:
         rewriting = self.rewriting
         items = [Item(Listing(i, t, x, c, b, rewriting), p) for i, t, x, c, b, p in rows]
         return items, data["group"]
-
-    def read_items(self, split: str, half: str | None = None) -> CatalogItems:
-        """The items of a split, or of the half `tune` or `calibrate` of validation, read from disk when they are gone
-        through."""
-        from pricesmith.catalog.items import CatalogItems, find_rows
-
-        check_split(split)
-        return CatalogItems(self, find_rows(self, split, half))
 
     def tune_half(self) -> list[Item]:
         """The half of validation, by group, for early stopping and blending."""

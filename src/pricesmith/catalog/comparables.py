@@ -119,8 +119,8 @@ class ComparablesIndex:
 
         ids, titles = read_names_of(items)
         order = np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64)
-        found = count_words(listings_in_order(items, order), select_rows, dtype=np.float32)
-        counts, names = found.csr(), np.array(found.words, dtype=object)
+        word_counts = count_words(listings_in_order(items, order), select_rows, dtype=np.float32)
+        counts, names = word_counts.csr(), np.array(word_counts.words, dtype=object)
         if not len(names):
             counts, names = csr_matrix((len(items), 1), dtype=np.float32), np.array(["?"])
         frequency = np.bincount(counts.indices, minlength=len(names))

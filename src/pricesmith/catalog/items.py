@@ -1,6 +1,6 @@
 """Items of a catalog as a sequence that is read from disk, in Arrow batches, as often as it is gone through.
 
-    items = catalog.read_items("train")
+    items = read_items(catalog, "train")
     for item in items: ...                  # no more than one batch of them is in memory
     get_prices(items)                       # one column [n], without the texts
     get_listings(items)                     # a sequence of listings, read in the same way
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from pricesmith.catalog.catalog import Catalog, half_of
+from pricesmith.catalog.catalog import Catalog, check_split, half_of
 from pricesmith.core.types import Item, Listing
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class CatalogItems(Sequence[Item]):
         chosen = places if isinstance(places, range) else [places]
         rows = self.table.take(pa.array(chosen, pa.int64()))
         weights = repeat(1.0) if self.weights is None else self.weights[chosen].tolist()
-        found = [*map(Item, make_listings(rows, self.catalog.rewriting), rows.column("price").to_pylist(), weights)]
-        return found if isinstance(place, slice) else found[0]
+        items = [*map(Item, make_listings(rows, self.catalog.rewriting), rows.column("price").to_pylist(), weights)]
+        return items if isinstance(place, slice) else items[0]
 
     @cached_property
     def table(self) -> pa.Table:
@@ -105,11 +105,12 @@ def make_listings(rows: pa.RecordBatch | pa.Table, rewriting: str) -> Iterator[L
     return map(Listing, *columns, repeat(rewriting))
 
 
-def find_rows(catalog: Catalog, split: str, half: str | None = None) -> NDArray[np.int64]:
-    """The rows of a split in the file of a catalog, or of one half of it, ascending."""
+def read_items(catalog: Catalog, split: str, half: str | None = None) -> CatalogItems:
+    """The items of a split, or of the half `tune` or `calibrate` of validation. Raises InputError for another split."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    check_split(split)
     parts, start = [np.zeros(0, np.int64)], 0
     for batch in catalog.batches(("split",) if half is None else ("split", "group")):
         rows = np.flatnonzero(pc.equal(batch.column("split"), split).to_numpy(zero_copy_only=False))
@@ -118,7 +119,7 @@ def find_rows(catalog: Catalog, split: str, half: str | None = None) -> NDArray[
             rows = rows[np.array([half_of(group) == half for group in groups], dtype=np.bool_)]
         parts.append(rows + start)
         start += batch.num_rows
-    return np.concatenate(parts)
+    return CatalogItems(catalog, np.concatenate(parts))
 
 
 @dataclass(frozen=True, eq=False)

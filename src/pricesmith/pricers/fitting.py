@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.catalog.comparables import ComparablesIndex
-from pricesmith.catalog.items import CatalogItems, get_listings, get_prices
+from pricesmith.catalog.items import CatalogItems, get_listings, get_prices, read_items
 from pricesmith.catalog.rewriting import read_rewriting_facts
 from pricesmith.core.atomic import inventory, read_json, write_atomic, write_json
 from pricesmith.core.folders import FolderBuild, build_folder
@@ -84,8 +84,8 @@ def fit_model(
     """
     if weight_by:
         check_weighting(weight_by, recipe)
-    tune, calibrate_rows = (catalog.read_items("validation", half) for half in ("tune", "calibrate"))
-    rows = FitData(catalog.read_items("train"), tune, calibrate_rows)
+    tune, calibrate_rows = (read_items(catalog, "validation", half) for half in ("tune", "calibrate"))
+    rows = FitData(read_items(catalog, "train"), tune, calibrate_rows)
     info = catalog_info(catalog, rows.train)
     options: dict[str, Any] = {"weight_by": weight_by, "fitted": fitted, "overwrite": overwrite, "progress": progress}
     fit_rows(recipe, rows, info, Path(to), inputs=[catalog.path], **options)
@@ -108,7 +108,7 @@ class FittedFiles:
 class FitData:
     """The rows to fit on, the two halves of validation, and the near-duplicate group and the source of each id.
 
-    Rows of a catalog (`Catalog.read_items`) have their own groups and sources.
+    Rows of a catalog (`read_items`) have their own groups and sources.
     """
 
     train: Sequence[Item]

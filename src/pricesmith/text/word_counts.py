@@ -85,9 +85,9 @@ def count_words(
     while block := list(islice(chunks, BLOCK)):
         blocks.append(merge(block))
     number, texts, first_text, first_place = share_numbers(blocks)
-    kept = texts >= min_texts
-    rank = np.where(kept, np.cumsum(kept) - 1, -1).astype(np.int32)  # among the kept words, by first appearance
-    words = list(read_words(rows, read, first_text[kept], first_place[kept]))
+    chosen = texts >= min_texts
+    rank = np.where(chosen, np.cumsum(chosen) - 1, -1).astype(np.int32)  # among the kept words, by first appearance
+    words = list(read_words(rows, read, first_text[chosen], first_place[chosen]))
     order = sorted(range(len(words)), key=words.__getitem__)
     column = np.empty(len(words), dtype=np.int32)
     column[order] = np.arange(len(words), dtype=np.int32)
