@@ -341,6 +341,16 @@ def test_a_build_of_a_table_is_finished_the_second_time_and_keeps_no_password(
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and PASSWORD.encode() in path.read_bytes()]
 
 
+def test_the_reading_process_imports_no_data_frames(
+    shop: Server, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver would import polars and pandas wherever they are installed: most of the time of a small table."""
+    for name in ("polars", "pandas"):
+        (tmp_path / f"{name}.py").write_text(f"raise OSError('{name} is imported')\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    assert len(cells(server.address("shop", options="?table=sales.orders"))) == 1
+
+
 def test_a_table_is_read_once_for_a_whole_command(shop: Server, server: Server) -> None:
     address, limits = parse_address(server.address("shop", options="?table=cheap")), asdict(Limits())
     with table_copies() as copies:
