@@ -43,7 +43,8 @@ from typing import Any, Literal
 from pricesmith.base_models.hardware import Hardware, detect_hardware, format_size
 from pricesmith.base_models.recorded_mode import AUTO, find_recorded_mode, smaller_batches
 from pricesmith.core.errors import InputError, UsageError
-from pricesmith.core.processes import ALONE, COMMAND, count_processes, current_processes
+from pricesmith.core.launch import COMMAND, count_processes
+from pricesmith.core.processes import ALONE, current_processes
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.types import Recipe
 from pricesmith.pricers.llm.device_memory import USABLE, evaluation_tokens

@@ -23,9 +23,10 @@ import typer
 
 from pricesmith import __version__
 from pricesmith.core.atomic import is_utf8
-from pricesmith.core.console import INTERRUPTED_MESSAGE, Console, describe_error
+from pricesmith.core.console import INTERRUPTED_MESSAGE, Console, describe_error, silent_followers
 from pricesmith.core.errors import UsageError
-from pricesmith.core.processes import end_command, is_follower, refuse_launch, silent_followers
+from pricesmith.core.launch import is_follower, refuse_launch
+from pricesmith.core.processes import end_command
 from pricesmith.core.progress import Progress
 
 ABOUT = "Build your own small model that prices things from their description, and measure how good it is."

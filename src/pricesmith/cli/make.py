@@ -38,7 +38,8 @@ from pricesmith.cli.app import (
 from pricesmith.core.build_file import ApiAnswers, read_answers
 from pricesmith.core.console import Console
 from pricesmith.core.errors import UsageError
-from pricesmith.core.processes import Launch, join_processes, read_launch, refuse_launch
+from pricesmith.core.launch import Launch, read_launch, refuse_launch
+from pricesmith.core.processes import join_processes
 
 if TYPE_CHECKING:
     from pricesmith.catalog.catalog import Catalog

@@ -8,10 +8,11 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from pricesmith.core.errors import PricesmithError
+from pricesmith.core.launch import is_follower
 from pricesmith.core.progress import Progress, Remaining
 
 if TYPE_CHECKING:
@@ -140,3 +141,17 @@ def describe_error(error: BaseException) -> tuple[str, int] | None:
     if "No space left on device" in str(error):  # duckdb and pyarrow have exceptions of their own
         return "Error: The disk is full\n  next: Free some space, then run the same command again.", 1
     return None
+
+
+@contextmanager
+def silent_followers() -> Iterator[None]:
+    """In the block, a process that is not rank 0 prints nothing, so that a command is seen once."""
+    if not is_follower():
+        yield
+        return
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        redirect_stdout(nowhere),
+        redirect_stderr(nowhere),
+    ):
+        yield
