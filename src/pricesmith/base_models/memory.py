@@ -20,8 +20,9 @@ Activations. What autograd keeps of a layer for each token when the base is froz
 intermediate, r rank, in bytes: each norm keeps an fp32 copy (4 h + 4); attention keeps rotated queries, keys, values,
 its output (4 q + 4 k) and a number a head; the gate, its activation, and the other half (6 i); each LoRA layer its
 input and the r numbers between its two matrices. Inputs that two layers share are kept once, unless a cast or dropout
-makes copies of them. `tests/base_models/test_memory.py` counts them to the byte with torch's
-saved-tensor hooks.
+makes copies of them. Eager attention, of Gemma 2 and others that torch's fused attention cannot compute, keeps keys and
+values repeated for each head, and for each head and each token of a listing a score (2) and its softmax in fp32 and
+bf16 (4 + 2). `tests/base_models/test_memory.py` counts all of it to the byte with torch's saved-tensor hooks.
 
 With gradient checkpointing a layer keeps its input (2 h), and one layer at a time the rest. Head logits exist at price
 positions only. Nothing here allocates: a plan for 14 billion parameters is arithmetic.
@@ -148,19 +149,31 @@ def layer_activation_bytes(shape: Architecture, work: Workload) -> list[int]:
             FP32 * k,
             *([FP32 * shape.heads, FP32 * shape.kv_heads] if shape.qk_norm == "head" else [FP32] * 2),
         ]
-    sizes += [dtype_bytes * q, dtype_bytes * q, FP32 * shape.heads]  # queries, output, a number a head
-    if has_mask(work):  # keys and values are repeated for each head, and the mask is a number for each pair of tokens
-        sizes += [dtype_bytes * q, dtype_bytes * q, dtype_bytes * work.tokens]
-    else:
-        sizes += [
-            dtype_bytes * k,
-            dtype_bytes * (q + 2 * k if shape.fused else k),
-        ]  # a view of a fused projection keeps all of it
+    sizes += attention_bytes(shape, work)
     if shape.fused:
         sizes += [dtype_bytes * 2 * i, dtype_bytes * i]
     else:
         sizes += [dtype_bytes * i] * 3
     return sizes + adapter_activation_bytes(shape, work)
+
+
+def attention_bytes(shape: Architecture, work: Workload) -> list[int]:
+    """Bytes for one token of each tensor that autograd keeps of the attention of one layer."""
+    q, k, dtype_bytes = shape.queries, shape.keys, work.dtype_bytes
+    if shape.eager:  # queries, keys and values repeated for each head, capped scores, and the softmax's result
+        copies = [dtype_bytes] if dtype_bytes == BF16 else []  # of the softmax, which is computed in fp32
+        scores = [size * shape.heads * row_tokens(work) for size in (dtype_bytes, FP32, *copies)]
+        return [dtype_bytes * q] * (3 if work.dropout else 4) + scores  # the output, if no copy of it is kept instead
+    sizes = [dtype_bytes * q, dtype_bytes * q, FP32 * shape.heads]  # queries, output, a number a head
+    if has_mask(work):  # keys and values are repeated for each head, and the mask is a number for each pair of tokens
+        return [*sizes, dtype_bytes * q, dtype_bytes * q, dtype_bytes * work.tokens]
+    # A view of a fused projection keeps all of it.
+    return [*sizes, dtype_bytes * k, dtype_bytes * (q + 2 * k if shape.fused else k)]
+
+
+def row_tokens(work: Workload) -> int:
+    """The tokens of a row, each of which attends to the others: of a listing, or of a whole packed batch."""
+    return work.tokens if work.packed else work.listing
 
 
 def has_mask(work: Workload) -> bool:
@@ -185,7 +198,13 @@ def adapter_activation_bytes(shape: Architecture, work: Workload) -> list[int]:
 def activation_bytes(shape: Architecture, work: Workload) -> int:
     """Bytes for one token of temporary tensors in one layer: its widest states, their gradients, and casts of them."""
     wide = max(shape.intermediate, shape.queries)
-    return 5 * work.dtype_bytes * wide + 2 * FP32 * shape.hidden
+    return 5 * work.dtype_bytes * wide + 2 * FP32 * shape.hidden + score_bytes(shape, work, row_tokens(work))
+
+
+def score_bytes(shape: Architecture, work: Workload, keys: int) -> int:
+    """Bytes of one token's temporary scores with `keys` others in eager attention, before and after the softmax in
+    fp32; 0 for fused attention, which computes them block by block."""
+    return shape.heads * keys * (work.dtype_bytes + 2 * FP32) if shape.eager else 0
 
 
 def training_peak(shape: Architecture, work: Workload) -> PeakMemory:
@@ -217,8 +236,9 @@ def scoring_peak(shape: Architecture, work: Workload) -> PeakMemory:
     """The peak of a forward pass with its key-value cache, the adapter merged, the head at last positions only."""
     wide = max(shape.intermediate, shape.queries)  # without the adapter's states
     one_token = activation_bytes(shape, work) - work.dtype_bytes * wide + 2 * work.dtype_bytes * shape.queries
-    states = one_token * work.tokens
     nodes = work.listings * work.branches
+    in_tree = nodes * score_bytes(shape, work, work.listing + work.branches)
+    states = max(one_token * work.tokens, in_tree)
     rows = min(max(work.listings, nodes), max(1, LOGITS // shape.vocabulary))
     head = rows * shape.vocabulary * (work.dtype_bytes + 2 * FP32)
     cache = 2 * work.dtype_bytes * shape.keys * shape.layers * (work.tokens + nodes) if nodes else 0

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import transformers
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN
@@ -262,11 +263,9 @@ def loading_arguments(base: PretrainedBase, dtype: str, quantization: str) -> di
         raise UsageError(
             "There is no such dtype", got=dtype, allowed=", ".join(["auto", *DTYPES]), hint="Choose one of these."
         )
-    # A kernel that a config names would be downloaded: attention is torch's. Gemma 2 caps its scores: eager.
-    capped = read_json(base.path / "config.json").get("model_type") == "gemma2"
     arguments: dict[str, Any] = {
         "dtype": DTYPES.get(dtype) or best_dtype(),
-        "attn_implementation": "eager" if capped else "sdpa",
+        "attn_implementation": choose_attention(base),
         "use_safetensors": True,
     }
     if torch.cuda.is_available():  # straight to the GPU: the main memory may be smaller than the model
@@ -292,6 +291,13 @@ def loading_arguments(base: PretrainedBase, dtype: str, quantization: str) -> di
             hint="Choose one of these.",
         )
     return arguments
+
+
+def choose_attention(base: PretrainedBase) -> str:
+    """`sdpa`, torch's fused attention, or `eager` for an architecture that transformers does not compute with it: Gemma
+    2 caps its scores. One of them is always named, because a kernel that a config names would be downloaded."""
+    kind = read_json(base.path / "config.json").get("model_type")
+    return "sdpa" if getattr(transformers, KNOWN[kind])._supports_sdpa else "eager"
 
 
 def best_dtype() -> torch.dtype:

@@ -44,13 +44,15 @@ def pricing_tokens(config: Any, free: int, dtype_bytes: int = 2) -> int:
     """The tokens of a batch that is priced on a GPU with `free` bytes left beside the weights.
 
     `config` is that of the language model. A token takes its widest states, and keys and values of all layers for
-    itself and its share of the tree of digits.
+    itself and its share of the tree of digits; with eager attention also its scores with a listing's tokens.
     """
     heads = config.num_attention_heads
     head = getattr(config, "head_dim", None) or config.hidden_size // heads
     keys = head * (getattr(config, "num_key_value_heads", None) or heads)
     wide = max(getattr(config, "intermediate_size", None) or 4 * config.hidden_size, head * heads)
     states = 6 * dtype_bytes * wide + 8 * config.hidden_size
+    if getattr(config, "_attn_implementation", None) == "eager":
+        states += (dtype_bytes + 8) * heads * TOKENS
     cache = 2 * dtype_bytes * keys * config.num_hidden_layers * (1 + NODES / TOKENS)
     tokens = int(PRICING_SHARE * USABLE * free / (states + cache))
     return max(LEAST_TOKENS, min(MOST_TOKENS, tokens // 1024 * 1024))

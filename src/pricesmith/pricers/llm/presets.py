@@ -147,7 +147,7 @@ def unpack_gguf(path: Path, folder: Path) -> None:
     import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    arguments: dict[str, Any] = {"gguf_file": path.name, "dtype": torch.bfloat16, "attn_implementation": "sdpa"}
+    arguments: dict[str, Any] = {"gguf_file": path.name, "dtype": torch.bfloat16}
     if hasattr(transformers, "GgufConfig"):  # with it, weights stay quantized by default and cannot be trained
         arguments["quantization_config"] = transformers.GgufConfig(dequantize=True)
     try:

@@ -41,14 +41,15 @@ NAMES = {
 }
 OPTIONAL = ("head_size", "context")
 SAME_MATRICES = 0.01  # a model whose matrices differ by more than this share is not a dense decoder
-# Layers that differ from Llama's in their activations: number of norms, norms of queries and keys, fused projections.
+# Layers that differ from Llama's in their activations: number of norms, norms of queries and keys, fused projections,
+# attention without torch's fused kernel.
 KINDS: dict[str, dict[str, Any]] = {
     "llama": {},
     "mistral": {},
     "smollm3": {},
     "qwen2": {"qkv_bias": True},
     "qwen3": {"qk_norm": "head"},
-    "gemma2": {"norms": 4},
+    "gemma2": {"norms": 4, "eager": True},
     "gemma3_text": {"norms": 4, "qk_norm": "head"},
     "phi3": {"fused": True},
     "olmo2": {"qk_norm": "full"},
@@ -90,6 +91,7 @@ class Architecture:
     counted: int = 0
     matrices: int = 0
     encoders: int = 0  # parameters of encoders of images and sound beside the language model, which are not used
+    eager: bool = False  # attention is not torch's fused one: it keeps a score of each pair of tokens for each head
 
     @property
     def approximate(self) -> bool:
@@ -174,6 +176,7 @@ def architecture_from_config(config: Any, name: str) -> Architecture:
         ) from None
     values: dict[str, Any] = {field: int(value or 0) for field, value in fields.items()}
     values |= {"tied": bool(getattr(text, "tie_word_embeddings", False)), **KINDS.get(str(text.model_type), {})}
+    values["eager"] = not model._supports_sdpa
     values["counted"] = sum(parameter.numel() for parameter in model.parameters())
     values["encoders"] = 0 if text is config else count_encoders(config, values["counted"])
     dense, matrices = Architecture(**values), count_matrices(model)
