@@ -22,6 +22,7 @@ from pricesmith.base_models.memory import Workload, peak_memory_estimate
 from pricesmith.pricers.llm.registry import Architecture
 
 LISTING = 128
+DROPOUT = 0.05  # of the cases on a CPU; recipes for a GPU have none
 TARGETS = (2, 4, 8)  # GB
 # (name, tokens small and large, hidden, intermediate)
 SHAPES = {
@@ -40,7 +41,7 @@ def work_of(case: dict[str, Any]) -> Workload:
         gradient_checkpointing=case.get("gradient_checkpointing", False),
         quantization=case.get("quantization", "none"),
         gpu=case["gpu"],
-        packed=case["gpu"],
+        dropout=case.get("dropout", DROPOUT),
         dtype_bytes=case.get("dtype_bytes", 2),
     )
 
@@ -110,6 +111,7 @@ def gpu_cases() -> list[dict[str, Any]]:
                         "tokens": tokens,
                         "listing": 180,
                         "gpu": True,
+                        "dropout": 0.0,
                         "gradient_checkpointing": gradient_checkpointing,
                         "quantization": quantization,
                         "shape": vars(shape) | {},
@@ -162,12 +164,12 @@ def run_case(case: dict[str, Any]) -> int:
         torch.cuda.reset_peak_memory_stats()
     count = case["tokens"] // case["listing"]
     if case["purpose"] == "train":
-        settings = LoraConfig(r=16, lora_alpha=32, lora_dropout=0.05, target_modules="all-linear")
+        settings = LoraConfig(r=16, lora_alpha=32, lora_dropout=case.get("dropout", DROPOUT), target_modules="all-linear")
         adapted = add_adapter(model, settings, gradient_checkpointing=case.get("gradient_checkpointing", False))
         adapted.train()
         optimizer = torch.optim.AdamW([one for one in adapted.parameters() if one.requires_grad], lr=1e-4)
         texts = torch.randint(5, 200, (count, case["listing"] - 3)).tolist()
-        batch = collate([Example(text, [5, 6, 7, 2], 100.0) for text in texts], 0, packed=case["gpu"])
+        batch = collate([Example(text, [5, 6, 7, 2], 100.0) for text in texts], 0)
         for _ in range(2):
             with mixed_precision(adapted):
                 with torch.autocast("cuda" if case["gpu"] else "cpu", torch.bfloat16, enabled=half):

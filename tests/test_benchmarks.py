@@ -13,12 +13,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+from pricesmith.pricers.llm import trainer
 from pricesmith.testing import make_catalog, make_csv, make_items, make_model
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -51,6 +54,42 @@ def test_the_gpu_script_tunes_and_scores_both_sides(tmp_path: Path) -> None:
         else:
             assert row[5:7] == ["-", "-"]
     assert plans["tune", "nf4"] < plans["tune", "padded"]
+
+
+def test_the_gpu_script_measures_what_fit_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recipes' adapter without dropout, its states in the dtype of the base, batches that pad, one device of
+    several, and memory cases that pad as well."""
+    from pricesmith.pricers.recipes import read_recipe
+
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    gpu, memory = importlib.import_module("gpu"), importlib.import_module("memory")
+    recipe, adapter = read_recipe("lora_tokens_8b"), gpu.lora()
+    settings = (adapter.r, adapter.lora_alpha, adapter.lora_dropout, adapter.target_modules)
+    assert settings == (recipe.lora_r, recipe.lora_alpha, recipe.lora_dropout, recipe.target_modules)
+
+    trainers, dtypes, arguments = list[Any](), set[torch.dtype](), trainer.TrainingArguments
+
+    class Watched(trainer.PriceTrainer):
+        def training_step(self, model: Any, *given: Any, **named: Any) -> torch.Tensor:
+            if not trainers:
+                trainers.append(self)
+                first = next(module for module in model.modules() if hasattr(module, "lora_A"))
+                first.lora_A.default.register_forward_hook(lambda _, states, result: dtypes.add(states[0].dtype))
+            return super().training_step(model, *given, **named)
+
+    def on_four_gpus(**given: Any) -> Any:
+        built = arguments(**given)
+        built.__dict__["_n_gpu"] = 4
+        return built
+
+    monkeypatch.setattr(gpu, "PriceTrainer", Watched)
+    monkeypatch.setattr(trainer, "TrainingArguments", on_four_gpus)
+    config = gpu.config_of("tiny")
+    gpu.tune_ours(config, gpu.examples_of(config, 40, 60), 160, 4)
+    assert dtypes == {torch.bfloat16}
+    assert trainers[0].args.n_gpu == 1
+    assert not trainers[0].batches.packed
+    assert not any(memory.work_of(case).packed for case in memory.gpu_cases())
 
 
 def test_the_reference_ridge_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
