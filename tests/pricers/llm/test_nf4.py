@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +23,30 @@ from pricesmith.pricers.fitting import fit_model
 from pricesmith.pricers.llm.base_model import find_base, load_classifier
 from pricesmith.pricers.llm.checkpoints import ADAPTER
 from pricesmith.pricers.llm.lora import LoraBins
+from pricesmith.pricers.llm.presets import read_presets
 from pricesmith.pricers.llm.pricer import load_adapter, read_config
+from pricesmith.pricers.llm.readout import PriceBins
 from pricesmith.pricers.model import load_model
 from pricesmith.testing import make_catalog, make_model
 
 pytest.importorskip("bitsandbytes")
 HIDDEN = 64  # NF4 has a constant for every 64 weights
+# `pricesmith fit` that kills itself in the step that the environment names.
+PROGRAM = """
+import os, signal
+from pricesmith.cli import main
+from pricesmith.pricers.llm.trainer import PriceTrainer
+
+step_of_trainer = PriceTrainer.training_step
+
+def training_step(self, *args, **kwargs):
+    if str(self.state.global_step) == os.environ.get("KILLED_IN"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step_of_trainer(self, *args, **kwargs)
+
+PriceTrainer.training_step = training_step
+main()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +146,54 @@ def test_a_4_bit_model_is_merged_into_the_published_base(
     ]
     assert 0.5 < min(ratios) <= max(ratios) < 2
     assert ratios != pytest.approx([1.0] * len(ratios), rel=1e-6)
+
+
+def run_fit(shop: Catalog, to: Path, killed_in: str = "") -> subprocess.CompletedProcess[str]:
+    """`pricesmith fit` of twelve short steps on Gemma 3 270M in 4 bits, in a process of its own."""
+    settings = {"base": "gemma-3-270m", "quantization": "nf4", "gradient_checkpointing": "true", "dtype": "float32"}
+    settings |= {"minutes": "0", "epochs": "0.5", "tokens_per_batch": "192", "max_length": "16", "lora_r": "4"}
+    settings |= {"n_evals": "3", "patience": "0", "head_init_rows": "60", "learning_rate": "1e-3"}
+    words = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, "fit", "lora_bins", "--catalog", str(shop.path), "--to", str(to), *words],
+        env={**os.environ, "KILLED_IN": killed_in},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.weights
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="a process is killed")
+def test_gemma_in_4_bits_resumes_after_a_kill_and_its_export_is_a_stock_model(shop: Catalog, tmp_path: Path) -> None:
+    """The killed fit ends with the adapter of one that was left alone; merged into the published base and exported,
+    stock transformers gives the quotes of the merged model, which are near those on the 4-bit base."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    preset = read_presets()["gemma-3-270m"]
+    if not all(map(importlib.util.find_spec, (preset["package"], "gguf"))):
+        pytest.skip(f"the package with gemma-3-270m is not installed: {preset['install']}")
+    run, out = tmp_path / "killed", tmp_path / "out"
+    assert run_fit(shop, run, killed_in="7").returncode == -signal.SIGKILL
+    assert not run.exists()
+    resumed = run_fit(shop, run)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Resuming from step" in resumed.stdout
+    straight = run_fit(shop, tmp_path / "straight")
+    assert straight.returncode == 0, straight.stderr
+    assert (run / ADAPTER).read_bytes() == (tmp_path / "straight" / ADAPTER).read_bytes()
+
+    export_model(run, out, "merged")
+    stock = AutoModelForSequenceClassification.from_pretrained(out).eval()
+    tokenizer, edges = AutoTokenizer.from_pretrained(out), read_config(run).edges
+    assert not hasattr(stock.config, "quantization_config")
+    merged, packed = load_adapter(run, merged=True), load_adapter(run)
+    few = listings(shop)
+    with torch.inference_mode():
+        logits = torch.cat([stock(torch.tensor([prompt])).logits for prompt in merged.prompt.encode(tokenizer, few)])
+    prices = [distribution.median() for distribution in PriceBins(edges or ()).read(logits)]
+    quotes = [quote.price or 0.0 for quote in merged.price(few)]
+    assert prices == pytest.approx(quotes, rel=1e-3)
+    ratios = sorted(quote / (other.price or 1.0) for quote, other in zip(quotes, packed.price(few), strict=True))
+    assert 0.5 < ratios[len(ratios) // 2] < 2
+    assert len(set(prices)) > 1

@@ -270,3 +270,34 @@ def test_torchrun_restarts_a_killed_process_and_the_fit_resumes(base: Path, shop
     assert torchrun(["-m", "pricesmith"], "torchrun").count("2 processes") == 1
     assert "Resuming from step 4 of" in torchrun(["program.py"], "restarted", f"1:6:{folder / 'torchrun-once'}")
     assert largest_difference(folder / "torchrun", folder / "restarted") <= TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2 * HANG)
+def test_accelerate_launch_tunes_to_the_weights_of_one_process(
+    ranks: Ranks, base: Path, shop: Catalog, folder: Path
+) -> None:
+    """Slow because three interpreters import torch. `--multi_gpu` starts several processes also without a GPU; a config
+    file of the user is not read."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    ended = subprocess.run(
+        [
+            *launcher,
+            "--main_process_port",
+            str(free_port()),
+            "-m",
+            "pricesmith",
+            *fit_words("lora_bins", base, shop, "accelerate"),
+        ],
+        cwd=folder,
+        env={**environment_without_launcher(), "OMP_NUM_THREADS": "1", "HF_HOME": str(folder / "home")},
+        capture_output=True,
+        text=True,
+        timeout=HANG,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("2 processes: each computes its share of every batch.") == 1
+    assert ranks.run(1, fit_words("lora_bins", base, shop, "accelerate-one")) == [0], ranks.output(0, "err")
+    assert largest_difference(folder / "accelerate", folder / "accelerate-one") <= TOLERANCE
+    compare_curves(folder / "accelerate", folder / "accelerate-one")
