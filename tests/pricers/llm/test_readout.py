@@ -13,11 +13,11 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
+from tests.pricers.llm.architectures import random_model, small_config
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.types import Listing
-from pricesmith.pricers.llm.batching import Example, collate, token_losses
 from pricesmith.pricers.llm.distribution import PriceDistribution
 from pricesmith.pricers.llm.readout import TREE_CACHE, PriceBins, TokenReader, get_head, hidden_states_at, inner_model
 from pricesmith.testing import make_model
@@ -29,46 +29,6 @@ LISTINGS = [
     Listing("2", "", ""),
     Listing("3", "Lamp", "red brass pump with a long cable and more of it " * 2),
 ]
-SMALL: dict[str, Any] = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 2048,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-MIXED = ["sliding_attention", "full_attention"] * 2
-OWN: dict[str, dict[str, Any]] = {
-    "cohere": {"logit_scale": 0.3},
-    "cohere2": {"sliding_window": 16, "logit_scale": 0.5},
-    "ernie4_5": {"head_dim": 8},
-    "exaone4": {"sliding_window": 16, "sliding_window_pattern": 2},
-    "gemma": {"head_dim": 8},
-    "gemma2": {"head_dim": 8, "sliding_window": 16, "final_logit_softcapping": 5.0, "query_pre_attn_scalar": 8},
-    "gemma3_text": {"head_dim": 8, "sliding_window": 16, "query_pre_attn_scalar": 8, "layer_types": MIXED},
-    "glm": {"head_dim": 8},
-    "glm4": {"head_dim": 8},
-    "granite": {"logits_scaling": 3.0},
-    "helium": {"head_dim": 8},
-    "ministral": {"head_dim": 8, "sliding_window": 16, "layer_types": MIXED},
-    "mistral": {"sliding_window": 16},
-    "mixtral": {"sliding_window": 16, "num_local_experts": 2, "num_experts_per_tok": 1},
-    "olmo3": {"sliding_window": 16},
-    "phi3": {"sliding_window": 16},
-    "qwen2": {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 2},
-    "qwen2_moe": {
-        "num_experts": 4,
-        "num_experts_per_tok": 2,
-        "moe_intermediate_size": 16,
-        "shared_expert_intermediate_size": 16,
-    },
-    "qwen3": {"head_dim": 8, "use_sliding_window": True, "sliding_window": 16, "max_window_layers": 2},
-    "qwen3_moe": {"head_dim": 8, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
-    "starcoder2": {"sliding_window": 16},
-}
 
 
 @pytest.fixture(scope="module")
@@ -152,113 +112,15 @@ def test_only_prices_of_the_range_are_read(load_tiny: LoadTiny, numbers: str, pr
     assert price_range[0] <= distribution.values.min() <= distribution.values.max() <= price_range[1]
 
 
-def architecture(kind: str, vocabulary: int) -> Any:
-    """A small model of this architecture with large random weights."""
-    config = AutoConfig.for_model(kind, vocab_size=vocabulary, **{**SMALL, **OWN.get(kind, {})})
-    attention = "eager" if kind == "gemma2" else "sdpa"
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=attention).eval()
-        for weight in model.parameters():
-            if weight.dim() > 1:
-                torch.nn.init.normal_(weight, 0, 0.2)
-    return model
-
-
 @pytest.mark.parametrize("kind", TREE_CACHE.split())
 def test_the_tree_reads_every_architecture_it_accepts(load_tiny: LoadTiny, kind: str) -> None:
     """Windows shorter than the prompt, several kinds of layers, capped and scaled logits: as plain forwards."""
     _, tokenizer = load_tiny()
-    model = architecture(kind, len(tokenizer))
+    model = random_model(small_config(kind, len(tokenizer)))
     reader = TokenReader(tokenizer, (1, 120), min_branch=0, min_mass=0)
     prompts = Prompt().encode(tokenizer, LISTINGS)
     assert max(map(len, prompts)) > 32
     same(model, reader, prompts)
-
-
-def packed_apart(model: Any, prompts: list[list[int]]) -> float:
-    """How far the losses of packed items are from each item's alone, at most, relative."""
-    examples = [Example(prompt, [40 + index, 41], 10.0) for index, prompt in enumerate(prompts)]
-    with torch.no_grad():
-        alone = torch.cat([token_losses(model, collate([example], 0)) for example in examples])
-        packed = token_losses(model, collate(examples, 0, packed=True))
-    return float(((packed - alone) / alone).abs().max())
-
-
-@pytest.mark.parametrize("kind", TREE_CACHE.split())
-def test_every_architecture_that_is_packed_keeps_items_apart(load_tiny: LoadTiny, kind: str) -> None:
-    """Restarting positions without a mask: a packed item's loss is its loss alone."""
-    _, tokenizer = load_tiny()
-    assert packed_apart(architecture(kind, len(tokenizer)), Prompt().encode(tokenizer, LISTINGS)) < 1e-4
-
-
-REGISTERED = ("llama", "mistral", "qwen2", "qwen3", "gemma3_text", "phi3", "olmo2", "smollm3")  # families in bases.toml
-
-
-def wide_architecture(kind: str, vocabulary: int) -> Any:
-    """A small model of this architecture whose sliding window, if it has one, is longer than any listing."""
-    own = OWN.get(kind, {})
-    wide = {"sliding_window": 512} if "sliding_window" in own else {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(OWN, kind, {**own, **wide})
-        return architecture(kind, vocabulary)
-
-
-@pytest.mark.parametrize("kind", REGISTERED)
-def test_padded_batches_need_no_mask_and_packed_ones_do(
-    load_tiny: LoadTiny, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without a mask torch's flash attention runs on a GPU; with one attention is dense, and keys and values are
-    repeated for each head. Training and reading both pad."""
-    _, tokenizer = load_tiny()
-    model = wide_architecture(kind, len(tokenizer))
-    prompts = Prompt().encode(tokenizer, LISTINGS)
-    masks: list[bool] = []
-    attention = torch.nn.functional.scaled_dot_product_attention
-
-    def spy(*given: Any, **named: Any) -> Any:
-        masks.append(named.get("attn_mask", given[3] if len(given) > 3 else None) is not None)
-        return attention(*given, **named)
-
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
-    examples = [Example(prompt, [40, 41], 10.0) for prompt in prompts]
-    token_losses(model, collate(examples, 0)).mean().backward()
-    assert masks
-    assert not any(masks)
-    masks.clear()
-    token_losses(model, collate(examples, 0, packed=True))
-    assert all(masks)
-    masks.clear()
-    TokenReader(tokenizer, (1, 9), min_mass=0).read(model, prompts)
-    assert not any(masks[: model.config.num_hidden_layers])
-
-
-@pytest.mark.parametrize("kind", REGISTERED)
-def test_with_a_cache_packed_items_would_see_each_other(
-    load_tiny: LoadTiny, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """transformers finds the items of a packed row only if there is no cache: so states are always computed without
-    one, whatever the model's config says."""
-    _, tokenizer = load_tiny()
-    model = architecture(kind, len(tokenizer))
-    prompts = Prompt().encode(tokenizer, LISTINGS)
-    model.config.use_cache = True
-    assert packed_apart(model, prompts) < 1e-4
-    forward = model.base_model.forward
-    monkeypatch.setattr(model.base_model, "forward", lambda **given: forward(**{**given, "use_cache": True}))
-    assert packed_apart(model, prompts) > 1e-3
-
-
-def test_one_that_has_no_positions_lets_packed_items_see_each_other(load_tiny: LoadTiny) -> None:
-    """ALiBi counts along the row: so only the architectures above are packed."""
-    _, tokenizer = load_tiny()
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = AutoConfig.for_model("bloom", vocab_size=len(tokenizer), hidden_size=32, n_layer=2, n_head=4)
-        config.initializer_range = 0.2
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
-    assert "bloom" not in TREE_CACHE.split()
-    assert packed_apart(model, Prompt().encode(tokenizer, LISTINGS)) > 1e-3
 
 
 @pytest.mark.parametrize("numbers", ["digits", "single"])
