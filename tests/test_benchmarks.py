@@ -20,8 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+import transformers
 
 from pricesmith.pricers.llm import trainer
+from pricesmith.pricers.llm.lora import LoraTokens
+from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import make_catalog, make_csv, make_items, make_model
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -59,15 +62,14 @@ def test_the_gpu_script_tunes_and_scores_both_sides(tmp_path: Path) -> None:
 def test_the_gpu_script_measures_what_fit_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """The recipes' adapter without dropout, its states in the dtype of the base, batches that pad, one device of
     several, and memory cases that pad as well."""
-    from pricesmith.pricers.recipes import read_recipe
-
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     gpu, memory = importlib.import_module("gpu"), importlib.import_module("memory")
-    recipe, adapter = read_recipe("lora_tokens_8b"), gpu.lora()
+    adapter, recipe = gpu.lora(), read_recipe("lora_tokens_8b")
+    assert isinstance(recipe, LoraTokens)
     settings = (adapter.r, adapter.lora_alpha, adapter.lora_dropout, adapter.target_modules)
     assert settings == (recipe.lora_r, recipe.lora_alpha, recipe.lora_dropout, recipe.target_modules)
 
-    trainers, dtypes, arguments = list[Any](), set[torch.dtype](), trainer.TrainingArguments
+    trainers, dtypes, arguments = list[Any](), set[torch.dtype](), transformers.TrainingArguments
 
     class Watched(trainer.PriceTrainer):
         def training_step(self, model: Any, *given: Any, **named: Any) -> torch.Tensor:

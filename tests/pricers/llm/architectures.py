@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -106,3 +108,51 @@ def save_base(kind: str, folder: Path, **changes: Any) -> Path:
     random_model(config, deviation=0.05).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def write_gguf(path: Path, architecture: str) -> Path:
+    """A GGUF file of a small model of Gemma's shape with random weights, with a tokenizer of letters and bytes."""
+    gguf = pytest.importorskip("gguf")
+    letters = ["\u2581", *map(chr, range(33, 127))]
+    tokens = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *letters]
+    hidden, wide, heads, kv_heads, head, layers = 32, 64, 4, 2, 8, 2
+    writer = gguf.GGUFWriter(path, architecture)
+    for add, value in (
+        (writer.add_embedding_length, hidden),
+        (writer.add_block_count, layers),
+        (writer.add_feed_forward_length, wide),
+        (writer.add_head_count, heads),
+        (writer.add_head_count_kv, kv_heads),
+        (writer.add_context_length, 256),
+        (writer.add_key_length, head),
+        (writer.add_value_length, head),
+        (writer.add_layer_norm_rms_eps, 1e-6),
+        (writer.add_sliding_window, 64),
+        (writer.add_vocab_size, len(tokens)),
+        (writer.add_tokenizer_model, "llama"),
+        (writer.add_token_list, tokens),
+        (writer.add_token_scores, [0.0] * len(tokens)),
+        (writer.add_token_types, [3, 3, 3, 2, *[6] * 256, *[1] * len(letters)]),
+        (writer.add_pad_token_id, 0),
+        (writer.add_eos_token_id, 1),
+        (writer.add_bos_token_id, 2),
+        (writer.add_unk_token_id, 3),
+    ):
+        add(value)
+    shapes: dict[str, tuple[int, ...]] = {"token_embd": (len(tokens), hidden), "output_norm": (hidden,)}
+    for layer in range(layers):
+        norms = ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm")
+        queries, keys = (heads * head, hidden), (kv_heads * head, hidden)
+        matrices = {"attn_q": queries, "attn_k": keys, "attn_v": keys, "attn_output": queries[::-1]}
+        matrices |= {"ffn_gate": (wide, hidden), "ffn_up": (wide, hidden), "ffn_down": (hidden, wide)}
+        shapes |= {
+            f"blk.{layer}.{name}": shape for name, shape in {**dict.fromkeys(norms, (hidden,)), **matrices}.items()
+        }
+    draw = np.random.default_rng(0)
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", draw.normal(0, 0.05, shape).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

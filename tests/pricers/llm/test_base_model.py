@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import shutil
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.pricers.llm.architectures import save_base, write_gguf
 
 from pricesmith.base_models.memory import plan_for_hardware
 from pricesmith.core.atomic import sha256
@@ -29,8 +31,10 @@ from pricesmith.pricers.llm.base_model import (
     load_tokenizer,
     tokenizer_fingerprint,
 )
+from pricesmith.pricers.llm.device_memory import pricing_tokens
 from pricesmith.pricers.llm.lora import LoraBins, LoraTokens
 from pricesmith.pricers.llm.presets import convert_gguf, read_presets
+from pricesmith.pricers.llm.registry import architecture_from_folder, architecture_from_gguf
 from pricesmith.testing import make_model
 
 
@@ -240,6 +244,34 @@ def test_a_file_that_is_no_gguf_is_one_error(monkeypatch: pytest.MonkeyPatch, tm
         find_base(str(tmp_path / "model.gguf"))
     with pytest.raises(InputError, match="no file"):
         find_base(str(tmp_path / "other.gguf"))
+
+
+def test_a_gguf_file_of_gemma_2_is_a_base(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """transformers does not compute it with torch's fused attention, neither while converting nor while pricing."""
+    monkeypatch.setenv("PRICESMITH_CACHE", str(tmp_path / "cache"))
+    path = write_gguf(tmp_path / "made.gguf", "gemma2")
+    base = find_base(str(path))
+    model, tokenizer = load_language_model(base, "float32"), load_tokenizer(base)
+    assert (model.config.model_type, model.config._attn_implementation) == ("gemma2", "eager")
+    assert torch.isfinite(model(torch.tensor([tokenizer("a lamp")["input_ids"]])).logits).all()
+    assert architecture_from_gguf(path).eager
+    assert architecture_from_folder(base.path).eager
+
+
+@pytest.mark.parametrize(
+    ("kind", "attention"), [("llama", "sdpa"), ("gemma2", "eager"), ("vaultgemma", "eager"), ("granite_swa", "eager")]
+)
+def test_attention_is_fused_if_transformers_can_compute_it_so(tmp_path: Path, kind: str, attention: str) -> None:
+    """Scores that are capped, and sinks, need eager attention; the planner counts its scores, and a batch that is
+    priced is planned with them."""
+    base = find_base(str(save_base(kind, tmp_path / "base")))
+    model = load_language_model(base, "float32")
+    assert model.config._attn_implementation == attention
+    assert architecture_from_folder(base.path).eager == (attention == "eager")
+    config = copy.deepcopy(model.config)
+    config._attn_implementation = "sdpa"
+    free = 200_000 * 4096
+    assert (pricing_tokens(model.config, free) < pricing_tokens(config, free)) == (attention == "eager")
 
 
 def test_a_base_is_converted_once_and_whole(tiny_base: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
