@@ -104,7 +104,7 @@ def random_model(config: Any, *, deviation: float = 0.2) -> Any:
 def save_base(kind: str, folder: Path, **changes: Any) -> Path:
     """A folder with a small model of the architecture and the tokenizer of the made goods, as a base to tune."""
     tokenizer = make_tokenizer("digits", chat=False)
-    config = wide_config(kind, len(tokenizer), **changes)
+    config = wide_config(kind, len(tokenizer) + 8, **changes)  # transformers' own tokenizers add special tokens
     random_model(config, deviation=0.05).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

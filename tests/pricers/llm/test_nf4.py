@@ -86,6 +86,14 @@ def listings(shop: Catalog) -> list[Listing]:
     return [item.listing for item in shop.items("test")[:20]]
 
 
+def test_a_library_of_4_bits_prints_nothing_where_none_are_used() -> None:
+    """peft imports bitsandbytes, which warns on processors that compute in bf16."""
+    program = "import pricesmith.pricers.llm.adapters, logging, sys; import bitsandbytes.backends.cpu.ops as ops; "
+    program += "ops.logger.warning('not installed')"
+    ended = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
 def test_linear_layers_are_stored_in_4_bits_and_the_head_is_not(base: Path) -> None:
     """Every matrix of the layers; embeddings, norms and the head stay as they are."""
     from bitsandbytes.nn import Linear4bit
