@@ -144,6 +144,35 @@ def test_the_speed_script_measures_four_kinds_of_work(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_script_of_base_and_instruct_compares_them_on_the_same_items(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The recipes for a GPU on made models, tuned, evaluated and compared by one command; the same command again
+    fits nothing."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    specialist = importlib.import_module("specialist")
+    small = {"minutes": 0, "epochs": 0.1, "tokens_per_batch": 512, "max_length": 24, "lora_r": 2, "n_evals": 1}
+    for name, (recipe, settings) in specialist.VARIANTS.items():
+        chat = recipe.endswith("_instruct")
+        base = make_model(tmp_path / name, numbers="single", chat=chat)
+        monkeypatch.setitem(specialist.VARIANTS, name, (recipe, {**settings, **small, "base": str(base)}))
+    goods = make_csv(tmp_path / "goods.csv", 400)
+    words = ["specialist", f"--goods={goods}", f"--work={tmp_path / 'work'}", "--items=40", "--threads=1"]
+    monkeypatch.setattr(sys, "argv", [*words, "--only=ridge,llama-3b-base,llama-3b-instruct"])
+    printed = []
+    for _ in range(2):
+        specialist.main()
+        printed.append(capsys.readouterr().out)
+    for text in printed:
+        (pair,) = [line for line in text.splitlines() if line.startswith("| llama-3b-base | llama-3b-instruct |")]
+        assert re.search(r"[+-][\d.]+ \([+-][\d.]+ to [+-][\d.]+\)", pair)
+        assert json.loads(text.splitlines()[-1]) == {
+            "pricers": ["llama-3b-base", "llama-3b-instruct", "ridge"],
+            "items": 40,
+        }
+
+
+@pytest.mark.slow
 def test_the_profile_shares_out_all_of_the_time(tmp_path: Path) -> None:
     """Four kinds of work, each with the operations that it needs and with shares that add up."""
     catalog, base = make_catalog(tmp_path / "catalog", 400), make_model(tmp_path / "base")

@@ -66,6 +66,18 @@ def test_a_recipe_for_a_gpu_fits_the_card_that_it_names(name: str) -> None:
     assert peak_memory_estimate(base[0].shape, "train", work).total < 0.9e9 * int(card[1])
 
 
+def test_the_pair_of_a_base_and_its_instruct_variant_differs_in_nothing_else() -> None:
+    """What tunes better is a question about the variant alone, each with the prompt that it knows."""
+    base, instruct = (get_settings(read_recipe(f"lora_tokens_3b{end}")) for end in ("", "_instruct"))
+    assert {name for name in base if base[name] != instruct[name]} == {"base", "style"}
+    found = [find_model(str(settings["base"])) for settings in (base, instruct)]
+    assert found[0]
+    assert found[1]
+    assert found[0][0] is found[1][0]
+    assert [variant for _, variant in filter(None, found)] == ["base", "instruct"]
+    assert instruct["style"] == "chat"
+
+
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_a_shipped_recipe_begins_with_its_command(name: str) -> None:
     """The first line can be pasted, the second describes the recipe."""
