@@ -219,6 +219,8 @@ def test_every_trained_tensor_has_a_gradient(
     model = load(bases(kind), readout, "bfloat16", quantization)
     head = model.score if readout == "bins" else model.get_output_embeddings()
     assert head.weight.dtype == torch.bfloat16
+    with torch.no_grad():  # a training is evaluated before its first step
+        model(torch.tensor([prompts[0]]))
     adapted = adapt(model, readout, gradient_checkpointing=gradient_checkpointing)
     trained = trained_tensors(adapted)
     assert {tensor.dtype for tensor in trained.values()} == {torch.float32}

@@ -20,6 +20,7 @@ from pricesmith.catalog.catalog import Catalog, open_catalog
 from pricesmith.core.types import Listing
 from pricesmith.exporting import export_model
 from pricesmith.pricers.fitting import fit_model
+from pricesmith.pricers.llm.adapters import add_adapter
 from pricesmith.pricers.llm.base_model import find_base, load_classifier
 from pricesmith.pricers.llm.checkpoints import ADAPTER
 from pricesmith.pricers.llm.lora import LoraBins
@@ -107,6 +108,32 @@ def test_linear_layers_are_stored_in_4_bits_and_the_head_is_not(base: Path) -> N
     assert weight.numel() == HIDDEN * 2 * HIDDEN // 2  # two weights a byte
     assert weight.quant_state.quant_type == "nf4"
     assert weight.quant_state.nested
+
+
+def test_an_evaluation_before_the_training_changes_no_gradient(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On some processors bitsandbytes would pack the weights in the first evaluation, and lose gradients after it."""
+    from bitsandbytes.nn import Linear4bit, modules
+    from peft import LoraConfig, TaskType
+
+    ids = torch.randint(5, 60, (2, 9), generator=torch.Generator().manual_seed(0))
+    gradients: list[dict[str, torch.Tensor]] = []
+    for evaluated in (False, True):
+        torch.manual_seed(0)
+        config = LoraConfig(task_type=TaskType.SEQ_CLS, r=4, target_modules="all-linear", init_lora_weights=False)
+        model = add_adapter(load_classifier(find_base(str(base)), 8, "float32", "nf4"), config)
+        if evaluated:
+            with torch.no_grad():
+                model.eval()(input_ids=ids)
+        model.train()(input_ids=ids).logits.sum().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    assert len(gradients[0]) == 2 * 7 * 2 + 1
+    for name, gradient in gradients[0].items():
+        assert torch.equal(gradient, gradients[1][name]), name
+    monkeypatch.setattr(modules, "has_avx512bf16", lambda: True)  # as on such a processor
+    loaded = load_classifier(find_base(str(base)), 8, "float32", "nf4")
+    flags = {module.support_avx512bf16_for_cpu for module in loaded.modules() if isinstance(module, Linear4bit)}
+    assert flags == {False}
 
 
 def test_an_interrupted_4_bit_fit_ends_with_the_weights_of_one_in_a_single_go(

@@ -310,9 +310,23 @@ def best_dtype() -> torch.dtype:
 
 def move_to_device(model: Any, quantization: str) -> Any:
     """The model in eval mode, on the GPU if there is one."""
-    if torch.cuda.is_available() and quantization != "nf4":
+    if quantization == "nf4":
+        forbid_packing(model)
+    elif torch.cuda.is_available():
         model = model.to("cuda")
     return model.eval()
+
+
+def forbid_packing(model: Any) -> None:
+    """Keep bitsandbytes from packing the 4-bit weights of a model for inference.
+
+    On a processor with AVX-512 BF16 it packs them in the first forward pass in eval mode, for good. No gradient passes
+    through packed weights: a training that is evaluated first would change the last layer's adapters alone. They are
+    also multiplied in bf16 whatever the dtype is.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def check_weights(base: PretrainedBase, facts: Any, model: Any, new: tuple[str, ...] = ()) -> None:
