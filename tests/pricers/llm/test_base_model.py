@@ -270,7 +270,7 @@ def test_attention_is_fused_if_transformers_can_compute_it_so(tmp_path: Path, ki
     assert architecture_from_folder(base.path).eager == (attention == "eager")
     config = copy.deepcopy(model.config)
     config._attn_implementation = "sdpa"
-    free = 40_000_000
+    free = 400_000_000
     assert (pricing_tokens(model.config, free) < pricing_tokens(config, free)) == (attention == "eager")
 
 
