@@ -302,15 +302,14 @@ def find_item_groups(items: Sequence[Item]) -> list[int]:
     from pricesmith.catalog.near_duplicates import (
         find_groups,
         group_size_limit,
-        sketch_words,
+        hash_words,
+        sketch_joined,
         split_templates,
-        word_key,
     )
-    from pricesmith.text.words import split_words
+    from pricesmith.catalog.word_columns import join_words
 
-    words = [split_words(body_text(item.listing)) for item in items]
-    keys = np.array([word_key(row) for row in words], dtype=np.uint64)
-    centers, _ = split_templates(find_groups(sketch_words(words)), keys, group_size_limit(len(items)))
+    words = join_words([body_text(item.listing) for item in items])
+    centers, _ = split_templates(find_groups(sketch_joined(words)), hash_words(words), group_size_limit(len(items)))
     return [int(center) for center in centers]
 
 

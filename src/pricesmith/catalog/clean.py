@@ -13,16 +13,19 @@ import math
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from html import unescape
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from pricesmith.catalog.clean_columns import find_unclean
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Listing
 from pricesmith.text.masking import TOKEN, mask_money, mask_texts
-from pricesmith.text.price_parser import is_missing
+from pricesmith.text.price_parser import LONGEST_MISSING, is_missing
 from pricesmith.text.words import break_before, count_letters
 
 if TYPE_CHECKING:
@@ -97,6 +100,26 @@ def clean_row(
     return clean_rows([values], columns, settings, ids=[id], category=category)[0]
 
 
+@dataclass(frozen=True)
+class CleanRows:
+    """The fields of clean rows, column by column. `amounts` are the amounts of money that were masked in a row, by its
+    place, for rows that had any."""
+
+    ids: Sequence[str]
+    titles: list[str]
+    texts: list[str]
+    categories: list[str]
+    brands: list[str]
+    amounts: dict[int, list[float]]
+
+    def bodies(self) -> list[str]:
+        """`body_text` of each row."""
+        return [
+            f"{title}\n{text}" if title and not text.startswith(title) else text
+            for title, text in zip(self.titles, self.texts, strict=True)
+        ]
+
+
 def clean_rows(
     rows: Sequence[Mapping[str, object]],
     columns: ColumnMap,
@@ -106,17 +129,49 @@ def clean_rows(
     category: str = "",
 ) -> list[tuple[Listing, list[float]]]:
     """`clean_row` of each row, column by column. `ids` are (rows,), empty where a row has none."""
-    titles = clean_fields([field_text(row, columns.title) for row in rows], settings.max_title, settings)
-    texts = clean_fields([raw_text(row, columns) for row in rows], settings.max_chars, settings, lines=True)
-    names = [field_text(row, columns.category) or category for row in rows]
-    categories = clean_fields(names, settings.max_name, settings)
-    brands = clean_fields([field_text(row, columns.brand) for row in rows], settings.max_name, settings)
+    clean = clean_columns(rows, columns, settings, ids=ids, category=category)
+    fields = zip(clean.ids, clean.titles, clean.texts, clean.categories, clean.brands, strict=True)
+    return [(Listing(*values), clean.amounts.get(place, [])) for place, values in enumerate(fields)]
+
+
+def clean_columns(
+    rows: Sequence[Mapping[str, object]],
+    columns: ColumnMap,
+    settings: CleanSettings,
+    *,
+    ids: Sequence[str],
+    category: str = "",
+) -> CleanRows:
+    """Clean rows. `ids` are (rows,), empty where a row has none."""
+    kinds = column_texts(rows, columns.category)
+    if category:
+        kinds = [kind or category for kind in kinds]
+    fields = [
+        TextField(column_texts(rows, columns.title), settings.max_title),
+        TextField(raw_texts(rows, columns), settings.max_chars, lines=True),
+        TextField(kinds, settings.max_name),
+        TextField(column_texts(rows, columns.brand), settings.max_name),
+    ]
+    amounts: dict[int, list[float]] = {}
+    titles, texts, categories, brands = clean_fields(fields, settings, amounts)
     if columns.id:
         ids = [id or cell_text(row.get(columns.id)) for id, row in zip(ids, rows, strict=True)]
-    return [
-        (Listing(id, title[0], text[0], kind[0], brand[0]), title[1] + text[1] + kind[1] + brand[1])
-        for id, title, text, kind, brand in zip(ids, titles, texts, categories, brands, strict=True)
-    ]
+    return CleanRows(ids, titles, texts, categories, brands, amounts)
+
+
+def raw_texts(rows: Sequence[Mapping[str, object]], columns: ColumnMap) -> list[str]:
+    """`raw_text` of each row."""
+    return [raw_text(row, columns) for row in rows] if columns.extra else column_texts(rows, columns.text)
+
+
+def column_texts(rows: Sequence[Mapping[str, object]], column: str | None) -> list[str]:
+    """`field_text` of each row."""
+    if not column:
+        return [""] * len(rows)
+    cells = [row.get(column) for row in rows]
+    texts = [cell if cell.__class__ is str else cell_text(cell) for cell in cells]
+    missing = {text for text in set(texts) if len(text) <= LONGEST_MISSING and is_missing(text)}
+    return ["" if text in missing else text for text in texts] if missing else texts
 
 
 def raw_text(values: Mapping[str, object], columns: ColumnMap) -> str:
@@ -159,20 +214,83 @@ DEFAULT = CleanSettings()
 
 def clean_text(text: str, settings: CleanSettings = DEFAULT) -> str:
     """Clean text of at most `max_chars`, with its line breaks. Cleaning clean text changes nothing."""
-    return clean_fields([text], settings.max_chars, settings, lines=True)[0][0]
+    return clean_field(text, settings.max_chars, settings, lines=True)[0]
+
+
+def clean_field(text: str, limit: int, settings: CleanSettings, *, lines: bool = False) -> tuple[str, list[float]]:
+    """One field: markup, characters, spaces, amounts, part-numbers, length; and the amounts found."""
+    amounts: dict[int, list[float]] = {}
+    [[clean]] = clean_fields([TextField([text], limit, lines)], settings, amounts)
+    return clean, amounts.get(0, [])
+
+
+@dataclass(frozen=True)
+class TextField:
+    """One field of many rows as it was read, its longest length, and whether it keeps its line breaks."""
+
+    texts: list[str]
+    limit: int
+    lines: bool = False
+
+    def distinct(self) -> TextField:
+        """The field with each text once, if most texts repeat, as those of categories do; else itself."""
+        texts = list(dict.fromkeys(self.texts))
+        return replace(self, texts=texts) if 2 * len(texts) < len(self.texts) else self
 
 
 def clean_fields(
-    texts: Sequence[str], limit: int, settings: CleanSettings, *, lines: bool = False
-) -> list[tuple[str, list[float]]]:
-    """One field of many rows: markup, characters, spaces, amounts, part-numbers, length; and the amounts found."""
-    plain = [plain_text(text[: 16 * limit], lines) if text else "" for text in texts]
-    masked = mask_texts(plain, settings.currency)
-    for place, (text, amounts) in enumerate(masked):
-        if settings.drop_part_numbers or len(text) > limit:
-            text = clean_until_stable(cut_at_word(text, limit), limit, settings, lines, amounts)
-            masked[place] = (text, amounts)
-    return masked
+    fields: Sequence[TextField], settings: CleanSettings, amounts: dict[int, list[float]]
+) -> list[list[str]]:
+    """`clean_field` of each text of each field. The amounts that are found are added to `amounts`, by row.
+
+    What texts have in common is done once: texts that repeat are cleaned once, texts that are clean already are found
+    together, and so are the few that may hold an amount.
+    """
+    distinct = [field.distinct() for field in fields]
+    plain = [plain_texts(field) for field in distinct]
+    masked, all_amounts = mask_texts(list(chain.from_iterable(plain)), settings.currency)
+    cleaned: list[list[str]] = []
+    start = 0
+    for field, once in zip(fields, distinct, strict=True):
+        texts = masked[start : start + len(once.texts)]
+        own = {place - start: all_amounts[place] for place in all_amounts if start <= place < start + len(texts)}
+        start += len(texts)
+        cut_texts(texts, once, settings, own)
+        if once is not field:
+            clean = dict(zip(once.texts, texts, strict=True))
+            with_amounts = {once.texts[place]: values for place, values in own.items()}
+            texts = [clean[text] for text in field.texts]
+            places = enumerate(field.texts) if with_amounts else ()
+            own = {place: with_amounts[text] for place, text in places if text in with_amounts}
+        for place, values in own.items():
+            amounts[place] = amounts.get(place, []) + values
+        cleaned.append(texts)
+    return cleaned
+
+
+def cut_texts(texts: list[str], field: TextField, settings: CleanSettings, amounts: dict[int, list[float]]) -> None:
+    """Cut the texts that are too long, and take part-numbers out of all if that is wanted. What else is masked then is
+    added to `amounts`, by place."""
+    if not settings.drop_part_numbers and max(map(len, texts), default=0) <= field.limit:
+        return
+    for place, text in enumerate(texts):
+        if settings.drop_part_numbers or len(text) > field.limit:
+            values = amounts.get(place, [])
+            short = cut_at_word(text, field.limit)
+            texts[place] = clean_until_stable(short, field.limit, settings, field.lines, values)
+            if values:
+                amounts[place] = values
+
+
+def plain_texts(field: TextField) -> list[str]:
+    """`plain_text` of the texts of a field, each cut where it is far too long."""
+    most = 16 * field.limit
+    plain = list(field.texts)
+    if max(map(len, plain), default=0) > most:
+        plain = [text[:most] for text in plain]
+    for place in find_unclean(plain, lines=field.lines):
+        plain[place] = plain_text(plain[place], field.lines)
+    return plain
 
 
 def plain_text(text: str, lines: bool) -> str:

@@ -25,7 +25,7 @@ from pricesmith.catalog.columns import (
 from pricesmith.catalog.leakage import drop_columns
 from pricesmith.catalog.readers.feeds import OWN_KEYS, read_header
 from pricesmith.catalog.readers.sources import Limits, RawRow, Source, category_from_stem, read_rows
-from pricesmith.catalog.staging import get_id
+from pricesmith.catalog.staging import get_id, get_ids
 from pricesmith.catalog.variants import Variants, find_variants
 from pricesmith.core.errors import UsageError
 from pricesmith.core.settings import parse_settings
@@ -56,8 +56,8 @@ class ListingReader:
 
     def listings(self, rows: Sequence[RawRow]) -> list[Listing]:
         """`listing` of each row, column by column, which is faster."""
-        names = [get_id(row.values, self.columns) or str(row.number) for row in rows]
         values = [row.values for row in rows]
+        names = [id or str(row.number) for id, row in zip(get_ids(values, self.columns), rows, strict=True)]
         cleaned = clean_rows(values, self.columns, self.cleaning, ids=names, category=self.category)
         return [listing for listing, _ in cleaned]
 

@@ -20,15 +20,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from struct import Struct
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pricesmith.catalog.band_index import Allocate, BandIndex, BlockIndex, Ints, allocate_memory
+from pricesmith.catalog.word_columns import JoinedWords, find_shingles, hash_spans, join_words
 from pricesmith.core.progress import SILENT, Progress
-from pricesmith.text.words import split_words
 
 FIRST_BLOCK, BLOCK = 256, 8_192  # rows; large groups have their center before blocks are large
 CAP = 64  # rows of one bucket, at most 255
@@ -38,6 +38,7 @@ MOST_PAIRS = 4_000_000  # pairs with rows of earlier blocks that are held at onc
 NONE = np.iinfo(np.int64).max
 N_HASHES = 128
 SEED = 1
+AT_ONCE = 256  # texts whose minima are Python numbers at the same time: more of them leave the cache
 ALIKE = 103  # places of 128: the least that estimates a Jaccard of 0.8
 
 # Alike texts differ in at most 25 places, so of 26 bands at least one agrees: banding loses no pair.
@@ -253,28 +254,37 @@ def first_of_groups(group: Ints, rows: Ints) -> Ints:
 
 def word_key(words: Sequence[str]) -> int:
     """64 bits that stand for the exact normalized text."""
-    return int.from_bytes(hashlib.blake2b(" ".join(words).encode(), digest_size=8).digest(), "little")
+    return int(hash_words(join_words([" ".join(words)]))[0])
 
 
-def shingles(words: Sequence[str]) -> list[str]:
-    """Every three words in a row (four characters of a script without spaces); a shorter text is one shingle."""
-    return [" ".join(three) for three in zip(words, words[1:], words[2:], strict=False)] or [" ".join(words)]
+def hash_words(words: JoinedWords) -> NDArray[np.uint64]:
+    """64 bits that stand for the exact words of each text; (texts,)."""
+    blake2b = hashlib.blake2b
+    whole = b"".join([blake2b(row, digest_size=8).digest() for row in words.rows()])
+    return np.frombuffer(whole, dtype="<u8").astype(np.uint64)
 
 
 def sketch(texts: Sequence[str]) -> NDArray[np.uint16]:
     """The sketches of texts, (texts, 128)."""
-    return sketch_words([split_words(text) for text in texts])
+    return sketch_joined(join_words(texts))
 
 
-def sketch_words(documents: Sequence[Sequence[str]]) -> NDArray[np.uint16]:
-    """The sketches of texts that are split into words already, (texts, 128)."""
+def sketch_joined(words: JoinedWords) -> NDArray[np.uint16]:
+    """The sketches of texts, (texts, 128): for each place the least of the hashes of all shingles, its low 16 bits."""
     from rensa import RMinHash
 
-    if not documents:
-        return np.empty((0, N_HASHES), dtype=np.uint16)
-    digests = RMinHash.digests_from_token_sets([shingles(words) for words in documents], N_HASHES, SEED)
-    flat = np.fromiter(chain.from_iterable(digests), dtype=np.uint32, count=len(documents) * N_HASHES)
-    return flat.reshape(-1, N_HASHES).astype(np.uint16)  # the low 16 bits
+    starts, ends, counts = find_shingles(words)
+    hashes = hash_spans(words.data, starts, ends)
+    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.uint64)
+    pack = Struct(f"={N_HASHES}I").pack
+    packed: list[bytes] = []
+    for first in range(0, len(counts), AT_ONCE):
+        here = offsets[first : first + AT_ONCE + 1]
+        part = hashes[int(here[0]) : int(here[-1])]
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(part, here - here[0], N_HASHES, SEED)
+        packed += [pack(*row) for row in matrix.to_rows()]
+    minima = np.frombuffer(b"".join(packed), dtype=np.uint32).reshape(len(counts), N_HASHES)
+    return minima.astype(np.uint16)
 
 
 def band_keys(sketches: NDArray[np.uint16]) -> NDArray[np.uint32]:

@@ -30,8 +30,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from pricesmith.catalog.clean import (
     CleanSettings,
     cell_text,
-    clean_rows,
-    is_too_short,
+    column_texts,
     normalize_characters,
     normalize_spaces,
 )
@@ -39,7 +38,6 @@ from pricesmith.catalog.dates import NO_DATE, DateColumn
 from pricesmith.catalog.readers.sources import BadRow, PriceScan, RawRow
 from pricesmith.catalog.row_price import read_price
 from pricesmith.core.errors import UsageError
-from pricesmith.core.types import Listing
 from pricesmith.text.currency import CODES, find_currencies, normalize_sign
 from pricesmith.text.price_parser import currency_in_name, parse_price
 
@@ -239,36 +237,32 @@ class PreparedRows:
     price_columns: Counter[str] = field(default_factory=Counter)
 
 
-def examine_rows(
-    rows: Sequence[RawRow], feed: Feed, rules: Rules, used: Counter[str] | None = None
-) -> list[tuple[Listing, float, list[float]] | str]:
-    """Each row's listing, price and masked amounts, or the reason why it is refused. `used` counts whose price a row
-    has where there are sale prices."""
-    results: list[Any] = [examine_price(raw.values, feed, rules, used) for raw in rows]
-    priced = [place for place, result in enumerate(results) if not isinstance(result, str)]
-    values = [rows[place].values for place in priced]
-    ids = [get_id(row, feed.columns) for row in values]
-    listings = clean_rows(values, feed.columns, rules.cleaning, ids=ids, category=feed.category)
-    for place, (listing, amounts) in zip(priced, listings, strict=True):
-        short = is_too_short(listing, rules.cleaning)
-        results[place] = TOO_SHORT if short else (listing, results[place], amounts)
+def examine_prices(
+    rows: Sequence[Mapping[str, object]], feed: Feed, rules: Rules, used: Counter[str] | None = None
+) -> list[float | str]:
+    """Each row's price, or the reason why the row is refused by its price, currency or date. `used` counts whose price
+    a row has where there are sale prices."""
+    columns = feed.columns
+    others = dict[tuple[object, str | None], str]()  # reasons by code and currency, which are few
+    results: list[float | str] = []
+    for values in rows:
+        parsed, which = read_price(values, columns, rules.currency, feed.marks)
+        if used is not None and columns.sale and not isinstance(parsed, str):
+            used[which] += 1
+        if isinstance(parsed, str):
+            results.append(feed.variants.reason(values, parsed) if feed.variants else parsed)
+            continue
+        price, named = parsed
+        code = cell_text(values.get(columns.currency)) if columns.currency else ""
+        if (reason := others.get((code, named))) is None:
+            fits = same_currency(code, named, rules.currency)
+            reason = others[code, named] = "" if fits else name_other_currency(code, named, rules.currency)
+        results.append(reason or check_range(price, values, feed, rules))
     return results
 
 
-def examine_price(
-    values: Mapping[str, object], feed: Feed, rules: Rules, used: Counter[str] | None = None
-) -> float | str:
-    """A row's price, or the reason why the row is refused by its price, currency or date."""
-    columns = feed.columns
-    parsed, which = read_price(values, columns, rules.currency, feed.marks)
-    if used is not None and columns.sale and not isinstance(parsed, str):
-        used[which] += 1
-    if isinstance(parsed, str):
-        return feed.variants.reason(values, parsed) if feed.variants else parsed
-    price, currency = parsed
-    code = values.get(columns.currency) if columns.currency else None
-    if not same_currency(code, currency, rules.currency):
-        return name_other_currency(code, currency, rules.currency)
+def check_range(price: float, values: Mapping[str, object], feed: Feed, rules: Rules) -> float | str:
+    """A row's price, or the reason why the row is refused by its price or date."""
     if price < rules.low:
         return BELOW
     if price > rules.high:
@@ -280,8 +274,16 @@ def examine_price(
 
 def get_id(values: Mapping[str, object], columns: ColumnMap) -> str:
     """The id that a row itself has, empty where it has none."""
-    given = cell_text(values.get(columns.id)) if columns.id else ""
-    return clean_id(given) if given else ""
+    return get_ids([values], columns)[0]
+
+
+def get_ids(rows: Sequence[Mapping[str, object]], columns: ColumnMap) -> list[str]:
+    """`get_id` of each row."""
+    ids = column_texts(rows, columns.id)
+    whole = "".join(ids)
+    if whole.isascii() and whole.isprintable() and " " not in whole and max(map(len, ids), default=0) <= LONGEST_ID:
+        return ids
+    return [clean_id(given) if given else "" for given in ids]
 
 
 def clean_id(given: str) -> str:

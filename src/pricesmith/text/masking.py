@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -222,19 +222,26 @@ def mask_money(text: str, currency: str = "") -> tuple[str, list[float]]:
 FEWEST_TEXTS = 50  # for fewer texts, one search of all costs more than one of each
 
 
-def mask_texts(texts: Sequence[str], currency: str = "") -> list[tuple[str, list[float]]]:
-    """`mask_money` of each text. One search finds the few of many texts that may hold an amount at all."""
-    if len(texts) < FEWEST_TEXTS:
-        return [mask_money(text, currency) for text in texts]
-    import pyarrow as pa
-    from pyarrow.compute import match_substring_regex
+def mask_texts(texts: list[str], currency: str = "") -> tuple[list[str], dict[int, list[float]]]:
+    """`mask_money` of each text: the texts, and the amounts by the place of their text, if it has any.
 
+    One search finds the few of many texts that may hold an amount at all.
+    """
     patterns = build_patterns(currency)
-    flags = match_substring_regex(pa.array([text.lower() for text in texts], pa.string()), pattern=patterns.re2)
-    return [
-        mask_amounts(text, patterns, currency) if flag and may_hold_amount(text, patterns) else (text, [])
-        for text, flag in zip(texts, flags.to_pylist(), strict=True)
-    ]
+    likely: Iterable[int] = range(len(texts))
+    if len(texts) >= FEWEST_TEXTS:
+        import pyarrow as pa
+        from pyarrow.compute import indices_nonzero, match_substring_regex
+
+        flags = match_substring_regex(pa.array([text.lower() for text in texts], pa.string()), pattern=patterns.re2)
+        likely = indices_nonzero(flags).to_pylist()
+    masked, amounts = list(texts), dict[int, list[float]]()
+    for place in likely:
+        if may_hold_amount(texts[place], patterns):
+            masked[place], values = mask_amounts(texts[place], patterns, currency)
+            if values:
+                amounts[place] = values
+    return masked, amounts
 
 
 def mask_amounts(text: str, patterns: Patterns, currency: str) -> tuple[str, list[float]]:

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pricesmith.catalog.clean import CleanSettings, clean_fields, is_too_short
+from pricesmith.catalog.clean import CleanSettings, clean_field, is_too_short
 from pricesmith.core.types import Listing, render
 from pricesmith.pricers.api.parse_response import read_answer
 from pricesmith.text.prompts import repair_unicode
@@ -108,8 +108,8 @@ def read_rewriting(
         return RewrittenListing(own_words, reason or ANOTHER_FORM, cost_usd=cost_usd)
     cleaning = rules.cleaning
     (title, in_title), (body, in_body) = (
-        clean_fields([form[0]], cleaning.max_title, cleaning)[0],
-        clean_fields([form[1]], min(MAX_TEXT_CHARS, cleaning.max_chars), cleaning, lines=True)[0],
+        clean_field(form[0], cleaning.max_title, cleaning),
+        clean_field(form[1], min(MAX_TEXT_CHARS, cleaning.max_chars), cleaning, lines=True),
     )
     rewritten = replace(own_words, title=title, text=body)
     if not title or not body or is_too_short(rewritten, cleaning):
