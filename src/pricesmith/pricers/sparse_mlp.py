@@ -202,8 +202,16 @@ class SparseMlpPricer:
                 logs = np.concatenate(list(pool.map(self.log_prices, parts)))
         return [Quote(price) for price in np.exp(np.clip(logs, -LARGEST_LOG, LARGEST_LOG)).tolist()]
 
+    def price_features(self, buckets: SparseRows) -> NDArray[np.float64]:
+        """The prices [n] of a few listings whose features are hashed already: those of `price`."""
+        return np.exp(np.clip(self.log_prices_of(buckets), -LARGEST_LOG, LARGEST_LOG))
+
     def log_prices(self, listings: Sequence[Listing]) -> NDArray[np.float64]:
         """Log prices [n] of a few listings."""
-        rows = self.vocabulary.rows(hash_to_buckets(listings))
+        return self.log_prices_of(hash_to_buckets(listings))
+
+    def log_prices_of(self, buckets: SparseRows) -> NDArray[np.float64]:
+        """Log prices [n] from hashed features."""
+        rows = self.vocabulary.rows(buckets)
         outputs = np.stack([net.forward(rows) for net in self.nets])
         return np.asarray(outputs.astype(np.float64).mean(axis=0) * self.prices.spread + self.prices.mean)

@@ -67,8 +67,9 @@ def test_sums_are_those_of_lightgbm(name: str, rows: int, boosters: dict[str, lg
     assert np.array_equal(forest.predict(table), boosters[name].predict(table))
 
 
-ODD: list[float] = np.float32(
-    [0.0, -0.0, 1e-36, -1e-36, 1e-34, np.nan, np.inf, -np.inf, 49.0, 50.0, 31.0, 32.0, 400.0, -1.0, -0.5, 0.5, 48.9]
+ODD: list[float] = np.array(
+    [0.0, -0.0, 1e-36, -1e-36, 1e-34, np.nan, np.inf, -np.inf, 49.0, 50.0, 31.0, 32.0, 400.0, -1.0, -0.5, 0.5, 48.9],
+    np.float32,
 ).tolist()
 
 

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 from pydantic import BeforeValidator, Field
@@ -31,7 +31,7 @@ from pricesmith.core.types import Item, Listing, Pricer, Quote, Recipe
 from pricesmith.pricers import recipe_class
 from pricesmith.pricers.ensemble.neural import NetworkEnsemble, TrainConfig, network_files, train_networks
 from pricesmith.pricers.ensemble.retrieval import N_NEIGHBORS, NeighborIndex, RetrievalSet, StageCache
-from pricesmith.pricers.features.hashing import F32, chunks, gather_rows
+from pricesmith.pricers.features.hashing import F32, SparseRows, chunks, concatenate_rows, gather_parts
 from pricesmith.pricers.features.tokenizer import F64
 from pricesmith.pricers.features.trees import TabularFields, TreeEnsemble, TreeParams, fit_trees, tree_files
 from pricesmith.pricers.recipes import measured_figures, split_commas
@@ -373,24 +373,31 @@ class StackingPricer:
     def features(self, listings: Sequence[Listing]) -> StackedFeatures:
         """The inputs of the trees."""
 
-        def look_at_neighbors() -> tuple[F32, F64]:
-            buckets = gather_rows(listings)
+        def look_at_neighbors(buckets: SparseRows) -> tuple[F32, F64]:
             neighbors = self.index.search(self.index.encode(buckets), N_NEIGHBORS)
             columns = self.index.columns(neighbors)
             return columns, self.nets.log_prices(self.nets.encode(buckets, neighbors, columns))
 
-        def read_listings() -> tuple[F32, F64]:
-            quotes = np.array([log_prices(pricer, listings) for pricer in self.estimators])
-            return self.tabular.columns(listings), quotes.reshape(len(self.estimators), len(listings)).T
+        def read_listings() -> tuple[F32, list[F64 | None]]:
+            quotes = [None if reads_features(pricer) else log_prices(pricer, listings) for pricer in self.estimators]
+            return self.tabular.columns(listings), quotes
 
         if len(listings) < FEW_ROWS:
-            (columns, networks), (tabular, quotes) = look_at_neighbors(), read_listings()
-        else:  # the first computes outside of Python's lock, the second mostly in Python: together they use two cores
+            tabular, quotes = read_listings()
+            parts = gather_parts(listings)
+            columns, networks = look_at_neighbors(concatenate_rows([*parts]))
+        else:  # the first is mostly Python, the second computes outside of Python's lock: together they use two cores
             with ThreadPoolExecutor(1) as pool:
                 reading = pool.submit(read_listings)
-                columns, networks = look_at_neighbors()
+                parts = gather_parts(listings)
+                columns, networks = look_at_neighbors(concatenate_rows([*parts]))
                 tabular, quotes = reading.result()
-        return StackedFeatures(tabular, columns, quotes, networks)
+        logs = [
+            np.log(np.concatenate([pricer.price_features(part) for part in parts])) if reads_features(pricer) else own
+            for pricer, own in zip(self.estimators, quotes, strict=True)
+        ]
+        estimators = np.array(logs, dtype=np.float64).reshape(len(self.estimators), len(listings)).T
+        return StackedFeatures(tabular, columns, estimators, networks)
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
         """One quote for each listing, with `low` and `high`."""
@@ -411,6 +418,18 @@ class StackingPricer:
         self.trees.save(folder / TREES)
         self.error_model.save(folder / ERROR_MODEL)
         write_json(folder / STACKING, {"gate": self.gate.to_dict(), "fields": self.tabular.to_dict()})
+
+
+@runtime_checkable
+class FeaturesPricer(Protocol):
+    """A pricer of the hashed features that the networks read too: `price_features` returns the prices [n]."""
+
+    def price_features(self, buckets: SparseRows, /) -> F64: ...
+
+
+def reads_features(pricer: Pricer) -> TypeGuard[FeaturesPricer]:
+    """Whether a pricer can price hashed features."""
+    return isinstance(pricer, FeaturesPricer)
 
 
 def fit_estimator(kind: str, train: Sequence[Item], folder: Path) -> Pricer:
