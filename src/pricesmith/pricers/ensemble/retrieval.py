@@ -57,6 +57,7 @@ SHAPES: Shapes = {
 }
 N_NEIGHBORS = RIDGES[-1]  # the columns are made of this many neighbors
 CHUNK = 512  # local ridges solved at once
+PAIRED = 64  # listings whose neighbors' rows are copied at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,24 +191,27 @@ class NeighborIndex:
             among[:, np.arange(k), np.arange(k)] = 1.0
             return among
         among = np.zeros((count, k, k), dtype=np.float32)
-        ends, features, values = self.matrix.indptr, self.matrix.indices, self.matrix.data
-        column = np.zeros(self.matrix.shape[1], dtype=np.int64)
-        for row in range(count if len(self.logs) else 0):
-            near = np.maximum(indices[row], 0)
-            sizes = ends[near + 1] - ends[near]
-            total = int(sizes.sum())
-            here = np.repeat(ends[near] - np.cumsum(sizes) + sizes, sizes) + np.arange(total)
-            entries = features[here]
-            ordered = np.sort(entries)
-            # A feature of a single neighbor makes no pair similar: all of these share the first column.
-            shared = ordered[1:][ordered[1:] == ordered[:-1]]
-            shared = shared[np.diff(shared, prepend=-1) != 0]
-            column[shared] = np.arange(1, len(shared) + 1)
-            dense = np.zeros((k, len(shared) + 1), dtype=np.float32)
-            dense[np.repeat(np.arange(k), sizes), column[entries]] = values[here]
-            column[shared] = 0
-            among[row] = dense[:, 1:] @ dense[:, 1:].T
-            np.fill_diagonal(among[row], 1.0)
+        column, lines = np.zeros(self.matrix.shape[1], dtype=np.int32), np.arange(k)
+        for start in range(0, count if len(self.logs) else 0, PAIRED):
+            block = np.maximum(indices[start : start + PAIRED], 0)
+            rows = self.matrix[block.ravel()]
+            for number in range(len(block)):
+                ends = rows.indptr[number * k : (number + 1) * k + 1]
+                entries = rows.indices[ends[0] : ends[-1]]
+                ordered = np.sort(entries)
+                again = ordered[1:] == ordered[:-1]
+                second = again.copy()
+                second[1:] &= ~again[:-1]
+                # A feature of a single neighbor makes no pair similar: all of these share the first column.
+                shared = ordered[1:][second]
+                width = len(shared) + 1
+                column[shared] = np.arange(1, width)
+                dense = np.zeros(k * width, dtype=np.float32)
+                dense[np.repeat(lines * width, np.diff(ends)) + column[entries]] = rows.data[ends[0] : ends[-1]]
+                column[shared] = 0
+                dense = dense.reshape(k, width)
+                among[start + number] = dense[:, 1:] @ dense[:, 1:].T
+        among[:, lines, lines] = 1.0
         return among
 
     def save(self, path: Path) -> None:
