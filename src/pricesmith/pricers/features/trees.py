@@ -21,7 +21,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,6 @@ from pricesmith.core.model_files import damaged_file, report_damage
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.threads import N_CORES
 from pricesmith.core.types import Listing, render
-from pricesmith.pricers.features.forest import Forest
 from pricesmith.pricers.features.hashing import F32
 from pricesmith.pricers.features.tokenizer import F64
 from pricesmith.pricers.training import FEW_ROWS, TrainingPoint, map_in_threads, write_curve
@@ -283,7 +281,6 @@ class BoostingCurve:
         ]
 
 
-MANY_ROWS = 256  # from here on the time to make forests is won back soon
 UNVALIDATED_TREES = 100  # a safe number of trees without enough validation rows for early stopping
 
 
@@ -321,10 +318,7 @@ class TreeParams:
 
 
 class TreeEnsemble:
-    """Boosters of several seeds; their predictions are averaged.
-
-    Many rows are predicted by `Forest`, which gives the same numbers in about half of LightGBM's time.
-    """
+    """Boosters of several seeds; their predictions are averaged."""
 
     def __init__(self, boosters: Sequence[Any]) -> None:
         self.boosters = list(boosters)
@@ -333,20 +327,13 @@ class TreeEnsemble:
         """One prediction for each row [n]."""
         if not len(table):
             return np.zeros(0)
-        forests = self.forests if len(table) >= MANY_ROWS else [None] * len(self.boosters)
 
-        def predict(number: int) -> Any:
-            forest = forests[number]
-            return self.boosters[number].predict(table, num_threads=1) if forest is None else forest.predict(table)
+        def predict(booster: Any) -> Any:
+            return booster.predict(table, num_threads=1)
 
-        numbers = range(len(self.boosters))
-        predictions = [*map(predict, numbers)] if len(table) < FEW_ROWS else map_in_threads(predict, numbers)
+        few = len(table) < FEW_ROWS
+        predictions = [*map(predict, self.boosters)] if few else map_in_threads(predict, self.boosters)
         return np.asarray(np.mean(predictions, axis=0), dtype=np.float64)
-
-    @cached_property
-    def forests(self) -> list[Forest | None]:
-        """The boosters as forests; made at the first use, which takes a second for 3,000 trees."""
-        return [Forest.from_text(booster.model_to_string()) for booster in self.boosters]
 
     @property
     def n_trees(self) -> int:
