@@ -193,6 +193,22 @@ def test_wrong_options_are_refused_before_anything_is_sent(
     assert what in capsys.readouterr().err
 
 
+def test_the_cost_of_a_listing_is_that_of_its_own_prompt(
+    shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where long prompts cost more, the prompts of all listings together are not a long one."""
+    prices = 'input = 1\noutput = 2\ndate = "2026-11-29"\nsource = "made"'
+    factors = "long_prompt = { above = 5_000, input_factor = 5, output_factor = 5 }"
+    with FakeEndpoint(write_form) as fake, ApiSettings() as settings:
+        table = f'[made]\nurl = "{fake.url}"\nkey = "MADE_KEY"\n[made.models.m]\n{prices}\n{factors}\n'
+        (tmp_path / "providers.toml").write_text(table)
+        monkeypatch.setenv("PRICESMITH_PROVIDERS", str(tmp_path / "providers.toml"))
+        rewriter = open_catalog_rewriter("api:made/m", shop, settings, SILENT)
+        rewriter.rewrite([item.listing for item in shop.items("train")][:60])
+        assert sum(request.tokens_in for request in fake.requests) > 5_000
+        assert rewriter.rewriting.usd_per_listing == pytest.approx(fake.billed_usd(1.0, 2.0) / 60)
+
+
 def test_a_base_is_recorded_by_its_absolute_path(
     shop: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,7 +120,7 @@ class ApiCatalogRewriter:
         price = self.rewriter.price_now()
         if price is None:
             return usage.cost / self.answers if usage.cost_known and self.rewriter.batch is None else None
-        cost = price.cost(Usage(usage.tokens["input"], usage.tokens["output"]))
+        cost = price.cost_of_many(Usage(usage.tokens["input"], usage.tokens["output"]), self.answers)
         return None if cost is None else cost / self.answers
 
     def announce(self, listings: Sequence[Listing], total: int) -> None:

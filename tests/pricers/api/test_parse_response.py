@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 
 import pytest
 from hypothesis import given
@@ -254,3 +255,13 @@ def test_a_reply_without_tags_stays(text: str) -> None:
     """Less the blanks round it."""
     if not text.strip().startswith("analysis") and "assistant" not in text:
         assert strip_reasoning(text) == text.strip()
+
+
+@pytest.mark.parametrize("piece", [" ", "\n", "\u3000", "</think>", "[/INST]", "*", "1 ", "price is ", "<think>a</think>"])
+def test_a_long_reply_without_end_is_read_at_once(piece: str) -> None:
+    """A model that repeats itself holds up neither a command nor a server: no pattern takes more than linear time."""
+    begin = time.process_time()
+    text = f"25{piece * (200_000 // len(piece))}x"
+    assert isinstance(parse_response(text, "stop", "USD"), str)
+    assert isinstance(parse_response(json.dumps({"price": text}), "stop", "USD"), str)
+    assert time.process_time() - begin < 60  # of CPU time; quadratic time would be half an hour

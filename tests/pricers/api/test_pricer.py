@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pricesmith.core.types import Item
 from pricesmith.pricers.api.eval_report import ApiCostReporter
 from pricesmith.pricers.api.limits import Budget
 from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
+from pricesmith.pricers.api.prices import LongPromptFactors, PriceList, PricePeriod, TokenPrice
 from pricesmith.pricers.api.response_cache import ResponseCache
 from pricesmith.testing import FakeEndpoint, check_pricer, make_items
 
@@ -63,12 +65,17 @@ def test_a_second_run_is_free_and_reports_the_same_seconds_and_dollars(tmp_path:
     assert "all in the response cache: no request is sent, nothing is paid" in notes.notes[0]
 
 
-def test_the_estimate_is_what_it_comes_to(tmp_path: Path) -> None:
-    """Tokens and dollars within 5 % on the fake endpoint, and the worst case above them, before anything is sent."""
+@pytest.mark.parametrize("above", [None, 500])
+def test_the_estimate_is_what_it_comes_to(tmp_path: Path, above: int | None) -> None:
+    """Tokens and dollars within 5 % on the fake endpoint, and the worst case above them, before anything is sent. That
+    long prompts cost more changes nothing: no prompt is long, only all of them together."""
     notes = RecordedNotes()
+    long_prompt = LongPromptFactors(above, 5.0, 5.0) if above else None
+    price = PriceList((PricePeriod(TokenPrice(1.0, 2.0, long_prompt=long_prompt)),))
     with FakeEndpoint(lambda _: '{"price": 123.45, "currency": "USD"}') as fake:
         with ResponseCache(tmp_path / "a.sqlite") as cache:
-            pricer = ApiPricer(fake.endpoint(), PromptOptions(), cache, Budget(1.0), currency="USD", progress=notes)
+            endpoint = replace(fake.endpoint(), price=price)
+            pricer = ApiPricer(endpoint, PromptOptions(), cache, Budget(1.0), currency="USD", progress=notes)
             ApiCostReporter(pricer, dict).before(LISTINGS)
             assert fake.requests == []
             pricer.price(LISTINGS)

@@ -41,6 +41,16 @@ def test_a_long_prompt_costs_more_for_all_of_its_tokens() -> None:
     assert price.cost(Usage(101, 10)) == pytest.approx((202 + 150) * 1e-6)
 
 
+@given(st.integers(1, 10_000), st.integers(1, 200), st.integers(0, 50))
+def test_many_requests_cost_as_much_as_each_of_them(count: int, tokens_in: int, tokens_out: int) -> None:
+    """The prompts of all of them are not one long prompt."""
+    price = TokenPrice(1.0, 10.0, long_prompt=LongPromptFactors(100, 2.0, 1.5))
+    one = price.cost(Usage(tokens_in, tokens_out))
+    assert one is not None
+    assert price.cost_of_many(Usage(count * tokens_in, count * tokens_out), count) == pytest.approx(count * one)
+    assert price.cost_of_many(Usage(None, 5), count) is None
+
+
 @pytest.mark.parametrize(
     ("moment", "price_in"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 
 import pytest
 from hypothesis import given
@@ -95,6 +96,16 @@ def test_any_answer_ends_in_clean_text_of_bounded_length(text: str, finish: str)
         assert clean_text(listing.text, RULES.cleaning) == listing.text
         assert "\n" not in listing.title
         assert listing.id == "a1"
+
+
+@pytest.mark.parametrize("piece", [" ", "*", "_", "\u3000", "Title: a\n", "- ", "</s>"])
+def test_a_long_answer_without_end_is_read_at_once(piece: str) -> None:
+    """It holds up neither a command nor a server: no pattern takes more than linear time."""
+    begin = time.process_time()
+    junk = f"a{piece * (200_000 // len(piece))}x"
+    for text in (junk, f"Title: a\nDescription: {junk}"):
+        read_rewriting(LISTING, text, "stop", RULES)
+    assert time.process_time() - begin < 60  # of CPU time; quadratic time would be many minutes
 
 
 def test_a_prompt_holds_the_listing_and_no_price() -> None:

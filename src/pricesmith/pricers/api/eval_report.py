@@ -150,7 +150,8 @@ class ApiCostReporter:
     def estimated_cost(self, tokens_out: float) -> float | None:
         """Return the estimated cost of all requests in US dollars, None if unknown."""
         price = self.price_now()
-        return price.cost(Usage(round(self.tokens_in), round(self.n_requests * tokens_out))) if price else None
+        usage = Usage(round(self.tokens_in), round(self.n_requests * tokens_out))
+        return price.cost_of_many(usage, self.n_requests) if price else None
 
     def revise_once(self) -> None:
         """Correct the estimate by the first answers of the run, and note it if it was far off."""

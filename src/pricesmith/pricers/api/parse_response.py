@@ -81,11 +81,12 @@ FINAL_CHANNEL = re.compile(
     r"<\|channel\|>\s*final\b[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>|assistantfinal(?:\s?json(?=\s*\{))?"
 )
 OTHER_CHANNEL = re.compile(r"<\|channel\|>|\Aanalysis(?=[A-Z])|assistant(?:analysis|commentary)(?=[A-Z\s])")
-END_TOKENS = re.compile(
-    r"(?:\s*(?:<\|(?:im_end|eot_id|eom_id|end|return|endoftext|end_of_text|end_of_turn|end_response|end_of_solution)\|>"
-    r"|<(?:end_of_turn|eos|turn\|)>|</s>|\[/INST\]))+\s*\Z",
+END_TOKEN = re.compile(
+    r"(?:<\|(?:im_end|eot_id|eom_id|end|return|endoftext|end_of_text|end_of_turn|end_response|end_of_solution)\|>"
+    r"|<(?:end_of_turn|eos|turn\|)>|</s>|\[/INST\])\Z",
     re.IGNORECASE,
 )
+MAX_END_TOKEN_CHARS = 24
 ANSWER_TAG = re.compile(
     r"<(answer|response|output|final|final_answer)>(.*)</\1>|<\|(?:start_response|begin_of_solution)\|>(.*)",
     re.IGNORECASE | re.DOTALL,
@@ -106,7 +107,9 @@ def parse_response(text: str, finish: str, currency: str) -> float | str:
     lead = LEAD.match(answer)
     answer = (answer[lead.end() :] if lead else answer).strip("*_` ")
     unit = OUTPUT_FORMATS.get(currency)
-    return parse_amount(re.sub(rf"\s*\b{unit}s?$", "", answer, flags=re.IGNORECASE) if unit else answer, currency)
+    if unit:
+        answer = re.sub(rf"\b{unit}s?$", "", answer, flags=re.IGNORECASE).rstrip()
+    return parse_amount(answer, currency)
 
 
 def read_answer(text: str, finish: str) -> tuple[str, str]:
@@ -138,23 +141,34 @@ def strip_reasoning(text: str) -> str | None:
     Recognizes tags (`<think>`, `<thinking>`, `<reasoning>`, `[THINK]`, `◁think▷`, `<|START_THINKING|>`, `<seed:think>`
     and others), the channels of gpt-oss, also without their special tokens, and a tag around the answer.
     """
-    answer = END_TOKENS.sub("", text.strip())
+    answer = strip_end_tokens(text)
     finals = list(FINAL_CHANNEL.finditer(answer))
     if finals:
         answer = answer[finals[-1].end() :]
     elif OTHER_CHANNEL.search(answer):
         return None
     while (close := CLOSE_TAG.search(answer)) is not None:
-        start = OPEN_TAG.search(answer)
-        if start is not None and 0 < start.start() < close.start() and answer[: start.start()].strip():
+        start = OPEN_TAG.search(answer, 0, close.start())
+        if start is not None and answer[: start.start()].strip():
             break  # text before the reasoning is no answer by itself
         answer = answer[close.end() :]
     if OPEN_TAG.search(answer) and not CLOSE_TAG.search(answer):
         return None
-    answer = END_TOKENS.sub("", answer).strip()
+    answer = strip_end_tokens(answer)
     if (inner := ANSWER_TAG.fullmatch(answer)) is not None:
         answer = (inner[2] if inner[2] is not None else inner[3]).strip()
     return answer
+
+
+def strip_end_tokens(text: str) -> str:
+    """Return a text without the tokens that end a reply, and without the spaces around it.
+
+    One token at a time: a pattern of any number of them takes quadratic time for a long run of spaces.
+    """
+    text = text.strip()
+    while (end := END_TOKEN.search(text, max(0, len(text) - MAX_END_TOKEN_CHARS))) is not None:
+        text = text[: end.start()].rstrip()
+    return text
 
 
 def parse_json_price(text: str, currency: str) -> float | str:

@@ -62,6 +62,14 @@ class TokenPrice:
             )
         return (input_usd + output_usd) / MILLION
 
+    def cost_of_many(self, usage: Usage, count: int) -> float | None:
+        """Return the cost of `count` requests that have these tokens together, None if their number is unknown.
+
+        Each prompt counts as long as their mean: the sum of many short prompts is not a long one.
+        """
+        is_long = self.long_prompt is not None and (usage.tokens_in or 0) > self.long_prompt.above * count
+        return (self if is_long else replace(self, long_prompt=None)).cost(usage)
+
     def scale(self, factor: float) -> TokenPrice:
         """Return these prices times a factor."""
         cached, write = (None if price is None else price * factor for price in (self.cached_input, self.cache_write))

@@ -39,7 +39,7 @@ ANOTHER_FORM = "an answer in another format"
 TOO_SHORT = "an answer that is too short"
 TITLE = re.compile(r"^[\s>*_#-]*title[\s*_]*:[\s*_]*(.*)$", re.IGNORECASE)
 DESCRIPTION = re.compile(r"^[\s>*_#-]*description[\s*_]*:[\s*_]*", re.IGNORECASE)
-MARKS = re.compile(r"^[\s>*_#•-]+|[\s*_]+$|\*\*|__")
+MARKS = re.compile(r"^[\s>*_#•-]+|\*\*|__")
 
 # Shown to models on this machine, which are small: two listings and their clean forms.
 EXAMPLES = (
@@ -124,7 +124,7 @@ def read_form(answer: str) -> tuple[str, str] | None:
     if start is None:
         return None
     match = TITLE.match(lines[start])
-    title = MARKS.sub("", match[1]) if match else ""
+    title = strip_marks(match[1]) if match else ""
     body = [bare_line(line) for line in take_form(lines[start + 1 :])]
     text = "\n".join(line for line in body if line)
     return (title, text) if title and text else None
@@ -140,4 +140,13 @@ def take_form(lines: Sequence[str]) -> list[str]:
 
 def bare_line(line: str) -> str:
     """A line without the marks of lists and emphasis, and without the word Description."""
-    return DESCRIPTION.sub("", MARKS.sub("", line))
+    return DESCRIPTION.sub("", strip_marks(line))
+
+
+def strip_marks(text: str) -> str:
+    """A text without the marks of lists and emphasis. Its end is not a pattern's work: that would take quadratic time
+    for a long run of spaces."""
+    end = len(text)
+    while end and (text[end - 1].isspace() or text[end - 1] in "*_"):
+        end -= 1
+    return MARKS.sub("", text[:end])
