@@ -268,6 +268,9 @@ def test_a_listing_that_cannot_be_rewritten_has_no_price(rewritten: Rewritten, o
     assert quote.raw == "the listing could not be rewritten"
     assert short.raw.startswith("too short")
     assert len(rewritten.fake.requests) == sent
+    with ApiSettings(cache_path=rewritten.cache):  # neither is asked about for its comparables
+        assert len(opened.find_comparables(listings, quotes=[quote, short])) == 2
+    assert len(rewritten.fake.requests) == sent
     priced: list[Listing] = []
     price = opened.pricer.price
 

@@ -203,7 +203,13 @@ class PriceModel(PredictMixin):
             return [[] for _ in listings]
         if quotes is None:
             quotes = self.price(listings)  # before they are rewritten: one that cannot be has no price
-        listings = self.rewrite(listings)
+        if self.rewriter is not None:  # a listing without a price is not asked about (again)
+            ready = iter(
+                self.rewrite([listing for listing, quote in zip(listings, quotes, strict=True) if quote.price])
+            )
+            listings = [
+                next(ready) if quote.price else listing for listing, quote in zip(listings, quotes, strict=True)
+            ]
         logs = [math.log(quote.price) if quote.price else math.nan for quote in quotes]
         return self.index.search(listings, k, logs)
 

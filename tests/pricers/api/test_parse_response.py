@@ -257,7 +257,9 @@ def test_a_reply_without_tags_stays(text: str) -> None:
         assert strip_reasoning(text) == text.strip()
 
 
-@pytest.mark.parametrize("piece", [" ", "\n", "\u3000", "</think>", "[/INST]", "*", "1 ", "price is ", "<think>a</think>"])
+@pytest.mark.parametrize(
+    "piece", [" ", "\n", "\u3000", "</think>", "[/INST]", "*", "1 ", "price is ", "<think>a</think>"]
+)
 def test_a_long_reply_without_end_is_read_at_once(piece: str) -> None:
     """A model that repeats itself holds up neither a command nor a server: no pattern takes more than linear time."""
     begin = time.process_time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import subprocess
@@ -14,7 +15,11 @@ from pathlib import Path
 import pytest
 
 from pricesmith.core.errors import InputError
+from pricesmith.pricers.api.disk_reserve import RESERVE_BYTES, DiskReserve
+from pricesmith.pricers.api.limits import Budget
+from pricesmith.pricers.api.pricer import ApiPricer, PromptOptions
 from pricesmith.pricers.api.response_cache import STALE_SECONDS, ClaimOwner, Completion, ResponseCache, cache_key
+from pricesmith.testing import FakeEndpoint, make_items
 
 SAID = Completion('{"price": 24}', "stop", 60, 5, 0.0001, 0.8)
 TURNS = [{"role": "user", "content": "a hose \ud83d\x00"}]
@@ -147,8 +152,9 @@ def test_a_damaged_store_is_reported_and_left_alone(tmp_path: Path, data: bytes)
     """What is in it was paid for: it is not written over."""
     path = tmp_path / "a.sqlite"
     path.write_bytes(data)
-    with pytest.raises(InputError, match="cannot be used"), ResponseCache(path) as cache:
+    with pytest.raises(InputError, match="cannot be used") as error, ResponseCache(path) as cache:
         cache.find(["one"])
+    assert "damaged" in error.value.hint
     assert path.read_bytes() == data
 
 
@@ -157,8 +163,77 @@ def test_a_store_of_a_later_version_is_refused(tmp_path: Path) -> None:
     base = sqlite3.connect(tmp_path / "a.sqlite")
     base.execute("PRAGMA user_version = 99")
     base.close()
-    with pytest.raises(InputError, match="version 99"):
+    with pytest.raises(InputError, match="version 99") as error:
         ResponseCache(tmp_path / "a.sqlite")
+    assert "Upgrade Pricesmith" in error.value.hint
+
+
+def test_a_cache_that_another_command_holds_is_not_called_damaged(tmp_path: Path) -> None:
+    """It is waited for, and then the hint says to come back."""
+    path = tmp_path / "a.sqlite"
+    with ResponseCache(path) as cache:
+        cache.run("PRAGMA busy_timeout = 10")
+        base = sqlite3.connect(path, isolation_level=None)
+        base.execute("BEGIN IMMEDIATE")
+        with pytest.raises(InputError, match="locked") as error:
+            cache.mark_sent("one")
+        base.close()
+    assert "Another command is using it" in error.value.hint
+
+
+def fill(cache: ResponseCache) -> None:
+    """Let the database have no more pages, as on a full disk."""
+    cache.run(f"PRAGMA max_page_count = {cache.run('PRAGMA page_count')[0][0]}")
+
+
+def test_an_answer_that_was_paid_for_is_stored_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the space that was reserved before it was asked for."""
+    answer, release = replace(SAID, text="$24 " * 5_000), DiskReserve.release
+    with ResponseCache(tmp_path / "a.sqlite") as cache:
+
+        def make_room(reserve: DiskReserve) -> None:
+            assert reserve.path.stat().st_size >= RESERVE_BYTES
+            release(reserve)
+            cache.run("PRAGMA max_page_count = 1000000")
+
+        assert cache.claim("one") == "claimed"
+        cache.mark_sent("one")
+        fill(cache)
+        monkeypatch.setattr(DiskReserve, "release", make_room)
+        cache.store("one", "url", "model", answer)
+        assert cache.find(["one"]) == {"one": answer}
+        assert not cache.reserve.path.exists()
+
+
+def test_without_room_for_the_answers_nothing_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says to free disk space; what could not be stored all the same is known to have been sent."""
+
+    def refuse(reserve: DiskReserve) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with FakeEndpoint() as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
+        pricer = ApiPricer(fake.endpoint(), PromptOptions(), cache, Budget(), currency="USD")
+        listings = [item.listing for item in make_items(2)[0]]
+        with monkeypatch.context() as patch:
+            patch.setattr(DiskReserve, "hold", refuse)
+            with pytest.raises(InputError) as error:
+                pricer.price(listings)
+        assert "Free disk space" in error.value.hint
+        assert fake.requests == []
+        answer = fake.answer
+
+        def answer_and_fill(question: str) -> str:
+            fill(cache)
+            return answer(question) + " " * 19_000
+
+        fake.answer = answer_and_fill
+        with pytest.raises(InputError, match="full") as error:
+            pricer.price(listings[:1])
+        assert "Free disk space" in error.value.hint
+        (request,) = pricer.requests(listings[:1])
+        cache.run("PRAGMA max_page_count = 1000000")
+        assert [key for (key,) in cache.run("SELECT key FROM asked")] == [request.key]
+        pricer.close()
 
 
 def test_how_an_endpoint_is_spoken_to_is_remembered(tmp_path: Path) -> None:

@@ -54,13 +54,15 @@ class BudgetExceeded(PricesmithError):
 class Budget:
     """A spending limit in US dollars shared by all requests of a command. Without a limit it only counts.
 
+    `earlier` is what finished batch jobs of the same command cost when it ran before: it counts as spent as soon as the
+    command submits another one.
     `failed_tries_usd` is the part of `spent` for requests whose reply never arrived. `record` is called with `spent`
     and `reserved` before a request is sent and after its reply.
     """
 
     def __init__(self, limit: float | None = None) -> None:
         self.limit = limit
-        self.spent = self.reserved = self.failed_tries_usd = 0.0
+        self.spent = self.reserved = self.failed_tries_usd = self.earlier = 0.0
         self.overrun = False
         self.record: Callable[[float, float], None] = lambda spent, reserved: None
         self.change = threading.Condition()

@@ -417,6 +417,7 @@ class RequestBatch:
             return
         on_send = partial(cache.mark_sent, request.key)
         call = CompletionCall(request.messages, request.worst, stop, on_send, request.n_shared)
+        completion = None
         try:
             completion = self.client.complete(call)
             effort = pricer.options.reasoning_effort
@@ -431,7 +432,7 @@ class RequestBatch:
         except RunStopped:
             return
         finally:
-            cache.release(request.key)
+            cache.release(request.key, answered=completion is not None)
         self.add(request.key, completion, "requested")
         if request.purpose == pricer.purpose and completion.tokens_out:
             with self.lock:

@@ -14,6 +14,7 @@ their SHA-256.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -29,6 +30,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from pricesmith.core.errors import InputError
+from pricesmith.pricers.api.disk_reserve import DiskReserve
 from pricesmith.pricers.api.redaction import Secrets, mask_key
 from pricesmith.pricers.api.usage import Usage
 
@@ -172,6 +174,7 @@ class ResponseCache:
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         self.path, self.clock, self.lock = path, clock, threading.RLock()
         self.owner = ClaimOwner(path.with_name(f"{path.name}.owners"))
+        self.reserve = DiskReserve(path.with_name(f"{path.name}.reserve"))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
@@ -191,7 +194,12 @@ class ResponseCache:
         execute("PRAGMA secure_delete = ON")  # an API key that is masked later must not stay in a free page
         (version,) = execute("PRAGMA user_version").fetchone()
         if version > VERSION:
-            raise sqlite3.DatabaseError(f"version {version}; this Pricesmith reads up to version {VERSION}")
+            raise InputError(
+                f"The response cache {self.path} is of a later version of Pricesmith",
+                got=f"version {version}",
+                allowed=f"up to version {VERSION}",
+                hint="Upgrade Pricesmith, or name another folder in PRICESMITH_CACHE, where nothing is answered yet.",
+            )
         if not self.has_table("batch_jobs"):
             with self.transaction():
                 for statement in BATCH_TABLES.split(";"):
@@ -259,7 +267,8 @@ class ResponseCache:
                     yield
                     self.connection.execute("COMMIT")
                 except BaseException:
-                    self.connection.execute("ROLLBACK")
+                    if self.connection.in_transaction:  # SQLite ends it itself if the disk is full
+                        self.connection.execute("ROLLBACK")
                     raise
             except (sqlite3.Error, OSError) as error:
                 raise damaged_error(self.path, error) from None
@@ -293,8 +302,20 @@ class ResponseCache:
     ) -> None:
         """Store a reply, with API keys already masked, and end its claim; the first reply of a key stays.
 
-        `purpose` (price, memorization, rewriting) and `effort` (of reasoning) are kept for `mean_output_tokens`.
+        `purpose` (price, memorization, rewriting) and `effort` (of reasoning) are kept for `mean_output_tokens`. If the
+        disk is full, the reply gets the space that `claim` has reserved.
         """
+        try:
+            self.store_once(key, endpoint, model, completion, purpose, effort)
+        except InputError:
+            with contextlib.suppress(OSError):
+                self.reserve.release()
+            self.store_once(key, endpoint, model, completion, purpose, effort)
+
+    def store_once(
+        self, key: str, endpoint: str, model: str, completion: Completion, purpose: str, effort: str
+    ) -> None:
+        """Store a reply and end its claim in one transaction."""
         with self.transaction():
             self.insert(key, endpoint, model, completion, purpose=purpose, effort=effort)
             self.connection.execute("DELETE FROM asked WHERE key = ?", (key,))
@@ -354,13 +375,14 @@ class ResponseCache:
         """Reserve a question in one step for all processes and threads.
 
         Returns `claimed`, `answered` if the cache has a reply, `in a batch job` if an unfinished one asks it, or the
-        process id of the command that owns it.
+        process id of the command that owns it. Raises InputError if the reply could not be stored: the disk is full.
         """
         with self.lock:
             if isinstance(holder := self.holder(key), int):
                 return holder
             try:
                 self.owner.lock()
+                self.reserve.hold()
             except OSError as error:
                 raise damaged_error(self.path, error) from None
             with self.transaction():
@@ -382,9 +404,13 @@ class ResponseCache:
         rows = self.run("SELECT owner, pid FROM claims WHERE key = ?", (key,))
         return next((int(pid) for owner, pid in rows if self.owner.is_alive(owner)), "")
 
-    def release(self, key: str) -> None:
-        """Give a claim back without a reply: the next process that waits for it asks the question."""
-        self.run("DELETE FROM asked WHERE key = ? AND pid = ?", (key, os.getpid()))
+    def release(self, key: str, *, answered: bool = False) -> None:
+        """Give a claim back without a reply: the next process that waits for it asks the question.
+
+        `answered`: there was a reply that could not be stored; it stays known that the request was sent.
+        """
+        if not answered:
+            self.run("DELETE FROM asked WHERE key = ? AND pid = ?", (key, os.getpid()))
         self.run("DELETE FROM claims WHERE key = ? AND owner = ?", (key, self.owner.name))
 
     def mark_sent(self, key: str) -> None:
@@ -425,9 +451,17 @@ class ResponseCache:
 
 
 def damaged_error(path: Path, error: Exception) -> InputError:
-    """The error for a cache that cannot be used."""
-    return InputError(
-        f"The response cache {path} cannot be used",
-        got=str(error)[:200],
-        hint="Free disk space or check the permissions; if the file is damaged, move it away (replies cost money).",
-    )
+    """The error for a cache that cannot be used, with what to do about its cause."""
+    hint = "Check the permissions, and that the disk works."
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = None if code is None else code & 0xFF  # without the details of an extended code
+    if primary == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        hint = "Free disk space, and run the same command again. All answers so far are in it."
+    elif primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        hint = "Another command is using it: run the same command again when that one has ended."
+    elif primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        hint = (
+            "It is damaged: restore it from a copy, or move it away. Its replies cost money: `sqlite3 FILE .recover` "
+            "may save them."
+        )
+    return InputError(f"The response cache {path} cannot be used", got=str(error)[:200], hint=hint)

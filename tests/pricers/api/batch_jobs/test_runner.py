@@ -294,6 +294,22 @@ def test_what_an_interrupted_run_has_spent_counts_after_a_restart(bench: Bench) 
     assert "that counts as spent" in bench.notes.text
 
 
+def test_what_a_finished_run_has_spent_counts_for_the_rest_of_its_command(bench: Bench) -> None:
+    """Another model, or the step after a trial, has what is left of the budget, however often the command is run."""
+    fake = bench.serve("openai")
+    first = bench.pricer(fake)
+    bench.price(first, LISTINGS[:6])
+    spent = BatchStore(first.cache).spent(batch_of(first).run_id)
+    again = bench.pricer(fake, budget=2 * spent)
+    bench.price(again, LISTINGS[:6])
+    assert again.budget.spent == 0  # nothing is paid
+    again.batch = open_batch_run(again, waits=False, clock=bench.clock)
+    with pytest.raises(BudgetExceeded):
+        batch_of(again).submit(again.requests(LISTINGS))
+    assert again.budget.spent == pytest.approx(spent)
+    assert len(fake.answered()) == 5
+
+
 def test_a_model_without_a_price_is_asked_without_a_budget(bench: Bench) -> None:
     """Its cost is unknown, not 0."""
     fake = bench.serve("openai")

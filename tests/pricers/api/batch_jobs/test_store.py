@@ -149,3 +149,26 @@ def test_a_cache_of_an_older_version_gets_the_tables(tmp_path: Path) -> None:
         cache.run("DROP VIEW open_batch_lines")
     with ResponseCache(path) as cache:
         assert create(BatchStore(cache), "ab")[1] == ["b"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM batch_jobs",
+        "UPDATE batch_jobs SET foreign_ids = 'x'",
+        "UPDATE batch_jobs SET foreign_ids = '1'",
+        "UPDATE batch_jobs SET state = 'x'",
+        "UPDATE batch_jobs SET sent = 'x'",
+        "UPDATE batch_lines SET worst_usd = 'x'",
+    ],
+)
+def test_a_damaged_state_is_reported_and_nothing_is_bought_again(damage: str, cache: ResponseCache) -> None:
+    """Its requests may be at the provider."""
+    store = BatchStore(cache)
+    job, _ = create(store, "ab")
+    cache.run(damage)
+    with pytest.raises(InputError, match="is damaged"):
+        for found in store.find_open("ab"):
+            store.open_lines(found.id)
+    assert cache.claim("a") == "in a batch job"
+    assert job.id in {name for (name,) in cache.run("SELECT DISTINCT job FROM batch_lines")}

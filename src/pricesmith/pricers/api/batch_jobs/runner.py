@@ -82,9 +82,7 @@ class BatchRun:
         self.asked: set[str] = set()
         self.n_kept, self.cost, self.run_id = 0, 0.0, ""
         self.effort, self.purposes = pricer.options.reasoning_effort, dict[str, str]()
-        self.token_limit = math.inf
-        self.last_success = 0.0
-        self.cancelling = False
+        self.token_limit, self.last_success, self.cancelling = math.inf, 0.0, False
 
     def worst(self, request: ApiRequest) -> float:
         """Return what a request may cost at most in a batch job, in US dollars; 0 without a price."""
@@ -102,7 +100,8 @@ class BatchRun:
         self.run_id = hashlib.sha256("\n".join(sorted(self.requests)).encode()).hexdigest()
         cached = self.pricer.cache.find(self.requests)
         pending = [key for key in self.requests if key not in cached]
-        if not pending:
+        if not pending:  # then the next model or step has what is left of the budget
+            self.budget.earlier += self.store.spent(self.run_id)
             return
         self.endpoint.check_ready(self.pricer.now().date())
         self.count_earlier_costs()
@@ -117,11 +116,11 @@ class BatchRun:
         self.submit_waiting()
 
     def count_earlier_costs(self) -> None:
-        """Count what the batch jobs of an interrupted run of the same command cost as spent."""
-        spent = self.store.spent(self.run_id)
+        """Count what earlier batch jobs of the same command cost as spent."""
+        spent = self.budget.earlier + self.store.spent(self.run_id)
         if spent:
             with self.budget.change:
-                self.budget.spent += spent
+                self.budget.spent, self.budget.earlier = self.budget.spent + spent, 0.0
             self.note(f"Batch jobs of this command have cost up to ${spent:,.4f} before; that counts as spent.")
 
     def settle_parameters(self) -> None:

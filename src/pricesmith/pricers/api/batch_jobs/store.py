@@ -19,13 +19,15 @@ the provider rejected it; nothing was charged).
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
+from pricesmith.core.errors import InputError
 from pricesmith.pricers.api.response_cache import PRICE, Completion, ResponseCache
 
 JobState = Literal["prepared", "creating", "submitted", "closed", "void"]
@@ -124,18 +126,36 @@ class BatchStore:
         return sorted((self.get(job) for job in ids), key=lambda job: (job.created, job.id))
 
     def get(self, job: str) -> BatchJob:
-        """Return a job by its id."""
-        (row,) = self.cache.run(f"SELECT {JOB_COLUMNS} FROM batch_jobs WHERE id = ?", (job,))
-        values = dict(zip(JOB_COLUMNS.split(", "), row, strict=True))
-        foreign = tuple(json.loads(values.pop("foreign_ids")))
+        """Return a job by its id. Raises InputError if its state is damaged."""
+        rows = self.cache.run(f"SELECT {JOB_COLUMNS} FROM batch_jobs WHERE id = ?", (job,))
+        try:
+            values = dict(zip(JOB_COLUMNS.split(", "), *rows, strict=True))
+            foreign = tuple(map(str, json.loads(values["foreign_ids"])))
+            times = [float(values[name] or 0.0) for name in ("created", "sent")]
+        except (ValueError, TypeError):
+            raise self.damaged_job(job) from None
+        if values["state"] not in get_args(JobState) or not all(map(math.isfinite, times)):
+            raise self.damaged_job(job)
         return BatchJob(**values | {"presumed": bool(values["presumed"]), "foreign_ids": foreign})
+
+    def damaged_job(self, job: str) -> InputError:
+        """The error for a job whose state is not what was written. What it may have bought is not bought again."""
+        return InputError(
+            f"The state of batch job {job} in {self.cache.path} is damaged",
+            got="a job without an entry, or with values that Pricesmith does not write",
+            hint=f"Its requests may be paid for: restore {self.cache.path.name} and the files beside it from a copy, "
+            "or move them away, which loses all answers in them.",
+        )
 
     def open_lines(self, job: str) -> list[tuple[int, Line]]:
         """Return the open lines of a job with their numbers in its file, from 1."""
         rows = self.cache.run(
             "SELECT number, key, worst_usd FROM batch_lines WHERE job = ? AND state = 'open' ORDER BY number", (job,)
         )
-        return [(number, Line(key, worst)) for number, key, worst in rows]
+        try:
+            return [(int(number), Line(str(key), float(worst))) for number, key, worst in rows]
+        except (ValueError, TypeError):
+            raise self.damaged_job(job) from None
 
     def ended_lines(self, job: str) -> dict[str, str]:
         """Return the keys of a job's lines that have ended, with their reasons, empty for an answer."""
