@@ -13,6 +13,7 @@ from tests.rewriting.conftest import ROWS, Rewritten, digest_of, spec_of, write_
 
 import pricesmith as ps
 from pricesmith.catalog.catalog import CARD, SPLITS, Catalog
+from pricesmith.catalog.summary import describe_rewriting
 from pricesmith.cli import run
 from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import SILENT
@@ -68,6 +69,9 @@ def test_ledger_and_card_say_what_was_done_and_by_how_much_the_error_changed(rew
     assert facts["usd_per_listing"] == pytest.approx(facts["cost"]["spent_usd"] / ROWS)
     card = (rewritten.catalog.path / CARD).read_text(encoding="utf-8")
     assert "In its trial, ridge out of fold" in card
+    assert f"of {ROWS} listings; the others keep their original text." in card
+    all_of_them = {**rewritten.catalog.ledger, "rewriting": {**facts, "rewritten": ROWS}}
+    assert f"{ROWS} of {ROWS} listings. Its answers cost" in describe_rewriting(all_of_them)[0]
     assert "95 % CI" in card
 
 

@@ -10,6 +10,7 @@ from pricesmith.catalog.catalog import Catalog
 from pricesmith.core.errors import UsageError
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.pricers.rewriting.form import RewrittenListing
+from pricesmith.rewriting.run import NotKept
 from pricesmith.rewriting.trial import check_trial, draw_sample, measure_trial
 
 
@@ -35,7 +36,11 @@ def test_the_same_texts_have_no_change(shop: Catalog) -> None:
     )
     assert (trial.change, trial.improves, trial.mae_as_written) == (0.0, False, trial.mae_rewritten)
     assert trial.unchanged == {"a refusal": len(sample.items)}
-    assert "listings keep their original text" in " ".join(trial.describe("USD"))
+    described = " ".join(trial.describe("USD"))
+    assert "listings keep their original text" in described
+    assert "rewritten: no change." in described
+    assert "use another --model" in NotKept(trial, "USD").hint
+    assert "--keep-anyway" in NotKept(replace(trial, unchanged={}), "USD").hint
 
 
 def test_worse_texts_raise_the_error_and_better_ones_lower_it(shop: Catalog) -> None:

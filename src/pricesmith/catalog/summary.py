@@ -153,9 +153,10 @@ def describe_rewriting(ledger: Mapping[str, Any]) -> list[str]:
     interval = format_range(trial["low"], trial["high"], currency) or "unknown"
     significant = "" if trial["improves"] else ", which is not a significant fall"
     cost = "" if spent == 0 else f" Its answers cost {format_usd(spent)}."
+    others = "; the others keep their original text" if facts["rewritten"] < facts["listings"] else ""
     return [
         f"Titles and texts are rewritten by {facts['model']} (prompt version {facts['prompt_version']}): "
-        f"{facts['rewritten']:,} of {facts['listings']:,} listings; the others keep their original text.{cost}",
+        f"{facts['rewritten']:,} of {facts['listings']:,} listings{others}.{cost}",
         f"In its trial, {trial['recipe']} out of fold on {trial['rows']:,} listings, the MAE changed from {before} to "
         f"{after}, by {change} (95 % CI {interval}){significant}.",
     ]

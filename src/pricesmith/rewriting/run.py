@@ -56,11 +56,14 @@ class NotKept(PricesmithError):
 
     def __init__(self, trial: RewritingTrial, currency: str) -> None:
         self.trial = trial
+        hint = "Keep the catalog as it is; or use another --model, a larger --rows, or --keep-anyway."
+        if sum(trial.unchanged.values()) == trial.rows:
+            hint = f"No answer of the model was usable ({', '.join(trial.unchanged)}): use another --model."
         super().__init__(
             "Rewriting does not lower the error significantly, so no catalog is written",
             got=trial.describe(currency)[0],
             allowed="a 95 % confidence interval of the change below 0",
-            hint="Keep the catalog as it is; or use another --model, a larger --rows, or --keep-anyway.",
+            hint=hint,
         )
 
 

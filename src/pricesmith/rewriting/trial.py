@@ -94,6 +94,8 @@ class RewritingTrial:
 
 def describe_change(trial: RewritingTrial, currency: str) -> str:
     """The change of the error in words, with its confidence interval."""
+    if trial.change == 0 and trial.low == trial.high:
+        return "no change"
     direction = "lower" if trial.change < 0 else "higher"
     text = f"{format_price(abs(trial.change), currency)} {direction}"
     if trial.low is None or trial.high is None:

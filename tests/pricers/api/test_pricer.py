@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,10 @@ def test_a_budget_without_a_price_is_refused(tmp_path: Path) -> None:
     with FakeEndpoint() as fake, ResponseCache(tmp_path / "a.sqlite") as cache:
         with pytest.raises(UsageError, match="budget cannot be guaranteed") as caught:
             ApiPricer(fake.endpoint(None), PromptOptions(), cache, Budget(1.0), currency="USD")
+        ended = PriceList((PricePeriod(TokenPrice(1.0, 2.0), last=date(2026, 10, 1)),))
+        with pytest.raises(UsageError) as error:
+            ApiPricer(replace(fake.endpoint(), price=ended), PromptOptions(), cache, Budget(1.0), currency="USD")
+        assert error.value.got == "--budget, and a price that ended on 2026-10-01"
         assert fake.requests == []
     assert "providers.toml" in str(caught.value)
 

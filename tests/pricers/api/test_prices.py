@@ -41,6 +41,15 @@ def test_a_long_prompt_costs_more_for_all_of_its_tokens() -> None:
     assert price.cost(Usage(101, 10)) == pytest.approx((202 + 150) * 1e-6)
 
 
+def test_the_last_day_of_all_prices_is_known() -> None:
+    """None if one of them has no end."""
+    ended = PriceList(
+        (PricePeriod(TokenPrice(2, 10), last=date(2026, 10, 1)), PricePeriod(TokenPrice(1, 5), last=date(2026, 9, 1)))
+    )
+    assert ended.last_known() == date(2026, 10, 1)
+    assert DATED.last_known() is None
+
+
 @given(st.integers(1, 10_000), st.integers(1, 200), st.integers(0, 50))
 def test_many_requests_cost_as_much_as_each_of_them(count: int, tokens_in: int, tokens_out: int) -> None:
     """The prompts of all of them are not one long prompt."""

@@ -98,6 +98,12 @@ def test_an_endpoint_that_is_down_is_not_asked_again_at_once(monkeypatch: pytest
             assert all("does not answer" in answer.error for answer in first)
             rewriter.rewrite(LISTINGS)
             assert len(fake.requests) == sent
+        with ApiSettings(fallback=True):  # a server is asked about one listing at a time
+            assert rewriter.language_model.name == "api:made"
+            rewriter.language_model.client.max_tries = 1  # type: ignore[union-attr]
+            answers = [rewriter.rewrite([listing])[0] for listing in LISTINGS[:3]]
+            assert {answer.error for answer in answers} == {"no reply: HTTP 503"}
+            assert len(fake.requests) == sent + 1
         with ApiSettings():
             assert rewriter.language_model.name == "api:made"
             rewriter.language_model.client.max_tries = 1  # type: ignore[union-attr]

@@ -142,6 +142,7 @@ class ApiPricer:
         self.usage = UsageStats()
         self.after_answers: Callable[[], None] | None = None
         self.batch: BatchSource | None = None
+        self.is_down = False  # no request of the last call got a reply
         self.fixed_examples: Examples = ()
         self.selector: ComparablesSelector | None = None
         if endpoint.secrets:
@@ -296,6 +297,7 @@ class ApiPricer:
         finally:
             self.usage.requested += batch.counts["requested"]
             self.usage.cached += batch.counts["from_others"]
+            self.is_down = batch.counts["without_reply"] > 0 and not batch.counts["requested"]
         if pending and client.proven:
             self.cache.save_capabilities(client.endpoint.url, client.endpoint.model, client.capabilities_dict())
             if client is self.client and (note := client.take_effort_note()):
@@ -425,6 +427,8 @@ class RequestBatch:
             cache.store(request.key, endpoint.url, endpoint.model, completion, purpose=request.purpose, effort=effort)
         except RequestFailed as error:
             self.add(request.key, error, "failed")
+            with self.lock:
+                self.counts["without_reply"] += error.tries > 0
             failed = self.counts["failed"]
             if failed > self.max_failed or (self.client.must_reply and not self.client.responded):
                 raise pricer.down_error(failed, error) from None
@@ -487,9 +491,10 @@ def in_batch_job_error(pricer: ApiPricer, count: int) -> PricesmithError:
 
 def unpriced_error(endpoint: Endpoint, label: str) -> UsageError:
     """The error if there is a budget and no token price."""
+    last = endpoint.price.last_known() if endpoint.price else None
     return UsageError(
         f"The price of {label or endpoint.model} is unknown, so --budget cannot be guaranteed",
-        got="--budget",
+        got=f"--budget, and a price that ended on {last}" if last else "--budget",
         allowed="a model with a known price",
         hint=f"Add @price=IN/OUT in dollars per million tokens, or put the price into {user_prices_file()}.",
     )

@@ -208,6 +208,11 @@ class PriceList:
         moment = moment.astimezone(datetime.UTC)
         return min((period.last for period in self.periods if period.applies(moment) and period.last), default=None)
 
+    def last_known(self) -> datetime.date | None:
+        """Return the last day of the latest price, None if one has no end."""
+        ends = [period.last for period in self.periods]
+        return None if None in ends else max((end for end in ends if end is not None), default=None)
+
     def identity(self) -> list[Any]:
         """Return the standard prices as plain values: [input, output] if there is one for all times.
 

@@ -452,7 +452,7 @@ class ResponseCache:
 
 def damaged_error(path: Path, error: Exception) -> InputError:
     """The error for a cache that cannot be used, with what to do about its cause."""
-    hint = "Check the permissions, and that the disk works."
+    hint = f"Check that {path.parent} is a folder in which you may write, and that its disk works."
     code = getattr(error, "sqlite_errorcode", None)
     primary = None if code is None else code & 0xFF  # without the details of an extended code
     if primary == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):

@@ -232,6 +232,9 @@ class ApiMember:
             # A budget may be renewed, as a server's is at midnight; without one nothing is sent.
             self._silent_until = time.monotonic() + (0.0 if isinstance(error, BudgetExceeded) else RETRY_SECONDS)
             return self.cached_quotes(requests)
+        if pricer.is_down and self._settings is not None and self._settings.fallback:  # the next would wait as long
+            self._reason = f"{pricer.endpoint.host} does not answer"
+            self._silent_until = time.monotonic() + RETRY_SECONDS
         return [self.quote(results[request.key]) for request in requests]
 
     def quote(self, result: Completion | RequestFailed) -> Quote:

@@ -90,27 +90,35 @@ class ListingRewriter:
         assert self._settings is not None
         if time.monotonic() >= self._silent_until:
             try:
-                return language_model.rewrite(listings, self.rules)
+                answers = language_model.rewrite(listings, self.rules)
+                if language_model.is_down and self._settings.fallback:
+                    self.stay_silent(next(answer.error for answer in answers if answer.error))
+                return answers
             except UsageError:
                 raise
             except PricesmithError as error:
                 if not self._settings.fallback:
                     raise
                 spent = isinstance(error, BudgetExceeded)
-                self._reason = BUDGET_SPENT if spent and not language_model.budget.overrun else error.what
-                self._silent_until = time.monotonic() + (0.0 if spent else RETRY_SECONDS)  # it may be renewed
+                is_spent = spent and not language_model.budget.overrun
+                self.stay_silent(BUDGET_SPENT if is_spent else error.what, 0.0 if spent else RETRY_SECONDS)
         requests = language_model.requests(listings)
         cached = language_model.find_cached(request.key for request in requests)
         pairs = list(zip(listings, requests, strict=True))
         known = [(listing, request) for listing, request in pairs if request.key in cached]
         own = ([listing for listing, _ in known], [request for _, request in known])
-        answers = iter(language_model.read(*own, dict(cached), self.rules))
+        known_answers = iter(language_model.read(*own, dict(cached), self.rules))
         return [
-            next(answers)
+            next(known_answers)
             if request.key in cached
             else RewrittenListing(replace(listing, rewriting=self.rewriting.id), self._reason, error=self._reason)
             for listing, request in pairs
         ]
+
+    def stay_silent(self, reason: str, seconds: float = RETRY_SECONDS) -> None:
+        """Ask nothing for some seconds (0: a budget may be renewed at any time): each listing would wait for its
+        tries."""
+        self._reason, self._silent_until = reason, time.monotonic() + seconds
 
 
 def open_local(rewriting: Rewriting, settings: ApiSettings) -> LocalRewriter:
