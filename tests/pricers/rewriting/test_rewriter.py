@@ -58,6 +58,17 @@ def test_listings_are_rewritten_once_and_their_cost_is_known(monkeypatch: pytest
             assert "price" not in request.question.casefold()
 
 
+def test_a_refused_parameter_costs_prices_no_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clean form is asked for without a schema, so the schema is not what the endpoint refuses, whatever it says."""
+    with FakeEndpoint(clean_form, refuses=("temperature",), message="This cannot be done") as fake:
+        rewriter = build_rewriter(fake, monkeypatch)
+        with ApiSettings() as settings:
+            assert not any(answer.error for answer in rewriter.rewrite(LISTINGS))
+            capabilities = settings.response_cache().load_capabilities(fake.url, "made")
+        assert (capabilities["json"], capabilities["temperature"]) == (True, False)
+        assert sum(request.status == 400 for request in fake.requests) == 1
+
+
 def test_a_listing_in_the_form_is_not_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
     """The items of a rewritten catalog are priced as they are; those of another rewriting are refused."""
     with FakeEndpoint(clean_form) as fake:

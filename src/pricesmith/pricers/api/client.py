@@ -326,7 +326,7 @@ class ApiClient:
         """
         with self.lock:
             if self.capabilities == used:
-                simpler = used.simplify(error.message.lower(), self.effort)
+                simpler = used.simplify(error.message.lower(), self.effort, schema=self.schema)
                 if simpler is None or self.simplifications >= MAX_SIMPLIFICATIONS:
                     self.rejected += 1
                     if self.rejected >= MAX_REJECTED:

@@ -72,22 +72,24 @@ class Capabilities:
             return ""
         return min(rest, key=lambda name: abs(EFFORTS.index(name) - EFFORTS.index(effort)))
 
-    def simplify(self, message: str, effort: str = "") -> Capabilities | None:
+    def simplify(self, message: str, effort: str = "", *, schema: bool = True) -> Capabilities | None:
         """Return the parameters to try after a status 400 with `message`, in lower case; None if nothing is left.
 
-        `effort` is the reasoning effort that was sent, empty if none was.
+        `effort` is the reasoning effort that was sent, empty if none was; `schema`: a JSON schema was to be sent. What
+        was not sent is not to blame.
         """
+        json = self.json and schema
         if effort and any(word in message for word in EFFORT_WORDS):
             return self.refuse_effort(effort, message)
         if self.prompt_cache and any(word in message for word in CACHE_WORDS):
             return replace(self, prompt_cache=False)
-        if self.json and any(word in message for word in JSON_WORDS):
+        if json and any(word in message for word in JSON_WORDS):
             return replace(self, json=False)
         if self.temperature and "temperature" in message:
             return replace(self, temperature=False)
         if self.limit in message:
             return replace(self, limit=OTHER_LIMIT_NAME[self.limit])
-        if self.json:
+        if json:
             return replace(self, json=False)
         if self.temperature:
             return replace(self, temperature=False)
