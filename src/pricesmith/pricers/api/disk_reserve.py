@@ -9,9 +9,11 @@ Other programs may fill a disk while requests are in flight. Without such a rese
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 RESERVE_BYTES = 4_000_000  # hundreds of answers, with the pages of the database that change with each
 
@@ -31,10 +33,7 @@ class DiskReserve:
             pass
         try:
             with self.path.open("wb") as file:
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
-                else:
-                    file.write(bytes(RESERVE_BYTES))
+                allocate(file)
         except OSError:
             self.release()
             raise
@@ -42,3 +41,13 @@ class DiskReserve:
     def release(self) -> None:
         """Give the space back."""
         self.path.unlink(missing_ok=True)
+
+
+def allocate(file: BinaryIO) -> None:
+    """Give a new file `RESERVE_BYTES` of the disk. Raises OSError if there is no room for them."""
+    try:
+        os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+    except (AttributeError, OSError) as error:  # not on every system, nor for every file system
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        file.write(bytes(RESERVE_BYTES))
