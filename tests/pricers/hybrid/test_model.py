@@ -175,7 +175,7 @@ def test_what_an_endpoint_that_is_down_leaves_is_priced_by_the_own_model(
     assert {quote.note for quote in quotes} == {f"api-made was not asked: {host} does not answer: priced by own"}
     assert {quote.cost_usd for quote in quotes} == {0.0}
     with ApiSettings(fallback=True):  # a server is asked about one listing at a time
-        hybrid.members[1].pricer.client.max_tries = 1  # type: ignore[union-attr]
+        hybrid.members[1].pricer.client.max_tries = 1  # type: ignore[attr-defined]
         sent = len(fake.requests)
         for listing in listings[:3]:
             hybrid.price([listing])
