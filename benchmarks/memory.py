@@ -164,7 +164,9 @@ def run_case(case: dict[str, Any]) -> int:
         torch.cuda.reset_peak_memory_stats()
     count = case["tokens"] // case["listing"]
     if case["purpose"] == "train":
-        settings = LoraConfig(r=16, lora_alpha=32, lora_dropout=case.get("dropout", DROPOUT), target_modules="all-linear")
+        settings = LoraConfig(
+            r=16, lora_alpha=32, lora_dropout=case.get("dropout", DROPOUT), target_modules="all-linear"
+        )
         adapted = add_adapter(model, settings, gradient_checkpointing=case.get("gradient_checkpointing", False))
         adapted.train()
         optimizer = torch.optim.AdamW([one for one in adapted.parameters() if one.requires_grad], lr=1e-4)
