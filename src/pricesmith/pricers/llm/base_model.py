@@ -321,8 +321,8 @@ def forbid_packing(model: Any) -> None:
     """Keep bitsandbytes from packing the 4-bit weights of a model for inference.
 
     On a processor with AVX-512 BF16 it packs them in the first forward pass in eval mode, for good. No gradient passes
-    through packed weights: a training that is evaluated first would change the last layer's adapters alone. They are
-    also multiplied in bf16 whatever the dtype is.
+    through packed weights: in a training that is evaluated first, the gradients of all adapters would be wrong. They
+    are also multiplied in bf16 whatever the dtype is.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
