@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from pricesmith.catalog.clean_columns import find_unclean
+from pricesmith.catalog.readers.row_columns import RowColumns, get_column
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Listing
 from pricesmith.text.masking import TOKEN, mask_money, mask_texts
@@ -155,20 +156,29 @@ def clean_columns(
     amounts: dict[int, list[float]] = {}
     titles, texts, categories, brands = clean_fields(fields, settings, amounts)
     if columns.id:
-        ids = [id or cell_text(row.get(columns.id)) for id, row in zip(ids, rows, strict=True)]
+        ids = [id or cell for id, cell in zip(ids, column_texts(rows, columns.id), strict=True)]
     return CleanRows(ids, titles, texts, categories, brands, amounts)
 
 
 def raw_texts(rows: Sequence[Mapping[str, object]], columns: ColumnMap) -> list[str]:
     """`raw_text` of each row."""
-    return [raw_text(row, columns) for row in rows] if columns.extra else column_texts(rows, columns.text)
+    if not columns.extra:
+        return column_texts(rows, columns.text)
+    if not isinstance(rows, RowColumns):
+        return [raw_text(row, columns) for row in rows]
+    names = extra_column_names(columns.extra)
+    parts = [column_texts(rows, columns.text)]
+    for column in rows.header:
+        if column in names:
+            parts.append([f"{names[column]}: {cell}" if cell else "" for cell in column_texts(rows, column)])
+    return ["\n".join(filter(None, row)) for row in zip(*parts, strict=True)]
 
 
 def column_texts(rows: Sequence[Mapping[str, object]], column: str | None) -> list[str]:
     """`field_text` of each row."""
     if not column:
         return [""] * len(rows)
-    cells = [row.get(column) for row in rows]
+    cells = get_column(rows, column)
     texts = [cell if cell.__class__ is str else cell_text(cell) for cell in cells]
     missing = {text for text in set(texts) if len(text) <= LONGEST_MISSING and is_missing(text)}
     return ["" if text in missing else text for text in texts] if missing else texts

@@ -10,7 +10,8 @@ batches.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 from pricesmith.catalog.clean import CleanRows, clean_columns, column_texts
 from pricesmith.catalog.dates import NO_DAY
 from pricesmith.catalog.near_duplicates import N_HASHES, hash_words, sketch_joined
-from pricesmith.catalog.readers.sources import BadRow, RawRow
+from pricesmith.catalog.readers.row_columns import RowColumns, get_column, select_rows
+from pricesmith.catalog.readers.sources import BadRow, RawRow, RowBatch
 from pricesmith.catalog.staging import (
     TOO_SHORT,
     Feed,
@@ -35,47 +37,65 @@ from pricesmith.catalog.staging import (
 from pricesmith.catalog.word_columns import JoinedWords, join_words
 from pricesmith.text.words import count_letters
 
+Rows = Sequence[Mapping[str, object]]
+
 
 def prepare_rows(batch: Sequence[RawRow | BadRow], feed: Feed, rules: Rules) -> PreparedRows:
     """A batch of a feed, ready to be staged."""
     prepared = PreparedRows(len(batch), [], Masked())
-    read = [raw for raw in batch if isinstance(raw, RawRow)]
+    if isinstance(batch, RowBatch):
+        rows: Rows = batch.rows
+        numbers: Sequence[int] = range(batch.first, batch.first + len(batch))
+    else:
+        read = [raw for raw in batch if isinstance(raw, RawRow)]
+        rows, numbers = [raw.values for raw in read], [raw.number for raw in read]
     if not feed.named:
-        known = feed.columns.names()
-        for row in read:
-            if not row.values.keys() <= known:
-                prepared.late.update(dict.fromkeys(row.values.keys() - known))
+        note_late_columns(prepared, rows, feed.columns.names())
     if feed.variants:
-        note_products(prepared, read, feed)
-    outcomes: list[Any] = examine_prices([raw.values for raw in read], feed, rules, prepared.price_columns)
-    rows = [raw for raw, outcome in zip(read, outcomes, strict=True) if not isinstance(outcome, str)]
-    prices = [outcome for outcome in outcomes if not isinstance(outcome, str)]
-    is_passed = fill_table(prepared, rows, prices, feed, rules) if rows else ()
-    note_rejects(prepared, batch, outcomes, is_passed)
+        note_products(prepared, rows, feed)
+    outcomes: list[Any] = examine_prices(rows, feed, rules, prepared.price_columns)
+    is_priced = [not isinstance(outcome, str) for outcome in outcomes]
+    if any(is_priced):
+        prices, places = list(compress(outcomes, is_priced)), list(compress(range(len(rows)), is_priced))
+        is_long = fill_table(
+            prepared, select_rows(rows, is_priced), [numbers[place] for place in places], prices, feed, rules
+        )
+        for place in np.flatnonzero(~is_long).tolist():
+            outcomes[places[place]] = TOO_SHORT
+    note_rejects(prepared, batch, outcomes)
     return prepared
 
 
-def note_rejects(
-    prepared: PreparedRows, batch: Sequence[RawRow | BadRow], outcomes: Iterable[Any], is_passed: Iterable[bool]
-) -> None:
-    """Note the rows that are not staged: `outcomes` are the prices of rows that could be read, or why they are refused,
-    and `is_passed` says of those with a price whether they are long enough."""
-    outcomes, is_passed = iter(outcomes), iter(is_passed)
+def note_late_columns(prepared: PreparedRows, rows: Rows, known: Set[str]) -> None:
+    """Note the columns of rows that the leak check did not see."""
+    if isinstance(rows, RowColumns):
+        prepared.late.update(dict.fromkeys(name for name in rows.header if name not in known))
+        return
+    for row in rows:
+        if not row.keys() <= known:
+            prepared.late.update(dict.fromkeys(row.keys() - known))
+
+
+def note_rejects(prepared: PreparedRows, batch: Sequence[RawRow | BadRow], outcomes: Sequence[Any]) -> None:
+    """Note the rows that are not staged: `outcomes` are the prices of rows that could be read, or why they are not
+    staged."""
+    if isinstance(batch, RowBatch):
+        reasons = [(place, reason) for place, reason in enumerate(outcomes, batch.first) if isinstance(reason, str)]
+        prepared.rejected += reasons
+        return
+    results = iter(outcomes)
     for raw in batch:
-        reason = raw.reason if isinstance(raw, BadRow) else next(outcomes)
-        if not isinstance(reason, str):
-            if next(is_passed):
-                continue
-            reason = TOO_SHORT
-        prepared.rejected.append((raw.number, reason))
+        reason = raw.reason if isinstance(raw, BadRow) else next(results)
+        if isinstance(reason, str):
+            prepared.rejected.append((raw.number, reason))
 
 
-def note_products(prepared: PreparedRows, rows: Sequence[RawRow], feed: Feed) -> None:
+def note_products(prepared: PreparedRows, rows: Rows, feed: Feed) -> None:
     """Note the products of rows, and the variants that a product's row lists, whether or not that row is staged."""
     assert feed.variants is not None
     pairs: list[tuple[int, int]] = []
-    for raw in rows:
-        name, links = feed.variants.group_of(raw.values), feed.variants.links_of(raw.values)
+    for row in rows:
+        name, links = feed.variants.group_of(row), feed.variants.links_of(row)
         if name:
             prepared.products.add(digest(name)[0])
         else:
@@ -87,14 +107,13 @@ def note_products(prepared: PreparedRows, rows: Sequence[RawRow], feed: Feed) ->
 
 
 def fill_table(
-    prepared: PreparedRows, rows: Sequence[RawRow], prices: Sequence[float], feed: Feed, rules: Rules
+    prepared: PreparedRows, rows: Rows, numbers: Sequence[int], prices: Sequence[float], feed: Feed, rules: Rules
 ) -> NDArray[np.bool_]:
     """Clean, hash and sketch rows that have a price. Whether each is staged: it is long enough."""
     import pyarrow as pa
 
-    values = [raw.values for raw in rows]
-    ids = get_ids(values, feed.columns)
-    clean = clean_columns(values, feed.columns, rules.cleaning, ids=ids, category=feed.category)
+    ids = get_ids(rows, feed.columns)
+    clean = clean_columns(rows, feed.columns, rules.cleaning, ids=ids, category=feed.category)
     bodies = clean.bodies()
     words = join_words(bodies)
     is_long = find_long(bodies, words, rules.cleaning.min_chars)
@@ -113,8 +132,8 @@ def fill_table(
             "text": clean.texts,
             "category": clean.categories,
             "brand": clean.brands,
-            "number": [raw.number for raw in rows],
-            **describe_rows(values, feed),
+            "number": numbers,
+            **describe_rows(rows, feed),
         },
         staged_schema(),
     )
@@ -151,14 +170,14 @@ def digest_texts(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.u
     return numbers[:, 0], numbers[:, 1]
 
 
-def describe_rows(rows: Sequence[Mapping[str, object]], feed: Feed) -> dict[str, list[Any]]:
+def describe_rows(rows: Rows, feed: Feed) -> dict[str, list[Any]]:
     """What a row says of its group, product, day and source."""
     empty = [""] * len(rows)
     return {
         "named": column_texts(rows, "group") if feed.named else empty,
         "product": [product_of(feed, row) for row in rows] if feed.variants else [0] * len(rows),
         "day": [NO_DAY] * len(rows) if feed.dates is None else [feed.dates.day(row) for row in rows],
-        "origin": [clean_source(row.get(feed.columns.source)) for row in rows] if feed.columns.source else empty,
+        "origin": [*map(clean_source, get_column(rows, feed.columns.source))] if feed.columns.source else empty,
     }
 
 

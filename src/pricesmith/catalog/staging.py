@@ -35,6 +35,7 @@ from pricesmith.catalog.clean import (
     normalize_spaces,
 )
 from pricesmith.catalog.dates import NO_DATE, DateColumn
+from pricesmith.catalog.readers.row_columns import RowColumns
 from pricesmith.catalog.readers.sources import BadRow, PriceScan, RawRow
 from pricesmith.catalog.row_price import read_price
 from pricesmith.core.errors import UsageError
@@ -245,6 +246,9 @@ def examine_prices(
     columns = feed.columns
     others = dict[tuple[object, str | None], str]()  # reasons by code and currency, which are few
     results: list[float | str] = []
+    if isinstance(rows, RowColumns) and not feed.variants and feed.dates is None:
+        names = (columns.price, columns.sale, *columns.sale_dates, columns.currency)
+        rows = rows.narrow(dict.fromkeys(name for name in names if name))
     for values in rows:
         parsed, which = read_price(values, columns, rules.currency, feed.marks)
         if used is not None and columns.sale and not isinstance(parsed, str):

@@ -41,7 +41,7 @@ from pricesmith.core.errors import InputError, UsageError
 from pricesmith.core.progress import Progress, format_duration
 from pricesmith.text.price_parser import word_set
 
-Batch = list[RawRow | BadRow]
+Batch = Sequence[RawRow | BadRow]
 DEMO = "demo:"
 LARGE_MB = 1_000  # of text, two million listings and more
 SECONDS_A_MB = 0.5

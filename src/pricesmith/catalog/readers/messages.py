@@ -117,7 +117,10 @@ class MessageWriter:
                 f"{self.limits.rows:,} rows",
                 "Split the file.",
             )
-        self.say(rows=self.batch)
+        if self.batch[0] and all(entry.__class__ is list for entry in self.batch):
+            self.say(columns=[*zip(*self.batch, strict=True)])  # by column: most rows are never needed one by one
+        else:
+            self.say(rows=self.batch)
         self.batch, self.size = [], 0
 
     def header(self, names: list[str]) -> list[str]:

@@ -25,6 +25,10 @@ from pricesmith.catalog.catalog import LEDGER
 from pricesmith.catalog.readers.databases import SQLITE, sqlite_path
 from pricesmith.catalog.readers.hub import HUB, fetch_hub, parse_hub
 from pricesmith.catalog.readers.postgresql_source import POSTGRESQL, fetch_table, parse_address
+from pricesmith.catalog.readers.row_columns import BadRow as BadRow
+from pricesmith.catalog.readers.row_columns import RawRow as RawRow
+from pricesmith.catalog.readers.row_columns import RowBatch as RowBatch
+from pricesmith.catalog.readers.row_columns import RowColumns
 from pricesmith.core.addresses import mask_password
 from pricesmith.core.atomic import is_utf8, sha256
 from pricesmith.core.errors import InputError, UsageError
@@ -69,22 +73,7 @@ ADVICE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RawRow:
-    """One row as the file has it. `number` counts data rows from 1; nested values are flattened to text."""
-
-    file: str
-    number: int
-    values: dict[str, str | float | int | bool | None]
-
-
-@dataclass(frozen=True, slots=True)
-class BadRow:
-    """A row that could not be read, and the stable name of the reason."""
-
-    file: str
-    number: int
-    reason: str
+Batch = Sequence[RawRow | BadRow]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +154,6 @@ class PriceScan:
 
 
 LIMITS = Limits()
-Batch = list[RawRow | BadRow]
 SOUND: set[tuple[str, int, int]] = set()  # packed files that this process has seen whole: path, size, time
 
 
@@ -441,8 +429,11 @@ def read_rows(source: Source, limits: Limits = LIMITS, progress: Progress = SILE
             elif "header" in message:
                 header = message["header"]
                 SOUND.add(seen)
+            elif "columns" in message:
+                yield RowBatch(name, number, RowColumns(header, message["columns"]))
+                number += len(message["columns"][0])
             elif "rows" in message:
-                batch: Batch = []
+                batch: list[RawRow | BadRow] = []
                 for entry in message["rows"]:
                     if entry.__class__ is list:
                         batch.append(RawRow(name, number, dict(zip(header, entry, strict=True))))
