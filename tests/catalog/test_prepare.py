@@ -14,7 +14,7 @@ from pricesmith.catalog.clean_columns import FEWEST_TEXTS, find_unclean
 from pricesmith.catalog.columns import ColumnMap
 from pricesmith.catalog.dates import DateColumn
 from pricesmith.catalog.prepare import prepare_rows
-from pricesmith.catalog.readers.sources import BadRow, RawRow
+from pricesmith.catalog.readers.row_columns import BadRow, RawRow, RowBatch, RowColumns
 from pricesmith.catalog.staging import Feed, PreparedRows, Rules
 from pricesmith.catalog.variants import find_variants
 
@@ -130,6 +130,21 @@ def test_a_batch_of_any_feed_is_prepared_as_each_row_is(changes: dict[str, Any])
     whole = prepare_rows(batch, feed, rules)
     assert join([whole]) == join([prepare_rows([row], feed, rules) for row in batch])
     assert whole.table.num_rows > len(whole.rejected) > 0
+
+
+@settings(max_examples=40)
+@given(st.lists(rows, min_size=1, max_size=12), st.sampled_from(["", "price", "day"]), st.booleans())
+def test_rows_by_column_are_prepared_as_rows(values: list[dict[str, Any]], sale: str, with_date: bool) -> None:
+    header = ["weight", *dict.fromkeys(name for row in values for name in row if name != "weight")]
+    columns = RowColumns(header, [[row.get(name) for row in values] for name in header])
+    feed = feed_of(
+        columns=COLUMNS.model_copy(update={"sale": sale, "sale_dates": ("kind",) if sale else ()}),
+        dates=DateColumn("day", "ymd") if with_date else None,
+        variants=find_variants(["item_group_id", "title"]) if with_date else None,
+    )
+    batch = RowBatch("shop.csv", 5, columns)
+    rules = Rules(CleanSettings(currency="EUR"), "EUR", 0.01, 1e9)
+    assert join([prepare_rows(batch, feed, rules)]) == join([prepare_rows(list(batch), feed, rules)])
 
 
 @given(st.lists(rows, min_size=1, max_size=8))

@@ -24,6 +24,7 @@ NUMBER = re.compile(r"[0-9](?:[0-9.,'\s]*[0-9])?", re.ASCII)
 DIGIT = re.compile("[0-9]")
 LONGEST_PRICE = 64  # characters of a cell with a price
 MOST_SIGNS = 500  # different texts beside prices that are counted
+AROUND = "\ufeff \t\r\n"  # what may stand around a name
 SCANNED = 50_000  # rows between signs of life of a scan
 
 Value = str | float | int | bool | None
@@ -39,7 +40,7 @@ class FileRefused(Exception):
 
 def fold_name(name: str) -> str:
     """A column's name as the header of another export may write it: without spaces around, in lower case."""
-    return name.replace("\x00", "").strip("\ufeff \t\r\n").casefold()
+    return name.replace("\x00", "").strip(AROUND).casefold()
 
 
 class MessageWriter:
@@ -51,6 +52,7 @@ class MessageWriter:
         self.size = self.rows = self.weight = self.blanks = 0
         self.keys: list[str] = []  # the header's names as `fold_name` writes them
         self.key_set: frozenset[str] = frozenset()
+        self.longest = 0  # characters of a key
 
     def say(self, **message: Any) -> None:
         """Send one message; the time the reader takes is not ours."""
@@ -86,7 +88,7 @@ class MessageWriter:
             )
         if len(entry) < 2 or len(entry) != len(self.keys):
             return False
-        if not any(isinstance(cell, str) and fold_name(cell) in self.key_set for cell in entry[:2]):
+        if not (self.is_name(entry[0]) or self.is_name(entry[1])):
             return False
         cells = [fold_name(cell) if isinstance(cell, str) else "0" for cell in entry]
         if cells == self.keys:
@@ -100,6 +102,14 @@ class MessageWriter:
             "one header, or the same one again",
             "Split the file there, so that each part has one header, and give both parts.",
         )
+
+    def is_name(self, cell: Value) -> bool:
+        """Whether a cell is the name of a column, in whatever letter case."""
+        if not isinstance(cell, str):
+            return False
+        if len(cell) > self.longest and cell[0] not in AROUND and cell[-1] not in AROUND and "\x00" not in cell:
+            return False  # folding makes no text shorter
+        return fold_name(cell) in self.key_set
 
     def blank(self) -> None:
         """A row without a value. It keeps its place between other rows; at the end of a file nothing is said of it."""
@@ -147,6 +157,7 @@ class MessageWriter:
         """Remember the header, to recognize it among the rows."""
         self.keys = [fold_name(name) for name in names]
         self.key_set = frozenset(self.keys) - {""}
+        self.longest = max(map(len, self.keys), default=0)
 
 
 class Scan(MessageWriter):
