@@ -61,7 +61,7 @@ DASH = r"(?:[.,][-–—]{1,2}(?!\w))?"
 NEVER = "(?!)"
 # What says money by itself; elsewhere the pattern of hints has to agree.
 UNAMBIGUOUS = re.compile(
-    "dollar|euro|bucks|cents|rupees|yuan| yen|pence|(?<![a-z])quid|pesos|zloty|kron|zł|kč|руб|грн|円|元|원"
+    "dollar|euro(?!p)|bucks|(?<![a-z])(?:cents|quid)|rupees|yuan| yen|pence|pesos|zloty|kron|zł|kč|руб|грн|円|元|원"
 )
 
 
@@ -170,7 +170,7 @@ def build_patterns(currency: str) -> Patterns:
         rf"|\b(?:{SPELT})(?:(?:\s|-|\sand\s)(?:{SPELT}))*\s(?:{SPELT_MONEY})\b{doubtful}"
     )
     hint = (
-        rf"[{SYMBOLS}]|{FROM}(?:{TEXT_CODES}|{DOUBTFUL})(?=[\d\s.,])|(?:{own.sure})(?=[\d\s.,])"
+        rf"[{SYMBOLS}]|{FROM}(?:{TEXT_CODES}|{DOUBTFUL})(?=\.?\s?[\d.,])|(?:{own.sure})(?=\.?\s?[\d.,])"
         rf"|\d(?:\s?(?:thousand|million|billion|mn|bn|k))?(?:[.,][-–—]{{1,2}})?\s?\(?"
         rf"(?:(?:{TEXT_CODES}|{DOUBTFUL}|yen){TO}|{own.sure}|{own.bare}|{own.behind})"
         rf"|(?:{price})s?\s?(?:[:=\d(–—-]|is|was|now|only)"
@@ -178,7 +178,7 @@ def build_patterns(currency: str) -> Patterns:
     if own.exact != NEVER or own.letters != NEVER:
         loose = rf"{own.exact.lower()}|{own.letters}"
         hint += rf"|{FROM_ANY}(?:{loose})\s?\d|\d\s?(?:{loose})"
-    hints = (*TEXT_CODES.split("|"), *DOUBTFUL.split("|"), *PRICE.split("|"), *own.hints)
+    hints = (*TEXT_CODES.split("|"), *DOUBTFUL.split("|"), *PRICE.split("|"), "yen", *own.hints)
     return Patterns(re.compile(amount, re.IGNORECASE), re.compile(hint), tuple(dict.fromkeys(hints)), to_re2(hint))
 
 
