@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -340,6 +342,27 @@ def test_an_owner_dies_with_its_process(tmp_path: Path) -> None:
     process.stdout.close()
     assert not owner.is_alive(name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reply_that_arrives_meanwhile_is_not_reported_as_never_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another command stores it after the sent requests were read and before their claims are."""
+    with ResponseCache(tmp_path / "a.sqlite") as cache, ResponseCache(tmp_path / "a.sqlite") as other:
+        assert other.claim("one") == "claimed"
+        other.mark_sent("one")
+        select, answer = cache.select, threading.Thread(target=other.store, args=("one", "url", "model", SAID))
+
+        def answer_first(statement: str, keys: Iterable[str]) -> list[tuple[Any, ...]]:
+            if "claims" in statement:
+                answer.start()
+                answer.join(0.3)
+            return select(statement, keys)
+
+        monkeypatch.setattr(cache, "select", answer_first)
+        assert cache.find_unanswered(["one"]) == set()
+        answer.join(240)
+        assert [*cache.find(["one"])] == ["one"]
 
 
 def test_old_files_of_killed_processes_are_removed_and_those_of_living_ones_stay(tmp_path: Path) -> None:

@@ -419,9 +419,10 @@ class ResponseCache:
 
     def find_unanswered(self, keys: Iterable[str]) -> set[str]:
         """Return those of `keys` whose request was sent and never answered, as a kill leaves them."""
-        sent = {key for (key,) in self.select("SELECT key FROM asked", keys)}
-        claims = self.select("SELECT key, owner FROM claims", sent)
-        alive = {owner: self.owner.is_alive(owner) for owner in {owner for _, owner in claims}}
+        with self.transaction():  # no other command stores a reply and ends its claim between the two
+            sent = {key for (key,) in self.select("SELECT key FROM asked", keys)}
+            claims = self.select("SELECT key, owner FROM claims", sent)
+            alive = {owner: self.owner.is_alive(owner) for owner in {owner for _, owner in claims}}
         return sent - {key for key, owner in claims if alive[owner]}
 
     def load_capabilities(self, endpoint: str, model: str) -> dict[str, Any]:
