@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.forks import Forked, fork
 
 from pricesmith import build
 from pricesmith.cli import run
@@ -59,13 +60,14 @@ class Servers:
     """The servers that a page starts, each on a free port, and its `curl` lines, which ask the last one."""
 
     def __init__(self) -> None:
-        self.processes: list[subprocess.Popen[str]] = []
+        self.processes: list[Forked] = []
         self.url = ""
 
     def start(self, words: list[str]) -> None:
         """Run a `serve` line and wait until it is ready."""
-        command = [sys.executable, "-c", "from pricesmith.cli import main; main()", *words, "--port", "0", "--json"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        words = [*words, "--port", "0", "--json"]
+        code = "from pricesmith.cli import main; main()"
+        process = fork(code, *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.processes.append(process)
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from tests.forks import fork
 
 from pricesmith.cli import run
 from pricesmith.testing import FakeEndpoint, make_catalog, make_csv
@@ -34,7 +34,7 @@ def test_a_killed_file_is_resumed_within_its_budget(
         assert run(["fit", "blend", "--to", "blend", "--set", f"members=median,{member}", *catalog]) == 0
         before, billed = len(fake.requests), fake.billed_usd(*PRICE)
         words = ["price", "blend", "--file", "new.csv", "--to", "prices.csv", "--budget", str(BUDGET)]
-        process = subprocess.Popen([sys.executable, "-c", SCRIPT, *words], stdout=subprocess.DEVNULL)
+        process = fork(SCRIPT, *words, stdout=subprocess.DEVNULL)
         until = time.monotonic() + 240
         while len(fake.requests) < before + 25:
             assert process.poll() is None

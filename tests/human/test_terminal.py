@@ -6,14 +6,13 @@ import os
 import pty
 import select
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.forks import fork
 
 from pricesmith.catalog.catalog import ITEMS, LEDGER
 from pricesmith.core.atomic import read_json, write_json
@@ -37,10 +36,7 @@ class Terminal:
     def __init__(self, *words: object) -> None:
         ours, theirs = pty.openpty()
         env = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", CODE, *map(str, words)]
-        self.process = subprocess.Popen(
-            command, stdin=theirs, stdout=theirs, stderr=theirs, env=env, close_fds=True, start_new_session=True
-        )
+        self.process = fork(CODE, *map(str, words), stdin=theirs, stdout=theirs, stderr=theirs, env=env, session=True)
         os.close(theirs)
         self.handle, self.shown = ours, ""
 

@@ -7,7 +7,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from tests.forks import fork
 
 import pricesmith as ps
 from pricesmith.serve.app import create_app
@@ -80,9 +80,7 @@ def server(served_models: dict[str, Path], tmp_path_factory: pytest.TempPathFact
     options = ["--port", "0", "--json", "--body-timeout", "5", "--max-upload", "3", "--log", str(folder / "log.db")]
     code = "import sys; from pricesmith.cli import main; sys.exit(main())"
     with (folder / "errors.txt").open("w") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, "serve", *models, *options], stdout=subprocess.PIPE, stderr=errors, text=True
-        )
+        process = fork(code, "serve", *models, *options, stdout=subprocess.PIPE, stderr=errors)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,12 +15,13 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.forks import fork
 
 from pricesmith.cli import run
 from pricesmith.serve.keys import add_key
 
 BODY = {"text": "Cobalt drill, size 12 kg"}
-COMMAND = [sys.executable, "-c", "from pricesmith.cli import main; main()", "serve"]
+COMMAND = "from pricesmith.cli import main; main()"
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 240.0) -> None:
@@ -36,13 +36,8 @@ class Server:
     """A running `pricesmith serve`."""
 
     def __init__(self, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [*COMMAND, *arguments, "--port", "0", "--json"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
+        words = ["serve", *arguments, "--port", "0", "--json"]
+        self.process = fork(COMMAND, *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.process.communicate()[1]
@@ -60,7 +55,7 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(number)
         _, errors = self.process.communicate(timeout=240)
-        return self.process.returncode, errors
+        return self.process.wait(), errors
 
 
 @pytest.fixture

@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from tests.forks import fork
 
 from pricesmith.catalog.catalog import Catalog
 from pricesmith.cli import run
 from pricesmith.testing import FakeEndpoint
 
-# Tests that run behind a shell's & inherit that Ctrl-C is ignored.
-LISTENING = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
 SCRIPT = "import sys; from pricesmith.cli import run; sys.exit(run(sys.argv[1:]))"
 
 
@@ -41,12 +39,7 @@ class Command:
 
     def ended_by(self, number: int, requests: int) -> tuple[int, str]:
         """Start it, send a signal when so many requests were seen; its exit code and errors."""
-        process = subprocess.Popen(
-            [sys.executable, "-c", LISTENING + SCRIPT, *self.message],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        process = fork(SCRIPT, *self.message, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         until = time.monotonic() + 240
         while len(self.fake.requests) < requests:
             assert process.poll() is None, process.communicate()[1]
@@ -54,7 +47,7 @@ class Command:
             time.sleep(0.005)
         process.send_signal(number)
         errors = process.communicate(timeout=240)[1]
-        return process.returncode, errors
+        return process.wait(), errors
 
     def twice(self) -> int:
         """How many answers were billed more than once."""
@@ -98,7 +91,7 @@ def test_two_commands_at_once_pay_for_each_answer_once(
     """One process waits for the replies to the other, and reports no requests as never answered."""
     with FakeEndpoint(delay=0.05) as fake:
         command = Command(fake, shop, tmp_path, monkeypatch)
-        first = subprocess.Popen([sys.executable, "-c", SCRIPT, *command.message], stdout=subprocess.PIPE, text=True)
+        first = fork(SCRIPT, *command.message, stdout=subprocess.PIPE)
         until = time.monotonic() + 240
         while len(fake.requests) < 8:
             assert first.poll() is None

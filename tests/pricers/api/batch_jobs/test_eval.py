@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.forks import fork
 
 from pricesmith.catalog.catalog import Catalog, open_catalog
 from pricesmith.cli import run
@@ -197,17 +197,10 @@ def test_ctrl_c_leaves_the_job_at_the_provider(command: Any, tmp_path: Path) -> 
     """Exit code 130 without a traceback; the same command collects the answers."""
     with FakeBatchServer("openai", polls=10**6) as fake:
         eval_command = command(fake)
-        script = (  # tests that run behind a shell's & inherit that Ctrl-C is ignored
-            "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-            "from pricesmith.cli import run; sys.exit(run(sys.argv[1:]))"
-        )
+        script = "import sys; from pricesmith.cli import run; sys.exit(run(sys.argv[1:]))"
         words = ["eval", SPEC, "--catalog", str(eval_command.catalog.path), "--to", str(tmp_path / "evals")]
-        process = subprocess.Popen(
-            [sys.executable, "-c", script, *words, "--limit", "20", "--batch"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        words += ["--limit", "20", "--batch"]
+        process = fork(script, *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         until = time.monotonic() + 240
         while fake.events.count("status") < 1:
             assert process.poll() is None, process.communicate()[1]
