@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from pricesmith.catalog import curate
+from pricesmith.catalog.catalog import open_catalog
+from pricesmith.catalog.items import read_items
 from pricesmith.core.types import Item, Listing
 from pricesmith.pricers.fitting import (
     FIT_TIME,
@@ -25,7 +27,7 @@ from pricesmith.pricers.model import read_manifest
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.pricers.training import CURVE
 from pricesmith.pricers.weighting import item_sources
-from pricesmith.testing import make_csv, make_items
+from pricesmith.testing import make_catalog, make_csv, make_items
 
 
 def written(path: Path, at: float) -> None:
@@ -119,3 +121,18 @@ def test_a_fit_that_reads_from_disk_is_that_of_a_list(kind: str, weight_by: str,
     read, listed = (read_manifest(tmp_path / name)["files"] for name in ("read", "listed"))
     assert len(read) > 8
     assert {name for name in {*read, *listed} if read.get(name) != listed.get(name)} <= {CURVE}
+
+
+def test_lists_of_a_catalogs_rows_keep_their_groups(tmp_path: Path) -> None:
+    """Both halves of validation together, on which a blend is cross-fitted, and a sample of the rows to calibrate on:
+    near-duplicates in different folds would make the intervals too narrow."""
+    catalog = open_catalog(make_catalog(tmp_path / "catalog", 200))
+    tune, calibrate = (read_items(catalog, "validation", half) for half in ("tune", "calibrate"))
+    rows = FitData(read_items(catalog, "train"), tune, calibrate)
+    columns = catalog.columns("validation", ("id", "group"))
+    groups = dict(zip(columns["id"], columns["group"], strict=True))
+    assert len(set(groups.values())) < len(groups)
+    validation = [*tune, *calibrate]
+    assert rows.get_groups(validation) == [groups[item.listing.id] for item in validation]
+    assert rows.get_groups(list(calibrate)[::2]) == rows.get_groups(calibrate)[::2]
+    assert rows.get_groups([Item(Listing("new", "a hose", ""), 1.0)]) == ["new"]

@@ -126,10 +126,18 @@ class FitData:
         return replace(self, train=train, tune=tune)
 
     def get_groups(self, items: Sequence[Item]) -> list[str]:
-        """The near-duplicate group of each item; an item without one is a group of its own."""
+        """The near-duplicate group of each item; an item without one is a group of its own.
+
+        `items` may be a list of rows of a catalog, such as both halves of validation together.
+        """
         if isinstance(items, CatalogItems):
             return items.column("group")
-        return [self.groups.get(item.listing.id, item.listing.id) for item in items]
+        ids = [item.listing.id for item in items]
+        known = dict(self.groups)
+        for rows in (self.calibrate, self.tune, self.train):
+            if isinstance(rows, CatalogItems) and not known.keys() >= set(ids):
+                known.update(zip(rows.column("id"), rows.column("group"), strict=True))
+        return [known.get(id, id) for id in ids]
 
 
 def fit_rows(
