@@ -101,7 +101,7 @@ def test_only_what_is_needed_is_read(shop: Catalog, monkeypatch: pytest.MonkeyPa
 def test_a_changed_file_is_refused_when_it_is_read(shop: Catalog, tmp_path: Path) -> None:
     """Also after the catalog was opened."""
     found = read_items(shop, "train")
-    lost = CatalogItems(Catalog(tmp_path, shop.ledger), found.rows)
+    lost = CatalogItems(Catalog(tmp_path, shop.ledger), found.rows, found.version)
     (tmp_path / "items.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError):
         list(lost)
@@ -111,3 +111,15 @@ def test_an_unknown_split_is_refused(shop: Catalog) -> None:
     """With the splits that there are."""
     with pytest.raises(InputError, match="no split 'dev'"):
         read_items(shop, "dev")
+
+
+def test_items_of_a_catalog_that_was_built_again_are_not_mixed_with_the_new_ones(tmp_path: Path) -> None:
+    """A fit goes through them several times; the file of the same size and number of rows is another one."""
+    table, folder = make_csv(tmp_path / "a.csv", 400), tmp_path / "out"
+    found = read_items(curate([str(table)], folder), "train")
+    listings = found.listings
+    assert len(list(found)) == len(list(listings)) == len(found)
+    curate([str(table)], folder, overwrite=True)
+    for read in (found, listings):
+        with pytest.raises(InputError, match="has been replaced while it was read"):
+            list(read)

@@ -6,7 +6,8 @@
     get_listings(items)                     # a sequence of listings, read in the same way
 
 A fit that goes through such a sequence holds its features, and not millions of Python objects beside them. A single
-item can be asked for too: then the columns are kept in memory, as Arrow arrays.
+item can be asked for too: then the columns are kept in memory, as Arrow arrays. If the catalog is built again
+meanwhile, reading ends with an error: a model of two catalogs would be wrong without a word.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from pricesmith.catalog.catalog import Catalog, check_split, half_of
+from pricesmith.catalog.catalog import ITEMS, Catalog, check_split, half_of
+from pricesmith.core.errors import InputError
 from pricesmith.core.types import Item, Listing
 
 if TYPE_CHECKING:
@@ -32,10 +34,12 @@ BATCH = 5_000  # rows that are read at once
 
 @dataclass(frozen=True, eq=False)
 class CatalogItems(Sequence[Item]):
-    """The items of the `rows` [n] of a catalog's file, ascending; sample weights [n] are None if all are 1."""
+    """The items of the `rows` [n] of a catalog's file, ascending; sample weights [n] are None if all are 1. `version`
+    is the file that the rows were found in."""
 
     catalog: Catalog
     rows: NDArray[np.int64]
+    version: tuple[int, ...]
     weights: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
@@ -79,11 +83,18 @@ class CatalogItems(Sequence[Item]):
         return CatalogListings(self)
 
     def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Some columns of the rows, a number of rows at a time. Raises InputError where the file is damaged."""
+        """Some columns of the rows, a number of rows at a time. Raises InputError where the file is damaged, or if it
+        is another one by now."""
         import pyarrow as pa
 
         start = 0
         for batch in self.catalog.batches(names, BATCH):
+            if start == 0 and file_version(self.catalog) != self.version:  # the file is open: what follows is its own
+                raise InputError(
+                    f"{self.catalog.path} has been replaced while it was read",
+                    got="another catalog under the same name",
+                    hint="Run the same command again; it reads the new one.",
+                )
             first, last = np.searchsorted(self.rows, [start, start + batch.num_rows])
             own = self.rows[first:last] - start
             start += batch.num_rows
@@ -99,6 +110,15 @@ class CatalogItems(Sequence[Item]):
         return replace(self, weights=None if (weights == 1).all() else weights)
 
 
+def file_version(catalog: Catalog) -> tuple[int, ...]:
+    """What tells the file of a catalog's items from another one under the same name; empty if there is none."""
+    try:
+        facts = (catalog.path / ITEMS).stat()
+    except FileNotFoundError:
+        return ()
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
 def make_listings(rows: pa.RecordBatch | pa.Table, rewriting: str) -> Iterator[Listing]:
     """The listings of some rows with the columns `TEXTS`."""
     columns = [rows.column(name).to_pylist() for name in TEXTS]
@@ -111,6 +131,7 @@ def read_items(catalog: Catalog, split: str, half: str | None = None) -> Catalog
     import pyarrow.compute as pc
 
     check_split(split)
+    version = file_version(catalog)
     parts, start = [np.zeros(0, np.int64)], 0
     for batch in catalog.batches(("split",) if half is None else ("split", "group")):
         rows = np.flatnonzero(pc.equal(batch.column("split"), split).to_numpy(zero_copy_only=False))
@@ -119,7 +140,7 @@ def read_items(catalog: Catalog, split: str, half: str | None = None) -> Catalog
             rows = rows[np.array([half_of(group) == half for group in groups], dtype=np.bool_)]
         parts.append(rows + start)
         start += batch.num_rows
-    return CatalogItems(catalog, np.concatenate(parts))
+    return CatalogItems(catalog, np.concatenate(parts), version)
 
 
 @dataclass(frozen=True, eq=False)
