@@ -14,7 +14,7 @@ def test_an_item_handed_to_a_pricer_is_a_type_error(tmp_path: Path) -> None:
     # Outside tests/, since pyproject.toml relaxes the checks of the tests' own modules.
     program = Path(shutil.copy(source, tmp_path))
     checked = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", str(program)],
+        [sys.executable, "-m", "mypy", "--strict", "--num-workers", "0", str(program)],
         capture_output=True,
         text=True,
         cwd=Path(__file__).parents[1],
