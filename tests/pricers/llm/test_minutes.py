@@ -113,7 +113,7 @@ def test_everything_fits_into_the_minutes(
 def test_a_fast_machine_takes_all_rows(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is cut where there is time."""
     machine = Machine(monkeypatch, load=1, position=1e-4, item=1e-3)
-    config = fitted(base, tmp_path / "run", 0.5, epochs=2)
+    config = fitted(base, tmp_path / "run", 0.5, epochs=0.2)
     assert machine.head_rows == config["calibration_rows"] == 300
 
 
