@@ -152,7 +152,7 @@ def test_the_script_of_base_and_instruct_compares_them_on_the_same_items(
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     specialist = importlib.import_module("specialist")
     small = {"minutes": 0, "epochs": 0.5, "tokens_per_batch": 512, "max_length": 24, "lora_r": 4, "n_evals": 1}
-    small |= {"learning_rate": 1e-2}
+    small |= {"learning_rate": 1e-2, "lora_alpha": 8}
     for name, (recipe, settings) in specialist.VARIANTS.items():
         chat = recipe.endswith("_instruct")
         base = make_model(tmp_path / name, numbers="single", chat=chat)

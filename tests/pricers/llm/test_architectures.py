@@ -299,7 +299,7 @@ def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(
 ) -> None:
     """Slow because of two trainings of every architecture. Bit for bit, with dropout and validation."""
     items, _ = make_items(90)
-    settings = {**SMALL, "epochs": 0.5, "max_length": 24, "lora_dropout": 0.1, "dtype": "float32", "head_init_rows": 50}
+    settings = {**SMALL, "tokens_per_batch": 128, "max_length": 24, "lora_dropout": 0.1, "dtype": "float32"}
     recipe = {"bins": LoraBins, "tokens": LoraTokens}[readout](base=str(bases(kind)), **settings)
     folders = [tmp_path / "straight", tmp_path / "interrupted"]
     for folder in folders:
