@@ -1,7 +1,7 @@
 """Finds the few of many texts that cleaning may change, so that all others pass through untouched.
 
-    >>> find_unclean(["Garden hose", "Garden&nbsp;hose", "", " a lamp"], lines=False)
-    [1, 3]
+    >>> find_unclean(["Garden hose"] * 60 + ["Garden&nbsp;hose", "", " a lamp"], lines=False)
+    [60, 62]
 
 `clean.plain_text` says what clean text is. This says only for which texts it need not be asked.
 """
