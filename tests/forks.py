@@ -54,7 +54,10 @@ def receive():
         sys.exit()
     size, text = struct.unpack("!I", head)[0], b""
     while len(text) < size:
-        text += parent.recv(size - len(text))
+        part = parent.recv(size - len(text))
+        if not part:
+            sys.exit()
+        text += part
     return json.loads(text), streams
 
 def say(**facts):
@@ -131,6 +134,7 @@ class Server:
         while True:
             facts = self.read(None)
             if facts is not None and "code" not in facts:
+                self.codes.pop(facts["pid"], None)  # of an earlier process with this number
                 return int(facts["pid"])
 
     def read(self, seconds: float | None) -> dict[str, int] | None:

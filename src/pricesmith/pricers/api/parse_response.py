@@ -147,11 +147,13 @@ def strip_reasoning(text: str) -> str | None:
         answer = answer[finals[-1].end() :]
     elif OTHER_CHANNEL.search(answer):
         return None
-    while (close := CLOSE_TAG.search(answer)) is not None:
-        start = OPEN_TAG.search(answer, 0, close.start())
-        if start is not None and answer[: start.start()].strip():
+    begin = 0
+    while (close := CLOSE_TAG.search(answer, begin)) is not None:
+        start = OPEN_TAG.search(answer, begin, close.start())
+        if start is not None and answer[begin : start.start()].strip():
             break  # text before the reasoning is no answer by itself
-        answer = answer[close.end() :]
+        begin = close.end()
+    answer = answer[begin:]  # once: a copy for each tag takes quadratic time
     if OPEN_TAG.search(answer) and not CLOSE_TAG.search(answer):
         return None
     answer = strip_end_tokens(answer)
@@ -166,9 +168,12 @@ def strip_end_tokens(text: str) -> str:
     One token at a time: a pattern of any number of them takes quadratic time for a long run of spaces.
     """
     text = text.strip()
-    while (end := END_TOKEN.search(text, max(0, len(text) - MAX_END_TOKEN_CHARS))) is not None:
-        text = text[: end.start()].rstrip()
-    return text
+    stop = len(text)
+    while (end := END_TOKEN.search(text, max(0, stop - MAX_END_TOKEN_CHARS), stop)) is not None:
+        stop = end.start()
+        while stop and text[stop - 1].isspace():
+            stop -= 1
+    return text[:stop]
 
 
 def parse_json_price(text: str, currency: str) -> float | str:

@@ -142,7 +142,7 @@ class ApiPricer:
         self.usage = UsageStats()
         self.after_answers: Callable[[], None] | None = None
         self.batch: BatchSource | None = None
-        self.is_down = False  # no request of the last call got a reply
+        self.without_reply: set[str] = set()  # keys of the requests that failed since the last reply
         self.fixed_examples: Examples = ()
         self.selector: ComparablesSelector | None = None
         if endpoint.secrets:
@@ -297,7 +297,10 @@ class ApiPricer:
         finally:
             self.usage.requested += batch.counts["requested"]
             self.usage.cached += batch.counts["from_others"]
-            self.is_down = batch.counts["without_reply"] > 0 and not batch.counts["requested"]
+            if batch.counts["requested"] or batch.counts["from_others"]:
+                self.without_reply = set()
+            else:
+                self.without_reply |= batch.without_reply
         if pending and client.proven:
             self.cache.save_capabilities(client.endpoint.url, client.endpoint.model, client.capabilities_dict())
             if client is self.client and (note := client.take_effort_note()):
@@ -305,6 +308,12 @@ class ApiPricer:
         if pending and self.after_answers is not None:
             self.after_answers()
         return results
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the endpoint seems to be down: no reply to several listings in a row. One alone may be what it fails
+        on."""
+        return len(self.without_reply) > 1
 
     def note_unanswered(self, pending: Sequence[ApiRequest]) -> None:
         """Count and note the requests that an earlier command sent and never got a reply to."""
@@ -398,12 +407,14 @@ class RequestBatch:
     """Requests of one `complete`, asked by several threads; `results` is filled by key.
 
     `counts` has replies `requested` here, replies `from_others` that another command received meanwhile, and requests
-    `failed` without a reply; `ask` raises PricesmithError if more than `max_failed` have none.
+    `failed` without a reply, of which the keys of those that were sent are in `without_reply`; `ask` raises
+    PricesmithError if more than `max_failed` have none.
     """
 
     def __init__(self, pricer: ApiPricer, client: ApiClient, results: Results, max_failed: int) -> None:
         self.pricer, self.client, self.results, self.max_failed = pricer, client, results, max_failed
         self.counts: Counter[str] = Counter()
+        self.without_reply: set[str] = set()
         self.lock = threading.Lock()
         self.other_commands = {os.getpid()}
 
@@ -427,8 +438,8 @@ class RequestBatch:
             cache.store(request.key, endpoint.url, endpoint.model, completion, purpose=request.purpose, effort=effort)
         except RequestFailed as error:
             self.add(request.key, error, "failed")
-            with self.lock:
-                self.counts["without_reply"] += error.tries > 0
+            if error.tries:
+                self.without_reply.add(request.key)
             failed = self.counts["failed"]
             if failed > self.max_failed or (self.client.must_reply and not self.client.responded):
                 raise pricer.down_error(failed, error) from None

@@ -303,14 +303,16 @@ class ResponseCache:
         """Store a reply, with API keys already masked, and end its claim; the first reply of a key stays.
 
         `purpose` (price, memorization, rewriting) and `effort` (of reasoning) are kept for `mean_output_tokens`. If the
-        disk is full, the reply gets the space that `claim` has reserved.
+        disk is full, the reply gets the space that `claim` has reserved; no other thread claims meanwhile, which would
+        take that space for its own reserve.
         """
-        try:
-            self.store_once(key, endpoint, model, completion, purpose, effort)
-        except InputError:
-            with contextlib.suppress(OSError):
-                self.reserve.release()
-            self.store_once(key, endpoint, model, completion, purpose, effort)
+        with self.lock:
+            try:
+                self.store_once(key, endpoint, model, completion, purpose, effort)
+            except InputError:
+                with contextlib.suppress(OSError):
+                    self.reserve.release()
+                self.store_once(key, endpoint, model, completion, purpose, effort)
 
     def store_once(
         self, key: str, endpoint: str, model: str, completion: Completion, purpose: str, effort: str
