@@ -41,13 +41,7 @@ from pricesmith.pricers.api.providers import Endpoint, user_prices_file
 from pricesmith.pricers.api.redaction import mask_key
 from pricesmith.pricers.api.response_cache import PRICE, Completion, ResponseCache, cache_key
 from pricesmith.pricers.api.usage import FLEX, Usage
-from pricesmith.text.prompts import (
-    MAX_SHOTS,
-    SYSTEM_PROMPT,
-    Prompt,
-    few_shot_messages,
-    repair_unicode,
-)
+from pricesmith.text.prompts import MAX_SHOTS, SYSTEM_PROMPT, Prompt, few_shot_messages, repair_unicode
 
 JSON_ANSWER_TOKENS = 8.0  # {"price": 24.5}
 MAX_LISTING_CHARS = 8_000  # of a listing that is priced: a megabyte would cost dollars
@@ -297,10 +291,8 @@ class ApiPricer:
         finally:
             self.usage.requested += batch.counts["requested"]
             self.usage.cached += batch.counts["from_others"]
-            if batch.counts["requested"] or batch.counts["from_others"]:
-                self.without_reply = set()
-            else:
-                self.without_reply |= batch.without_reply
+            replied = batch.counts["requested"] + batch.counts["from_others"]
+            self.without_reply = set() if replied else self.without_reply | batch.without_reply
         if pending and client.proven:
             self.cache.save_capabilities(client.endpoint.url, client.endpoint.model, client.capabilities_dict())
             if client is self.client and (note := client.take_effort_note()):
@@ -311,8 +303,7 @@ class ApiPricer:
 
     @property
     def is_down(self) -> bool:
-        """Whether the endpoint seems to be down: no reply to several listings in a row. One alone may be what it fails
-        on."""
+        """Whether several listings in a row got no reply; one alone may be what the endpoint fails on."""
         return len(self.without_reply) > 1
 
     def note_unanswered(self, pending: Sequence[ApiRequest]) -> None:
@@ -407,8 +398,7 @@ class RequestBatch:
     """Requests of one `complete`, asked by several threads; `results` is filled by key.
 
     `counts` has replies `requested` here, replies `from_others` that another command received meanwhile, and requests
-    `failed` without a reply, of which the keys of those that were sent are in `without_reply`; `ask` raises
-    PricesmithError if more than `max_failed` have none.
+    `failed` without a reply (`without_reply`: those sent); `ask` raises PricesmithError if over `max_failed` have none.
     """
 
     def __init__(self, pricer: ApiPricer, client: ApiClient, results: Results, max_failed: int) -> None:
@@ -433,8 +423,7 @@ class RequestBatch:
         completion = None
         try:
             completion = self.client.complete(call)
-            effort = pricer.options.reasoning_effort
-            endpoint = pricer.endpoint
+            effort, endpoint = pricer.options.reasoning_effort, pricer.endpoint
             cache.store(request.key, endpoint.url, endpoint.model, completion, purpose=request.purpose, effort=effort)
         except RequestFailed as error:
             self.add(request.key, error, "failed")
