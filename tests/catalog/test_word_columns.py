@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rensa import RMinHash
 
 from pricesmith.catalog.near_duplicates import N_HASHES, SEED, sketch, sketch_joined
-from pricesmith.catalog.word_columns import find_shingles, hash_spans, join_words
+from pricesmith.catalog.word_columns import find_shingles, hash_shingles, join_words
 from pricesmith.text.words import count_letters, split_words
 
 PIECES = [
@@ -76,7 +76,7 @@ def test_shingles_are_three_words_in_a_row(texts: list[str]) -> None:
 def test_hashes_are_those_of_rensa(spans: list[bytes]) -> None:
     ends = np.cumsum([len(span) for span in spans])
     starts = ends - [len(span) for span in spans]
-    hashes = hash_spans(np.frombuffer(b"".join(spans), dtype=np.uint8), starts, ends)
+    hashes = hash_shingles(np.frombuffer(b"".join(spans), dtype=np.uint8), starts, ends)
     assert [hashes.tolist()] == RMinHash.hash_token_sets([spans])
 
 

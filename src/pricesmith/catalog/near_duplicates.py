@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pricesmith.catalog.band_index import Allocate, BandIndex, BlockIndex, Ints, allocate_memory
-from pricesmith.catalog.word_columns import JoinedWords, find_shingles, hash_spans, join_words
+from pricesmith.catalog.word_columns import JoinedWords, find_shingles, hash_shingles, join_words
 from pricesmith.core.progress import SILENT, Progress
 
 FIRST_BLOCK, BLOCK = 256, 8_192  # rows; large groups have their center before blocks are large
@@ -274,7 +274,7 @@ def sketch_joined(words: JoinedWords) -> NDArray[np.uint16]:
     from rensa import RMinHash
 
     starts, ends, counts = find_shingles(words)
-    hashes = hash_spans(words.data, starts, ends)
+    hashes = hash_shingles(words.data, starts, ends)
     offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.uint64)
     pack = Struct(f"={N_HASHES}I").pack
     packed: list[bytes] = []

@@ -130,7 +130,7 @@ MIXED_IN, FACTOR = np.uint64(0xA4093822299F31D0), np.uint64(0xF1357AEA2E62A9C5)
 LOW, HALF, ROTATION = np.uint64(0xFFFFFFFF), np.uint64(32), np.uint64(26)
 
 
-def hash_spans(data: Bytes, starts: Ints, ends: Ints) -> Hashes:
+def hash_shingles(data: Bytes, starts: Ints, ends: Ints) -> Hashes:
     """64 bits for each span of bytes, those of `RMinHash.hash_token_sets`; (spans,)."""
     padded = np.concatenate((data, np.zeros(LONGEST, dtype=np.uint8)))
     sizes = ends - starts

@@ -386,3 +386,13 @@ def test_a_tls_handshake_that_never_ends_stops_at_its_deadline() -> None:
     assert caught.value.got in ("timeout", "no connection")
     assert took < TIMEOUT + PATIENCE
     assert client.failed_tries_usd == 0
+
+
+def test_what_batch_jobs_of_the_command_cost_before_leaves_less_for_single_requests() -> None:
+    """A command that ended between its batch and its other questions has one budget for both."""
+    budget = Budget(1.0)
+    budget.earlier = 0.9
+    with pytest.raises(BudgetExceeded):
+        budget.reserve(0.2)
+    assert budget.reserve(0.1)
+    assert budget.spent == pytest.approx(0.9)

@@ -55,7 +55,7 @@ class Budget:
     """A spending limit in US dollars shared by all requests of a command. Without a limit it only counts.
 
     `earlier` is what finished batch jobs of the same command cost when it ran before: it counts as spent as soon as the
-    command submits another one.
+    command asks anything more.
     `failed_tries_usd` is the part of `spent` for requests whose reply never arrived. `record` is called with `spent`
     and `reserved` before a request is sent and after its reply.
     """
@@ -74,6 +74,7 @@ class Budget:
         """
         with self.change:
             self.check_overrun()
+            self.spent, self.earlier = self.spent + self.earlier, 0.0
             while self.limit is not None and self.spent + self.reserved + worst > self.limit:
                 if stop is not None and stop.is_set():
                     return False
