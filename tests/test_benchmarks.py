@@ -22,7 +22,7 @@ import pytest
 import torch
 import transformers
 
-from pricesmith.pricers.llm import lora, trainer
+from pricesmith.pricers.llm import trainer, tuning
 from pricesmith.pricers.llm.lora import LoraTokens
 from pricesmith.pricers.recipes import read_recipe
 from pricesmith.testing import make_catalog, make_csv, make_items, make_model
@@ -152,7 +152,7 @@ def test_the_script_of_base_and_instruct_compares_them_on_the_same_items(
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     specialist = importlib.import_module("specialist")
     small = {"minutes": 0, "epochs": 0.1, "tokens_per_batch": 512, "max_length": 24, "lora_r": 2, "n_evals": 1}
-    monkeypatch.setattr(lora, "best_is_far_worse", lambda _: False)  # random weights learn nothing in a few steps
+    monkeypatch.setattr(tuning, "best_is_far_worse", lambda _: False)  # random weights learn nothing in a few steps
     for name, (recipe, settings) in specialist.VARIANTS.items():
         chat = recipe.endswith("_instruct")
         base = make_model(tmp_path / name, numbers="single", chat=chat)

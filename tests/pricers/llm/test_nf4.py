@@ -36,7 +36,7 @@ HIDDEN = 64  # NF4 has a constant for every 64 weights
 PROGRAM = """
 import os, signal
 from pricesmith.cli import main
-from pricesmith.pricers.llm import lora
+from pricesmith.pricers.llm import tuning
 from pricesmith.pricers.llm.trainer import PriceTrainer
 
 step_of_trainer = PriceTrainer.training_step
@@ -47,7 +47,7 @@ def training_step(self, *args, **kwargs):
     return step_of_trainer(self, *args, **kwargs)
 
 PriceTrainer.training_step = training_step
-lora.PROBE_STEPS = 2  # that are timed before the training: each takes seconds
+tuning.PROBE_STEPS = 2  # that are timed before the training: each takes seconds
 main()
 """
 

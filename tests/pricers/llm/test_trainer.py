@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.core.progress import Progress
-from pricesmith.pricers.llm import batching, lora, trainer
+from pricesmith.pricers.llm import batching, lora, trainer, tuning
 from pricesmith.pricers.llm.adapters import add_adapter, find_target_modules
 from pricesmith.pricers.llm.batching import (
     BinLoss,
@@ -292,6 +292,7 @@ def test_a_gpu_prices_more_validation_items(
 
     monkeypatch.setattr(TuningRun, "build_model", build_on_cpu)
     monkeypatch.setattr(TuningRun, "build_trainer", lambda _: SimpleNamespace())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     (tmp_path / "catalog.json").write_text(json.dumps({"price_range": [0.01, 5000.0], "currency": "USD"}))
     rows, _ = make_items(60)
     job = TuningRun(LoraBins(base=str(llama), **SMALL), rows[:40], rows * 40, tmp_path, Progress())
@@ -323,7 +324,7 @@ def test_it_stops_when_it_gets_no_better_and_keeps_the_best(
     """With patience 2 there is no third evaluation after the best; the best checkpoint's adapter is the model's."""
     errors = iter([25.0, 30.0, 9.0, 20.0, 20.0, 1.0, 1.0])
     monkeypatch.setattr(TuningRun, "validate", lambda job, items: ValidationResult(next(errors), 1.0))
-    monkeypatch.setattr(lora, "PROBE_STEPS", 3)
+    monkeypatch.setattr(tuning, "PROBE_STEPS", 3)
     monkeypatch.setattr(
         lora.PriceTrainer, "probe", lambda *_, **__: Throughput(position_seconds=1e-5, item_seconds=1e-5, memory_gb=0.1)
     )
