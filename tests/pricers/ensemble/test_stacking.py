@@ -14,7 +14,7 @@ from pricesmith.core.progress import Progress
 from pricesmith.core.types import Item, Listing
 from pricesmith.pricers.conformal import ClippedPricer, ConformalPricer
 from pricesmith.pricers.ensemble import neural
-from pricesmith.pricers.ensemble.neural import ColumnScale, TrainConfig
+from pricesmith.pricers.ensemble.neural import TrainConfig
 from pricesmith.pricers.ensemble.stacking import (
     MIN_BIN_ROWS,
     Gate,
@@ -127,15 +127,6 @@ def test_fields_are_the_same_after_a_file() -> None:
     again = TabularFields.from_dict(fields.to_dict())
     assert np.array_equal(fields.columns(listings), again.columns(listings), equal_nan=True)
     assert fields.columns(listings).shape == (120, len(fields.categories) + len(fields.numbers))
-
-
-def test_a_scale_does_not_mind_what_is_missing() -> None:
-    """A column that is empty, or constant, or full of gaps stays finite."""
-    columns = np.array([[1, np.nan, 5, np.nan], [3, np.nan, 5, 1e30]], dtype=np.float32)
-    scaled = ColumnScale.from_columns(columns)(columns)
-    assert np.isfinite(scaled).all()
-    assert scaled[:, 0] == pytest.approx([-1, 1], abs=1e-3)
-    assert (scaled[:, 1] == 0).all()
 
 
 def test_the_batch_doubles_in_the_last_half_of_the_passes() -> None:

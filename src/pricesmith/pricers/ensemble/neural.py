@@ -32,8 +32,9 @@ from pricesmith.core.atomic import atomic_file
 from pricesmith.core.model_files import Shapes, array_names, check_arrays, read_arrays, read_tensors
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.threads import N_CORES
-from pricesmith.pricers.ensemble.retrieval import Neighbors
+from pricesmith.pricers.features.column_scale import ColumnScale
 from pricesmith.pricers.features.hashing import BITS, F32, SparseRows, Vocabulary
+from pricesmith.pricers.features.retrieval import Neighbors
 from pricesmith.pricers.features.tokenizer import F64
 from pricesmith.pricers.sparse_training import Adam, EmbeddingTable, PriceLoss, sum_embeddings
 from pricesmith.pricers.training import (
@@ -66,7 +67,6 @@ NETWORK: Shapes = {  # the tensors of AttentionNet with its embedding table, and
 EVERY = 15  # steps between two computations of all keys
 MASKED = -1e4  # the logit of a missing neighbor
 CHUNK = 4096
-CLIP = 4.0  # standardized columns are clipped here
 MIN_STEPS = 150
 
 
@@ -168,28 +168,6 @@ class AttentionNet:
 def embed_rows(matrix: Any, embedding: Tensor) -> Tensor:
     """The sum of embeddings of each sparse row [n, embedding_dim]."""
     return sum_embeddings(matrix.indices, matrix.data, matrix.indptr, embedding)
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnScale:
-    """Means and spreads of columns, both [columns]; missing values become the mean."""
-
-    means: F64
-    spreads: F64
-
-    @classmethod
-    def from_columns(cls, columns: F32) -> ColumnScale:
-        """The scale of training columns [n, columns]."""
-        finite = np.isfinite(columns)
-        counts = np.maximum(finite.sum(axis=0), 1)
-        means = np.where(finite, columns, 0.0).sum(axis=0, dtype=np.float64) / counts
-        squares = np.where(finite, (columns - means) ** 2, 0.0).sum(axis=0, dtype=np.float64) / counts
-        return cls(means, np.sqrt(squares) + 1e-6)
-
-    def __call__(self, columns: F32) -> F32:
-        """The columns, standardized and clipped."""
-        scaled = np.nan_to_num((columns - self.means) / self.spreads, nan=0.0, posinf=CLIP, neginf=-CLIP)
-        return np.clip(scaled, -CLIP, CLIP).astype(np.float32)
 
 
 def train_network(

@@ -30,8 +30,8 @@ from pricesmith.core.threads import N_CORES
 from pricesmith.core.types import Item, Listing, Pricer, Quote, Recipe
 from pricesmith.pricers import recipe_class
 from pricesmith.pricers.ensemble.neural import NetworkEnsemble, TrainConfig, network_files, train_networks
-from pricesmith.pricers.ensemble.retrieval import N_NEIGHBORS, NeighborIndex, RetrievalSet, StageCache
 from pricesmith.pricers.features.hashing import F32, SparseRows, chunks, concatenate_rows, gather_parts
+from pricesmith.pricers.features.retrieval import N_NEIGHBORS, NeighborIndex, RetrievalSet, StageCache
 from pricesmith.pricers.features.tokenizer import F64
 from pricesmith.pricers.features.trees import TabularFields, TreeEnsemble, TreeParams, fit_trees, tree_files
 from pricesmith.pricers.recipes import measured_figures, split_commas

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from pricesmith.core.types import Listing
-from pricesmith.pricers.ensemble import retrieval
-from pricesmith.pricers.ensemble.retrieval import (
+from pricesmith.pricers.features import retrieval
+from pricesmith.pricers.features.hashing import gather_rows
+from pricesmith.pricers.features.retrieval import (
     BIAS,
     N_NEIGHBORS,
     NOISE,
@@ -17,7 +18,6 @@ from pricesmith.pricers.ensemble.retrieval import (
     assign_folds,
     group_listings,
 )
-from pricesmith.pricers.features.hashing import gather_rows
 from pricesmith.testing import make_items
 
 ITEMS = make_items(400, seed=3)[0]
