@@ -14,7 +14,7 @@ from pricesmith.catalog.catalog import Catalog, open_catalog
 from pricesmith.pricers import KINDS
 from pricesmith.pricers.fitting import fit_model
 from pricesmith.pricers.recipes import read_recipe
-from pricesmith.testing import make_catalog, make_model
+from pricesmith.testing import make_catalog, make_encoder, make_model
 
 SMALL: dict[str, dict[str, Any]] = {"sparse_mlp": {"ensemble_size": 1, "embedding_dim": 16, "hidden_dim": 16}}
 ONE_EACH = {"folds": 2, "ensemble_size": 1, "fold_ensemble_size": 1, "n_forests": 1, "n_estimators": 30}
@@ -80,6 +80,9 @@ class FittedModels(Mapping[str, Path]):
         if kind in ("lora_tokens", "lora_bins"):
             more = {"epochs": 0.1} if kind == "lora_tokens" else {"epochs": 1.2, "bins": 32}
             return {**TUNED, "base": str(self.base()), **more}
+        if kind == "encoder":
+            small = {"hidden_dim": 32, "bins": 32, "epochs": 2, "n_evals": 1, "minutes": 0, "dtype": "float32"}
+            return {**small, "base": str(self.encoder()), "tokens_per_batch": 1024, "learning_rate": 1e-3}
         if kind == "precomputed":
             return {"file": str(self.guesses)}
         if kind == "blend":
@@ -94,6 +97,13 @@ class FittedModels(Mapping[str, Path]):
             if not (self.folder / "base").exists():
                 make_model(self.folder / "part", numbers="single").rename(self.folder / "base")
         return self.folder / "base"
+
+    def encoder(self) -> Path:
+        """The tiny bidirectional encoder."""
+        with FileLock(f"{self.folder}/bidirectional.lock"):
+            if not (self.folder / "bidirectional").exists():
+                make_encoder(self.folder / "part-bidirectional").rename(self.folder / "bidirectional")
+        return self.folder / "bidirectional"
 
     def __getitem__(self, kind: str) -> Path:
         if kind not in KINDS:

@@ -192,12 +192,12 @@ def test_language_models_and_unknown_kinds_are_not_divided(models: Any, monkeypa
     assert can_divide(ridge)
     assert can_divide(blend)
     assert LoadedModel.open(models("ridge"), EngineLimits()).pool is None  # one process
-    for kind in ("lora_tokens", "lora_bins", "plugin"):
+    for kind in ("lora_tokens", "lora_bins", "encoder", "plugin"):
         with monkeypatch.context() as patch:
             patch.setattr(type(ridge.recipe), "kind", kind)
             assert not can_divide(ridge)
             assert not can_divide(blend)  # its first member
-    assert set(KINDS) - DIVISIBLE == {"lora_tokens", "lora_bins"}
+    assert set(KINDS) - DIVISIBLE == {"lora_tokens", "lora_bins", "encoder"}
 
 
 def test_models_that_ask_an_api_model_are_not_divided(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:

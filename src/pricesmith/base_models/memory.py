@@ -376,7 +376,7 @@ def plan_for_hardware(recipe: Recipe, progress: Progress = SILENT, *, to: Path |
     A note names the mode, its memory and the reason. Raises InputError if the base cannot be found, UsageError if a
     revision is set and the base has none.
     """
-    if not hasattr(recipe, "tokens_per_batch"):
+    if not hasattr(recipe, "quantization"):
         return recipe
     if current_processes() is ALONE:
         refuse_several_processes()

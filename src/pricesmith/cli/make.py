@@ -279,7 +279,7 @@ def fit(
 def open_launch(recipe: Any) -> Launch | None:
     """The processes that tune a language model together. Raises UsageError for a recipe of another kind in several
     processes, and for a launch that cannot work."""
-    if hasattr(recipe, "tokens_per_batch"):
+    if hasattr(recipe, "quantization"):
         return read_launch()
     refuse_launch(f"`pricesmith fit` with the recipe {recipe.kind}")
     return None

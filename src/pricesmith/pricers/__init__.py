@@ -26,6 +26,7 @@ KINDS = {
     "precomputed": "pricesmith.pricers.precomputed:PrecomputedRecipe",
     "lora_tokens": "pricesmith.pricers.llm.lora:LoraTokens",
     "lora_bins": "pricesmith.pricers.llm.lora:LoraBins",
+    "encoder": "pricesmith.pricers.llm.encoder:EncoderRecipe",
     "blend": "pricesmith.pricers.blend:BlendRecipe",
     "cascade": "pricesmith.pricers.cascade:CascadeRecipe",
 }

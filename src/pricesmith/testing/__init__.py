@@ -8,7 +8,7 @@ True
 from pricesmith.testing.batch_server import FakeBatchServer
 from pricesmith.testing.conformance import ODD_TEXTS, check_pricer, odd_listings
 from pricesmith.testing.endpoint import ChatServer, FakeEndpoint
-from pricesmith.testing.goods import BRANDS, GOODS, make_catalog, make_csv, make_items, make_model
+from pricesmith.testing.goods import BRANDS, GOODS, make_catalog, make_csv, make_encoder, make_items, make_model
 
 __all__ = [
     "BRANDS",
@@ -20,6 +20,7 @@ __all__ = [
     "check_pricer",
     "make_catalog",
     "make_csv",
+    "make_encoder",
     "make_items",
     "make_model",
     "odd_listings",

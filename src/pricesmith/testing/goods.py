@@ -140,6 +140,32 @@ def make_model(
     return folder
 
 
+def make_encoder(folder: Path, *, seed: int = 0, layers: int = 2, hidden: int = 32) -> Path:
+    """Write a bidirectional encoder (BERT) of a few thousand random weights, with its tokenizer; its folder is
+    returned."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    tokenizer = make_tokenizer("digits", chat=False)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        max_position_embeddings=512,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = BertModel(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def make_config(group: str, tokenizer: Any, layers: int, hidden: int) -> Any:
     """The shapes of a tiny model of a group; Gemma's has a sliding window in every other layer."""
     from transformers import Gemma3TextConfig, LlamaConfig

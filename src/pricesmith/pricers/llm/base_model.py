@@ -24,6 +24,7 @@ import transformers
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as ENCODERS
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
 from transformers.utils import logging
 
@@ -110,8 +111,8 @@ def load_from_hub(name: str, revision: str | None, progress: Progress, files: li
     return PretrainedBase(name, folder, folder.name, detect_variant(name.rpartition("/")[2]))
 
 
-def check_folder(base: PretrainedBase, weights: bool = True) -> None:
-    """Raises InputError if a folder is not a language model that may be loaded."""
+def check_folder(base: PretrainedBase, weights: bool = True, *, encoder: bool = False) -> None:
+    """Raises InputError if a folder is not a language model that may be loaded, or not a bidirectional `encoder`."""
     if not (base.path / "config.json").is_file():
         adapter = (base.path / "adapter_config.json").is_file()
         raise InputError(
@@ -123,8 +124,8 @@ def check_folder(base: PretrainedBase, weights: bool = True) -> None:
     kind = config.get("model_type") if isinstance(config, dict) else None
     faults = {
         "code of its own (auto_map)": any("auto_map" in text for text in read_configs(base.path)),
-        f"the architecture {kind!r}": kind not in KNOWN,
-        f"the architecture {kind!r}, which is not causal": kind in BIDIRECTIONAL.split(),
+        f"the architecture {kind!r}": kind not in (ENCODERS if encoder else KNOWN),
+        f"the architecture {kind!r}, which is not causal": not encoder and kind in BIDIRECTIONAL.split(),
         "an adapter beside the model": (base.path / "adapter_config.json").is_file(),
         "weights that are quantized already": isinstance(config, dict) and bool(config.get("quantization_config")),
         "no safetensors": weights and not any(base.path.glob("*.safetensors")),
@@ -134,8 +135,13 @@ def check_folder(base: PretrainedBase, weights: bool = True) -> None:
             raise InputError(
                 f"The base {base.name} cannot be used",
                 got=fault,
-                allowed="a causal language model of transformers, unquantized, in safetensors, without code of its own",
-                hint="Choose another base: `pricesmith bases` lists some.",
+                allowed=f"a {'bidirectional' if encoder else 'causal'} language model of transformers, unquantized, in "
+                "safetensors, without code of its own",
+                hint="Choose another base, such as all-minilm-l6-v2."
+                if encoder
+                else "Use the recipe encoder for it, or choose another base: `pricesmith bases` lists some."
+                if kind in ENCODERS
+                else "Choose another base: `pricesmith bases` lists some.",
             )
 
 

@@ -29,7 +29,9 @@ UNTRUSTED = "training_args.bin"
 STATE = "trainer_state.json"
 RNG_STATE = "rng_state.pth"
 ADAPTER = "adapter_model.safetensors"
-NEEDED = frozenset({ADAPTER, "adapter_config.json", "optimizer.pt", "scheduler.pt", RNG_STATE, STATE})
+WEIGHTS = "model.safetensors"  # of a training of all weights
+NEEDED = frozenset({"optimizer.pt", "scheduler.pt", RNG_STATE, STATE})
+ADAPTER_FILES = frozenset({ADAPTER, "adapter_config.json"})
 KEEP = 3
 ERROR = "eval_mae"  # the key of the validation MAE, in money, in a Trainer's log
 FAR_WORSE = "eval_far_worse"  # 1.0 if that MAE is far worse than a reference model's
@@ -74,7 +76,8 @@ def find_damage(folder: Path) -> str:
     if not isinstance(files, dict) or marker.get("format") != FORMAT or marker.get("step") != checkpoint_step(folder):
         return f"its {MARKER} is not valid"
     names = {path.name for path in folder.iterdir()} - {MARKER}
-    if missing := sorted((NEEDED | set(files)) - names):
+    weights = {WEIGHTS} if WEIGHTS in files else ADAPTER_FILES
+    if missing := sorted((NEEDED | weights | set(files)) - names):
         return f"{missing[0]} is missing"
     if foreign := sorted(names - set(files)):
         return f"{foreign[0]} does not belong to it"
