@@ -81,7 +81,15 @@ class FittedModels(Mapping[str, Path]):
             more = {"epochs": 0.1} if kind == "lora_tokens" else {"epochs": 1.2, "bins": 32}
             return {**TUNED, "base": str(self.base()), **more}
         if kind == "encoder":
-            small = {"hidden_dim": 32, "bins": 32, "epochs": 2, "n_evals": 1, "minutes": 0, "dtype": "float32"}
+            small = {
+                "hidden_dim": 64,
+                "bins": 32,
+                "epochs": 6,
+                "head_learning_rate": 5e-3,
+                "n_evals": 1,
+                "minutes": 0,
+                "dtype": "float32",
+            }
             return {**small, "base": str(self.encoder()), "tokens_per_batch": 1024, "learning_rate": 1e-3}
         if kind == "precomputed":
             return {"file": str(self.guesses)}

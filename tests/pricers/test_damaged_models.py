@@ -20,7 +20,7 @@ from pricesmith.pricers import KINDS
 from pricesmith.pricers.fitting import fit_model
 from pricesmith.pricers.model import FORMAT, content_identity, load_model
 from pricesmith.pricers.recipes import read_recipe
-from pricesmith.testing import make_catalog, make_model
+from pricesmith.testing import make_catalog, make_encoder, make_model
 
 SMALL = {
     "sparse_mlp": {"ensemble_size": 1, "embedding_dim": 8, "hidden_dim": 8},
@@ -37,7 +37,7 @@ SMALL = {
     | {"epochs": 1, "num_leaves": 4},
     "boosting": {"n_estimators": 10, "num_leaves": 4},
 }
-SLOW = {"best", "precomputed"}  # the one has many files, the other reads its file in a process of its own
+SLOW = {"best", "encoder", "precomputed"}  # two have many files, one reads its file in a process of its own
 CHEAP = [
     pytest.param(kind, marks=pytest.mark.slow) if kind in SLOW else kind
     for kind in KINDS
@@ -64,6 +64,9 @@ def fitted(small: Catalog, tmp_path_factory: pytest.TempPathFactory) -> Callable
                 lines = [f"{item.listing.id},{item.price:.2f}" for item in small.items("test")]
                 (root / "prices.csv").write_text("\n".join(["id,price", *lines]), encoding="utf-8")
                 settings["precomputed"] = {"file": str(root / "prices.csv")}
+            if kind == "encoder":
+                tiny = {"hidden_dim": 4, "bins": 8, "epochs": 0.2, "minutes": 0, "n_evals": 1, "dtype": "float32"}
+                settings["encoder"] = {**tiny, "base": str(make_encoder(root / "bidirectional", layers=1, hidden=8))}
             if kind == "blend":
                 settings["blend"] = {"members": [str(folder("median")), str(folder("ridge"))]}
             if kind == "cascade":

@@ -144,7 +144,7 @@ def make_encoder(folder: Path, *, seed: int = 0, layers: int = 2, hidden: int = 
     """Write a bidirectional encoder (BERT) of a few thousand random weights, with its tokenizer; its folder is
     returned."""
     import torch
-    from transformers import BertConfig, BertModel
+    from transformers.models.bert import BertConfig, BertModel
 
     tokenizer = make_tokenizer("digits", chat=False)
     config = BertConfig(

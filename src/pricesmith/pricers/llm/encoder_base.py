@@ -92,8 +92,10 @@ def load_encoder(base: PretrainedBase) -> Any:
     Attention is computed as plain products on a CPU: torch's fused attention takes half of a training step in bf16
     there (LOG.md).
     """
-    kind = read_json(base.path / "config.json").get("model_type")
-    fused = torch.cuda.is_available() and getattr(transformers, MODEL_MAPPING_NAMES[kind])._supports_sdpa
+    kind = str(read_json(base.path / "config.json").get("model_type"))
+    names = MODEL_MAPPING_NAMES[kind]
+    model_class = getattr(transformers, names if isinstance(names, str) else names[0])
+    fused = torch.cuda.is_available() and model_class._supports_sdpa
     with quiet_transformers(), describe_base(base, "weights"):
         config = AutoConfig.from_pretrained(base.path)
         for key, value in config.to_dict().items():
