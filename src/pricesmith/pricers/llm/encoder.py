@@ -33,7 +33,6 @@ from pricesmith.core.model_files import (
     damaged_file,
     read_settings,
     read_tensors,
-    report_damage,
 )
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.settings import Settings
@@ -403,11 +402,12 @@ def load_pricer(folder: Path) -> EncoderPricer:
     encoder = load_encoder(find_encoder(base.name))
     model = FusedEncoder(encoder, features, config.hidden_dim, 0.0, bf16=config.dtype == "bfloat16")
     head = read_weights(folder / HEAD)
-    with report_damage(folder / HEAD):
-        missing, unexpected = model.load_state_dict(head, strict=False)
-        wrong = [*unexpected, *(name for name in missing if not name.startswith("encoder."))]
-        if wrong:
-            raise ValueError(f"the tensor {wrong[0]} is missing or unknown")
+    expected = {name: tensor.shape for name, tensor in model.head_state().items()}
+    found = {name: tensor.shape for name, tensor in head.items()}
+    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if wrong:
+        raise damaged_file(folder / HEAD, f"the tensor {wrong[0]} is missing, unknown or of another shape")
+    model.load_state_dict(head, strict=False)
     return EncoderPricer(model.to(encoder.device).eval(), load_tokenizer(base), features, config.max_length)
 
 
