@@ -24,8 +24,8 @@ from pricesmith.cli import run
 from pricesmith.pricers import recipes
 from pricesmith.pricers.api.batch_jobs import runner
 from pricesmith.pricers.hybrid import shares
-from pricesmith.pricers.llm import base_model
-from pricesmith.testing import make_model
+from pricesmith.pricers.llm import base_model, encoder_base
+from pricesmith.testing import make_encoder, make_model
 from pricesmith.testing.batch_server import FakeBatchServer
 
 ROOT = Path(__file__).parents[1]
@@ -143,6 +143,7 @@ def working_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     subprocess.run([sys.executable, "-m", "pricesmith.testing", "shop.csv", "new.csv"], check=True, cwd=folder)
     write_answers(folder / "shop.csv", folder / "llm_answers.csv")
     make_model(folder / "gemma-3-270m")
+    make_encoder(folder / "all-minilm-l6-v2")
     return folder
 
 
@@ -201,6 +202,7 @@ FAST: dict[str, dict[str, Any]] = {
         "num_leaves": 15,
     },
     "lora_bins": {"lora_r": 4, "max_length": 64, "epochs": 0.2, "n_evals": 1, "head_init_rows": 100},
+    "encoder": {"hidden_dim": 16, "bins": 16, "epochs": 0.5, "n_evals": 1},
 }  # fmt: skip
 
 
@@ -208,6 +210,7 @@ def use_fast_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """No base is downloaded: a name is a folder. The settings of expensive recipes are replaced, and the penalty of
     hybrids is chosen by one cross-validation instead of three."""
     monkeypatch.setattr(base_model, "read_presets", dict)
+    monkeypatch.setattr(encoder_base, "PACKAGED", {})
     monkeypatch.setattr(shares, "REPEATS", 1)
     read_recipe = recipes.read_recipe
 
