@@ -10,6 +10,7 @@ import pytest
 
 from pricesmith.core.progress import Progress
 from pricesmith.pricers.llm.checkpoints import (
+    ADAPTER_FILES,
     MARKER,
     NEEDED,
     TrainingCurve,
@@ -38,7 +39,7 @@ def write_checkpoint(parent: Path, step: int) -> Path:
     """A sealed checkpoint with a file of each name that a real one has."""
     folder = parent / f"checkpoint-{step}"
     folder.mkdir(parents=True)
-    for name in NEEDED:
+    for name in NEEDED | ADAPTER_FILES:
         (folder / name).write_bytes(f"{name} of step {step}".encode() * 20)
     (folder / "training_args.bin").write_bytes(b"code")
     write_marker(folder)
@@ -137,7 +138,7 @@ def test_sealing_drops_what_could_hold_code(tmp_path: Path) -> None:
     """`training_args.bin` is gone before the marker is there; the marker names all that is left."""
     folder = write_checkpoint(tmp_path, 10)
     assert not (folder / "training_args.bin").exists()
-    assert set(json.loads((folder / MARKER).read_text())["files"]) == NEEDED
+    assert set(json.loads((folder / MARKER).read_text())["files"]) == NEEDED | ADAPTER_FILES
 
 
 def test_pruning_keeps_three_and_the_best(tmp_path: Path) -> None:

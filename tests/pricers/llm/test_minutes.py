@@ -16,7 +16,7 @@ from pricesmith.catalog.catalog import open_catalog
 from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import Progress
 from pricesmith.pricers import fitting, model
-from pricesmith.pricers.llm import checkpoints, lora, trainer
+from pricesmith.pricers.llm import checkpoints, lora, trainer, tuning
 from pricesmith.pricers.llm.batching import Batch, BinLoss
 from pricesmith.pricers.llm.checkpoints import CHECKPOINTS
 from pricesmith.pricers.llm.lora import LoraBins, TuningRun
@@ -31,7 +31,7 @@ class Machine:
         self.now, self.load, self.position, self.item = 0.0, load, position, item
         self.head_rows = 0
         clock = SimpleNamespace(perf_counter=lambda: self.now)
-        for module in (lora, trainer, checkpoints):
+        for module in (lora, tuning, trainer, checkpoints):
             monkeypatch.setattr(module, "time", clock)
         adapted = TuningRun.build_model
 

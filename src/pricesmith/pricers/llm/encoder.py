@@ -385,8 +385,10 @@ class EncoderPricer:
             lengths = [len(prompts[index]) for index in indexes]
             padded = [[*prompts[index], *[self.pad] * (max(lengths) - len(prompts[index]))] for index in indexes]
             batch = {"ids": torch.tensor(padded), "lengths": torch.tensor(lengths), **inputs.tensors(indexes)}
-            for index, found in zip(indexes, self.features.bins.read(model_logits(self.model, batch)), strict=True):
-                quotes[index] = Quote(found.median(), found.quantile(LOW), found.quantile(HIGH))
+            for index, distribution in zip(
+                indexes, self.features.bins.read(model_logits(self.model, batch)), strict=True
+            ):
+                quotes[index] = Quote(distribution.median(), distribution.quantile(LOW), distribution.quantile(HIGH))
         return quotes
 
 
@@ -403,8 +405,8 @@ def load_pricer(folder: Path) -> EncoderPricer:
     model = FusedEncoder(encoder, features, config.hidden_dim, 0.0, bf16=config.dtype == "bfloat16")
     head = read_weights(folder / HEAD)
     expected = {name: tensor.shape for name, tensor in model.head_state().items()}
-    found = {name: tensor.shape for name, tensor in head.items()}
-    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    stored = {name: tensor.shape for name, tensor in head.items()}
+    wrong = sorted(name for name in expected.keys() | stored.keys() if expected.get(name) != stored.get(name))
     if wrong:
         raise damaged_file(folder / HEAD, f"the tensor {wrong[0]} is missing, unknown or of another shape")
     model.load_state_dict(head, strict=False)
