@@ -324,11 +324,6 @@ class EncoderTuning(Tuning):
         fewer = int(sum(lengths) * self.settings.epochs / MIN_STEPS)
         return min(self.settings.tokens_per_batch, max(MIN_TOKENS, fewer))
 
-    def describe_weights(self) -> str:
-        """The number of trained weights, the base and the dtype, in words."""
-        count = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
-        return f"{count / 1e6:.2g} million weights of {self.base.name} and its head, computed in {self.dtype}."
-
     def finish(self) -> None:
         """Write the best complete checkpoint's weights into the model folder, and the configuration last."""
         best, mae = best_checkpoint(self.folder / CHECKPOINTS, self.progress)

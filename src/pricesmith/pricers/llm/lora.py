@@ -153,6 +153,8 @@ class LoraBins(TunedRecipe):
 class TuningRun(Tuning):
     """The training of an adapter: the base, its prompt and read-out."""
 
+    trained = "an adapter on"
+
     def __init__(
         self, settings: TunedRecipe, train: Sequence[Item], validation: Sequence[Item], folder: Path, progress: Progress
     ) -> None:
@@ -242,11 +244,6 @@ class TuningRun(Tuning):
                 got=str(error).splitlines()[0][:200],
                 hint=f"Install {settings.report_to}, or use report_to=none.",
             ) from None
-
-    def describe_weights(self) -> str:
-        """The size of the adapter, its base and the base's dtype, in words."""
-        adapter = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
-        return f"{adapter / 1e6:.2g} million weights of an adapter on {self.base.name} in {self.dtype}."
 
     def head_rows(self) -> int:
         """The rows that the settings say, for a head of price bins."""

@@ -88,6 +88,8 @@ class Tuning:
     trainer: PriceTrainer
     pricer: BatchPricer
     load_seconds: float
+    dtype: str
+    trained = "a head and"  # what of the base is trained, in words
 
     def __init__(
         self, train: Sequence[Item], validation: Sequence[Item], folder: Path, progress: Progress, seed: int
@@ -115,8 +117,9 @@ class Tuning:
         return [abs(self.median_price - item.price) for item in self.validation_items]
 
     def describe_weights(self) -> str:
-        """The number of trained weights, in words."""
-        raise NotImplementedError
+        """The number of trained weights, the base and the dtype, in words."""
+        count = sum(parameter.numel() for parameter in self.model.parameters() if parameter.requires_grad)
+        return f"{count / 1e6:.2g} million weights of {self.trained} {self.base.name} in {self.dtype}."
 
     def head_rows(self) -> int:
         """The training rows that a head is initialized from, before the time is looked at."""
