@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from pricesmith.batch import parts, price
-from pricesmith.batch.price import UNLIKE, check_comparables, check_max_ratio, price_file, price_row
+from pricesmith.batch.price import check_comparables, check_max_ratio, price_file
+from pricesmith.batch.priced_row import UNLIKE, price_row
 from pricesmith.batch.writers import unescape_csv
 from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import ColumnMap
@@ -162,7 +163,7 @@ def test_parts_of_other_work_are_refused(tmp_path: Path) -> None:
     file = write_rows(tmp_path / "new.jsonl", rows(5))
     (tmp_path / "prices.csv.parts").mkdir()
     (tmp_path / "prices.csv.parts" / "plan.json").write_text(
-        '{"generator": "pricesmith price", "format": 4, "run": "other"}'
+        '{"generator": "pricesmith price", "format": 5, "run": "other"}'
     )
     with pytest.raises(UsageError, match="other work"):
         price_file(ByLength(), INFO, file, tmp_path / "prices.csv", identity="a")

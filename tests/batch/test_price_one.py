@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from pricesmith.batch.price import UNLIKE
 from pricesmith.batch.price_one import (
     bare_price,
     fields_not_given,
@@ -18,6 +17,7 @@ from pricesmith.batch.price_one import (
     listing_from_text,
     save_input,
 )
+from pricesmith.batch.priced_row import UNLIKE
 from pricesmith.catalog.clean import CleanSettings
 from pricesmith.catalog.columns import ColumnMap
 from pricesmith.core.errors import InputError, UsageError

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from pricesmith.metrics.multiple_tests import benjamini_hochberg
 from pricesmith.pricers.asked_price import MAX_WRONG_SHARE, OVER, PLAUSIBLE, UNDER
 from pricesmith.pricers.model import PriceModel
 from pricesmith.pricers.price_auditor import PriceAuditor
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FDR = 0.1
 
@@ -42,34 +45,46 @@ class AskedPrices:
         auditor = PriceAuditor(pricer)
         return cls(auditor, AskedPriceReader.open(source, reader, str(pricer.info["currency"])))
 
-    def assess(self, rows: Sequence[Mapping[str, Any]], quotes: Sequence[Quote]) -> list[dict[str, Any]]:
-        """`asked_price`, `p_value` and a `reason` for each row with its quote; the reason says why there is none."""
+    def assess(self, rows: Sequence[Mapping[str, Any]], quotes: Sequence[Quote]) -> list[AskedPrice]:
+        """The asked price of each row with its quote."""
         read = [self.reader.read(values) for values in rows]
         prices = [None if isinstance(price, str) else price for price in read]
         scores = self.auditor.score(quotes, prices)
         p_values = self.auditor.errors.tail_p_values(scores, MAX_WRONG_SHARE)
         return [
-            {
-                "asked_price": price,
-                "p_value": None if math.isnan(p) else float(p),
-                "reason": text if isinstance(text, str) else "",
-            }
+            AskedPrice(price, None if math.isnan(p) else float(p), text if isinstance(text, str) else "")
             for text, price, p in zip(read, prices, p_values, strict=True)
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class AskedPrice:
+    """The asked price of a row and its p-value; the reason says why there is none."""
+
+    price: float | None
+    p_value: float | None
+    reason: str
 
 
 def read_assessments(paths: Sequence[Path]) -> list[str]:
     """The assessment of every row of all parts, in order; empty without a p-value."""
     import pyarrow.parquet as pq
 
-    rows = [
-        (row["p_value"], row["asked_price"], row["price"])
-        for path in paths
-        for row in pq.read_table(path, columns=["p_value", "asked_price", "price"]).to_pylist()
-    ]
-    p_values = np.array([np.nan if p is None or price is None else p for p, _, price in rows], dtype=np.float64)
-    adjusted = benjamini_hochberg(p_values)
-    return [
-        "" if math.isnan(p) else PLAUSIBLE if p > FDR else OVER if asked > price else UNDER
-        for p, (_, asked, price) in zip(adjusted.tolist(), rows, strict=True)
-    ]
+    names = ["p_value", "asked_price", "price"]
+    tables = [pq.read_table(path, columns=names) for path in paths]
+    p_values, asked, prices = (
+        np.concatenate([np.zeros(0), *(table.column(name).to_numpy() for table in tables)]) for name in names
+    )
+    adjusted = benjamini_hochberg(np.where(np.isnan(prices), np.nan, p_values))
+    names_of = np.array(["", PLAUSIBLE, OVER, UNDER], dtype=object)
+    codes = np.select([np.isnan(adjusted), adjusted > FDR, asked > prices], [0, 1, 2], 3)
+    assessments: list[str] = names_of[codes].tolist()
+    return assessments
+
+
+def add_assessments(part: pa.Table, assessments: Sequence[str]) -> pa.Table:
+    """The table of a part with its column of assessments."""
+    import pyarrow as pa
+
+    place = part.schema.get_field_index("assessment")
+    return part.set_column(place, part.schema.field(place), pa.array(assessments, pa.string()))

@@ -18,9 +18,12 @@ from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pricesmith.batch.asked_columns import read_assessments
+import numpy as np
+
+from pricesmith.batch.asked_columns import add_assessments, read_assessments
+from pricesmith.batch.part_table import WORK, InputColumns, PartTable
 from pricesmith.batch.spending import RECORD, ApiSpending
-from pricesmith.batch.writers import WRITERS, Cells, InputColumns, OutputTable
+from pricesmith.batch.writers import WRITERS, OutputTable
 from pricesmith.core.atomic import atomic_file, read_json, sweep_temporaries, write_json
 from pricesmith.core.errors import InputError, UsageError
 
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
 PLAN = "plan.json"
 MAX_IDS = 10_000_000  # rows whose ids are compared, at 8 bytes each
 GENERATOR = "pricesmith price"
-WORK = b"pricesmith.work"  # in the metadata of a part: the hash of the plan it was written for
 
 
 def part_path(parts: Path, number: int) -> Path:
@@ -117,8 +119,16 @@ def is_part_of(table: pa.Table, work: str) -> bool:
     return bool((table.schema.metadata or {}).get(WORK) == work.encode())
 
 
-def read_part(path: Path, work: str) -> list[dict[str, Any]]:
-    """The rows of a part. Raises InputError if it belongs to another work."""
+def write_part(path: Path, table: pa.Table) -> None:
+    """Write one part, whole or not at all."""
+    import pyarrow.parquet as pq
+
+    with atomic_file(path) as temporary:
+        pq.write_table(table, temporary, write_page_checksum=True)
+
+
+def read_part(path: Path, work: str) -> pa.Table:
+    """The table of a part. Raises InputError if it belongs to another work."""
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)
@@ -127,8 +137,7 @@ def read_part(path: Path, work: str) -> list[dict[str, Any]]:
             f"{path} was replaced by another command while this one ran",
             hint="Run the same command again: it prices these rows again.",
         )
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows
+    return table
 
 
 def join_parts(
@@ -146,37 +155,35 @@ def join_parts(
 
     Raises InputError if rows are missing, or if a part belongs to another `work`.
     """
-    import numpy as np
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     paths = [part_path(parts, number) for number in range(math.ceil(count / part_rows))]
     columns = InputColumns()
     for path in paths:
-        for text in pq.read_table(path, columns=["input"]).column("input").to_pylist():
-            columns.add(json.loads(text))
+        columns.add(pq.read_schema(path))
     table = OutputTable(columns, comparables, audit=audit)
     assessments = read_assessments(paths) if audit else []
     facts: dict[str, Any] = {"rows": 0, "priced": 0, "not_priced": 0, "nothing_similar": 0}
     ids = array("Q")
 
-    def read_rows() -> Iterator[Cells]:
+    def read_parts() -> Iterator[PartTable]:
         for path in paths:
             part = read_part(path, work)
-            for row, name in zip(part, assessments[facts["rows"] : facts["rows"] + len(part)], strict=False):
-                row["assessment"] = name
-            facts["rows"] += len(part)
-            facts["not_priced"] += sum(row["price"] is None for row in part)
-            facts["nothing_similar"] += sum(row["nothing_similar"] is True for row in part)
+            if audit:
+                part = add_assessments(part, assessments[facts["rows"] : facts["rows"] + part.num_rows])
+            facts["rows"] += part.num_rows
+            facts["not_priced"] += part.column("price").null_count
+            facts["nothing_similar"] += pc.sum(part.column("nothing_similar")).as_py() or 0
             if spending is not None:
                 spending.count(part)
-            for row in part if len(ids) < MAX_IDS else ():
-                digest = blake2b(row["id"].encode("utf-8", "replace"), digest_size=8).digest()
-                ids.append(int.from_bytes(digest))
-            for row in part:
-                yield table.join(json.loads(row["input"]), row)
+            if len(ids) < MAX_IDS:
+                digests = (blake2b(name.encode(), digest_size=8).digest() for name in part.column("id").to_pylist())
+                ids.frombytes(b"".join(digests))
+            yield PartTable(part)
 
     with atomic_file(to) as temporary:
-        WRITERS[ending](read_rows(), temporary, table)
+        WRITERS[ending](read_parts(), temporary, table)
         if facts["rows"] != count:
             raise InputError(
                 f"{parts} is incomplete",

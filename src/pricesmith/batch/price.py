@@ -10,36 +10,37 @@ on. A row that cannot be priced keeps its place, with the reason in `note`. Each
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pricesmith.batch.asked_columns import AskedPrices
-from pricesmith.batch.parts import GENERATOR, WORK, hash_plan, join_parts, part_path, start_parts, sweep
+from pricesmith.batch.part_table import InputCells, PartRows, build_part
+from pricesmith.batch.parts import GENERATOR, hash_plan, join_parts, part_path, start_parts, sweep, write_part
+from pricesmith.batch.priced_row import NOTHING, join_notes, round_quote
 from pricesmith.batch.spending import ApiSpending, open_spending
-from pricesmith.batch.writers import WRITERS, Cells, is_prices, quote_fields
+from pricesmith.batch.writers import WRITERS, is_prices, part_schema
 from pricesmith.catalog.clean import is_too_short, refusal
 from pricesmith.catalog.comparables import Comparable
 from pricesmith.catalog.listing_reader import ListingReader, build_reader
 from pricesmith.catalog.readers.feeds import read_inherited
-from pricesmith.catalog.readers.sources import BadRow, Limits, RawRow, Source, single_source
+from pricesmith.catalog.readers.messages import Value
+from pricesmith.catalog.readers.sources import BadRow, Limits, RawRow, RowBatch, Source, single_source
 from pricesmith.catalog.readers.table_copies import table_copies
 from pricesmith.core.addresses import mask_password
-from pricesmith.core.atomic import atomic_file, file_lock, find_output
+from pricesmith.core.atomic import file_lock, find_output
 from pricesmith.core.errors import UsageError
 from pricesmith.core.progress import SILENT, Progress
 from pricesmith.core.types import Listing, Pricer, Quote
-from pricesmith.text.formatting import round_money
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pricesmith.catalog.variants import Variants
 
 PART_ROWS = 5_000
-NOTHING = "no title and no text"
-UNLIKE = "nothing similar in the training data: the price is a guess"
 MAX_COMPARABLES = 20
 
 
@@ -52,70 +53,6 @@ class Comparing(Protocol):
     ) -> list[list[Comparable]]: ...
 
     def nothing_similar(self, listings: Sequence[Listing]) -> list[bool | None]: ...
-
-
-@dataclass(frozen=True)
-class PricedRow:
-    """One row of the output. `cells` are the columns of the input row; `cost_usd` and `quote_note` are the quote's, and
-    are no columns of the output."""
-
-    id: str
-    price: float | None
-    low: float | None
-    high: float | None
-    currency: str
-    note: str = ""
-    nothing_similar: bool | None = None
-    comparables: tuple[Comparable, ...] = ()
-    cells: Cells = field(default_factory=dict)
-    cost_usd: float | None = 0.0
-    quote_note: str = ""
-    asked_price: float | None = None
-    p_value: float | None = None
-
-    def values(self, comparables: int, *, audit: bool = False) -> list[Any]:
-        """The row as the columns of a part."""
-        cells = {name: None if is_nan(value) else value for name, value in self.cells.items()}
-        quote = [self.price, self.low, self.high, self.note, self.currency, self.nothing_similar]
-        values: list[Any] = [self.id, json.dumps(cells, ensure_ascii=False), *quote]
-        values += [self.asked_price, None, self.p_value] if audit else []
-        for near in self.comparables[:comparables]:
-            values += [near.id, near.title, near.price, near.similarity]
-        values += [None] * (4 * (comparables - len(self.comparables[:comparables])))
-        return [*values, self.cost_usd, self.quote_note]
-
-
-def is_nan(value: object) -> bool:
-    """Whether a cell is a number that JSON cannot hold."""
-    return isinstance(value, float) and not math.isfinite(value)
-
-
-def price_row(listing_id: str, quote: Quote, currency: str, max_interval_ratio: float | None) -> PricedRow:
-    """A quote as an output row, rounded to the currency's digits.
-
-    It has no price if a side of its interval is further from the price than `max_interval_ratio`. Both sides count: an
-    interval that ends at the catalog's highest price looks narrow on that side only.
-    """
-    paid: dict[str, Any] = {"cost_usd": quote.cost_usd, "quote_note": quote.note}
-    if quote.price is None:
-        note = join_notes(f"unanswered: {quote.raw[:200]}".rstrip(": "), quote.note)
-        return PricedRow(listing_id, None, None, None, currency, note, **paid)
-    low, high = (None if end is None else round_money(end, currency) for end in (quote.low, quote.high))
-    if max_interval_ratio is not None and quote.low and quote.high:
-        below, above = quote.price / quote.low, quote.high / quote.price
-        if max(below, above) > max_interval_ratio:
-            # Rounded up, so that a ratio just over the limit does not look like one within it.
-            sides = [math.ceil(100 * side) / 100 for side in (below, above)]
-            note = join_notes(f"interval too wide: price ÷ {sides[0]:.2f} to × {sides[1]:.2f}", quote.note)
-            return PricedRow(listing_id, None, low, high, currency, note, quote.nothing_similar, **paid)
-    note = join_notes(UNLIKE if quote.nothing_similar else "", quote.note)
-    price = round_money(quote.price, currency)
-    return PricedRow(listing_id, price, low, high, currency, note, quote.nothing_similar, **paid)
-
-
-def join_notes(*notes: str) -> str:
-    """The notes that are not empty, as one."""
-    return "; ".join(note for note in notes if note)
 
 
 def check_max_ratio(max_interval_ratio: float | None, calibrated: bool) -> None:
@@ -185,7 +122,7 @@ def price_file(
     target, source = find_output(to), check_paths(str(file), to, progress)
     parts = target.with_name(target.name + ".parts")
     refuse_overwriting(source.path, to, parts)
-    plan = {"generator": GENERATOR, "format": 4, "file": label or mask_password(str(file)), "sha256": source.digest()}
+    plan = {"generator": GENERATOR, "format": 5, "file": label or mask_password(str(file)), "sha256": source.digest()}
     plan |= {"model": identity, "max_interval_ratio": max_interval_ratio, "comparables": comparables}
     plan |= {"part_rows": part_rows, "to": target.name, "map": dict(sorted((mapping or {}).items()))}
     plan |= {"audit": True} if audit else {}
@@ -262,16 +199,38 @@ def refuse_foreign(target: Path, to: Path) -> None:
         )
 
 
-def read_chunks(source: Source, size: int, variants: Variants | None = None) -> Iterator[list[RawRow | BadRow]]:
-    """The rows of a source in lists of `size`, the last one shorter. Variants inherit the values of their product."""
-    waiting: list[RawRow | BadRow] = []
+def read_parts(source: Source, size: int, variants: Variants | None = None) -> Iterator[PartRows]:
+    """The rows of a source in parts of `size`, the last one shorter. Variants inherit the values of their product."""
+    part = PartRows()
     for batch in read_inherited(source, Limits(), SILENT, variants):
-        waiting.extend(batch)
-        while len(waiting) >= size:
-            yield waiting[:size]
-            waiting = waiting[size:]
-    if waiting:
-        yield waiting
+        while batch:
+            room = size - len(part)
+            part.batches.append(batch[:room])
+            batch = batch[room:]
+            if len(part) == size:
+                yield part
+                part = PartRows()
+    if part.batches:
+        yield part
+
+
+@dataclass(frozen=True)
+class ReadListings:
+    """The rows of a part, with the reason of each row that has nothing to price; `places` are those of `listings`."""
+
+    ids: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    listings: list[Listing] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+
+    def spread(self, values: Sequence[Any], default: Any = None) -> list[Any]:
+        """A value for each row, from one for each listing."""
+        if len(values) == len(self.ids):
+            return list(values)
+        spread = [default] * len(self.ids)
+        for place, value in zip(self.places, values, strict=True):
+            spread[place] = value
+        return spread
 
 
 @dataclass(frozen=True)
@@ -289,9 +248,9 @@ class PricingJob:
     work: str
     asked: AskedPrices | None = None
 
-    def read_parts(self) -> Iterator[list[RawRow | BadRow]]:
+    def read_parts(self) -> Iterator[PartRows]:
         """The rows of each part."""
-        return read_chunks(self.source, self.part_rows, self.reading.variants)
+        return read_parts(self.source, self.part_rows, self.reading.variants)
 
     def run(self, done: Set[int], spending: ApiSpending | None, progress: Progress, name: str) -> int:
         """Write all parts that are not `done`; the number of rows of the file. With a budget the listings are counted
@@ -301,7 +260,7 @@ class PricingJob:
             progress.start(f"counting the rows of {name}")
             sizes, total = [], 0
             for rows in self.read_parts():
-                sizes.append(sum(isinstance(listing, Listing) for listing in self.read_listings(rows)))
+                sizes.append(len(self.read_listings(rows).listings))
                 total += len(rows)
         if spending is not None:
             spending.start(sizes, done, progress)
@@ -314,59 +273,84 @@ class PricingJob:
             progress.advance(len(rows))
         return count
 
-    def write(self, number: int, rows: Sequence[RawRow | BadRow], spending: ApiSpending | None = None) -> None:
+    def write(self, number: int, rows: PartRows, spending: ApiSpending | None = None) -> None:
         """Price the rows of one part and write it."""
-        answers = self.price_rows(rows, spending)
-        path, audit = part_path(self.parts, number), self.asked is not None
-        write_part(path, answers, self.comparables, work=self.work, audit=audit)
+        write_part(part_path(self.parts, number), self.price_rows(rows, spending))
 
     def join(self, count: int, to: Path, ending: str, spending: ApiSpending | None) -> dict[str, Any]:
         """Join the parts, of `count` rows in all, into `to`; the counts."""
         audit = self.asked is not None
         return join_parts(self.parts, count, self.part_rows, to, ending, self.comparables, self.work, spending, audit)
 
-    def read_listings(self, rows: Sequence[RawRow | BadRow]) -> list[Listing | PricedRow]:
-        """The listing of each input row, or its output row if there is nothing to price."""
-        listings = iter(self.reading.listings([row for row in rows if isinstance(row, RawRow)]))
-        return [
-            self.check_listing(row, next(listings))
-            if isinstance(row, RawRow)
-            else PricedRow(str(row.number), None, None, None, self.currency, row.reason)
-            for row in rows
-        ]
+    def read_listings(self, rows: PartRows) -> ReadListings:
+        """The listings of rows, and why others have nothing to price."""
+        read = ReadListings()
+        for batch in rows.batches:
+            start = len(read.ids)
+            if isinstance(batch, RowBatch):
+                values: Sequence[Mapping[str, Value]] = batch.rows
+                numbers: Sequence[int] = batch.numbers
+                places: Sequence[int] = range(len(batch))
+                read.ids.extend(map(str, numbers))
+                read.notes.extend([""] * len(batch))
+            else:
+                readable = [row for row in batch if isinstance(row, RawRow)]
+                values, numbers = [row.values for row in readable], [row.number for row in readable]
+                places = [place for place, row in enumerate(batch) if isinstance(row, RawRow)]
+                read.ids.extend(str(row.number) for row in batch)
+                read.notes.extend(row.reason if isinstance(row, BadRow) else "" for row in batch)
+            listings = self.reading.listings(values, numbers)
+            empty = set(self.reading.find_empty(values, listings))
+            for number, (place, listing) in enumerate(zip(places, listings, strict=True)):
+                read.ids[start + place] = listing.id
+                if number in empty:
+                    read.notes[start + place] = NOTHING
+                elif is_too_short(listing, self.reading.cleaning):
+                    read.notes[start + place] = refusal(self.reading.cleaning)
+                else:
+                    read.listings.append(listing)
+                    read.places.append(start + place)
+        return read
 
-    def check_listing(self, row: RawRow, listing: Listing) -> Listing | PricedRow:
-        """The listing of an input row, or its output row if there is nothing to price."""
-        says_nothing = self.reading.says_nothing(row, listing)
-        if says_nothing or is_too_short(listing, self.reading.cleaning):
-            note = NOTHING if says_nothing else refusal(self.reading.cleaning)
-            return PricedRow(listing.id, None, None, None, self.currency, note, cells=row.values)
-        return listing
-
-    def price_rows(self, rows: Sequence[RawRow | BadRow], spending: ApiSpending | None) -> list[PricedRow]:
-        """One priced row for each input row, in order."""
-        read = self.read_listings(rows)
-        listings = [listing for listing in read if isinstance(listing, Listing)]
+    def price_rows(self, rows: PartRows, spending: ApiSpending | None) -> pa.Table:
+        """The table of a part: the rows in order, each with its quote or the reason why it has none."""
+        read, cells = self.read_listings(rows), InputCells.from_rows(rows)
         if spending is not None:
-            spending.start_part(len(listings))
-        quotes = self.pricer.price(listings)
-        flags, near = find_similar(self.pricer, listings, quotes, self.comparables)
-        quotes = [replace(quote, nothing_similar=flag) for quote, flag in zip(quotes, flags, strict=True)]
-        pairs = zip(rows, read, strict=True)
-        cells = [row.values for row, listing in pairs if isinstance(row, RawRow) and isinstance(listing, Listing)]
-        asked: Sequence[dict[str, Any]] = self.asked.assess(cells, quotes) if self.asked else [{}] * len(listings)
-        priced = zip(listings, quotes, near, cells, asked, strict=True)
-        answers = []
-        for listing_or_answer in read:
-            if isinstance(listing_or_answer, PricedRow):
-                answers.append(listing_or_answer)
-                continue
-            listing, quote, comparables, values, facts = next(priced)
-            answer = price_row(listing.id, quote, self.currency, self.max_interval_ratio)
-            note = join_notes(answer.note, facts.get("reason", ""))
-            shown = {name: value for name, value in facts.items() if name != "reason"}
-            answers.append(replace(answer, comparables=tuple(comparables), cells=values, **{**shown, "note": note}))
-        return answers
+            spending.start_part(len(read.listings))
+        quotes = self.pricer.price(read.listings)
+        flags, near = find_similar(self.pricer, read.listings, quotes, self.comparables)
+        asked = self.asked.assess([cells.row(place) for place in read.places], quotes) if self.asked else None
+        shown = [
+            round_quote(quote, flag, self.currency, self.max_interval_ratio)
+            for quote, flag in zip(quotes, flags, strict=True)
+        ]
+        notes = [note for *_, note in shown]
+        if asked is not None:
+            notes = [join_notes(note, price.reason) for note, price in zip(notes, asked, strict=True)]
+        for place, note in zip(read.places, notes, strict=True):
+            read.notes[place] = note
+        flags = [None if quote.price is None else flag for quote, flag in zip(quotes, flags, strict=True)]
+        added = {
+            "id": read.ids,
+            "price": read.spread([price for price, *_ in shown]),
+            "low": read.spread([low for _, low, *_ in shown]),
+            "high": read.spread([high for _, _, high, _ in shown]),
+            "note": read.notes,
+            "currency": [self.currency] * len(read.ids),
+            "nothing_similar": read.spread(flags),
+            "cost_usd": read.spread([quote.cost_usd for quote in quotes], 0.0),
+            "quote_note": read.spread([quote.note for quote in quotes], ""),
+        }
+        if asked is not None:
+            added["asked_price"] = read.spread([price.price for price in asked])
+            added["p_value"] = read.spread([price.p_value for price in asked])
+            added["assessment"] = [None] * len(read.ids)  # made of all p-values, when the parts are joined
+        for number in range(self.comparables):
+            nearest = [comparables[number] if number < len(comparables) else None for comparables in near]
+            for name in ("id", "title", "price", "similarity"):
+                values = [None if comparable is None else getattr(comparable, name) for comparable in nearest]
+                added[f"comparable_{number + 1}_{name}"] = read.spread(values)
+        return build_part(cells, added, part_schema(self.comparables, audit=asked is not None), self.work)
 
 
 # Writes the parts of a job that are not done yet; the number of rows of the file: pricing(job, done, progress, name)
@@ -381,18 +365,3 @@ def find_similar(
         return [None] * len(listings), [()] * len(listings)
     near = pricer.find_comparables(listings, comparables, quotes=quotes) if comparables else [()] * len(listings)
     return pricer.nothing_similar(listings), near
-
-
-def write_part(
-    path: Path, answers: Sequence[PricedRow], comparables: int = 0, *, work: str = "", audit: bool = False
-) -> None:
-    """Write one part, whole or not at all. The input's columns are one column of JSON; `work` is its plan's hash."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    paid = [("cost_usd", pa.float64()), ("quote_note", pa.string())]
-    fields = [("id", pa.string()), ("input", pa.string()), *quote_fields(comparables, audit=audit), *paid]
-    schema = pa.schema(fields, metadata={WORK: work})
-    rows = [dict(zip(schema.names, answer.values(comparables, audit=audit), strict=True)) for answer in answers]
-    with atomic_file(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), temporary, write_page_checksum=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from pricesmith.batch.price import UNLIKE, price_row
+from pricesmith.batch.priced_row import UNLIKE, price_row
 from pricesmith.catalog.clean import CleanSettings, build_listing, cell_text, is_too_short
 from pricesmith.catalog.columns import ColumnMap, column_key
 from pricesmith.catalog.listing_reader import ListingReader

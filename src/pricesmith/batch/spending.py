@@ -18,7 +18,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,8 @@ from pricesmith.core.types import NOT_ASKED, Pricer
 from pricesmith.text.formatting import format_count, format_usd
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from pricesmith.pricers.api.model_spec import ApiSettings
 
 RECORD = "spending.txt"
@@ -107,12 +109,12 @@ class ApiSpending:
             self.settings.plan_rows(self.listings_left)
             self.listings_left = max(0, self.listings_left - listings)
 
-    def count(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def count(self, part: pa.Table) -> None:
         """Count the rows of a part by whether the API model was asked."""
-        for row in rows:
-            cost, note = row["cost_usd"], row["quote_note"] or ""
-            self.cost_known = self.cost_known and cost is not None
-            if reason := REASON.search(note):
+        costs, notes = part.column("cost_usd"), part.column("quote_note")
+        self.cost_known = self.cost_known and not costs.null_count
+        for cost, note in zip(costs.to_pylist(), notes.to_pylist(), strict=True):
+            if reason := REASON.search(note or ""):
                 self.not_asked[reason[1]] += 1
             elif note or cost != 0.0:
                 self.asked += 1

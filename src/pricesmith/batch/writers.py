@@ -9,24 +9,25 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from pricesmith.batch.part_table import ENCODER, Column, InputColumns, PartTable, to_json
 from pricesmith.core.errors import UsageError
 from pricesmith.text.spreadsheet import escape_formula, is_formula, unescape_formula
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Cells = Mapping[str, str | float | int | bool | None]
 SHEET = "prices"
 MAX_LINE = 1 << 20  # characters of a first line; ours are shorter
 QUOTE_NAMES = ("price", "low", "high", "note", "currency", "nothing_similar")
 AUDIT_NAMES = ("asked_price", "assessment", "p_value")
 PREFIX = "predicted_"
-BATCH = 5_000
-INT64 = 1 << 63
+MAX_SHEET_ROWS = 1_048_576
 UNESCAPED_ROWS = 500
 MAX_CELL = 8_000_000  # characters
 
@@ -44,29 +45,12 @@ def quote_fields(comparables: int = 0, *, audit: bool = False) -> list[tuple[str
     return fields
 
 
-class InputColumns:
-    """The columns of the input, in the order in which they appear, each with the types of its values."""
+def part_schema(comparables: int = 0, *, audit: bool = False) -> pa.Schema:
+    """The columns of a part that are added to those of the input."""
+    import pyarrow as pa
 
-    def __init__(self) -> None:
-        self.types: dict[str, set[str]] = {}
-
-    def add(self, cells: Cells) -> None:
-        """Note the columns of one row."""
-        for name, value in cells.items():
-            types = self.types.setdefault(name, set())
-            if isinstance(value, int) and not isinstance(value, bool) and not -INT64 <= value < INT64:
-                types.add("str")
-            elif value is not None:
-                types.add(type(value).__name__)
-
-    def arrow_type(self, name: str) -> pa.DataType:
-        """The narrowest Arrow type that holds all values of a column."""
-        import pyarrow as pa
-
-        types = self.types[name]
-        if types and types <= {"int", "float"}:
-            return pa.float64() if "float" in types else pa.int64()
-        return pa.bool_() if types == {"bool"} else pa.string()
+    paid = [("cost_usd", pa.float64()), ("quote_note", pa.string())]
+    return pa.schema([("id", pa.string()), *quote_fields(comparables, audit=audit), *paid])
 
 
 class OutputTable:
@@ -90,9 +74,10 @@ class OutputTable:
         """The added columns whose usual names the input has already: usual name to name in the output."""
         return {name: output for name, output in self.added.items() if name != output}
 
-    def join(self, cells: Cells, quote: Mapping[str, Any]) -> Cells:
-        """One row of the output from an input row and a row of a part."""
-        return {**cells, **{output: quote[name] for name, output in self.added.items()}}
+    def cells(self, part: PartTable) -> list[Column]:
+        """The columns of the output that a part has, (columns, rows)."""
+        inputs = [part.cells(name) for name in self.columns.types]
+        return [*inputs, *(part.array(name).to_pylist() for name in self.added)]
 
     def schema(self) -> pa.Schema:
         """The Arrow schema of the output."""
@@ -102,24 +87,48 @@ class OutputTable:
         return pa.schema([*inputs, *((self.added[name], kind) for name, kind in self.fields)])
 
 
-def write_jsonl(rows: Iterator[Cells], path: Path, table: OutputTable) -> None:
+def write_jsonl(parts: Iterator[PartTable], path: Path, table: OutputTable) -> None:
+    """Write each row with its own keys, in their order, and the added ones."""
     with path.open("w", encoding="utf-8") as out:
-        for row in rows:
-            out.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+        for part in parts:
+            out.writelines(json_lines(part, table))
 
 
-def write_csv(rows: Iterator[Cells], path: Path, table: OutputTable) -> None:
+def json_lines(part: PartTable, table: OutputTable) -> list[str]:
+    """The rows of a part as lines."""
+    columns = {name: part.json_cells(name) for name in part.places}
+    columns |= {output: to_json(part.array(name).to_pylist()) for name, output in table.added.items()}
+    lines = [""] * len(part)
+    for code, keys in enumerate(part.keys):
+        names = [*keys, *table.added.values()]
+        members = ", ".join(f"{ENCODER.encode(name)}: ".replace("%", "%%") + "%s" for name in names)
+        template = f"{{{members}}}\n"
+        places = np.flatnonzero(part.codes == code).tolist()
+        if len(places) == len(part):
+            return [template % cells for cells in zip(*(columns[name] for name in names), strict=True)]
+        own = [[columns[name][place] for place in places] for name in names]
+        for place, cells in zip(places, zip(*own, strict=True), strict=True):
+            lines[place] = template % cells
+    return lines
+
+
+def write_csv(parts: Iterator[PartTable], path: Path, table: OutputTable) -> None:
     with path.open("w", encoding="utf-8", newline="") as handle:
         out = csv.writer(handle)
-        names = table.names
-        out.writerow([escape_formula(name) for name in names])
-        for row in rows:
-            out.writerow([format_cell(row.get(name)) for name in names])
+        out.writerow([escape_formula(name) for name in table.names])
+        for part in parts:
+            columns = [format_cells(cells) for cells in table.cells(part)]
+            out.writerows(zip(*columns, strict=True))
 
 
-def format_cell(value: Any) -> Any:
-    """A value as a cell of a CSV file."""
-    return str(value).lower() if isinstance(value, bool) else escape_formula(value)
+def format_cells(cells: Column) -> Column:
+    """The cells of a column as those of a CSV file."""
+    classes = set(map(type, cells))
+    if not classes & {str, bool}:
+        return cells
+    if bool in classes:
+        cells = [str(cell).lower() if isinstance(cell, bool) else cell for cell in cells]
+    return [cell if cell is None else escape_formula(cell) for cell in cells]
 
 
 def unescape_csv(path: Path) -> Iterator[bytes]:
@@ -136,22 +145,19 @@ def unescape_csv(path: Path) -> Iterator[bytes]:
             buffer.truncate()
 
 
-def write_parquet(rows: Iterator[Cells], path: Path, table: OutputTable) -> None:
+def write_parquet(parts: Iterator[PartTable], path: Path, table: OutputTable) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = table.schema()
-    texts = [field.name for field in schema if pa.types.is_string(field.type)]
     with pq.ParquetWriter(path, schema) as out:
-        while batch := list(itertools.islice(rows, BATCH)):
-            values = [
-                {**row, **{name: str(row[name]) for name in texts if not isinstance(row.get(name, ""), str | None)}}
-                for row in batch
-            ]
-            out.write_table(pa.Table.from_pylist(values, schema=schema))
+        for part in parts:
+            arrays = [part.input_array(name, schema.field(name).type) for name in table.columns.types]
+            arrays += [part.array(name).cast(kind) for name, kind in table.fields]
+            out.write_table(pa.Table.from_arrays(arrays, schema=schema))
 
 
-def write_xlsx(rows: Iterator[Cells], path: Path, table: OutputTable) -> None:
+def write_xlsx(parts: Iterator[PartTable], path: Path, table: OutputTable) -> None:
     """Write a workbook.
 
     On a full disk openpyxl's open files fail again when they are freed, and Python would print tracebacks of that: they
@@ -161,7 +167,7 @@ def write_xlsx(rows: Iterator[Cells], path: Path, table: OutputTable) -> None:
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         try:
-            fill_workbook(rows, path, table)
+            fill_workbook(parts, path, table)
         except OSError as error:
             failed = OSError(error.errno, error.strerror or str(error), str(path))
         gc.collect()
@@ -171,13 +177,12 @@ def write_xlsx(rows: Iterator[Cells], path: Path, table: OutputTable) -> None:
         raise failed
 
 
-def fill_workbook(rows: Iterator[Cells], path: Path, table: OutputTable) -> None:
+def fill_workbook(parts: Iterator[PartTable], path: Path, table: OutputTable) -> None:
     from openpyxl import Workbook
     from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE, WriteOnlyCell
 
     book = Workbook(write_only=True)
     sheet = book.create_sheet(SHEET)
-    names = table.names
 
     def text_cell(value: str) -> Any:
         cell = WriteOnlyCell(sheet, ILLEGAL_CHARACTERS_RE.sub("", value))
@@ -186,16 +191,18 @@ def fill_workbook(rows: Iterator[Cells], path: Path, table: OutputTable) -> None
             cell.quotePrefix = True  # the same mark as an apostrophe typed before it; the value is unchanged
         return cell
 
-    sheet.append([text_cell(name) for name in names])
-    for number, row in enumerate(rows, start=2):
-        if number > 1_048_576:
+    sheet.append([text_cell(name) for name in table.names])
+    room = MAX_SHEET_ROWS - 1
+    for part in parts:
+        room -= len(part)
+        if room < 0:
             raise UsageError("A sheet holds at most 1,048,576 rows", hint="Write .csv or .parquet instead.")
-        values = (row.get(name) for name in names)
-        sheet.append([text_cell(value) if isinstance(value, str) else value for value in values])
+        for cells in zip(*table.cells(part), strict=True):
+            sheet.append([text_cell(cell) if isinstance(cell, str) else cell for cell in cells])
     book.save(path)
 
 
-WRITERS: dict[str, Callable[[Iterator[Cells], Path, OutputTable], None]] = {
+WRITERS: dict[str, Callable[[Iterator[PartTable], Path, OutputTable], None]] = {
     ".jsonl": write_jsonl,
     ".csv": write_csv,
     ".parquet": write_parquet,

@@ -12,7 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pricesmith.catalog.clean import CleanSettings, build_listing, cell_text, clean_rows, field_text
+from pricesmith.catalog.clean import (
+    CleanSettings,
+    build_listing,
+    cell_text,
+    clean_columns,
+    column_texts,
+    field_text,
+)
 from pricesmith.catalog.columns import (
     USUAL,
     ColumnMap,
@@ -54,21 +61,30 @@ class ListingReader:
         name = get_id(row.values, self.columns) or str(row.number)
         return build_listing(row.values, self.columns, self.cleaning, id=name, category=self.category)
 
-    def listings(self, rows: Sequence[RawRow]) -> list[Listing]:
-        """`listing` of each row, column by column, which is faster."""
-        values = [row.values for row in rows]
-        names = [id or str(row.number) for id, row in zip(get_ids(values, self.columns), rows, strict=True)]
-        cleaned = clean_rows(values, self.columns, self.cleaning, ids=names, category=self.category)
-        return [listing for listing, _ in cleaned]
+    def listings(self, rows: Sequence[Mapping[str, object]], numbers: Sequence[int]) -> list[Listing]:
+        """`listing` of each row, column by column, which is faster. `numbers` are those of the rows in the file."""
+        names = [id or str(number) for id, number in zip(get_ids(rows, self.columns), numbers, strict=True)]
+        clean = clean_columns(rows, self.columns, self.cleaning, ids=names, category=self.category)
+        return list(map(Listing, clean.ids, clean.titles, clean.texts, clean.categories, clean.brands))
 
-    def says_nothing(self, row: RawRow, listing: Listing) -> bool:
+    def says_nothing(self, values: Mapping[str, object], listing: Listing) -> bool:
         """Whether there is nothing to price by: neither title nor text, nor a value in a column the catalog had."""
         if not (listing.title or listing.text):
             return True
-        columns, values = self.columns, row.values
+        columns = self.columns
         if field_text(values, columns.title).strip() or field_text(values, columns.text).strip():
             return False
         return not any(name in self.known and cell_text(values.get(name)).strip() for name in columns.extra)
+
+    def find_empty(self, rows: Sequence[Mapping[str, object]], listings: Sequence[Listing]) -> list[int]:
+        """The places of the rows that say nothing."""
+        titles, texts = column_texts(rows, self.columns.title), column_texts(rows, self.columns.text)
+        described = [
+            bool((listing.title or listing.text) and (title.strip() or text.strip()))
+            for listing, title, text in zip(listings, titles, texts, strict=True)
+        ]
+        doubtful = [place for place, known in enumerate(described) if not known]
+        return [place for place in doubtful if self.says_nothing(rows[place], listings[place])]
 
 
 def build_reader(source: Source, info: Mapping[str, Any], mapping: Mapping[str, str] | None = None) -> ListingReader:

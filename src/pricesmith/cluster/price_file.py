@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from pricesmith.batch.asked_columns import AskedPrices
+from pricesmith.batch.part_table import PartRows
 from pricesmith.batch.parts import is_intact_part, part_path
 from pricesmith.batch.price import Pricing, PricingJob
 from pricesmith.catalog.asked_prices import AskedPriceReader
-from pricesmith.catalog.readers.sources import BadRow, RawRow
 from pricesmith.cluster.shards import Shard, raise_failures
 from pricesmith.cluster.tasks import open_cluster
 from pricesmith.core.errors import InputError, UsageError
@@ -28,7 +28,6 @@ from pricesmith.pricers.price_auditor import PriceAuditor
 
 SHARD_ROWS = 100_000  # a process loads the model once, and a task costs milliseconds
 LLM_KINDS = ("lora_tokens", "lora_bins")
-Rows = list[RawRow | BadRow]
 NO_PRICER: Any = None  # a node loads the model itself
 
 
@@ -117,7 +116,7 @@ class FileShards:
 
     def read(self, progress: Progress) -> Iterator[Shard]:
         """Read the file; its shards as they fill. The rows of parts that are done count as progress."""
-        parts: list[tuple[int, Rows]] = []
+        parts: list[tuple[int, PartRows]] = []
         for number, rows in enumerate(self.job.read_parts()):
             if number in self.done:
                 progress.advance(len(rows))
@@ -130,14 +129,14 @@ class FileShards:
         if parts:
             yield self.shard(parts)
 
-    def shard(self, parts: list[tuple[int, Rows]]) -> Shard:
+    def shard(self, parts: list[tuple[int, PartRows]]) -> Shard:
         """Some parts as a shard, named after its rows."""
         first, (last, rows) = parts[0][0] * self.job.part_rows + 1, parts[-1]
         name = f"rows {first:,} to {last * self.job.part_rows + len(rows):,}"
         return Shard(name, parts, folder=str(self.job.parts.resolve()))
 
 
-def price_parts(work: FileWork, parts: list[tuple[int, Rows]]) -> dict[str, Any]:
+def price_parts(work: FileWork, parts: list[tuple[int, PartRows]]) -> dict[str, Any]:
     """Price parts of a file and write each of them, unless an earlier attempt has; the number of rows."""
     model = work.model.load()
     asked = AskedPrices(PriceAuditor(model), work.asked) if work.asked else None

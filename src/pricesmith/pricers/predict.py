@@ -95,7 +95,7 @@ def read_rows(
     reader = reader_for_header(name, header, info, own_keys=own_keys)
     listings = [reader.listing(row) for row in rows]
     pairs = zip(rows, listings, strict=True)
-    empty = frozenset(place for place, (row, listing) in enumerate(pairs) if reader.says_nothing(row, listing))
+    empty = frozenset(place for place, (row, listing) in enumerate(pairs) if reader.says_nothing(row.values, listing))
     return ModelInput(listings, empty)
 
 

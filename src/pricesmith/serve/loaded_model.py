@@ -15,8 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pricesmith.batch.price import PricedRow, price_row
 from pricesmith.batch.price_one import DescriptionReader, fields_not_given
+from pricesmith.batch.priced_row import PricedRow, price_row
 from pricesmith.catalog.comparables import Comparable
 from pricesmith.core.errors import PricesmithError, UsageError
 from pricesmith.core.types import Listing, Quote

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from pricesmith.batch.price import PricedRow
+from pricesmith.batch.priced_row import PricedRow
 from pricesmith.core.types import Quote
 from pricesmith.serve.engine import Engine
 from pricesmith.serve.errors import ServeError, declare, request_id, request_key

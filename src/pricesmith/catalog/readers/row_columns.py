@@ -98,14 +98,18 @@ class RowBatch(Sequence[RawRow]):
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def numbers(self) -> range:
+        """The numbers of the rows in their file."""
+        return range(self.first, self.first + len(self))
+
     @overload
     def __getitem__(self, place: int) -> RawRow: ...
     @overload
     def __getitem__(self, place: slice) -> RowBatch: ...
     def __getitem__(self, place: Any) -> Any:
-        numbers = range(self.first, self.first + len(self))
         if not isinstance(place, slice):
-            return RawRow(self.file, numbers[place], self.rows[place])
+            return RawRow(self.file, self.numbers[place], self.rows[place])
         if place.step not in (None, 1):
             raise ValueError("a part of a batch is rows one after another")
         return RowBatch(self.file, self.first + place.indices(len(self))[0], self.rows[place])
