@@ -209,9 +209,9 @@ class PartTable:
 
         if name not in self.places:
             return pa.nulls(len(self), kind)
-        array = self.table.column(input_name(self.places[name]))
-        if array.type in (kind, pa.null()):
-            return array.cast(kind)
+        place = self.places[name]
+        if arrow_type(self.types[place]) in (kind, pa.null()):
+            return self.table.column(input_name(place)).cast(kind)
         cells = self.cells(name)
         if pa.types.is_string(kind):
             cells = [cell if cell is None else str(cell) for cell in cells]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -319,7 +319,10 @@ class PricingJob:
             spending.start_part(len(read.listings))
         quotes = self.pricer.price(read.listings)
         flags, near = find_similar(self.pricer, read.listings, quotes, self.comparables)
-        asked = self.asked.assess([cells.row(place) for place in read.places], quotes) if self.asked else None
+        asked = None
+        if self.asked is not None:
+            flagged = [replace(quote, nothing_similar=flag) for quote, flag in zip(quotes, flags, strict=True)]
+            asked = self.asked.assess([cells.row(place) for place in read.places], flagged)
         shown = [
             round_quote(quote, flag, self.currency, self.max_interval_ratio)
             for quote, flag in zip(quotes, flags, strict=True)

@@ -27,6 +27,7 @@ MAX_LINE = 1 << 20  # characters of a first line; ours are shorter
 QUOTE_NAMES = ("price", "low", "high", "note", "currency", "nothing_similar")
 AUDIT_NAMES = ("asked_price", "assessment", "p_value")
 PREFIX = "predicted_"
+ROW_GROUP = 5_000
 MAX_SHEET_ROWS = 1_048_576
 UNESCAPED_ROWS = 500
 MAX_CELL = 8_000_000  # characters
@@ -150,11 +151,17 @@ def write_parquet(parts: Iterator[PartTable], path: Path, table: OutputTable) ->
     import pyarrow.parquet as pq
 
     schema = table.schema()
+    waiting = schema.empty_table()
     with pq.ParquetWriter(path, schema) as out:
         for part in parts:
             arrays = [part.input_array(name, schema.field(name).type) for name in table.columns.types]
             arrays += [part.array(name).cast(kind) for name, kind in table.fields]
-            out.write_table(pa.Table.from_arrays(arrays, schema=schema))
+            waiting = pa.concat_tables([waiting, pa.Table.from_arrays(arrays, schema=schema)])
+            while len(waiting) >= ROW_GROUP:
+                out.write_table(waiting[:ROW_GROUP])
+                waiting = waiting[ROW_GROUP:]
+        if len(waiting):
+            out.write_table(waiting)
 
 
 def write_xlsx(parts: Iterator[PartTable], path: Path, table: OutputTable) -> None:

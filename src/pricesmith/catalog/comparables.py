@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from pricesmith.core.cores_and_memory import available_cores
 from pricesmith.core.model_files import Shapes, damaged_file, read_arrays, read_names, read_settings, report_damage
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, render
+from pricesmith.text.vocabulary import Vocabulary
 from pricesmith.text.word_counts import count_words
 from pricesmith.text.words import split_words
 
@@ -251,18 +253,38 @@ class ComparablesIndex:
             return [not self.reaches(listing, least) for listing in listings]
         flags: list[bool] = []
         for start in range(0, len(listings), CHUNK):
-            vectors = [self.vector_and_total(listing) for listing in listings[start : start + CHUNK]]
-            # For most listings the words that few rows have are enough, and quickly added up.
-            queries = [(vector.places, vector.weights**2) for vector, _ in vectors]
-            sums = self.postings.highest_rare_sums(queries)
-            for (vector, total), query, shared in zip(vectors, queries, sums, strict=True):
-                if not total:
-                    flags.append(True)
-                    continue
-                requirement = Requirement(vector.common, total, least)
-                enough = requirement.is_met(shared)
-                flags.append(not (enough or requirement.is_met(float(self.postings.dot(*query, binary=True).max()))))
+            flags += self.lacks_similar(list(map(select_rows, listings[start : start + CHUNK])), least)
         return flags
+
+    def lacks_similar(self, texts: Sequence[str], least: float) -> list[bool]:
+        """Whether the overlap of each text is below `least`: what `reaches` denies, from arrays of words."""
+        cells = self.hashed_words.find_cells(texts)
+        weights = ((1 + np.log(cells.counts)) * self.all_idf[cells.columns]) ** 2  # of unknown words: the last one
+        is_own = (cells.columns >= 0) & (cells.columns < len(self.words))
+        common = np.bincount(cells.rows, weights * (cells.columns >= len(self.words)), len(texts)).tolist()
+        totals = np.bincount(cells.rows, weights, len(texts)).tolist()
+        rows, words, weights = cells.rows[is_own], cells.columns[is_own], weights[is_own]
+        ends = np.searchsorted(rows, np.arange(len(texts) + 1))
+        # For most listings the words that few rows have are enough, and quickly added up.
+        sums = self.postings.highest_rare_sums(ends, words, weights).tolist()
+        flags: list[bool] = []
+        for row, (shared, common_sum, total) in enumerate(zip(sums, common, totals, strict=True)):
+            requirement = Requirement(common_sum, total or 1.0, least)
+            if not requirement.is_met(shared):
+                own = slice(ends[row], ends[row + 1])
+                shared = float(self.postings.dot(words[own], weights[own], binary=True).max())
+            flags.append(not total or not requirement.is_met(shared))
+        return flags
+
+    @cached_property
+    def hashed_words(self) -> Vocabulary:
+        """The words of the index and, after them, the common ones."""
+        return Vocabulary([*self.words, *self.common])
+
+    @cached_property
+    def all_idf(self) -> F64:
+        """The weights of `hashed_words`, and that of unknown words as the last one."""
+        return np.array([*self.idf, *self.common.values(), self.rarest])
 
     def reaches(self, listing: Listing, least: float) -> bool:
         """Whether the overlap of a listing is at least `least`, without computing it."""

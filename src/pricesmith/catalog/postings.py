@@ -115,22 +115,24 @@ class Postings:
         arrays = (self.data.astype(np.float64), self.indices, self.indptr)
         return csr_matrix(arrays, shape=(len(self.indptr) - 1, self.n_rows))
 
-    def highest_rare_sums(self, queries: Sequence[tuple[NDArray[np.int64], F64]]) -> list[float]:
+    def highest_rare_sums(self, ends: NDArray[np.int64], words: NDArray[np.int64], weights: F64) -> F64:
         """For each query the highest sum of weights that a row reaches with its rare words alone: at most the highest
-        sum of `dot`, binary, and several times as fast."""
+        sum of `dot`, binary, and several times as fast, [queries].
+
+        Query `i` has the words `ends[i]` to `ends[i + 1]` of `words`, and their weights.
+        """
         from scipy.sparse import csr_matrix
 
         rare, matrix = self.rare_words
-        chosen = [rare[words] for words, _ in queries]
-        ends = np.cumsum([0, *(int(own.sum()) for own in chosen)], dtype=np.int32)
-        words = np.concatenate([words[own] for (words, _), own in zip(queries, chosen, strict=True)]).astype(np.int32)
-        weights = np.concatenate([weights[own] for (_, weights), own in zip(queries, chosen, strict=True)])
-        products = csr_matrix((weights, words, ends), shape=(len(queries), matrix.shape[0])) @ matrix
-        highest = np.zeros(len(queries))
+        chosen = rare[words]
+        rare_ends = np.concatenate(([0], np.cumsum(chosen)))[ends].astype(np.int32)
+        cells = (weights[chosen], words[chosen].astype(np.int32), rare_ends)
+        products = csr_matrix(cells, shape=(len(ends) - 1, matrix.shape[0])) @ matrix
+        highest = np.zeros(len(ends) - 1)
         filled = np.flatnonzero(np.diff(products.indptr))
         if len(filled):
             highest[filled] = np.maximum.reduceat(products.data, products.indptr[filled])
-        return highest.tolist()
+        return highest
 
     @cached_property
     def rare_words(self) -> tuple[NDArray[np.bool_], Any]:

@@ -53,6 +53,7 @@ ENCODER, HEAD, CONFIG = "encoder", "head.safetensors", "encoder.json"
 CATEGORY_DIM = 8
 PRICED_AT_ONCE = 2048  # listings whose columns are computed together
 TOKENS = 8192  # of a batch that is priced
+MAX_EVAL_ITEMS = 2_000  # with 500, chance chose a checkpoint of the middle: 36.72 against 35.77 of the last one
 MIN_STEPS, MIN_TOKENS = 300, 512  # of a training, and of a batch
 
 
@@ -258,6 +259,8 @@ def model_logits(model: nn.Module, batch: Any) -> Tensor:
 
 class EncoderTuning(Tuning):
     """The training of an encoder and its head."""
+
+    max_eval_items = MAX_EVAL_ITEMS
 
     def __init__(
         self,

@@ -90,6 +90,7 @@ class Tuning:
     load_seconds: float
     dtype: str
     trained = "a head and"  # what of the base is trained, in words
+    max_eval_items = MAX_EVAL_ITEMS  # on a CPU
 
     def __init__(
         self, train: Sequence[Item], validation: Sequence[Item], folder: Path, progress: Progress, seed: int
@@ -100,7 +101,7 @@ class Tuning:
         self.price_range: tuple[float, float] = tuple(facts["price_range"])
         self.currency = str(facts["currency"])
         self.median_price = float(np.median([item.price for item in train]))
-        at_most = MAX_GPU_EVAL_ITEMS if torch.cuda.is_available() else MAX_EVAL_ITEMS
+        at_most = MAX_GPU_EVAL_ITEMS if torch.cuda.is_available() else self.max_eval_items
         order = np.random.default_rng(seed).permutation(len(validation))[:at_most]
         self.validation_items = [validation[index] for index in order]
         self.n_calibration = len(validation)  # the other half of validation is as large
