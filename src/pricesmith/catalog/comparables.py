@@ -35,7 +35,7 @@ from pricesmith.core.cores_and_memory import available_cores
 from pricesmith.core.model_files import Shapes, damaged_file, read_arrays, read_names, read_settings, report_damage
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, render
-from pricesmith.text.vocabulary import Vocabulary
+from pricesmith.text.vocabulary import UNKNOWN, Vocabulary
 from pricesmith.text.word_counts import count_words
 from pricesmith.text.words import split_words
 
@@ -84,6 +84,20 @@ class Vector:
     weights: F64
     common: float  # sum of squared weights of words that too many training listings have
     norm: float  # over `places` and unknown words
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedWords:
+    """The words of many listings that training listings have: places and weights [cells], where those of each listing
+    begin and end [listings + 1], and for each listing the sums of the squared weights of these words, of the words that
+    too many training listings have, and of unknown ones, [listings]."""
+
+    places: NDArray[np.int64]
+    weights: F64
+    ends: NDArray[np.int64]
+    own_squares: F64
+    common: F64
+    unknown: F64
 
 
 class ComparablesIndex:
@@ -154,8 +168,10 @@ class ComparablesIndex:
                 common += (times * self.common[word]) ** 2
             else:
                 unknown += (times * self.rarest) ** 2
-        values = np.array(weights, dtype=np.float64)
-        return Vector(np.array(places, dtype=np.int64), values, common, math.sqrt(float(values @ values) + unknown))
+        order = np.argsort(places)  # sums are in this order, also if many listings are looked at together
+        values = np.array(weights, dtype=np.float64)[order]
+        norm = math.sqrt(sum((values * values).tolist()) + unknown)
+        return Vector(np.array(places, dtype=np.int64)[order], values, common, norm)
 
     def search(self, listings: Sequence[Listing], k: int, estimates: Any = None) -> list[list[Comparable]]:
         """The k nearest training listings of each, nearest first; fewer where there are fewer with a word in common.
@@ -192,25 +208,27 @@ class ComparablesIndex:
 
     def most_similar(self, listings: Sequence[Listing], k: int) -> Iterator[tuple[Any, Any]]:
         """For each listing the rows with the k highest cosines, highest first, and these."""
-        vectors = [self.vector(listing) for listing in listings]
-        if len(vectors) < BATCH:
-            for vector in vectors:
+        if len(listings) < BATCH:
+            for vector in map(self.vector, listings):
                 if not len(vector.places):
                     yield np.zeros(0, dtype=np.int64), np.zeros(0)
                     continue
                 yield highest(self.postings.dot(vector.places, vector.weights / vector.norm), k)
             return
-        blocks = [vectors[start : start + BATCH] for start in range(0, len(vectors), BATCH)]
-        with ThreadPoolExecutor(available_cores()) as pool:
-            for block in pool.map(lambda block: self.most_similar_of_batch(block, k), blocks):
-                yield from block
+        words = self.find_words(list(map(select_rows, listings)))
+        norms = np.sqrt(words.own_squares + words.unknown)
+        weights = words.weights / np.repeat(norms, np.diff(words.ends))
+        starts = range(0, len(listings), BATCH)
 
-    def most_similar_of_batch(self, vectors: Sequence[Vector], k: int) -> list[tuple[Any, Any]]:
-        """`most_similar` of some vectors by one product of sparse matrices, which adds in the same order."""
-        queries = [
-            (vector.places, vector.weights / vector.norm if vector.norm else vector.weights) for vector in vectors
-        ]
-        return [highest_of(rows, scores, k) for rows, scores in self.postings.dot_batch(queries)]
+        def search_block(start: int) -> list[tuple[Any, Any]]:
+            ends = words.ends[start : start + BATCH + 1]
+            own = slice(ends[0], ends[-1])
+            products = self.postings.dot_batch(ends - ends[0], words.places[own], weights[own])
+            return [highest_of(rows, scores, k) for rows, scores in products]
+
+        with ThreadPoolExecutor(available_cores()) as pool:
+            for block in pool.map(search_block, starts):
+                yield from block
 
     def overlap(self, listings: Sequence[Listing]) -> F64:
         """How much of each listing the closest training listing has: the share of its words' squared weights.
@@ -258,23 +276,36 @@ class ComparablesIndex:
 
     def lacks_similar(self, texts: Sequence[str], least: float) -> list[bool]:
         """Whether the overlap of each text is below `least`: what `reaches` denies, from arrays of words."""
-        cells = self.hashed_words.find_cells(texts)
-        weights = ((1 + np.log(cells.counts)) * self.all_idf[cells.columns]) ** 2  # of unknown words: the last one
-        is_own = (cells.columns >= 0) & (cells.columns < len(self.words))
-        common = np.bincount(cells.rows, weights * (cells.columns >= len(self.words)), len(texts)).tolist()
-        totals = np.bincount(cells.rows, weights, len(texts)).tolist()
-        rows, words, weights = cells.rows[is_own], cells.columns[is_own], weights[is_own]
-        ends = np.searchsorted(rows, np.arange(len(texts) + 1))
+        words = self.find_words(texts)
+        squares, ends = words.weights**2, words.ends
+        totals = words.own_squares + words.unknown + words.common
         # For most listings the words that few rows have are enough, and quickly added up.
-        sums = self.postings.highest_rare_sums(ends, words, weights).tolist()
+        sums = self.postings.highest_rare_sums(ends, words.places, squares)
         flags: list[bool] = []
-        for row, (shared, common_sum, total) in enumerate(zip(sums, common, totals, strict=True)):
-            requirement = Requirement(common_sum, total or 1.0, least)
+        numbers = zip(sums.tolist(), words.common.tolist(), totals.tolist(), strict=True)
+        for row, (shared, common, total) in enumerate(numbers):
+            requirement = Requirement(common, total or 1.0, least)
             if not requirement.is_met(shared):
                 own = slice(ends[row], ends[row + 1])
-                shared = float(self.postings.dot(words[own], weights[own], binary=True).max())
+                shared = float(self.postings.dot(words.places[own], squares[own], binary=True).max())
             flags.append(not total or not requirement.is_met(shared))
         return flags
+
+    def find_words(self, texts: Sequence[str]) -> WeightedWords:
+        """The words of many texts: those of `vector` for each of them, from arrays."""
+        cells, count = self.hashed_words.find_cells(texts), len(texts)
+        weights = (1 + np.log(cells.counts)) * self.all_idf[cells.columns]  # of unknown words: the last one
+        is_own = (cells.columns != UNKNOWN) & (cells.columns < len(self.words))
+        rows, own = cells.rows[is_own], weights[is_own]
+        squares = weights * weights
+        return WeightedWords(
+            places=cells.columns[is_own],
+            weights=own,
+            ends=np.searchsorted(rows, np.arange(count + 1)),
+            own_squares=add_up(rows, own * own, count),
+            common=add_up(cells.rows, squares * (cells.columns >= len(self.words)), count),
+            unknown=add_up(cells.rows, squares * (cells.columns == UNKNOWN), count),
+        )
 
     @cached_property
     def hashed_words(self) -> Vocabulary:
@@ -366,6 +397,11 @@ def read_names_of(items: Sequence[Item]) -> tuple[list[str], list[str]]:
         ids.append(listing.id)
         titles.append((listing.title or listing.text)[:200])
     return ids, titles
+
+
+def add_up(rows: NDArray[np.int64], values: F64, count: int) -> F64:
+    """The sum of the values of each row, [count], in the order in which they are given."""
+    return np.asarray(np.bincount(rows, values, count), dtype=np.float64)
 
 
 def select_rows(listing: Listing) -> str:

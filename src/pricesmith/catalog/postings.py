@@ -1,7 +1,7 @@
 """Which training listings have each word: sums over these rows, and whether one row has enough of some words.
 
 postings.dot(words, weights)                       for each row the sum over its words
-postings.dot_batch([(words, weights)])              the same for many listings at once, only rows that have a word
+postings.dot_batch(ends, words, weights)            the same for many listings at once, only rows that have a word
 postings.any_row_meets(words, weights, Requirement(common=0.0, total=30.0, share=0.75))
 """
 
@@ -92,18 +92,19 @@ class Postings:
             values = values * self.data[entries]
         return np.asarray(np.bincount(self.indices[entries], values, minlength=self.n_rows), dtype=np.float64)
 
-    def dot_batch(self, queries: Sequence[tuple[NDArray[np.int64], F64]]) -> Iterator[tuple[RowNumbers, F64]]:
-        """For each query, which is words and their weights, the rows with a word of it and their sums: those of `dot`.
+    def dot_batch(
+        self, ends: NDArray[np.int64], words: NDArray[np.int64], weights: F64
+    ) -> Iterator[tuple[RowNumbers, F64]]:
+        """For each query the rows with a word of it and their sums: those of `dot`.
 
-        Much faster than query by query, and threads can do it at the same time.
+        Query `i` has the words `ends[i]` to `ends[i + 1]` of `words`, and their weights. Much faster than query by
+        query, and threads can do it at the same time.
         """
         from scipy.sparse import csr_matrix
 
-        ends = np.cumsum([0, *(len(words) for words, _ in queries)], dtype=np.int32)
-        words = np.concatenate([words for words, _ in queries]).astype(np.int32)
-        weights = np.concatenate([weights for _, weights in queries])
         matrix = self.matrix
-        products = csr_matrix((weights, words, ends), shape=(len(queries), matrix.shape[0])) @ matrix
+        cells = (weights, words.astype(np.int32), ends.astype(np.int32))
+        products = csr_matrix(cells, shape=(len(ends) - 1, matrix.shape[0])) @ matrix
         for start, end in zip(products.indptr, products.indptr[1:], strict=False):
             yield products.indices[start:end], products.data[start:end]
 

@@ -84,6 +84,8 @@ class ClippedPricer:
         if quote.price is None or not math.isfinite(quote.price):
             return replace(quote, price=None, low=None, high=None)
         low, high = self.price_range
+        if quote.low is None and quote.high is None and low <= quote.price <= high:
+            return quote
         bounds = [None if end is None else min(max(end, low), high) for end in (quote.low, quote.high)]
         return replace(quote, price=min(max(quote.price, low), high), low=bounds[0], high=bounds[1])
 
