@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pricesmith.core.errors import InputError
-from pricesmith.pricers.features.trees import TreeEnsemble, TreeParams, fit_trees
+from pricesmith.pricers.features.trees import TreeEnsemble, TreeParams, TreeRows, fit_trees
 
 
 def missing_values_ensemble() -> tuple[TreeEnsemble, np.ndarray]:
@@ -16,7 +16,7 @@ def missing_values_ensemble() -> tuple[TreeEnsemble, np.ndarray]:
     column = np.where(np.arange(4_000) % 2, np.nan, np.arange(4_000) % 7).astype(np.float32)
     target = np.isnan(column).astype(float)
     params = TreeParams(n_categorical=0, n_estimators=3, learning_rate=0.5, num_leaves=4)
-    return fit_trees(column[:, None], target, params, [0], rounds=3), column[:, None]
+    return fit_trees(TreeRows(column[:, None], target), params, [0], rounds=3), column[:, None]
 
 
 def test_a_split_on_missing_values_alone_is_saved_and_read(tmp_path: Path) -> None:

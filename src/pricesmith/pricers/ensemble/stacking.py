@@ -3,7 +3,8 @@
     training rows -> groups -> folds -> neighbors of other groups -> networks, with one fold left out at a time
     their out-of-fold outputs + neighbors' prices + numbers and categories of the listing -> trees -> the quote
 
-Trees are fitted on out-of-fold outputs of the networks (stacking: Wolpert 1992). The networks of a fold exclude its
+The trees see pairs of the listing and a neighbor, and predict the ratio of their prices (`pairs.py`). They are fitted
+on out-of-fold outputs of the networks (stacking: Wolpert 1992). The networks of a fold exclude its
 rows everywhere, as neighbors too: otherwise a row's price would leak through the rows that it is a neighbor of. The
 quote is a weighted mean of networks and trees (`Gate`). An error model, trees fitted on the out-of-fold errors,
 gives the interval its width. Every finished stage is stored in `checkpoints/`, so that an interrupted fit resumes.
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
 from pricesmith.core.atomic import write_json
@@ -30,10 +32,18 @@ from pricesmith.core.threads import N_CORES
 from pricesmith.core.types import Item, Listing, Pricer, Quote, Recipe
 from pricesmith.pricers import recipe_class
 from pricesmith.pricers.ensemble.neural import NetworkEnsemble, TrainConfig, network_files, train_networks
+from pricesmith.pricers.ensemble.pairs import FIELDS, Pairs, Partners, choose_pairs
 from pricesmith.pricers.features.hashing import F32, SparseRows, chunks, concatenate_rows, gather_parts
-from pricesmith.pricers.features.retrieval import N_NEIGHBORS, NeighborIndex, RetrievalSet, StageCache
+from pricesmith.pricers.features.retrieval import (
+    LOG_PRICES,
+    N_NEIGHBORS,
+    NeighborIndex,
+    Neighbors,
+    RetrievalSet,
+    StageCache,
+)
 from pricesmith.pricers.features.tokenizer import F64
-from pricesmith.pricers.features.trees import TabularFields, TreeEnsemble, TreeParams, fit_trees, tree_files
+from pricesmith.pricers.features.trees import TabularFields, TreeEnsemble, TreeParams, TreeRows, fit_trees, tree_files
 from pricesmith.pricers.recipes import measured_figures, split_commas
 from pricesmith.pricers.training import FEW_ROWS
 
@@ -142,11 +152,12 @@ class StackingRecipe(Settings):
         0.8, ge=0, le=1, description="weight of the error in money in the networks' loss; the rest is in log price"
     )
     min_count: int = Field(3, ge=1, description="features that occur less often are ignored")
-    tree_learning_rate: float = Field(0.05, gt=0, le=1, description="learning rate of the trees")
+    tree_learning_rate: float = Field(0.1, gt=0, le=1, description="learning rate of the trees")
     num_leaves: int = Field(127, ge=2, le=4096, description="leaves of a tree")
     n_estimators: int = Field(1000, ge=1, description="trees of an ensemble, at most")
     patience: int = Field(100, ge=1, description="trees without progress on validation before early stopping")
-    n_forests: int = Field(3, ge=1, le=64, description="tree ensembles that are averaged")
+    n_pairs: int = Field(6, ge=1, le=N_NEIGHBORS, description="neighbors that the trees compare a listing with")
+    n_forests: int = Field(1, ge=1, le=64, description="tree ensembles that are averaged")
     max_numbers: int = Field(160, ge=0, description="numeric columns, at most")
     min_numbers: int = Field(40, ge=1, description="a numeric column occurs in at least this many listings")
     max_names: int = Field(200, ge=0, description="values of a categorical column, at most")
@@ -172,23 +183,31 @@ class StackingRecipe(Settings):
             rows.listings, self.max_numbers, self.min_numbers, self.max_names, self.min_names
         )
         params = self.tree_params(len(tabular.categories))
-        pricer = StackingPricer(rows.index, nets, estimators, tabular, TreeEnsemble([]), TreeEnsemble([]))
-        features = StackedFeatures(tabular.columns(rows.listings), columns, quotes, networks)
+        tables = tabular.columns(rows.listings)
+        partners = Partners.from_table(tables, len(tabular.categories), rows.logs)
+        pricer = StackingPricer(
+            rows.index, nets, estimators, tabular, partners, TreeEnsemble([]), TreeEnsemble([]), n_pairs=self.n_pairs
+        )
+        near = rows.neighbors().head(self.n_pairs)
+        features = StackedFeatures(tables, columns, quotes, networks, near)
         progress.start("growing trees", self.n_forests)
         later = None
         if len(validation) >= MIN_VALIDATION:
-            table = pricer.features([item.listing for item in validation]).table()
-            later = (table, np.log([item.price for item in validation]))
+            pairs = pricer.features([item.listing for item in validation]).pair(partners)
+            later = TreeRows(pairs.table, np.log([item.price for item in validation])[pairs.rows], pairs.logs)
         seeds = [self.seed + number for number in range(self.n_forests)]
+        pairs = features.pair(partners, choose_pairs(near, self.seed))
         pricer.trees = fit_trees(
-            features.table(), rows.logs, params, seeds, later,
+            TreeRows(pairs.table, rows.logs[pairs.rows], pairs.logs), params, seeds, later,
             checkpoint=cache.path, progress=progress, curve_folder=folder,
         )  # fmt: skip
-        trees = self.out_of_fold_trees(rows, features, params, pricer.trees.n_trees, cache, progress)
+        trees = self.out_of_fold_trees(rows, features, partners, params, pricer.trees.n_trees, cache, progress)
         pricer.gate = Gate.fit(features.network, trees, rows.logs)
         logs = pricer.gate.combine(features.network, trees)
         table, errors = features.error_table(trees, logs), np.abs(rows.logs - logs)
-        pricer.error_model = fit_trees(table, errors, self.error_params(params), [self.seed], rounds=ERROR_TREES)
+        pricer.error_model = fit_trees(
+            TreeRows(table, errors), self.error_params(params), [self.seed], rounds=ERROR_TREES
+        )
         pricer.save(folder)
 
     def stages(self) -> list[tuple[str, float]]:
@@ -275,19 +294,26 @@ class StackingRecipe(Settings):
         self,
         rows: RetrievalSet,
         features: StackedFeatures,
+        partners: Partners,
         params: TreeParams,
         rounds: int,
         cache: StageCache,
         progress: Progress,
     ) -> F64:
-        """Log prices [n] of the training rows, by trees that exclude each row's fold."""
+        """Log prices [n] of the training rows, by trees that exclude each row's fold, as a partner too."""
         progress.start("growing out-of-fold trees", len(rows.folds))
-        logs, table = features.network.copy(), features.table()
+        logs = features.network.copy()
 
         def compute(fold: int) -> F64:
             held_out = rows.fold == fold
-            trees = fit_trees(table[~held_out], rows.logs[~held_out], params, [self.seed], rounds=rounds)
-            return trees.predict(table[held_out])
+            near = rows.neighbors(fold).head(self.n_pairs)
+            pairs = (
+                replace(features, near=near).rows(~held_out).pair(partners, choose_pairs(near, self.seed)[~held_out])
+            )
+            table = TreeRows(pairs.table, rows.logs[~held_out][pairs.rows], pairs.logs)
+            trees = fit_trees(table, params, [self.seed], rounds=rounds)
+            pairs = features.rows(held_out).pair(partners)
+            return pairs.mean(trees.predict(pairs.table))
 
         with ThreadPoolExecutor(N_CORES) as pool:
             parts = pool.map(lambda fold: cache(f"trees-{fold}", partial(compute, fold)), rows.folds)
@@ -302,14 +328,17 @@ class StackingRecipe(Settings):
         values = read_object(path)
         with report_damage(path):
             tabular, gate = TabularFields.from_dict(values["fields"]), Gate.from_dict(values["gate"])
+        index = NeighborIndex.load(folder / INDEX)
         return StackingPricer(
-            NeighborIndex.load(folder / INDEX),
+            index,
             NetworkEnsemble.load(folder / NETWORKS, self.n_neighbors, self.ensemble_size),
             [recipe_class(kind)().load(folder / ESTIMATORS / kind) for kind in self.estimators],
             tabular,
+            Partners.load(folder, len(tabular.categories), len(tabular.numbers), index.logs),
             TreeEnsemble.load(folder / TREES, self.n_forests),
             TreeEnsemble.load(folder / ERROR_MODEL, 1),
             gate,
+            self.n_pairs,
         )
 
     @property
@@ -317,6 +346,7 @@ class StackingRecipe(Settings):
         """The files of a fitted model with these settings."""
         return (
             INDEX,
+            FIELDS,
             STACKING,
             *(f"{NETWORKS}/{name}" for name in network_files(self.ensemble_size)),
             *(f"{TREES}/{name}" for name in tree_files(self.n_forests)),
@@ -328,12 +358,23 @@ class StackingRecipe(Settings):
 @dataclass(frozen=True, slots=True)
 class StackedFeatures:
     """The inputs of the trees for n listings: tabular columns, columns of neighbors' prices, log prices of the
-    estimators [n, estimators] and of the networks [n, networks]."""
+    estimators [n, estimators] and of the networks [n, networks], and the neighbors that it is compared with [n, k]."""
 
     tabular: F32
     neighbors: F32
     estimators: F64
     networks: F64
+    near: Neighbors
+
+    def rows(self, chosen: Any) -> StackedFeatures:
+        """The inputs of some of the listings."""
+        return StackedFeatures(
+            self.tabular[chosen],
+            self.neighbors[chosen],
+            self.estimators[chosen],
+            self.networks[chosen],
+            self.near.rows(chosen),
+        )
 
     @property
     def network(self) -> F64:
@@ -341,8 +382,14 @@ class StackedFeatures:
         return np.asarray(self.networks.mean(axis=1))
 
     def table(self) -> F32:
-        """The columns of the trees [n, columns]."""
+        """The columns of the listings alone [n, columns]."""
         return np.column_stack([self.tabular, self.neighbors, self.estimators, self.network]).astype(np.float32)
+
+    def pair(self, partners: Partners, chosen: NDArray[np.bool_] | None = None) -> Pairs:
+        """The listings with their neighbors among the partners, or with those that are `chosen` [n, k]."""
+        first, width = self.tabular.shape[1], self.tabular.shape[1] + self.neighbors.shape[1]
+        log_columns = [*(first + place for place in LOG_PRICES), *range(width, width + self.estimators.shape[1] + 1)]
+        return partners.pair(self.table(), log_columns, self.near, self.network, chosen)
 
     def error_table(self, trees: F64, logs: F64) -> F32:
         """The columns of the error model: with the log quote, and how far networks and trees are apart."""
@@ -359,12 +406,15 @@ class StackingPricer:
         nets: NetworkEnsemble,
         estimators: Sequence[Pricer],
         tabular: TabularFields,
+        partners: Partners,
         trees: TreeEnsemble,
         error_model: TreeEnsemble,
         gate: Gate = EQUAL_WEIGHTS,
+        n_pairs: int = 1,
     ) -> None:
         self.index, self.nets, self.estimators, self.tabular = index, nets, estimators, tabular
-        self.trees, self.error_model, self.gate = trees, error_model, gate
+        self.partners, self.trees, self.error_model, self.gate = partners, trees, error_model, gate
+        self.n_pairs = n_pairs
 
     @property
     def name(self) -> str:
@@ -373,10 +423,10 @@ class StackingPricer:
     def features(self, listings: Sequence[Listing]) -> StackedFeatures:
         """The inputs of the trees."""
 
-        def look_at_neighbors(buckets: SparseRows) -> tuple[F32, F64]:
+        def look_at_neighbors(buckets: SparseRows) -> tuple[Neighbors, F32, F64]:
             neighbors = self.index.search(self.index.encode(buckets), N_NEIGHBORS)
             columns = self.index.columns(neighbors)
-            return columns, self.nets.log_prices(self.nets.encode(buckets, neighbors, columns))
+            return neighbors, columns, self.nets.log_prices(self.nets.encode(buckets, neighbors, columns))
 
         def read_listings() -> tuple[F32, list[F64 | None]]:
             quotes = [None if reads_features(pricer) else log_prices(pricer, listings) for pricer in self.estimators]
@@ -385,26 +435,27 @@ class StackingPricer:
         if len(listings) < FEW_ROWS:
             tabular, quotes = read_listings()
             parts = gather_parts(listings)
-            columns, networks = look_at_neighbors(concatenate_rows([*parts]))
+            neighbors, columns, networks = look_at_neighbors(concatenate_rows([*parts]))
         else:  # the first is mostly Python, the second computes outside of Python's lock: together they use two cores
             with ThreadPoolExecutor(1) as pool:
                 reading = pool.submit(read_listings)
                 parts = gather_parts(listings)
-                columns, networks = look_at_neighbors(concatenate_rows([*parts]))
+                neighbors, columns, networks = look_at_neighbors(concatenate_rows([*parts]))
                 tabular, quotes = reading.result()
         logs = [
             np.log(np.concatenate([pricer.price_features(part) for part in parts])) if reads_features(pricer) else own
             for pricer, own in zip(self.estimators, quotes, strict=True)
         ]
         estimators = np.array(logs, dtype=np.float64).reshape(len(self.estimators), len(listings)).T
-        return StackedFeatures(tabular, columns, estimators, networks)
+        return StackedFeatures(tabular, columns, estimators, networks, neighbors.head(self.n_pairs))
 
     def price(self, listings: Sequence[Listing]) -> list[Quote]:
         """One quote for each listing, with `low` and `high`."""
         quotes: list[Quote] = []
         for part in chunks(listings) if listings else ():
             features = self.features(part)
-            trees = self.trees.predict(features.table())
+            pairs = features.pair(self.partners)
+            trees = pairs.mean(self.trees.predict(pairs.table))
             logs = self.gate.combine(features.network, trees)
             errors = np.maximum(self.error_model.predict(features.error_table(trees, logs)), MIN_WIDTH)
             bounds = zip(np.exp(logs), np.exp(logs - errors), np.exp(logs + errors), strict=True)
@@ -414,6 +465,7 @@ class StackingPricer:
     def save(self, folder: Path) -> None:
         """Write all parts but the estimators, which write their own files, into a model folder."""
         self.index.save(folder / INDEX)
+        self.partners.save(folder)
         self.nets.save(folder / NETWORKS)
         self.trees.save(folder / TREES)
         self.error_model.save(folder / ERROR_MODEL)

@@ -55,6 +55,7 @@ SHAPES: Shapes = {
     "indptr": ("int", "ends"),
     "logs": ("float", "rows"),
 }
+LOG_PRICES = (0, 2, 4, 5, 7, 9)  # the columns that are estimates of the log price: the ridges, the means
 N_NEIGHBORS = RIDGES[-1]  # the columns are made of this many neighbors
 CHUNK = 512  # local ridges solved at once
 PAIRED = 64  # listings whose neighbors' rows are copied at once

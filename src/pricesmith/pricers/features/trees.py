@@ -4,7 +4,7 @@
     table = TabularFields.from_listings(listings, 100, 20, 500, 5).columns(listings)
 
     params = TreeParams(n_categorical=12, n_estimators=1000, learning_rate=0.05, num_leaves=127)
-    ensemble = fit_trees(table, logs, params, seeds=(0, 1, 2), validation=(later, truths))
+    ensemble = fit_trees(TreeRows(table, logs), params, seeds=(0, 1, 2), validation=TreeRows(later, truths))
     ensemble.predict(table)                                        # [n]
 
 The first columns of a table are categories, the others the numbers of a listing by key and unit, and its length. Each
@@ -328,12 +328,17 @@ class TreeEnsemble:
         if not len(table):
             return np.zeros(0)
 
-        def predict(booster: Any) -> Any:
-            return booster.predict(table, num_threads=1)
+        # In as many pieces as there are cores; a row's prediction does not depend on the others.
+        size = len(table) if len(table) < FEW_ROWS else -(-len(table) // N_CORES)
+        pieces = [(booster, start) for booster in self.boosters for start in range(0, len(table), size)]
 
-        few = len(table) < FEW_ROWS
-        predictions = [*map(predict, self.boosters)] if few else map_in_threads(predict, self.boosters)
-        return np.asarray(np.mean(predictions, axis=0), dtype=np.float64)
+        def predict(piece: tuple[Any, int]) -> Any:
+            booster, start = piece
+            return booster.predict(table[start : start + size], num_threads=1)
+
+        parts = [*map(predict, pieces)] if size == len(table) else map_in_threads(predict, pieces)
+        predictions = np.concatenate(parts).reshape(len(self.boosters), len(table))
+        return np.asarray(predictions.mean(axis=0), dtype=np.float64)
 
     @property
     def n_trees(self) -> int:
@@ -364,18 +369,26 @@ def load_booster(text: str) -> Any:
     return lgb.Booster(model_str=text)
 
 
+@dataclass(frozen=True, slots=True)
+class TreeRows:
+    """What trees are grown on: a table [n, columns], truths [n], and what the trees are added to [n]; nothing: 0."""
+
+    table: F32
+    truths: F64
+    offsets: F64 | None = None
+
+
 def fit_trees(
-    table: F32,
-    truths: F64,
+    rows: TreeRows,
     params: TreeParams,
     seeds: Sequence[int],
-    validation: tuple[F32, F64] | None = None,
+    validation: TreeRows | None = None,
     rounds: int = 0,
     checkpoint: Callable[[str], Path] | None = None,
     progress: Progress = SILENT,
     curve_folder: Path | None = None,
 ) -> TreeEnsemble:
-    """Trees on a table [n, columns] and truths [n], with early stopping on `validation`, or exactly `rounds` trees.
+    """Trees, with early stopping on `validation`, or exactly `rounds` of them. They predict truths less offsets.
 
     `checkpoint` gives the file of a finished booster, which is read if it exists. The training curve is appended in
     `curve_folder`.
@@ -385,7 +398,7 @@ def fit_trees(
         path = checkpoint(f"forest-{seed}.txt") if checkpoint else None
         if path and path.is_file():
             return path.read_text(encoding="utf-8"), []
-        text, points = fit_booster(table, truths, params, seed, validation, rounds)
+        text, points = fit_booster(rows, params, seed, validation, rounds)
         if path:
             write_atomic(path, text)
         return text, points
@@ -401,17 +414,20 @@ def fit_trees(
 
 
 def fit_booster(
-    table: F32, truths: F64, params: TreeParams, seed: int, validation: tuple[F32, F64] | None, rounds: int
+    rows: TreeRows, params: TreeParams, seed: int, validation: TreeRows | None, rounds: int
 ) -> tuple[str, list[TrainingPoint]]:
     """The booster of one seed as text, and its training curve; the curve needs validation rows."""
     import lightgbm as lgb
 
-    settings = params.lightgbm(len(truths), seed)
-    data = lgb.Dataset(table, truths, params=settings, categorical_feature=list(range(params.n_categorical)))
+    settings = params.lightgbm(len(rows.truths), seed)
+    categorical = list(range(params.n_categorical))
+    data = lgb.Dataset(
+        rows.table, rows.truths, init_score=rows.offsets, params=settings, categorical_feature=categorical
+    )
     curve = BoostingCurve(f"trees {seed + 1}")
     options: dict[str, Any] = {"num_boost_round": rounds or min(params.n_estimators, UNVALIDATED_TREES)}
     if validation is not None and not rounds:
-        later = lgb.Dataset(validation[0], validation[1], reference=data)
+        later = lgb.Dataset(validation.table, validation.truths, init_score=validation.offsets, reference=data)
         options = {"num_boost_round": params.n_estimators, **curve.options(data, later, params.patience)}
     booster = lgb.train(settings, data, **options)
     return str(booster.model_to_string(num_iteration=booster.best_iteration)), curve.points()
