@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import pricesmith as ps
-from pricesmith.batch import price
+from pricesmith.batch import parts, price
 from pricesmith.catalog.catalog import open_catalog
 from pricesmith.cli import run
 from pricesmith.core.errors import UsageError
@@ -66,7 +66,7 @@ def test_an_interrupted_audit_resumes(
     """The parts that are done hold their p-values; the result is that of one run."""
     options: dict[str, Any] = {"identity": model.identity, "audit": True, "part_rows": 25}
     price.price_file(model, model.info, file, tmp_path / "whole.csv", **options)
-    write_part, calls = price.write_part, []
+    write_part, calls = parts.write_part, []
 
     def interrupt(*arguments: Any, **names: Any) -> None:
         if len(calls) == 1:

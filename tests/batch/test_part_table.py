@@ -49,7 +49,7 @@ def make_part(rows: list[dict[str, Any] | None], first: int, *, by_column: bool)
             batches[-1].append(RawRow("f", number, row))
         else:
             batches.append([RawRow("f", number, row)])
-    added = {field.name: [None] * len(rows) for field in part_schema()}
+    added: dict[str, list[Any]] = {field.name: [None] * len(rows) for field in part_schema()}
     added |= {"price": [float(first + place) for place in range(len(rows))], "currency": ["USD"] * len(rows)}
     added |= {
         "nothing_similar": [(first + place) % 2 == 0 for place in range(len(rows))],
