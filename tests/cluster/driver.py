@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pricesmith.batch.part_table import PartRows
 from pricesmith.cluster import nodes, price_file, tasks
 from pricesmith.cluster.shards import Shard, ShardResult
 from pricesmith.core.errors import PricesmithError
@@ -37,7 +38,7 @@ def price(model_path: str, file: str, out: str, seconds: str) -> None:
     sent: list[int] = []
     make_shard = price_file.FileShards.shard
 
-    def record(shards: price_file.FileShards, parts: list[tuple[int, price_file.Rows]]) -> Shard:
+    def record(shards: price_file.FileShards, parts: list[tuple[int, PartRows]]) -> Shard:
         sent.extend(number for number, _ in parts)
         return make_shard(shards, parts)
 
