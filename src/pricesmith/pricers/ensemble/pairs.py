@@ -86,20 +86,24 @@ class Partners:
         known = indices >= 0
         logs = np.where(known, self.logs[indices] if len(self.logs) else 0.0, fallback[rows])
         cosines = near.cosines[rows, ranks].astype(np.float64)
-        own = table[rows]
-        size = self.fields.shape[1]
+        size, fields = table.shape[1], self.fields.shape[1]
+        pairs = np.empty((len(rows), size + 5 + fields + len(log_columns)), dtype=np.float32)
+        pairs[:, :size] = table[rows]
+        mine = pairs[:, :fields]
         others = np.where(known[:, None], self.fields[indices], np.float32(np.nan))
-        mine = own[:, :size]
-        either = np.isnan(mine) | np.isnan(others)
-        categories, numbers = slice(None, self.n_categories), slice(self.n_categories, None)
-        equal = np.where(either[:, categories], np.nan, mine[:, categories] == others[:, categories])
-        differences = mine[:, numbers] - others[:, numbers]
+        differences = mine - others
+        missing = np.isnan(differences)
+        first = slice(None, self.n_categories)
+        differences[:, first] = np.where(missing[:, first], np.float32(np.nan), differences[:, first] == 0)
+        numbers = slice(self.n_categories, None)
+        distance = np.nansum(np.abs(differences[:, numbers]), axis=1)
         one_only = (np.isnan(mine) != np.isnan(others))[:, numbers].sum(axis=1)
-        distance = np.nansum(np.abs(differences), axis=1)
-        relative = own[:, list(log_columns)] - logs[:, None]
-        columns = [own, cosines, ranks, logs, equal, differences, distance, one_only, relative]
+        pairs[:, size : size + 3] = np.column_stack([cosines, ranks, logs])
+        pairs[:, size + 3 : size + 3 + fields] = differences
+        pairs[:, size + 3 + fields : size + 5 + fields] = np.column_stack([distance, one_only])
+        pairs[:, size + 5 + fields :] = table[:, list(log_columns)][rows] - logs[:, None]
         weights = np.maximum(cosines, 1e-6) ** SHARPNESS
-        return Pairs(np.column_stack(columns).astype(np.float32), rows, logs, weights)
+        return Pairs(pairs, rows, logs, weights)
 
     def save(self, folder: Path) -> None:
         """Write the fields; the log prices are those of the search."""
