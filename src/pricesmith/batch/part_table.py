@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
@@ -49,11 +49,6 @@ class PartRows:
 
     def __len__(self) -> int:
         return sum(map(len, self.batches))
-
-    def rows(self) -> Iterable[RawRow | BadRow]:
-        """Each row."""
-        for batch in self.batches:
-            yield from batch
 
 
 @dataclass(frozen=True)

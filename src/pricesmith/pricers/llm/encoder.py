@@ -89,7 +89,7 @@ class EncoderRecipe(Settings):
         "linear", description="learning-rate schedule"
     )
     warmup_ratio: float = Field(0.05, ge=0, lt=1, description="share of the steps in which the learning rate rises")
-    epochs: float = Field(2, gt=0, description="over the training rows, at most")
+    epochs: float = Field(4, gt=0, description="over the training rows, at most")
     minutes: float = Field(60, ge=0, description="from loading to calibration, at most; 0: no limit")
     tokens_per_batch: int = Field(4096, ge=16, description="size of a batch, in tokens")
     n_evals: int = Field(8, ge=1, description="evaluations on validation items during training")
