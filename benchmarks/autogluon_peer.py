@@ -1,11 +1,16 @@
-"""AutoGluon-Tabular on the same split, once, in an environment of its own.
+"""AutoGluon-Tabular or CatBoost on the same split, once, in an environment of its own.
 
     python benchmarks/autogluon_peer.py --goods goods.jsonl.gz --env DIR --seconds 300
+    python benchmarks/autogluon_peer.py --goods goods.jsonl.gz --env DIR --seconds 1200 --presets best_quality
+    python benchmarks/autogluon_peer.py --goods goods.jsonl.gz --env DIR --seconds 900 --peer catboost
 
-It is no dependency of ours: a virtual environment is made in --env (or used again), `autogluon.tabular` with LightGBM,
-XGBoost and CatBoost is installed there, and a child with nothing of ours trains on two files with the rows. It gets
-title, text, category and brand as columns and log1p price as the label, judged by mean absolute error; the rest is its
-own choice (preset medium_quality).
+They are no dependencies of ours: a virtual environment is made in --env (or used again), `autogluon.tabular` with
+LightGBM, XGBoost and CatBoost is installed there, and a child with nothing of ours trains on files with the rows.
+
+autogluon    title, text, category and brand as columns and log1p price as the label, judged by mean absolute error; the
+             rest is the choice of --presets; folds are fitted one after another
+catboost     CatBoost alone: title and text as text features, category and brand as categories, MAE of log1p price, in
+             lower case; it stops after 100 trees without progress on the validation rows, or at the limit
 """
 
 from __future__ import annotations
@@ -21,22 +26,49 @@ from pathlib import Path
 import numpy as np
 
 PACKAGE = "autogluon.tabular[lightgbm,xgboost,catboost]"
-CHILD = """
-import json, resource, sys, time
+BEFORE = """
+import json, os, resource, sys, time
 import numpy as np, pandas as pd
-from autogluon.tabular import TabularPredictor
-import autogluon.tabular
-folder, seconds, without = sys.argv[1], int(sys.argv[2]), [kind for kind in sys.argv[3].split(",") if kind]
-train, test = (pd.read_parquet(f"{folder}/{name}.parquet") for name in ("train", "test"))
+folder, seconds, without, presets = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+cores = len(os.sched_getaffinity(0))
+train, validation, test = (pd.read_parquet(f"{folder}/{name}.parquet") for name in ("train", "validation", "test"))
+"""
+FITS = {
+    "autogluon": """
+import autogluon.tabular as library
 train["label"] = np.log1p(train.pop("price"))
 start = time.perf_counter()
-model = TabularPredictor("label", problem_type="regression", eval_metric="mean_absolute_error", path=f"{folder}/model")
-model.fit(train, time_limit=seconds, num_cpus=2, presets="medium_quality", excluded_model_types=without)
+model = library.TabularPredictor("label", problem_type="regression", eval_metric="mean_absolute_error",
+    path=f"{folder}/model")
+model.fit(train, time_limit=seconds, num_cpus=cores, presets=presets, dynamic_stacking=False,
+    excluded_model_types=[kind for kind in without.split(",") if kind],
+    ag_args_ensemble={"fold_fitting_strategy": "sequential_local"} if presets != "medium_quality" else None)
+quote = lambda rows: np.expm1(model.predict(rows).to_numpy())
+""",
+    "catboost": """
+import catboost as library
+texts, categories = ["title", "text"], ["category", "brand"]
+def pool(rows):
+    lower = rows[texts].fillna("").apply(lambda column: column.str.lower())
+    return library.Pool(pd.concat([lower, rows[categories].fillna("")], axis=1), np.log1p(rows["price"]),
+        cat_features=categories, text_features=texts)
+class Limit:
+    def after_iteration(self, done):
+        return time.perf_counter() - start < seconds
+start = time.perf_counter()
+model = library.CatBoostRegressor(iterations=5000, learning_rate=0.1, depth=8, loss_function="MAE", thread_count=cores,
+    random_seed=0, early_stopping_rounds=100, allow_writing_files=False, verbose=False)
+model.fit(pool(train), eval_set=pool(validation), callbacks=[Limit()])
+quote = lambda rows: np.expm1(model.predict(pool(rows)))
+""",
+}
+AFTER = """
 fitted = time.perf_counter()
-quotes = np.expm1(model.predict(test.drop(columns="price")).to_numpy())
-np.save(f"{folder}/quotes.npy", quotes)
-print(json.dumps({"version": autogluon.tabular.__version__, "fit_seconds": round(fitted - start, 1),
-    "per_second": round(len(test) / (time.perf_counter() - fitted)),
+np.save(f"{folder}/quotes.npy", quote(test))
+quoted = time.perf_counter()
+np.save(f"{folder}/validation_quotes.npy", quote(validation))
+print(json.dumps({"version": library.__version__, "cores": cores, "fit_seconds": round(fitted - start, 1),
+    "per_second": round(len(test) / (quoted - fitted)),
     "mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}))
 """
 
@@ -53,8 +85,8 @@ def environment(folder: Path) -> Path:
     return python
 
 
-def write_rows(source: str, seed: int, folder: Path) -> tuple[np.ndarray, tuple[float, float]]:
-    """Curate, write training and test rows as Parquet; the test truths and the price range."""
+def write_rows(source: str, seed: int, folder: Path) -> tuple[dict[str, np.ndarray], tuple[float, float]]:
+    """Curate, write the rows of each split as Parquet; their prices by split, and the price range."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -63,39 +95,49 @@ def write_rows(source: str, seed: int, folder: Path) -> tuple[np.ndarray, tuple[
     low, high = (0.01, None) if ":" in source else (0.5, 999.49)
     catalog = curate([source], folder / "catalog", min_price=low, max_price=high, split_seed=seed)
     names = ("title", "text", "category", "brand", "price")
-    for split in ("train", "test"):
+    prices = {}
+    for split in ("train", "validation", "test"):
         columns = catalog.columns(split, names)
         pq.write_table(pa.table({name: list(columns[name]) for name in names}), folder / f"{split}.parquet")
-    return np.array(catalog.columns("test", ("price",))["price"]), catalog.price_range
+        prices[split] = np.array(columns["price"])
+    return prices, catalog.price_range
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--goods", default="demo:goods", help="a file to curate; none: the demo goods")
     parser.add_argument("--seed", type=int, default=0, help="the split seed")
-    parser.add_argument("--seconds", type=int, default=300, help="AutoGluon's time limit")
-    parser.add_argument("--without", default="", help="its kinds of model to leave out: RF,XT do not heed the limit")
+    parser.add_argument("--peer", default="autogluon", choices=list(FITS))
+    parser.add_argument("--seconds", type=int, default=300, help="the peer's time limit")
+    parser.add_argument("--presets", default="medium_quality", help="AutoGluon's presets, such as best_quality")
+    parser.add_argument("--without", default="", help="AutoGluon's kinds to leave out: RF,XT do not heed the limit")
     parser.add_argument("--env", required=True, help="a folder outside of the repository for its environment")
+    parser.add_argument("--to", help="a file (.npy) for the quotes of the test rows")
     asked = parser.parse_args()
     python = environment(Path(asked.env).resolve())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        truth, (low, high) = write_rows(asked.goods, asked.seed, folder)
-        (folder / "child.py").write_text(CHILD)
-        command = [str(python), "-W", "ignore", "child.py", name, str(asked.seconds), asked.without]
+        prices, (low, high) = write_rows(asked.goods, asked.seed, folder)
+        (folder / "child.py").write_text(BEFORE + FITS[asked.peer] + AFTER)
+        command = [str(python), "-W", "ignore", "child.py", name, str(asked.seconds), asked.without, asked.presets]
         done = subprocess.run(command, capture_output=True, text=True, cwd=name)
         if done.returncode:
             raise SystemExit(done.stderr[-2000:])
         facts = json.loads(done.stdout.splitlines()[-1])
-        error = np.abs(np.clip(np.load(folder / "quotes.npy"), low, high) - truth).mean()
+        quotes = {"test": np.load(folder / "quotes.npy"), "validation": np.load(folder / "validation_quotes.npy")}
+        error = {key: float(np.abs(np.clip(quotes[key], low, high) - prices[key]).mean()) for key in quotes}
+        if asked.to:
+            np.save(asked.to, np.clip(quotes["test"], low, high))
+    settings = {"presets": asked.presets, "without": asked.without} if asked.peer == "autogluon" else {}
     print(
         json.dumps(
             {
-                "peer": "autogluon",
-                "without": asked.without,
+                "peer": asked.peer,
+                **settings,
                 "seed": asked.seed,
-                "n": len(truth),
-                "mae": round(float(error), 2),
+                "n": len(prices["test"]),
+                "mae": round(error["test"], 2),
+                "validation_mae": round(error["validation"], 2),
                 **facts,
             }
         )
