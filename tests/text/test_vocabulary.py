@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pricesmith.core.types import render
 from pricesmith.testing import make_items, odd_listings
-from pricesmith.text.vocabulary import Vocabulary
+from pricesmith.text.vocabulary import HashedVocabulary
 from pricesmith.text.words import split_words
 
 TEXTS = [render(listing) for listing in [item.listing for item in make_items(60)[0]] + odd_listings()]
@@ -26,7 +26,7 @@ def read_words(text: str, pairs: bool) -> list[str]:
 def assert_same_cells(known: list[str], texts: list[str], pairs: bool) -> None:
     """Each text has its words of the vocabulary with their counts, and all others as unknown ones."""
     words = sorted({word for text in known for word in read_words(text, pairs)})
-    cells = Vocabulary(words).find_cells(texts, pairs=pairs)
+    cells = HashedVocabulary(words).find_cells(texts, pairs=pairs)
     found = [
         sorted(zip(cells.columns[cells.rows == row].tolist(), cells.counts[cells.rows == row].tolist(), strict=True))
         for row in range(len(texts))
@@ -54,4 +54,4 @@ def test_the_words_of_any_text_are_found(known: list[str], texts: list[str]) -> 
 
 def test_a_vocabulary_without_a_word_finds_nothing() -> None:
     """A model of listings without words has the column "?", which no text has."""
-    assert Vocabulary(["?"]).find_cells(["? what", ""]).known().columns.tolist() == []
+    assert HashedVocabulary(["?"]).find_cells(["? what", ""]).known().columns.tolist() == []

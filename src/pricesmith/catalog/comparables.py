@@ -35,7 +35,7 @@ from pricesmith.core.cores_and_memory import available_cores
 from pricesmith.core.model_files import Shapes, damaged_file, read_arrays, read_names, read_settings, report_damage
 from pricesmith.core.settings import Settings
 from pricesmith.core.types import Item, Listing, render
-from pricesmith.text.vocabulary import UNKNOWN, Vocabulary
+from pricesmith.text.vocabulary import UNKNOWN, HashedVocabulary
 from pricesmith.text.word_counts import count_words
 from pricesmith.text.words import split_words
 
@@ -308,9 +308,9 @@ class ComparablesIndex:
         )
 
     @cached_property
-    def hashed_words(self) -> Vocabulary:
+    def hashed_words(self) -> HashedVocabulary:
         """The words of the index and, after them, the common ones."""
-        return Vocabulary([*self.words, *self.common])
+        return HashedVocabulary([*self.words, *self.common])
 
     @cached_property
     def all_idf(self) -> F64:

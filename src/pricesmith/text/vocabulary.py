@@ -1,6 +1,6 @@
 """Finds the words of a vocabulary in many texts at once, by hash instead of a Python string a word.
 
->>> cells = Vocabulary(["hose", "red", "red hose"]).find_cells(["Red hose, red", "lamp"], pairs=True)
+>>> cells = HashedVocabulary(["hose", "red", "red hose"]).find_cells(["Red hose, red", "lamp"], pairs=True)
 >>> cells.rows.tolist(), cells.columns.tolist(), cells.counts.tolist()
 ([0, 0, 0, 0, 1], [-1, 0, 1, 2, -1], [1.0, 1.0, 2.0, 1.0, 1.0])
 
@@ -36,7 +36,7 @@ class WordCells:
         return WordCells(self.rows[chosen], self.columns[chosen], self.counts[chosen])
 
 
-class Vocabulary:
+class HashedVocabulary:
     """Distinct words, and pairs of words with a space between them; the place of each is its column."""
 
     def __init__(self, words: Sequence[str]) -> None:

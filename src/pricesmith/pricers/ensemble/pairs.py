@@ -89,15 +89,15 @@ class Partners:
         size, fields = table.shape[1], self.fields.shape[1]
         pairs = np.empty((len(rows), size + 5 + fields + len(log_columns)), dtype=np.float32)
         pairs[:, :size] = table[rows]
-        mine = pairs[:, :fields]
-        others = np.where(known[:, None], self.fields[indices], np.float32(np.nan))
-        differences = mine - others
+        own = pairs[:, :fields]
+        partners = np.where(known[:, None], self.fields[indices], np.float32(np.nan))
+        differences = own - partners
         missing = np.isnan(differences)
         first = slice(None, self.n_categories)
         differences[:, first] = np.where(missing[:, first], np.float32(np.nan), differences[:, first] == 0)
         numbers = slice(self.n_categories, None)
         distance = np.nansum(np.abs(differences[:, numbers]), axis=1)
-        one_only = (np.isnan(mine) != np.isnan(others))[:, numbers].sum(axis=1)
+        one_only = (np.isnan(own) != np.isnan(partners))[:, numbers].sum(axis=1)
         pairs[:, size : size + 3] = np.column_stack([cosines, ranks, logs])
         pairs[:, size + 3 : size + 3 + fields] = differences
         pairs[:, size + 3 + fields : size + 5 + fields] = np.column_stack([distance, one_only])

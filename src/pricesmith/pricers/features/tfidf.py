@@ -16,7 +16,7 @@ import numpy as np
 
 from pricesmith.core.types import Listing, render
 from pricesmith.pricers.features.tokenizer import F64
-from pricesmith.text.vocabulary import Vocabulary, WordCells
+from pricesmith.text.vocabulary import HashedVocabulary, WordCells
 from pricesmith.text.word_counts import count_words
 from pricesmith.text.words import split_words
 
@@ -53,9 +53,9 @@ class TfidfWeights:
         self.idf = idf
 
     @cached_property
-    def vocabulary(self) -> Vocabulary:
+    def vocabulary(self) -> HashedVocabulary:
         """The words and pairs, found in many texts at once."""
-        return Vocabulary(list(self.columns))
+        return HashedVocabulary(list(self.columns))
 
     def dot(self, texts: Sequence[str], weights: F64) -> F64:
         """The product of the TF-IDF rows of length 1 with a weight for each word, [n]; 0 without a known word.
