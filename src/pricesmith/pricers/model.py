@@ -275,7 +275,7 @@ def require_files(folder: Path, listed: Mapping[str, Any], needed: Sequence[str]
             f"{folder / MANIFEST} does not list every file of the model",
             got=f"no entry for {', '.join(missing[:5])}",
             allowed="the size and SHA-256 of each file",
-            hint=HINT,
+            hint=f"An earlier version of Pricesmith may have made it. {HINT}",
         )
 
 
