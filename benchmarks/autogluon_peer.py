@@ -8,7 +8,8 @@ They are no dependencies of ours: a virtual environment is made in --env (or use
 LightGBM, XGBoost and CatBoost is installed there, and a child with nothing of ours trains on files with the rows.
 
 autogluon    title, text, category and brand as columns and log1p price as the label, judged by mean absolute error; the
-             rest is the choice of --presets; folds are fitted one after another
+             rest is the choice of --presets, but for a test of stacking (dynamic_stacking) that would take a part of
+             the time; folds are fitted one after another
 catboost     CatBoost alone: title and text as text features, category and brand as categories, MAE of log1p price, in
              lower case; it stops after 100 trees without progress on the validation rows, or at the limit
 """
