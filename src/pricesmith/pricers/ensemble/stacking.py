@@ -199,7 +199,7 @@ class StackingRecipe(Settings):
         pairs = features.pair(partners, choose_pairs(near, self.seed))
         pricer.trees = fit_trees(
             TreeRows(pairs.table, rows.logs[pairs.rows], pairs.logs), params, seeds, later,
-            checkpoint=cache.path, progress=progress, curve_folder=folder,
+            checkpoint=lambda name: cache.path(f"pairs-{name}"), progress=progress, curve_folder=folder,
         )  # fmt: skip
         trees = self.out_of_fold_trees(rows, features, partners, params, pricer.trees.n_trees, cache, progress)
         pricer.gate = Gate.fit(features.network, trees, rows.logs)
@@ -316,7 +316,7 @@ class StackingRecipe(Settings):
             return pairs.mean(trees.predict(pairs.table))
 
         with ThreadPoolExecutor(N_CORES) as pool:
-            parts = pool.map(lambda fold: cache(f"trees-{fold}", partial(compute, fold)), rows.folds)
+            parts = pool.map(lambda fold: cache(f"pair-trees-{fold}", partial(compute, fold)), rows.folds)
             for fold, part in zip(rows.folds, parts, strict=True):
                 logs[rows.fold == fold] = part
                 progress.advance()
