@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pricesmith.batch import writers
-from pricesmith.batch.part_table import InputCells, InputColumns, PartRows, PartTable, build_part
-from pricesmith.batch.parts import read_part, write_part
+from pricesmith.batch.part_table import InputCells, InputColumns, PartRows, PartTable, build_part, to_json
+from pricesmith.batch.parts import join_parts, read_part, write_part
 from pricesmith.batch.writers import OutputTable, part_schema, write_csv, write_jsonl, write_parquet
 from pricesmith.catalog.readers.row_columns import RowBatch, RowColumns
 from pricesmith.catalog.readers.sources import BadRow, RawRow
@@ -28,7 +28,7 @@ WORK = "work"
 CELLS = st.one_of(
     st.none(),
     st.booleans(),
-    st.sampled_from([0, -5, 2**53, 2**53 + 1, 2**62, 2**63, -(2**70)]),
+    st.sampled_from([0, -5, 2**53, 2**53 + 1, 2**62, 2**63, -(2**63), -(2**70)]),
     st.floats(),
     st.text(st.characters(exclude_categories=["Cs"]), max_size=6),
     st.sampled_from(["=1+1", "'-x", "-5", 'say "so"', "a,b\nc", "%s", "\u2028"]),
@@ -119,9 +119,10 @@ def test_a_file_is_that_of_rows_one_by_one(
 def stored_as_text(cells: list[Any]) -> bool:
     """Whether no Arrow number holds the cells of a column: integers beyond 64 bits, or beside decimal numbers those
     that a decimal number does not hold."""
-    whole = [abs(cell) for cell in cells if type(cell) is int]
-    largest = max(whole, default=0)
-    return largest >= 2**63 or (largest > 2**53 and any(isinstance(cell, float) for cell in cells))
+    whole = [cell for cell in cells if type(cell) is int]
+    if any(not -(2**63) <= cell < 2**63 for cell in whole):
+        return True
+    return any(abs(cell) > 2**53 for cell in whole) and any(isinstance(cell, float) for cell in cells)
 
 
 def test_the_row_groups_of_a_parquet_file_do_not_depend_on_the_parts(
@@ -146,3 +147,17 @@ def test_a_part_of_other_work_is_refused(tmp_path: Path) -> None:
     write_part(tmp_path / "part.parquet", make_part([{"a": 1}], 1, by_column=False))
     with pytest.raises(InputError, match="replaced by another command"):
         read_part(tmp_path / "part.parquet", "other work")
+
+
+def test_a_part_of_an_earlier_format_is_refused(tmp_path: Path) -> None:
+    """With what to do, before its columns are looked at."""
+    pq.write_table(pa.table({"id": ["1"], "input": ["{}"]}), tmp_path / "part-000000.parquet")
+    with pytest.raises(InputError, match="replaced by another command"):
+        join_parts(tmp_path, 1, 5, tmp_path / "out.jsonl", ".jsonl", 0, WORK)
+
+
+def test_an_added_number_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
+    """JSON has none, and a wrong number is never silent."""
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        to_json([1.0, math.inf])
+    assert to_json([1.5, None, 2.0]) == ["1.5", "null", "2.0"]

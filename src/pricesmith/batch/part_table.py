@@ -130,9 +130,10 @@ def store_column(cells: Column) -> tuple[pa.Array, set[str]]:
         classes = set(map(type, cells)) - {type(None)}
     types = {kind.__name__ for kind in classes}
     if int in classes:
-        size = max(abs(cell) for cell in cells if type(cell) is int)
-        types |= {"long"} if size > EXACT_FLOAT else set()
-        types |= {"huge"} if size >= INT64 else set()
+        whole = [cell for cell in cells if type(cell) is int]
+        least, most = min(whole), max(whole)
+        types |= {"long"} if least < -EXACT_FLOAT or most > EXACT_FLOAT else set()
+        types |= {"huge"} if least < -INT64 or most >= INT64 else set()
     if (kind := arrow_type(types)) is not None:
         return pa.array(cells, kind), types
     return pa.array([None if cell is None else ENCODER.encode(cell) for cell in cells], pa.string()), types
@@ -231,9 +232,10 @@ class PartTable:
         return to_json(cells.to_pylist())
 
 
-def to_json(cells: Column) -> list[str]:
-    """Each cell as JSON."""
+def to_json(cells: Sequence[Any]) -> list[str]:
+    """Each cell as JSON. Raises ValueError for a number that is not finite."""
     classes = set(map(type, cells)) - {type(None)}
-    # The encoder is quick with text alone.
-    encode = repr if classes in ({float}, {int}) else ENCODER.encode
+    # The encoder is quick with text alone, and refuses numbers that are not finite.
+    plain = classes == {int} or (classes == {float} and all(cell is None or math.isfinite(cell) for cell in cells))
+    encode = repr if plain else ENCODER.encode
     return ["null" if cell is None else encode(cell) for cell in cells]

@@ -111,12 +111,12 @@ def is_intact_part(path: Path, work: str) -> bool:
         table = pq.read_table(path, page_checksum_verification=True)
     except (OSError, pa.ArrowException):
         return False
-    return is_part_of(table, work)
+    return is_part_of(table.schema, work)
 
 
-def is_part_of(table: pa.Table, work: str) -> bool:
-    """Whether the table of a part belongs to the work with this hash."""
-    return bool((table.schema.metadata or {}).get(WORK) == work.encode())
+def is_part_of(schema: pa.Schema, work: str) -> bool:
+    """Whether a part with this schema belongs to the work with this hash."""
+    return bool((schema.metadata or {}).get(WORK) == work.encode())
 
 
 def write_part(path: Path, table: pa.Table) -> None:
@@ -132,12 +132,17 @@ def read_part(path: Path, work: str) -> pa.Table:
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)
-    if not is_part_of(table, work):
+    check_part(path, table.schema, work)
+    return table
+
+
+def check_part(path: Path, schema: pa.Schema, work: str) -> None:
+    """Raises InputError if a part belongs to another work."""
+    if not is_part_of(schema, work):
         raise InputError(
             f"{path} was replaced by another command while this one ran",
             hint="Run the same command again: it prices these rows again.",
         )
-    return table
 
 
 def join_parts(
@@ -161,7 +166,9 @@ def join_parts(
     paths = [part_path(parts, number) for number in range(math.ceil(count / part_rows))]
     columns = InputColumns()
     for path in paths:
-        columns.add(pq.read_schema(path))
+        schema = pq.read_schema(path)
+        check_part(path, schema, work)
+        columns.add(schema)
     table = OutputTable(columns, comparables, audit=audit)
     assessments = read_assessments(paths) if audit else []
     facts: dict[str, Any] = {"rows": 0, "priced": 0, "not_priced": 0, "nothing_similar": 0}

@@ -168,9 +168,10 @@ class ComparablesIndex:
                 common += (times * self.common[word]) ** 2
             else:
                 unknown += (times * self.rarest) ** 2
-        order = np.argsort(places)  # sums are in this order, also if many listings are looked at together
+        # In this order also if many listings are looked at together; what differs in the last digit is rounded away.
+        order = np.argsort(places)
         values = np.array(weights, dtype=np.float64)[order]
-        norm = math.sqrt(sum((values * values).tolist()) + unknown)
+        norm = math.sqrt(float(values @ values) + unknown)
         return Vector(np.array(places, dtype=np.int64)[order], values, common, norm)
 
     def search(self, listings: Sequence[Listing], k: int, estimates: Any = None) -> list[list[Comparable]]:

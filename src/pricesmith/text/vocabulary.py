@@ -70,7 +70,7 @@ class HashedVocabulary:
             counted = count_chunk(part, pairs)
             row = np.repeat(np.arange(len(part), dtype=np.int64), np.diff(counted.starts))
             column = self.find(counted.hashes)[counted.numbers]
-            order = np.argsort(row * size + column + 1)
+            order = np.argsort(row * size + column + 1, kind="stable")
             rows.append(row[order] + start)
             columns.append(column[order])
             counts.append(counted.counts[order].astype(np.float64))

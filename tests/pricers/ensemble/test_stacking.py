@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,17 +13,12 @@ from pricesmith.core.errors import PricesmithError
 from pricesmith.core.progress import Progress
 from pricesmith.core.types import Item, Listing
 from pricesmith.pricers.conformal import ClippedPricer, ConformalPricer
-from pricesmith.pricers.ensemble import neural
+from pricesmith.pricers.ensemble import neural, stacking
 from pricesmith.pricers.ensemble.neural import TrainConfig
-from pricesmith.pricers.ensemble.stacking import (
-    MIN_BIN_ROWS,
-    Gate,
-    StackingPricer,
-    StackingRecipe,
-    best_weight,
-    weighted_log_mean,
-)
-from pricesmith.pricers.features.trees import TabularFields, parse_fields
+from pricesmith.pricers.ensemble.stacking import StackingPricer, StackingRecipe
+from pricesmith.pricers.features import trees
+from pricesmith.pricers.features.retrieval import RetrievalSet
+from pricesmith.pricers.features.trees import TabularFields, TreeRows, parse_fields
 from pricesmith.pricers.fitting import fit_model
 from pricesmith.pricers.model import load_model
 from pricesmith.pricers.recipes import get_settings, read_recipe
@@ -136,40 +131,25 @@ def test_the_batch_doubles_in_the_last_half_of_the_passes() -> None:
     assert sum(-(-500 // size) for size in TrainConfig(**settings).batch_sizes(500)) >= 150
 
 
-TRUTHS = np.log(np.linspace(10, 500, 200))
+def test_out_of_fold_trees_never_see_a_price_of_their_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither as the price of a listing nor as that of its partner."""
+    calls: list[TreeRows] = []
+    real = trees.fit_trees
 
+    def record(rows: TreeRows, *arguments: Any, **options: Any) -> Any:
+        calls.append(rows)
+        return real(rows, *arguments, **options)
 
-def test_the_share_is_the_one_that_errs_least_in_money() -> None:
-    """Halfway between two that err to both sides; all of the one that is right; half where it makes no difference."""
-    over, under = np.log(np.exp(TRUTHS) + 3), np.log(np.exp(TRUTHS) - 3)
-    assert best_weight(over, under, TRUTHS) == pytest.approx(0.5)
-    assert best_weight(TRUTHS, under, TRUTHS) == 1.0
-    assert best_weight(under, under, TRUTHS) == 0.5
-
-
-def test_networks_that_are_right_only_when_near_are_believed_only_then() -> None:
-    """The shares follow the distance, without a jump, and new listings get those of their distance."""
-    random = np.random.default_rng(0)
-    count = 20 * MIN_BIN_ROWS
-    truths = random.normal(4, 1, count)
-    far = np.arange(count) % 2 == 1
-    trees = truths + random.choice([-0.1, 0.1], count)
-    networks = np.where(far, truths + random.choice([-1.0, 1.0], count), truths)
-    gate = Gate.fit(networks, trees, truths)
-    assert len(gate.weights) == 10
-    assert gate.weights[0] == 1.0
-    assert gate.weights[-1] < 0.2
-    assert np.all(np.diff(gate.distances) >= 0)
-    errors = [np.abs(np.exp(logs) - np.exp(truths)).mean() for logs in (gate.combine(networks, trees), trees, networks)]
-    assert errors[0] < min(errors[1:])
-    ends = gate.combine(np.array([4.0, 4.0, 14.0]), np.array([4.0, 4.0 + 1e-9, 4.0]))
-    assert ends[:2] == pytest.approx([4.0, 4.0])
-    assert ends[2] == pytest.approx(weighted_log_mean(np.array([14.0]), np.array([4.0]), gate.weights[-1])[0])
-
-
-def test_few_rows_get_one_share_for_all() -> None:
-    """Ten rows a bin are too few to fit weights."""
-    random = np.random.default_rng(1)
-    gate = Gate.fit(TRUTHS + random.normal(0, 0.1, 200), TRUTHS + random.normal(0, 0.1, 200), TRUTHS)
-    assert len(gate.weights) == 1
-    assert Gate.from_dict(json.loads(json.dumps(gate.to_dict()))).weights.tolist() == gate.weights.tolist()
+    monkeypatch.setattr(stacking, "fit_trees", record)
+    monkeypatch.setattr(stacking, "N_CORES", 1)  # fold by fold
+    items = make_items(150)[0]
+    StackingRecipe(**{**TINY, "folds": 3, "estimators": ()}).fit(items, [], tmp_path)
+    rows = RetrievalSet.from_items(items, 3, 0)
+    assert len(calls) == 1 + len(rows.folds) + 1  # the trees, those of the folds, the error model
+    for fold, call in zip(rows.folds, calls[1:], strict=False):
+        inside, outside = set(rows.logs[rows.fold == fold].tolist()), set(rows.logs[rows.fold != fold].tolist())
+        assert call.offsets is not None
+        seen = {*call.truths.tolist(), *call.offsets.tolist()}
+        assert len(inside - outside) > 10
+        assert not seen & (inside - outside)
+        assert seen & outside

@@ -84,7 +84,7 @@ class Partners:
         rows, ranks = np.nonzero(present)
         indices = near.indices[rows, ranks]
         known = indices >= 0
-        logs = np.where(known, self.logs[indices] if len(self.logs) else 0.0, fallback[rows])
+        logs = np.where(known, self.logs[indices], fallback[rows])
         cosines = near.cosines[rows, ranks].astype(np.float64)
         size, fields = table.shape[1], self.fields.shape[1]
         pairs = np.empty((len(rows), size + 5 + fields + len(log_columns)), dtype=np.float32)
@@ -117,11 +117,11 @@ class Partners:
         return cls(np.where(fields < 0, np.float32(np.nan), fields), n_categories, logs)
 
 
-def choose_pairs(near: Neighbors, seed: int) -> NDArray[np.bool_]:
-    """A few neighbors of each listing at random, [listings, k], of those that there are: the pairs that trees are grown
-    on. Those of one listing are alike, so that more of them cost time and give little."""
+def choose_pairs(near: Neighbors, seed: int, most: int = PAIRS_A_ROW) -> NDArray[np.bool_]:
+    """At most `most` neighbors of each listing at random, of those that there are, [listings, k]; fewer of very many
+    listings. Trees are grown on them: the pairs of one listing are alike, so that more cost time and give little."""
     count, k = near.indices.shape
-    each = max(1, min(PAIRS_A_ROW, MAX_PAIRS // max(1, count)))
+    each = max(1, min(most, MAX_PAIRS // max(1, count)))
     draws = np.random.default_rng(seed).random((count, k))
     draws[near.indices < 0] += 1
     draws[:, 0] -= near.indices[:, 0] < 0  # it is paired with the fallback

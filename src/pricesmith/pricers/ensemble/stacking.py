@@ -13,7 +13,7 @@ gives the interval its width. Every finished stage is stored in `checkpoints/`, 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -31,6 +31,7 @@ from pricesmith.core.settings import Settings
 from pricesmith.core.threads import N_CORES
 from pricesmith.core.types import Item, Listing, Pricer, Quote, Recipe
 from pricesmith.pricers import recipe_class
+from pricesmith.pricers.ensemble.gate import EQUAL_WEIGHTS, Gate
 from pricesmith.pricers.ensemble.neural import NetworkEnsemble, TrainConfig, network_files, train_networks
 from pricesmith.pricers.ensemble.pairs import FIELDS, Pairs, Partners, choose_pairs
 from pricesmith.pricers.features.hashing import F32, SparseRows, chunks, concatenate_rows, gather_parts
@@ -47,69 +48,6 @@ from pricesmith.pricers.features.trees import TabularFields, TreeEnsemble, TreeP
 from pricesmith.pricers.recipes import measured_figures, split_commas
 from pricesmith.pricers.training import FEW_ROWS
 
-GATE_BINS = 10
-MIN_BIN_ROWS = 200  # of a bin
-GATE_WEIGHTS = np.linspace(0, 1, 51)
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """The weight of networks and trees in a quote, by how far their answers are apart: the networks' `weights` [k], 0
-    to 1, at the `distances` [k] of the two log prices, increasing.
-
-    Average the two where they agree; where they disagree, weight the trees, which take the network's output as a
-    feature. The weights minimize the MAE in money on out-of-fold rows, one for each tenth of these rows by distance,
-    and are interpolated between the medians of the tenths: a quote must not jump with the last digit of a distance.
-    """
-
-    distances: F64
-    weights: F64
-
-    @classmethod
-    def fit(cls, networks: F64, trees: F64, truths: F64) -> Gate:
-        """The weights with the lowest MAE in money; all log prices [n] of rows that neither was fitted on."""
-        distances = np.abs(networks - trees)
-        bins = max(1, min(GATE_BINS, len(distances) // MIN_BIN_ROWS))
-        parts = np.array_split(np.argsort(distances, kind="stable"), bins)
-        weights = [best_weight(networks[part], trees[part], truths[part]) for part in parts]
-        return cls(np.array([np.median(distances[part]) for part in parts]), np.array(weights))
-
-    def combine(self, networks: F64, trees: F64) -> F64:
-        """The log of the weighted mean of two prices, all log prices [n]."""
-        return weighted_log_mean(networks, trees, np.interp(np.abs(networks - trees), self.distances, self.weights))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The gate as JSON values, for `from_dict`."""
-        return {"distances": self.distances.tolist(), "weights": self.weights.tolist()}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Gate:
-        """The gate of `to_dict`. Raises ValueError if the values are out of range."""
-        distances, weights = (np.array(values[name], dtype=np.float64) for name in ("distances", "weights"))
-        vectors = distances.ndim == weights.ndim == 1 and 0 < len(distances) == len(weights)
-        if not (vectors and np.isfinite(distances).all()):
-            raise ValueError("distances and weights must be two lists of numbers of the same length")
-        if (np.diff(distances) < 0).any() or not ((weights >= 0) & (weights <= 1)).all():
-            raise ValueError("distances must increase, and weights must be between 0 and 1")
-        return cls(distances, weights)
-
-
-EQUAL_WEIGHTS = Gate(np.zeros(1), np.full(1, 0.5))
-
-
-def weighted_log_mean(networks: F64, trees: F64, weight: F64 | float) -> F64:
-    """The log of the weighted mean of two prices; `weight` is the networks' weight."""
-    return np.asarray(np.log(weight * np.exp(networks) + (1 - weight) * np.exp(trees)))
-
-
-def best_weight(networks: F64, trees: F64, truths: F64) -> float:
-    """The networks' weight with the lowest MAE in money, to a fiftieth; 0.5 if all weights have the same MAE."""
-    errors = [
-        np.abs(np.exp(weighted_log_mean(networks, trees, weight)) - np.exp(truths)).mean() for weight in GATE_WEIGHTS
-    ]
-    return float(GATE_WEIGHTS[int(np.argmin(errors))]) if min(errors) < max(errors) else 0.5
-
-
 INDEX = "neighbors.npz"
 NETWORKS = "networks"
 TREES = "trees"
@@ -124,6 +62,7 @@ FOLD_STRIDE = 7919  # between the seeds of two folds
 # CPU seconds of the parts of a fit, of which only the proportions matter: index and network as measured on 630 made
 # listings, an estimator from measured.toml, a tree ensemble guessed. A wrong proportion delays a new estimate.
 SHARES = {"index": 1.1, "network": 1.2, "estimator": 0.5, "trees": 1.2}
+PAIRED_AT_ONCE = 4_096  # listings
 MIN_WIDTH = 0.02  # no interval before calibration is narrower than price ÷ 1.02 to × 1.02
 
 
@@ -193,7 +132,8 @@ class StackingRecipe(Settings):
         progress.start("growing trees", self.n_forests)
         later = None
         if len(validation) >= MIN_VALIDATION:
-            pairs = pricer.features([item.listing for item in validation]).pair(partners)
+            checked = pricer.features([item.listing for item in validation])
+            pairs = checked.pair(partners, choose_pairs(checked.near, self.seed, self.n_pairs))
             later = TreeRows(pairs.table, np.log([item.price for item in validation])[pairs.rows], pairs.logs)
         seeds = [self.seed + number for number in range(self.n_forests)]
         pairs = features.pair(partners, choose_pairs(near, self.seed))
@@ -312,8 +252,7 @@ class StackingRecipe(Settings):
             )
             table = TreeRows(pairs.table, rows.logs[~held_out][pairs.rows], pairs.logs)
             trees = fit_trees(table, params, [self.seed], rounds=rounds)
-            pairs = features.rows(held_out).pair(partners)
-            return pairs.mean(trees.predict(pairs.table))
+            return features.rows(held_out).predict(partners, trees)
 
         with ThreadPoolExecutor(N_CORES) as pool:
             parts = pool.map(lambda fold: cache(f"pair-trees-{fold}", partial(compute, fold)), rows.folds)
@@ -391,6 +330,14 @@ class StackedFeatures:
         log_columns = [*(first + place for place in LOG_PRICES), *range(width, width + self.estimators.shape[1] + 1)]
         return partners.pair(self.table(), log_columns, self.near, self.network, chosen)
 
+    def predict(self, partners: Partners, trees: TreeEnsemble) -> F64:
+        """Log prices [n] by the trees; the pairs of a block of listings are in memory at a time."""
+        logs = []
+        for start in range(0, len(self.tabular), PAIRED_AT_ONCE):
+            pairs = self.rows(slice(start, start + PAIRED_AT_ONCE)).pair(partners)
+            logs.append(pairs.mean(trees.predict(pairs.table)))
+        return np.concatenate(logs) if logs else np.zeros(0)
+
     def error_table(self, trees: F64, logs: F64) -> F32:
         """The columns of the error model: with the log quote, and how far networks and trees are apart."""
         distance = np.abs(self.network - trees)
@@ -454,8 +401,7 @@ class StackingPricer:
         quotes: list[Quote] = []
         for part in chunks(listings) if listings else ():
             features = self.features(part)
-            pairs = features.pair(self.partners)
-            trees = pairs.mean(self.trees.predict(pairs.table))
+            trees = features.predict(self.partners, self.trees)
             logs = self.gate.combine(features.network, trees)
             errors = np.maximum(self.error_model.predict(features.error_table(trees, logs)), MIN_WIDTH)
             bounds = zip(np.exp(logs), np.exp(logs - errors), np.exp(logs + errors), strict=True)
