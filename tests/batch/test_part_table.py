@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from pricesmith.batch import writers
 from pricesmith.batch.part_table import InputCells, InputColumns, PartRows, PartTable, build_part, to_json
-from pricesmith.batch.parts import join_parts, read_part, write_part
+from pricesmith.batch.parts import count_repeated, join_parts, read_part, write_part
 from pricesmith.batch.writers import OutputTable, part_schema, write_csv, write_jsonl, write_parquet
 from pricesmith.catalog.readers.row_columns import RowBatch, RowColumns
 from pricesmith.catalog.readers.sources import BadRow, RawRow
@@ -161,3 +162,9 @@ def test_an_added_number_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         to_json([1.0, math.inf])
     assert to_json([1.5, None, 2.0]) == ["1.5", "null", "2.0"]
+
+
+@given(st.lists(st.integers(0, 2**64 - 1) | st.integers(0, 5), max_size=30))
+def test_repeated_ids_are_those_that_appeared_before(hashes: list[int]) -> None:
+    """Three of one kind are two repeats."""
+    assert count_repeated(array("Q", hashes)) == len(hashes) - len(set(hashes))
