@@ -140,8 +140,8 @@ def store_column(cells: Column) -> tuple[pa.Array, set[str]]:
 
 
 def arrow_type(types: set[str]) -> pa.DataType | None:
-    """The Arrow type that holds cells of these types as they are; None: as JSON. Types are those of Python, "long" for
-    integers that a decimal number does not hold, and "huge" for those beyond 64 bits."""
+    """The type of pyarrow that holds cells of these types as they are; None: as JSON. Types are those of Python, "long"
+    for integers that a decimal number does not hold, and "huge" for those beyond 64 bits."""
     import pyarrow as pa
 
     if not types:
