@@ -80,6 +80,34 @@ def test_a_killed_fit_goes_on_with_the_networks_that_it_has(tmp_path: Path, monk
     assert not (broken / "checkpoints").exists()
 
 
+def test_a_fit_killed_among_its_trees_goes_on_with_those_that_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trees of a fold are grown once, and the quotes are those of an unbroken fit."""
+    items = make_items(150)[0]
+    recipe = StackingRecipe(**{**TINY, "folds": 3, "estimators": (), "n_forests": 2})
+    recipe.fit(items, [], tmp_path / "whole")
+    whole = recipe.load(tmp_path / "whole").price([item.listing for item in items])
+    grown: list[int] = []
+    real = trees.fit_booster
+
+    def counted(*arguments: Any) -> Any:
+        if len(grown) == stop:
+            raise PricesmithError("stopped")
+        grown.append(1)
+        return real(*arguments)
+
+    monkeypatch.setattr(trees, "fit_booster", counted)
+    monkeypatch.setattr(stacking, "N_CORES", 1)  # fold by fold
+    stop = 2
+    with pytest.raises(PricesmithError, match="stopped"):
+        recipe.fit(items, [], tmp_path / "broken")
+    stop = -1
+    recipe.fit(items, [], tmp_path / "broken")
+    assert len(grown) == 3 + 2 + 1  # folds, forests of the quote, error model
+    assert recipe.load(tmp_path / "broken").price([item.listing for item in items]) == whole
+
+
 def test_its_interval_is_its_own_doubt_times_a_factor(runs: dict[str, Path], shop: Catalog) -> None:
     """The doubt of the trees comes first, the conformal factor of the band after."""
     run = load_model(runs["best"])
@@ -132,7 +160,7 @@ def test_the_batch_doubles_in_the_last_half_of_the_passes() -> None:
 
 
 def test_out_of_fold_trees_never_see_a_price_of_their_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither as the price of a listing nor as that of its partner."""
+    """Neither as the price of a listing nor as that of its partner; their rows only say when to stop."""
     calls: list[TreeRows] = []
     real = trees.fit_trees
 
@@ -145,8 +173,8 @@ def test_out_of_fold_trees_never_see_a_price_of_their_fold(tmp_path: Path, monke
     items = make_items(150)[0]
     StackingRecipe(**{**TINY, "folds": 3, "estimators": ()}).fit(items, [], tmp_path)
     rows = RetrievalSet.from_items(items, 3, 0)
-    assert len(calls) == 1 + len(rows.folds) + 1  # the trees, those of the folds, the error model
-    for fold, call in zip(rows.folds, calls[1:], strict=False):
+    assert len(calls) == len(rows.folds) + 1 + 1  # the trees of the folds, those of the quote, the error model
+    for fold, call in zip(rows.folds, calls, strict=False):
         inside, outside = set(rows.logs[rows.fold == fold].tolist()), set(rows.logs[rows.fold != fold].tolist())
         assert call.offsets is not None
         seen = {*call.truths.tolist(), *call.offsets.tolist()}

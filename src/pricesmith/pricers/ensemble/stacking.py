@@ -93,10 +93,10 @@ class StackingRecipe(Settings):
     min_count: int = Field(3, ge=1, description="features that occur less often are ignored")
     tree_learning_rate: float = Field(0.1, gt=0, le=1, description="learning rate of the trees")
     num_leaves: int = Field(127, ge=2, le=4096, description="leaves of a tree")
-    n_estimators: int = Field(1000, ge=1, description="trees of an ensemble, at most")
-    patience: int = Field(100, ge=1, description="trees without progress on validation before early stopping")
-    n_pairs: int = Field(6, ge=1, le=N_NEIGHBORS, description="neighbors that the trees compare a listing with")
-    n_forests: int = Field(1, ge=1, le=64, description="tree ensembles that are averaged")
+    n_estimators: int = Field(250, ge=1, description="trees of an ensemble, at most")
+    patience: int = Field(50, ge=1, description="trees without progress on held-out rows before early stopping")
+    n_pairs: int = Field(4, ge=1, le=N_NEIGHBORS, description="neighbors that the trees compare a listing with")
+    n_forests: int = Field(2, ge=1, le=64, description="tree ensembles that are averaged")
     max_numbers: int = Field(160, ge=0, description="numeric columns, at most")
     min_numbers: int = Field(40, ge=1, description="a numeric column occurs in at least this many listings")
     max_names: int = Field(200, ge=0, description="values of a categorical column, at most")
@@ -129,19 +129,21 @@ class StackingRecipe(Settings):
         )
         near = rows.neighbors().head(self.n_pairs)
         features = StackedFeatures(tables, columns, quotes, networks, near)
+        trees, rounds = self.out_of_fold_trees(rows, features, fold_columns, partners, params, cache, progress)
         progress.start("growing trees", self.n_forests)
         later = None
         if len(validation) >= MIN_VALIDATION:
+            rounds = 0  # as many as validation says
             checked = pricer.features([item.listing for item in validation])
             pairs = checked.pair(partners, choose_pairs(checked.near, self.seed, self.n_pairs))
             later = TreeRows(pairs.table, np.log([item.price for item in validation])[pairs.rows], pairs.logs)
         seeds = [self.seed + number for number in range(self.n_forests)]
         pairs = features.pair(partners, choose_pairs(near, self.seed))
         pricer.trees = fit_trees(
-            TreeRows(pairs.table, rows.logs[pairs.rows], pairs.logs), params, seeds, later,
+            TreeRows(pairs.table, rows.logs[pairs.rows], pairs.logs), params, seeds, later, rounds,
             checkpoint=lambda name: cache.path(f"pairs-{name}"), progress=progress, curve_folder=folder,
         )  # fmt: skip
-        trees = self.out_of_fold_trees(rows, features, partners, params, pricer.trees.n_trees, cache, progress)
+        del pairs, later
         pricer.gate = Gate.fit(features.network, trees, rows.logs)
         logs = pricer.gate.combine(features.network, trees)
         table, errors = features.error_table(trees, logs), np.abs(rows.logs - logs)
@@ -159,8 +161,8 @@ class StackingRecipe(Settings):
             *((name, network * self.fold_ensemble_size * (1 - 1 / self.folds)) for name in folds),
             ("training networks", network * self.ensemble_size),
             ("fitting estimators", SHARES["estimator"] * self.folds * len(self.estimators)),
-            ("growing trees", trees * self.n_forests),
             ("growing out-of-fold trees", trees * self.folds * (1 - 1 / self.folds)),
+            ("growing trees", trees * self.n_forests),
         ]
 
     def train_config(self) -> TrainConfig:
@@ -234,32 +236,42 @@ class StackingRecipe(Settings):
         self,
         rows: RetrievalSet,
         features: StackedFeatures,
+        fold_columns: Sequence[F32],
         partners: Partners,
         params: TreeParams,
-        rounds: int,
         cache: StageCache,
         progress: Progress,
-    ) -> F64:
-        """Log prices [n] of the training rows, by trees that exclude each row's fold, as a partner too."""
+    ) -> tuple[F64, int]:
+        """Log prices [n] of the training rows, by trees that exclude each row's fold everywhere but in the outputs of
+        networks, and the median number of trees. The trees of a fold stop early by its rows.
+
+        The outputs of networks for the other folds come from networks that were trained on this fold. So more trees
+        than these would look worse here, and not on new listings, where nothing is fitted on the row itself.
+        """
         progress.start("growing out-of-fold trees", len(rows.folds))
         logs = features.network.copy()
 
-        def compute(fold: int) -> F64:
+        def compute(fold: int, columns: F32) -> tuple[F64, int]:
             held_out = rows.fold == fold
             near = rows.neighbors(fold).head(self.n_pairs)
-            pairs = (
-                replace(features, near=near).rows(~held_out).pair(partners, choose_pairs(near, self.seed)[~held_out])
-            )
-            table = TreeRows(pairs.table, rows.logs[~held_out][pairs.rows], pairs.logs)
-            trees = fit_trees(table, params, [self.seed], rounds=rounds)
-            return features.rows(held_out).predict(partners, trees)
+            chosen = choose_pairs(near, self.seed)[~held_out]
+            pairs = replace(features, neighbors=columns, near=near).rows(~held_out).pair(partners, chosen)
+            later = features.rows(held_out)
+            others = later.pair(partners, choose_pairs(later.near, self.seed))
+            trees = fit_trees(
+                TreeRows(pairs.table, rows.logs[~held_out][pairs.rows], pairs.logs), params, [self.seed],
+                TreeRows(others.table, rows.logs[held_out][others.rows], others.logs),
+                checkpoint=lambda name: cache.path(f"pairs-{fold}-{name}"),
+            )  # fmt: skip
+            return later.predict(partners, trees), trees.n_trees
 
+        counts = []
         with ThreadPoolExecutor(N_CORES) as pool:
-            parts = pool.map(lambda fold: cache(f"pair-trees-{fold}", partial(compute, fold)), rows.folds)
-            for fold, part in zip(rows.folds, parts, strict=True):
+            for fold, (part, count) in zip(rows.folds, pool.map(compute, rows.folds, fold_columns), strict=True):
                 logs[rows.fold == fold] = part
+                counts.append(count)
                 progress.advance()
-        return logs
+        return logs, int(np.median(counts)) if counts else 0
 
     def load(self, folder: Path) -> Pricer:
         """The pricer of a model folder."""
