@@ -77,7 +77,7 @@ class StackingRecipe(Settings):
         ("sparse_mlp", "ridge"), description="kinds whose out-of-fold quotes are columns of the trees"
     )
     folds: int = Field(5, ge=2, le=50, description="folds for out-of-fold outputs")
-    ensemble_size: int = Field(4, ge=1, le=64, description="networks that are averaged")
+    ensemble_size: int = Field(2, ge=1, le=64, description="networks that are averaged")
     fold_ensemble_size: int = Field(2, ge=1, le=64, description="networks that are averaged for each fold")
     n_neighbors: int = Field(24, ge=1, le=N_NEIGHBORS, description="neighbors that a network attends to")
     embedding_dim: int = Field(64, ge=1, le=1024, description="length of a feature's embedding")
