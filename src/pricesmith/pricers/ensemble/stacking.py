@@ -57,7 +57,7 @@ CHECKPOINTS = "checkpoints"
 ESTIMATORS = "estimators"
 MIN_VALIDATION = 20
 ERROR_TREES = 300
-FOLD_PAIRS = 2  # of each row, that out-of-fold trees are grown on: the error is that of 3, with less memory
+FOLD_PAIRS = 2  # of each row, that out-of-fold trees are grown on: fewer than PAIRS_A_ROW, for less memory
 SEED_STRIDE = 1_000_003  # between the seeds of two networks
 FOLD_STRIDE = 7919  # between the seeds of two folds
 # CPU seconds of the parts of a fit, of which only the proportions matter: index and network as measured on 630 made
