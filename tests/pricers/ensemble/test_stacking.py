@@ -160,7 +160,8 @@ def test_the_batch_doubles_in_the_last_half_of_the_passes() -> None:
 
 
 def test_out_of_fold_trees_never_see_a_price_of_their_fold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither as the price of a listing nor as that of its partner; their rows only say when to stop."""
+    """Neither as the price of a listing nor as that of its partner nor in the columns of its neighbors' prices; the
+    fold's rows only say when to stop."""
     calls: list[TreeRows] = []
     real = trees.fit_trees
 
@@ -171,13 +172,20 @@ def test_out_of_fold_trees_never_see_a_price_of_their_fold(tmp_path: Path, monke
     monkeypatch.setattr(stacking, "fit_trees", record)
     monkeypatch.setattr(stacking, "N_CORES", 1)  # fold by fold
     items = make_items(150)[0]
-    StackingRecipe(**{**TINY, "folds": 3, "estimators": ()}).fit(items, [], tmp_path)
+    recipe = StackingRecipe(**{**TINY, "folds": 3, "estimators": ()})
+    recipe.fit(items, [], tmp_path)
     rows = RetrievalSet.from_items(items, 3, 0)
+    limits = (recipe.max_numbers, recipe.min_numbers, recipe.max_names, recipe.min_names)
+    first = TabularFields.from_listings(rows.listings, *limits).columns(rows.listings).shape[1]
+    everything, *without = rows.columns()
     assert len(calls) == len(rows.folds) + 1 + 1  # the trees of the folds, those of the quote, the error model
-    for fold, call in zip(rows.folds, calls, strict=False):
+    for fold, columns, call in zip(rows.folds, without, calls, strict=False):
         inside, outside = set(rows.logs[rows.fold == fold].tolist()), set(rows.logs[rows.fold != fold].tolist())
         assert call.offsets is not None
         seen = {*call.truths.tolist(), *call.offsets.tolist()}
         assert len(inside - outside) > 10
         assert not seen & (inside - outside)
         assert seen & outside
+        seen_columns = {row.tobytes() for row in call.table[:, first : first + columns.shape[1]]}
+        assert seen_columns <= {row.tobytes() for row in columns[rows.fold != fold]}
+        assert not seen_columns <= {row.tobytes() for row in everything[rows.fold != fold]}
