@@ -246,8 +246,8 @@ class StackingRecipe(Settings):
         """Log prices [n] of the training rows, by trees that exclude each row's fold everywhere but in the outputs of
         networks, and the median number of trees. The trees of a fold stop early by its rows.
 
-        The outputs of networks for the other folds come from networks that were trained on this fold. So more trees
-        than these would look worse here, and not on new listings, where nothing is fitted on the row itself.
+        The outputs of networks for the other folds come from networks that were trained on this fold. So trees overfit
+        earlier here than on new listings, and the median is only used where there are too few validation rows.
         """
         progress.start("growing out-of-fold trees", len(rows.folds))
         logs = features.network.copy()
