@@ -20,9 +20,9 @@ class Gate:
     """The weight of networks and trees in a quote, by how far their answers are apart: the networks' `weights` [k], 0
     to 1, at the `distances` [k] of the two log prices, increasing.
 
-    Average the two where they agree; where they disagree, weight the trees, which take the network's output as a
-    feature. The weights minimize the MAE in money on out-of-fold rows, one for each tenth of these rows by distance,
-    and are interpolated between the medians of the tenths: a quote must not jump with the last digit of a distance.
+    The trees take the networks' output as a feature, so that most weight is theirs, above all where the two disagree.
+    The weights minimize the MAE in money on out-of-fold rows, one for each tenth of these rows by distance, and are
+    interpolated between the medians of the tenths: a quote must not jump with the last digit of a distance.
     """
 
     distances: F64

@@ -257,14 +257,14 @@ class StackingRecipe(Settings):
             near = rows.neighbors(fold).head(self.n_pairs)
             chosen = choose_pairs(near, self.seed, FOLD_PAIRS)[~held_out]
             pairs = replace(features, neighbors=columns, near=near).rows(~held_out).pair(partners, chosen)
-            later = features.rows(held_out)
-            others = later.pair(partners, choose_pairs(later.near, self.seed, FOLD_PAIRS))
+            inside = features.rows(held_out)
+            checked = inside.pair(partners, choose_pairs(inside.near, self.seed, FOLD_PAIRS))
             trees = fit_trees(
                 TreeRows(pairs.table, rows.logs[~held_out][pairs.rows], pairs.logs), params, [self.seed],
-                TreeRows(others.table, rows.logs[held_out][others.rows], others.logs),
+                TreeRows(checked.table, rows.logs[held_out][checked.rows], checked.logs),
                 checkpoint=lambda name: cache.path(f"pairs-{fold}-{name}"),
             )  # fmt: skip
-            return later.predict(partners, trees), trees.n_trees
+            return inside.predict(partners, trees), trees.n_trees
 
         counts = []
         with ThreadPoolExecutor(N_CORES) as pool:
